@@ -1,0 +1,147 @@
+"""The interaction graph: strengths between the coordinates of adjacent cuts (math: section 6 of the paper)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import GraphError
+from .files import decode, encode, read_bytes, write_bytes
+
+__all__ = ["InteractionGraph"]
+
+
+@dataclass(frozen=True)
+class InteractionGraph:
+    """Weighted graph whose nodes are (cut, coordinate) and whose edges join adjacent cuts.
+
+    Attributes:
+        cuts: names of the L + 1 cuts, in order of computation.
+        blocks: for each pair p = (cut p, cut p+1) the strengths w, shape (k_{p+1}, k_p), float64, row = later
+            node. w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
+        importance: per cut Lambda (k,), the mean squared first-order change of the output carried by each node.
+        strengths: how w was computed: "jacobian", "attribution" or "given".
+        basis: kind of basis the coordinates belong to.
+        settings: everything else that fixes the numbers (rotation, points, seed, ...).
+
+    >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
+    >>> graph.cuts, graph.widths, graph.n_nodes
+    (('0', '1'), (2, 2), 4)
+    """
+
+    cuts: tuple[str, ...]
+    blocks: tuple[Float[np.ndarray, "later earlier"], ...]
+    importance: tuple[Float[np.ndarray, " nodes"], ...]
+    strengths: str = "given"
+    basis: str = "given"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: Sequence[np.ndarray | Tensor | Sequence[Sequence[float]]],
+        cuts: Sequence[str] | None = None,
+        importance: Sequence[np.ndarray] | None = None,
+        *,
+        strengths: str = "given",
+        basis: str = "given",
+        settings: dict[str, Any] | None = None,
+    ) -> InteractionGraph:
+        """Build a graph from its strength matrices; row = later node, column = earlier node.
+
+        Raises:
+            GraphError: no blocks, a block that is not a matrix, widths that do not chain, or strengths that are
+                negative, NaN or infinite.
+        """
+        arrays = tuple(np.asarray(block, dtype=np.float64) for block in blocks)
+        if not arrays:
+            raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
+        for p, block in enumerate(arrays):
+            if block.ndim != 2 or 0 in block.shape:
+                raise GraphError(f"block {p} has shape {block.shape}: expected (later nodes, earlier nodes), none zero")
+            if not np.isfinite(block).all() or (block < 0).any():
+                raise GraphError(f"block {p} holds negative, NaN or infinite strengths: expected w >= 0")
+            if p and block.shape[1] != arrays[p - 1].shape[0]:
+                raise GraphError(
+                    f"block {p} starts from {block.shape[1]} nodes, but block {p - 1} ends in {arrays[p - 1].shape[0]}"
+                )
+        widths = (arrays[0].shape[1], *(block.shape[0] for block in arrays))
+        names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
+        if len(names) != len(widths) or len(set(names)) != len(names):
+            raise GraphError(f"{len(widths)} cuts need as many different names, got {list(names)}")
+        weights = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
+        if tuple(len(w) for w in weights) != widths:
+            raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of nodes at each cut."""
+        return (self.blocks[0].shape[1], *(block.shape[0] for block in self.blocks))
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of all cuts together."""
+        return sum(self.widths)
+
+    def n_edges(self, epsilon: float = 0.0) -> int:
+        """Number of edges with w > sqrt(epsilon)."""
+        return sum(int((block > np.sqrt(epsilon)).sum()) for block in self.blocks)
+
+    def edges(self, epsilon: float = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
+        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon)."""
+        for p, block in enumerate(self.blocks):
+            later, earlier = np.nonzero(block > np.sqrt(epsilon))
+            for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
+                yield (self.cuts[p], i), (self.cuts[p + 1], j), float(block[j, i])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph to one safetensors file."""
+        write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> InteractionGraph:
+        """Read a graph written by `save`."""
+        return cls.from_bytes(read_bytes(path))
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes; blocks as compressed sparse rows."""
+        from scipy.sparse import csr_array
+
+        arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
+        for p, block in enumerate(self.blocks):
+            rows = csr_array(block)
+            arrays[f"block.{p}.strength"] = rows.data
+            arrays[f"block.{p}.earlier"] = rows.indices.astype(np.int32)
+            arrays[f"block.{p}.row_start"] = rows.indptr.astype(np.int64)
+        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings")}
+        return encode("graph", arrays, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> InteractionGraph:
+        """Rebuild a graph from `to_bytes`."""
+        from scipy.sparse import csr_array
+
+        arrays, meta = decode("graph", data)
+        widths = meta["widths"]
+        blocks = [
+            csr_array(
+                tuple(arrays[f"block.{p}.{name}"] for name in ("strength", "earlier", "row_start")),
+                shape=(widths[p + 1], widths[p]),
+            ).toarray()
+            for p in range(len(widths) - 1)
+        ]
+        return cls.from_blocks(
+            blocks,
+            meta["cuts"],
+            [arrays[f"importance.{i}"] for i in range(len(widths))],
+            strengths=meta["strengths"],
+            basis=meta["basis"],
+            settings=meta["settings"],
+        )

@@ -1,0 +1,47 @@
+"""What a long computation tells its caller: the step it is in, and how far it has come."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+__all__ = ["Progress", "ProgressCallback", "report"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: the name of the step, what is done of it, and its total where known.
+
+    >>> Progress("moments", 3, 4).fraction
+    0.75
+    """
+
+    step: str
+    done: int
+    total: int | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the step that is done, or None where the total is not known."""
+        return None if not self.total else self.done / self.total
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+"""Called with each report; an exception raised in it cancels the computation cleanly."""
+
+
+def report(
+    items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None
+) -> Iterator[T]:
+    """Iterate over the items, reporting before the first and after each one."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    done = 0
+    if progress is not None:
+        progress(Progress(step, 0, total))
+    for item in items:
+        yield item
+        done += 1
+        if progress is not None:
+            progress(Progress(step, done, total))

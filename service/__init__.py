@@ -1,0 +1,1 @@
+"""Everything with state or input and output: settings, store, command line."""
