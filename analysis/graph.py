@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .basis import Bases
 from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
+from .moments import diagonal_moments, pair_attributions
+from .network import Batch, Network
+from .progress import ProgressCallback
 
-__all__ = ["InteractionGraph"]
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+
+__all__ = ["InteractionGraph", "interaction_graph"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,35 @@ class InteractionGraph:
             for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
                 yield (self.cuts[p], i), (self.cuts[p + 1], j), float(block[j, i])
 
+    def to_networkx(self, epsilon: float = 0.0) -> networkx.DiGraph:
+        """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`."""
+        import networkx
+
+        graph = networkx.DiGraph(**{k: getattr(self, k) for k in ("strengths", "basis")}, epsilon=epsilon)
+        for cut, importance in zip(self.cuts, self.importance, strict=True):
+            graph.add_nodes_from(
+                ((cut, i), {"cut": cut, "coordinate": i, "importance": float(w)}) for i, w in enumerate(importance)
+            )
+        graph.add_edges_from((a, b, {"strength": w}) for a, b, w in self.edges(epsilon))
+        return graph
+
+    def to_igraph(self, epsilon: float = 0.0) -> igraph.Graph:
+        """Directed igraph graph: vertices cut after cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
+        import igraph
+
+        offset = np.concatenate([[0], np.cumsum(self.widths)])
+        ends: list[tuple[int, int]] = []
+        strengths: list[float] = []
+        for p, block in enumerate(self.blocks):
+            later, earlier = np.nonzero(block > np.sqrt(epsilon))
+            ends += zip((earlier + offset[p]).tolist(), (later + offset[p + 1]).tolist(), strict=True)
+            strengths += block[later, earlier].tolist()
+        graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs={"strength": strengths})
+        graph.vs["cut"] = [cut for cut, k in zip(self.cuts, self.widths, strict=True) for _ in range(k)]
+        graph.vs["coordinate"] = [i for k in self.widths for i in range(k)]
+        graph.vs["importance"] = np.concatenate(self.importance).tolist()
+        return graph
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph to one safetensors file."""
         write_bytes(path, self.to_bytes())
@@ -145,3 +183,64 @@ class InteractionGraph:
             basis=meta["basis"],
             settings=meta["settings"],
         )
+
+
+def interaction_graph(
+    net: Network,
+    bases: Bases,
+    batches: Iterable[Batch] | None = None,
+    *,
+    strengths: Literal["jacobian", "attribution"] = "jacobian",
+    points: int = 1,
+    progress: ProgressCallback | None = None,
+) -> InteractionGraph:
+    """Interaction strengths between the coordinates of adjacent cuts (paper, section 6; companion, appendix A).
+
+    With J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+, Lambda_i the variance of coordinate i, t output and s input positions:
+
+        jacobian:     w_ji = sqrt( E_x[ sum_ts J^_{tj,si}^2 ] Lambda_i )
+        attribution:  w_ji = sqrt( E_x[ sum_t ( sum_s int J^_{tj,si} d alpha f^_si )^2 ] )
+
+    where the integral runs from the mean to f. w^2 is in units of the behavioural loss.
+
+    Args:
+        net: the network.
+        bases: its bases.
+        batches: re-iterable data. May be left out for local bases and "jacobian", whose strengths were measured
+            while the basis was built: w = sqrt(influence).
+        strengths: "jacobian" or "attribution".
+        points: of the Gauss-Legendre rule on [0, 1]; 1 means the single point alpha = 1, gradient times activation.
+        progress: called after each batch.
+
+    Raises:
+        GraphError: bases of other cuts, an unknown kind of strength, or no batches where they are needed.
+        DataError: no data, NaN, or inputs that do not fit.
+    """
+    if strengths not in ("jacobian", "attribution"):
+        raise GraphError(f"unknown strengths {strengths!r}: expected 'jacobian' or 'attribution'")
+    if points < 1:
+        raise GraphError(f"points is {points}: expected at least 1")
+    if tuple(bases) != net.cuts:
+        raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
+    values = [bases[cut] for cut in net.cuts]
+    if batches is None:
+        if strengths != "jacobian" or not bases.measured:
+            raise GraphError("batches are needed: only local bases built without probes carry their strengths")
+        blocks = [np.sqrt(basis.influence.clip(min=0)) for basis in values[:-1]]
+    else:
+        blocks = []
+        for p, (a, b) in enumerate(zip(values[:-1], values[1:], strict=True)):
+            rows, columns = torch.from_numpy(b.to_basis), torch.from_numpy(a.from_basis)
+            if strengths == "jacobian":
+                squared = diagonal_moments(net, batches, p, rows, columns, progress=progress).numpy() * a.importance
+            else:
+                mean, to_basis = torch.from_numpy(a.mean), torch.from_numpy(a.to_basis)
+                squared = pair_attributions(
+                    net, batches, p, rows, columns, to_basis, mean, points=points, progress=progress
+                ).numpy()
+            blocks.append(np.sqrt(squared.clip(min=0)))
+    settings = {**bases.settings, "points": points if strengths == "attribution" else None}
+    importance = [basis.importance for basis in values]
+    return InteractionGraph.from_blocks(
+        blocks, net.cuts, importance, strengths=strengths, basis=values[0].kind, settings=settings
+    )

@@ -1,0 +1,167 @@
+"""Data sets that checkpoints name, and data that the user brings in a file. Every data set has a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from .errors import DataError
+
+__all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_dataset", "two_digits"]
+
+_BATCH_SIZE = 512
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """Inputs, and targets where there are any; iterating yields batches of inputs, any number of times.
+
+    Attributes:
+        name: for people.
+        inputs: (n, ...); the model's argument.
+        targets: (n, ...) or None.
+        batch_size: of the batches; results do not depend on it.
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor | None = None
+    batch_size: int = _BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) == 0:
+            raise DataError(f"the data set {self.name!r} is empty: expected at least one data point")
+        if self.inputs.is_floating_point() and not torch.isfinite(self.inputs).all():
+            raise DataError(f"the inputs of the data set {self.name!r} hold NaN or infinite values: clean them first")
+        if self.targets is not None and len(self.targets) != len(self.inputs):
+            raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {len(self.targets)} targets")
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.inputs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self.inputs.split(self.batch_size)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self.inputs)} data points)"
+
+    def with_batch_size(self, batch_size: int) -> Dataset:
+        """The same data in batches of another size."""
+        if batch_size < 1:
+            raise DataError(f"batch size {batch_size}: expected at least 1")
+        return replace(self, batch_size=batch_size)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of inputs and targets: their types, shapes and values."""
+        digest = hashlib.sha256()
+        for tensor in (self.inputs, self.targets):
+            if tensor is not None:
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
+    """Training and test set that a checkpoint's JSON describes: its `name`, and the options of that data set.
+
+    Raises:
+        DataError: an unknown name, or options that it does not take.
+    """
+    options = dict(description)
+    name = options.pop("name", None)
+    if name not in DATASETS:
+        raise DataError(f"unknown data set {name!r}: known are {', '.join(DATASETS)}; bring your own with --data FILE")
+    try:
+        return DATASETS[name](**options)
+    except TypeError as error:
+        raise DataError(f"the data set {name!r} does not take these options: {error}") from error
+
+
+def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
+    """Training and test set from a .npz or .safetensors file with `inputs` and, where known, `targets`.
+
+    `test_inputs` and `test_targets` make up the test set; without them the training set serves as both. A .npy file
+    holds the inputs alone.
+
+    Raises:
+        DataError: the file is missing, cannot be read, or has no `inputs`.
+    """
+    file = Path(path)
+    try:
+        if file.suffix == ".safetensors":
+            arrays: dict[str, np.ndarray] = load_file(file)
+        elif file.suffix == ".npy":
+            arrays = {"inputs": np.load(file, allow_pickle=False)}
+        else:
+            with np.load(file, allow_pickle=False) as opened:
+                arrays = dict(opened)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"cannot read the data file {file}: {error}") from error
+    if "inputs" not in arrays:
+        raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"))
+    if "test_inputs" not in tensors:
+        return train, train
+    return train, Dataset(f"{file.stem} (test)", tensors["test_inputs"], tensors.get("test_targets"))
+
+
+def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tuple[Dataset, Dataset]:
+    """All prompts [x, y, modulus] with target (x + y) mod modulus, split at random.
+
+    >>> train, test = modular_addition(5, 0.4, 0)
+    >>> len(train.inputs), len(test.inputs)
+    (10, 15)
+    """
+    x, y = torch.meshgrid(torch.arange(modulus), torch.arange(modulus), indexing="ij")
+    inputs = torch.stack([x.flatten(), y.flatten(), torch.full((modulus**2,), modulus)], 1)
+    targets = (x + y).flatten() % modulus
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(split_seed))
+    parts = order.split([int(train_fraction * len(inputs)), len(inputs) - int(train_fraction * len(inputs))])
+    train, test = (
+        Dataset(f"modular_addition ({name})", inputs[part], targets[part])
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test
+
+
+def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Pairs of handwritten 8x8 digits side by side (128 pixels, left one first), targets (n, 2).
+
+    Both pictures of a pair are drawn at random from scikit-learn's digits, independently of each other; training
+    and test pairs use different pictures.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.data).double() / 16
+    labels = torch.from_numpy(digits.target).long()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    pools = {"train": order[: len(order) * 3 // 4], "test": order[len(order) * 3 // 4 :]}
+
+    def pairs(name: str, size: int) -> Dataset:
+        pool = pools[name]
+        chosen = pool[torch.randint(len(pool), (size, 2), generator=generator)]
+        return Dataset(f"two_digits ({name})", images[chosen].flatten(1), labels[chosen])
+
+    return pairs("train", n), pairs("test", n_test)
+
+
+DATASETS: dict[str, Callable[..., tuple[Dataset, Dataset]]] = {
+    "modular_addition": modular_addition,
+    "two_digits": two_digits,
+}
+"""Data sets by the name that a checkpoint's JSON gives."""

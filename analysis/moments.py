@@ -1,0 +1,462 @@
+"""Streaming moments of activations and Jacobians: mean, Gram matrix G, Jacobian Gram matrix M (paper, section 6).
+
+    G^l = 1/n sum_x f f^T (centred, averaged over positions)
+    M^l = 1/n sum_x sum_k (df^L_k/df^l)(df^L_k/df^l)^T (summed over all pairs of positions)
+
+All sums are float64, take one batch times one block of backward passes of memory, and merge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.polynomial.legendre import leggauss
+from torch import Tensor
+
+from .errors import DataError, GraphError
+from .network import Batch, Network, Trace
+from .progress import ProgressCallback, report
+from .transitions import Attention, PositionWise, SlopeMoments
+
+__all__ = [
+    "ActivationMoments",
+    "JacobianMoments",
+    "Moments",
+    "collect",
+    "diagonal_moments",
+    "gate_moments",
+    "output_moments",
+    "pair_attributions",
+    "pair_moments",
+]
+
+_BLOCK = 2**20  # entries of one block of Jacobian rows: 8 MB in float64
+
+
+@dataclass(frozen=True)
+class ActivationMoments:
+    """Mean and centred scatter of the activations at a cut; `merge` is exact (Chan et al. 1983).
+
+    Attributes:
+        n: number of data points.
+        count: number of data points times positions.
+        mean: (d,).
+        scatter: sum of (f - mean)(f - mean)^T (d, d).
+
+    >>> a = ActivationMoments.of(torch.tensor([[[0.0]], [[2.0]]]))
+    >>> b = ActivationMoments.of(torch.tensor([[[4.0]]]))
+    >>> a.merge(b).mean, a.merge(b).gram
+    (tensor([2.], dtype=torch.float64), tensor([[2.6667]], dtype=torch.float64))
+    """
+
+    n: int
+    count: int
+    mean: Float[Tensor, " d"]
+    scatter: Float[Tensor, "d d"]
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "batch positions d"]) -> ActivationMoments:
+        """Moments of one batch."""
+        flat = values.to(torch.float64).flatten(0, 1)
+        mean = flat.mean(0)
+        centred = flat - mean
+        return cls(len(values), len(flat), mean, centred.T @ centred)
+
+    def merge(self, other: ActivationMoments) -> ActivationMoments:
+        """Moments of both sets of data together."""
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        between = torch.outer(shift, shift) * (self.count * other.count / count)
+        mean = self.mean + shift * (other.count / count)
+        return ActivationMoments(self.n + other.n, count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def gram(self) -> Float[Tensor, "d d"]:
+        """G, centred: the block of the Gram matrix that is left when the constant unit is kept apart."""
+        return self.scatter / self.count
+
+
+@dataclass(frozen=True)
+class JacobianMoments:
+    """Sum over data points of J^T J for one cut, J the Jacobian of the loss-weighted output.
+
+    Attributes:
+        n: number of data points.
+        total: sum of J^T J (d, d).
+    """
+
+    n: int
+    total: Float[Tensor, "d d"]
+
+    def merge(self, other: JacobianMoments) -> JacobianMoments:
+        """Moments of both sets of data together."""
+        return JacobianMoments(self.n + other.n, self.total + other.total)
+
+    @property
+    def gram(self) -> Float[Tensor, "d d"]:
+        """M."""
+        return self.total / self.n
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of every cut of a network over a set of data; partial results merge.
+
+    Attributes:
+        activations: per cut mean and Gram matrix G.
+        jacobians: per cut Jacobian Gram matrix M to the output. At a cut that is the output of a dense layer
+            (its preactivations) this is the ledger's K.
+    """
+
+    activations: Mapping[str, ActivationMoments]
+    jacobians: Mapping[str, JacobianMoments]
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of data together.
+
+        Raises:
+            DataError: the two belong to different cuts.
+        """
+        if list(self.activations) != list(other.activations) or list(self.jacobians) != list(other.jacobians):
+            raise DataError(
+                f"moments of the cuts {list(self.activations)} cannot be merged with those of {list(other.activations)}"
+            )
+        return Moments(
+            {cut: m.merge(other.activations[cut]) for cut, m in self.activations.items()},
+            {cut: m.merge(other.jacobians[cut]) for cut, m in self.jacobians.items()},
+        )
+
+
+def collect(
+    network: Network,
+    batches: Iterable[Batch],
+    *,
+    jacobians: bool = True,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Moments:
+    """Mean, G and (unless `jacobians` is False) M to the output at every cut, in one pass over the data.
+
+    Args:
+        network: the network with its cuts and behavioural loss.
+        batches: re-iterable data.
+        jacobians: whether M is wanted.
+        probes: number of random probes per data point for M, None for the exact sum over output coordinates.
+        seed: of the probes.
+        progress: called after each batch.
+
+    Raises:
+        DataError: no data, NaN or infinite values, inputs that do not fit the model.
+    """
+    activations: dict[str, ActivationMoments] = {}
+    n, totals = 0, [torch.zeros(0)] * len(network.cuts)
+    draws = _Probes(probes, seed) if probes else None
+    for batch in _data(batches, "moments", progress):
+        with torch.set_grad_enabled(jacobians):
+            trace = network.trace(batch, joined=True)
+        for cut, value in zip(network.cuts, trace.values, strict=True):
+            new = ActivationMoments.of(value.detach())
+            activations[cut] = activations[cut].merge(new) if cut in activations else new
+        if jacobians:
+            if not n:
+                totals = [torch.zeros(d, d, dtype=torch.float64) for d in network.widths]
+            for _, cotangents in _output_cotangents(network, trace, draws):
+                for total, rows in zip(
+                    totals, network.vjps(trace, trace.output, range(len(totals)), cotangents), strict=True
+                ):
+                    total += _gram(rows)
+        n += len(trace.output)
+    return Moments(
+        activations,
+        {cut: JacobianMoments(n, total) for cut, total in zip(network.cuts, totals, strict=True)} if jacobians else {},
+    )
+
+
+def output_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    columns: Mapping[int, Float[Tensor, "d k"]],
+    groups: Mapping[int, Sequence[slice]] | None,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> dict[int, list[Float[Tensor, "..."]]]:
+    """Second moments of J = d(output)/d(cut) columns, for several cuts in one backward pass per output coordinate.
+
+    Args:
+        network: the network; its loss weighs the outputs (KL: rows sqrt(p_o) (e_o - p), so that sum_o is Fisher's).
+        batches: re-iterable data.
+        columns: per index of a cut the coordinates (d, k) to take the Jacobian in.
+        groups: per index of a cut groups of columns; None for the sum over outputs only.
+        probes: number of random probes per data point (groups must then be None).
+        seed: of the probes.
+        progress: called after each batch.
+
+    Returns:
+        Per cut, for each group E[J_oi J_oi'] (o, g, g); without groups one matrix sum_o E[J_oi J_oi'] (k, k).
+    """
+    if probes and groups is not None:
+        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
+    sums: dict[int, list[Tensor]] = {}
+    draws = _Probes(probes, seed) if probes else None
+    n = 0
+    for batch in _data(batches, "Jacobians", progress):
+        trace = network.trace(batch, joined=True)
+        n += len(trace.output)
+        if not sums:
+            sums = {p: _zeros(c, trace.output.shape[-1], groups and groups[p]) for p, c in columns.items()}
+        inner = [p for p in columns if not _is_output(network, trace, p)]
+        for p in set(columns) - set(inner):
+            _add_identity(sums[p], trace.output.shape, columns[p], groups and groups[p])
+        if not inner:
+            continue
+        for labels, cotangents in _output_cotangents(network, trace, draws):
+            for p, rows in zip(inner, network.vjps(trace, trace.output, inner, cotangents), strict=True):
+                _add(sums[p], labels, rows, columns[p], groups and groups[p])
+    return {p: [total / n for total in totals] for p, totals in sums.items()}
+
+
+def pair_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    groups: Sequence[slice] | None,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> list[Float[Tensor, "..."]]:
+    """Second moments of J = rows (d(cut p+1)/d(cut p)) columns, as `output_moments` gives them for the output.
+
+    Uses the exact form of the transition where the network declares one, backward passes otherwise.
+    """
+    if probes and groups is not None:
+        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
+    form = network.transitions.get(pair)
+    if isinstance(form, PositionWise) and not probes:
+        slopes = gate_moments(network, batches, pair, form, progress)
+        moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
+        return moments if groups else [moments[0].sum(0)]
+    sums = _zeros(columns, len(rows), groups)
+    draws = _Probes(probes, seed) if probes else None
+    n = 0
+    for batch in _data(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
+        trace = network.trace(batch)
+        n += len(trace.output)
+        for labels, block in _pair_rows(network, trace, pair, rows, form, draws):
+            _add(sums, labels, block, columns, groups)
+    return [total / n for total in sums]
+
+
+def gate_moments(
+    network: Network, batches: Iterable[Batch], pair: int, form: PositionWise, progress: ProgressCallback | None = None
+) -> SlopeMoments:
+    """First and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
+    n = count = 0
+    first, second = torch.zeros(()), torch.zeros(())
+    for batch in _data(batches, f"slopes into {network.cuts[pair + 1]}", progress):
+        with torch.no_grad():
+            value = network.trace(batch).values[pair]
+        q = form.slopes(value).to(torch.float64).flatten(0, 1)
+        first, second = first + q.sum(0), second + q.T @ q
+        n, count = n + len(value), count + len(q)
+    return SlopeMoments(n, count, first, second)
+
+
+def diagonal_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    *,
+    progress: ProgressCallback | None = None,
+) -> Float[Tensor, "o k"]:
+    """E_x[sum_ts J_{to,si}^2] with J = rows (d(cut p+1)/d(cut p)) columns."""
+    form = network.transitions.get(pair)
+    if isinstance(form, PositionWise):
+        return gate_moments(network, batches, pair, form, progress).squared_jacobian(form, rows, columns)
+    total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
+    for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+        trace = network.trace(batch)
+        n += len(trace.output)
+        for labels, block in _pair_rows(network, trace, pair, rows, form):
+            total.index_add_(0, labels, (block.to(torch.float64).flatten(1, 2) @ columns).square_().sum(1))
+    return total / n
+
+
+def pair_attributions(
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    to_basis: Float[Tensor, "k d_in"],
+    mean: Float[Tensor, " d_in"],
+    *,
+    points: int = 1,
+    progress: ProgressCallback | None = None,
+) -> Float[Tensor, "o k"]:
+    """E_x[sum_t (sum_s int J_{to,si} d alpha f^_si)^2], the integral from the mean (alpha = 0) to f (alpha = 1).
+
+    `points` is the size of the Gauss-Legendre rule; 1 stands for the single point alpha = 1.
+    """
+    nodes, weights = leggauss(points) if points > 1 else (np.ones(1), 2 * np.ones(1))
+    total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
+    for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+        with torch.no_grad():
+            here = network.trace(batch)
+        n += len(here.output)
+        centred = here.values[pair].to(torch.float64) - mean
+        coordinates = centred @ to_basis.T
+        traces = [
+            network.trace(batch, replace={pair: network.moved(here, pair, (alpha - 1) * centred)})
+            for alpha in (nodes + 1) / 2
+        ]
+        paths = [_pair_rows(network, trace, pair, rows, network.transitions.get(pair)) for trace in traces]
+        for blocks in zip(*paths, strict=True):
+            rows_j = sum(w / 2 * block.to(torch.float64) for w, (_, block) in zip(weights, blocks, strict=True))
+            effect = ((rows_j @ columns) * coordinates).sum(2)
+            total.index_add_(0, blocks[0][0], effect.square().sum(1))
+    return total / n
+
+
+class _Probes:
+    """Rademacher probes: probe j has a generator of its own, so that blocks and batches do not change the draws."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        if count < 1:
+            raise GraphError(f"the number of probes is {count}: expected at least one, or None for the exact sum")
+        self.generators = [torch.Generator().manual_seed(hash((seed, j)) % 2**63) for j in range(count)]
+
+    def blocks(self, shape: Sequence[int], dtype: torch.dtype) -> Iterator[Float[Tensor, "v batch positions width"]]:
+        size = _rows_per_block(math.prod(shape))
+        scale = 1 / math.sqrt(len(self.generators))
+        for start in range(0, len(self.generators), size):
+            bits = [torch.randint(0, 2, tuple(shape), generator=g) for g in self.generators[start : start + size]]
+            yield (torch.stack(bits).to(dtype) * 2 - 1) * scale
+
+
+def _output_cotangents(
+    network: Network, trace: Trace, draws: _Probes | None
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions width"]]]:
+    """Cotangents u with sum_u u u^T = I (MSE) or Fisher's matrix (KL); exact, or in expectation over the probes."""
+    output = trace.output.detach()
+    p = output.softmax(-1) if network.loss == "kl" else None
+    if draws is not None:
+        for u in draws.blocks(output.shape, output.dtype):
+            if p is not None:
+                u = p.sqrt() * u - p * (p.sqrt() * u).sum(-1, keepdim=True)
+            yield torch.zeros(len(u), dtype=torch.int64), u
+        return
+    for labels, unit in _coordinate_cotangents(output, torch.eye(output.shape[-1], dtype=output.dtype)):
+        if p is not None:
+            counted = unit.abs().sum(-1, keepdim=True)
+            unit = (p[..., labels].sqrt().movedim(-1, 0)[..., None]) * (unit - p * counted)
+        yield labels, unit
+
+
+def _coordinate_cotangents(
+    target: Float[Tensor, "batch positions d"], rows: Float[Tensor, "o d"]
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions d"]]]:
+    """Each row at each position of the target, the row's index as label."""
+    n, positions, d = target.shape
+    size = _rows_per_block(n * positions * d)
+    for t in range(positions):
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size].to(target.dtype)
+            block = target.new_zeros(len(part), n, positions, d)
+            block[:, :, t] = part[:, None]
+            yield torch.arange(start, start + len(part)), block
+
+
+def _pair_rows(
+    network: Network,
+    trace: Trace,
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    form: Attention | PositionWise | None,
+    draws: _Probes | None = None,
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions d_in"]]]:
+    """Blocks of rows (d(cut p+1)/d(cut p)) at each position, with the index of the row."""
+    target = trace.values[pair + 1]
+    if draws is not None:
+        shape = (*target.shape[:2], len(rows))
+        for u in draws.blocks(shape, target.dtype):
+            yield torch.zeros(len(u), dtype=torch.int64), network.vjp(trace, target, pair, u @ rows.to(target.dtype))
+    elif isinstance(form, Attention):
+        value = trace.values[pair].detach()
+        yield from form.jacobian_rows(value, rows.to(value.dtype), _rows_per_block(value.numel()))
+    else:
+        for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
+            yield labels, network.vjp(trace, target, pair, cotangents)
+
+
+def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list[Tensor]:
+    k = columns.shape[1]
+    if groups is None:
+        return [torch.zeros(k, k, dtype=torch.float64)]
+    sizes = [len(range(*group.indices(k))) for group in groups]
+    return [torch.zeros(n_rows, size, size, dtype=torch.float64) for size in sizes]
+
+
+def _add(
+    sums: list[Tensor], labels: Tensor, rows: Tensor, columns: Tensor, groups: Sequence[slice] | None
+) -> None:
+    seen = rows.to(torch.float64).flatten(1, 2) @ columns
+    if groups is None:
+        flat = seen.flatten(0, 1)
+        sums[0] += flat.T @ flat
+        return
+    for total, group in zip(sums, groups, strict=True):
+        part = seen[..., group]
+        total.index_add_(0, labels, part.transpose(1, 2) @ part)
+
+
+def _is_output(network: Network, trace: Trace, cut: int) -> bool:
+    """Whether the cut is the output itself and the loss MSE, so that its Jacobian is the identity."""
+    same = cut == len(network.cuts) - 1 and network.loss == "mse"
+    return same and trace.values[cut].shape == trace.output.shape and torch.equal(trace.values[cut], trace.output)
+
+
+def _add_identity(
+    sums: list[Tensor], shape: Sequence[int], columns: Float[Tensor, "d k"], groups: Sequence[slice] | None
+) -> None:
+    """What `_add` adds for a batch of the given shape whose Jacobian is the identity at each position."""
+    count = shape[0] * shape[1]
+    if groups is None:
+        sums[0] += columns.T @ columns * count
+        return
+    for total, group in zip(sums, groups, strict=True):
+        part = columns[:, group]
+        total += part[:, :, None] * part[:, None, :] * count
+
+
+def _gram(rows: Float[Tensor, "v batch positions d"]) -> Float[Tensor, "d d"]:
+    flat = rows.to(torch.float64).flatten(0, 2)
+    return flat.T @ flat
+
+
+def _rows_per_block(entries: int) -> int:
+    return max(1, _BLOCK // max(entries, 1))
+
+
+def _data(batches: Iterable[Batch], step: str, progress: ProgressCallback | None) -> Iterator[Batch]:
+    """Iterate over the data, refusing data that is empty or can be read only once."""
+    if iter(batches) is batches:
+        raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")
+    empty = True
+    for batch in report(batches, step, progress):
+        empty = False
+        yield batch
+    if empty:
+        raise DataError("there are no batches: expected at least one data point")

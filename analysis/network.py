@@ -1,0 +1,459 @@
+"""Network: a torch model with named cuts. Hooks read and replace the tensors at the cuts; nothing is rewritten.
+
+A set of tensors is a *cut* when every path from the input to the output passes through it. `Network.check_cuts`
+tests this by swapping: with the tensors at the cut taken from x while the model runs on x', the output must be
+that of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from .cuts import Cut, Place, candidates, first_tensor, replace_tensor, resolve
+from .errors import CutError, DataError, GraphError
+from .transitions import Transition
+
+__all__ = ["Batch", "Network", "Positions", "Trace"]
+
+Batch: TypeAlias = Any
+"""A tensor (the model's argument), a tuple (its arguments) or a dict (its keyword arguments)."""
+
+Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
+
+_LEAK = 1e-6  # share of the effect of swapping the whole input that still counts as rounding
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass: the tensors at the cuts, with the autograd graph between them.
+
+    Attributes:
+        entries: per cut the tensors to differentiate by, one per place, each (batch, positions, width).
+        values: per cut the activations at the counted positions (batch, positions, width).
+        output: the network's output at the counted positions.
+    """
+
+    entries: tuple[tuple[Float[Tensor, "batch positions _"], ...], ...]
+    values: tuple[Float[Tensor, "batch counted width"], ...]
+    output: Float[Tensor, "batch counted width"]
+
+
+class Network:
+    """A model, its cuts and its behavioural loss.
+
+    Args:
+        model: any module; its mode, parameters and gradients are left as they were.
+        cuts: paths of `named_modules()` (the module's output), `path:in` (its input), globs matched part by part
+            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto": every input or output of a module
+            that passes the swap test on `example`.
+        output: what of the model's return value is the output: None for the value itself, a key, attribute or
+            index, or the path of a module whose output is to be the final one.
+        loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
+        positions: which positions of the output and of the last cut count; or a mapping from names of cuts (and
+            "output") to the positions that count there. Others count everywhere.
+        transitions: exact forms of the map between two cuts, by their names (see `transitions`); used where the two
+            are adjacent, and checked against the model.
+        example: a batch, on which the order and the widths of the cuts are found right away.
+
+    Raises:
+        CutError: a cut does not exist or, once a batch was seen, is out of order, is not called exactly once, or
+            leaks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        cuts: str | Sequence[str | Sequence[str]],
+        *,
+        output: str | int | None = None,
+        loss: Literal["mse", "kl"] = "mse",
+        positions: Positions | Mapping[str, Positions] = "all",
+        transitions: Mapping[tuple[str, str], Transition] | None = None,
+        example: Batch | None = None,
+    ) -> None:
+        if loss not in ("mse", "kl"):
+            raise GraphError(f"unknown behavioural loss {loss!r}: expected 'mse' or 'kl'")
+        self.model = model
+        self.loss = loss
+        self._modules = dict(model.named_modules())
+        self._output = output
+        self._widths: tuple[int, ...] | None = None
+        self._output_width = 0
+        self._checked = False
+        if cuts == "auto":
+            if example is None:
+                raise CutError("cuts='auto' needs a batch to scan the model with: pass example=batch")
+            self._cuts = self._scan(example)
+        else:
+            self._cuts = resolve(model, [cuts] if isinstance(cuts, str) else cuts)
+        self._positions = self._resolve_positions(positions)
+        pairs = list(zip(self.cuts[:-1], self.cuts[1:], strict=True))
+        self.transitions = {p: (transitions or {})[pair] for p, pair in enumerate(pairs) if pair in (transitions or {})}
+        if example is not None:
+            self.activations(example)
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Resolved names, in order of computation."""
+        return tuple(cut.name for cut in self._cuts)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of features at each cut, known once a batch was seen."""
+        if self._widths is None:
+            raise CutError("the widths of the cuts are known once a batch was seen: pass example=batch")
+        return self._widths
+
+    @property
+    def output_width(self) -> int:
+        """Number of output coordinates, known once a batch was seen."""
+        if not self._output_width:
+            raise CutError("the width of the output is known once a batch was seen: pass example=batch")
+        return self._output_width
+
+    def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch positions width"]]:
+        """Activations at all cuts (counted positions only) in one forward pass; matrices get one position."""
+        with torch.no_grad():
+            return dict(zip(self.cuts, self.trace(batch).values, strict=True))
+
+    def output(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
+        """The network's output at the counted positions."""
+        with torch.no_grad():
+            return self.trace(batch).output
+
+    def trace(
+        self,
+        batch: Batch,
+        *,
+        joined: bool = False,
+        replace: Mapping[int, Sequence[Tensor]] | None = None,
+    ) -> Trace:
+        """Run the model once and keep the autograd graph between the cuts.
+
+        Args:
+            batch: input of the model.
+            joined: one graph from the first cut to the output; otherwise the graph is cut at each cut, so that
+                `values[p + 1]` depends on `entries[p]` only.
+            replace: per index of a cut the tensors (one per place) to put there.
+        """
+        run = _Run(joined, replace or {})
+        try:
+            raw = self._run(batch, self._cuts, run)
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}") from error
+        entries = tuple(tuple(run.entries[p, i] for i in range(len(cut.places))) for p, cut in enumerate(self._cuts))
+        whole = [_concatenate(run.values, p, cut) for p, cut in enumerate(self._cuts)]
+        values = tuple(self._select(value, p) for p, value in enumerate(whole))
+        output = self._select(_as_sequence(raw, "output"), "output")
+        self._widths = tuple(value.shape[-1] for value in values)
+        self._output_width = output.shape[-1]
+        for name, value in (*zip(self.cuts, values, strict=True), ("the output", output)):
+            if not torch.isfinite(value).all():
+                raise DataError(f"NaN or infinite activations at {name}: {self._blame(batch)}")
+        return Trace(entries, values, output)
+
+    def vjp(
+        self, trace: Trace, target: Tensor, cut: int, cotangents: Float[Tensor, "v batch positions width"]
+    ) -> Float[Tensor, "v batch counted width"]:
+        """Vector-Jacobian products of a tensor of a trace by one of its cuts, for a block of cotangents at once."""
+        return self.vjps(trace, target, [cut], cotangents)[0]
+
+    def vjps(
+        self, trace: Trace, target: Tensor, cuts: Sequence[int], cotangents: Float[Tensor, "v batch positions width"]
+    ) -> list[Float[Tensor, "v batch counted _"]]:
+        """Like `vjp`, by several cuts in one backward pass."""
+        entries = [entry for cut in cuts for entry in trace.entries[cut]]
+        grads = iter(
+            torch.autograd.grad(
+                target, entries, cotangents, is_grads_batched=True, retain_graph=True, materialize_grads=True
+            )
+        )
+        return [self._select(torch.cat([next(grads) for _ in trace.entries[cut]], -1), cut) for cut in cuts]
+
+    def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch counted width"]) -> list[Tensor]:
+        """The tensors at a cut with the counted positions shifted, to be put back with `trace(replace=...)`."""
+        entries = [entry.detach().clone() for entry in trace.entries[cut]]
+        index = _index(self._positions.get(cut, "all"))
+        for entry, part in zip(entries, shift.split([e.shape[-1] for e in entries], -1), strict=True):
+            entry[:, index] += part.to(entry.dtype)
+        return entries
+
+    def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
+        """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
+        trace = self.trace(batch, joined=True)
+        target = trace.values[later]
+        n, t, d = target.shape
+        basis = torch.eye(t * d, dtype=target.dtype).reshape(t * d, 1, t, d).expand(-1, n, -1, -1)
+        rows = self.vjp(trace, target, earlier, basis)
+        return rows.transpose(0, 1).reshape(n, t, d, *rows.shape[2:])
+
+    def check_cuts(self, batch: Batch) -> None:
+        """Swap test of every cut, and whether each cut reaches the output.
+
+        Raises:
+            CutError: names the leaking cut and the share of the swap that gets around it, or the cut without effect.
+            DataError: the batch holds fewer than two different data points.
+        """
+        inside = self.trace(batch, joined=True)
+        for cut, leak in zip(self.cuts, self._leaks(batch, self._cuts, self._positions), strict=True):
+            if leak > _LEAK:
+                raise CutError(
+                    f"{cut!r} is not a cut: {leak:.2g} of the effect of swapping the input goes around it (a skip "
+                    "path, another branch, or positions that are not counted). Cut where every path passes, for "
+                    'example at a residual stream, or concatenate the branches: ("a", "b")'
+                )
+        cotangent = torch.randn(inside.output.shape, generator=torch.Generator().manual_seed(0)).to(inside.output)
+        for p, grad in enumerate(self.vjps(inside, inside.output, range(len(self.cuts)), cotangent[None])):
+            if not grad.any():
+                raise CutError(f"{self.cuts[p]!r} does not reach the output: no change there has an effect on it")
+        self._check_transitions(inside)
+        self._checked = True
+
+    def check_once(self, batches: Iterable[Batch]) -> None:
+        """Run `check_cuts` on the first batches that hold two data points, unless it has passed before."""
+        if self._checked:
+            return
+        for batch in batches:
+            if _size(batch) >= 2:
+                self.check_cuts(batch)
+                return
+        raise DataError("no batch holds two data points: the cuts can only be checked by swapping two of them")
+
+    def _scan(self, batch: Batch) -> tuple[Cut, ...]:
+        """Every place that passes the swap test; of places that carry the same tensor the one with the shortest path."""
+        found: dict[int, tuple[Place, Tensor]] = {}
+        calls: dict[Place, int] = {}
+
+        def note(place: Place, value: Tensor) -> Tensor:
+            calls[place] = calls.get(place, 0) + 1
+            if value.ndim in (2, 3) and value.is_floating_point() and len(value) == _size(batch):
+                known = found.get(id(value), (place, value))[0]
+                found[id(value)] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
+            return value
+
+        with torch.no_grad():
+            self._forward(batch, [cut.places[0] for cut in candidates(self.model)], note)
+        usable = [Cut((place,)) for place, _ in found.values() if calls[place] == 1]
+        self._positions = {}
+        leaks = self._leaks(batch, usable, self._positions)
+        cuts = tuple(cut for cut, leak in zip(usable, leaks, strict=True) if leak <= _LEAK)
+        if len(cuts) < 2:
+            raise CutError(f"the swap test found {len(cuts)} cuts in the model, expected at least two: name them")
+        return cuts
+
+    def _leaks(
+        self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]
+    ) -> list[float]:
+        """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
+        rolled = tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) else v, batch)
+        with torch.no_grad():
+            run = _Run(False, {})
+            here = self._select(_as_sequence(self._run(batch, cuts, run), "output"), "output")
+            there = self._select(_as_sequence(self._run(rolled, (), _Run(False, {})), "output"), "output")
+            span = (there - here).norm()
+            if not span > 0:
+                raise DataError("swapping the data points of a batch leaves the output unchanged: give different ones")
+            leaks = []
+            for p, cut in enumerate(cuts):
+                held = {0: [run.entries[p, i] for i in range(len(cut.places))]}
+                swap = _Run(False, held, {0: positions.get(p, "all")})
+                swapped = self._select(_as_sequence(self._run(rolled, (cut,), swap), "output"), "output")
+                leaks.append(float((swapped - here).norm() / span))
+        return leaks
+
+    def _check_transitions(self, trace: Trace) -> None:
+        for p, transition in self.transitions.items():
+            expected = trace.values[p + 1].detach()
+            got = transition.apply(trace.values[p].detach())
+            tolerance = 1e-9 if expected.dtype == torch.float64 else 1e-4
+            if got.shape != expected.shape or (got - expected).norm() > tolerance * expected.norm():
+                raise CutError(
+                    f"the transition declared from {self.cuts[p]!r} to {self.cuts[p + 1]!r} does not reproduce the "
+                    "model's activations: correct it or leave it out"
+                )
+
+    def _run(self, batch: Batch, cuts: Sequence[Cut], run: _Run) -> Tensor:
+        """Run the model with the tensors of the cuts recorded and replaced as `run` says; return the output."""
+        indices = {place: (p, i) for p, cut in enumerate(cuts) for i, place in enumerate(cut.places)}
+        calls: dict[Place, int] = dict.fromkeys(indices, 0)
+        furthest = -1
+
+        def visit(place: Place, value: Tensor) -> Tensor:
+            nonlocal furthest
+            p, i = indices[place]
+            calls[place] += 1
+            if calls[place] > 1:
+                return value
+            if p < furthest:
+                raise CutError(
+                    f"cut {cuts[p].name!r} is computed before {cuts[furthest].name!r}: list cuts in order of computation"
+                )
+            furthest = p
+            return run.visit(p, i, value, place.name)
+
+        output = self._forward(batch, indices, visit)
+        for place, count in calls.items():
+            if count != 1:
+                raise CutError(
+                    f"{place.name!r} is computed {count} times in a forward pass, expected once: "
+                    "cut at a module that is not shared and is used"
+                )
+        return output
+
+    def _forward(self, batch: Batch, places: Iterable[Place], visit: Any) -> Tensor:
+        final: list[Tensor] = []
+        by_module = isinstance(self._output, str) and self._output in self._modules
+        with ExitStack() as stack:
+            stack.enter_context(_at_rest(self.model))
+            for place in places:
+                stack.callback(_hook(self._modules[place.path], place, visit).remove)
+            if by_module:
+                keep = Place(str(self._output), False)
+                stack.callback(_hook(self._modules[keep.path], keep, lambda _, v: (final.append(v), v)[1]).remove)
+            if isinstance(batch, Mapping):
+                returned = self.model(**batch)
+            elif isinstance(batch, tuple | list):
+                returned = self.model(*batch)
+            else:
+                returned = self.model(batch)
+        return final[-1] if by_module else self._pick(returned)
+
+    def _pick(self, returned: Any) -> Tensor:
+        value = returned
+        if self._output is not None:
+            try:
+                is_attribute = isinstance(self._output, str) and hasattr(returned, self._output)
+                value = getattr(returned, str(self._output)) if is_attribute else returned[self._output]
+            except (KeyError, IndexError, TypeError) as error:
+                raise CutError(f"the model's return value has no {self._output!r}: it is a {type(returned).__name__}") from error
+        if not isinstance(value, Tensor):
+            raise CutError(
+                f"the model returns a {type(value).__name__}: say which part is the output, for example output='logits'"
+            )
+        return value
+
+    def _resolve_positions(self, positions: Positions | Mapping[str, Positions]) -> dict[int | str, Positions]:
+        if not isinstance(positions, Mapping):
+            return {len(self._cuts) - 1: positions, "output": positions}
+        if unknown := set(positions) - {*self.cuts, "output"}:
+            raise CutError(f"positions are given for {sorted(unknown)}, which are not among the cuts {list(self.cuts)}")
+        chosen: dict[int | str, Positions] = {self.cuts.index(k): v for k, v in positions.items() if k != "output"}
+        chosen["output"] = positions.get("output", chosen.get(len(self._cuts) - 1, "all"))
+        return chosen
+
+    def _select(self, value: Tensor, key: int | str) -> Tensor:
+        return _at(value, self._positions.get(key, "all"))
+
+    def _blame(self, batch: Batch) -> str:
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                return f"the weight {name!r} holds them"
+        holds = []
+        tree_map(lambda v: holds.append(not torch.isfinite(v).all()) if isinstance(v, Tensor) else None, batch)
+        return "the data holds them" if any(holds) else "data and weights are finite, so the model overflows"
+
+
+class _Run:
+    """What one forward pass records at the cuts, and what it puts there."""
+
+    def __init__(
+        self,
+        joined: bool,
+        replace: Mapping[int, Sequence[Tensor]],
+        only: Mapping[int, Positions] | None = None,
+    ) -> None:
+        self.joined, self.replace, self.only = joined, replace, only or {}
+        self.entries: dict[tuple[int, int], Tensor] = {}
+        self.values: dict[tuple[int, int], Tensor] = {}
+
+    def visit(self, p: int, i: int, value: Tensor, name: str) -> Tensor:
+        sequence = _as_sequence(value, name)
+        self.values[p, i] = sequence
+        entry = sequence
+        if p in self.replace:
+            entry = self.replace[p][i]
+            if (only := self.only.get(p, "all")) != "all":
+                index = _index(only)
+                entry = sequence.clone()
+                entry[:, index] = self.replace[p][i][:, index]
+        if torch.is_grad_enabled() and (not self.joined or p == 0 or not entry.requires_grad):
+            entry = entry.detach().requires_grad_()
+        self.entries[p, i] = entry
+        return entry.reshape(value.shape).clone()  # a copy, so that in-place modules leave the entry alone
+
+
+def _hook(module: nn.Module, place: Place, visit: Any) -> torch.utils.hooks.RemovableHandle:
+    if not place.is_input:
+        return module.register_forward_hook(
+            lambda _, __, value: replace_tensor(value, visit(place, first_tensor(value, place.name)))
+        )
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        held: Any = args or kwargs
+        changed = replace_tensor(held, visit(place, first_tensor(held, place.name)))
+        return (changed, kwargs) if args else (args, changed)
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+@contextmanager
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients, for the time of a forward pass."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, grad in wanted:
+            parameter.requires_grad_(grad)
+
+
+def _as_sequence(value: Tensor, name: str) -> Tensor:
+    if value.ndim not in (2, 3) or not value.is_floating_point():
+        raise CutError(
+            f"{name!r} has shape {tuple(value.shape)} of {value.dtype}: expected floats of (batch, width) or "
+            "(batch, positions, width)"
+        )
+    return value if value.ndim == 3 else value[:, None]
+
+
+def _concatenate(values: Mapping[tuple[int, int], Tensor], p: int, cut: Cut) -> Tensor:
+    parts = [values[p, i] for i in range(len(cut.places))]
+    if len({part.shape[:-1] for part in parts}) > 1:
+        raise CutError(f"the parts of {cut.name!r} have shapes {[tuple(v.shape) for v in parts]}: positions must agree")
+    return torch.cat(parts, -1)
+
+
+def _index(positions: Positions) -> slice | list[int]:
+    if isinstance(positions, str):
+        return slice(None) if positions == "all" else slice(-1, None)
+    return list(positions)
+
+
+def _at(value: Tensor, positions: Positions) -> Tensor:
+    return value[..., _index(positions), :]
+
+
+def _size(batch: Batch) -> int:
+    sizes: list[int] = []
+    tree_map(lambda v: sizes.append(len(v)) if isinstance(v, Tensor) and v.ndim else None, batch)
+    return min(sizes, default=0)
+
+
+def _describe(batch: Batch) -> str:
+    shapes: list[str] = []
+    tree_map(lambda v: shapes.append(str(tuple(v.shape))) if isinstance(v, Tensor) else None, batch)
+    return "tensors of shape " + ", ".join(shapes) if shapes else f"type {type(batch).__name__}"

@@ -1,0 +1,199 @@
+"""Recipe: every choice of an analysis in one value that is stored and hashed with its results; and `run`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from .basis import Bases, Kind, Rotation, interaction_basis
+from .errors import InputError
+from .families import Checkpoint
+from .graph import InteractionGraph, interaction_graph
+from .partition import Partition, find_modules
+from .progress import ProgressCallback
+
+__all__ = [
+    "Analysis",
+    "GraphRecipe",
+    "PartitionRecipe",
+    "Recipe",
+    "build_graph",
+    "partition_graph",
+    "read_choices",
+    "run",
+]
+
+
+@dataclass(frozen=True)
+class GraphRecipe:
+    """Choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
+
+    cuts: tuple[str, ...] | None = None
+    loss: str | None = None
+    basis: Kind = "global"
+    output: Literal["pca", "neuron"] = "pca"
+    rotation: Rotation = "degenerate"
+    rank_tolerance: float = 1e-10
+    gap: float = 0.25
+    probes: int | None = None
+    strengths: Literal["jacobian", "attribution"] = "jacobian"
+    points: int = 1
+    seed: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices."""
+        return _hash(self)
+
+
+@dataclass(frozen=True)
+class PartitionRecipe:
+    """Choices that fix a partition of a given graph; see `find_modules`."""
+
+    epsilon: float | None = None
+    objective: str | None = None
+    resolution: float | None = None
+    seed: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices."""
+        return _hash(self)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole analysis: the graph, and its partition.
+
+    >>> Recipe.from_mapping({"basis": "local", "epsilon": 0.01}).graph.basis
+    'local'
+    """
+
+    graph: GraphRecipe = GraphRecipe()
+    partition: PartitionRecipe = PartitionRecipe()
+
+    @classmethod
+    def from_mapping(cls, choices: Mapping[str, Any]) -> Recipe:
+        """A recipe from flat names; choices that are None are left at their defaults, `seed` goes to both parts.
+
+        Raises:
+            InputError: a name that no part of the recipe has, or a value of the wrong type.
+        """
+        given = {k: v for k, v in choices.items() if v is not None}
+        if isinstance(given.get("cuts"), list | str):
+            given["cuts"] = tuple([given["cuts"]] if isinstance(given["cuts"], str) else given["cuts"])
+        known = {field.name: field.type for part in (GraphRecipe, PartitionRecipe) for field in fields(part)}
+        if unknown := set(given) - set(known):
+            raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+        for name, value in given.items():
+            _check_type(name, value)
+        parts = (
+            part(**{f.name: given[f.name] for f in fields(part) if f.name in given})
+            for part in (GraphRecipe, PartitionRecipe)
+        )
+        return cls(*parts)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Recipe:
+        """A recipe from a .toml or .json file of flat names.
+
+        Raises:
+            InputError: the file cannot be read, or holds unknown names.
+        """
+        return cls.from_mapping(read_choices(path))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What `run` made of a checkpoint."""
+
+    bases: Bases
+    graph: InteractionGraph
+    partition: Partition
+
+
+def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
+    """Checkpoint -> bases -> graph -> partition."""
+    bases, graph = build_graph(checkpoint, recipe.graph, progress=progress)
+    return Analysis(bases, graph, partition_graph(graph, recipe.partition, progress=progress))
+
+
+def build_graph(
+    checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None
+) -> tuple[Bases, InteractionGraph]:
+    """The first half of `run`; cuts and loss are those the checkpoint was loaded with."""
+    bases = interaction_basis(
+        checkpoint.network,
+        checkpoint.batches,
+        kind=recipe.basis,
+        output=recipe.output,
+        rotation=recipe.rotation,
+        rank_tolerance=recipe.rank_tolerance,
+        gap=recipe.gap,
+        probes=recipe.probes,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
+    graph = interaction_graph(
+        checkpoint.network,
+        bases,
+        None if measured else checkpoint.batches,
+        strengths=recipe.strengths,
+        points=recipe.points,
+        progress=progress,
+    )
+    return bases, graph
+
+
+def partition_graph(
+    graph: InteractionGraph, recipe: PartitionRecipe, *, progress: ProgressCallback | None = None
+) -> Partition:
+    """The second half of `run`."""
+    return find_modules(graph, **asdict(recipe), progress=progress)
+
+
+def read_choices(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The flat names of a recipe file.
+
+    Raises:
+        InputError: the file cannot be read, or is not a table of names.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text()
+        choices = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the recipe {file}: {error}") from error
+    if not isinstance(choices, dict):
+        raise InputError(f"the recipe {file} holds a {type(choices).__name__}: expected a table of names")
+    return choices
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "cuts": (tuple,),
+    "rank_tolerance": (float,),
+    "gap": (int, float),
+    "probes": (int,),
+    "points": (int,),
+    "epsilon": (int, float),
+    "resolution": (int, float),
+    "seed": (int,),
+}
+
+
+def _check_type(name: str, value: Any) -> None:
+    expected = _TYPES.get(name, (str,))
+    if not isinstance(value, expected) or isinstance(value, bool):
+        wanted = " or ".join(t.__name__ for t in expected)
+        raise InputError(f"recipe: {name} is {value!r}, expected {wanted}")
+
+
+def _hash(part: GraphRecipe | PartitionRecipe) -> str:
+    return hashlib.sha256(json.dumps(asdict(part), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""Rotation inside near-degenerate eigenspaces, which makes interactions sparse where the basis is free.
+
+Where eigenvalues of M~ are (nearly) equal the interaction basis may rotate inside their eigenspace (paper, section
+6.2). Two equally important modules produce such eigenvalues systematically, and the plain basis mixes them. The
+rotation maximises the varimax criterion of the mean squared influence of coordinate i on output o,
+
+    sum_o sum_i ( E_x[J_oi^2] )^2,
+
+by Jacobi sweeps with a closed form per pair of coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
+
+_MAX_SWEEPS = 200
+_ANGLE = 1e-9  # radians; a sweep that turns no pair by more has converged
+_FLAT = 1e-13  # a pair whose criterion varies by less than this share of its value is left alone
+
+
+def sparsity(moments: Float[np.ndarray, "o k k"]) -> float:
+    """Varimax criterion sum_o sum_i (E[J_oi^2])^2.
+
+    >>> sparsity(np.array([[[2.0, 0.0], [0.0, 1.0]]]))
+    5.0
+    """
+    return float((np.diagonal(moments, axis1=1, axis2=2) ** 2).sum())
+
+
+def pair_angle(
+    s11: Float[np.ndarray, " o"], s22: Float[np.ndarray, " o"], s12: Float[np.ndarray, " o"]
+) -> float:
+    """Angle that maximises the criterion for two coordinates: column i <- cos i + sin j, j <- -sin i + cos j.
+
+    theta = atan2(2 sum_o d s12, sum_o (d^2 - s12^2)) / 4 with d = (s11 - s22) / 2; zero where the criterion is flat.
+
+    >>> mixed = np.array([0.5]), np.array([0.5]), np.array([0.5])  # one output, influenced by (i + j) / sqrt(2)
+    >>> round(pair_angle(*mixed) / np.pi, 12)
+    0.25
+    """
+    d = (s11 - s22) / 2
+    sine, cosine = 2 * float(d @ s12), float(d @ d - s12 @ s12)
+    scale = float(s11 @ s11 + s22 @ s22)
+    if math.hypot(sine, cosine) <= _FLAT * scale:
+        return 0.0
+    return math.atan2(sine, cosine) / 4
+
+
+def rotate(moments: Float[np.ndarray, "o k k"]) -> Float[np.ndarray, "k k"]:
+    """Orthogonal matrix whose columns maximise the varimax criterion, by Jacobi sweeps over pairs of columns.
+
+    Args:
+        moments: E_x[J_oi J_oi'] per output o.
+
+    >>> c, s = np.cos(0.3), np.sin(0.3)
+    >>> turn = np.array([[c, -s], [s, c]])
+    >>> sparse = np.stack([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
+    >>> found = turn @ rotate(turn.T @ sparse @ turn)
+    >>> bool(np.allclose(abs(found), np.eye(2)))
+    True
+    """
+    k = moments.shape[1]
+    t = np.ascontiguousarray(moments.transpose(1, 2, 0))  # (i, i', o): the rows of a pair lie together
+    turn = np.eye(k)
+    for _ in range(_MAX_SWEEPS):
+        largest = 0.0
+        for i in range(k - 1):
+            for j in range(i + 1, k):
+                theta = pair_angle(t[i, i], t[j, j], t[i, j])
+                if abs(theta) <= _ANGLE:
+                    continue
+                largest = max(largest, abs(theta))
+                c, s = math.cos(theta), math.sin(theta)
+                for array, axis in ((t, 0), (t, 1), (turn, 1)):
+                    _turn(array, axis, i, j, c, s)
+        if largest <= _ANGLE:
+            break
+    return turn
+
+
+def degenerate_runs(values: Float[np.ndarray, " k"], gap: float) -> list[slice]:
+    """Runs of consecutive eigenvalues (descending) whose relative gap (a - b) / a is below `gap`.
+
+    >>> degenerate_runs(np.array([4.0, 3.9, 1.0]), 0.25)
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    starts = [0, *(i for i in range(1, len(values)) if values[i - 1] - values[i] >= gap * values[i - 1]), len(values)]
+    return [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+
+
+def _turn(array: np.ndarray, axis: int, i: int, j: int, c: float, s: float) -> None:
+    first, second = (array[i], array[j]) if axis == 0 else (array[:, i], array[:, j])
+    kept = first.copy()
+    first *= c
+    first += s * second
+    second *= c
+    second -= s * kept

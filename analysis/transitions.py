@@ -1,0 +1,197 @@
+"""Exact forms of the map between two adjacent cuts, for models that declare them.
+
+Between two cuts most models are either position-wise with one elementwise nonlinearity (dense layers, MLP blocks)
+or an attention block. Where a family declares that form, second moments of the Jacobian need no backward passes.
+`Network.check_cuts` compares each declared form with the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Attention", "PositionWise", "Transition"]
+
+
+@dataclass(frozen=True)
+class PositionWise:
+    """y = R x + B phi(A x + b) + c at each position, phi elementwise.
+
+    Attributes:
+        inner: A (h, d_in), or None where the map is linear.
+        inner_bias: b (h,).
+        outer: B (d_out, h), or None for the identity.
+        skip: R (d_out, d_in), or None for zero.
+        bias: c (d_out,), or None for zero.
+        phi: the elementwise function, None for the identity.
+    """
+
+    inner: Tensor | None = None
+    inner_bias: Tensor | None = None
+    outer: Tensor | None = None
+    skip: Tensor | None = None
+    bias: Tensor | None = None
+    phi: Callable[[Tensor], Tensor] | None = None
+
+    def apply(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions d_out"]:
+        """The map itself."""
+        y = torch.zeros((), dtype=x.dtype) if self.bias is None else self.bias
+        if self.skip is not None:
+            y = y + x @ self.skip.T
+        if self.inner is not None:
+            z = self._preactivations(x)
+            hidden = z if self.phi is None else self.phi(z)
+            y = y + (hidden if self.outer is None else hidden @ self.outer.T)
+        return y
+
+    def slopes(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions h"]:
+        """q(x) = phi'(A x + b); of width zero where the map is linear."""
+        if self.inner is None:
+            return x.new_zeros(*x.shape[:-1], 0)
+        with torch.enable_grad():
+            z = self._preactivations(x).detach().requires_grad_()
+            if self.phi is None:
+                return torch.ones_like(z)
+            return torch.autograd.grad(self.phi(z).sum(), z)[0]
+
+    def _preactivations(self, x: Tensor) -> Tensor:
+        z = x @ self.inner.T if self.inner is not None else x
+        return z if self.inner_bias is None else z + self.inner_bias
+
+
+@dataclass(frozen=True)
+class SlopeMoments:
+    """Sums over data points and positions of q and q q^T for a position-wise map.
+
+    Attributes:
+        n: number of data points.
+        count: number of data points times positions.
+        first: sum of q (h,).
+        second: sum of q q^T (h, h).
+    """
+
+    n: int
+    count: int
+    first: Float[Tensor, " h"]
+    second: Float[Tensor, "h h"]
+
+    def jacobian_moments(
+        self,
+        form: PositionWise,
+        rows: Float[Tensor, "o d_out"],
+        columns: Float[Tensor, "d_in k"],
+        groups: Sequence[slice],
+    ) -> list[Float[Tensor, "o _ _"]]:
+        """E[J_oi J_oi'] for i, i' in each group of columns, with J = rows (dy/dx) columns.
+
+        With A, B, R in those coordinates, S = E[q q^T] and m = E[q] (expectation over data points, sum over
+        positions): R_oi R_oi' T + R_oi (B_o m A)_i' + (B_o m A)_i R_oi' + sum_hh' B_oh B_oh' S_hh' A_hi A_h'i'.
+        """
+        skip, inner, outer = _in_basis(form, rows, columns)
+        mean, second = self.first / self.n, self.second / self.n
+        linear = (outer * mean) @ inner
+        moments = []
+        for group in groups:
+            r, a, b = skip[:, group], inner[:, group], linear[:, group]
+            cross = r[:, :, None] * b[:, None, :]
+            value = r[:, :, None] * r[:, None, :] * (self.count / self.n) + cross + cross.transpose(1, 2)
+            for o in range(len(rows)):
+                on = outer[o].nonzero()[:, 0]  # dense layers with one-hot rows touch few hidden units
+                weighted = outer[o, on][:, None] * a[on]
+                value[o] += weighted.T @ (second[on][:, on] @ weighted)
+            moments.append(value)
+        return moments
+
+    def squared_jacobian(
+        self, form: PositionWise, rows: Float[Tensor, "o d_out"], columns: Float[Tensor, "d_in k"]
+    ) -> Float[Tensor, "o k"]:
+        """E[J_oi^2], the diagonal of `jacobian_moments`."""
+        skip, inner, outer = _in_basis(form, rows, columns)
+        linear = (outer * (self.first / self.n)) @ inner
+        squared = skip.square() * (self.count / self.n) + 2 * skip * linear
+        for o in range(len(rows)):
+            weighted = outer[o][:, None] * inner
+            squared[o] += (weighted * (self.second @ weighted)).sum(0) / self.n
+        return squared
+
+
+def _in_basis(form: PositionWise, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """R, A and B in the coordinates of the rows and columns, float64; zero or empty where the form has none."""
+    skip = rows.new_zeros(len(rows), columns.shape[1]) if form.skip is None else rows @ form.skip.double() @ columns
+    if form.inner is None:
+        return skip, columns.new_zeros(0, columns.shape[1]), rows.new_zeros(len(rows), 0)
+    return skip, form.inner.double() @ columns, rows if form.outer is None else rows @ form.outer.double()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """y = x + sum_h softmax(q_h k_h^T / sqrt(d_head)) v_h W_O,h + b_O with a causal mask, no normalisation.
+
+    Attributes:
+        w_q, w_k, w_v: (heads, d_model, d_head); x @ W convention.
+        w_o: (heads, d_head, d_model).
+        b_q, b_k, b_v: (heads, d_head).
+        b_o: (d_model,).
+        queries: positions of y that count.
+    """
+
+    w_q: Tensor
+    w_k: Tensor
+    w_v: Tensor
+    w_o: Tensor
+    b_q: Tensor
+    b_k: Tensor
+    b_v: Tensor
+    b_o: Tensor
+    queries: tuple[int, ...]
+
+    def apply(self, x: Float[Tensor, "batch positions d"]) -> Float[Tensor, "batch counted d"]:
+        """The map itself, at the counted query positions."""
+        pattern, _, _, value = self._pattern(x)
+        mixed = torch.einsum("nhts,nhsd,hdm->ntm", pattern, value, self.w_o)
+        return x[:, list(self.queries)] + mixed + self.b_o
+
+    def jacobian_rows(
+        self, x: Float[Tensor, "batch positions d"], rows: Float[Tensor, "o d"], block: int
+    ) -> Iterator[tuple[Float[Tensor, " v"], Float[Tensor, "v batch positions d"]]]:
+        """Yield (indices of rows, rows J) for each counted query position in turn, J = dy/dx.
+
+        rows J_s = [s = t] rows + sum_h p_hs rows W_OV,h + gradient through the pattern, where the first factor of
+        the second term does not depend on the data: this is what makes it cheap.
+        """
+        pattern, query, key, value = self._pattern(x)
+        scale = 1 / math.sqrt(self.w_q.shape[-1])
+        n, positions, _ = x.shape
+        for i, t in enumerate(self.queries):
+            p = pattern[:, :, i]
+            to_key = torch.einsum("nhd,hmd->nhm", query[:, :, i], self.w_k) * scale
+            to_query = torch.einsum("nhsd,hmd->nhsm", key, self.w_q) * scale
+            for start in range(0, len(rows), block):
+                part = rows[start : start + block]
+                to_value = torch.einsum("om,hdm->hod", part, self.w_o)
+                through = torch.einsum("hod,hmd->ohm", to_value, self.w_v)
+                grad = torch.einsum("nhs,ohm->onsm", p, through)
+                slope = torch.einsum("hod,nhsd->onhs", to_value, value)
+                score = p * (slope - (p * slope).sum(-1, keepdim=True))
+                grad += torch.einsum("onhs,nhm->onsm", score, to_key)
+                grad[:, :, t] += torch.einsum("onhs,nhsm->onm", score, to_query) + part[:, None]
+                yield torch.arange(start, start + len(part)), grad
+
+    def _pattern(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        heads = [torch.einsum("nsm,hmd->nhsd", x, w) + b[:, None] for w, b in self._weights()]
+        query, key, value = heads[0][:, :, list(self.queries)], heads[1], heads[2]
+        score = query @ key.transpose(-1, -2) / math.sqrt(self.w_q.shape[-1])
+        future = torch.arange(x.shape[1])[None] > torch.tensor(self.queries)[:, None]
+        return score.masked_fill(future, -math.inf).softmax(-1), query, key, value
+
+    def _weights(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.w_q, self.b_q), (self.w_k, self.b_k), (self.w_v, self.b_v)]
+
+
+Transition: TypeAlias = PositionWise | Attention
