@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,10 +30,11 @@ from .network import Batch, Network
 from .progress import ProgressCallback
 from .rotation import degenerate_runs, rotate
 
-__all__ = ["Bases", "Basis", "Kind", "Rotation", "interaction_basis"]
+__all__ = ["KINDS", "OUTPUTS", "ROTATIONS", "Bases", "Basis", "interaction_basis"]
 
-Kind: TypeAlias = Literal["global", "local", "pca", "neuron"]
-Rotation: TypeAlias = Literal["none", "degenerate", "full"]
+KINDS = ("global", "local", "pca", "neuron")
+OUTPUTS = ("pca", "neuron")
+ROTATIONS = ("none", "degenerate", "full")
 
 _GAP = 0.25  # relative gap below which neighbouring eigenvalues count as degenerate
 _MEMORY = 2**28  # bytes that second moments per output may take
@@ -154,9 +155,9 @@ def interaction_basis(
     net: Network,
     batches: Iterable[Batch],
     *,
-    kind: Kind = "global",
-    output: Literal["pca", "neuron"] = "pca",
-    rotation: Rotation = "degenerate",
+    kind: str = "global",
+    output: str = "pca",
+    rotation: str = "degenerate",
     rank_tolerance: float = 1e-10,
     gap: float = _GAP,
     probes: int | None = None,
@@ -230,9 +231,9 @@ class _Options:
 
     def check(self) -> None:
         for name, seen, known in (
-            ("kind", self.kind, get_args(Kind)),
-            ("output", self.output, ("pca", "neuron")),
-            ("rotation", self.rotation, get_args(Rotation)),
+            ("kind", self.kind, KINDS),
+            ("output", self.output, OUTPUTS),
+            ("rotation", self.rotation, ROTATIONS),
         ):
             if seen not in known:
                 raise GraphError(f"unknown {name} {seen!r}: expected one of {', '.join(known)}")

@@ -73,10 +73,10 @@ def candidates(model: nn.Module) -> tuple[Cut, ...]:
 def _places(model: nn.Module, name: str) -> list[Place]:
     is_input = name.endswith(":in")
     pattern = name.removesuffix(":in")
-    paths = [path for path, _ in model.named_modules()]
+    paths = [path for path, _ in model.named_modules() if path]
     matching = [path for path in paths if _matches(path, pattern)]
     if not matching:
-        near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or [p for p in paths if p][:5]
+        near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:5]
         raise CutError(f"no module is named {pattern!r}; nearest names: {', '.join(near)}")
     return [Place(path, is_input) for path in matching]
 

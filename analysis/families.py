@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -43,6 +43,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@runtime_checkable
 class Family(Protocol):
     """What a family gives; third parties register theirs under the entry point group `interbasis.families`."""
 
@@ -319,7 +320,7 @@ def load_checkpoint(
     path: str | os.PathLike[str],
     *,
     cuts: str | Sequence[str | Sequence[str]] | None = None,
-    loss: Literal["mse", "kl"] | None = None,
+    loss: str | None = None,
     data: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     factory: Callable[..., nn.Module] | None = None,

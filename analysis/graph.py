@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -45,8 +45,8 @@ class InteractionGraph:
     """
 
     cuts: tuple[str, ...]
-    blocks: tuple[Float[np.ndarray, "later earlier"], ...]
-    importance: tuple[Float[np.ndarray, " nodes"], ...]
+    blocks: tuple[Float[np.ndarray, "_ _"], ...]
+    importance: tuple[Float[np.ndarray, " _"], ...]
     strengths: str = "given"
     basis: str = "given"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -190,7 +190,7 @@ def interaction_graph(
     bases: Bases,
     batches: Iterable[Batch] | None = None,
     *,
-    strengths: Literal["jacobian", "attribution"] = "jacobian",
+    strengths: str = "jacobian",
     points: int = 1,
     progress: ProgressCallback | None = None,
 ) -> InteractionGraph:

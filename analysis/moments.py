@@ -155,23 +155,22 @@ def collect(
         DataError: no data, NaN or infinite values, inputs that do not fit the model.
     """
     activations: dict[str, ActivationMoments] = {}
-    n, totals = 0, [torch.zeros(0)] * len(network.cuts)
+    n, totals = 0, list[Tensor]()
     draws = _Probes(probes, seed) if probes else None
     for batch in _data(batches, "moments", progress):
-        with torch.set_grad_enabled(jacobians):
-            trace = network.trace(batch, joined=True)
-        for cut, value in zip(network.cuts, trace.values, strict=True):
-            new = ActivationMoments.of(value.detach())
+        with torch.no_grad():
+            values = network.activations(batch)
+        for cut, value in values.items():
+            new = ActivationMoments.of(value)
             activations[cut] = activations[cut].merge(new) if cut in activations else new
-        if jacobians:
-            if not n:
-                totals = [torch.zeros(d, d, dtype=torch.float64) for d in network.widths]
-            for _, cotangents in _output_cotangents(network, trace, draws):
-                for total, rows in zip(
-                    totals, network.vjps(trace, trace.output, range(len(totals)), cotangents), strict=True
-                ):
-                    total += _gram(rows)
-        n += len(trace.output)
+        n += len(next(iter(values.values())))
+        if not jacobians:
+            continue
+        if not totals:
+            totals = [torch.zeros(d, d, dtype=torch.float64) for d in network.widths]
+        for cuts, _, blocks in _output_rows(network, batch, range(len(totals)), draws):
+            for p, rows in zip(cuts, blocks, strict=True):
+                totals[p] += _gram(rows)
     return Moments(
         activations,
         {cut: JacobianMoments(n, total) for cut, total in zip(network.cuts, totals, strict=True)} if jacobians else {},
@@ -208,17 +207,16 @@ def output_moments(
     draws = _Probes(probes, seed) if probes else None
     n = 0
     for batch in _data(batches, "Jacobians", progress):
-        trace = network.trace(batch, joined=True)
+        with torch.no_grad():
+            trace = network.trace(batch)
         n += len(trace.output)
         if not sums:
             sums = {p: _zeros(c, trace.output.shape[-1], groups and groups[p]) for p, c in columns.items()}
         inner = [p for p in columns if not _is_output(network, trace, p)]
         for p in set(columns) - set(inner):
             _add_identity(sums[p], trace.output.shape, columns[p], groups and groups[p])
-        if not inner:
-            continue
-        for labels, cotangents in _output_cotangents(network, trace, draws):
-            for p, rows in zip(inner, network.vjps(trace, trace.output, inner, cotangents), strict=True):
+        for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
+            for p, rows in zip(cuts, blocks, strict=True):
                 _add(sums[p], labels, rows, columns[p], groups and groups[p])
     return {p: [total / n for total in totals] for p, totals in sums.items()}
 
@@ -344,6 +342,15 @@ class _Probes:
         for start in range(0, len(self.generators), size):
             bits = [torch.randint(0, 2, tuple(shape), generator=g) for g in self.generators[start : start + size]]
             yield (torch.stack(bits).to(dtype) * 2 - 1) * scale
+
+
+def _output_rows(
+    network: Network, batch: Batch, cuts: Iterable[int], draws: _Probes | None
+) -> Iterator[tuple[list[int], Int[Tensor, " v"], list[Float[Tensor, "v batch _ _"]]]]:
+    """Blocks of rows of the loss-weighted output's Jacobian: the cuts it is by, the outputs' indices, the rows."""
+    for trace, served in network.output_traces(batch, cuts):
+        for labels, cotangents in _output_cotangents(network, trace, draws):
+            yield served, labels, network.vjps(trace, trace.output, served, cotangents)
 
 
 def _output_cotangents(

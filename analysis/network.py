@@ -41,9 +41,9 @@ class Trace:
         output: the network's output at the counted positions.
     """
 
-    entries: tuple[tuple[Float[Tensor, "batch positions _"], ...], ...]
-    values: tuple[Float[Tensor, "batch counted width"], ...]
-    output: Float[Tensor, "batch counted width"]
+    entries: tuple[tuple[Float[Tensor, "batch _ _"], ...], ...]
+    values: tuple[Float[Tensor, "batch _ _"], ...]
+    output: Float[Tensor, "batch _ _"]
 
 
 class Network:
@@ -74,7 +74,7 @@ class Network:
         cuts: str | Sequence[str | Sequence[str]],
         *,
         output: str | int | None = None,
-        loss: Literal["mse", "kl"] = "mse",
+        loss: str = "mse",
         positions: Positions | Mapping[str, Positions] = "all",
         transitions: Mapping[tuple[str, str], Transition] | None = None,
         example: Batch | None = None,
@@ -119,7 +119,7 @@ class Network:
             raise CutError("the width of the output is known once a batch was seen: pass example=batch")
         return self._output_width
 
-    def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch positions width"]]:
+    def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch _ _"]]:
         """Activations at all cuts (counted positions only) in one forward pass; matrices get one position."""
         with torch.no_grad():
             return dict(zip(self.cuts, self.trace(batch).values, strict=True))
@@ -134,17 +134,19 @@ class Network:
         batch: Batch,
         *,
         joined: bool = False,
+        start: int = 0,
         replace: Mapping[int, Sequence[Tensor]] | None = None,
     ) -> Trace:
         """Run the model once and keep the autograd graph between the cuts.
 
         Args:
             batch: input of the model.
-            joined: one graph from the first cut to the output; otherwise the graph is cut at each cut, so that
+            joined: one graph from the cut `start` to the output; otherwise the graph is cut at each cut, so that
                 `values[p + 1]` depends on `entries[p]` only.
+            start: where a joined graph starts.
             replace: per index of a cut the tensors (one per place) to put there.
         """
-        run = _Run(joined, replace or {})
+        run = _Run(start if joined else None, replace or {})
         try:
             raw = self._run(batch, self._cuts, run)
         except (RuntimeError, IndexError, TypeError) as error:
@@ -160,15 +162,29 @@ class Network:
                 raise DataError(f"NaN or infinite activations at {name}: {self._blame(batch)}")
         return Trace(entries, values, output)
 
+    def output_traces(self, batch: Batch, cuts: Iterable[int]) -> Iterator[tuple[Trace, list[int]]]:
+        """Joined traces for derivatives of the output by the given cuts, each with the cuts it serves.
+
+        One trace serves all cuts but the concatenated ones: one part of such a cut may feed another, and only where
+        the graph starts at the cut are its parts independent of each other.
+        """
+        wanted = list(cuts)
+        shared = [p for p in wanted if len(self._cuts[p].places) == 1]
+        if shared:
+            yield self.trace(batch, joined=True), shared
+        for p in wanted:
+            if p not in shared:
+                yield self.trace(batch, joined=True, start=p), [p]
+
     def vjp(
         self, trace: Trace, target: Tensor, cut: int, cotangents: Float[Tensor, "v batch positions width"]
-    ) -> Float[Tensor, "v batch counted width"]:
+    ) -> Float[Tensor, "v batch _ _"]:
         """Vector-Jacobian products of a tensor of a trace by one of its cuts, for a block of cotangents at once."""
         return self.vjps(trace, target, [cut], cotangents)[0]
 
     def vjps(
         self, trace: Trace, target: Tensor, cuts: Sequence[int], cotangents: Float[Tensor, "v batch positions width"]
-    ) -> list[Float[Tensor, "v batch counted _"]]:
+    ) -> list[Float[Tensor, "v batch _ _"]]:
         """Like `vjp`, by several cuts in one backward pass."""
         entries = [entry for cut in cuts for entry in trace.entries[cut]]
         grads = iter(
@@ -178,7 +194,7 @@ class Network:
         )
         return [self._select(torch.cat([next(grads) for _ in trace.entries[cut]], -1), cut) for cut in cuts]
 
-    def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch counted width"]) -> list[Tensor]:
+    def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch _ _"]) -> list[Tensor]:
         """The tensors at a cut with the counted positions shifted, to be put back with `trace(replace=...)`."""
         entries = [entry.detach().clone() for entry in trace.entries[cut]]
         index = _index(self._positions.get(cut, "all"))
@@ -188,7 +204,7 @@ class Network:
 
     def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
         """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
-        trace = self.trace(batch, joined=True)
+        trace = self.trace(batch, joined=True, start=earlier)
         target = trace.values[later]
         n, t, d = target.shape
         basis = torch.eye(t * d, dtype=target.dtype).reshape(t * d, 1, t, d).expand(-1, n, -1, -1)
@@ -202,7 +218,6 @@ class Network:
             CutError: names the leaking cut and the share of the swap that gets around it, or the cut without effect.
             DataError: the batch holds fewer than two different data points.
         """
-        inside = self.trace(batch, joined=True)
         for cut, leak in zip(self.cuts, self._leaks(batch, self._cuts, self._positions), strict=True):
             if leak > _LEAK:
                 raise CutError(
@@ -210,11 +225,14 @@ class Network:
                     "path, another branch, or positions that are not counted). Cut where every path passes, for "
                     'example at a residual stream, or concatenate the branches: ("a", "b")'
                 )
-        cotangent = torch.randn(inside.output.shape, generator=torch.Generator().manual_seed(0)).to(inside.output)
-        for p, grad in enumerate(self.vjps(inside, inside.output, range(len(self.cuts)), cotangent[None])):
-            if not grad.any():
-                raise CutError(f"{self.cuts[p]!r} does not reach the output: no change there has an effect on it")
-        self._check_transitions(inside)
+        for trace, cuts in self.output_traces(batch, range(len(self._cuts))):
+            draws = torch.Generator().manual_seed(0)
+            cotangent = torch.randn(trace.output.shape, generator=draws).to(trace.output)
+            for p, grad in zip(cuts, self.vjps(trace, trace.output, cuts, cotangent[None]), strict=True):
+                if not grad.any():
+                    raise CutError(f"{self.cuts[p]!r} does not reach the output: no change there has an effect on it")
+        with torch.no_grad():
+            self._check_transitions(self.trace(batch))
         self._checked = True
 
     def check_once(self, batches: Iterable[Batch]) -> None:
@@ -229,14 +247,15 @@ class Network:
 
     def _scan(self, batch: Batch) -> tuple[Cut, ...]:
         """Every place that passes the swap test; of places that carry the same tensor the one with the shortest path."""
-        found: dict[int, tuple[Place, Tensor]] = {}
+        found: dict[tuple[int, int], tuple[Place, Tensor]] = {}
         calls: dict[Place, int] = {}
 
         def note(place: Place, value: Tensor) -> Tensor:
             calls[place] = calls.get(place, 0) + 1
             if value.ndim in (2, 3) and value.is_floating_point() and len(value) == _size(batch):
-                known = found.get(id(value), (place, value))[0]
-                found[id(value)] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
+                key = id(value), value._version  # in-place modules return the tensor they take
+                known = found.get(key, (place, value))[0]
+                found[key] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
             return value
 
         with torch.no_grad():
@@ -255,16 +274,16 @@ class Network:
         """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
         rolled = tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) else v, batch)
         with torch.no_grad():
-            run = _Run(False, {})
+            run = _Run(None, {})
             here = self._select(_as_sequence(self._run(batch, cuts, run), "output"), "output")
-            there = self._select(_as_sequence(self._run(rolled, (), _Run(False, {})), "output"), "output")
+            there = self._select(_as_sequence(self._run(rolled, (), _Run(None, {})), "output"), "output")
             span = (there - here).norm()
             if not span > 0:
                 raise DataError("swapping the data points of a batch leaves the output unchanged: give different ones")
             leaks = []
             for p, cut in enumerate(cuts):
                 held = {0: [run.entries[p, i] for i in range(len(cut.places))]}
-                swap = _Run(False, held, {0: positions.get(p, "all")})
+                swap = _Run(None, held, {0: positions.get(p, "all")})
                 swapped = self._select(_as_sequence(self._run(rolled, (cut,), swap), "output"), "output")
                 leaks.append(float((swapped - here).norm() / span))
         return leaks
@@ -282,22 +301,27 @@ class Network:
 
     def _run(self, batch: Batch, cuts: Sequence[Cut], run: _Run) -> Tensor:
         """Run the model with the tensors of the cuts recorded and replaced as `run` says; return the output."""
-        indices = {place: (p, i) for p, cut in enumerate(cuts) for i, place in enumerate(cut.places)}
+        indices: dict[Place, list[tuple[int, int]]] = {}
+        for p, cut in enumerate(cuts):
+            for i, place in enumerate(cut.places):
+                indices.setdefault(place, []).append((p, i))
         calls: dict[Place, int] = dict.fromkeys(indices, 0)
         furthest = -1
 
         def visit(place: Place, value: Tensor) -> Tensor:
             nonlocal furthest
-            p, i = indices[place]
             calls[place] += 1
             if calls[place] > 1:
                 return value
-            if p < furthest:
-                raise CutError(
-                    f"cut {cuts[p].name!r} is computed before {cuts[furthest].name!r}: list cuts in order of computation"
-                )
-            furthest = p
-            return run.visit(p, i, value, place.name)
+            for p, i in indices[place]:
+                if p < furthest:
+                    raise CutError(
+                        f"cut {cuts[furthest].name!r} is computed before {cuts[p].name!r}: list cuts in order of "
+                        "computation"
+                    )
+                furthest = p
+                value = run.visit(p, i, value, place.name)
+            return value
 
         output = self._forward(batch, indices, visit)
         for place, count in calls.items():
@@ -317,7 +341,7 @@ class Network:
                 stack.callback(_hook(self._modules[place.path], place, visit).remove)
             if by_module:
                 keep = Place(str(self._output), False)
-                stack.callback(_hook(self._modules[keep.path], keep, lambda _, v: (final.append(v), v)[1]).remove)
+                stack.callback(_hook(self._modules[keep.path], keep, lambda _, v: (final.append(v.clone()), v)[1]).remove)
             if isinstance(batch, Mapping):
                 returned = self.model(**batch)
             elif isinstance(batch, tuple | list):
@@ -366,11 +390,11 @@ class _Run:
 
     def __init__(
         self,
-        joined: bool,
+        start: int | None,
         replace: Mapping[int, Sequence[Tensor]],
         only: Mapping[int, Positions] | None = None,
     ) -> None:
-        self.joined, self.replace, self.only = joined, replace, only or {}
+        self.start, self.replace, self.only = start, replace, only or {}
         self.entries: dict[tuple[int, int], Tensor] = {}
         self.values: dict[tuple[int, int], Tensor] = {}
 
@@ -384,7 +408,7 @@ class _Run:
                 index = _index(only)
                 entry = sequence.clone()
                 entry[:, index] = self.replace[p][i][:, index]
-        if torch.is_grad_enabled() and (not self.joined or p == 0 or not entry.requires_grad):
+        if torch.is_grad_enabled() and (self.start in (None, p) or not entry.requires_grad):
             entry = entry.detach().requires_grad_()
         self.entries[p, i] = entry
         return entry.reshape(value.shape).clone()  # a copy, so that in-place modules leave the entry alone

@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from .basis import Bases, Kind, Rotation, interaction_basis
+from .basis import Bases, interaction_basis
 from .errors import InputError
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
@@ -36,13 +36,13 @@ class GraphRecipe:
 
     cuts: tuple[str, ...] | None = None
     loss: str | None = None
-    basis: Kind = "global"
-    output: Literal["pca", "neuron"] = "pca"
-    rotation: Rotation = "degenerate"
+    basis: str = "global"
+    output: str = "pca"
+    rotation: str = "degenerate"
     rank_tolerance: float = 1e-10
     gap: float = 0.25
     probes: int | None = None
-    strengths: Literal["jacobian", "attribution"] = "jacobian"
+    strengths: str = "jacobian"
     points: int = 1
     seed: int = 0
 

@@ -33,11 +33,12 @@ def sparsity(moments: Float[np.ndarray, "o k k"]) -> float:
 
 
 def pair_angle(
-    s11: Float[np.ndarray, " o"], s22: Float[np.ndarray, " o"], s12: Float[np.ndarray, " o"]
+    s11: Float[np.ndarray, " o"], s22: Float[np.ndarray, " o"], s12: Float[np.ndarray, " o"], noise: float = 0.0
 ) -> float:
     """Angle that maximises the criterion for two coordinates: column i <- cos i + sin j, j <- -sin i + cos j.
 
-    theta = atan2(2 sum_o d s12, sum_o (d^2 - s12^2)) / 4 with d = (s11 - s22) / 2; zero where the criterion is flat.
+    theta = atan2(2 sum_o d s12, sum_o (d^2 - s12^2)) / 4 with d = (s11 - s22) / 2; zero where the criterion is flat
+    to rounding, the moments being known to `noise`.
 
     >>> mixed = np.array([0.5]), np.array([0.5]), np.array([0.5])  # one output, influenced by (i + j) / sqrt(2)
     >>> round(pair_angle(*mixed) / np.pi, 12)
@@ -46,7 +47,7 @@ def pair_angle(
     d = (s11 - s22) / 2
     sine, cosine = 2 * float(d @ s12), float(d @ d - s12 @ s12)
     scale = float(s11 @ s11 + s22 @ s22)
-    if math.hypot(sine, cosine) <= _FLAT * scale:
+    if math.hypot(sine, cosine) <= max(_FLAT * scale, noise**2):
         return 0.0
     return math.atan2(sine, cosine) / 4
 
@@ -65,13 +66,14 @@ def rotate(moments: Float[np.ndarray, "o k k"]) -> Float[np.ndarray, "k k"]:
     True
     """
     k = moments.shape[1]
-    t = np.ascontiguousarray(moments.transpose(1, 2, 0))  # (i, i', o): the rows of a pair lie together
+    t = moments.transpose(1, 2, 0).copy()  # (i, i', o): the rows of a pair lie together
     turn = np.eye(k)
+    noise = 1e-14 * float(np.abs(t).max(initial=0.0))
     for _ in range(_MAX_SWEEPS):
         largest = 0.0
         for i in range(k - 1):
             for j in range(i + 1, k):
-                theta = pair_angle(t[i, i], t[j, j], t[i, j])
+                theta = pair_angle(t[i, i], t[j, j], t[i, j], noise)
                 if abs(theta) <= _ANGLE:
                     continue
                 largest = max(largest, abs(theta))

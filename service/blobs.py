@@ -1,0 +1,189 @@
+"""Artifacts: files named by the SHA-256 of their content, in a folder or in any place that fsspec reaches."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from .records import ArtifactError, ReadOnlyError, StoreError
+
+__all__ = ["Blobs"]
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_REPAIR = "restore the file from a backup, or compute the result again with --force"
+
+
+class Blobs:
+    """Content-addressed files below one root.
+
+    A file appears under its name only when whole, and survives a crash once `put` has returned: temporary
+    file, fsync, rename, fsync of the folder. On object stores the upload itself is what is atomic.
+
+    >>> blobs = Blobs("memory://doctest")
+    >>> blobs.get(blobs.put(b"abc"))
+    b'abc'
+    """
+
+    def __init__(self, url: str) -> None:
+        """Name the root; nothing is read or written before the first call.
+
+        Args:
+            url: path of a folder, or fsspec URL.
+
+        Raises:
+            StoreError: no such kind of storage, or its driver is not installed.
+        """
+        self.url = url
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(os.path.expanduser(url))
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"artifacts cannot be kept at {url}: {error}") from error
+        self._local = "file" in _protocols(self._fs)
+
+    @staticmethod
+    def key(sha256: str) -> str:
+        """Path of an artifact relative to the root.
+
+        Raises:
+            ArtifactError: not a SHA-256 in hexadecimal.
+
+        >>> Blobs.key("ab" * 32)[:8]
+        'ab/ababa'
+        """
+        if not _NAME.fullmatch(sha256):
+            raise ArtifactError(f"{sha256!r} is no artifact: expected 64 lower-case hexadecimal digits")
+        return f"{sha256[:2]}/{sha256}"
+
+    def put(self, data: bytes) -> str:
+        """Store bytes and return their SHA-256; storing the same bytes again repairs a damaged file.
+
+        Raises:
+            ReadOnlyError: the root may not be written.
+            ArtifactError: the disk is full, or the storage failed.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._translated("write"):
+            if self._local:
+                _write_whole(Path(self._address(sha256)), data)
+            else:
+                self._fs.pipe_file(self._address(sha256), data)
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes with that SHA-256.
+
+        Raises:
+            ArtifactError: the file is missing, cannot be read, or its content has changed.
+        """
+        address = self._address(sha256)
+        try:
+            with self._translated("read"):
+                data = bytes(self._fs.cat_file(address))
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"the artifact {address} is missing: check that INTERBASIS_ARTIFACTS or --artifacts names the "
+                f"right place, {_REPAIR}"
+            ) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise ArtifactError(f"the artifact {address} is damaged, its content has SHA-256 {found}: {_REPAIR}")
+        return data
+
+    def path(self, sha256: str) -> Path | None:
+        """The file, for mapping it into memory; None where it is not a local file. Its hash is not verified."""
+        return Path(self._address(sha256)) if self._local else None
+
+    def exists(self, sha256: str) -> bool:
+        """Whether there is a file of that name."""
+        with self._translated("look into"):
+            return bool(self._fs.isfile(self._address(sha256)))
+
+    def list(self) -> Iterator[str]:
+        """The SHA-256 of every artifact, in order."""
+        return (name for name in self._files() if _NAME.fullmatch(name))
+
+    def partial(self) -> Iterator[str]:
+        """Names of files that a killed process left unfinished; nothing refers to them."""
+        return (name for name in self._files() if name.startswith(".") and name.endswith(".tmp"))
+
+    def _files(self) -> Iterator[str]:
+        with self._translated("list"):
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._root) if self._fs.exists(self._root) else []
+        yield from sorted(str(file).rpartition("/")[2] for file in found)
+
+    def _address(self, sha256: str) -> str:
+        return f"{str(self._root).rstrip('/')}/{self.key(sha256)}"
+
+    @contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        """Errors of the storage as errors of ours; a missing file is left to the caller."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            why = error.strerror or str(error)
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or isinstance(error, PermissionError):
+                raise ReadOnlyError(f"cannot {verb} artifacts in {self.url} ({why}): check its permissions") from error
+            raise ArtifactError(f"cannot {verb} artifacts in {self.url} ({why}): nothing was changed") from error
+        except Exception as error:  # drivers of object stores raise what they like
+            if self._local:
+                raise
+            raise ArtifactError(f"cannot {verb} artifacts in {self.url}: {error}") from error
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    """Write a file so that it appears under its name only when whole and on disk."""
+    _make_folder(target.parent)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:8]}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on disk before the next."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names in a folder on disk; Windows has nothing like it."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    """Permissions that new files do not get."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,309 @@
+"""What the store takes, hands out and raises: frozen values and one tree of exceptions.
+
+    StoreError
+    ├── NotFoundError         a reference names nothing that is stored
+    ├── AmbiguousError        a reference names several things
+    ├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
+    ├── OldSchemaError        the database is empty or older than this version of interbasis
+    ├── NewerSchemaError      the database was written by a newer version of interbasis
+    └── ArtifactError         an artifact is missing, damaged, or cannot be written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+__all__ = [
+    "AmbiguousError",
+    "ArtifactError",
+    "CheckReport",
+    "CheckpointRow",
+    "DatasetRow",
+    "GraphRow",
+    "GraphValues",
+    "LinkRow",
+    "ModelRow",
+    "ModuleRow",
+    "NewerSchemaError",
+    "NodeRow",
+    "NotFoundError",
+    "OldSchemaError",
+    "Page",
+    "PartitionDetail",
+    "PartitionRow",
+    "PartitionValues",
+    "Provenance",
+    "ReadOnlyError",
+    "Record",
+    "StoreError",
+    "Upgrade",
+]
+
+
+class StoreError(Exception):
+    """Base of every exception that the store raises on purpose."""
+
+
+class NotFoundError(StoreError):
+    """A reference names nothing that is stored."""
+
+
+class AmbiguousError(StoreError):
+    """A reference names several things."""
+
+
+class ReadOnlyError(StoreError):
+    """The store file, its folder or the artifact folder cannot be written."""
+
+
+class OldSchemaError(StoreError):
+    """The database is empty or older than this version of interbasis."""
+
+
+class NewerSchemaError(StoreError):
+    """The database was written by a newer version of interbasis."""
+
+
+class ArtifactError(StoreError):
+    """An artifact is missing, damaged, or cannot be written."""
+
+
+def _plain(value: Any) -> Any:
+    """The value with records, tuples and dates turned into what JSON knows."""
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+class Record:
+    """Base of the frozen values."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON-ready values, dates in ISO 8601, UTC.
+
+        >>> LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.5, mediator_cost=0.5).to_json()["later"]
+        1
+        """
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Record, Generic[RecordT]):
+    """Part of a list, in order of creation.
+
+    Attributes:
+        items: the values.
+        next_cursor: pass it as `cursor` to get the next part; None at the end.
+    """
+
+    items: tuple[RecordT, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow(Record):
+    """A network that is trained: its name, and how to build it."""
+
+    id: str
+    name: str
+    family: str
+    config: dict[str, Any]
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRow(Record):
+    """A model at one moment of its training.
+
+    Attributes:
+        model: name of the model.
+        sha256: hash of the checkpoint's file.
+        step, label: when in the training; both may be None.
+        path: where the file was read from.
+    """
+
+    id: str
+    model: str
+    sha256: str
+    step: int | None
+    label: str | None
+    family: str
+    config: dict[str, Any]
+    path: str | None
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRow(Record):
+    """Data on which results were computed, known by its hash."""
+
+    id: str
+    sha256: str
+    description: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Record):
+    """How a result came about: every choice and its hash, version of the code, seed, seconds taken."""
+
+    recipe: Mapping[str, Any]
+    recipe_hash: str
+    code_version: str
+    seed: int
+    wall_time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphValues(Record):
+    """Numbers of an interaction graph that are queried; the strengths themselves are an artifact."""
+
+    cuts: tuple[str, ...]
+    widths: tuple[int, ...]
+    basis: str
+    strengths: str
+    n_nodes: int
+    n_edges: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRow(GraphValues, Provenance):
+    """A stored interaction graph.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        graph_sha256, bases_sha256: artifacts; the bases may not have been kept.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    graph_sha256: str
+    bases_sha256: str | None
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleRow(Record):
+    """One module: its label, number of nodes, the cuts it spans, nodes per cut of the graph, costs."""
+
+    index: int
+    size: int
+    cuts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    inner_cost: float
+    outer_cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkRow(Record):
+    """Edges of the quotient graph from nodes of an earlier module to nodes, one cut later, of another."""
+
+    earlier: int
+    later: int
+    n_edges: int
+    edge_cost: float
+    mediator_cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRow(Record):
+    """A node of the graph: index of its cut, coordinate, module (None: in none), importance."""
+
+    cut: int
+    coordinate: int
+    module: int | None
+    importance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionValues(Record):
+    """Numbers of a partition that are queried; see `interbasis.analysis.Partition`."""
+
+    n_modules: int
+    edge_cost: float
+    mediator_cost: float
+    normalised_cost: float | None
+    quality: float
+    objective: str
+    resolution: float
+    epsilon: float
+    contrast: float
+    description_length: float | None = None
+    p_value: float | None = None
+    stability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionRow(PartitionValues, Provenance):
+    """A stored partition.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph: their IDs.
+        partition_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    graph: str
+    partition_sha256: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionDetail(PartitionRow):
+    """A stored partition with its modules and the links between them."""
+
+    modules: tuple[ModuleRow, ...]
+    links: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade(Record):
+    """Schema revisions before and after an upgrade; `before` is None for an empty database."""
+
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Record):
+    """What a check of the store found, one line per finding.
+
+    Attributes:
+        artifacts: results whose artifact is missing or fails its hash.
+        schema: differences between the tables and what this version expects.
+        foreign_keys: rows that refer to rows that do not exist.
+        integrity: damage that the database itself reports.
+        uncollected: files that no row refers to, harmless leftovers of interrupted or replaced results.
+        n_artifacts: how many artifacts were read and hashed.
+    """
+
+    artifacts: tuple[str, ...] = ()
+    schema: tuple[str, ...] = ()
+    foreign_keys: tuple[str, ...] = ()
+    integrity: tuple[str, ...] = ()
+    uncollected: tuple[str, ...] = ()
+    n_artifacts: int = 0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that has to be repaired."""
+        return self.artifacts + self.schema + self.foreign_keys + self.integrity
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to repair; uncollected files do no harm."""
+        return not self.problems

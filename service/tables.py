@@ -1,0 +1,258 @@
+"""The tables, as SQLAlchemy models.
+
+    model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), node_assignment
+                 dataset -< graph            artifact -< graph, partition
+
+A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
+identifies the row, for example `g-3f9a1c2b`. The schema changes only by a new file in `migrations/versions`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+__all__ = [
+    "SCHEMA_REVISION",
+    "VERSION_TABLE",
+    "Artifact",
+    "Base",
+    "Checkpoint",
+    "Dataset",
+    "Graph",
+    "Model",
+    "Module",
+    "ModuleLink",
+    "NodeAssignment",
+    "Partition",
+    "Result",
+]
+
+SCHEMA_REVISION = "0001"
+VERSION_TABLE = "interbasis_version"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraints have predictable names, so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        float: Double(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+        list[int]: JSON(),
+    }
+
+
+class Row:
+    """Columns of everything that has an ID."""
+
+    kind: ClassVar[str]
+
+    key: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(String(80), unique=True)
+    created: Mapped[datetime]
+
+
+class Result(Row):
+    """Columns of every result: how it came about."""
+
+    recipe: Mapped[dict[str, Any]]
+    recipe_hash: Mapped[str] = mapped_column(String(64))
+    code_version: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    wall_time: Mapped[float]
+
+
+class Model(Row, Base):
+    """A network that is trained."""
+
+    __tablename__ = "model"
+    kind = "model"
+
+    name: Mapped[str] = mapped_column(unique=True)
+    family: Mapped[str]
+    config: Mapped[dict[str, Any]]
+
+
+class Checkpoint(Row, Base):
+    """A model at one moment of its training."""
+
+    __tablename__ = "checkpoint"
+    kind = "checkpoint"
+    __table_args__ = (UniqueConstraint("model_key", "sha256"),)
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("model.key", ondelete="CASCADE"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    label: Mapped[str | None]
+    family: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    path: Mapped[str | None]
+
+    model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+
+
+class Dataset(Row, Base):
+    """Data on which results were computed."""
+
+    __tablename__ = "dataset"
+    kind = "dataset"
+
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    description: Mapped[str]
+
+
+class Artifact(Base):
+    """A file of the artifact store; `uri` is relative to its root, so that the whole can be moved."""
+
+    __tablename__ = "artifact"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    uri: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime]
+
+
+class Graph(Result, Base):
+    """An interaction graph of a checkpoint on a dataset."""
+
+    __tablename__ = "graph"
+    kind = "graph"
+    __table_args__ = (UniqueConstraint("checkpoint_key", "dataset_key", "recipe_hash"),)
+
+    checkpoint_key: Mapped[int] = mapped_column(ForeignKey("checkpoint.key", ondelete="CASCADE"))
+    dataset_key: Mapped[int] = mapped_column(ForeignKey("dataset.key", ondelete="CASCADE"), index=True)
+    cuts: Mapped[list[str]]
+    widths: Mapped[list[int]]
+    basis: Mapped[str]
+    strengths: Mapped[str]
+    n_nodes: Mapped[int] = mapped_column(BigInteger)
+    n_edges: Mapped[int] = mapped_column(BigInteger)
+    graph_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+    bases_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined", innerjoin=True)
+    dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
+
+
+class Partition(Result, Base):
+    """Modules of a graph."""
+
+    __tablename__ = "partition"
+    kind = "partition"
+    __table_args__ = (UniqueConstraint("graph_key", "recipe_hash"),)
+
+    graph_key: Mapped[int] = mapped_column(ForeignKey("graph.key", ondelete="CASCADE"))
+    n_modules: Mapped[int]
+    edge_cost: Mapped[float]
+    mediator_cost: Mapped[float]
+    normalised_cost: Mapped[float | None]
+    quality: Mapped[float]
+    objective: Mapped[str]
+    resolution: Mapped[float]
+    epsilon: Mapped[float]
+    contrast: Mapped[float]
+    description_length: Mapped[float | None]
+    p_value: Mapped[float | None]
+    stability: Mapped[float | None]
+    partition_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
+
+
+class Module(Base):
+    """One module of a partition."""
+
+    __tablename__ = "module"
+
+    partition_key: Mapped[int] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    cuts: Mapped[list[str]]
+    sizes: Mapped[list[int]]
+    inner_cost: Mapped[float]
+    outer_cost: Mapped[float]
+
+
+def _module(column: str, name: str) -> ForeignKeyConstraint:
+    """Reference to a module of the same partition; gone with it."""
+    return ForeignKeyConstraint(
+        ["partition_key", column], ["module.partition_key", "module.index"], name=name, ondelete="CASCADE"
+    )
+
+
+class ModuleLink(Base):
+    """Edges from one module of a partition to another one, one cut later: the quotient graph."""
+
+    __tablename__ = "module_link"
+    __table_args__ = (
+        _module("earlier", "fk_module_link_earlier"),
+        _module("later", "fk_module_link_later"),
+        Index(None, "partition_key", "later"),
+    )
+
+    partition_key: Mapped[int] = mapped_column(primary_key=True)
+    earlier: Mapped[int] = mapped_column(primary_key=True)
+    later: Mapped[int] = mapped_column(primary_key=True)
+    n_edges: Mapped[int] = mapped_column(BigInteger)
+    edge_cost: Mapped[float]
+    mediator_cost: Mapped[float]
+
+
+class NodeAssignment(Base):
+    """The module that holds a node; null where no module does."""
+
+    __tablename__ = "node_assignment"
+    __table_args__ = (
+        _module("module", "fk_node_assignment_module"),
+        Index(None, "partition_key", "module"),
+        {"sqlite_with_rowid": False},
+    )
+
+    partition_key: Mapped[int] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"), primary_key=True)
+    cut: Mapped[int] = mapped_column(primary_key=True)
+    coordinate: Mapped[int] = mapped_column(primary_key=True)
+    module: Mapped[int | None]
+    importance: Mapped[float]

@@ -1,0 +1,29 @@
+"""Shape types are checked in the whole test run; data that only the project's machines have is found here."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+_hook = install_import_hook("interbasis.analysis", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with trained networks and reference results, named by INTERBASIS_TEST_DATA."""
+    folder = os.environ.get("INTERBASIS_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        message = "INTERBASIS_TEST_DATA names no folder: tests on real trained networks are SKIPPED"
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    return Path(folder)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
