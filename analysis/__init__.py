@@ -1,1 +1,37 @@
-"""Numerics of interbasis: from a network with cuts to the modules of its interaction graph."""
+"""Numerics of interbasis: from a network with cuts to the modules of its interaction graph.
+
+checkpoint -> `load_checkpoint` -> `Network` -> `interaction_basis` -> `interaction_graph` -> `find_modules`
+"""
+
+from .basis import Bases, Basis, interaction_basis
+from .datasets import Dataset
+from .errors import InterbasisError
+from .exchange import to_networkx
+from .families import Checkpoint, load_checkpoint
+from .graph import InteractionGraph, interaction_graph
+from .moments import collect
+from .network import Network
+from .partition import Partition, find_modules, score_partition
+from .progress import Progress
+from .recipe import Recipe, run
+
+__all__ = [
+    "Bases",
+    "Basis",
+    "Checkpoint",
+    "Dataset",
+    "InteractionGraph",
+    "InterbasisError",
+    "Network",
+    "Partition",
+    "Progress",
+    "Recipe",
+    "collect",
+    "find_modules",
+    "interaction_basis",
+    "interaction_graph",
+    "load_checkpoint",
+    "run",
+    "score_partition",
+    "to_networkx",
+]

@@ -27,9 +27,10 @@ from .files import write_bytes
 from .partition import Partition
 from .progress import ProgressCallback, report
 
-__all__ = ["CLASSES", "accuracy", "agreement", "train_two_digits", "true_sides"]
+__all__ = ["CLASSES", "RECIPE", "accuracy", "agreement", "train_two_digits", "true_sides"]
 
 CLASSES = 10
+RECIPE = {"basis": "global", "output": "neuron"}  # the outputs are nodes: which digit each one names is known
 _WIDTHS = (128, 48, 48, 2 * CLASSES)
 _DATA = {"name": "two_digits", "n": 4000, "n_test": 1000, "seed": 0}
 _STEPS = (0, 50, 150, 400, 1000, 2500)
@@ -77,11 +78,13 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
 
 
 def true_sides(bases: Bases) -> list[Int[np.ndarray, " k"]]:
-    """Per cut the side (0 left, 1 right) whose outputs each coordinate of a global basis influences more."""
-    return [
-        (basis.influence[CLASSES:].sum(0) > basis.influence[:CLASSES].sum(0)).astype(np.int64)
-        for basis in bases.values()
-    ]
+    """Per cut the side (0 left, 1 right) of each coordinate of a global basis with raw outputs at the last cut.
+
+    The side of a coordinate is that whose outputs it influences more; that of an output is known.
+    """
+    *inner, last = bases.values()
+    sides = [basis.influence[CLASSES:].sum(0) > basis.influence[:CLASSES].sum(0) for basis in inner]
+    return [side.astype(np.int64) for side in (*sides, np.arange(len(last.importance)) >= CLASSES)]
 
 
 def agreement(partition: Partition, sides: Sequence[Int[np.ndarray, " k"]]) -> list[float]:

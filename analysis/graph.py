@@ -22,6 +22,9 @@ from .progress import ProgressCallback
 if TYPE_CHECKING:
     import igraph
     import networkx
+    from matplotlib.figure import Figure
+
+    from .partition import Partition
 
 __all__ = ["InteractionGraph", "interaction_graph"]
 
@@ -138,6 +141,12 @@ class InteractionGraph:
         graph.vs["coordinate"] = [i for k in self.widths for i in range(k)]
         graph.vs["importance"] = np.concatenate(self.importance).tolist()
         return graph
+
+    def plot(self, partition: Partition | None = None, epsilon: float | None = None) -> Figure:
+        """Figure of the layered graph, modules in colour; see `plots.plot_graph`."""
+        from .plots import plot_graph
+
+        return plot_graph(self, partition, epsilon)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph to one safetensors file."""

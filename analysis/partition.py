@@ -27,7 +27,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import igraph
 import numpy as np
@@ -52,6 +52,9 @@ from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .progress import ProgressCallback, report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Module", "Partition", "ProfileRow", "default_epsilon", "find_modules", "score_partition"]
 
@@ -161,6 +164,12 @@ class Partition:
         ]
         rest = self.n_modules - len(shown)
         return "\n".join([head, *shown, *([f"  ... {rest} more"] if rest else [])])
+
+    def plot(self) -> Figure:
+        """Figure of module membership by cut and coordinate; see `plots.plot_membership`."""
+        from .plots import plot_membership
+
+        return plot_membership(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the partition to one safetensors file."""

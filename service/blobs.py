@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,14 +85,14 @@ class Blobs:
             ArtifactError: the file is missing, cannot be read, or its content has changed.
         """
         address = self._address(sha256)
-        try:
-            with self._translated("read"):
+        with self._translated("read"):
+            try:
                 data = bytes(self._fs.cat_file(address))
-        except FileNotFoundError as error:
-            raise ArtifactError(
-                f"the artifact {address} is missing: check that INTERBASIS_ARTIFACTS or --artifacts names the "
-                f"right place, {_REPAIR}"
-            ) from error
+            except FileNotFoundError as error:
+                raise ArtifactError(
+                    f"the artifact {address} is missing: check that INTERBASIS_ARTIFACTS or --artifacts names the "
+                    f"right place, {_REPAIR}"
+                ) from error
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise ArtifactError(f"the artifact {address} is damaged, its content has SHA-256 {found}: {_REPAIR}")
@@ -126,10 +126,10 @@ class Blobs:
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
-        """Errors of the storage as errors of ours; a missing file is left to the caller."""
+        """Errors of the storage as errors of ours."""
         try:
             yield
-        except FileNotFoundError:
+        except StoreError:
             raise
         except OSError as error:
             why = error.strerror or str(error)
@@ -149,16 +149,15 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 def _write_whole(target: Path, data: bytes) -> None:
     """Write a file so that it appears under its name only when whole and on disk."""
     _make_folder(target.parent)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:8]}-", suffix=".tmp")
+    temporary = target.with_name(f".{target.name[:8]}-{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
 
@@ -180,10 +179,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    """Permissions that new files do not get."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

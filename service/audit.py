@@ -1,0 +1,71 @@
+"""Is the store whole: rows against files, tables against models, references, the database's own check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Engine, select
+
+from .blobs import Blobs
+from .database import schema_differences
+from .records import ArtifactError, CheckReport
+from .settings import Location
+from .tables import Artifact, Graph, Partition
+
+__all__ = ["audit"]
+
+
+def audit(location: Location, engine: Engine, blobs: Blobs) -> CheckReport:
+    """Read every artifact, compare it with its hash, and look through the database; nothing is changed."""
+    partial = [f"unfinished file {name}" for name in blobs.partial()]
+    files = list(blobs.list())  # before the rows: a result saved meanwhile is then no file without a row
+    with engine.connect() as connection:
+        users = _users(connection)
+        known = set(connection.scalars(select(Artifact.sha256)))
+        schema = schema_differences(connection)
+        on_sqlite = location.file is not None
+        foreign_keys = tuple(_foreign_keys(connection)) if on_sqlite else ()
+        integrity = tuple(_integrity(connection)) if on_sqlite else ()
+    return CheckReport(
+        artifacts=tuple(_damaged(blobs, known, users)),
+        schema=schema,
+        foreign_keys=foreign_keys,
+        integrity=integrity,
+        uncollected=tuple([f"file without a row {name}" for name in files if name not in known] + partial),
+        n_artifacts=len(known),
+    )
+
+
+def _users(connection: Connection) -> dict[str, list[str]]:
+    """IDs of the results that use an artifact."""
+    users: dict[str, list[str]] = {}
+    for identifier, column in (
+        (Graph.id, Graph.graph_sha256),
+        (Graph.id, Graph.bases_sha256),
+        (Partition.id, Partition.partition_sha256),
+    ):
+        for result, sha256 in connection.execute(select(identifier, column).where(column.is_not(None))):
+            users.setdefault(str(sha256), []).append(str(result))
+    return users
+
+
+def _damaged(blobs: Blobs, known: set[str], users: dict[str, list[str]]) -> Iterator[str]:
+    """One line per artifact that is not whole."""
+    for sha256 in sorted(known):
+        try:
+            blobs.get(sha256)
+        except ArtifactError as error:
+            yield f"{', '.join(users.get(sha256, ['no result']))}: {error}"
+
+
+def _foreign_keys(connection: Connection) -> Iterator[str]:
+    """One line per SQLite row that refers to nothing."""
+    for table, row, parent, _number in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield f"row {row} of {table} refers to a {parent} that does not exist"
+
+
+def _integrity(connection: Connection) -> Iterator[str]:
+    """What SQLite itself finds wrong with its file."""
+    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+        if line != "ok":
+            yield str(line)

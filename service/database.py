@@ -1,0 +1,275 @@
+"""Connections to the two kinds of database, their schema, and their errors as errors of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from .records import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, Upgrade
+from .settings import Location
+from .tables import SCHEMA_REVISION, VERSION_TABLE, Base
+
+__all__ = [
+    "connect",
+    "current_revision",
+    "include_name",
+    "migration_config",
+    "migration_options",
+    "prepare",
+    "require_writable",
+    "schema_differences",
+    "translated",
+    "upgrade",
+]
+
+_BUSY_SECONDS = 60.0
+_LOCK = 0x1B3A5E5  # of PostgreSQL, held while the schema changes
+
+
+def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = True) -> Engine:
+    """An engine whose transactions see what the store expects of them.
+
+    SQLite: foreign keys on, synchronous FULL (a commit survives a power cut), transactions really begin where
+    they begin, and those of `execution_options(write=True)` take the write lock at once.
+    """
+    options: dict[str, Any] = {"json_serializer": _to_json, "poolclass": None if pooled else NullPool}
+    if location.file is None:
+        options["pool_pre_ping"] = pooled
+    engine = create_engine(location.url, **options)
+    if location.file is not None:
+        event.listen(engine, "connect", _configure_sqlite(foreign_keys))
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _to_json(value: Any) -> str:
+    """JSON as both databases take it: NaN and infinity are refused."""
+    return json.dumps(value, allow_nan=False)
+
+
+def _configure_sqlite(foreign_keys: bool) -> Callable[[Any, Any], None]:
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the module shall not begin transactions of its own
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+
+    return configure
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def translated(location: Location) -> Iterator[None]:
+    """Errors of the database as errors of ours; nothing of an interrupted transaction stays."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise _translation(location, error) from error
+
+
+def _translation(location: Location, error: Exception) -> StoreError:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    what = " ".join(str(cause).split())
+    for sign, kind, advice in _SQLITE_ERRORS if location.file is not None else ():
+        if sign in what:
+            return kind(f"{location}: {what}; {advice}")
+    return StoreError(f"{location}: {what}")
+
+
+_SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
+    ("readonly database", ReadOnlyError, "nothing was changed; make the file and its folder writable"),
+    ("unable to open", ReadOnlyError, "the file must be readable, and its folder writable, for the log beside it"),
+    ("locked", StoreError, f"another process kept it locked for {_BUSY_SECONDS:.0f} s; nothing was changed, try again"),
+    ("disk is full", StoreError, "nothing was changed; free some space"),
+    ("disk I/O error", StoreError, "nothing was changed; check the disk and its free space"),
+    ("not a database", StoreError, "the file is no SQLite database; name another file with --store"),
+    ("malformed", StoreError, "the file is damaged; restore it from a backup"),
+)
+
+
+def require_writable(location: Location) -> None:
+    """Refuse a SQLite store that cannot be written before anything is written beside it.
+
+    Raises:
+        ReadOnlyError: the file, or its folder, which holds the write-ahead log.
+    """
+    file = location.file
+    for place in () if file is None else (file, file.parent):
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise ReadOnlyError(f"{place} is read-only: nothing was saved; make it writable or name another --store")
+
+
+def prepare(location: Location, engine: Engine) -> None:
+    """See to it that the schema is the one that this version needs.
+
+    A SQLite file is made where there is none, and upgraded where it is older; a server is left as it is.
+
+    Raises:
+        NewerSchemaError: the database was written by a newer version.
+        OldSchemaError: a server's database is empty or older.
+        ReadOnlyError: the file cannot be made or upgraded.
+    """
+    if location.file is not None:
+        _make_file(location.file)
+        _use_write_ahead_log(engine)
+    with engine.connect() as connection:
+        found = current_revision(connection)
+    if found == SCHEMA_REVISION:
+        return
+    if location.file is not None:
+        upgrade(location)
+        return
+    _refuse_newer(location, found)
+    state = "is empty" if found is None else f"has schema {found}, this version needs {SCHEMA_REVISION}"
+    raise OldSchemaError(f"{location} {state}: run `interbasis db upgrade` first")
+
+
+def _make_file(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch()
+    except OSError as error:
+        raise ReadOnlyError(f"cannot make the store {file} ({error.strerror}): name another --store") from error
+
+
+def _use_write_ahead_log(engine: Engine) -> None:
+    """Switch a file once; the switch does not wait for other processes by itself."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    raw = engine.raw_connection()
+    try:
+        while True:
+            try:
+                if raw.cursor().execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    raw.cursor().execute("PRAGMA journal_mode = WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+    finally:
+        raw.close()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Revision of the schema that a database has; None where interbasis has not been yet.
+
+    Raises:
+        StoreError: there is a table of one of our names that is not ours.
+    """
+    names = set(inspect(connection).get_table_names())
+    if VERSION_TABLE in names:
+        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()
+        if found is not None:
+            return str(found)
+    if foreign := names & set(Base.metadata.tables):
+        raise StoreError(
+            f"the database has tables {', '.join(sorted(foreign))} that interbasis did not make: "
+            "name another database with --store"
+        )
+    return None
+
+
+def upgrade(location: Location) -> Upgrade:
+    """Bring the schema to this version, in one transaction that other processes wait for.
+
+    Raises:
+        NewerSchemaError: the database was written by a newer version.
+    """
+    from alembic import command
+
+    if location.file is not None:
+        _make_file(location.file)
+    engine = connect(location, foreign_keys=False, pooled=False)
+    try:
+        with translated(location), engine.execution_options(write=True).begin() as connection:
+            if location.file is None:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            before = current_revision(connection)
+            _refuse_newer(location, before)
+            if before != SCHEMA_REVISION:
+                command.upgrade(migration_config(connection), "head")
+                _require_foreign_keys(location, connection)
+    finally:
+        engine.dispose()
+    return Upgrade(before=before, after=SCHEMA_REVISION)
+
+
+def _require_foreign_keys(location: Location, connection: Connection) -> None:
+    """SQLite does not look at foreign keys while tables are rebuilt."""
+    if location.file is not None and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+        raise StoreError(f"{location}: the upgrade would break references between rows; nothing was changed")
+
+
+def _refuse_newer(location: Location, found: str | None) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = [revision.revision for revision in ScriptDirectory.from_config(migration_config()).walk_revisions()]
+    if found is not None and found not in known:
+        raise NewerSchemaError(
+            f"{location} has schema {found}, which interbasis {version('interbasis')} does not know (it knows up "
+            f"to {SCHEMA_REVISION}): it was written by a newer version, upgrade interbasis; nothing was changed"
+        )
+
+
+def migration_config(connection: Connection | None = None) -> Any:
+    """Alembic's configuration, an `alembic.config.Config`, for the migrations in the installed package."""
+    from alembic.config import Config
+
+    from .. import migrations  # type: ignore[attr-defined]
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def include_name(name: str | None, kind: str, _parents: Any) -> bool:
+    """Whether Alembic may look at something: our tables only, those of other programs are not touched.
+
+    >>> include_name("graph", "table", {}), include_name("workflow_status", "table", {})
+    (True, False)
+    """
+    if kind == "schema":
+        return name is None
+    return kind != "table" or name in Base.metadata.tables
+
+
+def migration_options() -> dict[str, Any]:
+    """Options of an Alembic context, the same for migrating and for comparing."""
+    return {
+        "target_metadata": Base.metadata,
+        "version_table": VERSION_TABLE,
+        "include_name": include_name,
+        "compare_type": True,
+        "compare_server_default": True,
+        "render_as_batch": True,
+        "transactional_ddl": True,
+    }
+
+
+def schema_differences(connection: Connection) -> tuple[str, ...]:
+    """What Alembic would change to make the tables those of `tables`; empty where they agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    context = MigrationContext.configure(connection, opts=migration_options())
+    return tuple(str(difference) for difference in compare_metadata(context, Base.metadata))

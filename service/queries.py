@@ -1,0 +1,261 @@
+"""What the store asks its tables: references to IDs, pages of lists, rows as frozen values."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from .records import (
+    AmbiguousError,
+    CheckpointRow,
+    DatasetRow,
+    GraphRow,
+    GraphValues,
+    LinkRow,
+    ModelRow,
+    ModuleRow,
+    NotFoundError,
+    Page,
+    PartitionDetail,
+    PartitionRow,
+    PartitionValues,
+    Provenance,
+    Record,
+    StoreError,
+)
+from .tables import Artifact, Checkpoint, Dataset, Graph, Model, Module, ModuleLink, Partition, Row
+
+__all__ = [
+    "checkpoint_row",
+    "dataset_row",
+    "drop_unreferenced",
+    "graph_row",
+    "model_row",
+    "new_id",
+    "page",
+    "partition_detail",
+    "partition_row",
+    "plain",
+    "plain_values",
+    "resolve",
+]
+
+RowT = TypeVar("RowT", bound=Row)
+RecordT = TypeVar("RecordT", bound=Record)
+
+_SHORT = 8  # hexadecimal digits of an ID, more where two would be the same
+_MAX_LIMIT = 1000
+
+
+def new_id(session: Session, table: type[Row], *identity: str) -> str:
+    """Letter of the kind and the start of the hash of what identifies the row, long enough to be unique."""
+    digest = hashlib.sha256("\0".join((table.kind, *identity)).encode()).hexdigest()
+    for length in range(_SHORT, len(digest)):
+        candidate = f"{table.kind[0]}-{digest[:length]}"
+        if session.scalar(select(table.key).where(table.id == candidate)) is None:
+            return candidate
+    raise StoreError(f"there is a {table.kind} with the ID {table.kind[0]}-{digest} already")
+
+
+def resolve(session: Session, table: type[RowT], ref: str) -> RowT:
+    """The row that an ID, a name or the unique start of an ID names.
+
+    Raises:
+        NotFoundError: there is none.
+        AmbiguousError: there are several.
+    """
+    for condition in _meanings(table, ref):
+        found = session.scalars(select(table).where(condition).order_by(table.id).limit(6)).all()
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(row.id for row in found[:5]) + (", ..." if len(found) > 5 else "")
+            raise AmbiguousError(f"{ref!r} could be any of the {table.kind}s {ids}: give one of these IDs")
+    raise NotFoundError(f"no {table.kind} {ref!r} in the store: list them with `interbasis ls {table.kind}s`")
+
+
+def _meanings(table: type[Row], ref: str) -> list[ColumnElement[bool]]:
+    """What a reference may mean, the most exact first."""
+    if not ref.isprintable() or len(ref) < 1:
+        return []
+    meanings = [table.id == ref]
+    if table is Model:
+        meanings.append(Model.name == ref)
+    if table is Dataset:
+        meanings.append(Dataset.sha256 == ref)
+    if table is Checkpoint:
+        meanings += [Checkpoint.sha256 == ref, *_moment(ref)]
+    if len(ref) > 2:
+        meanings.append(func.substr(table.id, 1, len(ref)) == ref)
+    return meanings
+
+
+def _moment(ref: str) -> list[ColumnElement[bool]]:
+    """`label`, `model@label` and `model@step`."""
+    model, at, moment = ref.rpartition("@")
+    meanings = [Checkpoint.label == moment]
+    if moment.isdecimal() and len(moment) < 19 and at:
+        meanings.append(Checkpoint.step == int(moment))
+    return [and_(Checkpoint.model.has(Model.name == model), m) if at else m for m in meanings]
+
+
+def page(
+    session: Session,
+    table: type[RowT],
+    query: Select[tuple[RowT]],
+    convert: Callable[[RowT], RecordT],
+    *,
+    cursor: str | None,
+    limit: int,
+    newest_first: bool,
+) -> Page[RecordT]:
+    """The next rows of a query by creation, and where to go on.
+
+    Raises:
+        StoreError: a cursor that no page had, or a limit out of range.
+    """
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise StoreError(f"limit is {limit}: expected 1 to {_MAX_LIMIT}")
+    order = [table.created, table.key]
+    if cursor is not None:
+        created, key = _decode_cursor(cursor)
+        beyond = (lambda column, value: column < value) if newest_first else (lambda column, value: column > value)
+        same_moment = and_(table.created == created, beyond(table.key, key))
+        query = query.where(or_(beyond(table.created, created), same_moment))
+    query = query.order_by(*(column.desc() if newest_first else column.asc() for column in order))
+    rows = session.scalars(query.limit(limit + 1)).all()
+    more = _encode_cursor(rows[limit - 1]) if len(rows) > limit else None
+    return Page(items=tuple(convert(row) for row in rows[:limit]), next_cursor=more)
+
+
+def _encode_cursor(row: Row) -> str:
+    return base64.urlsafe_b64encode(f"{row.created.isoformat()} {row.key}".encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[datetime, int]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        created, key = base64.urlsafe_b64decode(padded.encode()).decode().split()
+        moment = datetime.fromisoformat(created)
+        if moment.tzinfo is None or not 0 <= int(key) < 2**31:
+            raise ValueError(created)
+        return moment, int(key)
+    except ValueError as error:
+        raise StoreError(f"unknown cursor {cursor!r}: expected the next_cursor of an earlier page") from error
+
+
+def plain(value: Any) -> Any:
+    """The value without NumPy scalars, sequences as lists; refuses NaN and infinity, which databases change.
+
+    >>> plain((1, 2.5))
+    [1, 2.5]
+
+    Raises:
+        StoreError: NaN or infinity.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StoreError(f"a value to be stored is {value}: expected a finite number")
+    return value
+
+
+def plain_values(record: Record, kind: type[Record]) -> dict[str, Any]:
+    """The fields of one kind of record as columns take them.
+
+    Raises:
+        StoreError: NaN or infinity, with the name of the field.
+    """
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        try:
+            values[field.name] = plain(getattr(record, field.name))
+        except StoreError as error:
+            raise StoreError(f"{field.name}: {error}") from None
+    return values
+
+
+def _columns(row: Any, *kinds: type[Record]) -> dict[str, Any]:
+    """The columns of a row that fields of the given records are named after, lists as tuples."""
+    names = [field.name for kind in kinds for field in fields(kind)]  # type: ignore[arg-type]
+    values = {name: getattr(row, name) for name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def model_row(row: Model) -> ModelRow:
+    """As a frozen value."""
+    return ModelRow(**_columns(row, ModelRow))
+
+
+def dataset_row(row: Dataset) -> DatasetRow:
+    """As a frozen value."""
+    return DatasetRow(**_columns(row, DatasetRow))
+
+
+def checkpoint_row(row: Checkpoint) -> CheckpointRow:
+    """As a frozen value."""
+    return CheckpointRow(**_columns(row, CheckpointRow) | {"model": row.model.name})
+
+
+def graph_row(row: Graph) -> GraphRow:
+    """As a frozen value."""
+    return GraphRow(
+        **_columns(row, GraphValues, Provenance),
+        id=row.id,
+        model=row.checkpoint.model.name,
+        checkpoint=row.checkpoint.id,
+        dataset=row.dataset.id,
+        graph_sha256=row.graph_sha256,
+        bases_sha256=row.bases_sha256,
+        created=row.created,
+    )
+
+
+def partition_row(row: Partition) -> PartitionRow:
+    """As a frozen value."""
+    return PartitionRow(**_partition_fields(row))
+
+
+def partition_detail(session: Session, row: Partition) -> PartitionDetail:
+    """As a frozen value, with modules and links."""
+    modules = session.scalars(select(Module).where(Module.partition_key == row.key).order_by(Module.index))
+    links = session.scalars(
+        select(ModuleLink)
+        .where(ModuleLink.partition_key == row.key)
+        .order_by(ModuleLink.earlier, ModuleLink.later)
+    )
+    return PartitionDetail(
+        **_partition_fields(row),
+        modules=tuple(ModuleRow(**_columns(module, ModuleRow)) for module in modules),
+        links=tuple(LinkRow(**_columns(link, LinkRow)) for link in links),
+    )
+
+
+def _partition_fields(row: Partition) -> dict[str, Any]:
+    return _columns(row, PartitionValues, Provenance) | {
+        "id": row.id,
+        "model": row.graph.checkpoint.model.name,
+        "checkpoint": row.graph.checkpoint.id,
+        "graph": row.graph.id,
+        "partition_sha256": row.partition_sha256,
+        "created": row.created,
+    }
+
+
+def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
+    """Forget artifacts that no result refers to any more; their files become garbage."""
+    used = (Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256)
+    for sha256 in {name for name in artifacts if name is not None}:
+        if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in used):
+            session.execute(delete(Artifact).where(Artifact.sha256 == sha256))

@@ -1,0 +1,357 @@
+"""The store: models, checkpoints and results in a database, large tensors as artifacts beside it.
+
+It takes and returns frozen values, and owns every transaction: a result's files are on disk before its row is,
+and the row, its modules and its nodes appear together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+from . import database
+from .audit import audit
+from .blobs import Blobs
+from .queries import (
+    checkpoint_row,
+    dataset_row,
+    drop_unreferenced,
+    graph_row,
+    model_row,
+    new_id,
+    page,
+    partition_detail,
+    partition_row,
+    plain,
+    plain_values,
+    resolve,
+)
+from .records import (
+    AmbiguousError,
+    ArtifactError,
+    CheckpointRow,
+    CheckReport,
+    DatasetRow,
+    GraphRow,
+    GraphValues,
+    LinkRow,
+    ModelRow,
+    ModuleRow,
+    NewerSchemaError,
+    NodeRow,
+    NotFoundError,
+    OldSchemaError,
+    Page,
+    PartitionDetail,
+    PartitionRow,
+    PartitionValues,
+    Provenance,
+    ReadOnlyError,
+    StoreError,
+    Upgrade,
+)
+from .settings import Location, locate
+from .tables import (
+    Artifact,
+    Checkpoint,
+    Dataset,
+    Graph,
+    Model,
+    Module,
+    ModuleLink,
+    NodeAssignment,
+    Partition,
+)
+
+__all__ = [
+    "AmbiguousError",
+    "ArtifactError",
+    "CheckReport",
+    "CheckpointRow",
+    "DatasetRow",
+    "GraphRow",
+    "GraphValues",
+    "LinkRow",
+    "ModelRow",
+    "ModuleRow",
+    "NewerSchemaError",
+    "NodeRow",
+    "NotFoundError",
+    "OldSchemaError",
+    "Page",
+    "PartitionDetail",
+    "PartitionRow",
+    "PartitionValues",
+    "Provenance",
+    "ReadOnlyError",
+    "Store",
+    "StoreError",
+    "Upgrade",
+]
+
+T = TypeVar("T")
+
+_ATTEMPTS = 8  # at a transaction that met another one writing the same thing
+_CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
+
+
+class Store:
+    """A store that is open; use it as a context manager, or `close` it.
+
+    Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its
+    name, of a checkpoint its SHA-256, its label, `model@label` or `model@step`, of a dataset its SHA-256.
+
+    Every method raises `StoreError` where the database or the artifacts cannot be reached or written, and
+    `NotFoundError` or `AmbiguousError` for a reference that names nothing or too much.
+    """
+
+    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
+        self.location = location
+        self.blobs = blobs
+        self._engine = engine
+        self._writer = engine.execution_options(write=True)
+
+    @classmethod
+    def open(cls, url: str | None = None, artifacts: str | None = None) -> Store:
+        """Open the store that is named here, else by the environment, else the default; see `settings.locate`.
+
+        A SQLite file and its folder are made where there are none, and upgraded where they are older.
+
+        Raises:
+            NewerSchemaError: the database was written by a newer version of interbasis.
+            OldSchemaError: PostgreSQL, empty or older: run `interbasis db upgrade`.
+            ReadOnlyError: the SQLite file cannot be made or opened.
+            StoreError: anything else that is wrong with the database or its name.
+        """
+        location = locate(url, artifacts)
+        blobs = Blobs(str(location.artifacts))
+        engine = database.connect(location)
+        try:
+            with database.translated(location):
+                database.prepare(location, engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(location, engine, blobs)
+
+    @staticmethod
+    def upgrade(url: str | None = None) -> Upgrade:
+        """Bring the schema of a database, empty or older, to this version; safe while others do the same."""
+        return database.upgrade(locate(url, need_artifacts=False))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
+        """The model of that name, made where there is none.
+
+        Raises:
+            StoreError: the name belongs to a model of another family or config, or cannot be a name.
+        """
+        if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
+            raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
+        values = {"family": family, "config": plain(config)}
+
+        def find(session: Session) -> ModelRow | None:
+            row = session.scalar(select(Model).where(Model.name == name))
+            return row and model_row(row)
+
+        def make(session: Session) -> ModelRow:
+            row = Model(id=new_id(session, Model, name), created=_now(), name=name, **values)
+            return model_row(_added(session, row))
+
+        model = self._once(find, make)
+        if (model.family, model.config) != (family, values["config"]):
+            raise StoreError(
+                f"the model {name!r} is stored with family {model.family!r} and config {model.config}, not "
+                f"{family!r} and {values['config']}: choose another name for this one"
+            )
+        return model
+
+    def add_checkpoint(
+        self,
+        model: str,
+        *,
+        sha256: str,
+        step: int | None = None,
+        label: str | None = None,
+        path: str | None = None,
+        family: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> CheckpointRow:
+        """The checkpoint of a model whose file has that hash, made where there is none.
+
+        Args:
+            model: reference.
+            sha256: of the checkpoint's file.
+            step, label: when in the training.
+            path: where the file was read from.
+            family, config: default: those of the model.
+        """
+
+        def find(session: Session) -> CheckpointRow | None:
+            key = resolve(session, Model, model).key
+            found = select(Checkpoint).where(Checkpoint.model_key == key, Checkpoint.sha256 == sha256)
+            row = session.scalar(found)
+            return row and checkpoint_row(row)
+
+        def make(session: Session) -> CheckpointRow:
+            owner = resolve(session, Model, model)
+            values = {
+                "family": owner.family if family is None else family,
+                "config": owner.config if config is None else plain(config),
+                **{"sha256": sha256, "step": plain(step), "label": label, "path": path},
+            }
+            identifier = new_id(session, Checkpoint, owner.name, sha256)
+            row = Checkpoint(id=identifier, created=_now(), model=owner, **values)
+            return checkpoint_row(_added(session, row))
+
+        return self._once(find, make)
+
+    def add_dataset(self, sha256: str, description: str) -> DatasetRow:
+        """The dataset with that hash, made where there is none; a stored description stays."""
+
+        def find(session: Session) -> DatasetRow | None:
+            row = session.scalar(select(Dataset).where(Dataset.sha256 == sha256))
+            return row and dataset_row(row)
+
+        def make(session: Session) -> DatasetRow:
+            identifier = new_id(session, Dataset, sha256)
+            row = Dataset(id=identifier, created=_now(), sha256=sha256, description=description)
+            return dataset_row(_added(session, row))
+
+        return self._once(find, make)
+
+    def find_graph(self, checkpoint: str, dataset: str, recipe_hash: str) -> GraphRow | None:
+        """The stored graph of a checkpoint on a dataset by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(_graph_query(session, checkpoint, dataset, recipe_hash))
+            return row and graph_row(row)
+
+    def find_partition(self, graph: str, recipe_hash: str) -> PartitionDetail | None:
+        """The stored partition of a graph by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(_partition_query(session, graph, recipe_hash))
+            return row and partition_detail(session, row)
+
+    def save_graph(
+        self,
+        checkpoint: str,
+        dataset: str,
+        *,
+        provenance: Provenance,
+        values: GraphValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> GraphRow:
+        """Store a graph, or return the one that is stored for the same checkpoint, dataset and recipe.
+
+        Args:
+            checkpoint, dataset: references.
+            provenance: how it was computed.
+            values: what is queried.
+            blobs: the files: "graph", and "bases" where they are to be kept.
+            force: replace a stored one. Its ID stays; its partitions stay only if the new graph is the same
+                to the last bit. A stored one whose files are missing is replaced in any case.
+
+        Raises:
+            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+        """
+        _check_names(blobs, needed="graph", known=("graph", "bases"))
+        columns = plain_values(provenance, Provenance) | plain_values(values, GraphValues)
+        found = self.find_graph(checkpoint, dataset, provenance.recipe_hash)
+        if found and not force and self._whole(found.graph_sha256, found.bases_sha256):
+            return found
+        replace = force or found is not None
+        files = self._put(blobs)
+
+        def save(session: Session) -> GraphRow:
+            query = _graph_query(session, checkpoint, dataset, provenance.recipe_hash)
+            row = session.scalar(query.with_for_update(of=Graph))
+            if row is not None and not replace:
+                return graph_row(row)
+            garbage = [] if row is None else _forget_graph(session, row, files["graph"][0])
+            if row is None:
+                owner, data = resolve(session, Checkpoint, checkpoint), resolve(session, Dataset, dataset)
+                identifier = new_id(session, Graph, owner.id, data.id, provenance.recipe_hash)
+                row = Graph(id=identifier, checkpoint=owner, dataset=data)
+            references = {f"{name}_sha256": files[name][0] if name in files else None for name in ("graph", "bases")}
+            _fill(session, row, columns | references, files)
+            drop_unreferenced(session, garbage)
+            return graph_row(row)
+
+        return self._write(save)
+
+    def save_partition(
+        self,
+        graph: str,
+        *,
+        provenance: Provenance,
+        values: PartitionValues,
+        modules: Sequence[ModuleRow],
+        links: Sequence[LinkRow],
+        labels: Sequence[Sequence[int]],
+        importance: Sequence[Sequence[float]],
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> PartitionDetail:
+        """Store a partition, or return the one that is stored for the same graph and recipe.
+
+        Args:
+            graph: reference.
+            provenance: how it was computed.
+            values: what is queried.
+            modules: one per module.
+            links: the quotient graph.
+            labels: per cut the module of each node, -1 for none.
+            importance: per cut that of each node.
+            blobs: the file: "partition".
+            force: replace a stored one; its ID stays.
+
+        Raises:
+            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+            StoreError: labels that do not fit the graph or the modules.
+        """
+        _check_names(blobs, needed="partition", known=("partition",))
+        columns = plain_values(provenance, Provenance) | plain_values(values, PartitionValues)
+        parts = _parts(modules, links, labels, importance)
+        found = self.find_partition(graph, provenance.recipe_hash)
+        if found and not force and self._whole(found.partition_sha256):
+            return found
+        _check_fit(self.get_graph(graph), values.n_modules, parts, [len(cut) for cut in labels])
+        replace = force or found is not None
+        files = self._put(blobs)
+
+        def save(session: Session) -> PartitionDetail:
+            query = _partition_query(session, graph, provenance.recipe_hash)
+            row = session.scalar(query.with_for_update(of=Partition))
+            if row is not None and not replace:
+                return partition_detail(session, row)
+            garbage = [] if row is None else _forget_partition(session, row)
+            if row is None:
+                owner = resolve(session, Graph, graph)
+                row = Partition(id=new_id(session, Partition, owner.id, provenance.recipe_hash), graph=owner)
+            _fill(session, row, columns | {"partition_sha256": files["partition"][0]}, files)
+            for table, rows in parts.items():
+                if rows:
+                    session.execute(insert(table), [{"partition_key": row.key, **values} for values in rows])
+            drop_unreferenced(session, garbage)
+            return partition_detail(session, row)
+
+        return self._write(save)
