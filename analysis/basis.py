@@ -140,15 +140,11 @@ class Bases(Mapping[str, Basis]):
     def from_bytes(cls, data: bytes) -> Bases:
         """Rebuild bases from `to_bytes`."""
         arrays, meta = decode("bases", data)
-        return cls(
-            tuple(
-                Basis(
-                    **{name: arrays[f"{name}.{i}"] for name in _ARRAYS}, **{**scalars, "runs": tuple(scalars["runs"])}
-                )
-                for i, scalars in enumerate(meta["bases"])
-            ),
-            meta["settings"],
-        )
+        bases = []
+        for i, scalars in enumerate(meta["bases"]):
+            values: dict[str, Any] = {name: arrays[f"{name}.{i}"] for name in _ARRAYS}
+            bases.append(Basis(**values, **{**scalars, "runs": tuple(scalars["runs"])}))
+        return cls(tuple(bases), meta["settings"])
 
 
 def interaction_basis(
@@ -267,7 +263,10 @@ def _to_next(
     columns: Mapping[int, Tensor],
     groups: Mapping[int, Sequence[slice]] | None,
 ) -> dict[int, list[Tensor]]:
-    return {p: pair_moments(net, batches, p, rows, c, groups and groups[p], **extra) for p, c in columns.items()}
+    return {
+        p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], **extra)
+        for p, c in columns.items()
+    }
 
 
 def _solve(

@@ -112,9 +112,7 @@ def graph_costs(graph: InteractionGraph, epsilon: float) -> list[Float[np.ndarra
     return [interaction_cost(block, epsilon) for block in graph.blocks]
 
 
-def checked_labels(
-    graph: InteractionGraph, labels: Sequence[Any], epsilon: float
-) -> tuple[Int[np.ndarray, " _"], ...]:
+def checked_labels(graph: InteractionGraph, labels: Sequence[Any], epsilon: float) -> tuple[Int[np.ndarray, " _"], ...]:
     """The labels as int64 arrays.
 
     Raises:
@@ -186,9 +184,7 @@ def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: float)
     np.fill_diagonal(mediators, 0)
     later_of, earlier_of = np.nonzero((counts > 0) | (mediators > 0))
     return tuple(
-        ModuleLink(
-            int(names[a]), int(names[b]), int(counts[b, a]), float(edges[b, a]), float(mediators[b, a])
-        )
+        ModuleLink(int(names[a]), int(names[b]), int(counts[b, a]), float(edges[b, a]), float(mediators[b, a]))
         for b, a in zip(later_of, earlier_of, strict=True)
     )
 
@@ -276,9 +272,7 @@ def move_gain(
     cut, index = node
     checked = checked_labels(graph, labels, epsilon)
     if not (0 <= cut < len(checked) and 0 <= index < len(checked[cut])) or module < 0:
-        raise GraphError(
-            f"cannot move node {node} to module {module}: widths are {graph.widths}, labels start at 0"
-        )
+        raise GraphError(f"cannot move node {node} to module {module}: widths are {graph.widths}, labels start at 0")
     gains = pair_gains(graph_costs(graph, epsilon), objective, resolution)
     before, total = checked[cut][index], 0.0
     for neighbour, pair in ((cut - 1, cut - 1), (cut + 1, cut)):
@@ -364,9 +358,7 @@ def _memberships(labels: Labels) -> tuple[np.ndarray, list[np.ndarray]]:
     return names, [(a[:, None] == names[None, :]).astype(np.float64) for a in labels]
 
 
-def _module_sums(
-    graph: InteractionGraph, labels: Sequence[Any], epsilon: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _module_sums(graph: InteractionGraph, labels: Sequence[Any], epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     """Labels in use, and the costs summed by (pair of cuts, later module, earlier module)."""
     names, members = _memberships(checked_labels(graph, labels, epsilon))
     costs = graph_costs(graph, epsilon)

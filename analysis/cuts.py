@@ -94,7 +94,9 @@ def first_tensor(value: Any, name: str) -> Tensor:
         elif isinstance(value, dict) and value:
             value = next(iter(value.values()))
         else:
-            raise CutError(f"{name!r} carries a {type(value).__name__}: expected a tensor, or a tuple that starts with one")
+            raise CutError(
+                f"{name!r} carries a {type(value).__name__}: expected a tensor, or a tuple that starts with one"
+            )
     return value
 
 

@@ -49,7 +49,7 @@ def train_two_digits(
     data, _ = load_dataset(_DATA)
     config = {"widths": list(_WIDTHS), "activation": "relu"}
     generator = torch.Generator().manual_seed(seed)
-    model = _initialised(MLP(**config), generator)
+    model = _initialised(MLP(_WIDTHS, "relu"), generator)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps), eta_min=1e-4)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _initialised(model: MLP, generator: torch.Generator) -> MLP:
     """Uniform within +- 1/sqrt(fan-in), as torch does, but from the given generator."""
-    for layer in model.layers:
+    for layer in model.dense:
         bound = 1 / math.sqrt(layer.linear.in_features)
         for parameter in layer.linear.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)

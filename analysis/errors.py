@@ -1,12 +1,12 @@
 """The exceptions of interbasis: one tree, every message says what was seen, what was expected, what to do.
 
-    InterbasisError
-    ├── InputError            the caller's input; the command line exits with 2
-    │   ├── CheckpointError   a checkpoint file is missing, truncated or does not fit its family
-    │   ├── DataError         data that is empty, not finite or of the wrong shape
-    │   ├── CutError          a cut that does not exist, leaks, or is out of order
-    │   └── GraphError        a graph, partition or option that makes no sense
-    └── NumericalError        a computation that left the domain of its formula
+InterbasisError
+├── InputError            the caller's input; the command line exits with 2
+│   ├── CheckpointError   a checkpoint file is missing, truncated or does not fit its family
+│   ├── DataError         data that is empty, not finite or of the wrong shape
+│   ├── CutError          a cut that does not exist, leaks, or is out of order
+│   └── GraphError        a graph, partition or option that makes no sense
+└── NumericalError        a computation that left the domain of its formula
 """
 
 __all__ = [

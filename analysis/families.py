@@ -77,7 +77,9 @@ class Dense(nn.Module):
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        return self.activation(self.linear(x))
+        """The module's output."""
+        result: Tensor = self.activation(self.linear(x))
+        return result
 
 
 class MLP(nn.Module):
@@ -99,12 +101,19 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        for layer in self.layers:
+        """The module's output."""
+        for layer in self.dense:
             x = layer(x)
         return x
 
+    @property
+    def dense(self) -> list[Dense]:
+        """The layers."""
+        return [layer for layer in self.layers if isinstance(layer, Dense)]
+
     @staticmethod
     def build(config: Mapping[str, Any]) -> nn.Module:
+        """See `Family`."""
         return MLP(**config)
 
     @staticmethod
@@ -120,15 +129,17 @@ class MLP(nn.Module):
 
     @staticmethod
     def positions(config: Mapping[str, Any]) -> Positions:
+        """See `Family`."""
         return "all"
 
     @staticmethod
     def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:
+        """See `Family`."""
         forms: dict[tuple[str, str], Transition] = {}
         before = "layers.0:in"
-        for i, layer in enumerate(model.layers):
-            weight, bias = layer.linear.weight.detach(), layer.linear.bias
-            bias = None if bias is None else bias.detach()
+        for i, layer in enumerate(model.dense if isinstance(model, MLP) else []):
+            weight = layer.linear.weight.detach()
+            bias = None if layer.linear.bias is None else layer.linear.bias.detach()
             linear = isinstance(layer.activation, nn.Identity)
             form = PositionWise(skip=weight, bias=bias) if linear else PositionWise(weight, bias, phi=layer.activation)
             forms[before, f"layers.{i}"] = form
@@ -145,6 +156,7 @@ class Embedding(nn.Module):
         self.pos = nn.Parameter(torch.zeros(n_ctx, d_model))
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_model"]:
+        """The module's output."""
         return self.tok[tokens] + self.pos[: tokens.shape[1]]
 
 
@@ -160,6 +172,7 @@ class CausalAttention(nn.Module):
         self.b_o = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
+        """The module's output."""
         q, k, v = (
             torch.einsum("nsm,hmd->nhsd", x, getattr(self, f"w_{name}")) + getattr(self, f"b_{name}")[:, None]
             for name in ("q", "k", "v")
@@ -180,7 +193,9 @@ class ResidualMLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
-        return x + self.activation(x @ self.w_in + self.b_in) @ self.w_out + self.b_out
+        """The module's output."""
+        hidden: Tensor = self.activation(x @ self.w_in + self.b_in)
+        return x + hidden @ self.w_out + self.b_out
 
 
 class Unembedding(nn.Module):
@@ -192,6 +207,7 @@ class Unembedding(nn.Module):
         self.b = nn.Parameter(torch.zeros(d_vocab))
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_vocab"]:
+        """The module's output."""
         return x @ self.w + self.b
 
 
@@ -225,10 +241,13 @@ class ModularAdditionTransformer(nn.Module):
         self.unembed = Unembedding(d_model, d_vocab)
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_vocab"]:
-        return self.unembed(self.mlp(self.attention(self.embed(tokens))))
+        """The module's output."""
+        logits: Tensor = self.unembed(self.mlp(self.attention(self.embed(tokens))))
+        return logits
 
     @staticmethod
     def build(config: Mapping[str, Any]) -> nn.Module:
+        """See `Family`."""
         return ModularAdditionTransformer(**config)
 
     @staticmethod
@@ -249,6 +268,7 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:
+        """See `Family`."""
         weights = {name: p.detach() for name, p in model.named_parameters()}
         attention = {k.removeprefix("attention."): v for k, v in weights.items() if k.startswith("attention.")}
         d_model = len(weights["mlp.b_out"])
@@ -260,7 +280,7 @@ class ModularAdditionTransformer(nn.Module):
                 outer=weights["mlp.w_out"].T,
                 skip=torch.eye(d_model, dtype=weights["mlp.b_out"].dtype),
                 bias=weights["mlp.b_out"],
-                phi=model.mlp.activation,
+                phi=model.get_submodule("mlp.activation"),
             ),
             ("mlp", "unembed"): PositionWise(skip=weights["unembed.w"].T, bias=weights["unembed.b"]),
         }
@@ -311,9 +331,10 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"cannot import the model factory {name!r}: {error}; expected module:function") from error
+    return factory
 
 
 def load_checkpoint(
@@ -347,45 +368,84 @@ def load_checkpoint(
     name, config = about["family"], about.get("config", {})
     family = _family(name, factory)
     try:
-        model = family.build(config) if family else factory(**config)  # type: ignore[misc]
+        model = family.build(config)
     except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {error}") from error
-    _fill(model.double(), {family.parameter(k) if family else k: v for k, v in tensors.items()}, file)
+        raise CheckpointError(
+            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {error}"
+        ) from error
+    _fill(model.double(), {family.parameter(k): v for k, v in tensors.items()}, file)
     train, test = _data(about, data, file, batch_size)
     if cuts is None:
-        cuts = about.get("cuts") or (family.cuts(config) if family else "auto")
+        cuts = about.get("cuts") or family.cuts(config)
     network = Network(
         model,
         cuts,
         output=about.get("output"),
         loss=loss or about.get("loss", "mse"),
-        positions=_positions(about, family, config, cuts),
-        transitions=family.transitions(model) if family else None,
+        positions=_positions(about, family, cuts),
+        transitions=family.transitions(model),
         example=next(iter(train)),
     )
     label = str(about.get("label") or file.stem)
     return Checkpoint(
-        network, train, test, about.get("step"), label, str(about.get("model") or label), digest, name, config, file, about
+        network,
+        train,
+        test,
+        about.get("step"),
+        label,
+        str(about.get("model") or label),
+        digest,
+        name,
+        config,
+        file,
+        about,
     )
 
 
-def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family] | None:
+@dataclass(frozen=True)
+class _Torch:
+    """Family `torch`: any module that a function of the user's builds from the config; cuts found by scanning."""
+
+    factory: Callable[..., nn.Module]
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """See `Family`."""
+        return self.factory(**config)
+
+    def parameter(self, name: str) -> str:
+        """See `Family`."""
+        return name
+
+    def cuts(self, config: Mapping[str, Any]) -> str:
+        """See `Family`."""
+        return "auto"
+
+    def positions(self, config: Mapping[str, Any]) -> Positions:
+        """See `Family`."""
+        return "all"
+
+    def transitions(self, model: nn.Module) -> Mapping[tuple[str, str], Transition]:
+        """See `Family`."""
+        return {}
+
+
+def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family] | _Torch:
     if name == "torch":
         if factory is None:
             raise CheckpointError(
-                "a checkpoint of family 'torch' needs the function that builds its model: pass --factory module:function"
+                "family 'torch' needs the function that builds its model: pass --factory module:function"
             )
-        return None
+        return _Torch(factory)
     known = families()
     if name not in known:
         raise CheckpointError(f"unknown family {name!r}: known are {', '.join(sorted([*known, 'torch']))}")
     return known[name]
 
 
-def _positions(about: Mapping[str, Any], family: type[Family] | None, config: Mapping[str, Any], cuts: Any) -> Any:
-    if "positions" in about or family is None:
-        return about.get("positions", "all")
-    positions = family.positions(config)
+def _positions(about: Mapping[str, Any], family: type[Family] | _Torch, cuts: Any) -> Any:
+    if "positions" in about:
+        return about["positions"]
+    positions = family.positions(about.get("config", {}))
     if isinstance(positions, Mapping):
         return {k: v for k, v in positions.items() if k == "output" or k in cuts}
     return positions
@@ -456,5 +516,3 @@ def _double(data: Dataset) -> Dataset:
 def _some(names: set[str]) -> str:
     shown = ", ".join(sorted(names)[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
-
-

@@ -1,4 +1,4 @@
-"""Results on disk: one safetensors file each, scalars and names as JSON in its metadata, written whole or not at all."""
+"""Results on disk: one safetensors file each, scalars and names as JSON in its metadata, written whole or not."""
 
 import json
 import os

@@ -126,7 +126,7 @@ class InteractionGraph:
         return graph
 
     def to_igraph(self, epsilon: float = 0.0) -> igraph.Graph:
-        """Directed igraph graph: vertices cut after cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
+        """Directed igraph graph: vertices by cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
         import igraph
 
         offset = np.concatenate([[0], np.cumsum(self.widths)])

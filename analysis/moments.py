@@ -186,7 +186,7 @@ def output_moments(
     probes: int | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> dict[int, list[Float[Tensor, "..."]]]:
+) -> dict[int, list[Float[Tensor, ...]]]:
     """Second moments of J = d(output)/d(cut) columns, for several cuts in one backward pass per output coordinate.
 
     Args:
@@ -211,13 +211,13 @@ def output_moments(
             trace = network.trace(batch)
         n += len(trace.output)
         if not sums:
-            sums = {p: _zeros(c, trace.output.shape[-1], groups and groups[p]) for p, c in columns.items()}
+            sums = {p: _zeros(c, trace.output.shape[-1], _of(groups, p)) for p, c in columns.items()}
         inner = [p for p in columns if not _is_output(network, trace, p)]
         for p in set(columns) - set(inner):
-            _add_identity(sums[p], trace.output.shape, columns[p], groups and groups[p])
+            _add_identity(sums[p], trace.output.shape, columns[p], _of(groups, p))
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
-                _add(sums[p], labels, rows, columns[p], groups and groups[p])
+                _add(sums[p], labels, rows, columns[p], _of(groups, p))
     return {p: [total / n for total in totals] for p, totals in sums.items()}
 
 
@@ -232,7 +232,7 @@ def pair_moments(
     probes: int | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> list[Float[Tensor, "..."]]:
+) -> list[Float[Tensor, ...]]:
     """Second moments of J = rows (d(cut p+1)/d(cut p)) columns, as `output_moments` gives them for the output.
 
     Uses the exact form of the transition where the network declares one, backward passes otherwise.
@@ -408,6 +408,10 @@ def _pair_rows(
             yield labels, network.vjp(trace, target, pair, cotangents)
 
 
+def _of(groups: Mapping[int, Sequence[slice]] | None, p: int) -> Sequence[slice] | None:
+    return None if groups is None else groups[p]
+
+
 def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list[Tensor]:
     k = columns.shape[1]
     if groups is None:
@@ -416,9 +420,7 @@ def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list
     return [torch.zeros(n_rows, size, size, dtype=torch.float64) for size in sizes]
 
 
-def _add(
-    sums: list[Tensor], labels: Tensor, rows: Tensor, columns: Tensor, groups: Sequence[slice] | None
-) -> None:
+def _add(sums: list[Tensor], labels: Tensor, rows: Tensor, columns: Tensor, groups: Sequence[slice] | None) -> None:
     seen = rows.to(torch.float64).flatten(1, 2) @ columns
     if groups is None:
         flat = seen.flatten(0, 1)

@@ -246,7 +246,7 @@ class Network:
         raise DataError("no batch holds two data points: the cuts can only be checked by swapping two of them")
 
     def _scan(self, batch: Batch) -> tuple[Cut, ...]:
-        """Every place that passes the swap test; of places that carry the same tensor the one with the shortest path."""
+        """Every place that passes the swap test; of places with the same tensor the one with the shortest path."""
         found: dict[tuple[int, int], tuple[Place, Tensor]] = {}
         calls: dict[Place, int] = {}
 
@@ -268,9 +268,7 @@ class Network:
             raise CutError(f"the swap test found {len(cuts)} cuts in the model, expected at least two: name them")
         return cuts
 
-    def _leaks(
-        self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]
-    ) -> list[float]:
+    def _leaks(self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]) -> list[float]:
         """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
         rolled = tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) else v, batch)
         with torch.no_grad():
@@ -335,13 +333,18 @@ class Network:
     def _forward(self, batch: Batch, places: Iterable[Place], visit: Any) -> Tensor:
         final: list[Tensor] = []
         by_module = isinstance(self._output, str) and self._output in self._modules
+
+        def keep_final(_: Place, value: Tensor) -> Tensor:
+            final.append(value.clone())  # modules after it may work in place
+            return value
+
         with ExitStack() as stack:
             stack.enter_context(_at_rest(self.model))
             for place in places:
                 stack.callback(_hook(self._modules[place.path], place, visit).remove)
             if by_module:
                 keep = Place(str(self._output), False)
-                stack.callback(_hook(self._modules[keep.path], keep, lambda _, v: (final.append(v.clone()), v)[1]).remove)
+                stack.callback(_hook(self._modules[keep.path], keep, keep_final).remove)
             if isinstance(batch, Mapping):
                 returned = self.model(**batch)
             elif isinstance(batch, tuple | list):
@@ -357,7 +360,9 @@ class Network:
                 is_attribute = isinstance(self._output, str) and hasattr(returned, self._output)
                 value = getattr(returned, str(self._output)) if is_attribute else returned[self._output]
             except (KeyError, IndexError, TypeError) as error:
-                raise CutError(f"the model's return value has no {self._output!r}: it is a {type(returned).__name__}") from error
+                raise CutError(
+                    f"the model's return value has no {self._output!r}: it is a {type(returned).__name__}"
+                ) from error
         if not isinstance(value, Tensor):
             raise CutError(
                 f"the model returns a {type(value).__name__}: say which part is the output, for example output='logits'"

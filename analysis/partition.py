@@ -9,7 +9,7 @@ Choice of the resolution (`find_modules` without one): the same search, with as 
 `cost.degree_preserving_null` graphs. With gap = quality - mean null quality, the statistic of a row of the
 profile is z = gap / (sd + median sd over the rows), sd that of the null qualities at the row's resolution
 (the median keeps rows where no null graph splits from dividing by nothing). Rows count as significant when z
-exceeds the mean of the null graphs' own largest z by 4 of its standard deviations; of these the largest gap
+exceeds the mean of the null graphs' own largest z by 3 of its standard deviations; of these the largest gap
 is taken, and none means one module.
 
 Crumbs: on graphs whose strengths spread over decades both objectives split off single weak nodes. A module
@@ -64,7 +64,7 @@ _FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 _ITERATIONS = 5  # of Leiden; "until nothing changes" can loop for ever on rounding errors
 _NULLS = 20
 _MIN_NULLS = 4
-_SIGNIFICANT = 4.0
+_SIGNIFICANT = 3.0
 _SEPARATED = 3.0
 
 
@@ -374,9 +374,7 @@ class _Search:
             pairs += zip((earlier + start[p]).tolist(), (later + start[p + 1]).tolist(), strict=True)
         self.pairs = igraph.Graph(n=int(start[-1]), edges=pairs)
 
-    def best(
-        self, gains: list[np.ndarray], generator: np.random.Generator, restarts: int
-    ) -> tuple[float, np.ndarray]:
+    def best(self, gains: list[np.ndarray], generator: np.random.Generator, restarts: int) -> tuple[float, np.ndarray]:
         """Highest value found, and its labels; a single module is among the candidates."""
         weights = np.concatenate([g.ravel() for g in gains]).tolist()
         best = float(sum(weights)), np.zeros(self.pairs.vcount(), dtype=np.int64)
@@ -413,9 +411,7 @@ class _Search:
     def _between(self, matrices: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
         """Sums by (pair of cuts, later module, earlier module)."""
         members = np.eye(labels.max() + 1)[labels]
-        return np.stack(
-            [members[self.cuts[p + 1]].T @ m @ members[self.cuts[p]] for p, m in enumerate(matrices)]
-        )
+        return np.stack([members[self.cuts[p + 1]].T @ m @ members[self.cuts[p]] for p, m in enumerate(matrices)])
 
     def join_crumbs(self, labels: np.ndarray) -> np.ndarray:
         """Labels in which every module is separated from the rest by more than chance."""
@@ -460,9 +456,7 @@ def _separation(costs: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray((expected - actual) / np.sqrt(np.maximum(expected, 1e-300) * scale))
 
 
-def _grid(
-    costs: list[np.ndarray], objective: str | None, resolution: float | None
-) -> list[tuple[str, float]]:
+def _grid(costs: list[np.ndarray], objective: str | None, resolution: float | None) -> list[tuple[str, float]]:
     """The (objective, resolution) to try."""
     if resolution is not None:
         grid = [(objective or "layered_modularity", float(resolution))]

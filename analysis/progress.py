@@ -31,17 +31,13 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 """Called with each report; an exception raised in it cancels the computation cleanly."""
 
 
-def report(
-    items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None
-) -> Iterator[T]:
+def report(items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None) -> Iterator[T]:
     """Iterate over the items, reporting before the first and after each one."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    done = 0
     if progress is not None:
         progress(Progress(step, 0, total))
-    for item in items:
+    for done, item in enumerate(items, 1):
         yield item
-        done += 1
         if progress is not None:
             progress(Progress(step, done, total))

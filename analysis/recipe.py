@@ -93,11 +93,11 @@ class Recipe:
             raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
         for name, value in given.items():
             _check_type(name, value)
-        parts = (
-            part(**{f.name: given[f.name] for f in fields(part) if f.name in given})
-            for part in (GraphRecipe, PartitionRecipe)
-        )
-        return cls(*parts)
+
+        def part(kind: type[GraphRecipe] | type[PartitionRecipe]) -> Any:
+            return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+
+        return cls(part(GraphRecipe), part(PartitionRecipe))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:

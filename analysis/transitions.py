@@ -167,7 +167,6 @@ class Attention:
         """
         pattern, query, key, value = self._pattern(x)
         scale = 1 / math.sqrt(self.w_q.shape[-1])
-        n, positions, _ = x.shape
         for i, t in enumerate(self.queries):
             p = pattern[:, :, i]
             to_key = torch.einsum("nhd,hmd->nhm", query[:, :, i], self.w_k) * scale

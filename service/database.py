@@ -82,6 +82,8 @@ def translated(location: Location) -> Iterator[None]:
         raise
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _translation(location, error) from error
+    except (OverflowError, UnicodeError) as error:
+        raise StoreError(f"{location}: a value cannot be stored ({error}); nothing was changed") from error
 
 
 def _translation(location: Location, error: Exception) -> StoreError:
@@ -233,7 +235,7 @@ def migration_config(connection: Connection | None = None) -> Any:
     """Alembic's configuration, an `alembic.config.Config`, for the migrations in the installed package."""
     from alembic.config import Config
 
-    from .. import migrations  # type: ignore[attr-defined]
+    from .. import migrations
 
     config = Config()
     config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent).replace("%", "%%"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -110,7 +111,7 @@ def _moment(ref: str) -> list[ColumnElement[bool]]:
 def page(
     session: Session,
     table: type[RowT],
-    query: Select[tuple[RowT]],
+    query: Select[RowT],
     convert: Callable[[RowT], RecordT],
     *,
     cursor: str | None,
@@ -127,7 +128,7 @@ def page(
     order = [table.created, table.key]
     if cursor is not None:
         created, key = _decode_cursor(cursor)
-        beyond = (lambda column, value: column < value) if newest_first else (lambda column, value: column > value)
+        beyond = operator.lt if newest_first else operator.gt
         same_moment = and_(table.created == created, beyond(table.key, key))
         query = query.where(or_(beyond(table.created, created), same_moment))
     query = query.order_by(*(column.desc() if newest_first else column.asc() for column in order))
@@ -153,13 +154,13 @@ def _decode_cursor(cursor: str) -> tuple[datetime, int]:
 
 
 def plain(value: Any) -> Any:
-    """The value without NumPy scalars, sequences as lists; refuses NaN and infinity, which databases change.
+    """The value as JSON knows it, NumPy scalars as numbers; refuses NaN and infinity, which databases change.
 
     >>> plain((1, 2.5))
     [1, 2.5]
 
     Raises:
-        StoreError: NaN or infinity.
+        StoreError: NaN, infinity, or a type that JSON does not know.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -168,6 +169,8 @@ def plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and not math.isfinite(value):
         raise StoreError(f"a value to be stored is {value}: expected a finite number")
+    if not isinstance(value, str | int | float | None):
+        raise StoreError(f"a value to be stored is a {type(value).__name__}: expected what JSON knows")
     return value
 
 
@@ -175,7 +178,7 @@ def plain_values(record: Record, kind: type[Record]) -> dict[str, Any]:
     """The fields of one kind of record as columns take them.
 
     Raises:
-        StoreError: NaN or infinity, with the name of the field.
+        StoreError: a value that cannot be stored, with the name of the field.
     """
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -231,9 +234,7 @@ def partition_detail(session: Session, row: Partition) -> PartitionDetail:
     """As a frozen value, with modules and links."""
     modules = session.scalars(select(Module).where(Module.partition_key == row.key).order_by(Module.index))
     links = session.scalars(
-        select(ModuleLink)
-        .where(ModuleLink.partition_key == row.key)
-        .order_by(ModuleLink.earlier, ModuleLink.later)
+        select(ModuleLink).where(ModuleLink.partition_key == row.key).order_by(ModuleLink.earlier, ModuleLink.later)
     )
     return PartitionDetail(
         **_partition_fields(row),

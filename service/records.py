@@ -1,12 +1,12 @@
 """What the store takes, hands out and raises: frozen values and one tree of exceptions.
 
-    StoreError
-    ├── NotFoundError         a reference names nothing that is stored
-    ├── AmbiguousError        a reference names several things
-    ├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
-    ├── OldSchemaError        the database is empty or older than this version of interbasis
-    ├── NewerSchemaError      the database was written by a newer version of interbasis
-    └── ArtifactError         an artifact is missing, damaged, or cannot be written
+StoreError
+├── NotFoundError         a reference names nothing that is stored
+├── AmbiguousError        a reference names several things
+├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
+├── OldSchemaError        the database is empty or older than this version of interbasis
+├── NewerSchemaError      the database was written by a newer version of interbasis
+└── ArtifactError         an artifact is missing, damaged, or cannot be written
 """
 
 from __future__ import annotations

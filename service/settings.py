@@ -91,7 +91,7 @@ def _url(named: str) -> URL:
     try:
         url = make_url(named)
         backend = url.get_backend_name()
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise StoreError(f"the store URL cannot be read ({error}): expected {_EXPECTED}") from error
     if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")

@@ -6,18 +6,15 @@ and the row, its modules and its nodes appear together or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from . import database
-from .audit import audit
 from .blobs import Blobs
 from .queries import (
     checkpoint_row,
@@ -26,13 +23,12 @@ from .queries import (
     graph_row,
     model_row,
     new_id,
-    page,
     partition_detail,
-    partition_row,
     plain,
     plain_values,
     resolve,
 )
+from .reader import Reader, graph_query, partition_query
 from .records import (
     AmbiguousError,
     ArtifactError,
@@ -58,16 +54,17 @@ from .records import (
     Upgrade,
 )
 from .settings import Location, locate
-from .tables import (
-    Artifact,
-    Checkpoint,
-    Dataset,
-    Graph,
-    Model,
-    Module,
-    ModuleLink,
-    NodeAssignment,
-    Partition,
+from .tables import Checkpoint, Dataset, Graph, Model, Partition
+from .writes import (
+    Files,
+    added,
+    check_fit,
+    check_names,
+    fill,
+    forget_graph,
+    forget_partition,
+    now,
+    parts_of,
 )
 
 __all__ = [
@@ -102,7 +99,7 @@ _ATTEMPTS = 8  # at a transaction that met another one writing the same thing
 _CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
 
 
-class Store:
+class Store(Reader):
     """A store that is open; use it as a context manager, or `close` it.
 
     Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its
@@ -113,9 +110,8 @@ class Store:
     """
 
     def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
-        self.location = location
-        self.blobs = blobs
-        self._engine = engine
+        """Keep what `open` made."""
+        super().__init__(location, engine, blobs)
         self._writer = engine.execution_options(write=True)
 
     @classmethod
@@ -170,11 +166,11 @@ class Store:
 
         def find(session: Session) -> ModelRow | None:
             row = session.scalar(select(Model).where(Model.name == name))
-            return row and model_row(row)
+            return None if row is None else model_row(row)
 
         def make(session: Session) -> ModelRow:
-            row = Model(id=new_id(session, Model, name), created=_now(), name=name, **values)
-            return model_row(_added(session, row))
+            row = Model(id=new_id(session, Model, name), created=now(), name=name, **values)
+            return model_row(added(session, row))
 
         model = self._once(find, make)
         if (model.family, model.config) != (family, values["config"]):
@@ -200,16 +196,18 @@ class Store:
         Args:
             model: reference.
             sha256: of the checkpoint's file.
-            step, label: when in the training.
+            step: of the training.
+            label: a name for this moment of the training.
             path: where the file was read from.
-            family, config: default: those of the model.
+            family: default: that of the model.
+            config: default: that of the model.
         """
 
         def find(session: Session) -> CheckpointRow | None:
             key = resolve(session, Model, model).key
             found = select(Checkpoint).where(Checkpoint.model_key == key, Checkpoint.sha256 == sha256)
             row = session.scalar(found)
-            return row and checkpoint_row(row)
+            return None if row is None else checkpoint_row(row)
 
         def make(session: Session) -> CheckpointRow:
             owner = resolve(session, Model, model)
@@ -219,8 +217,8 @@ class Store:
                 **{"sha256": sha256, "step": plain(step), "label": label, "path": path},
             }
             identifier = new_id(session, Checkpoint, owner.name, sha256)
-            row = Checkpoint(id=identifier, created=_now(), model=owner, **values)
-            return checkpoint_row(_added(session, row))
+            row = Checkpoint(id=identifier, created=now(), model=owner, **values)
+            return checkpoint_row(added(session, row))
 
         return self._once(find, make)
 
@@ -229,26 +227,14 @@ class Store:
 
         def find(session: Session) -> DatasetRow | None:
             row = session.scalar(select(Dataset).where(Dataset.sha256 == sha256))
-            return row and dataset_row(row)
+            return None if row is None else dataset_row(row)
 
         def make(session: Session) -> DatasetRow:
             identifier = new_id(session, Dataset, sha256)
-            row = Dataset(id=identifier, created=_now(), sha256=sha256, description=description)
-            return dataset_row(_added(session, row))
+            row = Dataset(id=identifier, created=now(), sha256=sha256, description=description)
+            return dataset_row(added(session, row))
 
         return self._once(find, make)
-
-    def find_graph(self, checkpoint: str, dataset: str, recipe_hash: str) -> GraphRow | None:
-        """The stored graph of a checkpoint on a dataset by a recipe, or None."""
-        with self._read() as session:
-            row = session.scalar(_graph_query(session, checkpoint, dataset, recipe_hash))
-            return row and graph_row(row)
-
-    def find_partition(self, graph: str, recipe_hash: str) -> PartitionDetail | None:
-        """The stored partition of a graph by a recipe, or None."""
-        with self._read() as session:
-            row = session.scalar(_partition_query(session, graph, recipe_hash))
-            return row and partition_detail(session, row)
 
     def save_graph(
         self,
@@ -263,7 +249,8 @@ class Store:
         """Store a graph, or return the one that is stored for the same checkpoint, dataset and recipe.
 
         Args:
-            checkpoint, dataset: references.
+            checkpoint: reference.
+            dataset: reference.
             provenance: how it was computed.
             values: what is queried.
             blobs: the files: "graph", and "bases" where they are to be kept.
@@ -273,7 +260,7 @@ class Store:
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing is.
         """
-        _check_names(blobs, needed="graph", known=("graph", "bases"))
+        check_names(blobs, needed="graph", known=("graph", "bases"))
         columns = plain_values(provenance, Provenance) | plain_values(values, GraphValues)
         found = self.find_graph(checkpoint, dataset, provenance.recipe_hash)
         if found and not force and self._whole(found.graph_sha256, found.bases_sha256):
@@ -282,17 +269,17 @@ class Store:
         files = self._put(blobs)
 
         def save(session: Session) -> GraphRow:
-            query = _graph_query(session, checkpoint, dataset, provenance.recipe_hash)
+            query = graph_query(session, checkpoint, dataset, provenance.recipe_hash)
             row = session.scalar(query.with_for_update(of=Graph))
             if row is not None and not replace:
                 return graph_row(row)
-            garbage = [] if row is None else _forget_graph(session, row, files["graph"][0])
+            garbage = [] if row is None else forget_graph(session, row, files["graph"][0])
             if row is None:
                 owner, data = resolve(session, Checkpoint, checkpoint), resolve(session, Dataset, dataset)
                 identifier = new_id(session, Graph, owner.id, data.id, provenance.recipe_hash)
                 row = Graph(id=identifier, checkpoint=owner, dataset=data)
             references = {f"{name}_sha256": files[name][0] if name in files else None for name in ("graph", "bases")}
-            _fill(session, row, columns | references, files)
+            fill(session, row, columns | references, files)
             drop_unreferenced(session, garbage)
             return graph_row(row)
 
@@ -328,26 +315,26 @@ class Store:
             ReadOnlyError: the database or the artifacts cannot be written; nothing is.
             StoreError: labels that do not fit the graph or the modules.
         """
-        _check_names(blobs, needed="partition", known=("partition",))
+        check_names(blobs, needed="partition", known=("partition",))
         columns = plain_values(provenance, Provenance) | plain_values(values, PartitionValues)
-        parts = _parts(modules, links, labels, importance)
+        parts = parts_of(modules, links, labels, importance)
         found = self.find_partition(graph, provenance.recipe_hash)
         if found and not force and self._whole(found.partition_sha256):
             return found
-        _check_fit(self.get_graph(graph), values.n_modules, parts, [len(cut) for cut in labels])
+        check_fit(self.get_graph(graph), values.n_modules, parts, [len(cut) for cut in labels])
         replace = force or found is not None
         files = self._put(blobs)
 
         def save(session: Session) -> PartitionDetail:
-            query = _partition_query(session, graph, provenance.recipe_hash)
+            query = partition_query(session, graph, provenance.recipe_hash)
             row = session.scalar(query.with_for_update(of=Partition))
             if row is not None and not replace:
                 return partition_detail(session, row)
-            garbage = [] if row is None else _forget_partition(session, row)
+            garbage = [] if row is None else forget_partition(session, row)
             if row is None:
                 owner = resolve(session, Graph, graph)
                 row = Partition(id=new_id(session, Partition, owner.id, provenance.recipe_hash), graph=owner)
-            _fill(session, row, columns | {"partition_sha256": files["partition"][0]}, files)
+            fill(session, row, columns | {"partition_sha256": files["partition"][0]}, files)
             for table, rows in parts.items():
                 if rows:
                     session.execute(insert(table), [{"partition_key": row.key, **values} for values in rows])
@@ -355,3 +342,34 @@ class Store:
             return partition_detail(session, row)
 
         return self._write(save)
+
+    def _whole(self, *artifacts: str | None) -> bool:
+        """Whether the files of a stored result are there."""
+        return all(self.blobs.exists(sha256) for sha256 in artifacts if sha256 is not None)
+
+    def _put(self, blobs: Mapping[str, bytes]) -> Files:
+        """Write files; not one if the rows could not be written afterwards."""
+        database.require_writable(self.location)
+        return {name: (self.blobs.put(data), len(data)) for name, data in blobs.items()}
+
+    def _once(self, find: Callable[[Session], T | None], make: Callable[[Session], T]) -> T:
+        """What is stored; where nothing is, what is made, by us or at the same time by another process."""
+        with self._read() as session:
+            found = find(session)
+        return found if found is not None else self._write(lambda session: find(session) or make(session))
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        """Do the work in one transaction, again where another transaction wrote the same row meanwhile."""
+        with database.translated(self.location):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return self._attempt(work)
+                except DBAPIError as error:
+                    state = getattr(error.orig, "sqlstate", None)
+                    if not isinstance(error, IntegrityError) and state not in _CONFLICTS:
+                        raise
+            return self._attempt(work)
+
+    def _attempt(self, work: Callable[[Session], T]) -> T:
+        with Session(self._writer) as session, session.begin():
+            return work(session)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from interbasis.analysis.network import Network
 from torch import Tensor, nn
+
+from interbasis.analysis.network import Network
 
 
 def random_orthogonal(k: int, generator: torch.Generator) -> Tensor:
@@ -21,7 +22,9 @@ def normal(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def sequential(weights: Sequence[Tensor], biases: Sequence[Tensor], activation: type[nn.Module] | None) -> nn.Sequential:
+def sequential(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], activation: type[nn.Module] | None
+) -> nn.Sequential:
     """Dense layers as modules `0`, `1`, ...; each a Sequential of linear map and activation, the last one linear."""
     layers = []
     for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
@@ -45,29 +48,37 @@ def cut_network(model: nn.Sequential, example: Tensor) -> Network:
 
 
 def block_diagonal_mlp(
-    blocks: int, generator: torch.Generator, *, width: int = 5, layers: int = 3, linear: bool = False
-) -> tuple[nn.Sequential, list[Tensor]]:
-    """MLP made of `blocks` networks side by side, its hidden units permuted at random; and each unit's block per cut.
+    blocks: int, generator: torch.Generator, *, width: int = 5, hidden_by: str = "permutation"
+) -> nn.Sequential:
+    """MLP made of `blocks` networks side by side, with `width` inputs and outputs each.
 
-    With `linear` the hidden layers are linear and hidden by random invertible changes of basis instead.
+    Hidden by permutations of the ReLU units of each layer, or with "basis" by linear layers between the ReLU layers
+    whose coordinates are changed by a random invertible matrix.
     """
-    labels = [torch.arange(blocks).repeat_interleave(width) for _ in range(layers + 1)]
-    weights = []
-    for _ in range(layers):
-        dense = normal(blocks * width, blocks * width, generator=generator) / width**0.5
-        weights.append(dense * (labels[0][:, None] == labels[0][None]))
-    biases = [normal(blocks * width, generator=generator) for _ in range(layers)]
-    for i in range(layers - 1):
-        k = blocks * width
-        if linear:
-            mix = random_invertible(k, generator)
-        else:
-            order = torch.randperm(k, generator=generator)
-            mix = torch.eye(k, dtype=torch.float64)[order]
-            labels[i + 1] = labels[i + 1][order]
+    size = blocks * width
+    side = torch.arange(blocks).repeat_interleave(width)
+    linear = [hidden_by == "basis" and i % 2 == 1 for i in range(4)]
+    weights = [
+        normal(size, size, generator=generator) / width**0.5 * (side[:, None] == side[None]) for _ in range(len(linear))
+    ]
+    biases = [normal(size, generator=generator) for _ in weights]
+    for i in range(len(weights) - 1):
+        order = torch.randperm(size, generator=generator)
+        mix = random_invertible(size, generator) if linear[i] else torch.eye(size, dtype=torch.float64)[order]
         weights[i], biases[i] = mix @ weights[i], mix @ biases[i]
         weights[i + 1] = weights[i + 1] @ torch.linalg.inv(mix)
-    return sequential(weights, biases, None if linear else nn.ReLU), labels
+    model = sequential(weights, biases, nn.ReLU)
+    for i, without in enumerate(linear[:-1]):
+        if without:
+            model[i] = nn.Sequential(model[i][0])
+    return model
+
+
+def white(n: int, d: int, generator: torch.Generator) -> Tensor:
+    """Data with mean 0 and covariance I on the data points themselves, so that no two inputs are correlated."""
+    x = normal(n, d, generator=generator)
+    x = x - x.mean(0)
+    return x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / n)).T
 
 
 class TinyAttention(nn.Module):

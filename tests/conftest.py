@@ -8,6 +8,9 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    torch.set_num_threads(1)  # the workers of the test run share the cores
+
 _hook = install_import_hook("interbasis.analysis", "beartype.beartype")
 
 

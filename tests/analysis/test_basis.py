@@ -6,13 +6,26 @@ import numpy as np
 import pytest
 import reference
 import torch
-from cases import block_diagonal_mlp, cut_network, normal, random_invertible, random_mlp, random_orthogonal, sequential
+from cases import (
+    block_diagonal_mlp,
+    cut_network,
+    normal,
+    random_invertible,
+    random_mlp,
+    random_orthogonal,
+    sequential,
+    white,
+)
+from sklearn.metrics import adjusted_mutual_info_score
+from torch import Tensor, nn
+
 from interbasis.analysis.basis import Bases, interaction_basis
 from interbasis.analysis.errors import CutError, DataError, GraphError
 from interbasis.analysis.families import load_checkpoint
 from interbasis.analysis.graph import interaction_graph
+from interbasis.analysis.moments import collect, output_moments
 from interbasis.analysis.network import Network
-from torch import Tensor, nn
+from interbasis.analysis.partition import find_modules
 
 KINDS = ["global", "local"]
 
@@ -156,9 +169,7 @@ def test_splitting_runs_to_fit_memory_keeps_the_plain_basis(
 def test_rotation_undoes_a_rotation_inside_a_degenerate_eigenspace(generator: torch.Generator) -> None:
     """Two equal linear blocks: every eigenvalue is double, and the plain basis mixes the blocks."""
     half = normal(3, 3, generator=generator)
-    x = torch.linalg.qr(normal(60, 7, generator=generator))[0][:, :6] * 60**0.5
-    x = x - x.mean(0)
-    x = x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / 60)).T  # white, so that both blocks see equal data
+    x = white(60, 6, generator)  # both blocks see equal data
     mix = random_orthogonal(6, generator)
     model = sequential([mix, torch.block_diag(half, half) @ mix.T], [torch.zeros(6).double()] * 2, None)
     net = cut_network(model, x)
@@ -172,30 +183,30 @@ def test_rotation_undoes_a_rotation_inside_a_degenerate_eigenspace(generator: to
 
 
 @pytest.mark.parametrize("blocks", [2, 3, 4])
-@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("hidden_by", ["permutation", "basis"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_block_diagonal_network_falls_apart(blocks: int, linear: bool, kind: str, generator: torch.Generator) -> None:
-    """In the interaction basis no strength crosses between the planted blocks."""
-    model, _ = block_diagonal_mlp(blocks, generator, linear=linear)
-    x = normal(400, 5 * blocks, generator=generator)
-    x = x - x.mean(0)
-    x = x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / 400)).T  # uncorrelated blocks on the data itself
+def test_block_diagonal_network_is_taken_apart_exactly(
+    blocks: int, hidden_by: str, kind: str, generator: torch.Generator
+) -> None:
+    """Modules with no knob are the planted blocks; a coordinate belongs to the block whose outputs it influences most."""
+    model = block_diagonal_mlp(blocks, generator, hidden_by=hidden_by)
+    x = white(1000, 5 * blocks, generator)
     net = cut_network(model, x)
     bases = interaction_basis(net, [x], kind=kind, output="neuron")
-    graph = interaction_graph(net, bases, [x])
-    if kind == "global":
-        for basis in bases.bases[:-1]:
-            sides = basis.influence.reshape(blocks, 5, -1).sum(1)
-            assert (np.sort(sides, 0)[-2] / sides.max(0)).max() < (1e-6 if linear else 0.5)
-    assert all(np.isfinite(block).all() for block in graph.blocks)
+    part = find_modules(interaction_graph(net, bases, [x]))
+    columns = {p: torch.from_numpy(basis.from_basis) for p, basis in enumerate(bases.values())}
+    whole = {p: [slice(0, c.shape[1])] for p, c in columns.items()}
+    influence = {p: m[0].diagonal(dim1=1, dim2=2) for p, m in output_moments(net, [x], columns, whole).items()}
+    truth = np.concatenate([i.reshape(blocks, 5, -1).sum(1).argmax(0).numpy() for i in influence.values()])
+    found = np.concatenate(part.labels)
+    assert part.n_modules == blocks
+    assert adjusted_mutual_info_score(truth[found >= 0], found[found >= 0]) == pytest.approx(1)
 
 
 def test_probes_are_unbiased_and_their_error_falls_with_their_number(generator: torch.Generator) -> None:
     x = normal(20, 4, generator=generator)
     model = random_mlp((4, 5, 6), generator)
     net = cut_network(model, x)
-    from interbasis.analysis.moments import collect
-
     exact = collect(net, [x]).jacobians["0"].gram
     errors = {}
     for probes in (4, 64):
@@ -238,8 +249,12 @@ def test_errors_name_the_problem(generator: torch.Generator) -> None:
         interaction_basis(net, [])
     with pytest.raises(DataError, match="only once"):
         interaction_basis(net, (b for b in [x, x]))
-    dead = sequential([torch.zeros(3, 6).double(), torch.ones(2, 3).double()], [torch.ones(3).double()] * 1 + [torch.zeros(2).double()], None)
-    with pytest.raises((CutError, DataError), match="unchanged|vary"):
+    dead = sequential(
+        [torch.zeros(3, 6).double(), torch.ones(2, 3).double()],
+        [torch.ones(3).double()] * 1 + [torch.zeros(2).double()],
+        None,
+    )
+    with pytest.raises((CutError, DataError), match=r"unchanged|vary"):
         interaction_basis(cut_network(dead, x), [x])
 
 

@@ -6,6 +6,7 @@ import reference_cost as reference
 from cases_graphs import planted, unstructured
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from interbasis.analysis import cost
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph import InteractionGraph
@@ -42,9 +43,7 @@ def test_epsilon_out_of_range(epsilon):
 def test_normalised_is_the_papers_formula():
     w, epsilon = 0.3, 0.004
     expected = 1 - 2 * np.log(w) / np.log(epsilon)
-    assert cost.normalised(float(cost.interaction_cost(np.array(w), epsilon)), epsilon) == pytest.approx(
-        expected
-    )
+    assert cost.normalised(float(cost.interaction_cost(np.array(w), epsilon)), epsilon) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 2.0])
@@ -90,9 +89,7 @@ def test_costs_equal_the_loops(case):
         assert getattr(cost, name)(graph, labels, 0.5) == pytest.approx(expected, abs=1e-9), name
     for objective in cost.OBJECTIVES:
         expected = reference.quality(graph, labels, 0.5, objective, 0.8)
-        assert cost.quality(graph, labels, **ARGUMENTS, objective=objective) == pytest.approx(
-            expected, abs=1e-9
-        )
+        assert cost.quality(graph, labels, **ARGUMENTS, objective=objective) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -128,18 +125,13 @@ def test_order_of_nodes_and_names_of_modules_do_not_matter(case, seed):
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(k) for k in graph.widths]
     names = generator.permutation(20)
-    moved = InteractionGraph.from_blocks(
-        [b[np.ix_(orders[p + 1], orders[p])] for p, b in enumerate(graph.blocks)]
-    )
+    moved = InteractionGraph.from_blocks([b[np.ix_(orders[p + 1], orders[p])] for p, b in enumerate(graph.blocks)])
     renamed = [names[a[order]] for a, order in zip(labels, orders, strict=True)]
     for name in ("edge_cost", "mediator_cost", "contrast"):
         value = getattr(cost, name)
         assert value(moved, renamed, 0.5) == pytest.approx(value(graph, labels, 0.5), abs=1e-9)
     for objective in cost.OBJECTIVES:
-        q = [
-            cost.quality(*pair, **ARGUMENTS, objective=objective)
-            for pair in ((moved, renamed), (graph, labels))
-        ]
+        q = [cost.quality(*pair, **ARGUMENTS, objective=objective) for pair in ((moved, renamed), (graph, labels))]
         assert q[0] == pytest.approx(q[1], abs=1e-9)
 
 

@@ -7,11 +7,12 @@ import pytest
 from cases_graphs import planted, trained, unstructured
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
+
 from interbasis.analysis import cost
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition, default_epsilon, find_modules, score_partition
-from sklearn.metrics import adjusted_rand_score
 
 BLOCKS = np.kron(np.eye(2), np.ones((2, 2)))
 SQUARES = InteractionGraph.from_blocks([BLOCKS, BLOCKS], cuts=["a", "b", "c"])
@@ -156,9 +157,7 @@ def test_order_of_nodes_does_not_matter():
     graph, _ = planted((10, 10), seed=3, inside=0.8)
     generator = np.random.default_rng(0)
     orders = [generator.permutation(k) for k in graph.widths]
-    moved = InteractionGraph.from_blocks(
-        [b[np.ix_(orders[p + 1], orders[p])] for p, b in enumerate(graph.blocks)]
-    )
+    moved = InteractionGraph.from_blocks([b[np.ix_(orders[p + 1], orders[p])] for p, b in enumerate(graph.blocks)])
     parts = [find_modules(g, epsilon=1.0) for g in (graph, moved)]
     labels = [a[order] for a, order in zip(parts[0].labels, orders, strict=True)]
     assert adjusted_rand_score(np.concatenate(labels), np.concatenate(parts[1].labels)) == 1.0

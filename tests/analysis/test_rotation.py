@@ -5,6 +5,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from interbasis.analysis.rotation import degenerate_runs, pair_angle, rotate, sparsity
 
 

@@ -8,6 +8,9 @@ import pytest
 import reference
 import torch
 from cases import TinyAttention, cut_network, normal, random_mlp
+from numpy.polynomial.legendre import leggauss
+from torch import Tensor, nn
+
 from interbasis.analysis.basis import interaction_basis
 from interbasis.analysis.datasets import modular_addition
 from interbasis.analysis.errors import DataError, GraphError, InputError
@@ -15,8 +18,6 @@ from interbasis.analysis.families import MLP, ModularAdditionTransformer
 from interbasis.analysis.graph import InteractionGraph, interaction_graph
 from interbasis.analysis.moments import collect
 from interbasis.analysis.network import Network
-from numpy.polynomial.legendre import leggauss
-from torch import Tensor, nn
 
 
 def dense(generator: torch.Generator) -> tuple[Network, Tensor]:

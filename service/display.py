@@ -1,0 +1,165 @@
+"""What the terminal shows: tables that fit 80 columns, and progress bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from .records import CheckpointRow, DatasetRow, GraphRow, ModelRow, PartitionDetail, PartitionRow, Record
+
+__all__ = ["COLUMNS", "ProgressBars", "details", "modules_table", "number", "rows_table", "table"]
+
+_WHOLE = ("id", "graph", "partition")  # columns of IDs, never broken
+_SHOWN = 12  # rows of a table of modules
+
+
+class Report(Protocol):
+    """The shape of `analysis.Progress`, so that this module starts without torch."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step."""
+
+    @property
+    def done(self) -> int:
+        """Units done."""
+
+    @property
+    def total(self) -> int | None:
+        """Units in all, where known."""
+
+
+class ProgressBars:
+    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error."""
+
+    def __init__(self, console: Console) -> None:
+        """Bars are drawn on a terminal only."""
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task: TaskID | None = None
+        self._title = ""
+        self._step = ""
+
+    def __enter__(self) -> ProgressBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def title(self, title: str) -> None:
+        """What the following steps belong to."""
+        self._title = title
+
+    def update(self, report: Report) -> None:
+        """Show a report."""
+        if self._task is None or report.step != self._step or report.done == 0:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._step = report.step
+            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total)
+        self._bars.update(self._task, completed=report.done)
+
+
+def number(value: Any) -> str:
+    """A number with four significant digits; a dash for None and NaN.
+
+    >>> number(0.123456), number(None), number(7)
+    ('0.1235', '-', '7')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
+    """A plain table; numbers to the right."""
+    result = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
+    for i, name in enumerate(columns):
+        numeric = all(isinstance(row[i], int | float | None) for row in rows)
+        result.add_column(
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or name in _WHOLE
+        )
+    for row in rows:
+        result.add_row(*map(number, row))
+    return result
+
+
+def _when(row: Any) -> str:
+    return f"{row.created:%m-%d %H:%M}"
+
+
+COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "models": (("id", "name", "family", "created"), lambda r: (r.id, r.name, r.family, _when(r))),
+    "checkpoints": (
+        ("id", "model", "step", "label", "created"),
+        lambda r: (r.id, r.model, r.step, r.label, _when(r)),
+    ),
+    "datasets": (("id", "description", "created"), lambda r: (r.id, r.description, _when(r))),
+    "graphs": (
+        ("id", "model", "basis", "nodes", "edges", "created"),
+        lambda r: (r.id, r.model, r.basis, r.n_nodes, r.n_edges, _when(r)),
+    ),
+    "partitions": (
+        ("id", "model", "graph", "modules", "cost", "contrast", "p"),
+        lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.contrast, r.p_value),
+    ),
+}
+"""Per kind the columns of a list, and how a row fills them."""
+
+
+def rows_table(kind: str, rows: Sequence[Record]) -> Table:
+    """A list of stored values."""
+    columns, fill = COLUMNS[kind]
+    return table(columns, [fill(row) for row in rows])
+
+
+def details(row: Record) -> Table:
+    """One stored value, a line per field."""
+    result = Table(box=None, show_header=False, pad_edge=False)
+    result.add_column(style="bold")
+    result.add_column(overflow="fold")
+    for name, value in _facts(row).items():
+        result.add_row(name, number(value))
+    return result
+
+
+def modules_table(row: PartitionDetail) -> Table:
+    """The modules of a partition, largest first."""
+    rows = [(m.index, m.size, " ".join(map(str, m.sizes)), m.inner_cost, m.outer_cost) for m in row.modules[:_SHOWN]]
+    hidden = len(row.modules) - len(rows)
+    title = f"{hidden} more modules: show with --json" if hidden else None
+    return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
+
+
+def _facts(row: Record) -> dict[str, Any]:
+    names: tuple[str, ...]
+    match row:
+        case ModelRow():
+            return {"id": row.id, "name": row.name, "family": row.family, "config": row.config, "created": _when(row)}
+        case CheckpointRow():
+            names = ("id", "model", "step", "label", "sha256", "path")
+        case DatasetRow():
+            names = ("id", "description", "sha256")
+        case GraphRow():
+            widths = ", ".join(f"{cut} ({width})" for cut, width in zip(row.cuts, row.widths, strict=True))
+            some = {"id": row.id, "model": row.model, "checkpoint": row.checkpoint, "dataset": row.dataset}
+            return some | {"cuts (nodes)": widths, "edges": row.n_edges, "strengths": row.strengths, **_origin(row)}
+        case PartitionRow():
+            names = ("id", "model", "checkpoint", "graph", "n_modules", "edge_cost", "mediator_cost")
+            names += ("normalised_cost", "contrast", "p_value", "objective", "resolution", "epsilon")
+            return {name: getattr(row, name) for name in names} | _origin(row)
+        case _:
+            names = tuple(row.to_json())
+    return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
+
+
+def _origin(row: GraphRow | PartitionRow) -> dict[str, Any]:
+    chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
+    return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}

@@ -1,0 +1,256 @@
+"""The reading half of the store: single values, lists, artifacts, nodes, and the check of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Select, select
+from sqlalchemy.orm import Session
+
+from .audit import audit
+from .blobs import Blobs
+from .database import translated
+from .queries import (
+    checkpoint_row,
+    dataset_row,
+    graph_row,
+    model_row,
+    page,
+    partition_detail,
+    partition_row,
+    resolve,
+)
+from .records import (
+    CheckpointRow,
+    CheckReport,
+    DatasetRow,
+    GraphRow,
+    ModelRow,
+    NodeRow,
+    NotFoundError,
+    Page,
+    PartitionDetail,
+    PartitionRow,
+)
+from .settings import Location
+from .tables import Checkpoint, Dataset, Graph, Model, NodeAssignment, Partition
+
+__all__ = ["Reader", "graph_query", "partition_query"]
+
+
+class Reader:
+    """What can be asked of an open store; see `Store`, which adds saving.
+
+    Lists come in pages, in order of creation: `limit` (1 to 1000) items, from where `cursor`, the
+    `next_cursor` of the page before, points to; `newest_first` turns the order around.
+    """
+
+    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
+        """Keep what `Store.open` made."""
+        self.location = location
+        self.blobs = blobs
+        self._engine = engine
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with translated(self.location), Session(self._engine) as session:
+            yield session
+
+    def get_model(self, ref: str) -> ModelRow:
+        """The model with that ID or name."""
+        with self._read() as session:
+            return model_row(resolve(session, Model, ref))
+
+    def get_checkpoint(self, ref: str) -> CheckpointRow:
+        """The checkpoint with that ID, SHA-256, label, `model@label` or `model@step`."""
+        with self._read() as session:
+            return checkpoint_row(resolve(session, Checkpoint, ref))
+
+    def get_dataset(self, ref: str) -> DatasetRow:
+        """The dataset with that ID or SHA-256."""
+        with self._read() as session:
+            return dataset_row(resolve(session, Dataset, ref))
+
+    def get_graph(self, ref: str) -> GraphRow:
+        """The graph with that ID."""
+        with self._read() as session:
+            return graph_row(resolve(session, Graph, ref))
+
+    def get_partition(self, ref: str) -> PartitionDetail:
+        """The partition with that ID, with modules and links."""
+        with self._read() as session:
+            return partition_detail(session, resolve(session, Partition, ref))
+
+    def find_graph(self, checkpoint: str, dataset: str, recipe_hash: str) -> GraphRow | None:
+        """The stored graph of a checkpoint on a dataset by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(graph_query(session, checkpoint, dataset, recipe_hash))
+            return None if row is None else graph_row(row)
+
+    def find_partition(self, graph: str, recipe_hash: str) -> PartitionDetail | None:
+        """The stored partition of a graph by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(partition_query(session, graph, recipe_hash))
+            return None if row is None else partition_detail(session, row)
+
+    def models(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[ModelRow]:
+        """All models."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            return page(session, Model, select(Model), model_row, **options)
+
+    def datasets(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[DatasetRow]:
+        """All datasets."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            return page(session, Dataset, select(Dataset), dataset_row, **options)
+
+    def checkpoints(
+        self,
+        *,
+        model: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[CheckpointRow]:
+        """Checkpoints, all or of one model."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Checkpoint)
+            if model is not None:
+                query = query.where(Checkpoint.model_key == resolve(session, Model, model).key)
+            return page(session, Checkpoint, query, checkpoint_row, **options)
+
+    def graphs(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        dataset: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[GraphRow]:
+        """Graphs, all or of one model, checkpoint or dataset."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Graph)
+            if dataset is not None:
+                query = query.where(Graph.dataset_key == resolve(session, Dataset, dataset).key)
+            if checkpoint is not None:
+                query = query.where(Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
+            if model is not None:
+                owner = resolve(session, Model, model).key
+                query = query.where(Graph.checkpoint.has(Checkpoint.model_key == owner))
+            return page(session, Graph, query, graph_row, **options)
+
+    def partitions(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        graph: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[PartitionRow]:
+        """Partitions without their modules, all or of one model, checkpoint or graph."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Partition)
+            if graph is not None:
+                query = query.where(Partition.graph_key == resolve(session, Graph, graph).key)
+            if checkpoint is not None:
+                owner = resolve(session, Checkpoint, checkpoint).key
+                query = query.where(Partition.graph.has(Graph.checkpoint_key == owner))
+            if model is not None:
+                trained = Checkpoint.model_key == resolve(session, Model, model).key
+                query = query.where(Partition.graph.has(Graph.checkpoint.has(trained)))
+            return page(session, Partition, query, partition_row, **options)
+
+    def graph_bytes(self, ref: str) -> bytes:
+        """The file of a graph, as `InteractionGraph.from_bytes` takes it; its hash is verified."""
+        return self.blobs.get(self.get_graph(ref).graph_sha256)
+
+    def bases_bytes(self, ref: str) -> bytes:
+        """The file of the bases of a graph; its hash is verified.
+
+        Raises:
+            NotFoundError: they were not kept.
+        """
+        graph = self.get_graph(ref)
+        if graph.bases_sha256 is None:
+            raise NotFoundError(f"the bases of {graph.id} were not kept: compute the graph again with --force")
+        return self.blobs.get(graph.bases_sha256)
+
+    def partition_bytes(self, ref: str) -> bytes:
+        """The file of a partition, as `Partition.from_bytes` takes it; its hash is verified."""
+        with self._read() as session:
+            sha256 = resolve(session, Partition, ref).partition_sha256
+        return self.blobs.get(sha256)
+
+    def graph_path(self, ref: str) -> Path | None:
+        """The file of a graph, to be mapped into memory; None where artifacts are not local files."""
+        return self.blobs.path(self.get_graph(ref).graph_sha256)
+
+    def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
+        """The module that holds a node, None where no module does.
+
+        Args:
+            partition: reference.
+            cut: its index or name.
+            coordinate: index of the node at that cut.
+
+        Raises:
+            NotFoundError: the graph has no such cut or node.
+        """
+        with self._read() as session:
+            row = resolve(session, Partition, partition)
+            node = session.get(NodeAssignment, (row.key, _cut_index(row.graph.cuts, cut), coordinate))
+            if node is None:
+                raise NotFoundError(
+                    f"no node {coordinate} at cut {cut!r} of {row.id}: its cuts {row.graph.cuts} have "
+                    f"{row.graph.widths} nodes, counted from 0"
+                )
+            return node.module
+
+    def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
+        """The nodes of a partition by cut and coordinate, all or those of one module."""
+        with self._read() as session:
+            columns = NodeAssignment.cut, NodeAssignment.coordinate, NodeAssignment.module, NodeAssignment.importance
+            query = select(*columns).where(NodeAssignment.partition_key == resolve(session, Partition, partition).key)
+            if module is not None:
+                query = query.where(NodeAssignment.module == module)
+            rows = session.execute(query.order_by(NodeAssignment.cut, NodeAssignment.coordinate))
+            return tuple(NodeRow(cut=a, coordinate=b, module=c, importance=d) for a, b, c, d in rows)
+
+    def check(self) -> CheckReport:
+        """Read every artifact and look through the database for damage; nothing is changed."""
+        with translated(self.location):
+            return audit(self.location, self._engine, self.blobs)
+
+
+def graph_query(session: Session, checkpoint: str, dataset: str, recipe_hash: str) -> Select[Graph]:
+    """The graph with that identity."""
+    return select(Graph).where(
+        Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
+        Graph.dataset_key == resolve(session, Dataset, dataset).key,
+        Graph.recipe_hash == recipe_hash,
+    )
+
+
+def partition_query(session: Session, graph: str, recipe_hash: str) -> Select[Partition]:
+    """The partition with that identity."""
+    return select(Partition).where(
+        Partition.graph_key == resolve(session, Graph, graph).key, Partition.recipe_hash == recipe_hash
+    )
+
+
+def _cut_index(cuts: Sequence[str], cut: int | str) -> int:
+    """Index of a cut that is named or counted; -1, which no node has, where there is none."""
+    if isinstance(cut, str):
+        return cuts.index(cut) if cut in cuts else -1
+    return cut

@@ -1,0 +1,115 @@
+"""The steps of saving a result: what is checked first, and what is written within the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from .blobs import Blobs
+from .queries import plain, plain_values
+from .records import GraphRow, LinkRow, ModuleRow, Record, StoreError
+from .tables import Artifact, Base, Graph, Module, ModuleLink, NodeAssignment, Partition
+
+__all__ = [
+    "Files",
+    "Parts",
+    "added",
+    "check_fit",
+    "check_names",
+    "fill",
+    "forget_graph",
+    "forget_partition",
+    "now",
+    "parts_of",
+]
+
+Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
+Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
+
+BaseT = TypeVar("BaseT", bound=Base)
+ResultT = TypeVar("ResultT", Graph, Partition)
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+def added(session: Session, row: BaseT) -> BaseT:
+    """The row, written within the transaction."""
+    session.add(row)
+    session.flush()
+    return row
+
+
+def check_names(blobs: Mapping[str, bytes], *, needed: str, known: Sequence[str]) -> None:
+    """Refuse files that are missing or unknown."""
+    if needed not in blobs or set(blobs) - set(known):
+        raise StoreError(f"the files given are {sorted(blobs)}: expected {needed!r}, of {list(known)}")
+
+
+def parts_of(
+    modules: Iterable[ModuleRow],
+    links: Iterable[LinkRow],
+    labels: Sequence[Sequence[int]],
+    importance: Sequence[Sequence[float]],
+) -> Parts:
+    """The rows that belong to a partition."""
+    if [len(cut) for cut in labels] != [len(cut) for cut in importance]:
+        raise StoreError("labels and importance differ in length: expected one value of each per node and cut")
+    nodes = []
+    for cut, (cut_labels, weights) in enumerate(zip(labels, importance, strict=True)):
+        for coordinate, (label, weight) in enumerate(zip(plain(list(cut_labels)), plain(list(weights)), strict=True)):
+            node = {"cut": cut, "coordinate": coordinate, "module": label if label >= 0 else None}
+            nodes.append(node | {"importance": float(weight)})
+    return {Module: _rows(modules), ModuleLink: _rows(links), NodeAssignment: nodes}
+
+
+def _rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [plain_values(record, type(record)) for record in records]
+
+
+def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) -> None:
+    """Refuse labels that belong to another graph or to modules that are not there."""
+    if tuple(widths) != graph.widths:
+        raise StoreError(f"the labels have {widths} nodes per cut, the graph {graph.id} has {list(graph.widths)}")
+    indices = [row["index"] for row in parts[Module]]
+    if len(indices) != n_modules or len(set(indices)) != n_modules:
+        raise StoreError(f"n_modules is {n_modules}, the modules given are {indices}: expected one row per module")
+    named = {row["module"] for row in parts[NodeAssignment]} - {None}
+    named |= {row[end] for row in parts[ModuleLink] for end in ("earlier", "later")}
+    if unknown := named - set(indices):
+        raise StoreError(f"labels or links name the modules {sorted(unknown)}, which are not among those given")
+
+
+def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: Files) -> None:
+    """Give a result, new or replaced, its values, and make its files known."""
+    for sha256, size in files.values():
+        if session.get(Artifact, sha256) is None:
+            session.add(Artifact(sha256=sha256, uri=Blobs.key(sha256), bytes=size, created=now()))
+            session.flush()
+    for name, value in columns.items():
+        setattr(row, name, value)
+    row.created = now()
+    added(session, row)
+
+
+def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
+    """Prepare a graph for new values; the artifacts it no longer needs. Its partitions stay if it is the same."""
+    garbage = [row.graph_sha256, row.bases_sha256]
+    if row.graph_sha256 != sha256:
+        of_graph = Partition.graph_key == row.key
+        garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
+        session.execute(delete(Partition).where(of_graph))
+    return garbage
+
+
+def forget_partition(session: Session, row: Partition) -> list[str | None]:
+    """Prepare a partition for new values; the artifacts it no longer needs."""
+    session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
+    session.execute(delete(Module).where(Module.partition_key == row.key))
+    return [row.partition_sha256]

@@ -1,0 +1,97 @@
+"""Results to be stored, and a process that stores them.
+
+    python cases_store.py STORE ARTIFACTS FIRST COUNT
+
+saves COUNT results from number FIRST on, after it has said "ready" and been answered with a line.
+"""
+
+import random
+import sys
+from typing import Any
+
+from interbasis.service.store import (
+    GraphRow,
+    GraphValues,
+    LinkRow,
+    ModuleRow,
+    PartitionDetail,
+    PartitionValues,
+    Provenance,
+    Store,
+)
+
+WIDTHS = (3, 4, 2)
+
+
+def sha(number: int) -> str:
+    return f"{number:064x}"
+
+
+def provenance(number: int = 0, **changes: Any) -> Provenance:
+    values = {"recipe": {"basis": "global", "seed": number}, "recipe_hash": sha(number), "code_version": "0.1.0"}
+    return Provenance(**{**values, "seed": number, "wall_time": 1.5, **changes})
+
+
+def graph_values(widths: tuple[int, ...] = WIDTHS, **changes: Any) -> GraphValues:
+    cuts = tuple(f"layers.{i}" for i in range(len(widths)))
+    values = {"cuts": cuts, "widths": widths, "basis": "global", "strengths": "jacobian", "n_nodes": sum(widths)}
+    return GraphValues(**{**values, "n_edges": 7, **changes})
+
+
+def partition_values(**changes: Any) -> PartitionValues:
+    values = {"n_modules": 2, "edge_cost": 0.25, "mediator_cost": 0.125, "normalised_cost": None, "quality": 0.4}
+    values |= {"objective": "layered_cpm", "resolution": 1.0, "epsilon": 1e-4, "contrast": 0.9, "p_value": 0.05}
+    return PartitionValues(**{**values, **changes})
+
+
+def partition_parts(widths: tuple[int, ...] = WIDTHS) -> dict[str, Any]:
+    """Two modules that take the nodes in turn; the last node is in none."""
+    labels = [[i % 2 for i in range(width)] for width in widths]
+    labels[-1][-1] = -1
+    sizes = [tuple(cut.count(m) for cut in labels) for m in (0, 1)]
+    cuts = [tuple(f"layers.{i}" for i, n in enumerate(row) if n) for row in sizes]
+    return {
+        "modules": [
+            ModuleRow(index=m, size=sum(sizes[m]), cuts=cuts[m], sizes=sizes[m], inner_cost=1.0 + m, outer_cost=0.25)
+            for m in (0, 1)
+        ],
+        "links": [LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.25, mediator_cost=0.125)],
+        "labels": labels,
+        "importance": [[1.0 / (1 + i) for i in range(width)] for width in widths],
+    }
+
+
+def register(store: Store) -> tuple[str, str]:
+    """IDs of a checkpoint and a dataset."""
+    store.register_model("digits", "mlp", {"widths": [3, 4, 2]})
+    checkpoint = store.add_checkpoint("digits", sha256=sha(1), step=100, label="final", path="/data/digits.safetensors")
+    return checkpoint.id, store.add_dataset(sha(2), "digits, test half").id
+
+
+def save_graph(store: Store, number: int = 0, *, force: bool = False, content: bytes | None = None) -> GraphRow:
+    checkpoint, dataset = register(store)
+    graph = content if content is not None else random.Random(number).randbytes(1000 + 20_000 * (number % 9))
+    blobs = {"graph": graph, "bases": f"bases {number}".encode()}
+    return store.save_graph(
+        checkpoint, dataset, provenance=provenance(number), values=graph_values(), blobs=blobs, force=force
+    )
+
+
+def save_partition(store: Store, graph: str, number: int = 0, *, force: bool = False) -> PartitionDetail:
+    content = {"partition": f"partition {graph} {number}".encode()}
+    given = {"provenance": provenance(number), "values": partition_values(), **partition_parts()}
+    return store.save_partition(graph, **given, blobs=content, force=force)
+
+
+def main(url: str, artifacts: str, first: int, count: int) -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with Store.open(url, artifacts) as store:
+        for number in range(first, first + count):
+            graph = save_graph(store, number)
+            save_partition(store, graph.id)
+            print(graph.id, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

