@@ -21,7 +21,7 @@ from torch import Tensor
 from .errors import DataError, GraphError
 from .network import Batch, Network, Trace
 from .progress import ProgressCallback, report
-from .transitions import Attention, PositionWise, SlopeMoments
+from .transitions import PositionWise, SlopeMoments
 
 __all__ = [
     "ActivationMoments",
@@ -35,7 +35,8 @@ __all__ = [
     "pair_moments",
 ]
 
-_BLOCK = 2**20  # entries of one block of Jacobian rows: 8 MB in float64
+_BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
+_EXACT_BLOCK = 2**20  # entries of one block of Jacobian rows where an exact form gives them
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def output_moments(
             _add_identity(sums[p], trace.output.shape, columns[p], _of(groups, p))
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
-                _add(sums[p], labels, rows, columns[p], _of(groups, p))
+                _add(sums[p], labels, rows.to(torch.float64) @ columns[p], _of(groups, p))
     return {p: [total / n for total in totals] for p, totals in sums.items()}
 
 
@@ -250,8 +251,8 @@ def pair_moments(
     for batch in _data(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
         trace = network.trace(batch)
         n += len(trace.output)
-        for labels, block in _pair_rows(network, trace, pair, rows, form, draws):
-            _add(sums, labels, block, columns, groups)
+        for labels, block in _pair_rows(network, trace, pair, rows, columns, draws):
+            _add(sums, labels, block, groups)
     return [total / n for total in sums]
 
 
@@ -287,8 +288,8 @@ def diagonal_moments(
     for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = network.trace(batch)
         n += len(trace.output)
-        for labels, block in _pair_rows(network, trace, pair, rows, form):
-            total.index_add_(0, labels, (block.to(torch.float64).flatten(1, 2) @ columns).square_().sum(1))
+        for labels, block in _pair_rows(network, trace, pair, rows, columns):
+            total.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
     return total / n
 
 
@@ -315,16 +316,15 @@ def pair_attributions(
             here = network.trace(batch)
         n += len(here.output)
         centred = here.values[pair].to(torch.float64) - mean
-        coordinates = centred @ to_basis.T
+        coordinates = _one_position(network, pair, centred @ to_basis.T)
         traces = [
             network.trace(batch, replace={pair: network.moved(here, pair, (alpha - 1) * centred)})
             for alpha in (nodes + 1) / 2
         ]
-        paths = [_pair_rows(network, trace, pair, rows, network.transitions.get(pair)) for trace in traces]
+        paths = [_pair_rows(network, trace, pair, rows, columns) for trace in traces]
         for blocks in zip(*paths, strict=True):
-            rows_j = sum(w / 2 * block.to(torch.float64) for w, (_, block) in zip(weights, blocks, strict=True))
-            effect = ((rows_j @ columns) * coordinates).sum(2)
-            total.index_add_(0, blocks[0][0], effect.square().sum(1))
+            mean_rows = sum(w / 2 * block for w, (_, block) in zip(weights, blocks, strict=True))
+            total.index_add_(0, blocks[0][0], (mean_rows * coordinates).sum(2).square_().sum(1))
     return total / n
 
 
@@ -391,21 +391,30 @@ def _pair_rows(
     trace: Trace,
     pair: int,
     rows: Float[Tensor, "o d_out"],
-    form: Attention | PositionWise | None,
+    columns: Float[Tensor, "d_in k"],
     draws: _Probes | None = None,
-) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions d_in"]]]:
-    """Blocks of rows (d(cut p+1)/d(cut p)) at each position, with the index of the row."""
-    target = trace.values[pair + 1]
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
+    """Blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the index of the row; float64.
+
+    Between position-wise cuts every position is a data point of its own (see `_one_position`).
+    """
+    target, form = trace.values[pair + 1], network.transitions.get(pair)
     if draws is not None:
         shape = (*target.shape[:2], len(rows))
         for u in draws.blocks(shape, target.dtype):
-            yield torch.zeros(len(u), dtype=torch.int64), network.vjp(trace, target, pair, u @ rows.to(target.dtype))
-    elif isinstance(form, Attention):
-        value = trace.values[pair].detach()
-        yield from form.jacobian_rows(value, rows.to(value.dtype), _rows_per_block(value.numel()))
+            back = network.vjp(trace, target, pair, u @ rows.to(target.dtype))
+            yield torch.zeros(len(u), dtype=torch.int64), back.to(torch.float64) @ columns
+    elif form is not None:
+        value = _one_position(network, pair, trace.values[pair].detach().to(torch.float64))
+        yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
     else:
         for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
-            yield labels, network.vjp(trace, target, pair, cotangents)
+            yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
+
+
+def _one_position(network: Network, pair: int, value: Float[Tensor, "batch positions d"]) -> Float[Tensor, "_ _ d"]:
+    """Each position as a data point of its own where the transition is position-wise."""
+    return value.flatten(0, 1)[:, None] if isinstance(network.transitions.get(pair), PositionWise) else value
 
 
 def _of(groups: Mapping[int, Sequence[slice]] | None, p: int) -> Sequence[slice] | None:
@@ -420,12 +429,13 @@ def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list
     return [torch.zeros(n_rows, size, size, dtype=torch.float64) for size in sizes]
 
 
-def _add(sums: list[Tensor], labels: Tensor, rows: Tensor, columns: Tensor, groups: Sequence[slice] | None) -> None:
-    seen = rows.to(torch.float64).flatten(1, 2) @ columns
+def _add(
+    sums: list[Tensor], labels: Int[Tensor, " v"], rows: Float[Tensor, "v _ _ k"], groups: Sequence[slice] | None
+) -> None:
     if groups is None:
-        flat = seen.flatten(0, 1)
-        sums[0] += flat.T @ flat
+        sums[0] += _gram(rows)
         return
+    seen = rows.flatten(1, 2)
     for total, group in zip(sums, groups, strict=True):
         part = seen[..., group]
         total.index_add_(0, labels, part.transpose(1, 2) @ part)
@@ -455,8 +465,8 @@ def _gram(rows: Float[Tensor, "v batch positions d"]) -> Float[Tensor, "d d"]:
     return flat.T @ flat
 
 
-def _rows_per_block(entries: int) -> int:
-    return max(1, _BLOCK // max(entries, 1))
+def _rows_per_block(entries: int, block: int = _BLOCK) -> int:
+    return max(1, block // max(entries, 1))
 
 
 def _data(batches: Iterable[Batch], step: str, progress: ProgressCallback | None) -> Iterator[Batch]:

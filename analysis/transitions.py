@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 __all__ = ["Attention", "PositionWise", "Transition"]
@@ -59,6 +59,21 @@ class PositionWise:
             if self.phi is None:
                 return torch.ones_like(z)
             return torch.autograd.grad(self.phi(z).sum(), z)[0]
+
+    def jacobian_rows(
+        self,
+        x: Float[Tensor, "batch 1 d_in"],
+        rows: Float[Tensor, "o d_out"],
+        columns: Float[Tensor, "d_in k"],
+        block: int,
+    ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch 1 k"]]]:
+        """Yield (indices of rows, rows J columns) with J = R + B diag(q) A, one position per data point."""
+        skip, inner, outer = _in_basis(self, rows, columns)
+        slopes = self.slopes(x)[:, 0]
+        for start in range(0, len(rows), block):
+            part = slice(start, min(start + block, len(rows)))
+            grad = (outer[part, None] * slopes) @ inner + skip[part, None]
+            yield torch.arange(part.start, part.stop), grad[:, :, None]
 
     def _preactivations(self, x: Tensor) -> Tensor:
         z = x @ self.inner.T if self.inner is not None else x
@@ -158,28 +173,33 @@ class Attention:
         return x[:, list(self.queries)] + mixed + self.b_o
 
     def jacobian_rows(
-        self, x: Float[Tensor, "batch positions d"], rows: Float[Tensor, "o d"], block: int
-    ) -> Iterator[tuple[Float[Tensor, " v"], Float[Tensor, "v batch positions d"]]]:
-        """Yield (indices of rows, rows J) for each counted query position in turn, J = dy/dx.
+        self,
+        x: Float[Tensor, "batch positions d"],
+        rows: Float[Tensor, "o d"],
+        columns: Float[Tensor, "d k"],
+        block: int,
+    ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions k"]]]:
+        """Yield (indices of rows, rows J columns) for each counted query position in turn, J = dy/dx.
 
         rows J_s = [s = t] rows + sum_h p_hs rows W_OV,h + gradient through the pattern, where the first factor of
         the second term does not depend on the data: this is what makes it cheap.
         """
         pattern, query, key, value = self._pattern(x)
         scale = 1 / math.sqrt(self.w_q.shape[-1])
+        w_q, w_k, w_v = (torch.einsum("hmd,mk->hkd", w, columns) for w in (self.w_q, self.w_k, self.w_v))
         for i, t in enumerate(self.queries):
             p = pattern[:, :, i]
-            to_key = torch.einsum("nhd,hmd->nhm", query[:, :, i], self.w_k) * scale
-            to_query = torch.einsum("nhsd,hmd->nhsm", key, self.w_q) * scale
+            to_key = torch.einsum("nhd,hkd->nhk", query[:, :, i], w_k) * scale
+            to_query = torch.einsum("nhsd,hkd->nhsk", key, w_q) * scale
             for start in range(0, len(rows), block):
                 part = rows[start : start + block]
                 to_value = torch.einsum("om,hdm->hod", part, self.w_o)
-                through = torch.einsum("hod,hmd->ohm", to_value, self.w_v)
-                grad = torch.einsum("nhs,ohm->onsm", p, through)
+                through = torch.einsum("hod,hkd->ohk", to_value, w_v)
                 slope = torch.einsum("hod,nhsd->onhs", to_value, value)
                 score = p * (slope - (p * slope).sum(-1, keepdim=True))
-                grad += torch.einsum("onhs,nhm->onsm", score, to_key)
-                grad[:, :, t] += torch.einsum("onhs,nhsm->onm", score, to_query) + part[:, None]
+                grad = torch.einsum("nhs,ohk->onsk", p, through)
+                grad += torch.einsum("onhs,nhk->onsk", score, to_key)
+                grad[:, :, t] += torch.einsum("onhs,nhsk->onk", score, to_query) + (part @ columns)[:, None]
                 yield torch.arange(start, start + len(part)), grad
 
     def _pattern(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

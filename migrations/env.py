@@ -1,6 +1,7 @@
 """Run by Alembic: migrates over the connection that `interbasis.service.database` hands it."""
 
 from alembic import context
+
 from interbasis.service.database import migration_options
 
 connection = context.config.attributes.get("connection")

@@ -26,7 +26,9 @@ def test_killed_while_saving(place: Any, saver: Callable[..., subprocess.Popen[s
         assert process.stdout.readline() == "ready\n"
         process.stdin.write("go\n")
         process.stdin.flush()
-        time.sleep(random_number.uniform(0.02, 0.4))
+        if number % 2:  # the others are killed while they open the store, or a little later
+            reported.append(process.stdout.readline().strip())
+        time.sleep(random_number.uniform(0.0, 0.3))
         assert process.poll() is None
         process.kill()
         reported += [line.strip() for line in process.stdout.read().splitlines() if line.startswith("g-")]
@@ -41,7 +43,7 @@ def test_killed_while_saving(place: Any, saver: Callable[..., subprocess.Popen[s
             cursor = page.next_cursor
             if cursor is None:
                 break
-        assert len(stored) > KILLS
+        assert len(stored) >= KILLS // 2
         assert set(reported) <= set(stored)
         for graph in stored:
             assert len(store.graph_bytes(graph)) >= 1000
