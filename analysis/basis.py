@@ -183,7 +183,7 @@ def interaction_basis(
         DataError: no data, NaN, or inputs that do not fit.
         GraphError: an unknown option, or probes together with a rotation.
     """
-    options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes else None)
+    options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
     options.check()
     net.check_once(batches)
     activations = collect(net, batches, jacobians=False, progress=progress).activations
@@ -235,6 +235,8 @@ class _Options:
                 raise GraphError(f"unknown {name} {seen!r}: expected one of {', '.join(known)}")
         if not 0 < self.rank_tolerance < 1:
             raise GraphError(f"rank_tolerance is {self.rank_tolerance}: expected a share between 0 and 1")
+        if self.probes is not None and self.probes < 1:
+            raise GraphError(f"probes is {self.probes}: expected at least one, or None for the exact sum")
         if self.gap < 0:
             raise GraphError(f"gap is {self.gap}: expected a relative gap of at least 0")
         if self.probes is not None and self.rotation != "none" and self.kind in ("global", "local"):

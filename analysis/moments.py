@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
-_EXACT_BLOCK = 2**20  # entries of one block of Jacobian rows where an exact form gives them
+_EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows where an exact form gives them
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def collect(
     """
     activations: dict[str, ActivationMoments] = {}
     n, totals = 0, list[Tensor]()
-    draws = _Probes(probes, seed) if probes else None
+    draws = None if probes is None else _Probes(probes, seed)
     for batch in _data(batches, "moments", progress):
         with torch.no_grad():
             values = network.activations(batch)
@@ -202,10 +202,10 @@ def output_moments(
     Returns:
         Per cut, for each group E[J_oi J_oi'] (o, g, g); without groups one matrix sum_o E[J_oi J_oi'] (k, k).
     """
-    if probes and groups is not None:
+    if probes is not None and groups is not None:
         raise GraphError("random probes mix the outputs: second moments per output need probes=None")
     sums: dict[int, list[Tensor]] = {}
-    draws = _Probes(probes, seed) if probes else None
+    draws = None if probes is None else _Probes(probes, seed)
     n = 0
     for batch in _data(batches, "Jacobians", progress):
         with torch.no_grad():
@@ -236,20 +236,21 @@ def pair_moments(
 ) -> list[Float[Tensor, ...]]:
     """Second moments of J = rows (d(cut p+1)/d(cut p)) columns, as `output_moments` gives them for the output.
 
-    Uses the exact form of the transition where the network declares one, backward passes otherwise.
+    Uses the exact form of the transition where the network declares one, for which probes would save nothing;
+    backward passes otherwise.
     """
-    if probes and groups is not None:
+    if probes is not None and groups is not None:
         raise GraphError("random probes mix the outputs: second moments per output need probes=None")
     form = network.transitions.get(pair)
-    if isinstance(form, PositionWise) and not probes:
+    if isinstance(form, PositionWise):
         slopes = gate_moments(network, batches, pair, form, progress)
         moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
         return moments if groups else [moments[0].sum(0)]
     sums = _zeros(columns, len(rows), groups)
-    draws = _Probes(probes, seed) if probes else None
+    draws = None if probes is None or form is not None else _Probes(probes, seed)
     n = 0
     for batch in _data(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
-        trace = network.trace(batch)
+        trace = _pair_trace(network, batch, pair)
         n += len(trace.output)
         for labels, block in _pair_rows(network, trace, pair, rows, columns, draws):
             _add(sums, labels, block, groups)
@@ -286,7 +287,7 @@ def diagonal_moments(
         return gate_moments(network, batches, pair, form, progress).squared_jacobian(form, rows, columns)
     total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
     for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
-        trace = network.trace(batch)
+        trace = _pair_trace(network, batch, pair)
         n += len(trace.output)
         for labels, block in _pair_rows(network, trace, pair, rows, columns):
             total.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
@@ -318,7 +319,7 @@ def pair_attributions(
         centred = here.values[pair].to(torch.float64) - mean
         coordinates = _one_position(network, pair, centred @ to_basis.T)
         traces = [
-            network.trace(batch, replace={pair: network.moved(here, pair, (alpha - 1) * centred)})
+            _pair_trace(network, batch, pair, network.moved(here, pair, (alpha - 1) * centred))
             for alpha in (nodes + 1) / 2
         ]
         paths = [_pair_rows(network, trace, pair, rows, columns) for trace in traces]
@@ -384,6 +385,12 @@ def _coordinate_cotangents(
             block = target.new_zeros(len(part), n, positions, d)
             block[:, :, t] = part[:, None]
             yield torch.arange(start, start + len(part)), block
+
+
+def _pair_trace(network: Network, batch: Batch, pair: int, moved: Sequence[Tensor] | None = None) -> Trace:
+    """A trace for `_pair_rows`, without the autograd graph where an exact form needs none."""
+    with torch.set_grad_enabled(pair not in network.transitions):
+        return network.trace(batch, replace=None if moved is None else {pair: moved})
 
 
 def _pair_rows(

@@ -123,7 +123,8 @@ class Partition:
         epsilon: loss scale; edges are strengths above its square root.
         contrast: 1 - edge_cost / its expectation by chance for these labels.
         p_value: of "no more modular than the null graphs", (1 + null graphs at or above) / (1 + null
-            graphs), for the largest z over the profile; None where no null graph was searched.
+            graphs), for the largest z over the profile; None where no null graph was searched, and for one
+            module, which claims no division.
         modules: one `Module` per label.
         profile: every resolution tried.
         seed: of the search.
@@ -317,7 +318,7 @@ def find_modules(
     flat = np.zeros_like(labels[best]) if one else labels[best]
     name, value = grid[best]
     part = score_partition(graph, search.per_cut(flat), epsilon, objective=name, resolution=value, seed=seed)
-    return replace(part, p_value=p_value, profile=tuple(rows))
+    return replace(part, p_value=p_value if part.n_modules > 1 else None, profile=tuple(rows))
 
 
 def _choose(qualities: np.ndarray) -> tuple[np.ndarray | None, float | None, int | None]:
