@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from .basis import Bases
 from .datasets import Dataset, load_dataset
-from .families import MLP
 from .files import write_bytes
+from .models import MLP
 from .partition import Partition
 from .progress import ProgressCallback, report
 

@@ -1,10 +1,5 @@
 """Modules: the division of an interaction graph that an objective prefers, or one where chance explains it.
 
-Search: an objective is the sum over pairs of nodes in one module of a gain (`cost.pair_gains`), so its
-optimum is that of the constant Potts model at resolution 0 on all pairs of adjacent cuts with these gains as
-weights, which igraph's Leiden solves exactly as posed; 20 times faster than leidenalg's multiplex form of
-the same objective.
-
 Choice of the resolution (`find_modules` without one): the same search, with as many restarts, runs on
 `cost.degree_preserving_null` graphs. With gap = quality - mean null quality, the statistic of a row of the
 profile is z = gap / (sd + median sd over the rows), sd that of the null qualities at the row's resolution
@@ -23,13 +18,10 @@ planted) and kept 12 small planted modules apart.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import igraph
 import numpy as np
 from jaxtyping import Int
 
@@ -52,6 +44,7 @@ from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .progress import ProgressCallback, report
+from .search import Search
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,11 +54,9 @@ __all__ = ["Module", "Partition", "ProfileRow", "default_epsilon", "find_modules
 _RELATIVE_CUTOFF = 1e-2  # default sqrt(epsilon) / strongest strength
 # Resolutions tried; for layered_cpm in units of the mean cost per pair of nodes.
 _FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-_ITERATIONS = 5  # of Leiden; "until nothing changes" can loop for ever on rounding errors
 _NULLS = 20
 _MIN_NULLS = 4
 _SIGNIFICANT = 3.0
-_SEPARATED = 3.0
 
 
 @dataclass(frozen=True)
@@ -268,6 +259,7 @@ def find_modules(
     seed: int = 0,
     n_null: int | None = None,
     restarts: int = 2,
+    backend: str = "igraph",
     progress: ProgressCallback | None = None,
 ) -> Partition:
     """Divide a graph into modules; one module where it is not more modular than chance.
@@ -282,6 +274,7 @@ def find_modules(
         seed: the same seed gives the same result.
         n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None).
         restarts: searches per resolution, of the graph and of every null graph alike.
+        backend: "igraph" or "leidenalg", see `search`.
         progress: called per null graph made and per resolution searched.
 
     Raises:
@@ -294,16 +287,16 @@ def find_modules(
             f"n_null is {n_null}, restarts {restarts}: expected restarts >= 1 and n_null >= {_MIN_NULLS}, "
             "or n_null = 0 with a given resolution"
         )
-    search = _Search(graph, scale)
+    search = Search(graph, scale)
     grid = _grid(search.costs, objective, resolution)
     generator = np.random.default_rng(seed)
     graphs = [search.costs]
     for _ in report(range(n_null), "null graphs", progress):
         graphs.append([degree_preserving_null(x, generator=generator) for x in search.costs])
     found = []
+    options: dict[str, Any] = {"generator": generator, "restarts": restarts, "backend": backend}
     for name, value in report(grid, "modules", progress):
-        gains = [pair_gains(costs, name, value) for costs in graphs]
-        found.append([search.best(g, generator, restarts) for g in gains])
+        found.append([search.best(x, name, value, **options) for x in graphs])
     qualities = np.array([[q for q, _ in row] for row in found])  # (grid, graph and null graphs)
     labels = [row[0][1] for row in found]
     if resolution is None:
@@ -352,109 +345,6 @@ def _row(
         return ProfileRow(*point, count, real, None, None, None, None, cost)
     mean = float(nulls.mean())
     return ProfileRow(*point, count, real, mean, float(nulls.std(ddof=1)), z, real - mean, cost)
-
-
-class _Search:
-    """Leiden on the nodes that have an edge above the cutoff; flat labels run over them, cut after cut."""
-
-    def __init__(self, graph: InteractionGraph, epsilon: float) -> None:
-        costs = graph_costs(graph, epsilon)
-        strong = [np.zeros(k, dtype=bool) for k in graph.widths]
-        for p, x in enumerate(costs):
-            strong[p] |= (x > 0).any(axis=0)
-            strong[p + 1] |= (x > 0).any(axis=1)
-        kept = [np.ix_(strong[p + 1], strong[p]) for p in range(len(costs))]
-        self.strong = strong
-        self.costs = [x[keep] for x, keep in zip(costs, kept, strict=True)]
-        self.carried = [block[keep] ** 2 for block, keep in zip(graph.blocks, kept, strict=True)]
-        start = np.concatenate([[0], np.cumsum([a.sum() for a in strong])])
-        self.cuts = [slice(int(a), int(b)) for a, b in pairwise(start)]
-        pairs: list[tuple[int, int]] = []
-        for p, x in enumerate(self.costs):
-            later, earlier = np.indices(x.shape).reshape(2, -1)
-            pairs += zip((earlier + start[p]).tolist(), (later + start[p + 1]).tolist(), strict=True)
-        self.pairs = igraph.Graph(n=int(start[-1]), edges=pairs)
-
-    def best(self, gains: list[np.ndarray], generator: np.random.Generator, restarts: int) -> tuple[float, np.ndarray]:
-        """Highest value found, and its labels; a single module is among the candidates."""
-        weights = np.concatenate([g.ravel() for g in gains]).tolist()
-        best = float(sum(weights)), np.zeros(self.pairs.vcount(), dtype=np.int64)
-        for _ in range(restarts):
-            labels = self._leiden(weights, int(generator.integers(2**31)))
-            value = self._within(gains, labels)
-            best = max(best, (value, labels), key=lambda candidate: candidate[0])
-        return best
-
-    def _leiden(self, weights: list[float], seed: int) -> np.ndarray:
-        """One run."""
-        igraph.set_random_number_generator(random.Random(seed))
-        try:
-            found = self.pairs.community_leiden(
-                objective_function="CPM", resolution=0.0, weights=weights, n_iterations=_ITERATIONS
-            )
-        finally:
-            igraph.set_random_number_generator(random)
-        return np.array(found.membership, dtype=np.int64)
-
-    def _within(self, matrices: list[np.ndarray], labels: np.ndarray) -> float:
-        """Sum of the entries whose nodes share a module."""
-        return float(
-            sum(
-                m[labels[self.cuts[p + 1]][:, None] == labels[self.cuts[p]][None, :]].sum()
-                for p, m in enumerate(matrices)
-            )
-        )
-
-    def edge_cost(self, labels: np.ndarray) -> float:
-        """Cost between modules."""
-        return max(0.0, float(sum(x.sum() for x in self.costs)) - self._within(self.costs, labels))
-
-    def _between(self, matrices: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
-        """Sums by (pair of cuts, later module, earlier module)."""
-        members = np.eye(labels.max() + 1)[labels]
-        return np.stack([members[self.cuts[p + 1]].T @ m @ members[self.cuts[p]] for p, m in enumerate(matrices)])
-
-    def join_crumbs(self, labels: np.ndarray) -> np.ndarray:
-        """Labels in which every module is separated from the rest by more than chance."""
-        scale = sum((x**2).sum() for x in self.costs) / sum(x.sum() for x in self.costs)
-        labels = np.unique(labels, return_inverse=True)[1]
-        costs, carried = self._between(self.costs, labels), self._between(self.carried, labels).sum(axis=0)
-        sizes = np.bincount(labels)
-        alive = np.arange(len(sizes))
-        while len(alive) > 1:
-            separation = _separation(costs, scale)
-            crumb = int(separation.argmin())
-            if separation[crumb] >= _SEPARATED:
-                break
-            exchanged = carried[crumb] + carried[:, crumb]
-            exchanged[crumb] = -1.0
-            into = int(np.lexsort((sizes, exchanged))[-1])
-            labels = np.where(labels == alive[crumb], alive[into], labels)
-            sizes[into] += sizes[crumb]
-            for sums in (costs, carried):
-                sums[..., into, :] += sums[..., crumb, :]
-                sums[..., :, into] += sums[..., :, crumb]
-            keep = np.delete(np.arange(len(alive)), crumb)
-            costs, carried = costs[:, keep][:, :, keep], carried[keep][:, keep]
-            sizes, alive = sizes[keep], alive[keep]
-        return labels
-
-    def per_cut(self, labels: np.ndarray) -> list[np.ndarray]:
-        """Labels of all nodes, -1 for those without an edge."""
-        result = [np.full(len(a), -1, dtype=np.int64) for a in self.strong]
-        for full, strong, part in zip(result, self.strong, self.cuts, strict=True):
-            full[strong] = labels[part]
-        return result
-
-
-def _separation(costs: np.ndarray, scale: float) -> np.ndarray:
-    """Per module (mu - e) / sqrt(mu scale): by how much it interacts less with the rest than by chance."""
-    out, into = costs.sum(axis=1), costs.sum(axis=2)  # (pair of cuts, module)
-    m = np.maximum(out.sum(axis=1, keepdims=True), 1e-300)
-    inner = np.einsum("pcc->c", costs)
-    expected = (out + into - 2 * out * into / m).sum(axis=0)
-    actual = (out + into).sum(axis=0) - 2 * inner
-    return np.asarray((expected - actual) / np.sqrt(np.maximum(expected, 1e-300) * scale))
 
 
 def _grid(costs: list[np.ndarray], objective: str | None, resolution: float | None) -> list[tuple[str, float]]:

@@ -10,6 +10,7 @@ Prints a Markdown table; results are kept in benchmarks/build.md.
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -53,7 +54,8 @@ def main() -> None:
         measure(options.checkpoint, options.case)
         return
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "unknown")
-    print(f"{date.today()}, {cpu.split(':')[-1].strip()}, Python {platform.python_version()}, median of {options.runs} runs")
+    machine = f"{cpu.split(':')[-1].strip()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{date.today()}, {machine}, median of {options.runs} runs")
     print("\n| case | basis s | graph s | both s | min to max s | peak MB |\n| --- | --- | --- | --- | --- | --- |")
     for case in CASES:
         command = [sys.executable, __file__, options.checkpoint, "--case", case]

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "files", "cuts", "transitions", "network", "datasets", "families"),
-    *("moments", "rotation", "basis", "graph", "cost", "partition", "exchange", "plots", "recipe", "demo"),
+    *("errors", "linalg", "progress", "files", "cuts", "transitions", "network", "models", "datasets", "families"),
+    *("moments", "rotation", "basis", "graph", "cost", "search", "partition", "exchange", "plots", "recipe", "demo"),
 ]
 
 

@@ -188,7 +188,7 @@ def test_rotation_undoes_a_rotation_inside_a_degenerate_eigenspace(generator: to
 def test_block_diagonal_network_is_taken_apart_exactly(
     blocks: int, hidden_by: str, kind: str, generator: torch.Generator
 ) -> None:
-    """Modules with no knob are the planted blocks; a coordinate belongs to the block whose outputs it influences most."""
+    """With no knob; the true block of a coordinate is that whose outputs it influences most."""
     model = block_diagonal_mlp(blocks, generator, hidden_by=hidden_by)
     x = white(1000, 5 * blocks, generator)
     net = cut_network(model, x)

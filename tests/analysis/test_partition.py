@@ -1,7 +1,5 @@
 import dataclasses
 
-import igraph
-import leidenalg
 import numpy as np
 import pytest
 from cases_graphs import planted, trained, unstructured
@@ -13,6 +11,7 @@ from interbasis.analysis import cost
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition, default_epsilon, find_modules, score_partition
+from interbasis.analysis.search import multiplex
 
 BLOCKS = np.kron(np.eye(2), np.ones((2, 2)))
 SQUARES = InteractionGraph.from_blocks([BLOCKS, BLOCKS], cuts=["a", "b", "c"])
@@ -22,44 +21,6 @@ def agreement(part, truth):
     """Adjusted Rand index on the nodes that are in a module."""
     labels, truth = np.concatenate(part.labels), np.concatenate(truth)
     return adjusted_rand_score(truth[labels >= 0], labels[labels >= 0])
-
-
-def multiplex(graph, epsilon, objective, resolution):
-    """The objective as leidenalg's partitions of several graphs, with the weight of each.
-
-    Its quality counts every pair of an undirected graph twice, hence the halves.
-    """
-    costs, offset = cost.graph_costs(graph, epsilon), np.cumsum([0, *graph.widths])
-    n = graph.n_nodes
-
-    def edges(p):
-        later, earlier = np.nonzero(costs[p])
-        pairs = list(zip((earlier + offset[p]).tolist(), (later + offset[p + 1]).tolist(), strict=True))
-        return pairs, costs[p][later, earlier].tolist()
-
-    def penalty(cuts, weight):
-        sizes = np.zeros(n, dtype=int)
-        for cut in cuts:
-            sizes[offset[cut] : offset[cut + 1]] = 1
-        layer = igraph.Graph(n=n)
-        return (
-            layer,
-            leidenalg.CPMVertexPartition,
-            weight,
-            {"node_sizes": sizes.tolist(), "resolution_parameter": resolution},
-        )
-
-    layers = []
-    for p in range(len(costs)):
-        pairs, weights = edges(p)
-        directed = objective == "layered_modularity"
-        layer = igraph.Graph(n=n, edges=pairs, directed=directed)
-        kind = leidenalg.RBConfigurationVertexPartition if directed else leidenalg.CPMVertexPartition
-        options = {"weights": weights, "resolution_parameter": resolution if directed else 0.0}
-        layers.append((layer, kind, 1.0 if directed else 0.5, options))
-        if not directed:  # n_l n_{l+1} = pairs of both cuts - pairs of each
-            layers += [penalty([p, p + 1], 0.5), penalty([p], -0.5), penalty([p + 1], -0.5)]
-    return layers
 
 
 @settings(max_examples=40, deadline=None)
@@ -72,7 +33,7 @@ def test_quality_is_leidenalgs(seed, objective, resolution):
     flat = np.unique(np.concatenate(labels), return_inverse=True)[1].tolist()
     theirs = sum(
         weight * kind(layer, initial_membership=flat, **options).quality()
-        for layer, kind, weight, options in multiplex(graph, 1.0, objective, resolution)
+        for layer, kind, weight, options in multiplex(cost.graph_costs(graph, 1.0), objective, resolution)
     )
     ours = cost.quality(graph, labels, 1.0, objective=objective, resolution=resolution)
     assert ours == pytest.approx(theirs, abs=1e-9)
@@ -81,16 +42,16 @@ def test_quality_is_leidenalgs(seed, objective, resolution):
 @pytest.mark.parametrize("objective", cost.OBJECTIVES)
 def test_search_is_as_good_as_leidenalgs(objective):
     graph, _ = planted((8, 8, 8), seed=0, inside=0.3, noise=-0.3)
-    ours = find_modules(graph, epsilon=1.0, objective=objective, resolution=1.0, restarts=10)
-    layers, kinds, weights, options = zip(*multiplex(graph, 1.0, objective, 1.0), strict=True)
-    theirs = []
-    for seed in range(3):
-        parts = [kind(layer, **o) for layer, kind, o in zip(layers, kinds, options, strict=True)]
-        optimiser = leidenalg.Optimiser()
-        optimiser.set_rng_seed(seed)
-        optimiser.optimise_partition_multiplex(parts, layer_weights=list(weights), n_iterations=-1)
-        theirs.append(sum(w * p.quality() for w, p in zip(weights, parts, strict=True)))
-    assert ours.quality >= 0.98 * max(theirs)
+    options = {"epsilon": 1.0, "objective": objective, "resolution": 1.0}
+    ours = find_modules(graph, **options, restarts=10)
+    theirs = find_modules(graph, **options, restarts=3, backend="leidenalg")
+    assert ours.quality >= 0.98 * theirs.quality
+    assert theirs.quality >= 0.9 * ours.quality
+
+
+def test_unknown_backend_is_named():
+    with pytest.raises(GraphError, match="unknown backend 'louvain'"):
+        find_modules(SQUARES, epsilon=0.5, backend="louvain")
 
 
 @pytest.mark.parametrize("objective", cost.OBJECTIVES)
