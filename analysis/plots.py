@@ -54,6 +54,8 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
             1,
         )
         for shown, style in ((~inside, "dashed"), (inside, "solid")):
+            if not shown.any():
+                continue
             colours = _colours(np.where(inside, labels[p][earlier], -1)[shown])
             axes.add_collection(
                 LineCollection(list(ends[shown]), colors=colours, alpha=list(opacity[shown]), linestyles=style, lw=1)
