@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         else:
             with np.load(file, allow_pickle=False) as opened:
                 arrays = dict(opened)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise DataError(f"cannot read the data file {file}: {error}") from error
     if "inputs" not in arrays:
         raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")

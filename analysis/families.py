@@ -150,6 +150,8 @@ def load_checkpoint(
     train, test = _data(about, data, file, batch_size)
     if cuts is None:
         cuts = about.get("cuts") or family.cuts(config)
+    elif list(cuts) == ["auto"]:
+        cuts = "auto"
     network = Network(
         model,
         cuts,
@@ -209,10 +211,14 @@ def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family]
                 "family 'torch' needs the function that builds its model: pass --factory module:function"
             )
         return _Torch(factory)
-    known = families()
+    known = {point.name: point for point in entry_points(group="interbasis.families")}
     if name not in known:
         raise CheckpointError(f"unknown family {name!r}: known are {', '.join(sorted([*known, 'torch']))}")
-    return known[name]
+    try:
+        family: type[Family] = known[name].load()
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"the family {name!r} cannot be imported from {known[name].value}: {error}") from error
+    return family
 
 
 def _positions(about: Mapping[str, Any], family: type[Family] | _Torch, cuts: Any) -> Any:

@@ -150,7 +150,8 @@ class Network:
         try:
             raw = self._run(batch, self._cuts, run)
         except (RuntimeError, IndexError, TypeError) as error:
-            raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}") from error
+            hint = "; a tuple holds the model's arguments: leave out labels" if isinstance(batch, tuple | list) else ""
+            raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}{hint}") from error
         entries = tuple(tuple(run.entries[p, i] for i in range(len(cut.places))) for p, cut in enumerate(self._cuts))
         whole = [_concatenate(run.values, p, cut) for p, cut in enumerate(self._cuts)]
         values = tuple(self._select(value, p) for p, value in enumerate(whole))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ __all__ = [
 class GraphRecipe:
     """Choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
 
-    cuts: tuple[str, ...] | None = None
+    cuts: tuple[str | tuple[str, ...], ...] | None = None
     loss: str | None = None
     basis: str = "global"
     output: str = "pca"
@@ -86,8 +86,8 @@ class Recipe:
             InputError: a name that no part of the recipe has, or a value of the wrong type.
         """
         given = {k: v for k, v in choices.items() if v is not None}
-        if isinstance(given.get("cuts"), list | str):
-            given["cuts"] = tuple([given["cuts"]] if isinstance(given["cuts"], str) else given["cuts"])
+        if isinstance(given.get("cuts"), list | tuple | str):
+            given["cuts"] = _cuts(given["cuts"])
         known = {field.name: field.type for part in (GraphRecipe, PartitionRecipe) for field in fields(part)}
         if unknown := set(given) - set(known):
             raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
@@ -186,6 +186,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "resolution": (int, float),
     "seed": (int,),
 }
+
+
+def _cuts(given: str | Sequence[Any]) -> tuple[str | tuple[str, ...], ...]:
+    cuts = tuple(tuple(cut) if isinstance(cut, list) else cut for cut in ([given] if isinstance(given, str) else given))
+    if not all(isinstance(name, str) for cut in cuts for name in (cut if isinstance(cut, tuple) else [cut])):
+        raise InputError(f"recipe: cuts is {given!r}, expected names, or lists of names for concatenated cuts")
+    return cuts
 
 
 def _check_type(name: str, value: Any) -> None:

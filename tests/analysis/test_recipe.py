@@ -1,0 +1,176 @@
+"""Recipes: read, checked, hashed; and `run` is nothing but the steps it names."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases_checkpoints import save_inputs, save_mlp
+
+from interbasis.analysis.basis import interaction_basis
+from interbasis.analysis.errors import InputError
+from interbasis.analysis.families import Checkpoint, load_checkpoint
+from interbasis.analysis.graph import interaction_graph
+from interbasis.analysis.partition import find_modules
+from interbasis.analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, read_choices, run
+
+CHOICES: dict[str, Any] = {
+    "cuts": ["layers.0:in", "layers.2"],
+    "loss": "kl",
+    "basis": "local",
+    "rotation": "none",
+    "gap": 0.5,
+    "probes": 3,
+    "strengths": "attribution",
+    "points": 2,
+    "epsilon": 1e-4,
+    "objective": "layered_cpm",
+    "resolution": 2.0,
+    "seed": 5,
+}
+TOML = "\n".join(f"{name} = {json.dumps(value)}" for name, value in CHOICES.items())
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    path = save_mlp(tmp_path / "net.safetensors", blocks=2)
+    return load_checkpoint(path, data=save_inputs(tmp_path / "data.npz", 8))
+
+
+def test_every_choice_arrives_in_its_part() -> None:
+    recipe = Recipe.from_mapping(CHOICES)
+    for part in (recipe.graph, recipe.partition):
+        for name, value in asdict(part).items():
+            if name in CHOICES:
+                assert value == (tuple(CHOICES[name]) if name == "cuts" else CHOICES[name])
+    assert {*asdict(recipe.graph), *asdict(recipe.partition)} >= set(CHOICES)
+    assert recipe.graph.seed == recipe.partition.seed == 5
+
+
+def test_none_and_nothing_leave_the_defaults() -> None:
+    assert Recipe.from_mapping({"basis": None, "epsilon": None, "seed": None}) == Recipe.from_mapping({}) == Recipe()
+
+
+@pytest.mark.parametrize("given", ["layers.0", ["layers.0"], ("layers.0",)])
+def test_one_cut_may_be_given_as_text(given: Any) -> None:
+    assert Recipe.from_mapping({"cuts": given}).graph.cuts == ("layers.0",)
+
+
+@pytest.mark.parametrize(("name", "text"), [("recipe.toml", TOML), ("recipe.json", json.dumps(CHOICES))])
+def test_file_equals_mapping(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    assert Recipe.read(file) == Recipe.from_mapping(CHOICES)
+    assert read_choices(file) == CHOICES
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("recipe.toml", "basis = ", "cannot read the recipe"),
+        ("recipe.json", "{", "cannot read the recipe"),
+        ("recipe.json", "[1]", "holds a list: expected a table of names"),
+        ("recipe.toml", "bassis = 'local'", "unknown in a recipe: bassis; known are cuts, loss, basis"),
+    ],
+)
+def test_bad_file_raises(tmp_path: Path, name: str, text: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Recipe.read(file)
+
+
+def test_missing_and_binary_files_raise(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read the recipe .*none\.toml"):
+        Recipe.read(tmp_path / "none.toml")
+    file = tmp_path / "binary.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        Recipe.read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("basis", 3, "str"),
+        ("seed", "0", "int"),
+        ("seed", True, "int"),
+        ("epsilon", "small", "int or float"),
+        ("points", 1.5, "int"),
+        ("cuts", 7, "tuple"),
+        ("probes", [1], "int"),
+    ],
+)
+def test_wrong_type_raises_with_name_value_and_type(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe.from_mapping({name: value})
+    assert str(caught.value) == f"recipe: {name} is {value!r}, expected {expected}"
+
+
+@pytest.mark.parametrize("cuts", [[1, 2], [["a", 3], "b"]])
+def test_cuts_that_are_no_names_raise(cuts: Any) -> None:
+    with pytest.raises(InputError, match="recipe: cuts is .*expected names"):
+        Recipe.from_mapping({"cuts": cuts})
+
+
+def test_hashes_of_the_defaults_are_those_of_the_first_version() -> None:
+    assert GraphRecipe().sha256 == "1142a4c459326a0fb2e18dfbe5bccc3cbf919d1534a4b8be63d1b063b67d109b"
+    assert PartitionRecipe().sha256 == "5110f794738a3c208de75fddae1b79d6c428040cfe76e1871b2412d744b30857"
+
+
+def test_hash_does_not_depend_on_the_order_of_choices() -> None:
+    backwards = dict(reversed(CHOICES.items()))
+    assert Recipe.from_mapping(backwards).graph.sha256 == Recipe.from_mapping(CHOICES).graph.sha256
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name != "seed"])
+def test_choice_changes_the_hash_of_its_part_alone(name: str) -> None:
+    default, changed = Recipe(), Recipe.from_mapping({name: CHOICES[name]})
+    in_graph = name in asdict(GraphRecipe())
+    assert (changed.graph.sha256 != default.graph.sha256) == in_graph
+    assert (changed.partition.sha256 != default.partition.sha256) == (not in_graph)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"basis": "local", "rotation": "none", "epsilon": 1e-3, "objective": "layered_cpm", "resolution": 1.0},
+        {"strengths": "attribution", "points": 3, "output": "neuron", "gap": 0.1, "seed": 3},
+        {"rotation": "none", "probes": 2, "seed": 1},
+    ],
+    ids=["defaults", "local", "attribution", "probes"],
+)
+def test_run_equals_the_steps_by_hand(checkpoint: Checkpoint, choices: dict[str, Any]) -> None:
+    result = run(checkpoint, Recipe.from_mapping(choices))
+    names = {"basis": "kind", "output": "output", "rotation": "rotation", "gap": "gap", "probes": "probes"}
+    options = {option: choices[name] for name, option in names.items() if name in choices}
+    seed = choices.get("seed", 0)
+    bases = interaction_basis(checkpoint.network, checkpoint.batches, seed=seed, **options)
+    of_graph = {name: choices[name] for name in ("strengths", "points") if name in choices}
+    graph = interaction_graph(checkpoint.network, bases, checkpoint.batches, **of_graph)
+    of_partition = {name: choices[name] for name in ("epsilon", "objective", "resolution") if name in choices}
+    partition = find_modules(graph, seed=seed, **of_partition)
+    for ours, theirs in zip(result.bases.values(), bases.values(), strict=True):
+        np.testing.assert_allclose(ours.to_basis, theirs.to_basis, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(result.graph.blocks, graph.blocks, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    for ours, theirs in zip(result.partition.labels, partition.labels, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert result.partition.edge_cost == pytest.approx(partition.edge_cost)
+    assert result.partition.objective == partition.objective
+
+
+def test_partition_choices_do_not_change_the_graph(checkpoint: Checkpoint) -> None:
+    recipes = [Recipe.from_mapping({"epsilon": epsilon}).graph for epsilon in (None, 1e-2)]
+    one, two = (build_graph(checkpoint, recipe)[1] for recipe in recipes)
+    for a, b in zip(one.blocks, two.blocks, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_run_reports_progress(checkpoint: Checkpoint) -> None:
+    steps: list[str] = []
+    run(checkpoint, Recipe(), progress=lambda report: steps.append(report.step))
+    assert len(set(steps)) >= 3
