@@ -21,6 +21,7 @@ from .errors import DataError
 __all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_dataset", "two_digits"]
 
 _BATCH_SIZE = 512
+_ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +41,10 @@ class Dataset:
     batch_size: int = _BATCH_SIZE
 
     def __post_init__(self) -> None:
+        if self.inputs.ndim == 0:
+            raise DataError(
+                f"the inputs of the data set {self.name!r} are a single number: expected (data points, ...)"
+            )
         if len(self.inputs) == 0:
             raise DataError(f"the data set {self.name!r} is empty: expected at least one data point")
         if self.inputs.is_floating_point() and not torch.isfinite(self.inputs).all():
@@ -103,20 +108,26 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     try:
         if file.suffix == ".safetensors":
             arrays: dict[str, np.ndarray] = load_file(file)
-        elif file.suffix == ".npy":
-            arrays = {"inputs": np.load(file, allow_pickle=False)}
         else:
-            with np.load(file, allow_pickle=False) as opened:
-                arrays = dict(opened)
+            arrays = _load_numpy(file)
     except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise DataError(f"cannot read the data file {file}: {error}") from error
     if "inputs" not in arrays:
         raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
-    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    try:
+        tensors = {name: torch.from_numpy(arrays[name]) for name in _ARRAYS if name in arrays}
+    except TypeError as error:
+        raise DataError(f"the arrays of {file} have to hold numbers: {error}") from error
     train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"))
     if "test_inputs" not in tensors:
         return train, train
     return train, Dataset(f"{file.stem} (test)", tensors["test_inputs"], tensors.get("test_targets"))
+
+
+def _load_numpy(file: Path) -> dict[str, np.ndarray]:
+    with file.open("rb") as stream:
+        opened = np.load(stream, allow_pickle=False)
+        return {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
 
 
 def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tuple[Dataset, Dataset]:

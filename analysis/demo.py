@@ -77,7 +77,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return float((logits.argmax(-1) == _targets(data)).double().mean())
 
 
-def true_sides(bases: Bases) -> list[Int[np.ndarray, " k"]]:
+def true_sides(bases: Bases) -> list[Int[np.ndarray, " _"]]:
     """Per cut the side (0 left, 1 right) of each coordinate of a global basis with raw outputs at the last cut.
 
     The side of a coordinate is that whose outputs it influences more; that of an output is known.
@@ -87,7 +87,7 @@ def true_sides(bases: Bases) -> list[Int[np.ndarray, " k"]]:
     return [side.astype(np.int64) for side in (*sides, np.arange(len(last.importance)) >= CLASSES)]
 
 
-def agreement(partition: Partition, sides: Sequence[Int[np.ndarray, " k"]]) -> list[float]:
+def agreement(partition: Partition, sides: Sequence[Int[np.ndarray, " _"]]) -> list[float]:
     """Adjusted mutual information of modules and true sides, per cut and for all cuts together (last).
 
     Nodes without an edge above the cutoff belong to no module and are left out.

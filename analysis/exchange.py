@@ -39,8 +39,7 @@ def to_networkx(
         epsilon = partition.epsilon if partition is not None else 0.0
     nodes = graph.to_networkx(epsilon)
     if partition is not None:
-        if partition.cuts != graph.cuts or tuple(map(len, partition.labels)) != graph.widths:
-            raise GraphError(f"the partition of the cuts {list(partition.cuts)} does not belong to this graph")
+        _check_fit(graph, partition)
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
         networkx.set_node_attributes(nodes, {(c, i): int(labels[c][i]) for c, i in nodes.nodes}, "module")
     return networkx.relabel_nodes(nodes, {(c, i): f"{c}/{i}" for c, i in nodes.nodes})
@@ -61,7 +60,14 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
     """
     if form not in FORMATS:
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
+    if partition is not None:
+        _check_fit(graph, partition)
     return FORMATS[form](graph, partition, epsilon)
+
+
+def _check_fit(graph: InteractionGraph, partition: Partition) -> None:
+    if partition.cuts != graph.cuts or tuple(map(len, partition.labels)) != graph.widths:
+        raise GraphError(f"the partition of the cuts {list(partition.cuts)} does not belong to this graph")
 
 
 def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from platformdirs import user_data_dir
 from rich.console import Console
+from rich.text import Text
 
 from .display import COLUMNS, ProgressBars, details, modules_table, number, rows_table, table
 from .records import Record, StoreError
@@ -26,8 +27,8 @@ app = typer.Typer(
 db = typer.Typer(help="Look after the store's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(markup=False, emoji=False)
+_err = Console(stderr=True, markup=False, emoji=False)
 
 StoreOption = Annotated[
     str | None,
@@ -163,7 +164,7 @@ def ls(
         return
     _out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
     if page.next_cursor:
-        _out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}")
+        _out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}", soft_wrap=True)
 
 
 @app.command()
@@ -183,7 +184,7 @@ def show(
             if kind == "partitions":
                 document["nodes"] = [node.to_json() for node in opened.nodes(ref)]
             _print_json(document)
-        return
+            return
     _out.print(details(row))
     if kind == "partitions":
         _out.print()
@@ -256,7 +257,8 @@ def main() -> None:
         code = _exit_code(error)
         if code is None:
             raise
-        _err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+        _err.print(line, soft_wrap=True, highlight=False)
         sys.exit(code)
 
 
@@ -268,10 +270,6 @@ def _exit_code(error: Exception) -> int | None:
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None
     return 2 if isinstance(error, errors.InputError) else 1
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 @contextmanager

@@ -40,7 +40,12 @@ class ProgressBars:
 
     def __init__(self, console: Console) -> None:
         """Bars are drawn on a terminal only."""
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID | None = None
         self._title = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,8 +13,10 @@ from typing import Any
 
 from ..analysis import Bases, InteractionGraph, Partition, demo
 from ..analysis.cost import module_links
+from ..analysis.errors import InputError
 from ..analysis.exchange import export as _export
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
+from ..analysis.files import write_bytes
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, partition_graph, read_choices
 from .store import (
@@ -29,7 +33,9 @@ from .store import (
     Store,
 )
 
-__all__ = ["DemoLine", "Outcome", "analyze", "export", "run_demo"]
+__all__ = ["DemoLine", "Outcome", "analyze", "export", "plot", "run_demo", "store_analysis"]
+
+_PICTURES = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class DemoLine:
     """One checkpoint of the demo: accuracy on held-out pairs, and agreement of the modules with left and right.
 
     Attributes:
-        agreement: adjusted mutual information per cut, and over all cuts (last).
+        agreement: adjusted mutual information per cut, and over all cuts (last); NaN where no node is in a module.
     """
 
     outcome: Outcome
@@ -60,7 +66,8 @@ class DemoLine:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready values."""
-        return {**self.outcome.to_json(), "accuracy": self.accuracy, "agreement": self.agreement}
+        agreement = [None if math.isnan(value) else value for value in self.agreement]
+        return {**self.outcome.to_json(), "accuracy": self.accuracy, "agreement": agreement}
 
 
 def analyze(
@@ -168,13 +175,19 @@ def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> b
 
 def plot(store: Store, ref: str, path: Path) -> None:
     """Draw a stored graph, or a partition with its graph, into a file (.png, .svg or .pdf)."""
+    form = path.suffix.removeprefix(".").lower()
+    if form not in _PICTURES:
+        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
     try:
         row = store.get_partition(ref)
     except NotFoundError:
-        InteractionGraph.from_bytes(store.graph_bytes(ref)).plot().savefig(path, dpi=150)
-        return
-    partition = Partition.from_bytes(store.partition_bytes(row.id))
-    InteractionGraph.from_bytes(store.graph_bytes(row.graph)).plot(partition).savefig(path, dpi=150)
+        figure = InteractionGraph.from_bytes(store.graph_bytes(ref)).plot()
+    else:
+        partition = Partition.from_bytes(store.partition_bytes(row.id))
+        figure = InteractionGraph.from_bytes(store.graph_bytes(row.graph)).plot(partition)
+    content = io.BytesIO()
+    figure.savefig(content, format=form, dpi=150)
+    write_bytes(path, content.getvalue())
 
 
 def _compute_graph(

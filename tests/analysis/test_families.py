@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from interbasis.analysis import families
 from interbasis.analysis.datasets import Dataset, modular_addition, read_dataset, two_digits
 from interbasis.analysis.errors import CheckpointError, CutError, DataError, GraphError, InputError
-from interbasis.analysis.families import MLP, Family, ModularAdditionTransformer, load_checkpoint, load_factory
+from interbasis.analysis.families import Family, load_checkpoint, load_factory
+from interbasis.analysis.models import MLP, ModularAdditionTransformer
 
+ACTIVATIONS = ["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "identity"]
 MODADD_ACCURACY = {0: 0.99955, 1: 0.99888, 2: 1.0}
 
 
@@ -146,7 +148,7 @@ def test_mlp_without_bias(tmp_path: Path, inputs: Path) -> None:
     torch.testing.assert_close(network.output(x)[:, 0], hidden @ tensors["layers.2.weight"].T)
 
 
-@pytest.mark.parametrize("activation", families._ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_transitions_of_every_activation_agree_with_the_model(tmp_path: Path, inputs: Path, activation: str) -> None:
     path = save_mlp(tmp_path / "net.safetensors", config={"widths": WIDTHS, "activation": activation})
     checkpoint = load_checkpoint(path, data=inputs)
@@ -237,9 +239,9 @@ def test_broken_family_of_another_package_breaks_nothing_else(
 
 
 def test_entry_points_name_the_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("mine", "interbasis.analysis.families:MLP", "interbasis.families")
+    point = EntryPoint("mine", "interbasis.analysis.models:MLP", "interbasis.families")
     monkeypatch.setattr(families, "entry_points", lambda group: [point])
-    assert families.families() == {"mine": sys.modules[MLP.__module__].MLP}
+    assert families.families() == {"mine": MLP}
 
 
 def two_linear(width: int, hidden: int) -> nn.Module:
@@ -274,7 +276,7 @@ def test_factory_is_named_by_module_and_function() -> None:
 
 @pytest.mark.parametrize("name", ["no_such_module:f", "torch:no_such_function", "torch", "", ":f"])
 def test_factory_that_cannot_be_imported_raises(name: str) -> None:
-    with pytest.raises(InputError, match="cannot import the model factory .*expected module:function"):
+    with pytest.raises(InputError, match=r"cannot import the model factory .*expected module:function"):
         load_factory(name)
 
 
@@ -333,7 +335,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "unknown family": (_change_json(family="cnn"), ["unknown family 'cnn'", "known are", "mlp", "torch"]),
     "config without widths": (_change_json(config={}), ["net.json", "does not fit family 'mlp'", "widths"]),
     "no config": (_change_json(config=None), ["net.json", "does not fit family 'mlp'", "widths"]),
-    "config of another": (_change_json(config={"d_model": 3}), ["net.json", "does not fit family 'mlp'", "d_model"]),
+    "config of another": (_change_json(config={"d_model": 3}), ["net.json", "does not fit family 'mlp'"]),
     "one width": (_change_json(config={"widths": [3]}), ["widths [3]", "at least an input and an output width"]),
     "width zero": (_change_json(config={"widths": [3, 0]}), ["widths [3, 0]"]),
     "unknown activation": (
@@ -413,11 +415,6 @@ def _npz(**arrays: Any) -> Callable[[Path], None]:
     return lambda path: np.savez(path, **arrays)
 
 
-def _npy_as_npz(path: Path) -> None:
-    np.save(path.with_suffix(".npy"), np.ones((4, 4)))
-    path.with_suffix(".npy").rename(path)
-
-
 def _truncated_npz(path: Path) -> None:
     np.savez(path, inputs=np.ones((50, 4)))
     path.write_bytes(path.read_bytes()[:300])
@@ -429,11 +426,10 @@ BAD_DATA: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "empty file": (lambda p: p.write_bytes(b""), ["cannot read the data file", "bad.npz"]),
     "truncated": (_truncated_npz, ["cannot read the data file", "bad.npz"]),
     "folder": (Path.mkdir, ["cannot read the data file", "bad.npz"]),
-    "one array": (_npy_as_npz, ["cannot read the data file", "bad.npz"]),
     "pickled": (_npz(inputs=np.array([{}, []], dtype=object)), ["cannot read the data file", "bad.npz"]),
     "no inputs": (_npz(x=np.ones((3, 4))), ["holds ['x']", "expected an array named 'inputs'"]),
-    "text": (_npz(inputs=np.array([["a"] * 4])), ["bad.npz", "inputs", "<U1"]),
-    "one number": (_npz(inputs=np.float64(1)), ["'bad'", "one row per data point"]),
+    "text": (_npz(inputs=np.array([["a"] * 4])), ["bad.npz", "have to hold numbers"]),
+    "one number": (_npz(inputs=np.float64(1)), ["'bad'", "are a single number", "expected (data points, ...)"]),
     "NaN": (_npz(inputs=np.full((3, 4), np.nan)), ["'bad'", "hold NaN or infinite values"]),
     "infinite": (_npz(inputs=np.full((3, 4), np.inf)), ["'bad'", "hold NaN or infinite values"]),
     "empty": (_npz(inputs=np.ones((0, 4))), ["'bad' is empty", "at least one data point"]),

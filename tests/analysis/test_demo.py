@@ -1,0 +1,134 @@
+"""The demo: a network whose two halves are known is trained, and found to have two modules."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interbasis.analysis.basis import Bases, Basis
+from interbasis.analysis.demo import CLASSES, RECIPE, accuracy, agreement, train_two_digits, true_sides
+from interbasis.analysis.families import load_checkpoint
+from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.partition import Partition, score_partition
+from interbasis.analysis.recipe import Analysis, Recipe, run
+
+SHORT = (0, 20, 60)
+
+
+def analyse(file: Path) -> Analysis:
+    return run(load_checkpoint(file), Recipe.from_mapping(RECIPE))
+
+
+def accuracies(files: list[Path]) -> list[float]:
+    checkpoints = map(load_checkpoint, files)
+    return [accuracy(checkpoint.network.model, checkpoint.test_batches) for checkpoint in checkpoints]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Path]]:
+    """Checkpoints of the whole training, by seed."""
+    return {seed: train_two_digits(tmp_path_factory.mktemp(f"seed{seed}"), seed=seed) for seed in (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Checkpoints of a few steps."""
+    return train_two_digits(tmp_path_factory.mktemp("short"), seed=3, steps=SHORT)
+
+
+def test_training_is_the_same_again_for_a_seed(short: list[Path], tmp_path: Path) -> None:
+    again = train_two_digits(tmp_path / "again", seed=3, steps=SHORT)
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in short]
+    other = train_two_digits(tmp_path / "other", seed=4, steps=(0,))
+    assert other[0].read_bytes() != short[0].read_bytes()
+
+
+def test_checkpoints_name_their_step(short: list[Path]) -> None:
+    checkpoints = [load_checkpoint(file) for file in short]
+    assert [checkpoint.step for checkpoint in checkpoints] == list(SHORT)
+    assert [checkpoint.label for checkpoint in checkpoints] == [f"two-digits step {step}" for step in SHORT]
+    assert {checkpoint.model for checkpoint in checkpoints} == {"two-digits"}
+
+
+def test_accuracy_rises_within_few_steps(short: list[Path]) -> None:
+    first, middle, last = accuracies(short)
+    assert first < 0.2
+    assert first < middle < last
+    assert last > 0.5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_trained_network_has_its_two_halves_as_modules(trained: dict[int, list[Path]], seed: int) -> None:
+    result = analyse(trained[seed][-1])
+    assert result.partition.n_modules == 2
+    sides = true_sides(result.bases)
+    *per_cut, overall = agreement(result.partition, sides)
+    assert overall >= 0.7
+    assert per_cut[-1] == 1
+    assert accuracies(trained[seed][-1:])[0] > 0.9
+
+
+def test_untrained_network_is_one_module(trained: dict[int, list[Path]]) -> None:
+    result = analyse(trained[0][0])
+    assert result.partition.n_modules == 1
+    assert agreement(result.partition, true_sides(result.bases))[-1] == 0
+
+
+def test_sides_of_the_outputs_are_the_digits_they_name(trained: dict[int, list[Path]]) -> None:
+    result = analyse(trained[0][-1])
+    sides = true_sides(result.bases)
+    assert [len(side) for side in sides] == list(result.graph.widths)
+    assert sides[-1].tolist() == [0] * CLASSES + [1] * CLASSES
+
+
+# Values by hand
+
+
+def basis(influence: np.ndarray) -> Basis:
+    k = influence.shape[1]
+    parts = {"mean": np.zeros(k), "to_basis": np.eye(k), "from_basis": np.eye(k), "gram_spectrum": np.ones(k)}
+    return Basis("cut", "global", **parts, importance=np.ones(k), jacobian_spectrum=np.ones(0), influence=influence)
+
+
+def test_side_is_that_of_the_larger_influence() -> None:
+    influence = np.zeros((2 * CLASSES, 3))
+    influence[:CLASSES] = [3.0, 1.0, 0.0]
+    influence[CLASSES] = [20.0, 20.0, 1.0]
+    sides = true_sides(Bases((basis(influence), basis(np.eye(2 * CLASSES)))))
+    assert sides[0].tolist() == [0, 1, 1]
+
+
+def partition_of(*labels: list[int]) -> Partition:
+    """A partition with exactly these labels, of a graph that joins all nodes in modules."""
+    kept = [np.array(a) >= 0 for a in labels]
+    graph = InteractionGraph.from_blocks([np.outer(later, earlier) for earlier, later in pairwise(kept)])
+    partition = score_partition(graph, labels, epsilon=0.01)
+    assert [a.tolist() for a in partition.labels] == list(labels)
+    return partition
+
+
+@pytest.mark.parametrize(
+    ("labels", "sides", "expected"),
+    [
+        ([[0, 0, 1, 1], [0, 1, 0, 1]], [[0, 0, 1, 1], [0, 1, 0, 1]], [1, 1, 1]),
+        ([[0, 0, 1, 1], [0, 1, 0, 1]], [[1, 1, 0, 0], [1, 0, 1, 0]], [1, 1, 1]),
+        ([[0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, 1, 1], [0, 1, 0, 1]], [0, 0, 0]),
+        ([[0, -1, 1, -1], [0, 1, -1, 0]], [[0, 1, 1, 0], [0, 1, 1, 0]], [1, 1, 1]),
+        ([[0, 0, 1, 1], [0, 0, 1, 1]], [[0, 0, 1, 1], [0, 1, 0, 1]], [1, -1 / 2, 0.083463]),
+        ([[0, 1], [0, 1], [-1, -1]], [[0, 1], [0, 1], [0, 1]], [1, 1, math.nan, 1]),
+    ],
+    ids=["equal", "names swapped", "one module", "left out", "half of it independent", "a cut without modules"],
+)
+def test_agreement_is_the_value_worked_by_hand(
+    labels: list[list[int]], sides: list[list[int]], expected: list[float]
+) -> None:
+    """AMI = (MI - E) / (ln 2 - E) for halves against halves, E over the ways to draw the first half.
+
+    Four nodes: of C(4, 2) = 6 draws two agree (MI = ln 2) and four are independent (MI = 0), so E = ln 2 / 3, and
+    independent halves have -1/2. Eight nodes, three of four right on each side: MI = 3/4 ln 3/2 - 1/4 ln 2 = 0.130812,
+    E = (2 ln 2 + 32 MI) / 70 = 0.079604, AMI = 0.051208 / 0.613543 = 0.083463.
+    """
+    found = agreement(partition_of(*labels), [np.array(side) for side in sides])
+    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)

@@ -1,0 +1,139 @@
+"""Graphs and partitions as other tools read them."""
+
+import io
+import json
+from pathlib import Path
+
+import igraph
+import networkx
+import numpy as np
+import pytest
+from cases_graphs import planted
+
+from interbasis.analysis.errors import GraphError, InputError
+from interbasis.analysis.exchange import FORMATS, export, to_networkx
+from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.partition import Partition, score_partition
+
+EPSILON = 1.0
+
+
+@pytest.fixture(scope="module")
+def graph() -> InteractionGraph:
+    """Two planted modules; one node has no edge above the cutoff."""
+    given = planted((4, 3), n_cuts=3, seed=0)[0]
+    blocks = [block.copy() for block in given.blocks]
+    blocks[0][:, 2] = 0.5
+    importance = [np.linspace(1, 2, width) for width in given.widths]
+    return InteractionGraph.from_blocks(blocks, ["in", "layers.0", "out"], importance, basis="global")
+
+
+@pytest.fixture(scope="module")
+def partition(graph: InteractionGraph) -> Partition:
+    labels = [np.arange(width) % 2 for width in graph.widths]
+    labels[0][2] = -1
+    return score_partition(graph, labels, EPSILON)
+
+
+def assert_complete(read: networkx.DiGraph, graph: InteractionGraph, partition: Partition, epsilon: float) -> None:
+    """Every node with cut, coordinate, importance and module; every edge above the cutoff with its strength."""
+    assert read.is_directed()
+    expected = {
+        f"{cut}/{i}": {"cut": cut, "coordinate": i, "importance": weight, "module": module}
+        for cut, weights, modules in zip(graph.cuts, graph.importance, partition.labels, strict=True)
+        for i, (weight, module) in enumerate(zip(weights.tolist(), modules.tolist(), strict=True))
+    }
+    assert dict(read.nodes(data=True)) == expected
+    edges = {(f"{a}/{i}", f"{b}/{j}"): w for (a, i), (b, j), w in graph.edges(epsilon)}
+    assert {(a, b): data for a, b, data in read.edges(data=True)} == {k: {"strength": w} for k, w in edges.items()}
+    assert 0 < len(edges) < graph.n_edges()
+
+
+def test_graphml_is_read_by_networkx(graph: InteractionGraph, partition: Partition) -> None:
+    read = networkx.read_graphml(io.BytesIO(export(graph, partition, "graphml")))
+    assert_complete(read, graph, partition, EPSILON)
+    assert read.graph["epsilon"] == EPSILON
+    assert read.graph["basis"] == "global"
+
+
+def test_graphml_is_read_by_igraph(graph: InteractionGraph, partition: Partition, tmp_path: Path) -> None:
+    file = tmp_path / "graph.graphml"
+    file.write_bytes(export(graph, partition, "graphml"))
+    read = igraph.Graph.Read_GraphML(str(file))
+    nodes = {v["id"]: {name: v[name] for name in v.attribute_names() if name != "id"} for v in read.vs}
+    edges = [(read.vs[e.source]["id"], read.vs[e.target]["id"], e["strength"]) for e in read.es]
+    rebuilt = networkx.DiGraph()
+    rebuilt.add_nodes_from(nodes.items())
+    rebuilt.add_edges_from((a, b, {"strength": w}) for a, b, w in edges)
+    assert_complete(rebuilt, graph, partition, EPSILON)
+
+
+def test_node_link_is_read_by_networkx(graph: InteractionGraph, partition: Partition) -> None:
+    read = networkx.node_link_graph(json.loads(export(graph, partition, "node-link")), edges="edges")
+    assert_complete(read, graph, partition, EPSILON)
+
+
+@pytest.mark.parametrize("form", ["graphml", "node-link"])
+def test_epsilon_given_goes_before_the_partitions(graph: InteractionGraph, partition: Partition, form: str) -> None:
+    content = export(graph, partition, form, epsilon=4.0)
+    if form == "graphml":
+        read = networkx.read_graphml(io.BytesIO(content))
+    else:
+        read = networkx.node_link_graph(json.loads(content), edges="edges")
+    assert_complete(read, graph, partition, 4.0)
+
+
+def test_without_a_partition_all_edges_and_no_modules(graph: InteractionGraph) -> None:
+    read = networkx.read_graphml(io.BytesIO(export(graph, None, "graphml")))
+    assert read.number_of_edges() == graph.n_edges()
+    assert all("module" not in data for _, data in read.nodes(data=True))
+
+
+def test_safetensors_of_a_graph_is_what_load_reads(graph: InteractionGraph, tmp_path: Path) -> None:
+    file = tmp_path / "graph.safetensors"
+    file.write_bytes(export(graph, None, "safetensors"))
+    read = InteractionGraph.load(file)
+    assert (read.cuts, read.basis, read.strengths) == (graph.cuts, graph.basis, graph.strengths)
+    for ours, theirs in zip((*read.blocks, *read.importance), (*graph.blocks, *graph.importance), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_safetensors_of_a_partition_is_what_load_reads(
+    graph: InteractionGraph, partition: Partition, tmp_path: Path
+) -> None:
+    file = tmp_path / "partition.safetensors"
+    file.write_bytes(export(graph, partition, "safetensors"))
+    read = Partition.load(file)
+    assert (read.modules, read.edge_cost, read.epsilon) == (partition.modules, partition.edge_cost, EPSILON)
+    for ours, theirs in zip(read.labels, partition.labels, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(InputError, match="expected a saved graph, but the file holds a partition"):
+        InteractionGraph.load(file)
+
+
+@pytest.mark.parametrize("form", ["graphml", "node-link"])
+def test_partition_of_another_graph_raises(graph: InteractionGraph, partition: Partition, form: str) -> None:
+    renamed = InteractionGraph.from_blocks(graph.blocks, ["a", "b", "c"])
+    smaller = InteractionGraph.from_blocks([block[:-1, :-1] for block in graph.blocks], graph.cuts)
+    for other in (renamed, smaller):
+        with pytest.raises(GraphError, match=r"partition of the cuts \['in', 'layers\.0', 'out'\] does not belong"):
+            export(other, partition, form)
+
+
+def test_partition_of_another_graph_raises_as_safetensors(graph: InteractionGraph, partition: Partition) -> None:
+    with pytest.raises(GraphError, match="does not belong to this graph"):
+        export(InteractionGraph.from_blocks(graph.blocks), partition, "safetensors")
+
+
+def test_unknown_format_raises_with_the_known_ones(graph: InteractionGraph) -> None:
+    with pytest.raises(GraphError, match="unknown format 'gexf': expected one of graphml, node-link, safetensors"):
+        export(graph, None, "gexf")
+
+
+def test_every_format_is_tested() -> None:
+    assert set(FORMATS) == {"graphml", "node-link", "safetensors"}
+
+
+def test_names_of_cuts_with_slashes_stay_apart() -> None:
+    graph = InteractionGraph.from_blocks([[[2.0]]], cuts=["a/0", "a"])
+    assert set(to_networkx(graph).nodes) == {"a/0/0", "a/0"}

@@ -1,0 +1,172 @@
+"""Figures show every node and every edge above the cutoff, in the colours of the modules."""
+
+import io
+
+import numpy as np
+import pytest
+from cases_graphs import planted
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from interbasis.analysis.errors import GraphError
+from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.partition import Partition, score_partition
+from interbasis.analysis.plots import plot_graph, plot_membership
+
+EPSILON = 1.0
+GREY = to_rgba("#9a9a9a")
+
+
+@pytest.fixture(scope="module")
+def graph() -> InteractionGraph:
+    given = planted((5, 4), n_cuts=4, seed=1)[0]
+    blocks = [block.copy() for block in given.blocks]
+    blocks[0][:, 3] = 0.5  # a node without an edge above the cutoff
+    return InteractionGraph.from_blocks(blocks, importance=[np.arange(1.0, 10.0)] * 4)
+
+
+@pytest.fixture(scope="module")
+def partition(graph: InteractionGraph) -> Partition:
+    labels = planted((5, 4), n_cuts=4, seed=1)[1]
+    labels[0][3] = -1
+    return score_partition(graph, labels, EPSILON)
+
+
+def lines_of(figure: Figure) -> list[LineCollection]:
+    return [drawn for drawn in figure.axes[0].collections if isinstance(drawn, LineCollection)]
+
+
+def dots_of(figure: Figure) -> list[PathCollection]:
+    return [drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection)]
+
+
+def colour(module: int) -> tuple[float, ...]:
+    return GREY if module < 0 else colormaps["tab10"](module % 10)
+
+
+def draw(figure: Figure) -> None:
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.25, 4.0])
+def test_as_many_dots_as_nodes_and_segments_as_edges(
+    graph: InteractionGraph, partition: Partition, epsilon: float | None
+) -> None:
+    figure = plot_graph(graph, partition, epsilon)
+    draw(figure)
+    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == list(graph.widths)
+    assert sum(len(lines.get_segments()) for lines in lines_of(figure)) == graph.n_edges(epsilon or EPSILON)
+
+
+def test_segments_join_the_dots_of_their_nodes(graph: InteractionGraph, partition: Partition) -> None:
+    figure = plot_graph(graph, partition)
+    at = [np.asarray(dots.get_offsets()) for dots in dots_of(figure)]
+    drawn = {tuple(np.round(segment, 9).flatten()) for lines in lines_of(figure) for segment in lines.get_segments()}
+    where = {cut: p for p, cut in enumerate(graph.cuts)}
+    expected = [np.concatenate([at[where[a]][i], at[where[b]][j]]) for (a, i), (b, j), _ in graph.edges(EPSILON)]
+    assert drawn == {tuple(np.round(ends, 9)) for ends in expected}
+
+
+def test_dots_have_the_colour_of_their_module(graph: InteractionGraph, partition: Partition) -> None:
+    assert partition.labels[0][3] == -1
+    for dots, labels in zip(dots_of(plot_graph(graph, partition)), partition.labels, strict=True):
+        np.testing.assert_allclose(dots.get_facecolors(), [colour(module) for module in labels])
+
+
+def test_edges_inside_modules_are_coloured_and_others_grey(graph: InteractionGraph, partition: Partition) -> None:
+    seen: dict[tuple[float, ...], int] = {}
+    for lines in lines_of(plot_graph(graph, partition)):
+        for rgba in lines.get_colors():
+            seen[tuple(rgba[:3])] = seen.get(tuple(rgba[:3]), 0) + 1
+    expected: dict[tuple[float, ...], int] = {}
+    where = {cut: p for p, cut in enumerate(graph.cuts)}
+    for (a, i), (b, j), _ in graph.edges(EPSILON):
+        ends = partition.labels[where[a]][i], partition.labels[where[b]][j]
+        key = colour(int(ends[0]) if ends[0] == ends[1] else -1)[:3]
+        expected[key] = expected.get(key, 0) + 1
+    assert seen == expected
+    assert len(seen) == 3
+
+
+def test_modules_are_drawn_one_below_the_other(graph: InteractionGraph, partition: Partition) -> None:
+    for dots, labels in zip(dots_of(plot_graph(graph, partition)), partition.labels, strict=True):
+        heights = np.asarray(dots.get_offsets())[:, 1]
+        from_top = labels[np.argsort(-heights)]
+        kept = from_top[from_top >= 0]
+        assert (np.diff(kept) >= 0).all()
+        assert (from_top[len(kept) :] == -1).all()
+        assert len(set(heights)) == len(heights)
+
+
+def test_larger_importance_is_a_larger_dot(graph: InteractionGraph) -> None:
+    for dots, importance in zip(dots_of(plot_graph(graph)), graph.importance, strict=True):
+        sizes = dots.get_sizes()
+        assert (np.argsort(sizes) == np.argsort(importance)).all()
+
+
+def test_without_a_partition_the_default_cutoff_is_used(graph: InteractionGraph) -> None:
+    figure = plot_graph(graph)
+    strongest = max(block.max() for block in graph.blocks)
+    shown = graph.n_edges((0.01 * strongest) ** 2)
+    assert sum(len(lines.get_segments()) for lines in lines_of(figure)) == shown
+    assert f"{shown:,} edges" in figure.axes[0].get_title()
+
+
+def test_title_counts_modules_edges_and_what_is_hidden(graph: InteractionGraph, partition: Partition) -> None:
+    title = plot_graph(graph, partition).axes[0].get_title()
+    assert "2 modules" in title
+    assert f"{graph.n_edges(EPSILON):,} edges" in title
+    assert "not drawn" not in title
+    one = score_partition(graph, [np.zeros(width, int) for width in graph.widths], EPSILON)
+    assert "one module" in plot_graph(graph, one).axes[0].get_title()
+
+
+def test_only_the_strongest_edges_of_a_large_graph_are_drawn() -> None:
+    block = np.random.default_rng(0).uniform(1, 2, (70, 70))
+    figure = plot_graph(InteractionGraph.from_blocks([block]), epsilon=0.5)
+    segments = np.concatenate([lines.get_segments() for lines in lines_of(figure)])
+    assert len(segments) == 4000
+    assert "4,900 edges (900 weakest not drawn)" in figure.axes[0].get_title()
+    at = [np.asarray(dots.get_offsets())[:, 1] for dots in dots_of(figure)]
+    ends = [{height: i for i, height in enumerate(heights)} for heights in at]
+    drawn = [block[ends[1][b], ends[0][a]] for (_, a), (_, b) in segments]
+    assert min(drawn) == pytest.approx(np.sort(block.flatten())[900])
+
+
+def test_cuts_are_named_with_their_widths(graph: InteractionGraph, partition: Partition) -> None:
+    for figure in (plot_graph(graph, partition), plot_membership(partition)):
+        names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+        assert names == [f"{i}\n9 nodes" for i in range(4)]
+
+
+def test_graph_without_edges_above_the_cutoff_is_drawn() -> None:
+    figure = plot_graph(InteractionGraph.from_blocks([[[0.5, 0.1]]]), epsilon=1.0)
+    draw(figure)
+    assert lines_of(figure) == []
+    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == [2, 1]
+
+
+def test_graph_without_strengths_and_cutoff_raises() -> None:
+    with pytest.raises(GraphError, match="all strengths of the graph are 0"):
+        plot_graph(InteractionGraph.from_blocks([[[0.0]]]))
+
+
+def test_membership_colours_every_coordinate() -> None:
+    blocks = [np.full((3, 2), 2.0), np.full((1, 3), 2.0)]
+    blocks[0][1] = blocks[1][:, 1] = 0.1
+    partition = score_partition(InteractionGraph.from_blocks(blocks), [[0, 1], [0, -1, 1], [0]], EPSILON)
+    figure = plot_membership(partition)
+    draw(figure)
+    picture = np.asarray(figure.axes[0].images[0].get_array())
+    assert picture.shape == (3, 3, 4)
+    for p, labels in enumerate(partition.labels):
+        np.testing.assert_allclose(picture[: len(labels), p], [colour(module) for module in labels])
+        np.testing.assert_allclose(picture[len(labels) :, p], 1)
+    assert partition.labels[1][1] == -1
+
+
+def test_methods_draw_the_same_figures(graph: InteractionGraph, partition: Partition) -> None:
+    assert graph.plot(partition).axes[0].get_title() == plot_graph(graph, partition).axes[0].get_title()
+    assert partition.plot().axes[0].get_title() == plot_membership(partition).axes[0].get_title()

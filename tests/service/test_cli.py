@@ -1,0 +1,665 @@
+"""The command line: what it prints, stores and refuses, mostly in this process, at times as users start it."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx
+import numpy as np
+import pytest
+import torch
+from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp
+from safetensors.torch import load_file, save_file
+
+from interbasis.analysis.errors import NumericalError
+from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.partition import Partition
+from interbasis.service import cli
+
+KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions")
+LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
+STRANGE = "[/bold] [red]label:smile:"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Two checkpoints and their data: two networks side by side, and one whose names are hard to print."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data.npz"
+
+    @property
+    def net(self) -> Path:
+        return self.folder / "net.safetensors"
+
+    @property
+    def strange(self) -> Path:
+        return self.folder / "strange.safetensors"
+
+
+def environment(store: Path) -> dict[str, str]:
+    return {**os.environ, "INTERBASIS_STORE": str(store), "COLUMNS": "80"}
+
+
+def run_process(store: Path, *arguments: object) -> Result:
+    command = [sys.executable, "-m", "interbasis.service.cli", *map(str, arguments)]
+    done = subprocess.run(command, env=environment(store), capture_output=True, text=True, timeout=120)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    made = Files(tmp_path_factory.mktemp("checkpoints"))
+    save_inputs(made.data, 2 * WIDTHS[0])
+    save_mlp(made.net, blocks=2, model="net", label="final", step=7)
+    save_mlp(made.strange, blocks=2, seed=1, model=LONG, label=STRANGE, step=123456789)
+    return made
+
+
+@pytest.fixture(scope="session")
+def first(files: Files) -> tuple[Path, Result]:
+    """A store that a process made, and what it said."""
+    store = files.folder / "stored" / "store.sqlite"
+    return store, run_process(store, "analyze", files.net, files.strange, "--data", files.data, "--json")
+
+
+@pytest.fixture
+def filled(first: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The store of `first` is the one that commands use; what was stored in it. To be read only."""
+    monkeypatch.setenv("INTERBASIS_STORE", str(first[0]))
+    items: list[dict[str, Any]] = first[1].document["items"]
+    return items
+
+
+@pytest.fixture
+def copied(
+    first: tuple[Path, Result], tmp_path: Path, filled: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of that store, to be changed."""
+    shutil.copytree(first[0].parent, tmp_path / "copy")
+    store = tmp_path / "copy" / first[0].name
+    monkeypatch.setenv("INTERBASIS_STORE", str(store))
+    return store
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store that commands use does not exist yet."""
+    store = tmp_path / "empty" / "store.sqlite"
+    monkeypatch.setenv("INTERBASIS_STORE", str(store))
+    return store
+
+
+@pytest.fixture
+def interbasis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Runs a command in this process, 80 columns wide."""
+    monkeypatch.setattr(cli._out, "_width", 80)
+    monkeypatch.setattr(cli._err, "_width", 80)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["interbasis", *map(str, arguments)])
+        code = 0
+        capsys.readouterr()
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def assert_refused(result: Result, *said: str) -> None:
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for text in said:
+        assert text in result.err
+
+
+def assert_clean(interbasis: Callable[..., Result], kinds: tuple[str, ...] = KINDS) -> None:
+    """Nothing of these kinds is stored, and the store is whole."""
+    for kind in kinds:
+        assert interbasis("ls", kind, "--json").document == {"items": [], "next_cursor": None}
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def assert_whole(check: Result) -> None:
+    document = check.document
+    assert [document[name] for name in ("artifacts", "schema", "foreign_keys", "integrity")] == [[]] * 4
+
+
+# Analyses
+
+
+def test_analyze_prints_one_document_with_everything_it_stored(first: tuple[Path, Result], files: Files) -> None:
+    document = first[1].document
+    assert list(document) == ["items"]
+    net, strange = document["items"]
+    assert [net["checkpoint"][name] for name in ("model", "label", "step")] == ["net", "final", 7]
+    assert [strange["checkpoint"][name] for name in ("model", "label")] == [LONG, STRANGE]
+    assert net["graph"]["checkpoint"] == net["checkpoint"]["id"]
+    assert net["partition"]["graph"] == net["graph"]["id"]
+    assert net["graph"]["cuts"] == ["layers.0:in", "layers.0", "layers.1", "layers.2"]
+    assert net["partition"]["n_modules"] == len(net["partition"]["modules"])
+    assert net["dataset"] == strange["dataset"]
+    assert first[1].err == ""
+
+
+def test_analyzing_again_computes_nothing_again(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]], files: Files
+) -> None:
+    again = interbasis("analyze", files.net, files.strange, "--data", files.data, "--json").document["items"]
+    assert again == filled
+
+
+def test_another_epsilon_keeps_the_graph(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]], files: Files
+) -> None:
+    options = ("--epsilon", "1e-3", "--json")
+    (other,) = interbasis("analyze", files.net, "--data", files.data, *options).document["items"]
+    assert other["graph"] == filled[0]["graph"]
+    assert other["partition"]["id"] != filled[0]["partition"]["id"]
+    assert other["partition"]["epsilon"] == 1e-3
+
+
+def test_force_computes_again(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]], files: Files
+) -> None:
+    (again,) = interbasis("analyze", files.net, "--data", files.data, "--force", "--json").document["items"]
+    for kind in ("graph", "partition"):
+        assert again[kind]["wall_time"] != filled[0][kind]["wall_time"]
+        assert again[kind]["recipe"] == filled[0][kind]["recipe"]
+    assert again["partition"]["edge_cost"] == pytest.approx(filled[0]["partition"]["edge_cost"])
+    assert len(interbasis("ls", "graphs", "--json").document["items"]) == 2
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_options_and_recipe_file_arrive_and_options_go_first(
+    interbasis: Callable[..., Result], empty: Path, files: Files, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('basis = "local"\nrotation = "none"\nseed = 3\nresolution = 1.0\nepsilon = 0.5\n')
+    options: dict[str, object] = {"--recipe": recipe, "--data": files.data, "--basis": "pca", "--epsilon": 0.01}
+    options |= {"--cuts": "layers.0:in, layers.2", "--loss": "mse", "--objective": "layered_cpm"}
+    given = [text for option in options.items() for text in option]
+    (item,) = interbasis("analyze", files.net, *given, "--json").document["items"]
+    chosen = {"basis": "pca", "rotation": "none", "seed": 3, "cuts": ["layers.0:in", "layers.2"], "loss": "mse"}
+    assert {name: item["graph"]["recipe"][name] for name in chosen} == chosen
+    chosen = {"epsilon": 0.01, "resolution": 1.0, "objective": "layered_cpm", "seed": 3}
+    assert item["partition"]["recipe"] == chosen
+    assert item["graph"]["widths"] == [8, 6]
+
+
+def test_cuts_are_scanned_for_on_request(interbasis: Callable[..., Result], empty: Path, files: Files) -> None:
+    options = ("--data", files.data, "--cuts", "auto", "--resolution", "1", "--json")
+    (item,) = interbasis("analyze", files.net, *options).document["items"]
+    assert len(item["graph"]["cuts"]) >= 3
+    assert item["graph"]["recipe"]["cuts"] == ["auto"]
+
+
+def test_factory_builds_a_model_of_family_torch(
+    interbasis: Callable[..., Result], empty: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_model.py").write_text("import torch\n\ndef build(k):\n    return torch.nn.Sequential(\n"
+        "        torch.nn.Linear(8, k), torch.nn.Tanh(), torch.nn.Linear(k, 2))\n")  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    shapes = {"0.weight": (5, 8), "0.bias": (5,), "2.weight": (2, 5), "2.bias": (2,)}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+    about = {"family": "torch", "config": {"k": 5}, "cuts": ["0:in", "1", "2"]}
+    path = save_checkpoint(tmp_path / "own.safetensors", tensors, about)
+    options = ("--data", files.data, "--factory", "own_model:build", "--resolution", "1", "--json")
+    (item,) = interbasis("analyze", path, *options).document["items"]
+    assert item["graph"]["cuts"] == ["0:in", "1", "2"]
+
+
+# Lists and single values
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_as_json_has_items_and_cursor(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str
+) -> None:
+    page = interbasis("ls", kind, "--json").document
+    assert list(page) == ["items", "next_cursor"]
+    assert page["next_cursor"] is None
+    assert len(page["items"]) == (1 if kind == "datasets" else 2)
+    if kind != "models":
+        known = [item[kind.removesuffix("s")]["id"] for item in filled]
+        assert {item["id"] for item in page["items"]} == set(known)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_shows_whole_ids_within_80_columns(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str
+) -> None:
+    result = interbasis("ls", kind)
+    ids = [item["id"] for item in interbasis("ls", kind, "--json").document["items"]]
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert all(any(line.startswith(identifier) for line in result.out.splitlines()) for identifier in ids)
+
+
+def test_pages_follow_one_another(interbasis: Callable[..., Result], filled: list[dict[str, Any]]) -> None:
+    one = interbasis("ls", "graphs", "--limit", "1", "--json").document
+    two = interbasis("ls", "graphs", "--limit", "1", "--cursor", one["next_cursor"], "--json").document
+    assert two["next_cursor"] is None
+    assert one["items"] + two["items"] == interbasis("ls", "graphs", "--json").document["items"]
+    assert f"--cursor {one['next_cursor']}" in interbasis("ls", "graphs", "--limit", "1").out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_list_says_so(interbasis: Callable[..., Result], empty: Path, kind: str) -> None:
+    assert interbasis("ls", kind).out == f"no {kind} stored yet\n"
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "dataset", "graph", "partition"])
+def test_show_by_id_and_by_its_start(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str
+) -> None:
+    for row in interbasis("ls", f"{kind}s", "--json").document["items"]:
+        whole = interbasis("show", kind, row["id"], "--json").document
+        assert {name: whole[name] for name in row} == row
+        assert interbasis("show", kind, row["id"][:6], "--json").document == whole
+        assert interbasis("show", f"{kind}s", row["id"], "--json").document == whole
+        text = interbasis("show", kind, row["id"])
+        assert text.code == 0
+        assert row["id"] in text.out
+        assert max(map(len, text.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("model", "net"), ("checkpoint", "final"), ("checkpoint", "net@7"), ("checkpoint", "net@final")],
+)
+def test_show_by_name(interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str, name: str) -> None:
+    shown = interbasis("show", kind, name, "--json").document
+    assert (shown["id"] if kind == "checkpoint" else shown["name"]) == (
+        filled[0]["checkpoint"]["id"] if kind == "checkpoint" else "net"
+    )
+
+
+def test_names_are_printed_as_they_are(interbasis: Callable[..., Result], filled: list[dict[str, Any]]) -> None:
+    shown = interbasis("show", "checkpoint", filled[1]["checkpoint"]["id"]).out
+    assert STRANGE in shown
+
+
+def test_partition_is_shown_with_modules_and_nodes(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]]
+) -> None:
+    partition = filled[0]["partition"]
+    document = interbasis("show", "partition", partition["id"], "--json").document
+    assert len(document["nodes"]) == filled[0]["graph"]["n_nodes"]
+    assert {name: document[name] for name in partition} == partition
+    text = interbasis("show", "partition", partition["id"]).out
+    header = next(i for i, line in enumerate(text.splitlines()) if line.startswith("module "))
+    assert len(text.splitlines()) - header - 1 == partition["n_modules"]
+
+
+def test_analyze_prints_a_table_within_80_columns(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]], files: Files
+) -> None:
+    text = interbasis("analyze", files.net, files.strange, "--data", files.data).out
+    assert max(map(len, text.splitlines())) <= 80
+    for item in filled:
+        assert item["graph"]["id"] in text
+        assert item["partition"]["id"] in text
+
+
+# Files for other tools
+
+
+def test_export_of_a_partition_in_every_format(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    item = filled[0]
+    for form in cli._FORMATS:
+        file = tmp_path / f"out.{form}"
+        result = interbasis("export", item["partition"]["id"], "--format", form, "-o", file)
+        assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
+    graphml = networkx.read_graphml(tmp_path / "out.graphml")
+    node_link = networkx.node_link_graph(json.loads((tmp_path / "out.node-link").read_text()), edges="edges")
+    assert len(graphml) == len(node_link) == item["graph"]["n_nodes"]
+    assert set(graphml.edges) == set(node_link.edges)
+    assert len({module for _, module in graphml.nodes(data="module")} - {-1}) == item["partition"]["n_modules"]
+    partition = Partition.load(tmp_path / "out.safetensors")
+    assert partition.edge_cost == item["partition"]["edge_cost"]
+
+
+def test_export_of_a_graph(interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path) -> None:
+    identifier = filled[0]["graph"]["id"]
+    assert interbasis("export", identifier, "--format", "safetensors", "-o", tmp_path / "g.safetensors").code == 0
+    graph = InteractionGraph.load(tmp_path / "g.safetensors")
+    assert graph.n_edges() == filled[0]["graph"]["n_edges"]
+    file = tmp_path / "g.graphml"
+    assert interbasis("export", identifier, "--format", "graphml", "--epsilon", "0.01", "-o", file).code == 0
+    assert networkx.read_graphml(file).number_of_edges() == graph.n_edges(0.01)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+@pytest.mark.parametrize("kind", ["graph", "partition"])
+def test_plot_is_a_picture(
+    interbasis: Callable[..., Result],
+    filled: list[dict[str, Any]],
+    tmp_path: Path,
+    kind: str,
+    suffix: str,
+    start: bytes,
+) -> None:
+    file = tmp_path / f"[picture].{suffix}"
+    result = interbasis("plot", filled[0][kind]["id"], "-o", file)
+    assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
+    assert file.read_bytes().startswith(start)
+
+
+# Refusals
+
+
+def _truncated(files: Files, folder: Path) -> list[object]:
+    path = shutil.copy(files.net, folder / "net.safetensors")
+    shutil.copy(files.net.with_suffix(".json"), folder)
+    Path(path).write_bytes(files.net.read_bytes()[:-50])
+    return [path, "--data", files.data]
+
+
+def _unknown_family(files: Files, folder: Path) -> list[object]:
+    return [save_mlp(folder / "net.safetensors", family="cnn"), "--data", files.data]
+
+
+def _nan_data(files: Files, folder: Path) -> list[object]:
+    np.savez(folder / "nan.npz", inputs=np.full((4, 8), np.nan))
+    return [files.net, "--data", folder / "nan.npz"]
+
+
+def _nan_weights(files: Files, folder: Path) -> list[object]:
+    path = save_mlp(folder / "net.safetensors", blocks=2)
+    save_file(load_file(path) | {"layers.0.bias": torch.full((12,), torch.nan)}, path)
+    return [path, "--data", files.data]
+
+
+def _recipe(text: str) -> Callable[[Files, Path], list[object]]:
+    def write(files: Files, folder: Path) -> list[object]:
+        (folder / "recipe.toml").write_text(text)
+        return [files.net, "--data", files.data, "--recipe", folder / "recipe.toml"]
+
+    return write
+
+
+def _options(*options: str) -> Callable[[Files, Path], list[object]]:
+    return lambda files, _: [files.net, "--data", files.data, *options]
+
+
+REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
+    "missing file": (lambda _, folder: [folder / "none.safetensors"], ["there is no checkpoint", "none.safetensors"]),
+    "folder": (lambda _, folder: [folder], ["is a folder"]),
+    "truncated": (_truncated, ["cannot read", "truncated?"]),
+    "unknown family": (_unknown_family, ["unknown family 'cnn'", "known are"]),
+    "no data": (lambda files, _: [files.net], ["names no data", "--data FILE"]),
+    "NaN data": (_nan_data, ["hold NaN or infinite values"]),
+    "NaN weights": (_nan_weights, ["holds NaN or infinite weights"]),
+    "unknown cut": (_options("--cuts", "layer.1,layers.2"), ["'layer.1'", "nearest names", "layers.1"]),
+    "unknown loss": (_options("--loss", "l2"), ["'l2'", "expected 'mse' or 'kl'"]),
+    "unknown recipe name": (_recipe("bassis = 'pca'"), ["unknown in a recipe: bassis", "known are"]),
+    "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected int"]),
+    "recipe that is none": (_recipe("= 3"), ["cannot read the recipe", "recipe.toml"]),
+    "unknown factory": (_options("--factory", "nowhere:f"), ["'nowhere:f'", "expected module:function"]),
+}
+
+REFUSED_LATER: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
+    "unknown basis": (_options("--basis", "fourier"), ["'fourier'", "expected one of", "local"]),
+    "probes with rotation": (_options("--probes", "3"), ["probes", "rotation"]),
+    "unknown objective": (_options("--objective", "best"), ["'best'", "layered_cpm"]),
+    "negative epsilon": (_options("--epsilon", "-1"), ["epsilon", "-1"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
+    interbasis: Callable[..., Result], empty: Path, files: Files, tmp_path: Path, case: str
+) -> None:
+    prepare, said = REFUSED[case]
+    assert_refused(interbasis("analyze", *prepare(files, tmp_path), "--json"), *said)
+    assert_clean(interbasis)
+
+
+@pytest.mark.parametrize("case", REFUSED_LATER)
+def test_bad_option_is_refused_in_one_line_and_leaves_no_result(
+    interbasis: Callable[..., Result], empty: Path, files: Files, tmp_path: Path, case: str
+) -> None:
+    prepare, said = REFUSED_LATER[case]
+    assert_refused(interbasis("analyze", *prepare(files, tmp_path)), *said)
+    assert_clean(interbasis, ("partitions",))
+
+
+def test_cut_without_variance_is_refused(interbasis: Callable[..., Result], empty: Path, tmp_path: Path) -> None:
+    tensors = mlp_tensors() | {"layers.0.bias": torch.full((WIDTHS[1],), -1e3, dtype=torch.float64)}
+    about = {"family": "mlp", "config": {"widths": WIDTHS, "activation": "relu"}}
+    path = save_checkpoint(tmp_path / "dead.safetensors", tensors, about)
+    data = save_inputs(tmp_path / "data.npz")
+    result = interbasis("analyze", path, "--data", data, "--cuts", "layers.0,layers.1,layers.2")
+    assert_refused(result, "leaves the output unchanged")
+    assert_clean(interbasis, ("graphs", "partitions"))
+
+
+def test_bad_input_is_refused_as_users_see_it(files: Files, tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    assert_refused(run_process(store, "analyze", *_truncated(files, tmp_path)), "truncated?")
+    assert_refused(run_process(store, "show", "graph", "g-00000000"), "no graph 'g-00000000'", "interbasis ls graphs")
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "dataset", "graph", "partition"])
+def test_unknown_reference_is_refused(interbasis: Callable[..., Result], empty: Path, kind: str) -> None:
+    assert_refused(interbasis("show", kind, "nothing", "--json"), f"no {kind} 'nothing'", f"interbasis ls {kind}s")
+
+
+def test_unknown_kind_and_cursor_are_refused(interbasis: Callable[..., Result], empty: Path) -> None:
+    for command in (["ls", "things"], ["show", "things", "x"]):
+        assert_refused(interbasis(*command), "'things'", "expected one of models, checkpoints")
+    assert_refused(interbasis("ls", "graphs", "--cursor", "???"), "cursor")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("picture.doc", ".png, .svg, .pdf"), ("picture", ".png, .svg, .pdf"), ("none/picture.png", "cannot write")],
+)
+def test_plot_that_cannot_be_written_is_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path, name: str, said: str
+) -> None:
+    assert_refused(interbasis("plot", filled[0]["graph"]["id"], "-o", tmp_path / name), name, said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_that_cannot_be_written_is_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    target = tmp_path / "none" / "graph.graphml"
+    result = interbasis("export", filled[0]["graph"]["id"], "--format", "graphml", "-o", target)
+    assert_refused(result, "cannot write", "graph.graphml")
+
+
+def test_failure_of_a_formula_exits_with_1(
+    interbasis: Callable[..., Result], empty: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NumericalError("first line\nsecond line [/x]")
+
+    monkeypatch.setattr("interbasis.service.worker.analyze", fail)
+    result = interbasis("analyze", files.net)
+    assert (result.code, result.out, result.err) == (1, "", "error: first line second line [/x]\n")
+
+
+# The store
+
+
+def test_newer_database_is_refused_and_left_alone(
+    interbasis: Callable[..., Result], copied: Path, files: Files
+) -> None:
+    with sqlite3.connect(copied) as connection:
+        connection.execute("UPDATE interbasis_version SET version_num = '9999'")
+    connection.close()
+    for command in (["ls", "models"], ["db", "upgrade"], ["analyze", files.net, "--data", files.data]):
+        assert_refused(interbasis(*command), "has schema 9999", "upgrade interbasis", "nothing was changed")
+    with sqlite3.connect(copied) as connection:
+        assert connection.execute("SELECT version_num FROM interbasis_version").fetchall() == [("9999",)]
+        assert connection.execute("SELECT count(*) FROM partition").fetchone() == (2,)
+    connection.close()
+
+
+def test_store_below_a_file_is_refused(interbasis: Callable[..., Result], tmp_path: Path, files: Files) -> None:
+    (tmp_path / "file").write_text("")
+    store = tmp_path / "file" / "store.sqlite"
+    result = interbasis("analyze", files.net, "--data", files.data, "--store", store)
+    assert_refused(result, "cannot make the store", "name another --store")
+
+
+def test_files_that_are_no_store_are_refused_and_left_alone(interbasis: Callable[..., Result], tmp_path: Path) -> None:
+    garbage, foreign = tmp_path / "garbage.sqlite", tmp_path / "foreign.sqlite"
+    garbage.write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE model (x)")
+    connection.close()
+    before = garbage.read_bytes()
+    assert_refused(interbasis("ls", "models", "--store", garbage), "is no SQLite database", "--store")
+    assert_refused(interbasis("ls", "models", "--store", foreign), "that interbasis did not make", "--store")
+    assert_refused(interbasis("ls", "models", "--store", tmp_path), "is a folder")
+    assert garbage.read_bytes() == before
+
+
+def test_upgrade_makes_a_database_once(interbasis: Callable[..., Result], empty: Path) -> None:
+    assert interbasis("db", "upgrade").out.startswith("upgraded an empty database to ")
+    assert interbasis("db", "upgrade").out.startswith("nothing to do: ")
+    assert_clean(interbasis)
+
+
+def test_check_reads_every_file(interbasis: Callable[..., Result], filled: list[dict[str, Any]]) -> None:
+    assert_whole(interbasis("db", "check", "--json"))
+    assert interbasis("db", "check").out == "6 files read, 0 problems\n"
+
+
+def test_check_names_a_damaged_file_and_exits_with_1(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]]
+) -> None:
+    sha256 = filled[0]["graph"]["graph_sha256"]
+    (file,) = [f for f in copied.parent.rglob(f"*{sha256[8:]}*") if f.is_file()]
+    file.write_bytes(file.read_bytes()[:-1])
+    result = interbasis("db", "check")
+    assert result.code == 1
+    assert filled[0]["graph"]["id"] in result.out
+    assert "1 problems" in result.out
+    document = json.loads(interbasis("db", "check", "--json").out)
+    assert len(document["artifacts"]) == 1
+    assert_refused(interbasis("export", filled[0]["graph"]["id"], "--format", "graphml", "-o", copied.parent / "x"))
+
+
+# Starting and being stopped
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["analyze", "--help"], ["ls", "models"], ["show", "model", "net"], ["db", "check"]]
+)
+def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Result], arguments: list[str]) -> None:
+    program = (
+        "import sys, interbasis.service.cli as cli\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=environment(first[0]), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def count_graphs(store: Path) -> int:
+    if not store.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)
+    try:
+        return int(connection.execute("SELECT count(*) FROM graph").fetchone()[0])
+    except sqlite3.OperationalError:  # the tables are not there yet
+        return 0
+    finally:
+        connection.close()
+
+
+def test_killed_analysis_leaves_a_whole_store_and_goes_on(
+    interbasis: Callable[..., Result], empty: Path, files: Files, tmp_path: Path
+) -> None:
+    """Killed while starting, and at some moment after its next result, until all but the last were computed."""
+    checkpoints = [save_mlp(tmp_path / f"net{i}.safetensors", blocks=2, seed=i) for i in range(7)]
+    command = ["analyze", *checkpoints, "--data", files.data, "--json"]
+    moments = random.Random(0)
+    for wait_for in (0, 1, 3, 5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "interbasis.service.cli", *map(str, command)],
+            env=environment(empty),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while count_graphs(empty) < wait_for and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0.0, 0.6) if wait_for else 0.5)
+        process.kill()
+        process.wait()
+        assert_whole(interbasis("db", "check", "--json"))
+        graphs = interbasis("ls", "graphs", "--json").document["items"]
+        assert len(graphs) >= wait_for
+        for graph in graphs:
+            target = tmp_path / "graph.safetensors"
+            assert interbasis("export", graph["id"], "--format", "safetensors", "-o", target).code == 0
+            assert InteractionGraph.load(target).n_nodes == graph["n_nodes"]
+
+    before = {graph["id"]: graph["wall_time"] for graph in interbasis("ls", "graphs", "--json").document["items"]}
+    items = interbasis(*command).document["items"]
+    assert len(items) == len(checkpoints)
+    after = {item["graph"]["id"]: item["graph"]["wall_time"] for item in items}
+    assert before.items() <= after.items()
+    assert len(interbasis("ls", "partitions", "--json").document["items"]) == len(checkpoints)
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_demo_tells_what_it_found(interbasis: Callable[..., Result], empty: Path, tmp_path: Path) -> None:
+    result = run_process(empty, "demo", "--folder", tmp_path / "demo")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert max(len(line) for line in lines if "Checkpoints are in" not in line) <= 80
+    steps = [line.split()[0] for line in lines if line.lstrip()[:1].isdigit()]
+    assert steps == ["0", "50", "150", "400", "1000", "2500"]
+    assert "Step 0 is not modular" in result.out
+    assert "After training the network has 2 modules" in result.out
+    identifier = next(line.split()[-1] for line in lines if "interbasis show partition" in line)
+    partition = interbasis("show", "partition", identifier, "--json").document
+    assert partition["n_modules"] == 2
+    assert interbasis("show", "checkpoint", "two-digits@2500", "--json").document["id"] == partition["checkpoint"]
+    assert len(list((tmp_path / "demo").glob("*.safetensors"))) == len(steps)
+    assert_whole(interbasis("db", "check", "--json"))
