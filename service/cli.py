@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .display import COLUMNS, ProgressBars, details, modules_table, number, rows_table, table
-from .records import Record, StoreError
+from .records import PartitionDetail, Record, StoreError
 from .store import Store
 
 __all__ = ["app", "main"]
@@ -186,7 +186,7 @@ def show(
             _print_json(document)
             return
     _out.print(details(row))
-    if kind == "partitions":
+    if isinstance(row, PartitionDetail):
         _out.print()
         _out.print(modules_table(row))
 
