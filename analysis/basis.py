@@ -185,15 +185,17 @@ def interaction_basis(
     """
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
     options.check()
-    net.check_once(batches)
     activations = collect(net, batches, jacobians=False, progress=progress).activations
+    for cut in net.cuts:
+        _require_variance(cut, activations[cut])
+    net.check_once(batches)
     last = len(net.cuts) - 1
     plain = {"pca": _pca, "neuron": _neuron}
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
         return Bases(tuple(bases), asdict(options))
-    frames = [_whiten(activations[cut], cut, rank_tolerance) for cut in net.cuts]
+    frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
     found: dict[int, Basis] = {}
 
@@ -363,20 +365,13 @@ def _plain(cut: str, kind: str, moments: ActivationMoments, to_basis: Tensor, im
 
 
 def _pca(cut: str, moments: ActivationMoments) -> Basis:
-    _require_variance(cut, moments)
     eigen = eigh(moments.gram)
     return _plain(cut, "pca", moments, eigen.vectors.T.contiguous(), eigen.values)
 
 
 def _neuron(cut: str, moments: ActivationMoments) -> Basis:
-    _require_variance(cut, moments)
     variance = moments.gram.diagonal()
     return _plain(cut, "neuron", moments, torch.eye(len(variance), dtype=torch.float64), variance)
-
-
-def _whiten(moments: ActivationMoments, cut: str, rank_tolerance: float) -> Whitening:
-    _require_variance(cut, moments)
-    return whiten(moments.gram, rank_tolerance)
 
 
 def _require_variance(cut: str, moments: ActivationMoments) -> None:

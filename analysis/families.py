@@ -105,7 +105,7 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
     module, _, function = name.partition(":")
     try:
         factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the user's module may fail in any way
         raise InputError(f"cannot import the model factory {name!r}: {error}; expected module:function") from error
     return factory
 
@@ -141,8 +141,9 @@ def load_checkpoint(
     name, config = about["family"], about.get("config", {})
     family = _family(name, factory)
     try:
-        model = family.build(config)
-    except (TypeError, KeyError) as error:
+        with torch.random.fork_rng(devices=[]):  # initial weights are replaced: leave the caller's random state alone
+            model = family.build(config)
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {error}"
         ) from error
@@ -277,8 +278,9 @@ def _data(
 ) -> tuple[Dataset, Dataset]:
     if data is not None:
         train, test = read_dataset(data)
-    elif isinstance(about.get("data"), Mapping):
-        train, test = load_dataset(about["data"])
+    elif isinstance(about.get("data"), Mapping | str):
+        named = about["data"]
+        train, test = load_dataset({"name": named} if isinstance(named, str) else named)
     else:
         raise DataError(f"{file.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .safetensors)")
     if batch_size is not None:

@@ -93,6 +93,8 @@ class Recipe:
             raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
         for name, value in given.items():
             _check_type(name, value)
+            if float in _TYPES.get(name, ()):
+                given[name] = float(value)  # 1 and 1.0 are the same choice
 
         def part(kind: type[GraphRecipe] | type[PartitionRecipe]) -> Any:
             return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})

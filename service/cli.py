@@ -132,6 +132,8 @@ def analyze(
     with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
         from .worker import analyze as run
 
+        if factory:
+            sys.path.insert(0, str(Path.cwd()))  # as python itself does for the user's own modules
         for path in checkpoints:
             bars.title(path.stem)
             options: dict[str, Any] = {"recipe_file": recipe, "data": data, "factory": factory, "force": force}

@@ -6,7 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -117,24 +117,33 @@ def store_analysis(
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """`analyze` for a loaded checkpoint."""
-    store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
-    row = store.add_checkpoint(
-        checkpoint.model,
-        sha256=checkpoint.sha256,
-        step=checkpoint.step,
-        label=checkpoint.label,
-        path=str(checkpoint.path.resolve()),
-    )
-    data = store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
-    graph_row = None if force else store.find_graph(row.id, data.id, recipe.graph.sha256)
+    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=checkpoint.network.loss)
+    graph_row = None if force else _stored_graph(store, checkpoint, chosen)
     if graph_row is None:
-        graph_row, graph = _compute_graph(store, checkpoint, row, data, recipe.graph, force, progress)
+        graph_row, graph = _compute_graph(store, checkpoint, chosen, force, progress)
     else:
         graph = InteractionGraph.from_bytes(store.graph_bytes(graph_row.id))
     partition_row = None if force else store.find_partition(graph_row.id, recipe.partition.sha256)
     if partition_row is None:
         partition_row = _compute_partition(store, graph_row, graph, recipe.partition, force, progress)
+    row, data = store.get_checkpoint(graph_row.checkpoint), store.get_dataset(graph_row.dataset)
     return Outcome(row, data, graph_row, partition_row)
+
+
+def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
+    """The graph of this checkpoint, data and recipe, where it was stored before."""
+    try:
+        data = store.get_dataset(checkpoint.batches.sha256)
+        page = store.checkpoints(model=checkpoint.model, limit=1000)
+    except NotFoundError:
+        return None
+    while True:
+        for row in page.items:
+            if row.sha256 == checkpoint.sha256:
+                return store.find_graph(row.id, data.id, recipe.sha256)
+        if page.next_cursor is None:
+            return None
+        page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
 
 
 def run_demo(
@@ -193,14 +202,22 @@ def plot(store: Store, ref: str, path: Path) -> None:
 def _compute_graph(
     store: Store,
     checkpoint: Checkpoint,
-    row: CheckpointRow,
-    data: DatasetRow,
     recipe: GraphRecipe,
     force: bool,
     progress: ProgressCallback | None,
 ) -> tuple[GraphRow, InteractionGraph]:
+    """Nothing is registered before the graph is there, so that a refused analysis leaves no trace."""
     start = time.monotonic()
     bases, graph = build_graph(checkpoint, recipe, progress=progress)
+    store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
+    row = store.add_checkpoint(
+        checkpoint.model,
+        sha256=checkpoint.sha256,
+        step=checkpoint.step,
+        label=checkpoint.label,
+        path=str(checkpoint.path.resolve()),
+    )
+    data = store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
     stored = store.save_graph(
         row.id,
         data.id,
