@@ -260,7 +260,8 @@ def _read_tensors(file: Path) -> tuple[dict[str, Tensor], str]:
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
     expected = model.state_dict()
     if missing := set(expected) - set(tensors):
-        raise CheckpointError(f"{file} lacks the tensors {_some(missing)} that the model of its config has")
+        held = _some(set(tensors))
+        raise CheckpointError(f"{file} lacks the tensors {_some(missing)} that the config's model has; it holds {held}")
     if extra := set(tensors) - set(expected):
         raise CheckpointError(f"{file} holds the tensors {_some(extra)}, which the model of its config does not have")
     for name, tensor in tensors.items():

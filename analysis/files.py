@@ -62,6 +62,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
+            os.fchmod(stream.fileno(), 0o644)  # temporary files are private, results are not
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)

@@ -77,6 +77,8 @@ class MLP(nn.Module):
     def parameter(name: str) -> str:
         """`layers.0.weight` is stored for `layers.0.linear.weight`."""
         head, _, tail = name.rpartition(".")
+        if head.endswith(".linear"):
+            return name
         return f"{head}.linear.{tail}"
 
     @staticmethod
