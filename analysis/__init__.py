@@ -9,9 +9,10 @@ from .errors import InterbasisError
 from .exchange import to_networkx
 from .families import Checkpoint, load_checkpoint
 from .graph import InteractionGraph, interaction_graph
+from .modules import Partition
 from .moments import collect
 from .network import Network
-from .partition import Partition, find_modules, score_partition
+from .partition import find_modules, score_partition
 from .progress import Progress
 from .recipe import Recipe, run
 

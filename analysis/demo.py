@@ -24,7 +24,7 @@ from .basis import Bases
 from .datasets import Dataset, load_dataset
 from .files import write_bytes
 from .models import MLP
-from .partition import Partition
+from .modules import Partition
 from .progress import ProgressCallback, report
 
 __all__ = ["CLASSES", "RECIPE", "accuracy", "agreement", "train_two_digits", "true_sides"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import GraphError
 from .graph import InteractionGraph
-from .partition import Partition
+from .modules import Partition
 
 if TYPE_CHECKING:
     import networkx

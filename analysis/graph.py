@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,23 +25,24 @@ if TYPE_CHECKING:
     import networkx
     from matplotlib.figure import Figure
 
-    from .partition import Partition
+    from .modules import Partition
 
 __all__ = ["InteractionGraph", "interaction_graph"]
 
 
 @dataclass(frozen=True)
 class InteractionGraph:
-    """Weighted graph whose nodes are (cut, coordinate) and whose edges join adjacent cuts.
+    """Weighted graph whose nodes are (cut, coordinate) and whose edges go from earlier to later, mostly adjacent, cuts.
 
     Attributes:
         cuts: names of the L + 1 cuts, in order of computation.
-        blocks: for each pair p = (cut p, cut p+1) the strengths w, shape (k_{p+1}, k_p), float64, row = later
-            node. w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
+        blocks: for each pair p of cuts the strengths w, shape (k_later, k_earlier), float64, row = later node;
+            w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
         importance: per cut Lambda (k,), the mean squared first-order change of the output carried by each node.
         strengths: how w was computed: "jacobian", "attribution" or "given".
         basis: kind of basis the coordinates belong to.
         settings: everything else that fixes the numbers (rotation, points, seed, ...).
+        pairs: for each block the indices (earlier, later) of its cuts; (0, 1), (1, 2), ... unless edges skip cuts.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph.cuts, graph.widths, graph.n_nodes
@@ -53,6 +55,7 @@ class InteractionGraph:
     strengths: str = "given"
     basis: str = "given"
     settings: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_blocks(
@@ -64,12 +67,22 @@ class InteractionGraph:
         strengths: str = "given",
         basis: str = "given",
         settings: dict[str, Any] | None = None,
+        pairs: Sequence[tuple[int, int]] | None = None,
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
+        Args:
+            blocks: one matrix per pair of cuts.
+            cuts: names; default "0", "1", ...
+            importance: per cut; default 1.
+            strengths: see the attributes, as `basis` and `settings`.
+            basis: kind of basis.
+            settings: everything else that fixes the numbers.
+            pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
+
         Raises:
-            GraphError: no blocks, a block that is not a matrix, widths that do not chain, or strengths that are
-                negative, NaN or infinite.
+            GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
+                order or twice, or strengths that are negative, NaN or infinite.
         """
         arrays = tuple(np.asarray(block, dtype=np.float64) for block in blocks)
         if not arrays:
@@ -79,23 +92,32 @@ class InteractionGraph:
                 raise GraphError(f"block {p} has shape {block.shape}: expected (later nodes, earlier nodes), none zero")
             if not np.isfinite(block).all() or (block < 0).any():
                 raise GraphError(f"block {p} holds negative, NaN or infinite strengths: expected w >= 0")
-            if p and block.shape[1] != arrays[p - 1].shape[0]:
-                raise GraphError(
-                    f"block {p} starts from {block.shape[1]} nodes, but block {p - 1} ends in {arrays[p - 1].shape[0]}"
-                )
-        widths = (arrays[0].shape[1], *(block.shape[0] for block in arrays))
+        joined = _checked_pairs(pairs, len(arrays))
+        widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
         if len(names) != len(widths) or len(set(names)) != len(names):
             raise GraphError(f"{len(widths)} cuts need as many different names, got {list(names)}")
         weights = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
         if tuple(len(w) for w in weights) != widths:
             raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
-        return cls(names, arrays, weights, strengths, basis, dict(settings or {}))
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of nodes at each cut."""
-        return (self.blocks[0].shape[1], *(block.shape[0] for block in self.blocks))
+        return tuple(len(importance) for importance in self.importance)
+
+    @property
+    def cut_slices(self) -> tuple[slice, ...]:
+        """Where each cut's nodes are when all nodes are counted, cut after cut."""
+        ends = np.cumsum([0, *self.widths]).tolist()
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    @property
+    def pair_slices(self) -> tuple[tuple[slice, slice], ...]:
+        """For each block where the nodes of its earlier and its later cut are."""
+        cuts = self.cut_slices
+        return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
 
     @property
     def n_nodes(self) -> int:
@@ -108,10 +130,10 @@ class InteractionGraph:
 
     def edges(self, epsilon: float = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
         """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon)."""
-        for p, block in enumerate(self.blocks):
+        for (a, b), block in zip(self.pairs, self.blocks, strict=True):
             later, earlier = np.nonzero(block > np.sqrt(epsilon))
             for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
-                yield (self.cuts[p], i), (self.cuts[p + 1], j), float(block[j, i])
+                yield (self.cuts[a], i), (self.cuts[b], j), float(block[j, i])
 
     def to_networkx(self, epsilon: float = 0.0) -> networkx.DiGraph:
         """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`."""
@@ -129,12 +151,11 @@ class InteractionGraph:
         """Directed igraph graph: vertices by cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
         import igraph
 
-        offset = np.concatenate([[0], np.cumsum(self.widths)])
         ends: list[tuple[int, int]] = []
         strengths: list[float] = []
-        for p, block in enumerate(self.blocks):
+        for (a, b), block in zip(self.pair_slices, self.blocks, strict=True):
             later, earlier = np.nonzero(block > np.sqrt(epsilon))
-            ends += zip((earlier + offset[p]).tolist(), (later + offset[p + 1]).tolist(), strict=True)
+            ends += zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True)
             strengths += block[later, earlier].tolist()
         graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs={"strength": strengths})
         graph.vs["cut"] = [cut for cut, k in zip(self.cuts, self.widths, strict=True) for _ in range(k)]
@@ -167,7 +188,7 @@ class InteractionGraph:
             arrays[f"block.{p}.strength"] = rows.data
             arrays[f"block.{p}.earlier"] = rows.indices.astype(np.int32)
             arrays[f"block.{p}.row_start"] = rows.indptr.astype(np.int64)
-        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings")}
+        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
         return encode("graph", arrays, metadata)
 
     @classmethod
@@ -177,12 +198,13 @@ class InteractionGraph:
 
         arrays, meta = decode("graph", data)
         widths = meta["widths"]
+        pairs = meta.get("pairs") or list(pairwise(range(len(widths))))  # not in files of version 0.1
         blocks = [
             csr_array(
                 tuple(arrays[f"block.{p}.{name}"] for name in ("strength", "earlier", "row_start")),
-                shape=(widths[p + 1], widths[p]),
+                shape=(widths[b], widths[a]),
             ).toarray()
-            for p in range(len(widths) - 1)
+            for p, (a, b) in enumerate(pairs)
         ]
         return cls.from_blocks(
             blocks,
@@ -191,7 +213,29 @@ class InteractionGraph:
             strengths=meta["strengths"],
             basis=meta["basis"],
             settings=meta["settings"],
+            pairs=[(a, b) for a, b in pairs],
         )
+
+
+def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tuple[tuple[int, int], ...]:
+    joined = tuple((int(a), int(b)) for a, b in (pairs if pairs is not None else pairwise(range(n_blocks + 1))))
+    if len(joined) != n_blocks or len(set(joined)) != n_blocks or any(not 0 <= a < b for a, b in joined):
+        raise GraphError(
+            f"{n_blocks} blocks were given for the pairs of cuts {list(joined)}: expected as many different pairs "
+            "(earlier, later), cuts counted from 0 in order of computation"
+        )
+    if missing := set(range(max(b for _, b in joined))) - {cut for pair in joined for cut in pair}:
+        raise GraphError(f"no block reaches the cuts {sorted(missing)}: leave them out")
+    return joined
+
+
+def _widths(blocks: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    widths: dict[int, int] = {}
+    for p, (block, (a, b)) in enumerate(zip(blocks, pairs, strict=True)):
+        for cut, width in ((a, block.shape[1]), (b, block.shape[0])):
+            if widths.setdefault(cut, width) != width:
+                raise GraphError(f"block {p} has {width} nodes at cut {cut}, an earlier block has {widths[cut]}")
+    return tuple(widths[cut] for cut in sorted(widths))
 
 
 def interaction_graph(

@@ -1,21 +1,28 @@
-"""Figures of results: the layered graph with modules in colour, and module membership by cut and coordinate."""
+"""Figures of results: graph, module membership, profiles over resolution and loss scale, tracks over training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from .cost import interaction_cost
+from .errors import GraphError
 from .graph import InteractionGraph
-from .partition import Partition, default_epsilon
+from .modules import Partition
+from .resolution import ProfileRow
+from .scales import default_epsilon, strength_distribution
+from .significance import variation_of_information
+from .tracking import Tracking
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_graph", "plot_membership"]
+__all__ = ["plot_epsilon_profile", "plot_graph", "plot_membership", "plot_profile", "plot_strengths", "plot_tracking"]
 
 _GREY = "#9a9a9a"
 _MAX_EDGES = 4000
@@ -33,30 +40,34 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
 
     if epsilon is None:
         epsilon = partition.epsilon if partition is not None else default_epsilon(graph)
+    scales = (
+        partition.epsilons if partition is not None and epsilon == partition.epsilon else [epsilon] * len(graph.blocks)
+    )
     labels = partition.labels if partition is not None else tuple(np.zeros(k, int) for k in graph.widths)
     heights = [_heights(a) for a in labels]
     figure = Figure(figsize=(2.2 * len(graph.cuts) + 1.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    hidden = 0
-    for p, block in enumerate(graph.blocks):
-        cost = interaction_cost(block, epsilon)
+    hidden = shown_edges = 0
+    for (a, b), block, scale in zip(graph.pairs, graph.blocks, scales, strict=True):
+        cost = interaction_cost(block, scale)
         later, earlier = np.nonzero(cost)
         order = np.argsort(-cost[later, earlier], kind="stable")
+        shown_edges += len(order)
         hidden += max(0, len(order) - _MAX_EDGES)
         later, earlier = later[order[:_MAX_EDGES]], earlier[order[:_MAX_EDGES]]
-        inside = labels[p][earlier] == labels[p + 1][later]
+        inside = labels[a][earlier] == labels[b][later]
         opacity = _WEAK + (1 - _WEAK) * cost[later, earlier] / max(cost.max(initial=0.0), 1e-300)
         ends = np.stack(
             [
-                np.stack([np.full(len(earlier), float(p)), heights[p][earlier]], 1),
-                np.stack([np.full(len(later), p + 1.0), heights[p + 1][later]], 1),
+                np.stack([np.full(len(earlier), float(a)), heights[a][earlier]], 1),
+                np.stack([np.full(len(later), float(b)), heights[b][later]], 1),
             ],
             1,
         )
         for shown, style in ((~inside, "dashed"), (inside, "solid")):
             if not shown.any():
                 continue
-            colours = _colours(np.where(inside, labels[p][earlier], -1)[shown])
+            colours = _colours(np.where(inside, labels[a][earlier], -1)[shown])
             axes.add_collection(
                 LineCollection(list(ends[shown]), colors=colours, alpha=list(opacity[shown]), linestyles=style, lw=1)
             )
@@ -66,7 +77,7 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     axes.set_xticks(range(len(graph.cuts)), _with_widths(graph.cuts, graph.widths))
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(_title(partition, epsilon, graph.n_edges(epsilon), hidden), fontsize=10)
+    axes.set_title(_title(partition, epsilon, shown_edges, hidden), fontsize=10)
     return figure
 
 
@@ -85,6 +96,181 @@ def plot_membership(partition: Partition) -> Figure:
     axes.set_ylabel("coordinate")
     axes.set_title(_title(partition, partition.epsilon, None, 0), fontsize=10)
     return figure
+
+
+def plot_profile(partition: Partition) -> Figure:
+    """Every resolution tried: modules, z, gap over the null, contrast, description length; the chosen one marked.
+
+    Raises:
+        GraphError: the partition has no profile.
+    """
+    from matplotlib.figure import Figure
+
+    if not partition.profile:
+        raise GraphError("this partition was given, not searched: it has no profile to plot")
+    names = list(dict.fromkeys(row.objective for row in partition.profile))
+    figure = Figure(figsize=(4.6 * len(names) + 0.6, 8.0), layout="constrained")
+    grid = figure.subplots(len(_PROFILE), len(names), squeeze=False, sharex="col", sharey="row")
+    for column, name in enumerate(names):
+        rows = [row for row in partition.profile if row.objective == name]
+        for axes, (field, title) in zip(grid[:, column], _PROFILE.items(), strict=True):
+            _profile_line(axes, rows, field)
+            if name == partition.objective:
+                axes.axvline(partition.resolution, color=_GREY, lw=1, ls="dashed")
+            if column == 0:
+                axes.set_ylabel(title)
+        grid[0, column].set_title(name, fontsize=10)
+        grid[-1, column].set_xlabel("resolution")
+        grid[-1, column].set_xscale("log")
+    figure.suptitle(
+        _title(partition, partition.epsilon, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
+    )
+    return figure
+
+
+_PROFILE = {
+    "n_modules": "modules",
+    "z": "z against null graphs",
+    "gap": "gap over the null",
+    "contrast": "contrast",
+    "description_length": "description length\nminus one module's (nats)",
+}
+
+
+def _profile_line(axes: Axes, rows: Sequence[ProfileRow], field: str) -> None:
+    points = [(row.resolution, getattr(row, field), bool(row.significant)) for row in rows]
+    known = [(x, y, filled) for x, y, filled in points if y is not None and np.isfinite(y)]
+    if not known:
+        axes.text(0.5, 0.5, "no null graphs were searched", transform=axes.transAxes, ha="center", fontsize=8)
+        return
+    x, y, filled = map(np.array, zip(*known, strict=True))
+    axes.plot(x, y, color="C0", lw=1)
+    for marked, colour in ((filled, "C0"), (~filled, "white")):
+        axes.scatter(x[marked], y[marked], 22, colour, edgecolors="C0", zorder=3)
+    if field in ("z", "gap", "description_length"):
+        axes.axhline(0.0, color=_GREY, lw=0.6)
+
+
+def plot_strengths(graph: InteractionGraph, epsilon: float | None = None) -> Figure:
+    """Distribution of the strengths, the share of w^2 that those up to w carry, and the cutoff sqrt(epsilon).
+
+    The epsilon read off the graph is shown where none is given.
+    """
+    from matplotlib.figure import Figure
+
+    found = strength_distribution(graph.blocks)
+    cutoff = found.cutoff if epsilon is None else float(np.sqrt(epsilon))
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    w = 10**found.log10
+    axes.plot(w, found.density, color="C0")
+    axes.set_ylabel("density of strengths per decade", color="C0")
+    axes.set_xlabel("strength w")
+    axes.set_xscale("log")
+    axes.axvline(cutoff, color="black", lw=1, ls="dashed")
+    axes.set_ylim(bottom=0)
+    share = axes.twinx()
+    share.plot(w, found.carried, color="C1")
+    share.set_ylabel("share of w$^2$ carried up to w", color="C1")
+    share.set_ylim(0, 1.02)
+    edges = sum(int((block > cutoff).sum()) for block in graph.blocks)
+    axes.set_title(f"cutoff {cutoff:.3g} (dashed), epsilon {cutoff**2:.3g}, {edges:,} edges above", fontsize=10)
+    return figure
+
+
+def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
+    """How modules merge and split with the loss scale: number, cost, and change from one scale to the next.
+
+    Raises:
+        GraphError: no partitions.
+    """
+    from matplotlib.figure import Figure
+
+    if not partitions:
+        raise GraphError("no partitions to plot: expected those of `epsilon_profile`")
+    ordered = sorted(partitions, key=lambda part: part.epsilon)
+    x = [part.epsilon for part in ordered]
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    counts, costs, changes = figure.subplots(3, 1, sharex=True)
+    counts.plot(x, [part.n_modules for part in ordered], marker="o")
+    counts.set_ylabel("modules")
+    costs.plot(x, [part.edge_cost for part in ordered], marker="o", label="edge cost")
+    costs.plot(x, [part.mediator_cost for part in ordered], marker="s", label="mediator cost")
+    costs.set_ylabel("cost between modules")
+    costs.legend(fontsize=8)
+    middles, moved = [], []
+    for first, second in pairwise(ordered):
+        a, b = (np.concatenate(part.labels) for part in (first, second))
+        both = (a >= 0) & (b >= 0)
+        middles.append(float(np.sqrt(first.epsilon * second.epsilon)))
+        moved.append(variation_of_information(a[both], b[both]))
+    changes.plot(middles, moved, marker="o")
+    changes.set_ylabel("change to the next\n(variation of\ninformation, nats)")
+    changes.set_xlabel("loss scale epsilon")
+    changes.set_xscale("log")
+    return figure
+
+
+def plot_tracking(tracking: Tracking) -> Figure:
+    """Alluvial diagram: checkpoints as columns, modules as bars coloured by track, flows of aligned nodes."""
+    from matplotlib.figure import Figure
+
+    count = len(tracking.names)
+    figure = Figure(figsize=(max(1.5 * count + 1.0, 4.0), 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    bars = [_bars(np.array([m.size for m in part.modules], dtype=float)) for part in tracking.partitions]
+    for t, flow in enumerate(tracking.flows):
+        for ribbon in _ribbons(flow, bars[t], bars[t + 1]):
+            a, left, right, height = ribbon
+            x = np.linspace(t + _BAR, t + 1 - _BAR, 40)
+            bend = 3 * (s := (x - x[0]) / (x[-1] - x[0])) ** 2 - 2 * s**3
+            lower = left + (right - left) * bend
+            colour = _colours(np.array([tracking.tracks[t][a]]))[0]
+            axes.fill_between(x, lower, lower + height, color=colour, alpha=0.35, lw=0)
+    for t, (part, tracks) in enumerate(zip(tracking.partitions, tracking.tracks, strict=True)):
+        for module, track, (bottom, height) in zip(part.modules, tracks, bars[t], strict=True):
+            colour = _colours(np.array([track]))[0]
+            axes.bar(t, height, 2 * _BAR, bottom, color=colour, edgecolor="white")
+            axes.annotate(f"{module.size}", (t, bottom + height / 2), ha="center", va="center", fontsize=7)
+    axes.set_xticks(range(count), [_folded(name) for name in tracking.names], fontsize=8)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    events = ", ".join(f"{sum(e.kind == kind for e in tracking.events)} {kind}s" for kind in _EVENTS)
+    axes.set_title(f"{tracking.n_tracks} modules over {count} checkpoints ({events}); numbers: nodes", fontsize=10)
+    return figure
+
+
+_EVENTS = ("split", "merge", "birth", "death")
+_BAR = 0.09  # half the width of a bar
+_SPACE = 0.03  # between bars, as a share of the largest checkpoint
+
+
+def _bars(sizes: Float[np.ndarray, " modules"]) -> list[tuple[float, float]]:
+    """Bottom and height of each module's bar, the first on top."""
+    space = _SPACE * sizes.sum()
+    tops = -(np.cumsum(sizes + space) - sizes - space)
+    return [(float(top - size), float(size)) for top, size in zip(tops, sizes, strict=True)]
+
+
+def _ribbons(
+    flow: Float[np.ndarray, "earlier later"],
+    left: Sequence[tuple[float, float]],
+    right: Sequence[tuple[float, float]],
+) -> list[tuple[int, float, float, float]]:
+    """Earlier module, lower ends on both sides, and height of every flow, stacked from the top of the bars."""
+    used_left, used_right = np.zeros(len(left)), np.zeros(len(right))
+    ribbons = []
+    for a, b in zip(*np.nonzero(flow), strict=True):
+        size = float(flow[a, b])
+        used_left[a] += size
+        used_right[b] += size
+        ends = sum(left[a]) - used_left[a], sum(right[b]) - used_right[b]
+        ribbons.append((int(a), float(ends[0]), float(ends[1]), size))
+    return ribbons
+
+
+def _folded(name: str, width: int = 14) -> str:
+    return "\n".join(name[i : i + width] for i in range(0, len(name), width))
 
 
 def _heights(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

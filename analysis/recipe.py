@@ -15,7 +15,8 @@ from .basis import Bases, interaction_basis
 from .errors import InputError
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
-from .partition import Partition, find_modules
+from .modules import Partition
+from .partition import find_modules
 from .progress import ProgressCallback
 
 __all__ = [

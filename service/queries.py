@@ -21,6 +21,7 @@ from .records import (
     GraphRow,
     GraphValues,
     LinkRow,
+    MediatorRow,
     ModelRow,
     ModuleRow,
     NotFoundError,
@@ -31,14 +32,32 @@ from .records import (
     Provenance,
     Record,
     StoreError,
+    TrackingDetail,
+    TrackingRow,
+    TrackingStep,
+    TrackingValues,
 )
-from .tables import Artifact, Checkpoint, Dataset, Graph, Model, Module, ModuleLink, Partition, Row
+from .tables import (
+    Artifact,
+    Checkpoint,
+    Dataset,
+    Graph,
+    Mediator,
+    Model,
+    Module,
+    ModuleLink,
+    Partition,
+    Row,
+    Tracking,
+    TrackingCheckpoint,
+)
 
 __all__ = [
     "checkpoint_row",
     "dataset_row",
     "drop_unreferenced",
     "graph_row",
+    "mediator_row",
     "model_row",
     "new_id",
     "page",
@@ -47,6 +66,8 @@ __all__ = [
     "plain",
     "plain_values",
     "resolve",
+    "tracking_detail",
+    "tracking_row",
 ]
 
 RowT = TypeVar("RowT", bound=Row)
@@ -225,6 +246,11 @@ def graph_row(row: Graph) -> GraphRow:
     )
 
 
+def mediator_row(row: Mediator) -> MediatorRow:
+    """As a frozen value."""
+    return MediatorRow(**_columns(row, MediatorRow))
+
+
 def partition_row(row: Partition) -> PartitionRow:
     """As a frozen value."""
     return PartitionRow(**_partition_fields(row))
@@ -254,9 +280,32 @@ def _partition_fields(row: Partition) -> dict[str, Any]:
     }
 
 
+def tracking_row(row: Tracking) -> TrackingRow:
+    """As a frozen value."""
+    return TrackingRow(**_tracking_fields(row))
+
+
+def tracking_detail(session: Session, row: Tracking) -> TrackingDetail:
+    """As a frozen value, with its checkpoints."""
+    of_tracking = TrackingCheckpoint.tracking_key == row.key
+    steps = session.scalars(select(TrackingCheckpoint).where(of_tracking).order_by(TrackingCheckpoint.position))
+    return TrackingDetail(**_tracking_fields(row), steps=tuple(_tracking_step(step) for step in steps))
+
+
+def _tracking_step(row: TrackingCheckpoint) -> TrackingStep:
+    checkpoint = row.graph.checkpoint
+    names = {"checkpoint": checkpoint.id, "graph": row.graph.id, "step": checkpoint.step, "label": checkpoint.label}
+    return TrackingStep(**names, tracks=tuple(row.tracks), sizes=tuple(row.sizes), churn=row.churn)
+
+
+def _tracking_fields(row: Tracking) -> dict[str, Any]:
+    own = {"id": row.id, "model": row.model.name, "tracking_sha256": row.tracking_sha256, "created": row.created}
+    return _columns(row, TrackingValues, Provenance) | own
+
+
 def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
     """Forget artifacts that no result refers to any more; their files become garbage."""
-    used = (Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256)
+    used = (Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256, Tracking.tracking_sha256)
     for sha256 in {name for name in artifacts if name is not None}:
         if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in used):
             session.execute(delete(Artifact).where(Artifact.sha256 == sha256))

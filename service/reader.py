@@ -17,28 +17,34 @@ from .queries import (
     checkpoint_row,
     dataset_row,
     graph_row,
+    mediator_row,
     model_row,
     page,
     partition_detail,
     partition_row,
     resolve,
+    tracking_detail,
+    tracking_row,
 )
 from .records import (
     CheckpointRow,
     CheckReport,
     DatasetRow,
     GraphRow,
+    MediatorRow,
     ModelRow,
     NodeRow,
     NotFoundError,
     Page,
     PartitionDetail,
     PartitionRow,
+    TrackingDetail,
+    TrackingRow,
 )
 from .settings import Location
-from .tables import Checkpoint, Dataset, Graph, Model, NodeAssignment, Partition
+from .tables import Checkpoint, Dataset, Graph, Mediator, Model, NodeAssignment, Partition, Tracking
 
-__all__ = ["Reader", "graph_query", "partition_query"]
+__all__ = ["Reader", "graph_query", "partition_query", "tracking_query"]
 
 
 class Reader:
@@ -95,6 +101,17 @@ class Reader:
         with self._read() as session:
             row = session.scalar(partition_query(session, graph, recipe_hash))
             return None if row is None else partition_detail(session, row)
+
+    def get_tracking(self, ref: str) -> TrackingDetail:
+        """The tracking with that ID, with its checkpoints."""
+        with self._read() as session:
+            return tracking_detail(session, resolve(session, Tracking, ref))
+
+    def find_tracking(self, model: str, recipe_hash: str) -> TrackingDetail | None:
+        """The stored tracking of a model by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(tracking_query(session, model, recipe_hash))
+            return None if row is None else tracking_detail(session, row)
 
     def models(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[ModelRow]:
         """All models."""
@@ -171,6 +188,22 @@ class Reader:
                 query = query.where(Partition.graph.has(Graph.checkpoint.has(trained)))
             return page(session, Partition, query, partition_row, **options)
 
+    def trackings(
+        self,
+        *,
+        model: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[TrackingRow]:
+        """Trackings without their checkpoints, all or of one model."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Tracking)
+            if model is not None:
+                query = query.where(Tracking.model_key == resolve(session, Model, model).key)
+            return page(session, Tracking, query, tracking_row, **options)
+
     def graph_bytes(self, ref: str) -> bytes:
         """The file of a graph, as `InteractionGraph.from_bytes` takes it; its hash is verified."""
         return self.blobs.get(self.get_graph(ref).graph_sha256)
@@ -191,6 +224,10 @@ class Reader:
         with self._read() as session:
             sha256 = resolve(session, Partition, ref).partition_sha256
         return self.blobs.get(sha256)
+
+    def tracking_bytes(self, ref: str) -> bytes:
+        """The file of a tracking, as `Tracking.from_bytes` takes it; its hash is verified."""
+        return self.blobs.get(self.get_tracking(ref).tracking_sha256)
 
     def graph_path(self, ref: str) -> Path | None:
         """The file of a graph, to be mapped into memory; None where artifacts are not local files."""
@@ -220,12 +257,27 @@ class Reader:
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """The nodes of a partition by cut and coordinate, all or those of one module."""
         with self._read() as session:
-            columns = NodeAssignment.cut, NodeAssignment.coordinate, NodeAssignment.module, NodeAssignment.importance
+            names = ("cut", "coordinate", "module", "importance", "confidence")
+            columns = [getattr(NodeAssignment, name) for name in names]
             query = select(*columns).where(NodeAssignment.partition_key == resolve(session, Partition, partition).key)
             if module is not None:
                 query = query.where(NodeAssignment.module == module)
             rows = session.execute(query.order_by(NodeAssignment.cut, NodeAssignment.coordinate))
-            return tuple(NodeRow(cut=a, coordinate=b, module=c, importance=d) for a, b, c, d in rows)
+            return tuple(NodeRow(**dict(zip(names, row, strict=True))) for row in rows)
+
+    def mediators(
+        self, partition: str, *, earlier: int | None = None, later: int | None = None
+    ) -> tuple[MediatorRow, ...]:
+        """The interaction surface of a partition by pair of modules, the strongest nodes first; all or of some modules."""
+        with self._read() as session:
+            query = select(Mediator).where(Mediator.partition_key == resolve(session, Partition, partition).key)
+            if earlier is not None:
+                query = query.where(Mediator.earlier == earlier)
+            if later is not None:
+                query = query.where(Mediator.later == later)
+            order = Mediator.earlier, Mediator.later, Mediator.strength.desc(), Mediator.cut, Mediator.coordinate
+            rows = session.scalars(query.order_by(*order))
+            return tuple(mediator_row(row) for row in rows)
 
     def check(self) -> CheckReport:
         """Read every artifact and look through the database for damage; nothing is changed."""
@@ -247,6 +299,12 @@ def partition_query(session: Session, graph: str, recipe_hash: str) -> Select[Pa
     return select(Partition).where(
         Partition.graph_key == resolve(session, Graph, graph).key, Partition.recipe_hash == recipe_hash
     )
+
+
+def tracking_query(session: Session, model: str, recipe_hash: str) -> Select[Tracking]:
+    """The tracking with that identity."""
+    owner = resolve(session, Model, model).key
+    return select(Tracking).where(Tracking.model_key == owner, Tracking.recipe_hash == recipe_hash)
 
 
 def _cut_index(cuts: Sequence[str], cut: int | str) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "GraphRow",
     "GraphValues",
     "LinkRow",
+    "MediatorRow",
     "ModelRow",
     "ModuleRow",
     "NewerSchemaError",
@@ -39,6 +40,10 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "StoreError",
+    "TrackingDetail",
+    "TrackingRow",
+    "TrackingStep",
+    "TrackingValues",
     "Upgrade",
 ]
 
@@ -218,12 +223,29 @@ class LinkRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRow(Record):
-    """A node of the graph: index of its cut, coordinate, module (None: in none), importance."""
+    """A node of the graph: index of its cut, coordinate, module (None: in none), importance.
+
+    `confidence` is how far its module is the same in independent searches; None where none were made.
+    """
 
     cut: int
     coordinate: int
     module: int | None
     importance: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediatorRow(Record):
+    """A node of an earlier module that feeds a later one; see `interbasis.analysis.mediators.Mediator`."""
+
+    earlier: int
+    later: int
+    cut: int
+    coordinate: int
+    strength: float
+    cost: float
+    gamma: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +264,12 @@ class PartitionValues(Record):
     description_length: float | None = None
     p_value: float | None = None
     stability: float | None = None
+    epsilons: tuple[float, ...] | None = None
+    epsilon_source: str | None = None
+    z: float | None = None
+    variation_of_information: float | None = None
+    polished: bool | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +296,56 @@ class PartitionDetail(PartitionRow):
 
     modules: tuple[ModuleRow, ...]
     links: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingValues(Record):
+    """Numbers of a tracking that are queried; see `interbasis.analysis.Tracking`.
+
+    Attributes:
+        churn: mean over the transitions; None where no node could be aligned.
+        events: as JSON objects with `kind`, `at`, `earlier` and `later`.
+    """
+
+    n_checkpoints: int
+    n_tracks: int
+    churn: float | None
+    events: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingRow(TrackingValues, Provenance):
+    """A stored tracking.
+
+    Attributes:
+        model: name of the model.
+        tracking_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    tracking_sha256: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingStep(Record):
+    """One checkpoint of a tracking: the graph divided, per module its track and size, churn since the one before."""
+
+    checkpoint: str
+    graph: str
+    step: int | None
+    label: str | None
+    tracks: tuple[int, ...]
+    sizes: tuple[int, ...]
+    churn: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingDetail(TrackingRow):
+    """A stored tracking with its checkpoints."""
+
+    steps: tuple[TrackingStep, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

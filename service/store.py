@@ -27,8 +27,9 @@ from .queries import (
     plain,
     plain_values,
     resolve,
+    tracking_detail,
 )
-from .reader import Reader, graph_query, partition_query
+from .reader import Reader, graph_query, partition_query, tracking_query
 from .records import (
     AmbiguousError,
     ArtifactError,
@@ -38,6 +39,7 @@ from .records import (
     GraphRow,
     GraphValues,
     LinkRow,
+    MediatorRow,
     ModelRow,
     ModuleRow,
     NewerSchemaError,
@@ -51,10 +53,14 @@ from .records import (
     Provenance,
     ReadOnlyError,
     StoreError,
+    TrackingDetail,
+    TrackingRow,
+    TrackingStep,
+    TrackingValues,
     Upgrade,
 )
 from .settings import Location, locate
-from .tables import Checkpoint, Dataset, Graph, Model, Partition
+from .tables import Checkpoint, Dataset, Graph, Model, Partition, Tracking, TrackingCheckpoint
 from .writes import (
     Files,
     added,
@@ -63,6 +69,7 @@ from .writes import (
     fill,
     forget_graph,
     forget_partition,
+    forget_tracking,
     now,
     parts_of,
 )
@@ -76,6 +83,7 @@ __all__ = [
     "GraphRow",
     "GraphValues",
     "LinkRow",
+    "MediatorRow",
     "ModelRow",
     "ModuleRow",
     "NewerSchemaError",
@@ -90,6 +98,10 @@ __all__ = [
     "ReadOnlyError",
     "Store",
     "StoreError",
+    "TrackingDetail",
+    "TrackingRow",
+    "TrackingStep",
+    "TrackingValues",
     "Upgrade",
 ]
 
@@ -296,6 +308,8 @@ class Store(Reader):
         labels: Sequence[Sequence[int]],
         importance: Sequence[Sequence[float]],
         blobs: Mapping[str, bytes],
+        confidence: Sequence[Sequence[float]] = (),
+        mediators: Sequence[MediatorRow] = (),
         force: bool = False,
     ) -> PartitionDetail:
         """Store a partition, or return the one that is stored for the same graph and recipe.
@@ -309,6 +323,8 @@ class Store(Reader):
             labels: per cut the module of each node, -1 for none.
             importance: per cut that of each node.
             blobs: the file: "partition".
+            confidence: per cut that of each node, or nothing.
+            mediators: the interaction surface.
             force: replace a stored one; its ID stays.
 
         Raises:
@@ -317,7 +333,7 @@ class Store(Reader):
         """
         check_names(blobs, needed="partition", known=("partition",))
         columns = plain_values(provenance, Provenance) | plain_values(values, PartitionValues)
-        parts = parts_of(modules, links, labels, importance)
+        parts = parts_of(modules, links, labels, importance, confidence, mediators)
         found = self.find_partition(graph, provenance.recipe_hash)
         if found and not force and self._whole(found.partition_sha256):
             return found
@@ -340,6 +356,58 @@ class Store(Reader):
                     session.execute(insert(table), [{"partition_key": row.key, **values} for values in rows])
             drop_unreferenced(session, garbage)
             return partition_detail(session, row)
+
+        return self._write(save)
+
+    def save_tracking(
+        self,
+        model: str,
+        *,
+        provenance: Provenance,
+        values: TrackingValues,
+        steps: Sequence[TrackingStep],
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> TrackingDetail:
+        """Store a tracking, or return the one that is stored for the same model and recipe.
+
+        Args:
+            model: reference.
+            provenance: how it was computed.
+            values: what is queried.
+            steps: one per checkpoint, in order; of each the graph is a reference.
+            blobs: the file: "tracking".
+            force: replace a stored one; its ID stays.
+
+        Raises:
+            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+            StoreError: a number of checkpoints that does not fit.
+        """
+        check_names(blobs, needed="tracking", known=("tracking",))
+        if len(steps) != values.n_checkpoints:
+            raise StoreError(f"{len(steps)} steps were given for {values.n_checkpoints} checkpoints")
+        columns = plain_values(provenance, Provenance) | plain_values(values, TrackingValues)
+        found = self.find_tracking(model, provenance.recipe_hash)
+        if found and not force and self._whole(found.tracking_sha256):
+            return found
+        replace = force or found is not None
+        files = self._put(blobs)
+
+        def save(session: Session) -> TrackingDetail:
+            row = session.scalar(tracking_query(session, model, provenance.recipe_hash).with_for_update(of=Tracking))
+            if row is not None and not replace:
+                return tracking_detail(session, row)
+            garbage = [] if row is None else forget_tracking(session, row)
+            if row is None:
+                owner = resolve(session, Model, model)
+                row = Tracking(id=new_id(session, Tracking, owner.id, provenance.recipe_hash), model=owner)
+            fill(session, row, columns | {"tracking_sha256": files["tracking"][0]}, files)
+            for position, step in enumerate(steps):
+                graph = resolve(session, Graph, step.graph)
+                shares = {name: plain(getattr(step, name)) for name in ("tracks", "sizes", "churn")}
+                added(session, TrackingCheckpoint(tracking_key=row.key, position=position, graph=graph, **shares))
+            drop_unreferenced(session, garbage)
+            return tracking_detail(session, row)
 
         return self._write(save)
 

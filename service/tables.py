@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy models.
 
-    model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), node_assignment
-                 dataset -< graph            artifact -< graph, partition
+    model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator, node_assignment
+                 dataset -< graph            artifact -< graph, partition, tracking
+    model -< tracking -< tracking_checkpoint >- graph
 
 A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
 identifies the row, for example `g-3f9a1c2b`. The schema changes only by a new file in `migrations/versions`.
@@ -36,15 +37,18 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Graph",
+    "Mediator",
     "Model",
     "Module",
     "ModuleLink",
     "NodeAssignment",
     "Partition",
     "Result",
+    "Tracking",
+    "TrackingCheckpoint",
 ]
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -82,6 +86,8 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(),
         list[str]: JSON(),
         list[int]: JSON(),
+        list[float]: JSON(),
+        list[dict[str, Any]]: JSON(),
     }
 
 
@@ -197,6 +203,12 @@ class Partition(Result, Base):
     description_length: Mapped[float | None]
     p_value: Mapped[float | None]
     stability: Mapped[float | None]
+    epsilons: Mapped[list[float] | None]
+    epsilon_source: Mapped[str | None]
+    z: Mapped[float | None]
+    variation_of_information: Mapped[float | None]
+    polished: Mapped[bool | None]
+    warning: Mapped[str | None]
     partition_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
@@ -241,6 +253,27 @@ class ModuleLink(Base):
     mediator_cost: Mapped[float]
 
 
+class Mediator(Base):
+    """A node of one module that feeds another: the interaction surface."""
+
+    __tablename__ = "mediator"
+    __table_args__ = (
+        _module("earlier", "fk_mediator_earlier"),
+        _module("later", "fk_mediator_later"),
+        Index(None, "partition_key", "later"),
+        {"sqlite_with_rowid": False},
+    )
+
+    partition_key: Mapped[int] = mapped_column(primary_key=True)
+    earlier: Mapped[int] = mapped_column(primary_key=True)
+    later: Mapped[int] = mapped_column(primary_key=True)
+    cut: Mapped[int] = mapped_column(primary_key=True)
+    coordinate: Mapped[int] = mapped_column(primary_key=True)
+    strength: Mapped[float]
+    cost: Mapped[float]
+    gamma: Mapped[float | None]
+
+
 class NodeAssignment(Base):
     """The module that holds a node; null where no module does."""
 
@@ -256,3 +289,36 @@ class NodeAssignment(Base):
     coordinate: Mapped[int] = mapped_column(primary_key=True)
     module: Mapped[int | None]
     importance: Mapped[float]
+    confidence: Mapped[float | None]
+
+
+class Tracking(Result, Base):
+    """Modules of a model matched over its checkpoints."""
+
+    __tablename__ = "tracking"
+    kind = "tracking"
+    __table_args__ = (UniqueConstraint("model_key", "recipe_hash"),)
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("model.key", ondelete="CASCADE"))
+    n_checkpoints: Mapped[int]
+    n_tracks: Mapped[int]
+    churn: Mapped[float | None]
+    events: Mapped[list[dict[str, Any]]]
+    tracking_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+
+
+class TrackingCheckpoint(Base):
+    """One checkpoint of a tracking: the graph that was divided, and the tracks of its modules."""
+
+    __tablename__ = "tracking_checkpoint"
+
+    tracking_key: Mapped[int] = mapped_column(ForeignKey("tracking.key", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    graph_key: Mapped[int] = mapped_column(ForeignKey("graph.key", ondelete="CASCADE"), index=True)
+    tracks: Mapped[list[int]]
+    sizes: Mapped[list[int]]
+    churn: Mapped[float | None]
+
+    graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)

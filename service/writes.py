@@ -11,8 +11,19 @@ from sqlalchemy.orm import Session
 
 from .blobs import Blobs
 from .queries import plain, plain_values
-from .records import GraphRow, LinkRow, ModuleRow, Record, StoreError
-from .tables import Artifact, Base, Graph, Module, ModuleLink, NodeAssignment, Partition
+from .records import GraphRow, LinkRow, MediatorRow, ModuleRow, Record, StoreError
+from .tables import (
+    Artifact,
+    Base,
+    Graph,
+    Mediator,
+    Module,
+    ModuleLink,
+    NodeAssignment,
+    Partition,
+    Tracking,
+    TrackingCheckpoint,
+)
 
 __all__ = [
     "Files",
@@ -23,6 +34,7 @@ __all__ = [
     "fill",
     "forget_graph",
     "forget_partition",
+    "forget_tracking",
     "now",
     "parts_of",
 ]
@@ -31,7 +43,7 @@ Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
 Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
 
 BaseT = TypeVar("BaseT", bound=Base)
-ResultT = TypeVar("ResultT", Graph, Partition)
+ResultT = TypeVar("ResultT", Graph, Partition, Tracking)
 
 
 def now() -> datetime:
@@ -57,16 +69,28 @@ def parts_of(
     links: Iterable[LinkRow],
     labels: Sequence[Sequence[int]],
     importance: Sequence[Sequence[float]],
+    confidence: Sequence[Sequence[float]] = (),
+    mediators: Iterable[MediatorRow] = (),
 ) -> Parts:
     """The rows that belong to a partition."""
-    if [len(cut) for cut in labels] != [len(cut) for cut in importance]:
-        raise StoreError("labels and importance differ in length: expected one value of each per node and cut")
+    lengths = [len(cut) for cut in labels]
+    if [len(cut) for cut in importance] != lengths or (confidence and [len(cut) for cut in confidence] != lengths):
+        raise StoreError(
+            "labels and importance or confidence differ in length: expected one value each per node and cut"
+        )
     nodes = []
     for cut, (cut_labels, weights) in enumerate(zip(labels, importance, strict=True)):
-        for coordinate, (label, weight) in enumerate(zip(plain(list(cut_labels)), plain(list(weights)), strict=True)):
+        sure: Sequence[float | None] = confidence[cut] if confidence else [None] * len(weights)
+        columns = (plain(list(values)) for values in (cut_labels, weights, sure))
+        for coordinate, (label, weight, share) in enumerate(zip(*columns, strict=True)):
             node = {"cut": cut, "coordinate": coordinate, "module": label if label >= 0 else None}
-            nodes.append(node | {"importance": float(weight)})
-    return {Module: _rows(modules), ModuleLink: _rows(links), NodeAssignment: nodes}
+            nodes.append(node | {"importance": float(weight), "confidence": share if label >= 0 else None})
+    return {
+        Module: _rows(modules),
+        ModuleLink: _rows(links),
+        Mediator: _rows(mediators),
+        NodeAssignment: nodes,
+    }
 
 
 def _rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -81,7 +105,7 @@ def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) 
     if len(indices) != n_modules or len(set(indices)) != n_modules:
         raise StoreError(f"n_modules is {n_modules}, the modules given are {indices}: expected one row per module")
     named = {row["module"] for row in parts[NodeAssignment]} - {None}
-    named |= {row[end] for row in parts[ModuleLink] for end in ("earlier", "later")}
+    named |= {row[end] for table in (ModuleLink, Mediator) for row in parts[table] for end in ("earlier", "later")}
     if unknown := named - set(indices):
         raise StoreError(f"labels or links name the modules {sorted(unknown)}, which are not among those given")
 
@@ -98,13 +122,25 @@ def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: File
     added(session, row)
 
 
+def forget_tracking(session: Session, row: Tracking) -> list[str | None]:
+    """Prepare a tracking for new values; the artifacts it no longer needs."""
+    session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
+    return [row.tracking_sha256]
+
+
 def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
-    """Prepare a graph for new values; the artifacts it no longer needs. Its partitions stay if it is the same."""
+    """Prepare a graph for new values; the artifacts it no longer needs.
+
+    If it is not the same its partitions go, and the trackings that divided it.
+    """
     garbage = [row.graph_sha256, row.bases_sha256]
     if row.graph_sha256 != sha256:
         of_graph = Partition.graph_key == row.key
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
         session.execute(delete(Partition).where(of_graph))
+        divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
+        garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
+        session.execute(delete(Tracking).where(Tracking.key.in_(divided)))
     return garbage
 
 

@@ -1,0 +1,373 @@
+"""The Leiden algorithm (Traag, Waltman & van Eck 2019) for objectives with a price per pair of cuts.
+
+Every objective has one form. A pair p of cuts has two sides, each a "slot"; K_c^s is the total in module c of the
+values that its nodes have in slot s, e_c the weight of the edges inside c:
+
+    Q = sum_c [ e_c - sum_p price_p K_c^(p, earlier) K_c^(p, later) ]
+
+Joining node i to module c gains
+
+    e_ic - sum_p price_p ( v_i^(p, earlier) K_c^(p, later) + v_i^(p, later) K_c^(p, earlier) ),
+
+which takes the node's edges and its few values; pairs of nodes without an edge take neither time nor memory (24
+bytes an edge, and at most as much again for the first aggregated level). One thread with its own random state:
+the same seed gives the same labels, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+__all__ = ["Weights", "compact", "contracted", "leiden", "random_below", "random_state", "value"]
+
+_PASSES = 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weighted graph on flat nodes, with the values that are priced.
+
+    Attributes:
+        start, neighbour, weight: rows of the symmetric matrix of weights (each edge stored from both its ends).
+        value_start, slot, value: rows of the values; slot 2p is the earlier side of pair p, 2p + 1 the later one.
+        price: per pair, resolution included.
+        size: per node, counted against the largest size of a module.
+        pin: 1 for nodes of which no two may share a module, else 0.
+        inside: weight inside the nodes of an aggregated graph, in all.
+    """
+
+    start: np.ndarray
+    neighbour: np.ndarray
+    weight: np.ndarray
+    value_start: np.ndarray
+    slot: np.ndarray
+    value: np.ndarray
+    price: np.ndarray
+    size: np.ndarray
+    pin: np.ndarray
+    inside: float = 0.0
+
+    @property
+    def n(self) -> int:
+        """Number of nodes."""
+        return len(self.size)
+
+
+def random_state(generator: np.random.Generator) -> np.ndarray:
+    """State of the kernel's own generator."""
+    return generator.integers(1, 2**63, size=1, dtype=np.uint64)
+
+
+def value(graph: Weights, labels: np.ndarray) -> float:
+    """Q of the labels, integers in [0, n)."""
+    arrays = graph.start, graph.neighbour, graph.weight, graph.value_start, graph.slot, graph.value, graph.price
+    return graph.inside + float(_value(*arrays, labels.astype(np.int64)))
+
+
+def leiden(
+    graph: Weights, labels: np.ndarray, state: np.ndarray, *, max_size: int | None = None, min_size: int = 0
+) -> np.ndarray:
+    """Labels from which no move of a single node gains, reached from the given ones; Q is never lowered.
+
+    Args:
+        graph: weights and values.
+        labels: the start, integers in [0, n); `np.arange(n)` for singletons.
+        state: from `random_state`; advanced.
+        max_size: no module grows beyond it.
+        min_size: above 0: no module shrinks below it, none appear, and nodes move one by one only.
+    """
+    labels = labels.astype(np.int64)
+    bound = int(graph.size.sum()) if max_size is None else max_size
+    if min_size > 0:
+        _move(graph, labels, state, bound, smallest=min_size, thorough=True)
+        return labels
+    for _ in range(_PASSES):
+        before = value(graph, labels)
+        labels = _descend(graph, labels, state, bound)
+        if value(graph, labels) <= before + _tolerance(graph) and not _move(graph, labels, state, bound, thorough=True):
+            break
+    else:
+        _move(graph, labels, state, bound, thorough=True)
+    return labels
+
+
+def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) -> np.ndarray:
+    """One pass of Leiden: move nodes, refine the modules, go on with the refined parts as nodes."""
+    level, where = graph, np.arange(graph.n)
+    of_level = labels.copy()
+    while True:
+        _move(level, of_level, state, bound)
+        count, of_level = compact(of_level)
+        if count == level.n:
+            return of_level[where]
+        parts = np.arange(level.n)
+        _move(level, parts, state, bound, within=of_level)
+        n_parts, parts = compact(parts)
+        if n_parts == level.n:  # nothing merges: the modules themselves become the nodes
+            n_parts, parts = count, of_level
+        coarse = np.empty(n_parts, dtype=np.int64)
+        coarse[parts] = of_level
+        where, of_level = parts[where], coarse
+        level = contracted(level, parts, n_parts)
+
+
+def _tolerance(graph: Weights) -> float:
+    """What does not count as a gain."""
+    return 1e-10 * float(graph.weight.max(initial=0.0))
+
+
+def _move(
+    graph: Weights,
+    labels: np.ndarray,
+    state: np.ndarray,
+    bound: int,
+    *,
+    within: np.ndarray | None = None,
+    smallest: int = 0,
+    thorough: bool = False,
+) -> bool:
+    """Move nodes one by one while that gains, `labels` in place; with `within` singletons merge inside its modules."""
+    fields = (getattr(graph, name) for name in list(Weights.__dataclass_fields__)[:-1])
+    inner = np.empty(0, dtype=np.int64) if within is None else within
+    return bool(_moves(*fields, labels, inner, state, bound, smallest, thorough, _tolerance(graph)))
+
+
+def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
+    """Labels 0, 1, ... in order of appearance."""
+    compact = np.empty_like(labels)
+    return int(_relabel(labels, compact)), compact
+
+
+def contracted(graph: Weights, parts: np.ndarray, n_parts: int) -> Weights:
+    """The graph whose nodes are the parts."""
+    start, neighbour, weight, inside = _merge_rows(graph.start, graph.neighbour, graph.weight, parts, n_parts)
+    value_start, slot, values = _merge_values(
+        graph.value_start, graph.slot, graph.value, parts, n_parts, 2 * len(graph.price)
+    )
+    size = np.bincount(parts, weights=graph.size, minlength=n_parts).astype(np.int64)
+    pin = np.bincount(parts, weights=graph.pin, minlength=n_parts).astype(np.int64)
+    return replace(
+        graph,
+        start=start,
+        neighbour=neighbour,
+        weight=weight,
+        value_start=value_start,
+        slot=slot,
+        value=values,
+        size=size,
+        pin=pin,
+        inside=graph.inside + float(inside),
+    )
+
+
+@njit(cache=True)
+def random_below(state: np.ndarray, n: int) -> int:
+    """A number in [0, n): xorshift64*."""
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return int(((x * np.uint64(2685821657736338717)) >> np.uint64(33)) % np.uint64(n))
+
+
+@njit(cache=True)
+def _relabel(labels, compact):
+    new = np.full(len(labels), -1, dtype=np.int64)
+    count = 0
+    for i in range(len(labels)):
+        if new[labels[i]] < 0:
+            new[labels[i]] = count
+            count += 1
+        compact[i] = new[labels[i]]
+    return count
+
+
+@njit(cache=True)
+def _totals(value_start, slot, value, price, labels):
+    totals = np.zeros((len(labels), 2 * len(price)))
+    for i in range(len(labels)):
+        for k in range(value_start[i], value_start[i + 1]):
+            totals[labels[i], slot[k]] += value[k]
+    return totals
+
+
+@njit(cache=True)
+def _value(start, neighbour, weight, value_start, slot, value, price, labels):
+    q = 0.0
+    for i in range(len(labels)):
+        for k in range(start[i], start[i + 1]):
+            if labels[neighbour[k]] == labels[i]:
+                q += 0.5 * weight[k]
+    totals = _totals(value_start, slot, value, price, labels)
+    for c in range(len(labels)):
+        for p in range(len(price)):
+            q -= price[p] * totals[c, 2 * p] * totals[c, 2 * p + 1]
+    return q
+
+
+@njit(cache=True)
+def _moves(
+    start, neighbour, weight, value_start, slot, value, price, size, pin,
+    labels, within, state, bound, smallest, thorough, tolerance,
+):  # fmt: skip
+    n = len(labels)
+    refine = len(within) > 0
+    totals = _totals(value_start, slot, value, price, labels)
+    sizes = np.zeros(n, dtype=np.int64)
+    count = np.zeros(n, dtype=np.int64)
+    pins = np.zeros(n, dtype=np.int64)
+    for i in range(n):
+        sizes[labels[i]] += size[i]
+        count[labels[i]] += 1
+        pins[labels[i]] += pin[i]
+    empty = np.empty(n, dtype=np.int64)
+    n_empty = 0
+    for c in range(n):
+        if count[c] == 0:
+            empty[n_empty] = c
+            n_empty += 1
+    queue = np.arange(n)
+    for i in range(n - 1, 0, -1):
+        k = random_below(state, i + 1)
+        queue[i], queue[k] = queue[k], queue[i]
+    waiting = np.ones(n, dtype=np.bool_)
+    head, length = 0, n
+    sums = np.zeros(n)
+    near = np.empty(n, dtype=np.int64)
+    moved, moved_in_sweep = False, False
+    while length > 0:
+        i = queue[head]
+        head = head + 1 if head + 1 < n else 0
+        length -= 1
+        waiting[i] = False
+        own = labels[i]
+        if not ((refine and count[own] > 1) or sizes[own] - size[i] < smallest):
+            n_near = 0
+            for k in range(start[i], start[i + 1]):
+                j = neighbour[k]
+                if refine and within[j] != within[i]:
+                    continue
+                c = labels[j]
+                if sums[c] == 0.0:
+                    near[n_near] = c
+                    n_near += 1
+                sums[c] += weight[k]
+            for k in range(value_start[i], value_start[i + 1]):
+                totals[own, slot[k]] -= value[k]
+            stay = sums[own]
+            for k in range(value_start[i], value_start[i + 1]):
+                stay -= price[slot[k] >> 1] * value[k] * totals[own, slot[k] ^ 1]
+            best, best_gain = own, stay + tolerance
+            if smallest == 0 and n_empty > 0 and count[own] > 1 and best_gain < 0.0:
+                best, best_gain = empty[n_empty - 1], 0.0
+            for k in range(n_near):
+                c = near[k]
+                if c != own and sizes[c] + size[i] <= bound and pin[i] * pins[c] == 0:
+                    gain = sums[c]
+                    for m in range(value_start[i], value_start[i + 1]):
+                        gain -= price[slot[m] >> 1] * value[m] * totals[c, slot[m] ^ 1]
+                    if gain > best_gain:
+                        best, best_gain = c, gain
+                sums[c] = 0.0
+            sums[own] = 0.0
+            for k in range(value_start[i], value_start[i + 1]):
+                totals[best, slot[k]] += value[k]
+            if best != own:
+                moved = moved_in_sweep = True
+                if count[best] == 0:
+                    n_empty -= 1
+                count[own] -= 1
+                count[best] += 1
+                if count[own] == 0:
+                    empty[n_empty] = own
+                    n_empty += 1
+                sizes[own] -= size[i]
+                sizes[best] += size[i]
+                pins[own] -= pin[i]
+                pins[best] += pin[i]
+                labels[i] = best
+                if not refine:
+                    for k in range(start[i], start[i + 1]):
+                        j = neighbour[k]
+                        if not waiting[j] and labels[j] != best:
+                            waiting[j] = True
+                            queue[head + length - n if head + length >= n else head + length] = j
+                            length += 1
+        if length == 0 and thorough and moved_in_sweep:
+            moved_in_sweep = False
+            for j in range(n):
+                queue[j] = j
+                waiting[j] = True
+            head, length = 0, n
+    return moved
+
+
+@njit(cache=True)
+def _merge_rows(start, neighbour, weight, parts, n_parts):
+    n = len(parts)
+    first = np.zeros(n_parts + 1, dtype=np.int64)
+    for i in range(n):
+        first[parts[i] + 1] += 1
+    for c in range(n_parts):
+        first[c + 1] += first[c]
+    order, place = np.empty(n, dtype=np.int64), first.copy()
+    for i in range(n):
+        order[place[parts[i]]] = i
+        place[parts[i]] += 1
+    new_start = np.zeros(n_parts + 1, dtype=np.int64)
+    seen = np.full(n_parts, -1, dtype=np.int64)
+    for c in range(n_parts):
+        entries = 0
+        for m in range(first[c], first[c + 1]):
+            for k in range(start[order[m]], start[order[m] + 1]):
+                d = parts[neighbour[k]]
+                if d != c and seen[d] != c:
+                    seen[d] = c
+                    entries += 1
+        new_start[c + 1] = new_start[c] + entries
+    new_neighbour = np.empty(new_start[n_parts], dtype=np.int32)
+    new_weight = np.empty(new_start[n_parts])
+    where = np.full(n_parts, -1, dtype=np.int64)
+    inside = 0.0
+    for c in range(n_parts):
+        end = new_start[c]
+        for m in range(first[c], first[c + 1]):
+            for k in range(start[order[m]], start[order[m] + 1]):
+                d = parts[neighbour[k]]
+                if d == c:
+                    inside += 0.5 * weight[k]
+                elif where[d] < new_start[c]:
+                    where[d] = end
+                    new_neighbour[end] = d
+                    new_weight[end] = weight[k]
+                    end += 1
+                else:
+                    new_weight[where[d]] += weight[k]
+    return new_start, new_neighbour, new_weight, inside
+
+
+@njit(cache=True)
+def _merge_values(value_start, slot, value, parts, n_parts, n_slots):
+    totals = np.zeros((n_parts, n_slots))
+    for i in range(len(parts)):
+        for k in range(value_start[i], value_start[i + 1]):
+            totals[parts[i], slot[k]] += value[k]
+    new_start = np.zeros(n_parts + 1, dtype=np.int64)
+    for c in range(n_parts):
+        new_start[c + 1] = new_start[c]
+        for s in range(n_slots):
+            if totals[c, s] != 0.0:
+                new_start[c + 1] += 1
+    new_slot = np.empty(new_start[n_parts], dtype=np.int32)
+    new_value = np.empty(new_start[n_parts])
+    for c in range(n_parts):
+        k = new_start[c]
+        for s in range(n_slots):
+            if totals[c, s] != 0.0:
+                new_slot[k], new_value[k] = s, totals[c, s]
+                k += 1
+    return new_start, new_slot, new_value
