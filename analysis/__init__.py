@@ -9,30 +9,40 @@ from .errors import InterbasisError
 from .exchange import to_networkx
 from .families import Checkpoint, load_checkpoint
 from .graph import InteractionGraph, interaction_graph
+from .mediators import interaction_surface
 from .modules import Partition
 from .moments import collect
 from .network import Network
-from .partition import find_modules, score_partition
+from .partition import epsilon_profile, find_modules, score_partition
 from .progress import Progress
 from .recipe import Recipe, run
+from .search import Effort
+from .tracking import Tracking, align_nodes, coordinate_correlation, track_modules
 
 __all__ = [
     "Bases",
     "Basis",
     "Checkpoint",
     "Dataset",
+    "Effort",
     "InteractionGraph",
     "InterbasisError",
     "Network",
     "Partition",
     "Progress",
     "Recipe",
+    "Tracking",
+    "align_nodes",
     "collect",
+    "coordinate_correlation",
+    "epsilon_profile",
     "find_modules",
     "interaction_basis",
     "interaction_graph",
+    "interaction_surface",
     "load_checkpoint",
     "run",
     "score_partition",
     "to_networkx",
+    "track_modules",
 ]

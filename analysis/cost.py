@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,23 +27,21 @@ from .errors import GraphError
 from .graph import InteractionGraph
 
 __all__ = [
+    "Division",
     "Epsilon",
     "Labels",
     "ModuleLink",
-    "carried_strengths",
     "checked_labels",
     "contrast",
+    "contrast_of",
     "edge_cost",
     "graph_costs",
     "has_edge",
-    "inner_costs",
     "interaction_cost",
     "loss_scales",
     "mediator_cost",
-    "memberships",
     "module_links",
     "normalised",
-    "outer_costs",
 ]
 
 Labels: TypeAlias = Sequence[Int[np.ndarray, " _"]]
@@ -85,7 +84,9 @@ def interaction_cost(w: Float[np.ndarray, "*shape"], epsilon: float) -> Float[np
     [0.0, 0.0, 2.3026]
     """
     cutoff = np.sqrt(_checked_scale(epsilon))
-    return np.asarray(np.log(np.maximum(np.asarray(w, dtype=np.float64), cutoff) / cutoff))
+    strengths = np.asarray(w, dtype=np.float64)
+    edges = strengths > cutoff
+    return np.asarray(np.log(strengths / cutoff, out=np.zeros_like(strengths), where=edges))
 
 
 def normalised(cost: float, epsilon: float, full_strength: float = 1.0) -> float:
@@ -160,6 +161,78 @@ def checked_labels(
     return tuple(a.astype(np.int64) for a in arrays)
 
 
+class Division:
+    """A graph divided into modules, and what is summed over it; each sum is made once, when it is asked for.
+
+    Attributes:
+        graph, scales: the graph, and the loss scale of each pair of cuts.
+        labels: checked, one int64 array per cut.
+        names: the labels in use, sorted; -1 is none. Sums are indexed by the position here.
+        members: per cut the (nodes, modules) matrix of 0 and 1.
+    """
+
+    def __init__(self, graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> None:
+        self.graph = graph
+        self.scales = loss_scales(graph, epsilon)
+        self.labels = checked_labels(graph, labels, self.scales)
+        names = np.unique(np.concatenate(self.labels))
+        self.names = names[names >= 0]
+        self.members = [(a[:, None] == self.names).astype(np.float64) for a in self.labels]
+
+    @cached_property
+    def costs(self) -> list[Float[np.ndarray, "_ _"]]:
+        """Of every pair of cuts, see `graph_costs`."""
+        return graph_costs(self.graph, self.scales)
+
+    @cached_property
+    def sums(self) -> Float[np.ndarray, "pairs later earlier"]:
+        """Costs by (pair of cuts, later module, earlier module)."""
+        return self._between(self.costs)
+
+    @cached_property
+    def carried(self) -> list[Float[np.ndarray, "modules _"]]:
+        """Per cut w / sqrt(epsilon) from each of its nodes to each module, w = sqrt(sum_{j in module} w_vj^2).
+
+        j runs over all later cuts that the node has edges to, those below the cutoff included.
+        """
+        squares = [np.zeros((len(self.names), k)) for k in self.graph.widths]
+        for (a, b), w, scale in zip(self.graph.pairs, self.graph.blocks, self.scales, strict=True):
+            squares[a] += self.members[b].T @ (w**2 / scale)
+        return [np.sqrt(sums) for sums in squares]
+
+    @cached_property
+    def links(self) -> tuple[ModuleLink, ...]:
+        """The quotient graph."""
+        edges = self.sums.sum(axis=0)
+        counts = self._between([(x > 0).astype(np.float64) for x in self.costs]).sum(axis=0)
+        mediators = sum(interaction_cost(w, 1.0) @ m for w, m in zip(self.carried, self.members, strict=True))
+        mediators = np.asarray(mediators)
+        for matrix in (counts, mediators):
+            np.fill_diagonal(matrix, 0)
+        later_of, earlier_of = np.nonzero((counts > 0) | (mediators > 0))
+        names = self.names.tolist()
+        return tuple(
+            ModuleLink(names[a], names[b], int(counts[b, a]), float(edges[b, a]), float(mediators[b, a]))
+            for b, a in zip(later_of.tolist(), earlier_of.tolist(), strict=True)
+        )
+
+    @property
+    def inner_costs(self) -> dict[int, float]:
+        """Sum of c(w) over the edges inside each module."""
+        return dict(zip(self.names.tolist(), np.einsum("pcc->c", self.sums).tolist(), strict=True))
+
+    @property
+    def outer_costs(self) -> dict[int, float]:
+        """Sum of c(w) over the edges between each module and the others, in both directions."""
+        total = self.sums.sum(axis=0)
+        outer = total.sum(axis=0) + total.sum(axis=1) - 2 * np.diag(total)
+        return dict(zip(self.names.tolist(), outer.tolist(), strict=True))
+
+    def _between(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
+        parts = zip(self.graph.pairs, matrices, strict=True)
+        return np.stack([self.members[b].T @ x @ self.members[a] for (a, b), x in parts])
+
+
 def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
     """C_edge = sum of c(w_ij) over the edges between different modules (last sentence of section 5).
 
@@ -167,7 +240,7 @@ def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) 
     >>> float((edge_cost(graph, [np.array([0, 1])] * 2, 1e-4) / np.log(10)).round(9))
     2.0
     """
-    return float(sum(link.edge_cost for link in module_links(graph, labels, epsilon)))
+    return float(sum(link.edge_cost for link in Division(graph, labels, epsilon).links))
 
 
 def mediator_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
@@ -181,7 +254,7 @@ def mediator_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsil
     >>> float((mediator_cost(graph, labels, 0.0025) / np.log(10)).round(9))   # c(0.5), cutoff 0.05
     1.0
     """
-    return float(sum(link.mediator_cost for link in module_links(graph, labels, epsilon)))
+    return float(sum(link.mediator_cost for link in Division(graph, labels, epsilon).links))
 
 
 def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> tuple[ModuleLink, ...]:
@@ -192,49 +265,7 @@ def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilo
     >>> [(link.earlier, link.later, link.n_edges) for link in links]
     [(0, 1, 1)]
     """
-    checked = checked_labels(graph, labels, epsilon)
-    names, members = memberships(checked)
-    shape = (len(names), len(names))
-    counts, edges, mediators = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for (a, b), x in zip(graph.pairs, graph_costs(graph, epsilon), strict=True):
-        edges += members[b].T @ x @ members[a]
-        counts += members[b].T @ (x > 0).astype(np.float64) @ members[a]
-    for cut, carried in enumerate(carried_strengths(graph, members, epsilon)):
-        mediators += interaction_cost(carried, 1.0) @ members[cut]
-    np.fill_diagonal(counts, 0)
-    np.fill_diagonal(mediators, 0)
-    later_of, earlier_of = np.nonzero((counts > 0) | (mediators > 0))
-    return tuple(
-        ModuleLink(int(names[a]), int(names[b]), int(counts[b, a]), float(edges[b, a]), float(mediators[b, a]))
-        for b, a in zip(later_of, earlier_of, strict=True)
-    )
-
-
-def carried_strengths(
-    graph: InteractionGraph, members: Sequence[Float[np.ndarray, "_ modules"]], epsilon: Epsilon
-) -> list[Float[np.ndarray, "modules _"]]:
-    """Per cut w / sqrt(epsilon) from each of its nodes to each module, w = sqrt(sum_{j in module} w_vj^2).
-
-    j runs over all later cuts that the node has edges to, those below the cutoff included.
-    """
-    squares = [np.zeros((m.shape[1], k)) for m, k in zip(members, graph.widths, strict=True)]
-    for (a, b), w, scale in zip(graph.pairs, graph.blocks, loss_scales(graph, epsilon), strict=True):
-        squares[a] += members[b].T @ (w**2 / scale)
-    return [np.sqrt(sums) for sums in squares]
-
-
-def inner_costs(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> dict[int, float]:
-    """Sum of c(w) over the edges inside each module."""
-    names, sums = _module_sums(graph, labels, epsilon)
-    return {int(name): float(sums[:, c, c].sum()) for c, name in enumerate(names)}
-
-
-def outer_costs(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> dict[int, float]:
-    """Sum of c(w) over the edges between each module and the others, in both directions."""
-    names, sums = _module_sums(graph, labels, epsilon)
-    total = sums.sum(axis=0)
-    outer = total.sum(axis=0) + total.sum(axis=1) - 2 * np.diag(total)
-    return {int(name): float(outer[c]) for c, name in enumerate(names)}
+    return Division(graph, labels, epsilon).links
 
 
 def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
@@ -244,10 +275,14 @@ def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -
     >>> contrast(graph, [np.array([0, 1])] * 2, 0.01)
     1.0
     """
-    _, sums = _module_sums(graph, labels, epsilon)
-    between = sums.sum() - np.einsum("pcc->", sums)
+    return contrast_of(Division(graph, labels, epsilon).sums)
+
+
+def contrast_of(sums: Float[np.ndarray, "pairs later earlier"]) -> float:
+    """`contrast` from the costs summed by (pair of cuts, later module, earlier module)."""
+    between = float(sums.sum() - np.einsum("pcc->", sums))
     expected = sum(float(e.sum() - e.sum(0) @ e.sum(1) / e.sum()) for e in sums if e.sum() > 0)
-    return 1.0 - float(between) / expected if expected > 1e-12 * sums.sum() else 0.0
+    return 1.0 - between / expected if expected > 1e-12 * sums.sum() else 0.0
 
 
 def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:
@@ -258,17 +293,3 @@ def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:
         strong[a] |= edges.any(axis=0)
         strong[b] |= edges.any(axis=1)
     return strong
-
-
-def memberships(labels: Labels) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Sorted labels in use, and per cut the (nodes, modules) matrix of 0 and 1."""
-    names = np.unique(np.concatenate([np.asarray(a) for a in labels]))
-    names = names[names >= 0]
-    return names, [(a[:, None] == names[None, :]).astype(np.float64) for a in labels]
-
-
-def _module_sums(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> tuple[np.ndarray, np.ndarray]:
-    """Labels in use, and the costs summed by (pair of cuts, later module, earlier module)."""
-    names, members = memberships(checked_labels(graph, labels, epsilon))
-    costs = graph_costs(graph, epsilon)
-    return names, np.stack([members[b].T @ x @ members[a] for (a, b), x in zip(graph.pairs, costs, strict=True)])

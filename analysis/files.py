@@ -16,7 +16,7 @@ from .errors import InputError
 
 __all__ = ["decode", "encode", "read_bytes", "write_bytes"]
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 def encode(kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:

@@ -7,14 +7,13 @@ nodes (Kernighan & Lin 1970) while either gains, from kicks that exchange the la
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .errors import GraphError
 from .leiden import Weights, compact, leiden, value
 
 __all__ = ["check_bounds", "kway"]
 
-_BALANCE = 1.1  # largest size / mean size, where no largest size is given
 _KICK = 0.2
 
 
@@ -30,7 +29,7 @@ def check_bounds(n: int, k: int | None, min_size: int | None, max_size: int | No
     smallest = 1 if min_size is None else min_size
     largest = n if max_size is None else max_size
     if k is not None and max_size is None:
-        largest = max(int(np.ceil(_BALANCE * n / max(k, 1))), smallest)
+        largest = max(-(-11 * n // (10 * max(k, 1))), smallest)  # 1.1 times the mean size, rounded up
     if k is not None and not 1 <= k <= n:
         raise GraphError(f"k is {k}: expected 1 to {n}, the number of nodes with an edge above the cutoff")
     if not 1 <= smallest <= largest:
@@ -112,7 +111,7 @@ def _into_k(graph: Weights, start: np.ndarray, k: int, sizes: tuple[int, int]) -
     return labels
 
 
-@njit(cache=True)
+@compiled
 def _exchange(start, neighbour, weight, size, pin, labels):
     """Exchange two free nodes of equal size where that gains, `labels` in place; whether any did."""
     n = len(labels)

@@ -17,9 +17,11 @@ the same seed gives the same labels, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 __all__ = ["Weights", "compact", "contracted", "leiden", "random_below", "random_state", "value"]
 
@@ -55,6 +57,16 @@ class Weights:
         """Number of nodes."""
         return len(self.size)
 
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All fields but the last."""
+        return tuple(getattr(self, name) for name in list(Weights.__dataclass_fields__)[:-1])
+
+    @cached_property
+    def tolerance(self) -> float:
+        """What does not count as a gain."""
+        return 1e-10 * float(self.weight.max(initial=0.0))
+
 
 def random_state(generator: np.random.Generator) -> np.ndarray:
     """State of the kernel's own generator."""
@@ -63,8 +75,7 @@ def random_state(generator: np.random.Generator) -> np.ndarray:
 
 def value(graph: Weights, labels: np.ndarray) -> float:
     """Q of the labels, integers in [0, n)."""
-    arrays = graph.start, graph.neighbour, graph.weight, graph.value_start, graph.slot, graph.value, graph.price
-    return graph.inside + float(_value(*arrays, labels.astype(np.int64)))
+    return graph.inside + float(_value(*graph.arrays[:7], labels.astype(np.int64)))
 
 
 def leiden(
@@ -87,7 +98,7 @@ def leiden(
     for _ in range(_PASSES):
         before = value(graph, labels)
         labels = _descend(graph, labels, state, bound)
-        if value(graph, labels) <= before + _tolerance(graph) and not _move(graph, labels, state, bound, thorough=True):
+        if value(graph, labels) <= before + graph.tolerance and not _move(graph, labels, state, bound, thorough=True):
             break
     else:
         _move(graph, labels, state, bound, thorough=True)
@@ -114,11 +125,6 @@ def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) 
         level = contracted(level, parts, n_parts)
 
 
-def _tolerance(graph: Weights) -> float:
-    """What does not count as a gain."""
-    return 1e-10 * float(graph.weight.max(initial=0.0))
-
-
 def _move(
     graph: Weights,
     labels: np.ndarray,
@@ -130,9 +136,8 @@ def _move(
     thorough: bool = False,
 ) -> bool:
     """Move nodes one by one while that gains, `labels` in place; with `within` singletons merge inside its modules."""
-    fields = (getattr(graph, name) for name in list(Weights.__dataclass_fields__)[:-1])
     inner = np.empty(0, dtype=np.int64) if within is None else within
-    return bool(_moves(*fields, labels, inner, state, bound, smallest, thorough, _tolerance(graph)))
+    return bool(_moves(*graph.arrays, labels, inner, state, bound, smallest, thorough, graph.tolerance))
 
 
 def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
@@ -163,7 +168,7 @@ def contracted(graph: Weights, parts: np.ndarray, n_parts: int) -> Weights:
     )
 
 
-@njit(cache=True)
+@compiled
 def random_below(state: np.ndarray, n: int) -> int:
     """A number in [0, n): xorshift64*."""
     x = state[0]
@@ -174,7 +179,7 @@ def random_below(state: np.ndarray, n: int) -> int:
     return int(((x * np.uint64(2685821657736338717)) >> np.uint64(33)) % np.uint64(n))
 
 
-@njit(cache=True)
+@compiled
 def _relabel(labels, compact):
     new = np.full(len(labels), -1, dtype=np.int64)
     count = 0
@@ -186,7 +191,7 @@ def _relabel(labels, compact):
     return count
 
 
-@njit(cache=True)
+@compiled
 def _totals(value_start, slot, value, price, labels):
     totals = np.zeros((len(labels), 2 * len(price)))
     for i in range(len(labels)):
@@ -195,7 +200,7 @@ def _totals(value_start, slot, value, price, labels):
     return totals
 
 
-@njit(cache=True)
+@compiled
 def _value(start, neighbour, weight, value_start, slot, value, price, labels):
     q = 0.0
     for i in range(len(labels)):
@@ -209,7 +214,7 @@ def _value(start, neighbour, weight, value_start, slot, value, price, labels):
     return q
 
 
-@njit(cache=True)
+@compiled
 def _moves(
     start, neighbour, weight, value_start, slot, value, price, size, pin,
     labels, within, state, bound, smallest, thorough, tolerance,
@@ -306,7 +311,7 @@ def _moves(
     return moved
 
 
-@njit(cache=True)
+@compiled
 def _merge_rows(start, neighbour, weight, parts, n_parts):
     n = len(parts)
     first = np.zeros(n_parts + 1, dtype=np.int64)
@@ -350,7 +355,7 @@ def _merge_rows(start, neighbour, weight, parts, n_parts):
     return new_start, new_neighbour, new_weight, inside
 
 
-@njit(cache=True)
+@compiled
 def _merge_values(value_start, slot, value, parts, n_parts, n_slots):
     totals = np.zeros((n_parts, n_slots))
     for i in range(len(parts)):

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from numba import njit
+from jaxtyping import Bool, Float, Int
 
-from .cost import Epsilon, carried_strengths, checked_labels, loss_scales, memberships
+from .compiled import compiled
+from .cost import Division, Epsilon, loss_scales
 from .graph import InteractionGraph
 
-__all__ = ["Mediator", "interaction_surface", "polish_mediators"]
+__all__ = ["Mediator", "interaction_surface", "polish_mediators", "surface_of"]
 
 _SLACK = 0.2  # by which the number of nodes of a module at a cut may change
 _TOLERANCE = 1e-12
@@ -62,42 +62,67 @@ def interaction_surface(
     >>> v.earlier, v.later, v.coordinate, round(v.strength, 12), round(v.gamma, 6)   # 0.5 / 0.05
     (0, 1, 0, 10.0, 0.768622)
     """
-    names, members = memberships(checked_labels(graph, labels, epsilon))
-    unit = float(np.mean([np.log(full_strength / np.sqrt(scale)) for scale in loss_scales(graph, epsilon)]))
-    found = []
-    for cut, (strengths, own) in enumerate(zip(carried_strengths(graph, members, epsilon), members, strict=True)):
-        foreign = (strengths > 1.0) & (own.T == 0) & (own.sum(axis=1) > 0)
+    return surface_of(Division(graph, labels, epsilon), full_strength)
+
+
+def surface_of(division: Division, full_strength: float) -> tuple[Mediator, ...]:
+    """`interaction_surface` of labels that other sums are made of as well."""
+    unit = float(np.mean([np.log(full_strength / np.sqrt(scale)) for scale in division.scales]))
+    names = division.names.tolist()
+    found: list[Mediator] = []
+    if not names:
+        return ()
+    for cut, (strengths, own) in enumerate(zip(division.carried, division.members, strict=True)):
         module = own.argmax(axis=1)
-        for later, node in zip(*np.nonzero(foreign), strict=True):
-            cost = float(np.log(strengths[later, node]))
+        later_of, nodes = np.nonzero((strengths > 1.0) & (own.T == 0) & (own.sum(axis=1) > 0))
+        costs = np.log(strengths[later_of, nodes])
+        columns = (later_of, nodes, module[nodes], strengths[later_of, nodes], costs)
+        for later, node, earlier, strength, cost in zip(*(column.tolist() for column in columns), strict=True):
             gamma = cost / unit if unit > 0 else None
-            ends = int(names[module[node]]), int(names[later])
-            found.append(Mediator(*ends, cut, int(node), float(strengths[later, node]), cost, gamma))
+            found.append(Mediator(names[earlier], names[later], cut, node, strength, cost, gamma))
     return tuple(sorted(found, key=lambda v: (v.earlier, v.later, -v.strength, v.cut, v.coordinate)))
 
 
 def polish_mediators(
-    graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, *, generator: np.random.Generator
+    graph: InteractionGraph,
+    labels: Sequence[Any],
+    epsilon: Epsilon,
+    *,
+    generator: np.random.Generator,
+    held: Sequence[Bool[np.ndarray, " _"]] | None = None,
+    sizes: tuple[int, int] | None = None,
 ) -> list[Int[np.ndarray, " _"]]:
     """Labels of no higher mediator cost, reached by moves of single nodes.
 
     The number of nodes of each module at each cut stays within 20 % of what it was. A node i that moves from A to B
     changes its own terms, c(w_iA) - c(w_iB), and for each node v that feeds it those of v towards A and B: the gain
     takes time in proportion to its degree. Nodes without a module keep none.
+
+    Args:
+        graph: the strengths.
+        labels: one int array per cut.
+        epsilon: the loss scale.
+        generator: of the order in which nodes are tried.
+        held: per cut which nodes do not move.
+        sizes: fewest and most nodes of a module in all.
     """
-    names, members = memberships(checked_labels(graph, labels, epsilon))
-    squares = np.concatenate([s.T**2 for s in carried_strengths(graph, members, epsilon)])
+    division = Division(graph, labels, epsilon)
+    names, members = division.names, division.members
+    squares = np.concatenate([s.T**2 for s in division.carried])
     present = np.concatenate([m.sum(axis=1) > 0 for m in members])
-    flat = np.where(present, np.concatenate([m.argmax(axis=1) for m in members]), -1)
+    flat = np.searchsorted(names, np.concatenate(division.labels))
+    flat[~present] = -1
     cut_of = np.repeat(np.arange(len(members)), graph.widths)
-    sizes = np.stack([m.sum(axis=0) for m in members]).astype(np.int64)
-    lowest = np.ceil((1 - _SLACK) * sizes - 1e-9).astype(np.int64)
-    highest = np.floor((1 + _SLACK) * sizes + 1e-9).astype(np.int64)
+    counts = np.stack([m.sum(axis=0) for m in members]).astype(np.int64)
+    lowest = np.ceil((1 - _SLACK) * counts - 1e-9).astype(np.int64)
+    highest = np.floor((1 + _SLACK) * counts + 1e-9).astype(np.int64)
+    bounds = np.array([1, graph.n_nodes] if sizes is None else sizes)
     feeders = _feeders(graph, epsilon)
-    moved = True
+    free = present if held is None else present & ~np.concatenate(list(held))
+    moved = len(names) > 0
     while moved:
-        order = generator.permutation(np.flatnonzero(present))
-        moved = _sweep(*feeders, flat, squares, cut_of, sizes, lowest, highest, order, _TOLERANCE)
+        order = generator.permutation(np.flatnonzero(free))
+        moved = _sweep(*feeders, flat, squares, cut_of, counts, lowest, highest, bounds, order, _TOLERANCE)
     full = np.concatenate([names, [-1]])[flat]
     return [full[nodes] for nodes in graph.cut_slices]
 
@@ -117,20 +142,20 @@ def _feeders(graph: InteractionGraph, epsilon: Epsilon) -> tuple[np.ndarray, np.
     return table.indptr.astype(np.int64), table.indices.astype(np.int64), table.data
 
 
-@njit(cache=True)
+@compiled
 def _cost(square):
     return 0.5 * np.log(square) if square > 1.0 else 0.0
 
 
-@njit(cache=True)
-def _sweep(start, feeder, strength, labels, squares, cut_of, sizes, lowest, highest, order, tolerance):
+@compiled
+def _sweep(start, feeder, strength, labels, squares, cut_of, sizes, lowest, highest, bounds, order, tolerance):
     """Each node once, to the module where the mediator cost is lowest; everything in place; whether any moved."""
     n_modules = squares.shape[1]
     gains = np.empty(n_modules)
     moved = False
     for i in order:
         own, cut = labels[i], cut_of[i]
-        if sizes[cut, own] <= lowest[cut, own]:
+        if sizes[cut, own] <= lowest[cut, own] or sizes[:, own].sum() <= bounds[0]:
             continue
         leaving = 0.0
         for k in range(start[i], start[i + 1]):
@@ -139,7 +164,7 @@ def _sweep(start, feeder, strength, labels, squares, cut_of, sizes, lowest, high
                 leaving += _cost(squares[v, own]) - _cost(max(squares[v, own] - strength[k], 0.0))
         best, best_gain = own, tolerance
         for c in range(n_modules):
-            if c == own or sizes[cut, c] >= highest[cut, c]:
+            if c == own or sizes[cut, c] >= highest[cut, c] or sizes[:, c].sum() >= bounds[1]:
                 continue
             gains[c] = leaving + _cost(squares[i, c]) - _cost(squares[i, own])
             for k in range(start[i], start[i + 1]):

@@ -24,11 +24,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .cost import Epsilon, checked_labels, graph_costs
+from .cost import Division, Epsilon, checked_labels, graph_costs
 from .errors import GraphError
 from .graph import InteractionGraph
 
-__all__ = ["LAYERED", "OBJECTIVES", "Objective", "Side", "checked_resolution", "find_objective", "move_gain", "quality"]
+__all__ = [
+    "LAYERED",
+    "OBJECTIVES",
+    "Objective",
+    "Side",
+    "checked_resolution",
+    "find_objective",
+    "move_gain",
+    "quality",
+    "quality_of",
+]
 
 
 @dataclass(frozen=True)
@@ -142,18 +152,20 @@ def quality(
     >>> round(q, 12)
     1.0
     """
-    flat, costs, sides, own = _parts(graph, labels, epsilon, objective)
-    names, flat = np.unique(flat, return_inverse=True)
-    total = 0.0
-    for x, (a, b) in zip(costs, graph.pair_slices, strict=True):
-        total += float(x[(flat[b][:, None] == flat[a]) & (names[flat[a]] >= 0)].sum())
-    counted = (names >= 0).astype(np.float64)
-    for side in sides:
-        sums = [np.bincount(flat, values, len(names)) * counted for values in (side.earlier, side.later)]
-        charged = float(sums[0] @ sums[1])
-        if not own:
-            charged -= float((side.earlier * side.later * counted[flat]).sum())
-        total -= checked_resolution(resolution) * side.price * charged
+    return quality_of(Division(graph, labels, epsilon), objective=objective, resolution=resolution)
+
+
+def quality_of(division: Division, *, objective: str, resolution: float) -> float:
+    """`quality` of labels that other sums are made of as well."""
+    chosen, graph = find_objective(objective), division.graph
+    resolution = checked_resolution(resolution)
+    total = float(np.einsum("pcc->", division.sums))
+    members = np.concatenate(division.members)
+    for side in chosen.sides(division.costs, graph.pair_slices, graph.n_nodes):
+        charged = float((side.earlier @ members) @ (side.later @ members))
+        if not chosen.own_pairs:
+            charged -= float((side.earlier * side.later) @ members.sum(axis=1))
+        total -= resolution * side.price * charged
     return total
 
 
@@ -177,7 +189,9 @@ def move_gain(
     cut, index = node
     if not (0 <= cut < len(graph.widths) and 0 <= index < graph.widths[cut]) or module < 0:
         raise GraphError(f"cannot move node {node} to module {module}: widths are {graph.widths}, labels start at 0")
-    flat, costs, sides, _ = _parts(graph, labels, epsilon, objective)
+    resolution = checked_resolution(resolution)
+    costs = graph_costs(graph, epsilon)
+    flat = np.concatenate(checked_labels(graph, labels, epsilon))
     i = graph.cut_slices[cut].start + index
     before = flat[i]
     if before == module:
@@ -188,18 +202,8 @@ def move_gain(
             weight[b] += x[:, i - a.start]
         if b.start <= i < b.stop:
             weight[a] += x[i - b.start]
-    for side in sides:
-        price = checked_resolution(resolution) * side.price
+    for side in find_objective(objective).sides(costs, graph.pair_slices, graph.n_nodes):
+        price = resolution * side.price
         weight -= price * (side.earlier[i] * side.later + side.later[i] * side.earlier)
     weight[i] = 0.0
     return float(weight[flat == module].sum() - (weight[flat == before].sum() if before >= 0 else 0.0))
-
-
-def _parts(
-    graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, name: str
-) -> tuple[np.ndarray, list[np.ndarray], list[Side], bool]:
-    """Flat labels, costs, priced sides, and whether a node is charged for its pair with itself."""
-    chosen = find_objective(name)
-    costs = graph_costs(graph, epsilon)
-    flat = np.concatenate(checked_labels(graph, labels, epsilon))
-    return flat, costs, chosen.sides(costs, graph.pair_slices, graph.n_nodes), chosen.own_pairs

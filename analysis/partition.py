@@ -8,23 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .cost import (
-    Epsilon,
-    Labels,
-    checked_labels,
-    contrast,
-    edge_cost,
-    graph_costs,
-    inner_costs,
-    interaction_cost,
-    mediator_cost,
-    outer_costs,
-)
+from .cost import Division, Epsilon, Labels, checked_labels, contrast_of
 from .errors import GraphError
 from .graph import InteractionGraph
-from .mediators import interaction_surface, polish_mediators
+from .mediators import polish_mediators, surface_of
 from .modules import Level, Module, Partition
-from .objectives import find_objective, quality
+from .objectives import find_objective, quality_of
 from .progress import ProgressCallback, report
 from .resolution import (
     Profile,
@@ -45,7 +34,6 @@ _NULLS = 20
 _MIN_NULLS = 4
 _THOROUGH = Effort(restarts=8, kicks=12)
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
-_RUNS = 10  # independent searches for the stability
 _STABLE = 0.8
 
 
@@ -75,38 +63,37 @@ def score_partition(
 def _scored(
     graph: InteractionGraph, labels: Labels, scale: LossScale, *, objective: str, resolution: float, seed: int
 ) -> Partition:
-    epsilons = scale.per_pair
-    modules = _modules(graph, tuple(labels), epsilons)
+    division = Division(graph, labels, scale.per_pair)
+    modules = _modules(division)
     return Partition(
         cuts=graph.cuts,
         labels=tuple(labels),
         n_modules=len(modules),
-        edge_cost=edge_cost(graph, labels, epsilons),
-        mediator_cost=mediator_cost(graph, labels, epsilons),
-        normalised_cost=_normalised(graph, labels, scale),
+        edge_cost=float(sum(link.edge_cost for link in division.links)),
+        mediator_cost=float(sum(link.mediator_cost for link in division.links)),
+        normalised_cost=_normalised(division, scale),
         full_strength=scale.full_strength,
-        quality=quality(graph, labels, epsilons, objective=objective, resolution=resolution),
+        quality=quality_of(division, objective=objective, resolution=resolution),
         objective=objective,
         resolution=float(resolution),
         epsilon=scale.epsilon,
-        epsilons=epsilons,
+        epsilons=scale.per_pair,
         epsilon_source=scale.source,
-        contrast=contrast(graph, labels, epsilons),
+        contrast=contrast_of(division.sums),
         modules=modules,
-        mediators=interaction_surface(graph, labels, epsilons, scale.full_strength),
+        mediators=surface_of(division, scale.full_strength),
         seed=seed,
     )
 
 
-def _normalised(graph: InteractionGraph, labels: Labels, scale: LossScale) -> float | None:
+def _normalised(division: Division, scale: LossScale) -> float | None:
     """Edge cost of each pair of cuts in units of its full-strength connection."""
     if not scale.normalisable:
         return None
-    total = 0.0
-    for (a, b), x, epsilon in zip(graph.pairs, graph_costs(graph, scale.per_pair), scale.per_pair, strict=True):
-        between = float(x[labels[b][:, None] != labels[a]].sum())
-        total += between / float(interaction_cost(np.array(scale.full_strength), epsilon))
-    return total
+    between = division.sums.sum(axis=(1, 2)) - np.einsum("pcc->p", division.sums)
+    return float(
+        sum(x / np.log(scale.full_strength / np.sqrt(e)) for x, e in zip(between, scale.per_pair, strict=True))
+    )
 
 
 def find_modules(
@@ -137,7 +124,8 @@ def find_modules(
             chosen, layered_modularity where it is given, kway where k is.
         resolution: given: the best partition found at that resolution, as the objective has it; default: chosen
             against null graphs, satellites joined; see `resolution`.
-        k: number of modules (objective kway), of at most 1.1 times the mean size unless max_size says otherwise.
+        k: number of modules (objective kway), of at most 1.1 times the mean size, rounded up, unless
+            max_size says otherwise.
         min_size: nodes of a module; smaller ones join the module they exchange most loss with.
         max_size: nodes of a module, at most.
         pins: one int array per cut: nodes with the same label stay together, with different ones apart, -1: free.
@@ -177,16 +165,24 @@ def find_modules(
     )
     row = found.row
     flat = found.labels[row]
-    if choosing:
-        one = not found.significant and not search.constrained
-        flat = np.zeros_like(flat) if one else _thorough(search, found.rows[row], flat, thorough, generator, backend)
-    labels = _renumbered(search.per_cut(join_small(search, flat, search.min_size)))
+    runs = found.runs
+    if choosing and not found.significant and not search.constrained:
+        flat = np.zeros_like(flat)
+    elif choosing:
+        flat, runs = _thorough(search, found.rows[row], flat, thorough, generator, backend)
+    flat = join_small(search, flat, search.min_size)
+    if min_size is not None and np.bincount(flat).min() < min_size:
+        raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
+    labels = _renumbered(search.per_cut(flat))
     if mediator_polish:
-        labels = _renumbered(polish_mediators(graph, labels, scale.per_pair, generator=generator))
+        bounds = (search.min_size, search.max_size)
+        held = search.spread(search.pinned[search.groups] > 0)
+        labels = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
+        labels = _renumbered(labels)
     chosen = found.rows[row]
     part = _scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
     part = replace(part, profile=found.rows, polished=mediator_polish, hierarchy=_hierarchy(search, found))
-    return replace(part, **_evidence(search, part, found, generator, backend))
+    return replace(part, **_evidence(search, part, found, runs))
 
 
 def epsilon_profile(
@@ -233,13 +229,17 @@ def _thorough(
     effort: Effort,
     generator: np.random.Generator,
     backend: str,
-) -> np.ndarray:
-    """The chosen row searched again, harder; where that gives another number of modules the row's labels stay."""
-    wired, point = search.wired(search.costs), (row.objective, row.resolution)
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The chosen row searched again, harder; where that gives another number of modules the row's labels stay.
+
+    Also the labels of the independent runs.
+    """
     options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
-    _, found = search.best(wired, search.costs, *point, start=labels, **options)
-    found = join_satellites(search, found)
-    return found if found.max() == labels.max() else labels
+    wired = search.wired(search.costs)
+    found = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
+    joined = join_satellites(search, found.labels)
+    runs = tuple(join_satellites(search, run) for run in found.runs)
+    return (joined if joined.max() == labels.max() else labels), runs
 
 
 def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
@@ -260,10 +260,8 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-def _evidence(
-    search: Search, part: Partition, found: Profile, generator: np.random.Generator, backend: str
-) -> dict[str, Any]:
-    """Significance, stability and what to keep in mind."""
+def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Significance, agreement with independent runs, and what to keep in mind."""
     flat = search.flat(part.labels, "labels")
     values: dict[str, Any] = {"description_length": description_length(search, flat)}
     if part.n_modules == 1:
@@ -273,15 +271,7 @@ def _evidence(
                 f"p {found.p_value:.2g}), or none whose modules are separated from the rest"
             )
         return values
-    runs = []
-    wired = search.wired(search.costs)
-    effort = replace(_PROFILE, restarts=1)
-    for _ in range(_RUNS):
-        _, labels = search.best(
-            wired, search.costs, part.objective, part.resolution, generator=generator, effort=effort, backend=backend
-        )
-        runs.append(join_satellites(search, labels) if found.joined else np.unique(labels, return_inverse=True)[1])
-    agreement = stability(flat, runs)
+    agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])
     values |= {"stability": agreement.ami, "variation_of_information": agreement.variation_of_information}
     values["confidence"] = tuple(search.spread(agreement.confidence))
     if found.p_value is not None:
@@ -307,12 +297,13 @@ def _renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
     return tuple(np.where(a < 0, -1, new[np.searchsorted(known, np.maximum(a, known[0]))]) for a in labels)
 
 
-def _modules(graph: InteractionGraph, labels: tuple[np.ndarray, ...], epsilon: Epsilon) -> tuple[Module, ...]:
+def _modules(division: Division) -> tuple[Module, ...]:
     """Size and costs of each module of renumbered labels."""
-    inner, outer = inner_costs(graph, labels, epsilon), outer_costs(graph, labels, epsilon)
+    inner, outer, cuts = division.inner_costs, division.outer_costs, division.graph.cuts
+    counts = np.stack([members.sum(axis=0) for members in division.members]).astype(int)
     modules = []
-    for index in sorted(inner):
-        sizes = tuple(int((a == index).sum()) for a in labels)
-        spanned = tuple(cut for cut, size in zip(graph.cuts, sizes, strict=True) if size)
+    for position, index in enumerate(division.names.tolist()):
+        sizes = tuple(counts[:, position].tolist())
+        spanned = tuple(cut for cut, size in zip(cuts, sizes, strict=True) if size)
         modules.append(Module(index, sum(sizes), spanned, sizes, inner[index], outer[index]))
     return tuple(modules)

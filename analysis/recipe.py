@@ -57,9 +57,13 @@ class GraphRecipe:
 class PartitionRecipe:
     """Choices that fix a partition of a given graph; see `find_modules`."""
 
-    epsilon: float | None = None
+    epsilon: float | str | tuple[float, ...] | None = None
     objective: str | None = None
     resolution: float | None = None
+    k: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    mediator_polish: bool = False
     seed: int = 0
 
     @property
@@ -92,10 +96,16 @@ class Recipe:
         known = {field.name: field.type for part in (GraphRecipe, PartitionRecipe) for field in fields(part)}
         if unknown := set(given) - set(known):
             raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-        for name, value in given.items():
+        if isinstance(given.get("epsilon"), list):
+            given["epsilon"] = tuple(given["epsilon"])
+        if given.get("epsilon") == "graph":
+            del given["epsilon"]  # the default
+        for name, value in list(given.items()):
             _check_type(name, value)
-            if float in _TYPES.get(name, ()):
+            if float in _TYPES.get(name, ()) and isinstance(value, int):
                 given[name] = float(value)  # 1 and 1.0 are the same choice
+            elif name == "epsilon" and isinstance(value, tuple):
+                given[name] = tuple(map(float, value))
 
         def part(kind: type[GraphRecipe] | type[PartitionRecipe]) -> Any:
             return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
@@ -185,9 +195,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "gap": (int, float),
     "probes": (int,),
     "points": (int,),
-    "epsilon": (int, float),
+    "epsilon": (int, float, str, tuple),
     "resolution": (int, float),
     "seed": (int,),
+    "k": (int,),
+    "min_size": (int,),
+    "max_size": (int,),
+    "mediator_polish": (bool,),
 }
 
 
@@ -200,8 +214,14 @@ def _cuts(given: str | Sequence[Any]) -> tuple[str | tuple[str, ...], ...]:
 
 def _check_type(name: str, value: Any) -> None:
     expected = _TYPES.get(name, (str,))
-    if not isinstance(value, expected) or isinstance(value, bool):
+    numbers = value if isinstance(value, tuple) and name == "epsilon" else (0.0,)
+    right = isinstance(value, expected) and (bool in expected or not isinstance(value, bool))
+    right &= all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+    right &= name != "epsilon" or not isinstance(value, str) or value == "pairs"
+    if not right:
         wanted = " or ".join(t.__name__ for t in expected)
+        if name == "epsilon":
+            wanted = "a number, one per pair of cuts, 'graph' or 'pairs'"
         raise InputError(f"recipe: {name} is {value!r}, expected {wanted}")
 
 

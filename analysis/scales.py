@@ -100,7 +100,17 @@ def strength_distribution(strengths: Sequence[Float[np.ndarray, "_ _"]]) -> Stre
     density = kernel @ counts / (len(w) * _BANDWIDTH * np.sqrt(2 * np.pi))
     place = np.searchsorted(log, grid, side="right")
     carried = np.concatenate([[0.0], share])[place]
-    return StrengthDistribution(grid + np.log10(unit), density, carried, unit * 10 ** _gap(grid, density, middle))
+    cutoff = _between(w, log, _gap(grid, density, middle))
+    return StrengthDistribution(grid + np.log10(unit), density, carried, cutoff)
+
+
+def _between(w: np.ndarray, log: np.ndarray, place: float) -> float:
+    """The cutoff halfway (in log) between the strengths around a place: rounding moves no edge across it.
+
+    A strength at the place itself is an edge.
+    """
+    below = int(np.searchsorted(log, place - 1e-9))
+    return float(np.sqrt(w[below - 1] * w[below])) if below else float(w[0]) / 2
 
 
 def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:
@@ -131,9 +141,9 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
         GraphError: it is not positive, its number or name is wrong, or no edge is above the cutoff.
     """
     strongest = max(float(block.max()) for block in graph.blocks)
-    if epsilon is None or epsilon == "graph":
+    if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
         scale = LossScale((default_epsilon(graph),) * len(graph.blocks), "graph", strongest)
-    elif epsilon == "pairs":
+    elif isinstance(epsilon, str) and epsilon == "pairs":
         empty = [not block.any() for block in graph.blocks]
         whole = default_epsilon(graph) if any(empty) else 0.0
         cutoffs = [

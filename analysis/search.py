@@ -4,7 +4,7 @@ Iterated local search on top of the Leiden kernel: independent runs first, then 
 labels so far after a kick (a share of the nodes gets other labels, or becomes modules of one node), of which the
 best stays. Measured on planted graphs (6,000 to 10,000 edges, hubs, bridges, 25 modules, noise): independent runs
 miss up to 3 % of the value where modules are hard to see, kicks alone get stuck where there are hubs; both together
-were above the best of 10 leidenalg runs everywhere, in less time than one of them.
+were level with or above the best of 10 leidenalg runs (benchmarks/partition.md), in less time than one of them.
 
 Backend "leidenalg" optimises the same objective as a multiplex: the oracle of the tests, 30 times slower.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .cost import Epsilon, graph_costs, has_edge
 from .errors import GraphError
 from .graph import InteractionGraph
@@ -26,7 +27,7 @@ from .kway import check_bounds, kway
 from .leiden import Weights, compact, contracted, leiden, random_state, value
 from .objectives import Side, checked_resolution, find_objective
 
-__all__ = ["BACKENDS", "Effort", "Search"]
+__all__ = ["BACKENDS", "Effort", "Found", "Search"]
 
 BACKENDS = ("leiden", "leidenalg")
 _KICKS = ((0.3, False), (0.6, True), (0.1, False))  # share of the nodes, whether they become singletons
@@ -41,20 +42,28 @@ class Effort:
     kicks: int = 12
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found: the value of the best labels, these, and those where each independent run ended."""
+
+    value: float
+    labels: np.ndarray
+    runs: tuple[np.ndarray, ...]
+
+
 class Search:
     """Search on the nodes that have an edge above the cutoff; flat labels run over them, cut after cut.
 
     Attributes:
         strong: per cut which nodes these are.
-        costs: per pair of cuts c(w) between them; `squares` w^2.
+        costs: per pair of cuts c(w) between them.
         cuts: where each cut's nodes are; `pairs` the same for the two cuts of each pair.
     """
 
     def __init__(self, graph: InteractionGraph, epsilon: Epsilon) -> None:
         self.strong = has_edge(graph, epsilon)
-        kept = [np.ix_(self.strong[b], self.strong[a]) for a, b in graph.pairs]
-        self.costs = [x[keep] for x, keep in zip(graph_costs(graph, epsilon), kept, strict=True)]
-        self.squares = [w[keep] ** 2 for w, keep in zip(graph.blocks, kept, strict=True)]
+        self._graph = graph
+        self.costs = self._kept(graph_costs(graph, epsilon))
         ends = np.cumsum([0, *(int(a.sum()) for a in self.strong)]).tolist()
         self.cuts = [slice(a, b) for a, b in pairwise(ends)]
         self.pairs = [(self.cuts[a], self.cuts[b]) for a, b in graph.pairs]
@@ -63,6 +72,16 @@ class Search:
         self.pinned = np.zeros(self.n, dtype=np.int64)
         self.k: int | None = None
         self.min_size, self.max_size = 1, self.n
+
+    @cached_property
+    def squares(self) -> list[np.ndarray]:
+        """Per pair of cuts w^2 between the nodes kept."""
+        return [w**2 for w in self._kept(self._graph.blocks)]
+
+    def _kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+        whole = all(a.all() for a in self.strong)
+        pairs = zip(blocks, self._graph.pairs, strict=True)
+        return [x if whole else x[np.ix_(self.strong[b], self.strong[a])] for x, (a, b) in pairs]
 
     def constrain(
         self,
@@ -150,8 +169,8 @@ class Search:
         effort: Effort,
         backend: str = "leiden",
         start: np.ndarray | None = None,
-    ) -> tuple[float, np.ndarray]:
-        """Highest value found, and its labels; a single module and the start are among the candidates.
+    ) -> Found:
+        """The best labels found; a single module and the start are among the candidates.
 
         Raises:
             GraphError: an unknown backend or objective, or an option that leidenalg does not have.
@@ -167,17 +186,20 @@ class Search:
         runs: list[np.ndarray] = [np.arange(graph.n)] * effort.restarts
         if start is not None:
             runs.insert(0, self._start(graph, start))
+        ends = []
         for labels in runs:
             if backend == "leidenalg":
                 labels = self._leidenalg(costs, objective, resolution, int(generator.integers(2**31)))
             else:
                 labels = leiden(graph, labels, state, max_size=self.max_size)
+            ends.append(labels[self.groups])
             best = max(best, (value(graph, labels), labels), key=_value_of)
         for k in range(effort.kicks if backend == "leiden" else 0):
-            kicked = _kicked(graph, best[1], generator, *_KICKS[k % len(_KICKS)])
+            share, alone = _KICKS[k % len(_KICKS)]
+            kicked = _kicked(graph, best[1], generator, share, alone or self.max_size < self.n)
             labels = leiden(graph, kicked, state, max_size=self.max_size)
             best = max((value(graph, labels), labels), best, key=_value_of)
-        return best[0], best[1][self.groups]
+        return Found(best[0], best[1][self.groups], tuple(ends[len(runs) - effort.restarts :]))
 
     def _kway(
         self,
@@ -188,7 +210,7 @@ class Search:
         generator: np.random.Generator,
         effort: Effort,
         start: np.ndarray | None,
-    ) -> tuple[float, np.ndarray]:
+    ) -> Found:
         if self.k is None:
             raise GraphError("objective 'kway' needs k, the number of modules")
         graph = self.priced(wired, costs, objective, 0.0)
@@ -199,7 +221,8 @@ class Search:
         runs += [leiden(free, np.arange(free.n), state, max_size=self.max_size) for _ in range(effort.restarts)]
         found = [kway(graph, labels, self.k, state, generator, **options) for labels in runs]
         best = max(((value(graph, labels), labels) for labels in found), key=_value_of)
-        return best[0], best[1][self.groups]
+        ends = tuple(labels[self.groups] for labels in found[len(runs) - effort.restarts :])
+        return Found(best[0], best[1][self.groups], ends)
 
     def _start(self, graph: Weights, labels: np.ndarray) -> np.ndarray:
         """The labels given to start from, for the groups of pinned nodes."""
@@ -236,7 +259,7 @@ class Search:
         """Labels of all nodes, -1 for those without an edge."""
         return self.spread(labels, -1)
 
-    def spread(self, values: np.ndarray, missing: float = 0) -> list[np.ndarray]:
+    def spread(self, values: np.ndarray, missing: int = 0) -> list[np.ndarray]:
         """Flat values as arrays per cut, with one for the nodes without an edge."""
         result = [np.full(len(a), missing, dtype=values.dtype) for a in self.strong]
         for full, strong, part in zip(result, self.strong, self.cuts, strict=True):
@@ -276,7 +299,7 @@ def _values(sides: Sequence[Side], n: int) -> dict[str, np.ndarray]:
     return {"value_start": start, "slot": slot, "value": stacked[slot, node]}
 
 
-@njit(cache=True)
+@compiled
 def _fill(x, earlier, later, place, neighbour, weight):
     """The edges of one pair of cuts, from both ends, where `place` says; it is moved on."""
     for j in range(x.shape[0]):

@@ -28,7 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 
 from .basis import Bases
-from .errors import GraphError
+from .errors import DataError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .leiden import Weights, leiden, random_state, value
@@ -160,7 +160,7 @@ def coordinate_correlation(
     batches: Iterable[Batch],
     *,
     progress: ProgressCallback | None = None,
-) -> list[Float[np.ndarray, "later earlier"]]:
+) -> list[Float[np.ndarray, "_ _"]]:
     """Per cut the correlation of the coordinates of two networks over data points and positions, in float64.
 
     0 where a coordinate does not vary.
@@ -190,6 +190,8 @@ def coordinate_correlation(
                 sums[c][k] += x.sum(0)
                 squares[c][k] += (x**2).sum(0)
             count[c] += len(new)
+    if not all(count):
+        raise DataError("there are no batches to align the nodes with: expected at least one data point")
     result = []
     for c, n in enumerate(count):
         covariance = product[c] / n - np.outer(sums[c][0], sums[c][1]) / n**2
@@ -206,7 +208,7 @@ def _coordinates(basis: Any, values: torch.Tensor) -> Float[np.ndarray, "n k"]:
 
 
 def align_nodes(
-    correlation: Sequence[Float[np.ndarray, "later earlier"]], *, least: float = _CORRELATED
+    correlation: Sequence[Float[np.ndarray, "_ _"]], *, least: float = _CORRELATED
 ) -> list[Int[np.ndarray, " _"]]:
     """One-to-one matching of nodes with the largest sum of |correlation|; pairs below `least` stay unmatched.
 
@@ -246,7 +248,8 @@ def track_modules(
         overlap: least Jaccard overlap of matched modules.
         seed: of the searches.
         progress: called per checkpoint.
-        options: of `find_modules`.
+        options: of `find_modules`. Where they bound the modules (k, sizes, pins) every search starts afresh, and
+            there is no coupling.
 
     Raises:
         GraphError: no graph, graphs of other cuts, alignments that do not fit, or options out of range.
@@ -257,12 +260,16 @@ def track_modules(
     labels = tuple(names) if names is not None else tuple(map(str, range(len(graphs))))
     if len(labels) != len(graphs):
         raise GraphError(f"{len(labels)} names were given for {len(graphs)} graphs")
+    bounded = [name for name in ("k", "min_size", "max_size", "pins") if options.get(name) is not None]
+    if coupling > 0 and (bounded or options.get("mediator_polish")):
+        raise GraphError(f"coupling does not go with {', '.join(bounded) or 'mediator_polish'}: leave one of them out")
     partitions: list[Partition] = []
     for t, graph in enumerate(report(graphs, "checkpoints", progress)):
-        start = _carried(partitions[-1], ties[t - 1]) if t else None
+        start = _carried(partitions[-1], ties[t - 1]) if t and not bounded else None
         partitions.append(find_modules(graph, seed=seed, start=start, **options))
     if coupling > 0 and len(graphs) > 1:
-        partitions = _coupled(graphs, partitions, ties, coupling, np.random.default_rng(seed))
+        joined = options.get("resolution") is None
+        partitions = _coupled(graphs, partitions, ties, coupling, joined, np.random.default_rng(seed))
     return _matched(labels, partitions, ties, overlap, coupling)
 
 
@@ -357,6 +364,7 @@ def _coupled(
     partitions: Sequence[Partition],
     ties: Sequence[Alignment],
     coupling: float,
+    joined: bool,
     generator: np.random.Generator,
 ) -> list[Partition]:
     """All checkpoints searched at once, each with its own objective and resolution, copies of a node tied."""
@@ -372,7 +380,8 @@ def _coupled(
     best = max(found, key=lambda labels: value(whole, labels))
     result = []
     for t, (graph, part, search) in enumerate(zip(graphs, partitions, searches, strict=True)):
-        labels = search.per_cut(join_satellites(search, best[offset[t] : offset[t + 1]]))
+        found_here = best[offset[t] : offset[t + 1]]
+        labels = search.per_cut(join_satellites(search, found_here) if joined else found_here)
         point = {"objective": part.objective, "resolution": part.resolution}
         scored = score_partition(graph, labels, part.epsilons, **point, seed=part.seed)
         kept = {"epsilon_source": part.epsilon_source, "full_strength": part.full_strength, "profile": part.profile}

@@ -15,8 +15,8 @@ from platformdirs import user_data_dir
 from rich.console import Console
 from rich.text import Text
 
-from .display import COLUMNS, ProgressBars, details, modules_table, number, rows_table, table
-from .records import PartitionDetail, Record, StoreError
+from .display import COLUMNS, ProgressBars, details, modules_table, number, rows_table, table, tracking_table
+from .records import PartitionDetail, Record, StoreError, TrackingDetail
 from .store import Store
 
 __all__ = ["app", "main"]
@@ -38,6 +38,26 @@ ArtifactsOption = Annotated[
     str | None,
     typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
 ]
+EpsilonOption = Annotated[
+    str | None,
+    typer.Option(help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs"; default: graph.'),
+]
+ObjectiveOption = Annotated[
+    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: both layered.")
+]
+ResolutionOption = Annotated[float | None, typer.Option(help="Default: chosen against chance.")]
+NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
+MinSizeOption = Annotated[int | None, typer.Option(help="Fewest nodes of a module.")]
+MaxSizeOption = Annotated[int | None, typer.Option(help="Most nodes of a module.")]
+PolishOption = Annotated[
+    bool | None, typer.Option("--mediator-polish", help="Lower the mediator cost, sizes held to 20 %.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Of everything random.")]
+DataOption = Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")]
+FactoryOption = Annotated[
+    str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
+]
+ForceOption = Annotated[bool, typer.Option(help="Compute again what is stored.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 _KINDS = list(COLUMNS)
 _FORMATS = ["graphml", "node-link", "safetensors"]
@@ -110,30 +130,32 @@ def analyze(
     probes: Annotated[int | None, typer.Option(help="Random probes instead of the exact sum over outputs.")] = None,
     strengths: Annotated[str | None, typer.Option(help="jacobian or attribution.")] = None,
     points: Annotated[int | None, typer.Option(help="Of the rule that integrates attributions.")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Loss scale; default: from the graph.")] = None,
-    objective: Annotated[str | None, typer.Option(help="layered_cpm or layered_modularity.")] = None,
-    resolution: Annotated[float | None, typer.Option(help="Default: chosen against chance.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    data: Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")] = None,
-    factory: Annotated[
-        str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Compute again what is stored.")] = False,
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    k: NumberOption = None,
+    min_size: MinSizeOption = None,
+    max_size: MaxSizeOption = None,
+    mediator_polish: PolishOption = None,
+    seed: SeedOption = None,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take checkpoints to the modules of their interaction graphs, and store graphs and partitions."""
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
-    named |= {"strengths": strengths, "points": points, "epsilon": epsilon, "objective": objective}
-    choices = {**named, "resolution": resolution, "seed": seed}
+    named |= {"strengths": strengths, "points": points, "epsilon": _scale(epsilon), "objective": objective}
+    choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
+    choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     outcomes = []
     with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
         from .worker import analyze as run
 
-        if factory:
-            sys.path.insert(0, str(Path.cwd()))  # as python itself does for the user's own modules
+        _allow(factory)
         for path in checkpoints:
             bars.title(path.stem)
             options: dict[str, Any] = {"recipe_file": recipe, "data": data, "factory": factory, "force": force}
@@ -146,6 +168,76 @@ def analyze(
         for o in outcomes
     ]
     _out.print(table(("checkpoint", "graph", "nodes", "partition", "modules", "cost"), rows))
+
+
+@app.command()
+def modules(
+    ref: Annotated[str, typer.Argument(metavar="GRAPH", help="ID of a graph.")],
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    k: NumberOption = None,
+    min_size: MinSizeOption = None,
+    max_size: MaxSizeOption = None,
+    mediator_polish: PolishOption = None,
+    seed: SeedOption = None,
+    epsilon_profile: Annotated[
+        Path | None, typer.Option(help="Instead: a figure of the modules over a range of loss scales.")
+    ] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Divide a stored graph into modules, and store the partition."""
+    choices: dict[str, Any] = {"epsilon": _scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
+    choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
+    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+        from . import worker
+
+        if epsilon_profile is not None:
+            found = worker.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
+            names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
+            rows = [tuple(getattr(part, name) for name in names) for part in found]
+        else:
+            part = worker.modules(opened, ref, choices, force=force, progress=bars.update)
+    if epsilon_profile is not None:
+        if as_json:
+            _print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
+            return
+        _out.print(table(("epsilon", "modules", "edge cost", "mediator cost", "contrast", "p"), rows))
+        _err.print(f"wrote {epsilon_profile}", soft_wrap=True)
+        return
+    _show(part, as_json)
+
+
+@app.command()
+def track(
+    model: Annotated[str, typer.Argument(help="Name or ID of a model with analysed checkpoints.")],
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    seed: SeedOption = None,
+    coupling: Annotated[
+        float, typer.Option(help="Tie between a node and its copy at the next checkpoint; in mean costs per node.")
+    ] = 0.0,
+    align: Annotated[bool, typer.Option(help="Align nodes by their values on the data.")] = True,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
+    choices = {"epsilon": _scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
+    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+        from .worker import track as run
+
+        _allow(factory)
+        options: dict[str, Any] = {"coupling": coupling, "align": align, "data": data, "factory": factory}
+        found = run(opened, model, choices, force=force, progress=bars.update, **options)
+    _show(found, as_json)
 
 
 @app.command()
@@ -171,7 +263,7 @@ def ls(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph or partition.")],
+    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition or tracking.")],
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -185,12 +277,10 @@ def show(
             document = row.to_json()
             if kind == "partitions":
                 document["nodes"] = [node.to_json() for node in opened.nodes(ref)]
+                document["mediators"] = [node.to_json() for node in opened.mediators(ref)]
             _print_json(document)
             return
-    _out.print(details(row))
-    if isinstance(row, PartitionDetail):
-        _out.print()
-        _out.print(modules_table(row))
+    _show(row, False)
 
 
 @app.command()
@@ -213,16 +303,19 @@ def export(
 
 @app.command()
 def plot(
-    ref: Annotated[str, typer.Argument(help="ID of a graph or a partition.")],
+    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or a tracking.")],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
+    figure: Annotated[
+        str | None, typer.Option(help="graph, strengths, membership, profile or tracks; default: graph or tracks.")
+    ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Draw a graph; of a partition, with its modules in colour."""
+    """Draw a graph, a partition with its modules in colour, or modules over training."""
     with _opened(store, artifacts) as opened:
         from .worker import plot as draw
 
-        draw(opened, ref, file)
+        draw(opened, ref, file, figure)
     _err.print(f"wrote {file}", soft_wrap=True)
 
 
@@ -278,6 +371,39 @@ def _exit_code(error: Exception) -> int | None:
 def _opened(store: str | None, artifacts: str | None) -> Iterator[Store]:
     with Store.open(store, artifacts) as opened:
         yield opened
+
+
+def _show(row: Record, as_json: bool) -> None:
+    """One stored value, for people or for programs."""
+    if as_json:
+        _print_json(row.to_json())
+        return
+    _out.print(details(row))
+    if isinstance(row, PartitionDetail):
+        _out.print()
+        _out.print(modules_table(row))
+    if isinstance(row, TrackingDetail):
+        _out.print()
+        _out.print(tracking_table(row))
+
+
+def _scale(epsilon: str | None) -> float | str | list[float] | None:
+    """The loss scale as the recipe has it: a number, a name, or one number per pair of cuts."""
+    if epsilon is None or epsilon in ("graph", "pairs"):
+        return epsilon
+    try:
+        values = [float(part) for part in epsilon.split(",")]
+    except ValueError:
+        raise StoreError(
+            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
+        ) from None
+    return values if len(values) > 1 else values[0]
+
+
+def _allow(factory: str | None) -> None:
+    """Let the user's own modules be found, as python itself does."""
+    if factory:
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def _kind(name: str) -> str:

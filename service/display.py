@@ -11,11 +11,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from .records import CheckpointRow, DatasetRow, GraphRow, ModelRow, PartitionDetail, PartitionRow, Record
+from .records import (
+    CheckpointRow,
+    DatasetRow,
+    GraphRow,
+    ModelRow,
+    PartitionDetail,
+    PartitionRow,
+    Record,
+    TrackingDetail,
+    TrackingRow,
+)
 
-__all__ = ["COLUMNS", "ProgressBars", "details", "modules_table", "number", "rows_table", "table"]
+__all__ = [
+    "COLUMNS",
+    "ProgressBars",
+    "details",
+    "modules_table",
+    "number",
+    "rows_table",
+    "table",
+    "tracking_table",
+]
 
-_WHOLE = ("id", "graph", "partition")  # columns of IDs, never broken
+_WHOLE = ("id", "graph", "partition", "tracking")  # columns of IDs, never broken
 _SHOWN = 12  # rows of a table of modules
 
 
@@ -115,6 +134,10 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         ("id", "model", "graph", "modules", "cost", "contrast", "p"),
         lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.contrast, r.p_value),
     ),
+    "trackings": (
+        ("id", "model", "checkpoints", "tracks", "churn", "created"),
+        lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
+    ),
 }
 """Per kind the columns of a list, and how a row fills them."""
 
@@ -143,6 +166,25 @@ def modules_table(row: PartitionDetail) -> Table:
     return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
 
 
+def tracking_table(row: TrackingDetail) -> Table:
+    """The checkpoints of a tracking: the tracks of their modules with sizes, and what happened."""
+    rows = []
+    for t, step in enumerate(row.steps):
+        modules = ", ".join(f"{a} ({size})" for a, size in zip(step.tracks[:_SHOWN], step.sizes, strict=False))
+        more = f", {len(step.tracks) - _SHOWN} more" if len(step.tracks) > _SHOWN else ""
+        happened = "; ".join(_event(event) for event in row.events if event["at"] == t)
+        moment = step.step if step.step is not None else step.label
+        rows.append((moment, modules + more, step.churn, happened))
+    return table(("step", "modules (nodes)", "churn", "since the step before"), rows)
+
+
+def _event(event: dict[str, Any]) -> str:
+    before, after = (", ".join(map(str, event[side])) for side in ("earlier", "later"))
+    if event["kind"] in ("birth", "death"):
+        return f"{event['kind']} of {after or before}"
+    return f"{event['kind']} of {before} into {after}"
+
+
 def _facts(row: Record) -> dict[str, Any]:
     names: tuple[str, ...]
     match row:
@@ -158,13 +200,17 @@ def _facts(row: Record) -> dict[str, Any]:
             return some | {"cuts (nodes)": widths, "edges": row.n_edges, "strengths": row.strengths, **_origin(row)}
         case PartitionRow():
             names = ("id", "model", "checkpoint", "graph", "n_modules", "edge_cost", "mediator_cost")
-            names += ("normalised_cost", "contrast", "p_value", "objective", "resolution", "epsilon")
+            names += ("normalised_cost", "contrast", "p_value", "z", "stability", "description_length")
+            names += ("objective", "resolution", "epsilon", "epsilon_source", "warning")
+            return {name: getattr(row, name) for name in names} | _origin(row)
+        case TrackingRow():
+            names = ("id", "model", "n_checkpoints", "n_tracks", "churn")
             return {name: getattr(row, name) for name in names} | _origin(row)
         case _:
             names = tuple(row.to_json())
     return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
 
 
-def _origin(row: GraphRow | PartitionRow) -> dict[str, Any]:
+def _origin(row: GraphRow | PartitionRow | TrackingRow) -> dict[str, Any]:
     chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
     return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}

@@ -268,7 +268,7 @@ class Reader:
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
-        """The interaction surface of a partition by pair of modules, the strongest nodes first; all or of some modules."""
+        """The interaction surface of a partition, or between some of its modules; strongest nodes first."""
         with self._read() as session:
             query = select(Mediator).where(Mediator.partition_key == resolve(session, Partition, partition).key)
             if earlier is not None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..analysis import Bases, InteractionGraph, Partition, demo
+from ..analysis import Bases, InteractionGraph, Partition, Tracking, align_nodes, coordinate_correlation, demo
+from ..analysis import epsilon_profile as _epsilon_profile
+from ..analysis import track_modules as _track_modules
 from ..analysis.cost import module_links
 from ..analysis.errors import InputError
 from ..analysis.exchange import export as _export
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
 from ..analysis.files import write_bytes
+from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, partition_graph, read_choices
 from .store import (
@@ -25,15 +30,31 @@ from .store import (
     GraphRow,
     GraphValues,
     LinkRow,
+    MediatorRow,
     ModuleRow,
     NotFoundError,
     PartitionDetail,
     PartitionValues,
     Provenance,
     Store,
+    TrackingDetail,
+    TrackingStep,
+    TrackingValues,
 )
 
-__all__ = ["DemoLine", "Outcome", "analyze", "export", "plot", "run_demo", "store_analysis"]
+__all__ = [
+    "FIGURES",
+    "DemoLine",
+    "Outcome",
+    "analyze",
+    "epsilon_profile",
+    "export",
+    "modules",
+    "plot",
+    "run_demo",
+    "store_analysis",
+    "track",
+]
 
 _PICTURES = ("png", "svg", "pdf")
 
@@ -123,11 +144,166 @@ def store_analysis(
         graph_row, graph = _compute_graph(store, checkpoint, chosen, force, progress)
     else:
         graph = InteractionGraph.from_bytes(store.graph_bytes(graph_row.id))
-    partition_row = None if force else store.find_partition(graph_row.id, recipe.partition.sha256)
-    if partition_row is None:
-        partition_row = _compute_partition(store, graph_row, graph, recipe.partition, force, progress)
+    partition_row = _partition(store, graph_row, graph, recipe.partition, force, progress)
     row, data = store.get_checkpoint(graph_row.checkpoint), store.get_dataset(graph_row.dataset)
     return Outcome(row, data, graph_row, partition_row)
+
+
+def modules(
+    store: Store, ref: str, choices: Mapping[str, Any], *, force: bool = False, progress: ProgressCallback | None = None
+) -> PartitionDetail:
+    """Divide a stored graph into modules; what is stored for the same choices is not computed again."""
+    row = store.get_graph(ref)
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
+    return _partition(store, row, graph, Recipe.from_mapping(choices).partition, force, progress)
+
+
+def epsilon_profile(
+    store: Store, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
+) -> tuple[Partition, ...]:
+    """Divide a stored graph at several loss scales, and draw how modules merge and split."""
+    form = _picture(path)
+    recipe = Recipe.from_mapping(choices).partition
+    options = {name: value for name, value in asdict(recipe).items() if name != "epsilon"}
+    graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+    found = _epsilon_profile(graph, progress=progress, **options)
+    _draw(plot_epsilon_profile(found), path, form)
+    return found
+
+
+def track(
+    store: Store,
+    model: str,
+    choices: Mapping[str, Any],
+    *,
+    coupling: float = 0.0,
+    align: bool = True,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> TrackingDetail:
+    """Match the modules of all checkpoints of a model; the same checkpoints and choices are not tracked again.
+
+    The graphs are those with the recipe and the data of the latest graph of the model, one per checkpoint, by step.
+
+    Args:
+        store: where graphs come from and the result goes.
+        model: reference.
+        choices: names of a partition's recipe; None is left out.
+        coupling: see `analysis.tracking.track_modules`.
+        align: align the nodes by their values on the data, for which checkpoints are loaded again; without, node i
+            continues node i.
+        data: file to read the data from, where that is not the checkpoint's own.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute and store again.
+        progress: called as the work goes on.
+
+    Raises:
+        NotFoundError: fewer than two checkpoints of the model have such a graph.
+        InputError: choices that make no sense, or a checkpoint's file is gone.
+    """
+    recipe = Recipe.from_mapping(choices).partition
+    graphs = _graphs_of(store, model)
+    described = {**asdict(recipe), "coupling": coupling, "align": align, "graphs": [row.id for _, row in graphs]}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    found = None if force else store.find_tracking(model, digest)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    loaded = [InteractionGraph.from_bytes(store.graph_bytes(row.id)) for _, row in graphs]
+    alignments = _alignments(store, graphs, data, factory, progress) if align else None
+    tracking = _track_modules(
+        loaded,
+        alignments=alignments,
+        names=[_moment(checkpoint) for checkpoint, _ in graphs],
+        coupling=coupling,
+        progress=progress,
+        **asdict(recipe),
+    )
+    known = [share for share in tracking.churn if not math.isnan(share)]
+    return store.save_tracking(
+        model,
+        provenance=_provenance(described, digest, recipe.seed, start),
+        values=TrackingValues(
+            n_checkpoints=len(graphs),
+            n_tracks=tracking.n_tracks,
+            churn=sum(known) / len(known) if known else None,
+            events=tuple(asdict(event) for event in tracking.events),
+        ),
+        steps=[_step(tracking, t, checkpoint, row) for t, (checkpoint, row) in enumerate(graphs)],
+        blobs={"tracking": tracking.to_bytes()},
+        force=force,
+    )
+
+
+def _graphs_of(store: Store, model: str) -> list[tuple[CheckpointRow, GraphRow]]:
+    """The graph of each checkpoint, by step, with the recipe and the data of the latest one."""
+    latest = store.graphs(model=model, limit=1, newest_first=True).items
+    rows: list[tuple[CheckpointRow, GraphRow]] = []
+    cursor: str | None = None
+    while latest:
+        page = store.checkpoints(model=model, limit=1000, cursor=cursor)
+        for checkpoint in page.items:
+            found = store.find_graph(checkpoint.id, latest[0].dataset, latest[0].recipe_hash)
+            rows += [(checkpoint, found)] if found is not None else []
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if len(rows) < 2:
+        raise NotFoundError(
+            f"{len(rows)} checkpoints of {model!r} have a graph with the same recipe and data: tracking needs two; "
+            "analyze more of them in the same way first"
+        )
+    return sorted(rows, key=lambda pair: (math.inf if pair[0].step is None else pair[0].step, pair[0].created))
+
+
+def _moment(checkpoint: CheckpointRow) -> str:
+    return f"step {checkpoint.step}" if checkpoint.step is not None else checkpoint.label or checkpoint.id
+
+
+def _alignments(
+    store: Store,
+    graphs: Sequence[tuple[CheckpointRow, GraphRow]],
+    data: Path | None,
+    factory: str | None,
+    progress: ProgressCallback | None,
+) -> list[list[Any]]:
+    """Which node continues which, by the correlation of their values on the data of the last checkpoint."""
+    build = load_factory(factory) if factory else None
+    result, before = [], None
+    batches = _reloaded(graphs[-1], data, build).batches
+    for checkpoint, row in graphs:
+        network = _reloaded((checkpoint, row), data, build).network
+        now = network, Bases.from_bytes(store.bases_bytes(row.id))
+        if before is not None:
+            result.append(align_nodes(coordinate_correlation(before, now, batches, progress=progress)))
+        before = now
+    return result
+
+
+def _reloaded(pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+    checkpoint, row = pair
+    if checkpoint.path is None:
+        raise InputError(f"{checkpoint.id} was stored without a path: aligning needs its file; use --no-align")
+    chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
+    loaded = load_checkpoint(Path(checkpoint.path), cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
+    if loaded.sha256 != checkpoint.sha256:
+        raise InputError(f"{checkpoint.path} is not the checkpoint {checkpoint.id} any more: its content has changed")
+    return loaded
+
+
+def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) -> TrackingStep:
+    share = tracking.churn[t - 1] if t else math.nan
+    return TrackingStep(
+        checkpoint=checkpoint.id,
+        graph=row.id,
+        step=checkpoint.step,
+        label=checkpoint.label,
+        tracks=tracking.tracks[t],
+        sizes=tuple(module.size for module in tracking.partitions[t].modules),
+        churn=None if math.isnan(share) else share,
+    )
 
 
 def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
@@ -182,18 +358,59 @@ def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> b
     return _export(graph, Partition.from_bytes(store.partition_bytes(row.id)), form, epsilon)
 
 
-def plot(store: Store, ref: str, path: Path) -> None:
-    """Draw a stored graph, or a partition with its graph, into a file (.png, .svg or .pdf)."""
-    form = path.suffix.removeprefix(".").lower()
-    if form not in _PICTURES:
-        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
+FIGURES = ("graph", "membership", "profile", "strengths", "tracks")
+
+
+def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
+    """Draw something stored into a file (.png, .svg or .pdf).
+
+    Args:
+        store: what it is in.
+        ref: ID of a graph, a partition or a tracking.
+        path: to write.
+        figure: one of `FIGURES`: of a graph "graph" or "strengths", of a partition also "membership" and "profile",
+            of a tracking "tracks"; default "graph", resp. "tracks".
+
+    Raises:
+        InputError: a figure that this result does not have, or a file of another kind.
+    """
+    form = _picture(path)
+    available = _figures(store, ref)
+    name = next(iter(available)) if figure is None else figure
+    if name not in available:
+        raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
+    _draw(available[name](), path, form)
+
+
+def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
+    """What can be drawn of a result, the default first."""
     try:
         row = store.get_partition(ref)
     except NotFoundError:
-        figure = InteractionGraph.from_bytes(store.graph_bytes(ref)).plot()
-    else:
-        partition = Partition.from_bytes(store.partition_bytes(row.id))
-        figure = InteractionGraph.from_bytes(store.graph_bytes(row.graph)).plot(partition)
+        try:
+            tracking = Tracking.from_bytes(store.tracking_bytes(ref))
+        except NotFoundError:
+            graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+            return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
+        return {"tracks": tracking.plot}
+    partition = Partition.from_bytes(store.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
+    return {
+        "graph": lambda: graph.plot(partition),
+        "membership": lambda: plot_membership(partition),
+        "profile": lambda: plot_profile(partition),
+        "strengths": lambda: plot_strengths(graph, partition.epsilon),
+    }
+
+
+def _picture(path: Path) -> str:
+    form = path.suffix.removeprefix(".").lower()
+    if form not in _PICTURES:
+        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
+    return form
+
+
+def _draw(figure: Any, path: Path, form: str) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=form, dpi=150)
     write_bytes(path, content.getvalue())
@@ -221,7 +438,7 @@ def _compute_graph(
     stored = store.save_graph(
         row.id,
         data.id,
-        provenance=_provenance(recipe, start),
+        provenance=_provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
         values=GraphValues(
             cuts=graph.cuts,
             widths=graph.widths,
@@ -236,6 +453,19 @@ def _compute_graph(
     return stored, graph
 
 
+def _partition(
+    store: Store,
+    row: GraphRow,
+    graph: InteractionGraph,
+    recipe: PartitionRecipe,
+    force: bool,
+    progress: ProgressCallback | None,
+) -> PartitionDetail:
+    """The stored partition of a graph by this recipe, else a new one."""
+    found = None if force else store.find_partition(row.id, recipe.sha256)
+    return found if found is not None else _compute_partition(store, row, graph, recipe, force, progress)
+
+
 def _compute_partition(
     store: Store,
     row: GraphRow,
@@ -246,25 +476,27 @@ def _compute_partition(
 ) -> PartitionDetail:
     start = time.monotonic()
     partition = partition_graph(graph, recipe, progress=progress)
-    links = module_links(graph, partition.labels, partition.epsilon)
+    links = module_links(graph, partition.labels, partition.epsilons)
     return store.save_partition(
         row.id,
-        provenance=_provenance(recipe, start),
+        provenance=_provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
         values=PartitionValues(**{f.name: getattr(partition, f.name) for f in fields(PartitionValues)}),
         modules=[ModuleRow(**asdict(module)) for module in partition.modules],
         links=[LinkRow(**asdict(link)) for link in links],
         labels=[labels.tolist() for labels in partition.labels],
         importance=[importance.tolist() for importance in graph.importance],
         blobs={"partition": partition.to_bytes()},
+        confidence=[shares.tolist() for shares in partition.confidence],
+        mediators=[MediatorRow(**asdict(node)) for node in partition.mediators],
         force=force,
     )
 
 
-def _provenance(recipe: GraphRecipe | PartitionRecipe, start: float) -> Provenance:
+def _provenance(recipe: Mapping[str, Any], recipe_hash: str, seed: int, start: float) -> Provenance:
     return Provenance(
-        recipe=asdict(recipe),
-        recipe_hash=recipe.sha256,
+        recipe=recipe,
+        recipe_hash=recipe_hash,
         code_version=version("interbasis"),
-        seed=recipe.seed,
+        seed=seed,
         wall_time=time.monotonic() - start,
     )

@@ -11,7 +11,13 @@ from jaxtyping import install_import_hook
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores
 
-_hook = install_import_hook("interbasis.analysis", "beartype.beartype")
+# The kernel's inner functions are called tens of thousands of times, and none of them has a shape in its types.
+_CHECKED = [
+    f"interbasis.analysis.{path.stem}"
+    for path in sorted((Path(__file__).parents[1] / "analysis").glob("*.py"))
+    if path.stem not in ("__init__", "leiden")
+]
+_hook = install_import_hook(_CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

