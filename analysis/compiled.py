@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -17,6 +17,6 @@ def compiled(function: FunctionT) -> FunctionT:
     """The function as machine code that releases the GIL; not kept where no folder can be written."""
     function = inspect.unwrap(function)  # of run-time shape checks, which are not for machine code
     try:
-        return njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(FunctionT, njit(cache=True, nogil=True)(function))
     except RuntimeError:  # numba found no place for its cache
-        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(FunctionT, njit(nogil=True)(function))

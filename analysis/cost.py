@@ -119,14 +119,12 @@ def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
     >>> loss_scales(InteractionGraph.from_blocks([np.eye(2), np.eye(2)]), 0.1)
     (0.1, 0.1)
     """
-    given = [epsilon] * len(graph.blocks) if np.ndim(epsilon) == 0 else list(epsilon)  # type: ignore[arg-type]
+    given: list[Any] = [epsilon] * len(graph.blocks) if isinstance(epsilon, int | float) else list(epsilon)
     if len(given) != len(graph.blocks):
         raise GraphError(
             f"{len(given)} loss scales were given: expected one, or one for each of {len(graph.blocks)} pairs"
         )
-    for scale in given:
-        _checked_scale(scale)
-    return tuple(float(scale) for scale in given)
+    return tuple(_checked_scale(scale) for scale in given)
 
 
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:

@@ -112,7 +112,9 @@ def _into_k(graph: Weights, start: np.ndarray, k: int, sizes: tuple[int, int]) -
 
 
 @compiled
-def _exchange(start, neighbour, weight, size, pin, labels):
+def _exchange(
+    start: np.ndarray, neighbour: np.ndarray, weight: np.ndarray, size: np.ndarray, pin: np.ndarray, labels: np.ndarray
+) -> bool:
     """Exchange two free nodes of equal size where that gains, `labels` in place; whether any did."""
     n = len(labels)
     count = labels.max() + 1

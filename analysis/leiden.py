@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Weights:
         return len(self.size)
 
     @cached_property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[Any, ...]:
         """All fields but the last."""
         return tuple(getattr(self, name) for name in list(Weights.__dataclass_fields__)[:-1])
 
@@ -75,7 +76,7 @@ def random_state(generator: np.random.Generator) -> np.ndarray:
 
 def value(graph: Weights, labels: np.ndarray) -> float:
     """Q of the labels, integers in [0, n)."""
-    return graph.inside + float(_value(*graph.arrays[:7], labels.astype(np.int64)))
+    return graph.inside + float(_value(*graph.arrays[:7], labels=labels.astype(np.int64)))
 
 
 def leiden(
@@ -137,7 +138,17 @@ def _move(
 ) -> bool:
     """Move nodes one by one while that gains, `labels` in place; with `within` singletons merge inside its modules."""
     inner = np.empty(0, dtype=np.int64) if within is None else within
-    return bool(_moves(*graph.arrays, labels, inner, state, bound, smallest, thorough, graph.tolerance))
+    moved = _moves(
+        *graph.arrays,
+        labels=labels,
+        within=inner,
+        state=state,
+        bound=bound,
+        smallest=smallest,
+        thorough=thorough,
+        tolerance=graph.tolerance,
+    )
+    return bool(moved)
 
 
 def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
@@ -180,7 +191,7 @@ def random_below(state: np.ndarray, n: int) -> int:
 
 
 @compiled
-def _relabel(labels, compact):
+def _relabel(labels: np.ndarray, compact: np.ndarray) -> int:
     new = np.full(len(labels), -1, dtype=np.int64)
     count = 0
     for i in range(len(labels)):
@@ -192,7 +203,9 @@ def _relabel(labels, compact):
 
 
 @compiled
-def _totals(value_start, slot, value, price, labels):
+def _totals(
+    value_start: np.ndarray, slot: np.ndarray, value: np.ndarray, price: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
     totals = np.zeros((len(labels), 2 * len(price)))
     for i in range(len(labels)):
         for k in range(value_start[i], value_start[i + 1]):
@@ -201,7 +214,16 @@ def _totals(value_start, slot, value, price, labels):
 
 
 @compiled
-def _value(start, neighbour, weight, value_start, slot, value, price, labels):
+def _value(
+    start: np.ndarray,
+    neighbour: np.ndarray,
+    weight: np.ndarray,
+    value_start: np.ndarray,
+    slot: np.ndarray,
+    value: np.ndarray,
+    price: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     q = 0.0
     for i in range(len(labels)):
         for k in range(start[i], start[i + 1]):
@@ -216,9 +238,23 @@ def _value(start, neighbour, weight, value_start, slot, value, price, labels):
 
 @compiled
 def _moves(
-    start, neighbour, weight, value_start, slot, value, price, size, pin,
-    labels, within, state, bound, smallest, thorough, tolerance,
-):  # fmt: skip
+    start: np.ndarray,
+    neighbour: np.ndarray,
+    weight: np.ndarray,
+    value_start: np.ndarray,
+    slot: np.ndarray,
+    value: np.ndarray,
+    price: np.ndarray,
+    size: np.ndarray,
+    pin: np.ndarray,
+    labels: np.ndarray,
+    within: np.ndarray,
+    state: np.ndarray,
+    bound: int,
+    smallest: int,
+    thorough: bool,
+    tolerance: float,
+) -> bool:
     n = len(labels)
     refine = len(within) > 0
     totals = _totals(value_start, slot, value, price, labels)
@@ -312,7 +348,9 @@ def _moves(
 
 
 @compiled
-def _merge_rows(start, neighbour, weight, parts, n_parts):
+def _merge_rows(
+    start: np.ndarray, neighbour: np.ndarray, weight: np.ndarray, parts: np.ndarray, n_parts: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     n = len(parts)
     first = np.zeros(n_parts + 1, dtype=np.int64)
     for i in range(n):
@@ -356,7 +394,9 @@ def _merge_rows(start, neighbour, weight, parts, n_parts):
 
 
 @compiled
-def _merge_values(value_start, slot, value, parts, n_parts, n_slots):
+def _merge_values(
+    value_start: np.ndarray, slot: np.ndarray, value: np.ndarray, parts: np.ndarray, n_parts: int, n_slots: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     totals = np.zeros((n_parts, n_slots))
     for i in range(len(parts)):
         for k in range(value_start[i], value_start[i + 1]):

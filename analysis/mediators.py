@@ -143,12 +143,25 @@ def _feeders(graph: InteractionGraph, epsilon: Epsilon) -> tuple[np.ndarray, np.
 
 
 @compiled
-def _cost(square):
+def _cost(square: float) -> float:
     return 0.5 * np.log(square) if square > 1.0 else 0.0
 
 
 @compiled
-def _sweep(start, feeder, strength, labels, squares, cut_of, sizes, lowest, highest, bounds, order, tolerance):
+def _sweep(
+    start: np.ndarray,
+    feeder: np.ndarray,
+    strength: np.ndarray,
+    labels: np.ndarray,
+    squares: np.ndarray,
+    cut_of: np.ndarray,
+    sizes: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    bounds: np.ndarray,
+    order: np.ndarray,
+    tolerance: float,
+) -> bool:
     """Each node once, to the module where the mediator cost is lowest; everything in place; whether any moved."""
     n_modules = squares.shape[1]
     gains = np.empty(n_modules)

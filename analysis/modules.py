@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -169,9 +169,9 @@ class Partition:
         for k, level in enumerate(self.hierarchy):
             arrays |= {f"level.{k}.{i}": a for i, a in enumerate(level.labels)}
         for name, kind in _MEDIATOR.items():
-            values = [getattr(v, name) for v in self.mediators]
-            arrays[f"mediators.{name}"] = np.array([np.nan if v is None else v for v in values], dtype=kind)
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+            column = [getattr(v, name) for v in self.mediators]
+            arrays[f"mediators.{name}"] = np.array([np.nan if v is None else v for v in column], dtype=kind)
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("labels", "confidence", "mediators"):
             del values[name]
         values["modules"] = [asdict(m) for m in self.modules]

@@ -177,8 +177,8 @@ def find_modules(
     if mediator_polish:
         bounds = (search.min_size, search.max_size)
         held = search.spread(search.pinned[search.groups] > 0)
-        labels = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
-        labels = _renumbered(labels)
+        polished = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
+        labels = _renumbered(polished)
     chosen = found.rows[row]
     part = _scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
     part = replace(part, profile=found.rows, polished=mediator_polish, hierarchy=_hierarchy(search, found))

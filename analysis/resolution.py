@@ -131,11 +131,11 @@ def profile(
         wired = search.wired(costs)
         for row, (objective, resolution) in enumerate(grid):
             begin = None if k else start
-            found = search.best(wired, costs, objective, resolution, start=begin, **options)
-            qualities[row, k] = found.value
+            best = search.best(wired, costs, objective, resolution, start=begin, **options)
+            qualities[row, k] = best.value
             if k == 0:
-                labels.append(_settled(search, found.labels, join))
-                runs = [_settled(search, run, join) for run in found.runs]
+                labels.append(_settled(search, best.labels, join))
+                runs = [_settled(search, run, join) for run in best.runs]
     rows = [_row(search, *point, qualities[k], labels[k]) for k, point in enumerate(grid)]
     found = Profile(tuple(rows), tuple(labels), join, runs=tuple(runs) if len(grid) == 1 else ())
     return _chosen(found, qualities) if n_null else found
@@ -222,12 +222,13 @@ def _joined(
     sizes = np.bincount(labels)
     pinned = np.bincount(labels, search.pinned[search.groups] > 0) > 0
     alive = np.arange(len(names))
-    stuck = pinned  # modules that may join no other one
+    stuck = np.zeros(len(names), dtype=bool)  # modules that may join no other one
     while len(alive) > 1:
         wanted = np.where(stuck, 0.0, need(costs, sizes))
         satellite = int(wanted.argmax())
         traffic = exchanged[satellite] + exchanged[:, satellite]
-        traffic[(sizes + sizes[satellite] > search.max_size) | (np.arange(len(alive)) == satellite)] = -1.0
+        apart = pinned & pinned[satellite] | (sizes + sizes[satellite] > search.max_size)
+        traffic[apart | (np.arange(len(alive)) == satellite)] = -1.0
         if wanted[satellite] <= 0:
             break
         if traffic.max() < 0:
@@ -236,12 +237,13 @@ def _joined(
         into = int(np.lexsort((sizes, traffic))[-1])
         labels = np.where(labels == alive[satellite], alive[into], labels)
         sizes[into] += sizes[satellite]
+        pinned[into] |= pinned[satellite]
         for sums in (costs, exchanged):
             sums[..., into, :] += sums[..., satellite, :]
             sums[..., :, into] += sums[..., :, satellite]
         keep = np.delete(np.arange(len(alive)), satellite)
         costs, exchanged = costs[:, keep][:, :, keep], exchanged[keep][:, keep]
-        sizes, alive, stuck = sizes[keep], alive[keep], stuck[keep]
+        sizes, alive, stuck, pinned = sizes[keep], alive[keep], stuck[keep], pinned[keep]
     return np.unique(labels, return_inverse=True)[1]
 
 
@@ -274,4 +276,4 @@ def description_length(search: Search, labels: Int[np.ndarray, " n"]) -> float:
             fit += float((x[x > 0] * np.log(x[x > 0] / expected[x > 0])).sum())
     sizes = np.bincount(labels)
     entropy = -float((sizes[sizes > 0] * np.log(sizes[sizes > 0] / n)).sum())
-    return -fit / float(phi) + entropy + (count - 1) * np.log(n) + len(sums) * (count - 1) ** 2 * np.log(n) / 4
+    return float(-fit / float(phi) + entropy + (count - 1) * np.log(n) + len(sums) * (count - 1) ** 2 * np.log(n) / 4)

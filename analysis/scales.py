@@ -28,6 +28,7 @@ _RELATIVE = 0.02  # largest cutoff / strongest strength
 _AROUND = 2.0
 _BANDWIDTH = 0.15  # of the density over log10 w
 _DEPTH = 0.9  # of a valley's floor, relative to its lower wall
+_HAIR = 1e-7  # of a decade that the cutoff stays below its place, so that rounding moves no edge across it
 _POINTS = 200
 
 
@@ -100,17 +101,8 @@ def strength_distribution(strengths: Sequence[Float[np.ndarray, "_ _"]]) -> Stre
     density = kernel @ counts / (len(w) * _BANDWIDTH * np.sqrt(2 * np.pi))
     place = np.searchsorted(log, grid, side="right")
     carried = np.concatenate([[0.0], share])[place]
-    cutoff = _between(w, log, _gap(grid, density, middle))
+    cutoff = unit * 10 ** (_gap(grid, density, middle) - _HAIR)
     return StrengthDistribution(grid + np.log10(unit), density, carried, cutoff)
-
-
-def _between(w: np.ndarray, log: np.ndarray, place: float) -> float:
-    """The cutoff halfway (in log) between the strengths around a place: rounding moves no edge across it.
-
-    A strength at the place itself is an edge.
-    """
-    below = int(np.searchsorted(log, place - 1e-9))
-    return float(np.sqrt(w[below - 1] * w[below])) if below else float(w[0]) / 2
 
 
 def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:

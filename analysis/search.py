@@ -218,7 +218,9 @@ class Search:
         state = random_state(generator)
         options: dict[str, Any] = {"sizes": (self.min_size, self.max_size), "kicks": effort.kicks}
         runs = [] if start is None else [self._start(graph, start)]
-        runs += [leiden(free, np.arange(free.n), state, max_size=self.max_size) for _ in range(effort.restarts)]
+        for run in range(effort.restarts):  # from the modules of a free search, and from random labels
+            start = np.arange(free.n) if run % 2 == 0 else generator.integers(self.k, size=free.n)
+            runs.append(leiden(free, start, state, max_size=self.max_size) if run % 2 == 0 else start)
         found = [kway(graph, labels, self.k, state, generator, **options) for labels in runs]
         best = max(((value(graph, labels), labels) for labels in found), key=_value_of)
         ends = tuple(labels[self.groups] for labels in found[len(runs) - effort.restarts :])
@@ -286,7 +288,7 @@ def _kicked(
     return kicked
 
 
-def _values(sides: Sequence[Side], n: int) -> dict[str, np.ndarray]:
+def _values(sides: Sequence[Side], n: int) -> dict[str, Any]:
     """The values of all sides as sparse rows: one per node, columns are the slots."""
     columns = [column for side in sides for column in (side.earlier, side.later)]
     entries = [(np.flatnonzero(column), slot) for slot, column in enumerate(columns)]
@@ -300,7 +302,9 @@ def _values(sides: Sequence[Side], n: int) -> dict[str, np.ndarray]:
 
 
 @compiled
-def _fill(x, earlier, later, place, neighbour, weight):
+def _fill(
+    x: np.ndarray, earlier: int, later: int, place: np.ndarray, neighbour: np.ndarray, weight: np.ndarray
+) -> None:
     """The edges of one pair of cuts, from both ends, where `place` says; it is moved on."""
     for j in range(x.shape[0]):
         for i in range(x.shape[1]):

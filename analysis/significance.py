@@ -114,14 +114,14 @@ def variation_of_information(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"])
 
 
 @compiled
-def _shuffle(order, state):
+def _shuffle(order: np.ndarray, state: np.ndarray) -> None:
     for i in range(len(order) - 1, 0, -1):
         k = random_below(state, i + 1)
         order[i], order[k] = order[k], order[i]
 
 
 @compiled
-def _exchange(x, state, width, deviation):
+def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndarray) -> int:
     """One sweep, in place: each row with the next in a random order, its columns in random disjoint pairs."""
     n_rows, n_columns = x.shape
     done = 0

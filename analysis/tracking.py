@@ -382,9 +382,13 @@ def _coupled(
     for t, (graph, part, search) in enumerate(zip(graphs, partitions, searches, strict=True)):
         found_here = best[offset[t] : offset[t + 1]]
         labels = search.per_cut(join_satellites(search, found_here) if joined else found_here)
-        point = {"objective": part.objective, "resolution": part.resolution}
+        point: dict[str, Any] = {"objective": part.objective, "resolution": part.resolution}
         scored = score_partition(graph, labels, part.epsilons, **point, seed=part.seed)
-        kept = {"epsilon_source": part.epsilon_source, "full_strength": part.full_strength, "profile": part.profile}
+        kept: dict[str, Any] = {
+            "epsilon_source": part.epsilon_source,
+            "full_strength": part.full_strength,
+            "profile": part.profile,
+        }
         warning = "searched together with the other checkpoints: the profile is that of this one alone"
         result.append(replace(scored, **kept, normalised_cost=None, warning=warning))
     return result

@@ -294,7 +294,8 @@ def tracking_detail(session: Session, row: Tracking) -> TrackingDetail:
 
 def _tracking_step(row: TrackingCheckpoint) -> TrackingStep:
     checkpoint = row.graph.checkpoint
-    names = {"checkpoint": checkpoint.id, "graph": row.graph.id, "step": checkpoint.step, "label": checkpoint.label}
+    names: dict[str, Any] = {"checkpoint": checkpoint.id, "graph": row.graph.id}
+    names |= {"step": checkpoint.step, "label": checkpoint.label}
     return TrackingStep(**names, tracks=tuple(row.tracks), sizes=tuple(row.sizes), churn=row.churn)
 
 

@@ -1,5 +1,7 @@
 """Evidence for partitions, the nodes through which modules interact, and modules over training."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # null in partitions that an older version stored
-_EVIDENCE = (
+_EVIDENCE: tuple[tuple[str, Any], ...] = (
     ("epsilons", sa.JSON()),
     ("epsilon_source", sa.String()),
     ("z", sa.Double()),

@@ -65,8 +65,9 @@ def test_two_squares_joined_by_one_edge():
     labels = [np.array([0, 0, 1, 1])] * 2
     assert cost.edge_cost(graph, labels, epsilon) == pytest.approx(1.0)
     assert cost.mediator_cost(graph, labels, epsilon) == pytest.approx(1.0)
-    assert cost.inner_costs(graph, labels, epsilon) == pytest.approx({0: 4.0, 1: 4.0})
-    assert cost.outer_costs(graph, labels, epsilon) == pytest.approx({0: 1.0, 1: 1.0})
+    division = cost.Division(graph, labels, epsilon)
+    assert division.inner_costs == pytest.approx({0: 4.0, 1: 4.0})
+    assert division.outer_costs == pytest.approx({0: 1.0, 1: 1.0})
     # out (4, 5), in (5, 4), m = 9: modularity 8 - (4 * 5 + 5 * 4) / 9, expected between 9 - 40 / 9
     options = {"objective": "layered_modularity", "resolution": 1.0}
     assert objectives.quality(graph, labels, epsilon, **options) == pytest.approx(8 - 40 / 9)
@@ -101,7 +102,8 @@ def test_costs_equal_the_loops(case):
 def test_parts_sum_to_the_whole(case):
     graph, labels = divided_graph(*case)
     links = cost.module_links(graph, labels, 0.5)
-    inner, outer = cost.inner_costs(graph, labels, 0.5), cost.outer_costs(graph, labels, 0.5)
+    division = cost.Division(graph, labels, 0.5)
+    inner, outer = division.inner_costs, division.outer_costs
     total = sum(x.sum() for x in cost.graph_costs(graph, 0.5))
     assert sum(inner.values()) + sum(outer.values()) / 2 == pytest.approx(total)
     assert sum(outer.values()) / 2 == pytest.approx(cost.edge_cost(graph, labels, 0.5))

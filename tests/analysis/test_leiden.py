@@ -111,7 +111,7 @@ def test_kicks_find_more_than_independent_runs_alone_or_the_same(kind):
 
     def best(effort):
         generator = np.random.default_rng(0)
-        return search.best(wired, search.costs, "layered_modularity", 1.0, generator=generator, effort=effort)[0]
+        return search.best(wired, search.costs, "layered_modularity", 1.0, generator=generator, effort=effort).value
 
     assert best(Effort(4, 12)) >= best(Effort(4, 0))
 

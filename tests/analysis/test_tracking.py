@@ -232,17 +232,17 @@ def test_coupling_steadies_a_node_between_two_modules():
     assert together.churn == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("coupling", [0.0, 1.0])
-def test_bounds_hold_at_every_checkpoint(coupling):
+def test_bounds_hold_at_every_checkpoint():
     graph = InteractionGraph.from_blocks([np.kron(np.eye(2), np.full((4, 4), 3.0)) + 0.5] * 2)
-    found = track_modules([graph] * 2, epsilon=0.1, k=2, coupling=coupling)
+    found = track_modules([graph] * 2, epsilon=0.1, k=2)
     assert [part.n_modules for part in found.partitions] == [2, 2]
+    with pytest.raises(GraphError, match="coupling does not go with k"):
+        track_modules([graph] * 2, epsilon=0.1, k=2, coupling=1.0)
 
 
-@pytest.mark.parametrize("coupling", [0.0, 1.0])
-def test_pins_hold_at_every_checkpoint(coupling):
+def test_pins_hold_at_every_checkpoint():
     pins = [np.array([0, *[-1] * 3, 1, *[-1] * 3]), np.full(8, -1), np.full(8, -1)]
-    found = track_modules([complete(8)] * 2, pins=pins, coupling=coupling, **HALF)
+    found = track_modules([complete(8)] * 2, pins=pins, **HALF)
     assert all(part.labels[0][0] != part.labels[0][4] for part in found.partitions)
 
 
