@@ -230,16 +230,18 @@ def _thorough(
     generator: np.random.Generator,
     backend: str,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The chosen row searched again, harder; where that gives another number of modules the row's labels stay.
+    """The chosen row searched again, harder, and the labels of the independent runs.
 
-    Also the labels of the independent runs.
+    Where that gives another number of modules, or more interaction between them relative to chance once satellites
+    are joined, the row's labels stay.
     """
     options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
     wired = search.wired(search.costs)
     found = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
     joined = join_satellites(search, found.labels)
     runs = tuple(join_satellites(search, run) for run in found.runs)
-    return (joined if joined.max() == labels.max() else labels), runs
+    better = joined.max() == labels.max() and contrast_of(search.between(search.costs, joined)) > row.contrast
+    return (joined if better else labels), runs
 
 
 def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:

@@ -5,8 +5,9 @@ with the same effort. With gap = quality - mean null quality, the statistic of a
 the rows), sd that of the null qualities in the row (the median keeps rows where no null graph splits from dividing by
 nothing). The rule:
 
-1. A row is significant when its z exceeds the largest z of every null graph, and their mean by 3 standard deviations.
-   No such row: one module.
+1. A row is significant when its z exceeds the largest z of every null graph, and their mean by 3 standard deviations,
+   and z times contrast exceeds 1.5 (the first two alone are a threshold that varies with the seed). No such row: one
+   module.
 2. Satellites are joined. On graphs whose strengths spread over decades both objectives split off single weak nodes;
    a module is kept only if it is separated from the rest by more than chance, (mu - e) / sqrt(mu E[x^2] / E[x]) >= 2,
    with e its cost to the rest and mu = the sum of k_i k_j / m expected (a quasi-Poisson standard deviation). The
@@ -45,6 +46,7 @@ __all__ = ["Profile", "ProfileRow", "description_length", "join_satellites", "jo
 # For layered_cpm and cpm in units of the mean cost per pair of nodes.
 _FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 _SIGNIFICANT = 3.0
+_LEAST = 1.5  # z times contrast
 _SEPARATED = 2.0
 
 
@@ -182,14 +184,14 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"]) -> Prof
     p_value = (1 + int((null_z >= z.max()).sum())) / (1 + count)
     threshold = max(null_z.mean() + _SIGNIFICANT * null_z.std(ddof=1), null_z.max())
     gap = real - nulls.mean(axis=1)
-    significant = (z > threshold) & (gap > 10 * tiny)
+    contrast = np.array([row.contrast for row in found.rows])
+    significant = (z > threshold) & (z * contrast > _LEAST) & (gap > 10 * tiny)
     rows = tuple(replace(row, z=float(z[k]), significant=bool(significant[k])) for k, row in enumerate(found.rows))
     counts = np.array([row.n_modules for row in rows])
     levels = tuple(
         _medoid(found.labels, np.flatnonzero(significant & (counts == k)), gap)
         for k in sorted(set(counts[significant].tolist()) - {1})
     )
-    contrast = np.array([row.contrast for row in rows])
     wanted = counts[np.where(significant, gap * contrast, -np.inf).argmax()]
     chosen = [level for level in levels if counts[level] == wanted]
     row = chosen[0] if chosen else int(z.argmax())

@@ -107,7 +107,7 @@ def stability(labels: Int[np.ndarray, " n"], runs: Sequence[Int[np.ndarray, " n"
 def variation_of_information(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]) -> float:
     """H(a | b) + H(b | a) in nats: a metric on partitions (Meila 2007).
 
-    >>> round(variation_of_information(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0])) / np.log(2), 12)
+    >>> float(round(variation_of_information(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0])) / np.log(2), 12))
     1.0
     """
     return max(0.0, float(mutual_info_score(a, a) + mutual_info_score(b, b) - 2 * mutual_info_score(a, b)))

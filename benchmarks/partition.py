@@ -175,7 +175,7 @@ def search(problem: Problem, objective: str) -> Run:
     own = problem.search
     options: dict[str, Any] = {"generator": np.random.default_rng(0), "effort": Effort()}
     point = objective, problem.resolutions[objective]
-    return lambda: own.best(own.wired(own.costs), own.costs, *point, **options)[1]
+    return lambda: own.best(own.wired(own.costs), own.costs, *point, **options).labels
 
 
 def leidenalg_multiplex(problem: Problem, objective: str, *, best: bool) -> Run:

@@ -13,11 +13,15 @@ from interbasis.service.store import (
     GraphRow,
     GraphValues,
     LinkRow,
+    MediatorRow,
     ModuleRow,
     PartitionDetail,
     PartitionValues,
     Provenance,
     Store,
+    TrackingDetail,
+    TrackingStep,
+    TrackingValues,
 )
 
 WIDTHS = (3, 4, 2)
@@ -58,6 +62,11 @@ def partition_parts(widths: tuple[int, ...] = WIDTHS) -> dict[str, Any]:
         "links": [LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.25, mediator_cost=0.125)],
         "labels": labels,
         "importance": [[1.0 / (1 + i) for i in range(width)] for width in widths],
+        "confidence": [[0.5] * width for width in widths],
+        "mediators": [
+            MediatorRow(earlier=0, later=1, cut=0, coordinate=i, strength=8.0 / (1 + i), cost=0.1, gamma=None)
+            for i in (2, 0)
+        ],
     }
 
 
@@ -81,6 +90,18 @@ def save_partition(store: Store, graph: str, number: int = 0, *, force: bool = F
     content = {"partition": f"partition {graph} {number}".encode()}
     given = {"provenance": provenance(number), "values": partition_values(), **partition_parts()}
     return store.save_partition(graph, **given, blobs=content, force=force)
+
+
+def save_tracking(store: Store, graphs: list[str], number: int = 0, *, force: bool = False) -> TrackingDetail:
+    steps = [
+        TrackingStep(checkpoint="", graph=graph, step=None, label=None, tracks=(0, t), sizes=(4, 3), churn=0.25 * t)
+        for t, graph in enumerate(graphs)
+    ]
+    event = {"kind": "split", "at": 1, "earlier": [0], "later": [0, 1]}
+    values = TrackingValues(n_checkpoints=len(graphs), n_tracks=2, churn=0.25, events=(event,))
+    content = {"tracking": f"tracking {number}".encode()}
+    given = {"provenance": provenance(number), "values": values, "steps": steps, "blobs": content}
+    return store.save_tracking("digits", **given, force=force)
 
 
 def main(url: str, artifacts: str, first: int, count: int) -> None:

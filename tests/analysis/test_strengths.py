@@ -190,7 +190,7 @@ def test_graph_errors_name_the_problem(generator: torch.Generator) -> None:
         interaction_graph(other, bases, [x])
     for blocks, message in (
         ([], "at least one block"),
-        ([np.ones((2, 3)), np.ones((2, 4))], "starts from 4 nodes"),
+        ([np.ones((2, 3)), np.ones((2, 4))], "block 1 has 4 nodes at cut 1, an earlier block has 2"),
         ([-np.ones((2, 3))], "negative"),
         ([np.full((2, 3), np.nan)], "NaN"),
         ([np.ones(3)], "has shape"),

@@ -25,7 +25,7 @@ from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition
 from interbasis.service import cli
 
-KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions")
+KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "trackings")
 LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
 STRANGE = "[/bold] [red]label:smile:"
 
@@ -215,8 +215,8 @@ def test_options_and_recipe_file_arrive_and_options_go_first(
     (item,) = interbasis("analyze", files.net, *given, "--json").document["items"]
     chosen = {"basis": "pca", "rotation": "none", "seed": 3, "cuts": ["layers.0:in", "layers.2"], "loss": "mse"}
     assert {name: item["graph"]["recipe"][name] for name in chosen} == chosen
-    chosen = {"epsilon": 0.01, "resolution": 1.0, "objective": "layered_cpm", "seed": 3}
-    assert item["partition"]["recipe"] == chosen
+    chosen = {"epsilon": 0.01, "resolution": 1.0, "objective": "layered_cpm", "seed": 3, "mediator_polish": False}
+    assert {name: value for name, value in item["partition"]["recipe"].items() if value is not None} == chosen
     assert item["graph"]["widths"] == [8, 6]
 
 
@@ -253,8 +253,8 @@ def test_list_as_json_has_items_and_cursor(
     page = interbasis("ls", kind, "--json").document
     assert list(page) == ["items", "next_cursor"]
     assert page["next_cursor"] is None
-    assert len(page["items"]) == (1 if kind == "datasets" else 2)
-    if kind != "models":
+    assert len(page["items"]) == {"datasets": 1, "trackings": 0}.get(kind, 2)
+    if kind not in ("models", "trackings"):
         known = [item[kind.removesuffix("s")]["id"] for item in filled]
         assert {item["id"] for item in page["items"]} == set(known)
 
@@ -380,6 +380,166 @@ def test_plot_is_a_picture(
     result = interbasis("plot", filled[0][kind]["id"], "-o", file)
     assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
     assert file.read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("kind", "figure"),
+    [("graph", "strengths"), ("partition", "membership"), ("partition", "profile"), ("partition", "strengths")],
+)
+def test_plot_draws_the_figure_asked_for(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path, kind: str, figure: str
+) -> None:
+    pictures = []
+    for name in (figure, "graph"):
+        file = tmp_path / f"{name}.png"
+        assert interbasis("plot", filled[0][kind]["id"], "-o", file, "--figure", name).code == 0
+        pictures.append(file.read_bytes())
+    assert pictures[0].startswith(b"\x89PNG")
+    assert pictures[0] != pictures[1]
+
+
+def test_figure_that_a_result_does_not_have_is_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    result = interbasis("plot", filled[0]["graph"]["id"], "-o", tmp_path / "a.png", "--figure", "profile")
+    assert_refused(result, "no figure 'profile'", "graph, strengths")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Modules of a stored graph, and modules over training
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--k", "2"], {"objective": "kway", "n_modules": 2}),
+        (["--epsilon", "pairs"], {"epsilon_source": "pairs"}),
+        (["--epsilon", "1e-3,1e-3,2e-3", "--resolution", "1"], {"epsilon_source": "given per pair"}),
+        (["--resolution", "1", "--max-size", "9", "--mediator-polish"], {"polished": True}),
+    ],
+)
+def test_modules_of_a_stored_graph(
+    interbasis: Callable[..., Result],
+    copied: Path,
+    filled: list[dict[str, Any]],
+    options: list[str],
+    said: dict[str, Any],
+) -> None:
+    graph = filled[0]["graph"]["id"]
+    found = interbasis("modules", graph, *options, "--json").document
+    assert found["graph"] == graph
+    assert {name: found[name] for name in said} == said
+    assert interbasis("modules", graph, *options, "--json").document == found
+    shown = interbasis("modules", graph, *options).out
+    assert found["id"] in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    stored = interbasis("show", "partition", found["id"], "--json").document
+    costs = sum(node["cost"] for node in stored["mediators"])
+    assert costs == pytest.approx(stored["mediator_cost"])
+    sizes = [module["size"] for module in stored["modules"]]
+    if "--max-size" in options:
+        assert max(sizes) <= 9
+
+
+def test_epsilon_profile_is_a_table_and_a_figure(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.png"
+    options = ("--resolution", "1", "--epsilon-profile", file)
+    items = interbasis("modules", filled[0]["graph"]["id"], *options, "--json").document["items"]
+    scales = [item["epsilon"] for item in items]
+    assert len(scales) > 3
+    assert scales == sorted(scales, reverse=True)
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--epsilon", "small"], "'small'"),
+        (["--epsilon", "0.1,x"], "'0.1,x'"),
+        (["--epsilon", "0.1,0.1"], "2 loss scales"),
+        (["--epsilon", "0"], "epsilon is 0"),
+        (["--k", "1000"], "k is 1000"),
+        (["--k", "2", "--objective", "cpm"], "kway"),
+        (["--min-size", "5", "--max-size", "3"], "min_size <= max_size"),
+        (["--objective", "surprise"], "layered_modularity"),
+        (["--epsilon-profile", "a.txt"], "a.txt"),
+    ],
+)
+def test_bad_choices_of_modules_are_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], options: list[str], said: str
+) -> None:
+    before = interbasis("ls", "partitions", "--json").document
+    assert_refused(interbasis("modules", filled[0]["graph"]["id"], *options), said)
+    assert interbasis("ls", "partitions", "--json").document == before
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> list[Path]:
+    """Three checkpoints of one model: the first two the same network but for the order of its hidden units."""
+    paths = []
+    for step, seed in enumerate((0, 0, 1)):
+        path = tmp_path / f"step{step}.safetensors"
+        save_mlp(path, seed=seed, blocks=2, model="pair", step=10 * step, label=f"moment {step}")
+        if step == 1:
+            tensors = load_file(path)
+            order = torch.randperm(len(tensors["layers.0.bias"]), generator=torch.Generator().manual_seed(0))
+            for name in ("layers.0.weight", "layers.0.bias"):
+                tensors[name] = tensors[name][order].contiguous()
+            tensors["layers.1.weight"] = tensors["layers.1.weight"][:, order].contiguous()
+            save_file(tensors, path)
+        paths.append(path)
+    return paths
+
+
+def test_track_matches_the_modules_of_all_checkpoints(
+    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files, tmp_path: Path
+) -> None:
+    assert interbasis("analyze", *training, "--data", files.data, "--basis", "neuron").code == 0
+    options = ("--data", files.data, "--epsilon", "1e-6", "--resolution", "0.5")
+    found = interbasis("track", "pair", *options, "--json").document
+    assert found["id"].startswith("t-")
+    assert [step["step"] for step in found["steps"]] == [0, 10, 20]
+    assert found["steps"][1]["churn"] == pytest.approx(0.0)
+    assert found["steps"][1]["sizes"] == found["steps"][0]["sizes"]
+    assert found["steps"][1]["tracks"] == found["steps"][0]["tracks"]
+    again = interbasis("track", "pair", *options, "--json").document
+    assert again == found
+    shown = interbasis("show", "tracking", found["id"])
+    assert "churn" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+    (listed,) = interbasis("ls", "trackings", "--json").document["items"]
+    assert listed["id"] == found["id"]
+    picture = tmp_path / "tracks.svg"
+    assert interbasis("plot", found["id"], "-o", picture).code == 0
+    assert b"step 10" in picture.read_bytes()
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_track_without_aligning_or_with_another_coupling_is_another_result(
+    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files
+) -> None:
+    assert interbasis("analyze", *training, "--data", files.data, "--basis", "neuron").code == 0
+    options = ("--data", files.data, "--resolution", "0.5", "--json")
+    variants = ([], ["--no-align"], ["--coupling", "0.5"])
+    assert len({interbasis("track", "pair", *options, *variant).document["id"] for variant in variants}) == 3
+
+
+def test_track_says_what_is_missing(
+    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files
+) -> None:
+    options = ("--data", files.data, "--resolution", "1")
+    assert interbasis("analyze", training[0], *options).code == 0
+    assert_refused(interbasis("track", "pair", *options), "1 checkpoints of 'pair'", "tracking needs two")
+    assert_refused(interbasis("track", "nothing", *options), "'nothing'")
+    assert interbasis("analyze", *training[1:], *options).code == 0
+    save_mlp(training[1], seed=5, blocks=2, model="pair", step=10)
+    assert_refused(interbasis("track", "pair", *options), "not the checkpoint", "changed")
+    training[1].unlink()
+    assert_refused(interbasis("track", "pair", *options), str(training[1]))
+    assert interbasis("ls", "trackings", "--json").document["items"] == []
+    assert interbasis("track", "pair", *options, "--no-align").code == 0
 
 
 # Refusals

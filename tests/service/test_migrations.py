@@ -92,6 +92,40 @@ def test_back_to_nothing_and_up_again(place: Any, connection: Connection) -> Non
         assert store.check().ok
 
 
+def test_results_of_the_first_schema_are_kept(place: Any, connection: Connection) -> None:
+    """A partition stored by version 0.1 is there after the upgrade, with nothing made up for what it lacks."""
+    Store.upgrade(place.url)
+    command.downgrade(database.migration_config(connection), "0001")
+    connection.commit()
+    moment = "2026-01-01 00:00:00+00:00" if place.kind == "postgresql" else "2026-01-01 00:00:00.000000"
+    origin = f"'{{}}', '{'a' * 64}', '0.1.0', 0, 1.5, '{moment}'"
+    names = "recipe, recipe_hash, code_version, seed, wall_time, created"
+    run(
+        connection,
+        f"INSERT INTO model VALUES (1, 'm-1', '{moment}', 'net', 'mlp', '{{}}')",
+        f"INSERT INTO dataset VALUES (1, 'd-1', '{moment}', '{'b' * 64}', 'data')",
+        f"INSERT INTO artifact VALUES ('{'c' * 64}', 'cc/c', 3, '{moment}')",
+        "INSERT INTO checkpoint (key, id, created, model_key, sha256, step, family, config) "
+        f"VALUES (1, 'c-1', '{moment}', 1, '{'d' * 64}', 7, 'mlp', '{{}}')",
+        f"INSERT INTO graph (key, id, {names}, checkpoint_key, dataset_key, cuts, widths, basis, strengths, n_nodes, "
+        f"n_edges, graph_sha256) VALUES (1, 'g-1', {origin}, 1, 1, '[\"a\", \"b\"]', '[1, 1]', 'global', "
+        f"'jacobian', 2, 1, '{'c' * 64}')",
+        f"INSERT INTO partition (key, id, {names}, graph_key, n_modules, edge_cost, mediator_cost, quality, objective, "
+        f"resolution, epsilon, contrast, partition_sha256) VALUES (1, 'p-1', {origin}, 1, 1, 0.5, 0.25, 1.0, "
+        f"'layered_cpm', 1.0, 0.01, 0.9, '{'c' * 64}')",
+        "INSERT INTO module VALUES (1, 0, 2, '[\"a\", \"b\"]', '[1, 1]', 0.5, 0.0)",
+        "INSERT INTO node_assignment VALUES (1, 0, 0, 0, 1.0), (1, 1, 0, 0, 2.0)",
+    )
+    assert Store.upgrade(place.url) == Upgrade(before="0001", after=SCHEMA_REVISION)
+    with place.open() as store:
+        partition = store.get_partition("p-1")
+        assert (partition.n_modules, partition.edge_cost, partition.model) == (1, 0.5, "net")
+        assert (partition.epsilons, partition.z, partition.warning, partition.polished) == (None,) * 4
+        assert [(node.importance, node.confidence) for node in store.nodes("p-1")] == [(1.0, None), (2.0, None)]
+        assert store.mediators("p-1") == ()
+        assert store.check().schema == ()
+
+
 def test_opening_upgrades_sqlite_and_refuses_postgresql(place: Any) -> None:
     if place.kind == "sqlite":
         with place.open() as store:

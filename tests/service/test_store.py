@@ -20,6 +20,7 @@ from cases_store import (
     register,
     save_graph,
     save_partition,
+    save_tracking,
     sha,
 )
 from hypothesis import HealthCheck, given, settings
@@ -178,6 +179,49 @@ class TestStore:
         assert nodes[2].importance == pytest.approx(1 / 3)
         assert store.nodes(partition, module=1) == tuple(node for node in nodes if node.module == 1)
 
+    def test_confidence_of_nodes_in_modules(self, store: Store) -> None:
+        nodes = store.nodes(save_partition(store, save_graph(store).id).id)
+        assert [node.confidence for node in nodes] == [0.5] * 8 + [None]
+
+    def test_interaction_surface_by_pair_of_modules_strongest_first(self, store: Store) -> None:
+        partition = save_partition(store, save_graph(store).id).id
+        found = store.mediators(partition)
+        assert [(node.coordinate, node.strength) for node in found] == [(0, 8.0), (2, pytest.approx(8 / 3))]
+        assert store.mediators(partition, earlier=0, later=1) == found
+        assert store.mediators(partition, earlier=1) == ()
+
+    def test_tracking_round_trip(self, store: Store) -> None:
+        graphs = [save_graph(store, number).id for number in (0, 1)]
+        tracking = save_tracking(store, graphs, 3)
+        assert [step.graph for step in tracking.steps] == graphs
+        assert [(step.step, step.label, step.churn) for step in tracking.steps] == [
+            (100, "final", 0.0),
+            (100, "final", 0.25),
+        ]
+        assert [step.tracks for step in tracking.steps] == [(0, 0), (0, 1)]
+        assert tracking.events == ({"kind": "split", "at": 1, "earlier": [0], "later": [0, 1]},)
+        assert store.get_tracking(tracking.id) == store.find_tracking("digits", sha(3)) == tracking
+        assert store.tracking_bytes(tracking.id[:5]) == b"tracking 3"
+        assert [row.id for row in store.trackings(model="digits").items] == [tracking.id]
+        assert save_tracking(store, graphs[:1], 3) == tracking, "stored already"
+        replaced = save_tracking(store, graphs[:1], 3, force=True)
+        assert (replaced.id, len(replaced.steps)) == (tracking.id, 1)
+        assert store.check().ok
+
+    def test_tracking_goes_when_one_of_its_graphs_is_replaced(self, store: Store) -> None:
+        graphs = [save_graph(store, number).id for number in (0, 1)]
+        save_tracking(store, graphs)
+        save_graph(store, 1, content=b"other", force=True)
+        assert store.trackings().items == ()
+        assert store.check().ok
+
+    def test_tracking_that_does_not_fit_is_refused_whole(self, store: Store) -> None:
+        graph = save_graph(store).id
+        for wrong in ([graph, "g-none"], ["g-none"]):
+            with pytest.raises(NotFoundError):
+                save_tracking(store, wrong)
+        assert store.trackings().items == ()
+
     def test_saving_again_returns_the_stored_one(self, store: Store) -> None:
         graph = save_graph(store, content=b"first")
         partition = save_partition(store, graph.id)
@@ -209,7 +253,7 @@ class TestStore:
     def test_force_replaces_a_partition_with_all_its_rows(self, store: Store) -> None:
         graph = save_graph(store)
         old = save_partition(store, graph.id)
-        parts = partition_parts() | {"labels": [[0] * 3, [0] * 4, [-1, -1]], "links": []}
+        parts = partition_parts() | {"labels": [[0] * 3, [0] * 4, [-1, -1]], "links": [], "mediators": []}
         parts["modules"] = parts["modules"][:1]
         new = store.save_partition(
             graph.id,
@@ -221,6 +265,7 @@ class TestStore:
         )
         assert (new.id, len(new.modules), new.links) == (old.id, 1, ())
         assert [node.module for node in store.nodes(new.id)] == [0] * 7 + [None, None]
+        assert store.mediators(new.id) == ()
         assert store.check().ok
 
     def test_result_whose_file_is_gone_is_saved_again(self, store: Store) -> None:
@@ -233,7 +278,7 @@ class TestStore:
         graph = save_graph(store)
         good = {"provenance": provenance(), "values": partition_values(), "blobs": {"partition": b"p"}}
         for wrong, message in (
-            ({"labels": [[0], [0]], "importance": [[1.0], [1.0]]}, "nodes per cut"),
+            ({"labels": [[0], [0]], "importance": [[1.0], [1.0]], "confidence": ()}, "nodes per cut"),
             ({"labels": [[0, 0, 0], [0] * 4, [0]]}, "differ in length"),
             ({"labels": [[0, 0, 7], [0] * 4, [0, 0]]}, r"name the modules \[7\]"),
             ({"modules": []}, "one row per module"),
