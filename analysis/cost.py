@@ -119,12 +119,16 @@ def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
     >>> loss_scales(InteractionGraph.from_blocks([np.eye(2), np.eye(2)]), 0.1)
     (0.1, 0.1)
     """
-    given: list[Any] = [epsilon] * len(graph.blocks) if isinstance(epsilon, int | float) else list(epsilon)
+    try:
+        array = np.asarray(epsilon, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise GraphError(f"epsilon is {epsilon!r}: expected a number, or one per pair of cuts") from None
+    given = np.full(len(graph.blocks), array) if array.ndim == 0 else array.ravel()
     if len(given) != len(graph.blocks):
         raise GraphError(
             f"{len(given)} loss scales were given: expected one, or one for each of {len(graph.blocks)} pairs"
         )
-    return tuple(_checked_scale(scale) for scale in given)
+    return tuple(_checked_scale(scale) for scale in given.tolist())
 
 
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:

@@ -84,7 +84,7 @@ class InteractionGraph:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
                 order or twice, or strengths that are negative, NaN or infinite.
         """
-        arrays = tuple(np.asarray(block, dtype=np.float64) for block in blocks)
+        arrays = tuple(_matrix(p, block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
         for p, block in enumerate(arrays):
@@ -100,6 +100,8 @@ class InteractionGraph:
         weights = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
         if tuple(len(w) for w in weights) != widths:
             raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
+        if not all(np.isfinite(w).all() for w in weights):
+            raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
         return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined)
 
     @property
@@ -217,8 +219,23 @@ class InteractionGraph:
         )
 
 
+def _matrix(p: int, block: Any) -> np.ndarray:
+    try:
+        if isinstance(block, Tensor):
+            block = block.detach().to("cpu", torch.float64).numpy()
+        array = np.asarray(block)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GraphError(f"block {p} is no matrix of real numbers: {error}") from error
+
+
 def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tuple[tuple[int, int], ...]:
-    joined = tuple((int(a), int(b)) for a, b in (pairs if pairs is not None else pairwise(range(n_blocks + 1))))
+    try:
+        joined = tuple((int(a), int(b)) for a, b in (pairs if pairs is not None else pairwise(range(n_blocks + 1))))
+    except (TypeError, ValueError):
+        raise GraphError(f"pairs are {pairs!r}: expected the indices (earlier, later) of two cuts per block") from None
     if len(joined) != n_blocks or len(set(joined)) != n_blocks or any(not 0 <= a < b for a, b in joined):
         raise GraphError(
             f"{n_blocks} blocks were given for the pairs of cuts {list(joined)}: expected as many different pairs "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from .scales import LossScale, choose_epsilon, default_epsilon
 from .search import Effort, Search
 from .significance import stability
 
-__all__ = ["Partition", "default_epsilon", "epsilon_profile", "find_modules", "score_partition"]
+__all__ = ["Partition", "default_epsilon", "epsilon_profile", "find_modules", "renumbered", "score_partition", "scored"]
 
 _NULLS = 20
 _MIN_NULLS = 4
@@ -56,13 +56,14 @@ def score_partition(
     1.0
     """
     scale = choose_epsilon(graph, epsilon)
-    numbered = _renumbered(checked_labels(graph, labels, scale.per_pair))
-    return _scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
+    numbered = renumbered(checked_labels(graph, labels, scale.per_pair))
+    return scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
 
 
-def _scored(
+def scored(
     graph: InteractionGraph, labels: Labels, scale: LossScale, *, objective: str, resolution: float, seed: int
 ) -> Partition:
+    """`score_partition` of labels that are checked and numbered already."""
     division = Division(graph, labels, scale.per_pair)
     modules = _modules(division)
     return Partition(
@@ -142,6 +143,7 @@ def find_modules(
     Raises:
         GraphError: an option that makes no sense, or no edge above the cutoff.
     """
+    _check_numbers(resolution, {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed})
     scale = choose_epsilon(graph, epsilon)
     search = Search(graph, scale.per_pair)
     search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
@@ -173,14 +175,14 @@ def find_modules(
     flat = join_small(search, flat, search.min_size)
     if min_size is not None and np.bincount(flat).min() < min_size:
         raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
-    labels = _renumbered(search.per_cut(flat))
+    labels = renumbered(search.per_cut(flat))
     if mediator_polish:
         bounds = (search.min_size, search.max_size)
         held = search.spread(search.pinned[search.groups] > 0)
         polished = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
-        labels = _renumbered(polished)
+        labels = renumbered(polished)
     chosen = found.rows[row]
-    part = _scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
+    part = scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
     part = replace(part, profile=found.rows, polished=mediator_polish, hierarchy=_hierarchy(search, found))
     return replace(part, **_evidence(search, part, found, runs))
 
@@ -209,8 +211,23 @@ def epsilon_profile(
         middle = default_epsilon(graph)
         strongest = max(float(block.max()) for block in graph.blocks)
         epsilons = [e for e in middle * 10 ** np.linspace(-1, 1, 7) if e < strongest**2]
-    ordered = sorted((float(e) for e in epsilons), reverse=True)
+    if "epsilon" in options:
+        raise GraphError("a profile goes over loss scales: give them as `epsilons`, not epsilon")
+    try:
+        ordered = sorted((float(e) for e in epsilons), reverse=True)
+    except (TypeError, ValueError):
+        raise GraphError(f"epsilons are {epsilons!r}: expected numbers") from None
     return tuple(find_modules(graph, epsilon=e, **options) for e in report(ordered, "loss scales", progress))
+
+
+def _check_numbers(resolution: Any, whole: Mapping[str, Any]) -> None:
+    for name, given in whole.items():
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int | np.integer)):
+            raise GraphError(f"{name} is {given!r}: expected a whole number")
+    if whole["seed"] < 0:
+        raise GraphError(f"seed is {whole['seed']}: expected 0 or more")
+    if resolution is not None and (isinstance(resolution, str) or np.ndim(resolution)):
+        raise GraphError(f"resolution is {resolution!r}: expected a number")
 
 
 def _check(objective: str | None, k: int | None, choosing: bool, n_null: int) -> None:
@@ -249,7 +266,7 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
     levels: list[Level] = []
     above: np.ndarray | None = None
     for row in found.levels:
-        labels = _renumbered(search.per_cut(found.labels[row]))
+        labels = renumbered(search.per_cut(found.labels[row]))
         flat = search.flat(labels, "labels")
         parents, nesting = (), None
         if above is not None:
@@ -287,7 +304,7 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     return values
 
 
-def _renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
+def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
     """Labels by descending size, ties by the first node."""
     flat = np.concatenate(list(labels))
     names, first, sizes = np.unique(flat, return_index=True, return_counts=True)

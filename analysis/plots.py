@@ -121,7 +121,8 @@ def plot_profile(partition: Partition) -> Figure:
                 axes.set_ylabel(title)
         grid[0, column].set_title(name, fontsize=10)
         grid[-1, column].set_xlabel("resolution")
-        grid[-1, column].set_xscale("log")
+        if all(row.resolution > 0 for row in partition.profile):
+            grid[-1, column].set_xscale("log")
     figure.suptitle(
         _title(partition, partition.epsilon, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
     )
@@ -202,6 +203,8 @@ def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
     for first, second in pairwise(ordered):
         a, b = (np.concatenate(part.labels) for part in (first, second))
         both = (a >= 0) & (b >= 0)
+        if not both.any():
+            continue
         middles.append(float(np.sqrt(first.epsilon * second.epsilon)))
         moved.append(variation_of_information(a[both], b[both]))
     changes.plot(middles, moved, marker="o")

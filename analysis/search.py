@@ -41,6 +41,10 @@ class Effort:
     restarts: int = 8
     kicks: int = 12
 
+    def __post_init__(self) -> None:
+        if self.restarts < 1 or self.kicks < 0:
+            raise GraphError(f"{self}: expected at least one restart, and no negative number of kicks")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -124,7 +128,10 @@ class Search:
         Raises:
             GraphError: not one integer >= -1 per node.
         """
-        arrays = [np.asarray(a) for a in labels]
+        try:
+            arrays = [np.asarray(a) for a in labels]
+        except (TypeError, ValueError):
+            raise GraphError(f"{name}: expected one array of integers per cut") from None
         shapes, expected = [a.shape for a in arrays], [a.shape for a in self.strong]
         if shapes != expected or not all(np.issubdtype(a.dtype, np.integer) for a in arrays):
             raise GraphError(f"{name}: got arrays of shapes {shapes}, expected integers per cut, shapes {expected}")
@@ -178,6 +185,8 @@ class Search:
         if backend not in BACKENDS:
             raise GraphError(f"unknown backend {backend!r}: expected one of {', '.join(BACKENDS)}")
         if find_objective(objective).fixed:
+            if backend == "leidenalg":
+                raise GraphError("backend 'leidenalg' has no objective 'kway': use 'leiden'")
             return self._kway(wired, costs, objective, generator=generator, effort=effort, start=start)
         graph = self.priced(wired, costs, objective, resolution)
         state = random_state(generator)
@@ -185,7 +194,9 @@ class Search:
         best = value(graph, found), found
         runs: list[np.ndarray] = [np.arange(graph.n)] * effort.restarts
         if start is not None:
-            runs.insert(0, self._start(graph, start))
+            first = self._start(graph, start)
+            best = max(best, (value(graph, first), first), key=_value_of)
+            runs = [first, *runs] if backend == "leiden" else runs
         ends = []
         for labels in runs:
             if backend == "leidenalg":

@@ -125,12 +125,17 @@ def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndar
     """One sweep, in place: each row with the next in a random order, its columns in random disjoint pairs."""
     n_rows, n_columns = x.shape
     done = 0
-    rows, columns = np.arange(n_rows), np.arange(n_columns)
+    rows, columns = np.arange(n_rows), np.empty(n_columns, dtype=np.int64)
     _shuffle(rows, state)
     for r in range(n_rows):
         i, k = rows[r], rows[(r + 1) % n_rows]
-        _shuffle(columns, state)
-        for m in range(n_columns // 2):
+        used = 0  # columns where neither row has an edge have nothing to exchange
+        for column in range(n_columns):
+            if x[i, column] > 0 or x[k, column] > 0:
+                columns[used] = column
+                used += 1
+        _shuffle(columns[:used], state)
+        for m in range(used // 2):
             left, right = columns[2 * m], columns[2 * m + 1]
             a, b, c, d = x[i, left], x[i, right], x[k, left], x[k, right]
             if (a > 0) + (c > 0) != (b > 0) + (d > 0) or (a == b and c == d):

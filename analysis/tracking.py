@@ -34,9 +34,10 @@ from .graph import InteractionGraph
 from .leiden import Weights, leiden, random_state, value
 from .modules import Partition
 from .network import Batch, Network
-from .partition import find_modules, score_partition
+from .partition import find_modules, renumbered, scored
 from .progress import ProgressCallback, report
 from .resolution import join_satellites
+from .scales import LossScale
 from .search import Search
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ def track_modules(
         GraphError: no graph, graphs of other cuts, alignments that do not fit, or options out of range.
     """
     ties = _checked(graphs, alignments)
+    if "start" in options:
+        raise GraphError("every search starts from the labels of the checkpoint before: leave `start` out")
     if not (np.isfinite(coupling) and coupling >= 0 and 0 < overlap <= 1):
         raise GraphError(f"coupling is {coupling}, overlap {overlap}: expected coupling >= 0 and 0 < overlap <= 1")
     labels = tuple(names) if names is not None else tuple(map(str, range(len(graphs))))
@@ -285,7 +288,12 @@ def _checked(graphs: Sequence[InteractionGraph], alignments: Sequence[Alignment]
             for old, new in steps
         ]
     else:
-        ties = [[np.asarray(a) for a in tie] for tie in alignments]
+        try:
+            ties = [[np.asarray(a) for a in tie] for tie in alignments]
+        except (TypeError, ValueError):
+            raise GraphError("alignments: expected per transition one array of integers per cut") from None
+        if not all(np.issubdtype(a.dtype, np.integer) and a.ndim == 1 for tie in ties for a in tie):
+            raise GraphError("alignments: expected arrays of integers, -1 for a node that continues none")
     if len(ties) != len(steps):
         raise GraphError(f"{len(ties)} alignments were given for {len(steps)} transitions")
     for t, (tie, (old, new)) in enumerate(zip(ties, steps, strict=True)):
@@ -382,15 +390,13 @@ def _coupled(
     for t, (graph, part, search) in enumerate(zip(graphs, partitions, searches, strict=True)):
         found_here = best[offset[t] : offset[t + 1]]
         labels = search.per_cut(join_satellites(search, found_here) if joined else found_here)
-        point: dict[str, Any] = {"objective": part.objective, "resolution": part.resolution}
-        scored = score_partition(graph, labels, part.epsilons, **point, seed=part.seed)
-        kept: dict[str, Any] = {
-            "epsilon_source": part.epsilon_source,
-            "full_strength": part.full_strength,
-            "profile": part.profile,
-        }
-        warning = "searched together with the other checkpoints: the profile is that of this one alone"
-        result.append(replace(scored, **kept, normalised_cost=None, warning=warning))
+        scale = LossScale(part.epsilons, part.epsilon_source, part.full_strength)
+        point: dict[str, Any] = {"objective": part.objective, "resolution": part.resolution, "seed": part.seed}
+        joint = scored(graph, renumbered(labels), scale, **point)
+        warning = "searched together with the other checkpoints: no p-value, and the profile is that of this one alone"
+        if joint.n_modules == 1 < part.n_modules:
+            warning += f"; alone it has {part.n_modules} modules, together one"
+        result.append(replace(joint, profile=part.profile, warning=warning))
     return result
 
 

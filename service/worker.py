@@ -20,7 +20,7 @@ from ..analysis.cost import module_links
 from ..analysis.errors import InputError
 from ..analysis.exchange import export as _export
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
-from ..analysis.files import write_bytes
+from ..analysis.files import read_bytes, write_bytes
 from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, partition_graph, read_choices
@@ -164,6 +164,8 @@ def epsilon_profile(
     """Divide a stored graph at several loss scales, and draw how modules merge and split."""
     form = _picture(path)
     recipe = Recipe.from_mapping(choices).partition
+    if recipe.epsilon is not None:
+        raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
     options = {name: value for name, value in asdict(recipe).items() if name != "epsilon"}
     graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
     found = _epsilon_profile(graph, progress=progress, **options)
@@ -206,6 +208,8 @@ def track(
     recipe = Recipe.from_mapping(choices).partition
     graphs = _graphs_of(store, model)
     described = {**asdict(recipe), "coupling": coupling, "align": align, "graphs": [row.id for _, row in graphs]}
+    if data is not None and align:
+        described["data"] = hashlib.sha256(read_bytes(data)).hexdigest()
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     found = None if force else store.find_tracking(model, digest)
     if found is not None:
