@@ -123,6 +123,11 @@ def plot_profile(partition: Partition) -> Figure:
         grid[-1, column].set_xlabel("resolution")
         if all(row.resolution > 0 for row in partition.profile):
             grid[-1, column].set_xscale("log")
+            shown = [row.resolution for row in partition.profile if row.objective == name][
+                :: 2 if len(names) > 1 else 1
+            ]
+            grid[-1, column].set_xticks(shown, [f"{value:.2g}" for value in shown])
+            grid[-1, column].minorticks_off()
     figure.suptitle(
         _title(partition, partition.epsilon, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
     )
@@ -221,7 +226,10 @@ def plot_tracking(tracking: Tracking) -> Figure:
     count = len(tracking.names)
     figure = Figure(figsize=(max(1.5 * count + 1.0, 4.0), 4.8), layout="constrained")
     axes = figure.add_subplot()
-    bars = [_bars(np.array([m.size for m in part.modules], dtype=float)) for part in tracking.partitions]
+    bars = [
+        _bars(np.array([m.size for m in part.modules], dtype=float), np.argsort(tracks))
+        for part, tracks in zip(tracking.partitions, tracking.tracks, strict=True)
+    ]
     for t, flow in enumerate(tracking.flows):
         for ribbon in _ribbons(flow, bars[t], bars[t + 1]):
             a, left, right, height = ribbon
@@ -238,7 +246,8 @@ def plot_tracking(tracking: Tracking) -> Figure:
     axes.set_xticks(range(count), [_folded(name) for name in tracking.names], fontsize=8)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    events = ", ".join(f"{sum(e.kind == kind for e in tracking.events)} {kind}s" for kind in _EVENTS)
+    counts = {kind: sum(event.kind == kind for event in tracking.events) for kind in _EVENTS}
+    events = ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n) or "no events"
     axes.set_title(f"{tracking.n_tracks} modules over {count} checkpoints ({events}); numbers: nodes", fontsize=10)
     return figure
 
@@ -248,10 +257,11 @@ _BAR = 0.09  # half the width of a bar
 _SPACE = 0.03  # between bars, as a share of the largest checkpoint
 
 
-def _bars(sizes: Float[np.ndarray, " modules"]) -> list[tuple[float, float]]:
-    """Bottom and height of each module's bar, the first on top."""
+def _bars(sizes: Float[np.ndarray, " modules"], order: Int[np.ndarray, " modules"]) -> list[tuple[float, float]]:
+    """Bottom and height of each module's bar, stacked from the top in the given order."""
     space = _SPACE * sizes.sum()
-    tops = -(np.cumsum(sizes + space) - sizes - space)
+    tops = np.empty(len(sizes))
+    tops[order] = -(np.cumsum(sizes[order] + space) - sizes[order] - space)
     return [(float(top - size), float(size)) for top, size in zip(tops, sizes, strict=True)]
 
 

@@ -13,7 +13,7 @@ nothing). The rule:
    with e its cost to the rest and mu = the sum of k_i k_j / m expected (a quasi-Poisson standard deviation). The
    least separated one joins the module with which it exchanges most loss (sum of w^2, edges below the cutoff
    included), until all are.
-3. The number of modules is that of the significant row with the largest product of gap and contrast.
+3. The number of modules is that of the significant row with the largest gap times contrast squared.
 4. Among significant rows with this number, the one with the largest product of agreement with the others (mean AMI) and
    root of the gap is taken.
 
@@ -195,7 +195,7 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"]) -> Prof
         _medoid(found.labels, np.flatnonzero(significant & (counts == k)), gap)
         for k in sorted(set(counts[significant].tolist()) - {1})
     )
-    wanted = counts[np.where(significant, gap * contrast, -np.inf).argmax()]
+    wanted = counts[np.where(significant, gap * contrast**2, -np.inf).argmax()]
     chosen = [level for level in levels if counts[level] == wanted]
     row = chosen[0] if chosen else int(z.argmax())
     return replace(found, rows=rows, row=row, significant=bool(chosen), p_value=p_value, levels=levels)

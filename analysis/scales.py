@@ -117,7 +117,7 @@ def default_epsilon(graph: InteractionGraph) -> float:
     """The loss scale read off the whole graph.
 
     >>> graph = InteractionGraph.from_blocks([np.diag([5.0, 5.0])])
-    >>> round(default_epsilon(graph), 5)   # (5 / 50)^2
+    >>> float(round(default_epsilon(graph), 5))   # (5 / 50)^2
     0.01
 
     Raises:

@@ -57,7 +57,7 @@ for any other answer. One graph and one seed per kind: a small difference says l
 
 CPU seconds: one run, one thread, process_time, without compilation (a warm-up call comes first) and without building
 the peers' graphs. Rows of interbasis without an addition are find_modules with all that it does: edges, search (8
-starts and 12 kicks), scores, 10 more searches for the stability; without a knob also the grid of resolutions and 20
+starts and 12 kicks), scores, stability from the starts; without a knob also the grid of resolutions and 20
 null graphs. leidenalg does 2 iterations, its default; its best of {RUNS} goes on until nothing gains, at most {PASSES}
 times, and the seconds are those of all runs. leidenalg CPM is at the mean cost of any two nodes."""
 GROWTH = """
