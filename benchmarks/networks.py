@@ -56,8 +56,10 @@ def row(task: str, name: str, training: dict[str, object]) -> str:
         if sides is not None:
             labels, truth = np.concatenate(part.labels), np.concatenate(sides)
             agreements.append(adjusted_mutual_info_score(truth[labels >= 0], labels[labels >= 0]))
-    shown = [", ".join(f"{a:.2f}" for a in agreements), f"{np.mean(agreements):.2f}", f"{min(agreements):.2f}"]
-    cells = [task, name, f"{np.mean(accuracies):.2f}", *(shown if agreements else ["-"] * 3)]
+    shown = ["-"] * 3
+    if agreements:
+        shown = [", ".join(f"{a:.2f}" for a in agreements), f"{np.mean(agreements):.2f}", f"{min(agreements):.2f}"]
+    cells = [task, name, f"{np.mean(accuracies):.2f}", *shown]
     return "| " + " | ".join([*cells, ", ".join(counts), ", ".join(ps)]) + " |"
 
 
