@@ -5,6 +5,7 @@ checkpoint -> `load_checkpoint` -> `Network` -> `interaction_basis` -> `interact
 
 from .basis import Bases, Basis, interaction_basis
 from .datasets import Dataset
+from .degeneracy import Ledger, parameter_ledger
 from .errors import InterbasisError
 from .exchange import to_networkx
 from .families import Checkpoint, load_checkpoint
@@ -17,6 +18,8 @@ from .partition import epsilon_profile, find_modules, score_partition
 from .progress import Progress
 from .recipe import Recipe, run
 from .search import Effort
+from .sparsify import SparseNetwork, sparsify
+from .synchronisation import SynchronisedUnits, synchronised_units
 from .tracking import Tracking, align_nodes, coordinate_correlation, track_modules
 
 __all__ = [
@@ -27,10 +30,13 @@ __all__ = [
     "Effort",
     "InteractionGraph",
     "InterbasisError",
+    "Ledger",
     "Network",
     "Partition",
     "Progress",
     "Recipe",
+    "SparseNetwork",
+    "SynchronisedUnits",
     "Tracking",
     "align_nodes",
     "collect",
@@ -41,8 +47,11 @@ __all__ = [
     "interaction_graph",
     "interaction_surface",
     "load_checkpoint",
+    "parameter_ledger",
     "run",
     "score_partition",
+    "sparsify",
+    "synchronised_units",
     "to_networkx",
     "track_modules",
 ]

@@ -5,6 +5,7 @@ InterbasisError
 │   ├── CheckpointError   a checkpoint file is missing, truncated or does not fit its family
 │   ├── DataError         data that is empty, not finite or of the wrong shape
 │   ├── CutError          a cut that does not exist, leaks, or is out of order
+│   ├── LayerError        parameters in layers that cannot be counted
 │   └── GraphError        a graph, partition or option that makes no sense
 └── NumericalError        a computation that left the domain of its formula
 """
@@ -16,6 +17,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "InterbasisError",
+    "LayerError",
     "NumericalError",
 ]
 
@@ -38,6 +40,10 @@ class DataError(InputError):
 
 class CutError(InputError):
     """A cut does not exist, leaks, is out of order, or does not reach the output."""
+
+
+class LayerError(InputError):
+    """Parameters sit in layers that are not supported, shared, or called more than once."""
 
 
 class GraphError(InputError):

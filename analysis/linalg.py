@@ -1,5 +1,9 @@
-"""The one symmetric eigendecomposition of the project: float64, descending, sign fixed, rank cut stated."""
+"""The one symmetric eigendecomposition of the project: float64, descending, sign fixed, rank cut stated.
 
+Ranks that must see singular values far below 1e-8 of the largest come from `RowSpace`, which never forms a Gram matrix.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +12,7 @@ from torch import Tensor
 
 from .errors import NumericalError
 
-__all__ = ["Eigen", "Whitening", "column_signs", "eigh", "whiten"]
+__all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "whiten"]
 
 _NEGATIVE = 1e-8  # a Gram matrix may have eigenvalues below zero by rounding, at most this share of the largest
 
@@ -95,3 +99,72 @@ def whiten(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Whiteni
     eigen = eigh(gram, rank_tolerance)
     root = eigen.values.sqrt()
     return Whitening((eigen.vectors / root).T, eigen.vectors * root, eigen.spectrum)
+
+
+class RowSpace:
+    """Triangular factor R of a tall matrix that comes in blocks of rows: R^T R is its Gram matrix, never formed.
+
+    Singular values are exact to rounding (1e-16 of the largest), so that ranks can be decided where a Gram matrix
+    would have lost them below 1e-8.
+
+    >>> rows = RowSpace(2)
+    >>> rows.add(torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64))
+    >>> rows.rank(), rows.count
+    (1, 2)
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.count = 0
+        self._factor = torch.zeros(0, width, dtype=torch.float64)
+        self._waiting: list[Tensor] = []
+
+    def add(self, rows: Float[Tensor, "m d"]) -> None:
+        """Take more rows."""
+        self.count += len(rows)
+        self._waiting.append(rows.to(torch.float64))
+        if sum(map(len, self._waiting)) > 4 * self.width:
+            self._reduce()
+
+    def factor(self) -> Float[Tensor, "r d"]:
+        """R, of at most as many rows as columns."""
+        self._reduce()
+        return self._factor
+
+    def rank(
+        self, columns: Sequence[int] | None = None, *, tolerance: float = 1e-10, cutoff: float | None = None
+    ) -> int:
+        """Rank of the matrix, or of some of its columns; see `column_rank`."""
+        factor = self.factor()
+        return column_rank(factor if columns is None else factor[:, list(columns)], tolerance=tolerance, cutoff=cutoff)
+
+    def _reduce(self) -> None:
+        if self._waiting:
+            stacked = torch.cat([self._factor, *self._waiting])
+            self._waiting = []
+            self._factor = torch.linalg.qr(stacked, mode="r")[1] if len(stacked) > self.width else stacked
+
+
+def column_rank(matrix: Float[Tensor, "m d"], *, tolerance: float = 1e-10, cutoff: float | None = None) -> int:
+    """Number of singular values above `cutoff`; without one, above `tolerance` of the largest after scaling columns.
+
+    Columns are scaled to length 1 (those below 1e-13 of the longest count as zero), so that the rank does not depend
+    on the unit of each column, for example on the scale of a ReLU neuron.
+
+    >>> column_rank(torch.diag(torch.tensor([1.0, 1e-6], dtype=torch.float64)))
+    2
+    >>> column_rank(torch.diag(torch.tensor([1.0, 1e-6], dtype=torch.float64)), cutoff=1e-3)
+    1
+    """
+    if matrix.numel() == 0:
+        return 0
+    if not torch.isfinite(matrix).all():
+        raise NumericalError("a matrix whose rank is wanted holds NaN or infinite entries: check data and weights")
+    if cutoff is not None:
+        return int((torch.linalg.svdvals(matrix) > cutoff).sum())
+    length = matrix.norm(dim=0)
+    kept = length > 1e-13 * length.max()
+    if not kept.any():
+        return 0
+    values = torch.linalg.svdvals(matrix[:, kept] / length[kept])
+    return int((values > tolerance * values[0]).sum())

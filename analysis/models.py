@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -119,25 +120,70 @@ class Embedding(nn.Module):
         return self.tok[tokens] + self.pos[: tokens.shape[1]]
 
 
+class Affine(nn.Module):
+    """y = x W + b, in the convention of TransformerLens."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(d_in, d_out))
+        self.b = nn.Parameter(torch.zeros(d_out))
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """The module's output."""
+        return x @ self.w + self.b
+
+
+class Heads(nn.Module):
+    """Queries, keys or values of each head."""
+
+    def __init__(self, n_heads: int, d_model: int, d_head: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(n_heads, d_model, d_head))
+        self.b = nn.Parameter(torch.zeros(n_heads, d_head))
+
+    def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch heads positions d_head"]:
+        """The module's output."""
+        return torch.einsum("nsm,hmd->nhsd", x, self.w) + self.b[:, None]
+
+
+class AttentionPattern(nn.Module):
+    """softmax(q k^T / sqrt(d_head)) with a causal mask."""
+
+    def forward(
+        self, q: Float[Tensor, "batch heads positions d_head"], k: Float[Tensor, "batch heads positions d_head"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        """The module's output."""
+        future = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)
+        score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        return score.masked_fill(future, -math.inf).softmax(-1)
+
+
+class HeadOutput(nn.Module):
+    """Sum over heads of what each writes."""
+
+    def __init__(self, n_heads: int, d_head: int, d_model: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(n_heads, d_head, d_model))
+        self.b = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, z: Float[Tensor, "batch heads positions d_head"]) -> Float[Tensor, "batch positions d_model"]:
+        """The module's output."""
+        return torch.einsum("nhsd,hdm->nsm", z, self.w) + self.b
+
+
 class CausalAttention(nn.Module):
     """Residual stream plus causal multi-head attention, with biases and without normalisation."""
 
     def __init__(self, d_model: int, n_heads: int, d_head: int) -> None:
         super().__init__()
-        for name in ("q", "k", "v"):
-            self.register_parameter(f"w_{name}", nn.Parameter(torch.zeros(n_heads, d_model, d_head)))
-            self.register_parameter(f"b_{name}", nn.Parameter(torch.zeros(n_heads, d_head)))
-        self.w_o = nn.Parameter(torch.zeros(n_heads, d_head, d_model))
-        self.b_o = nn.Parameter(torch.zeros(d_model))
+        self.q, self.k, self.v = (Heads(n_heads, d_model, d_head) for _ in range(3))
+        self.pattern = AttentionPattern()
+        self.o = HeadOutput(n_heads, d_head, d_model)
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
         """The module's output."""
-        q, k, v = (
-            torch.einsum("nsm,hmd->nhsd", x, getattr(self, f"w_{name}")) + getattr(self, f"b_{name}")[:, None]
-            for name in ("q", "k", "v")
-        )
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return x + torch.einsum("nhsd,hdm->nsm", mixed, self.w_o) + self.b_o
+        result: Tensor = x + self.o(self.pattern(self.q(x), self.k(x)) @ self.v(x))
+        return result
 
 
 class ResidualMLP(nn.Module):
@@ -145,29 +191,14 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, d_model: int, d_mlp: int, activation: nn.Module) -> None:
         super().__init__()
-        self.w_in = nn.Parameter(torch.zeros(d_model, d_mlp))
-        self.b_in = nn.Parameter(torch.zeros(d_mlp))
-        self.w_out = nn.Parameter(torch.zeros(d_mlp, d_model))
-        self.b_out = nn.Parameter(torch.zeros(d_model))
+        self.inner = Affine(d_model, d_mlp)
         self.activation = activation
+        self.outer = Affine(d_mlp, d_model)
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
         """The module's output."""
-        hidden: Tensor = self.activation(x @ self.w_in + self.b_in)
-        return x + hidden @ self.w_out + self.b_out
-
-
-class Unembedding(nn.Module):
-    """Logits."""
-
-    def __init__(self, d_model: int, d_vocab: int) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(d_model, d_vocab))
-        self.b = nn.Parameter(torch.zeros(d_vocab))
-
-    def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_vocab"]:
-        """The module's output."""
-        return x @ self.w + self.b
+        result: Tensor = x + self.outer(self.activation(self.inner(x)))
+        return result
 
 
 class ModularAdditionTransformer(nn.Module):
@@ -176,6 +207,9 @@ class ModularAdditionTransformer(nn.Module):
     The first three return the residual stream after their stage, the last one the logits, of which the last position
     counts. Config: `d_model`, `n_heads`, `d_head`, `d_mlp`, `n_ctx`, `d_vocab`, `activation`.
     """
+
+    residual_stream = ("embed", "attention.o", "mlp.outer")
+    """Layers that write the residual stream, in order; all others read it, and nothing else does."""
 
     def __init__(
         self,
@@ -197,7 +231,7 @@ class ModularAdditionTransformer(nn.Module):
         self.embed = Embedding(d_vocab, n_ctx, d_model)
         self.attention = CausalAttention(d_model, n_heads, d_head)
         self.mlp = ResidualMLP(d_model, d_mlp, _ACTIVATIONS[activation]())
-        self.unembed = Unembedding(d_model, d_vocab)
+        self.unembed = Affine(d_model, d_vocab)
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_vocab"]:
         """The module's output."""
@@ -211,9 +245,15 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def parameter(name: str) -> str:
-        """`tok_embed`, `pos_embed` and `attn.*` have shorter paths in the model."""
-        renamed = {"tok_embed": "embed.tok", "pos_embed": "embed.pos"}
-        return renamed.get(name, name.replace("attn.", "attention.", 1) if name.startswith("attn.") else name)
+        """`tok_embed`, `pos_embed`, `attn.w_q`, ..., `mlp.w_in`, ... have other paths in the model."""
+        if name in (renamed := {"tok_embed": "embed.tok", "pos_embed": "embed.pos"}):
+            return renamed[name]
+        block, _, rest = name.partition(".")
+        kind, _, which = rest.partition("_")
+        if block == "attn":
+            return f"attention.{which}.{kind}"
+        inner = {"in": "inner", "out": "outer"}.get(which)
+        return f"mlp.{inner}.{kind}" if block == "mlp" and inner else name
 
     @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:
@@ -229,16 +269,16 @@ class ModularAdditionTransformer(nn.Module):
     def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:
         """See `Family`."""
         weights = {name: p.detach() for name, p in model.named_parameters()}
-        attention = {k.removeprefix("attention."): v for k, v in weights.items() if k.startswith("attention.")}
-        d_model = len(weights["mlp.b_out"])
+        attention = {f"{kind}_{name}": weights[f"attention.{name}.{kind}"] for name in "qkvo" for kind in "wb"}
+        d_model = len(weights["mlp.outer.b"])
         return {
             ("embed", "attention"): Attention(**attention, queries=(len(weights["embed.pos"]) - 1,)),
             ("attention", "mlp"): PositionWise(
-                inner=weights["mlp.w_in"].T,
-                inner_bias=weights["mlp.b_in"],
-                outer=weights["mlp.w_out"].T,
-                skip=torch.eye(d_model, dtype=weights["mlp.b_out"].dtype),
-                bias=weights["mlp.b_out"],
+                inner=weights["mlp.inner.w"].T,
+                inner_bias=weights["mlp.inner.b"],
+                outer=weights["mlp.outer.w"].T,
+                skip=torch.eye(d_model, dtype=weights["mlp.outer.b"].dtype),
+                bias=weights["mlp.outer.b"],
                 phi=model.get_submodule("mlp.activation"),
             ),
             ("mlp", "unembed"): PositionWise(skip=weights["unembed.w"].T, bias=weights["unembed.b"]),

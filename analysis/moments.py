@@ -27,12 +27,15 @@ __all__ = [
     "ActivationMoments",
     "JacobianMoments",
     "Moments",
+    "Probes",
     "collect",
     "diagonal_moments",
     "gate_moments",
+    "output_cotangents",
     "output_moments",
     "pair_attributions",
     "pair_moments",
+    "read_batches",
 ]
 
 _BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
@@ -157,8 +160,8 @@ def collect(
     """
     activations: dict[str, ActivationMoments] = {}
     n, totals = 0, list[Tensor]()
-    draws = None if probes is None else _Probes(probes, seed)
-    for batch in _data(batches, "moments", progress):
+    draws = None if probes is None else Probes(probes, seed)
+    for batch in read_batches(batches, "moments", progress):
         with torch.no_grad():
             values = network.activations(batch)
         for cut, value in values.items():
@@ -205,9 +208,9 @@ def output_moments(
     if probes is not None and groups is not None:
         raise GraphError("random probes mix the outputs: second moments per output need probes=None")
     sums: dict[int, list[Tensor]] = {}
-    draws = None if probes is None else _Probes(probes, seed)
+    draws = None if probes is None else Probes(probes, seed)
     n = 0
-    for batch in _data(batches, "Jacobians", progress):
+    for batch in read_batches(batches, "Jacobians", progress):
         with torch.no_grad():
             trace = network.trace(batch)
         n += len(trace.output)
@@ -247,9 +250,9 @@ def pair_moments(
         moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
         return moments if groups else [moments[0].sum(0)]
     sums = _zeros(columns, len(rows), groups)
-    draws = None if probes is None or form is not None else _Probes(probes, seed)
+    draws = None if probes is None or form is not None else Probes(probes, seed)
     n = 0
-    for batch in _data(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
+    for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
         trace = _pair_trace(network, batch, pair)
         n += len(trace.output)
         for labels, block in _pair_rows(network, trace, pair, rows, columns, draws):
@@ -263,7 +266,7 @@ def gate_moments(
     """First and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
     n = count = 0
     first, second = torch.zeros(()), torch.zeros(())
-    for batch in _data(batches, f"slopes into {network.cuts[pair + 1]}", progress):
+    for batch in read_batches(batches, f"slopes into {network.cuts[pair + 1]}", progress):
         with torch.no_grad():
             value = network.trace(batch).values[pair]
         q = form.slopes(value).to(torch.float64).flatten(0, 1)
@@ -286,7 +289,7 @@ def diagonal_moments(
     if isinstance(form, PositionWise):
         return gate_moments(network, batches, pair, form, progress).squared_jacobian(form, rows, columns)
     total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
-    for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = _pair_trace(network, batch, pair)
         n += len(trace.output)
         for labels, block in _pair_rows(network, trace, pair, rows, columns):
@@ -312,7 +315,7 @@ def pair_attributions(
     """
     nodes, weights = leggauss(points) if points > 1 else (np.ones(1), 2 * np.ones(1))
     total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
-    for batch in _data(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         with torch.no_grad():
             here = network.trace(batch)
         n += len(here.output)
@@ -329,8 +332,11 @@ def pair_attributions(
     return total / n
 
 
-class _Probes:
-    """Rademacher probes: probe j has a generator of its own, so that blocks and batches do not change the draws."""
+class Probes:
+    """Rademacher probes of variance 1/count.
+
+    Probe j has a generator of its own, so that blocks and batches do not change the draws.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         if count < 1:
@@ -338,6 +344,7 @@ class _Probes:
         self.generators = [torch.Generator().manual_seed(hash((seed, j)) % 2**63) for j in range(count)]
 
     def blocks(self, shape: Sequence[int], dtype: torch.dtype) -> Iterator[Float[Tensor, "v batch positions width"]]:
+        """The probes of one batch."""
         size = _rows_per_block(math.prod(shape))
         scale = 1 / math.sqrt(len(self.generators))
         for start in range(0, len(self.generators), size):
@@ -346,19 +353,19 @@ class _Probes:
 
 
 def _output_rows(
-    network: Network, batch: Batch, cuts: Iterable[int], draws: _Probes | None
+    network: Network, batch: Batch, cuts: Iterable[int], draws: Probes | None
 ) -> Iterator[tuple[list[int], Int[Tensor, " v"], list[Float[Tensor, "v batch _ _"]]]]:
     """Blocks of rows of the loss-weighted output's Jacobian: the cuts it is by, the outputs' indices, the rows."""
     for trace, served in network.output_traces(batch, cuts):
-        for labels, cotangents in _output_cotangents(network, trace, draws):
+        for labels, cotangents in output_cotangents(network, trace.output, draws):
             yield served, labels, network.vjps(trace, trace.output, served, cotangents)
 
 
-def _output_cotangents(
-    network: Network, trace: Trace, draws: _Probes | None
+def output_cotangents(
+    network: Network, output: Float[Tensor, "batch positions width"], draws: Probes | None = None
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions width"]]]:
     """Cotangents u with sum_u u u^T = I (MSE) or Fisher's matrix (KL); exact, or in expectation over the probes."""
-    output = trace.output.detach()
+    output = output.detach()
     p = output.softmax(-1) if network.loss == "kl" else None
     if draws is not None:
         for u in draws.blocks(output.shape, output.dtype):
@@ -399,7 +406,7 @@ def _pair_rows(
     pair: int,
     rows: Float[Tensor, "o d_out"],
     columns: Float[Tensor, "d_in k"],
-    draws: _Probes | None = None,
+    draws: Probes | None = None,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
     """Blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the index of the row; float64.
 
@@ -476,7 +483,7 @@ def _rows_per_block(entries: int, block: int = _BLOCK) -> int:
     return max(1, block // max(entries, 1))
 
 
-def _data(batches: Iterable[Batch], step: str, progress: ProgressCallback | None) -> Iterator[Batch]:
+def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback | None) -> Iterator[Batch]:
     """Iterate over the data, refusing data that is empty or can be read only once."""
     if iter(batches) is batches:
         raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")

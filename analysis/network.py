@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -128,6 +129,17 @@ class Network:
         """The network's output at the counted positions."""
         with torch.no_grad():
             return self.trace(batch).output
+
+    def with_model(self, model: nn.Module) -> Network:
+        """The same cuts and loss on another model with modules of the same names; exact forms are not taken along."""
+        other = copy(self)
+        other.model, other.transitions, other._checked = model, {}, False
+        other._modules = dict(model.named_modules())
+        return other
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
+        """Run the model as it is, parameters frozen; an autograd graph starts only where hooks of the caller's do."""
+        return self._select(_as_sequence(self._forward(batch, (), None), "output"), "output")
 
     def trace(
         self,

@@ -1,4 +1,4 @@
-"""Figures of results: graph, module membership, profiles over resolution and loss scale, tracks over training."""
+"""Figures of results: graph, modules, profiles over resolution and loss scale, tracks over training, the ledger."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .cost import interaction_cost
+from .degeneracy import Ledger
 from .errors import GraphError
 from .graph import InteractionGraph
 from .modules import Partition
 from .resolution import ProfileRow
 from .scales import default_epsilon, strength_distribution
 from .significance import variation_of_information
+from .synchronisation import SynchronisedUnits
 from .tracking import Tracking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_epsilon_profile", "plot_graph", "plot_membership", "plot_profile", "plot_strengths", "plot_tracking"]
+__all__ = [
+    "plot_epsilon_profile",
+    "plot_graph",
+    "plot_ledger",
+    "plot_membership",
+    "plot_profile",
+    "plot_strengths",
+    "plot_synchronisation",
+    "plot_tracking",
+]
 
 _GREY = "#9a9a9a"
 _MAX_EDGES = 4000
@@ -249,6 +260,80 @@ def plot_tracking(tracking: Tracking) -> Figure:
     counts = {kind: sum(event.kind == kind for event in tracking.events) for kind in _EVENTS}
     events = ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n) or "no events"
     axes.set_title(f"{tracking.n_tracks} modules over {count} checkpoints ({events}); numbers: nodes", fontsize=10)
+    return figure
+
+
+def plot_ledger(ledger: Ledger) -> Figure:
+    """Waterfall from the number of parameters to the effective ones: each cause takes its share off, by layer.
+
+    Shades are layers, from the first (dark) to the last (light). Where the rank of the Hessian is only bounded, a line
+    on the last bar shows how far down it may be.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = ledger.rows()
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    shades = colormaps["viridis"](np.linspace(0.15, 0.9, len(ledger.layers)))
+    top = ledger.nominal
+    for x, (name, total) in enumerate(rows):
+        field = {"Jacobians": "jacobians", "synchronisation": "synchronised"}.get(name, name)
+        shares = [(getattr(layer, field), shade) for layer, shade in zip(ledger.layers, shades, strict=True)]
+        if name in ("unexplained", "effective"):
+            shares = [(total, _GREY if name == "unexplained" else "#2b2b2b")]
+        level = ledger.nominal if name == "nominal" else top
+        for share, colour in shares:
+            axes.bar(x, share, bottom=level - share if name != "effective" else 0, color=colour, width=0.72)
+            level -= share
+        if 0 < x < len(rows) - 1:
+            axes.plot([x - 0.36, x + 1.36], [level, level], color=_GREY, lw=0.7)
+            top = level
+        height = ledger.effective if name == "effective" else max(top, top + total if x else top)
+        sign = "-" if 0 < x < len(rows) - 1 and total > 0 else ""
+        axes.annotate(f"{sign}{abs(total):,}", (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=9)
+    if not ledger.hessian.exact:
+        axes.plot([len(rows) - 1] * 2, [ledger.hessian.lower, ledger.hessian.upper], color="tab:orange", lw=2)
+    axes.set_xticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    axes.set_ylim(0, 1.08 * ledger.nominal)
+    axes.set_ylabel("parameters")
+    axes.spines[["top", "right"]].set_visible(False)
+    handles = [axes.bar(0, 0, color=shade) for shade in shades]
+    names = [f"{layer.name} ({layer.n_inputs} to {layer.n_outputs})" for layer in ledger.layers]
+    axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.97))
+    scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
+    axes.set_title(f"{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})", fontsize=10)
+    return figure
+
+
+def plot_synchronisation(units: SynchronisedUnits) -> Figure:
+    """Distances between firing patterns, relative to the power of the units, sorted by block; blocks are framed."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    order = [i for block in units.blocks for i in block] + list(units.dead)
+    power = np.maximum(units.power, np.finfo(float).tiny)
+    share = units.distances / np.maximum(power[:, None], power[None])
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share[np.ix_(order, order)], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    start = 0
+    for number, block in enumerate(units.blocks):
+        if len(block) > 1 or number == units.always_on:
+            colour = "tab:cyan" if number == units.always_on else "white"
+            axes.add_patch(Rectangle((start - 0.5, start - 0.5), len(block), len(block), ec=colour, fc="none", lw=1.2))
+        start += len(block)
+    if units.dead:
+        size = len(units.dead)
+        axes.add_patch(Rectangle((start - 0.5, start - 0.5), size, size, ec="tab:red", fc="none", lw=1.2))
+    figure.colorbar(image, label="share of the preactivation where patterns differ")
+    on = 0 if units.always_on is None else len(units.blocks[units.always_on])
+    axes.set_title(
+        f"{units.layer}: {len(order)} units in {len(units.blocks)} blocks\n{on} always on (cyan), "
+        f"{len(units.dead)} dead (red)",
+        fontsize=10,
+    )
+    axes.set_xlabel("unit, sorted by block")
     return figure
 
 

@@ -13,6 +13,7 @@ ANALYSIS = [
     *("errors", "linalg", "progress", "files", "cuts", "transitions", "network", "models", "datasets", "families"),
     *("moments", "rotation", "basis", "graph", "compiled", "cost", "objectives", "leiden", "kway", "multiplex"),
     *("search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
+    *("layers", "hessian", "synchronisation", "census", "degeneracy", "sparsify"),
     *("exchange", "plots", "recipe", "demo"),
 ]
 

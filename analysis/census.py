@@ -1,0 +1,454 @@
+"""The census behind the ledger: what one or two passes over the data leave of every layer, and what is counted of it.
+
+Ranks are those of triangular factors (see `linalg.RowSpace`): of what a layer reads, at the data points and positions
+from which its output reaches the network's, and of the Jacobian by what it writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .hessian import Fit, gradient_rows, kronecker_fit
+from .layers import (
+    Activation,
+    AttentionHeads,
+    Layer,
+    LayerTrace,
+    activations_between,
+    arranged,
+    attention_heads,
+    find_layers,
+    jacobian_blocks,
+    layer_weight,
+    trace_layers,
+)
+from .linalg import RowSpace, column_rank
+from .moments import read_batches
+from .network import Batch, Network
+from .progress import ProgressCallback
+from .synchronisation import FiringPatterns, HeadPatterns, SynchronisedUnits
+
+__all__ = ["Block", "Census", "LayerLedger"]
+
+_EXACT_WORK = 10**12  # floating point operations of the exact rank, about a minute on two cores
+_EXACT_ENTRIES = 2 * 10**8  # of the matrix that it needs, 1.6 GB
+_PAIRS = 4000  # of units in common blocks, for the exact test of double counting
+
+
+@dataclass(frozen=True)
+class Block:
+    """Parameters that can be changed together without any effect: s_a t_a free directions.
+
+    Attributes:
+        kind: "synchronised", "always on", "dead" (units); "values", "queries and keys", "softmax shift" (heads of an
+            attention block); "residual stream".
+        layer: name of the layer that writes the units.
+        units: their indices, or those of the heads.
+        s: dimension of what they compute on the data.
+        t: dimension of what the output sees of it.
+    """
+
+    kind: str
+    layer: str
+    units: tuple[int, ...]
+    s: int
+    t: int
+
+    @property
+    def free(self) -> int:
+        """s_a t_a."""
+        return self.s * self.t
+
+
+@dataclass(frozen=True)
+class LayerLedger:
+    """One layer's share of the ledger.
+
+    Attributes:
+        name: of the layer.
+        n_inputs, n_outputs: with and without the constant unit.
+        gram_rank, jacobian_rank: ranks of G and K.
+        activations, jacobians, gating, synchronised: free directions by cause (see the module).
+        tied: of `activations`, those of tokens and positions that only occur together.
+        dead: number of units that are zero on all data.
+        blocks: of the units that this layer writes.
+        hessian_rank: rank of the layer's own block of the Hessian; None where it is not computed.
+        soft_gram_rank, soft_jacobian_rank: sum of g / (g + epsilon) over the eigenvalues; None without an epsilon.
+        kronecker: how well G (x) K approximates the layer's block of the Hessian.
+        gram_spectrum, jacobian_spectrum: eigenvalues of G and K, descending.
+    """
+
+    name: str
+    n_inputs: int
+    n_outputs: int
+    gram_rank: int
+    jacobian_rank: int
+    activations: int
+    jacobians: int
+    gating: int
+    synchronised: int
+    tied: int
+    dead: int
+    blocks: tuple[Block, ...]
+    hessian_rank: int | None
+    soft_gram_rank: float | None
+    soft_jacobian_rank: float | None
+    kronecker: Fit
+    gram_spectrum: Float[np.ndarray, " n_inputs"] = field(repr=False)
+    jacobian_spectrum: Float[np.ndarray, " n_outputs"] = field(repr=False)
+
+    @property
+    def nominal(self) -> int:
+        """Number of parameters."""
+        return self.n_inputs * self.n_outputs
+
+    @property
+    def kept(self) -> int:
+        """What is left of the layer's parameters before synchronised units are taken off."""
+        return self.nominal - self.activations - self.jacobians - self.gating
+
+
+class _LayerSums:
+    """What one pass over the data leaves of a layer."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.inputs = RowSpace(layer.n_inputs)
+        self.jacobians = RowSpace(layer.d_out)
+
+
+class Census:
+    """The layers of a network, and everything that is counted of them."""
+
+    def __init__(
+        self, network: Network, layers: tuple[Layer, ...], links: tuple[Activation, ...], n: int, rows: int
+    ) -> None:
+        self.network, self.layers, self.links, self.n, self.rows = network, layers, links, n, rows
+        self.epsilon: float | None = None
+        self.tolerance = 0.0
+        self.heads = attention_heads(network, layers)
+        self.sums = [_LayerSums(layer) for layer in layers]
+        self.gradients = RowSpace(sum(layer.nominal for layer in layers))
+        self.patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
+        self.head_patterns = {heads: HeadPatterns(heads) for heads in self.heads}
+        self.units: dict[Activation, SynchronisedUnits] = {}
+
+    @classmethod
+    def take(cls, network: Network, batches: Iterable[Batch], epsilon: float | None, tolerance: float) -> Census:
+        """Find the layers and count the data."""
+        n = rows = 0
+        layers: tuple[Layer, ...] = ()
+        for batch in read_batches(batches, "layers", None):
+            layers = layers or find_layers(network, batch)
+            output = network.output(batch)
+            free = output.shape[-1] - (network.loss == "kl")  # a softmax does not see the mean of its logits
+            n, rows = n + len(output), rows + output[..., 0].numel() * free
+        census = cls(network, layers, activations_between(network, layers, batches), n, rows)
+        census.epsilon, census.tolerance = epsilon, tolerance
+        return census
+
+    @property
+    def nominal(self) -> int:
+        """Number of parameters."""
+        return sum(layer.nominal for layer in self.layers)
+
+    def choose(self, method: str) -> tuple[str, str | None]:
+        """How the rank of the Hessian is found, and what to tell the reader."""
+        least = min(self.nominal, self.rows)
+        fits = 2.5 * self.rows * self.nominal * least <= _EXACT_WORK and least * self.nominal <= _EXACT_ENTRIES
+        notes = []
+        if self.rows < self.nominal:
+            notes.append(
+                f"{self.n} data points give {self.rows:,} gradients, fewer than the {self.nominal:,} parameters: the "
+                "data themselves limit the rank"
+            )
+        if method == "auto":
+            method = "exact" if fits else "estimate"
+            if not fits:
+                how = "bounded from below by a sample" if self.epsilon is None else "estimated by Lanczos quadrature"
+                notes.append(
+                    f"{self.nominal:,} parameters and {self.rows:,} gradients are too many for the exact rank: {how}"
+                )
+        return method, "; ".join(notes) or None
+
+    def measure(self, batches: Iterable[Batch], *, exact: bool, progress: ProgressCallback | None) -> None:
+        """One pass over the data: spans of activations and Jacobians, firing patterns, gradients where wanted."""
+        for batch in read_batches(batches, "activations and Jacobians", progress):
+            trace = trace_layers(self.network, self.layers, batch)
+            felt = [torch.zeros(f.shape[:2], dtype=torch.bool) for f in trace.inputs]
+            for blocks in jacobian_blocks(self.network, trace):
+                for sums, seen, block in zip(self.sums, felt, blocks, strict=True):
+                    on = block.ne(0).any(-1)
+                    seen |= on.any(0)
+                    sums.jacobians.add(block[on])
+                if exact:
+                    pairs = zip(trace.inputs, blocks, strict=True)
+                    self.gradients.add(torch.cat([gradient_rows(f, j) for f, j in pairs], 1))
+            for sums, seen, f in zip(self.sums, felt, trace.inputs, strict=True):
+                sums.inputs.add(f[seen])
+            for link, patterns in self.patterns.items():
+                read = torch.stack([felt[reader] for reader in link.readers]).any(0)
+                patterns.add(_preactivations(trace, link)[read])
+            for heads, found in self.head_patterns.items():
+                found.add(trace, felt[heads.o])
+        for link, patterns in self.patterns.items():
+            name = self.layers[link.source].name
+            self.units[link] = patterns.synchronised(name, self.epsilon, self.tolerance)
+
+    def rank(self, matrix: Float[Tensor, "m d"], count: int) -> int:
+        """Rank at the tolerance, or at epsilon for sums over `count` points."""
+        cutoff = None if self.epsilon is None else math.sqrt(self.epsilon * count)
+        return column_rank(matrix, tolerance=self.tolerance, cutoff=cutoff)
+
+    def gram_rank(self, i: int, columns: Sequence[int] | None = None) -> int:
+        """Rank of G of a layer, or of some of its inputs."""
+        space = self.sums[i].inputs
+        factor = space.factor() if columns is None else space.factor()[:, list(columns)]
+        return self.rank(factor, space.count)
+
+    def jacobian_rank(self, i: int, columns: Sequence[int] | None = None) -> int:
+        """Rank of K of a layer, or of some of its outputs."""
+        factor = self.sums[i].jacobians.factor()
+        return self.rank(factor if columns is None else factor[:, list(columns)], self.n)
+
+    def product(self, i: int) -> int:
+        """rank(G) rank(K)."""
+        return self.gram_rank(i) * self.jacobian_rank(i)
+
+    def gate(self, batches: Iterable[Batch], progress: ProgressCallback | None) -> list[int]:
+        """Per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data."""
+        spans = self._spans_where_on(batches, progress)
+        kept = [self.product(i) for i in range(len(self.layers))]
+        for heads in self.heads:  # adding one vector to all keys changes no softmax
+            kept[heads.k] -= self.jacobian_rank(heads.k) if self.layers[heads.k].bias else 0
+        for link in self.links:
+            units = self.units[link]
+            gated = sum(
+                spans[link.source, a] * self.jacobian_rank(link.source, block) for a, block in enumerate(units.blocks)
+            )
+            saved = kept[link.source] - gated
+            if saved > self._counted_twice(link.source, kept):
+                kept[link.source] = gated
+        return kept
+
+    def _counted_twice(self, reader: int, kept: Sequence[int]) -> int:
+        """Free directions s_a t_a of the layer read that are lost from the count when the reader's gating is taken.
+
+        They are independent of gating where they change the function of the layer that writes the units, so only
+        those are counted then.
+        """
+        lost = 0
+        for link in self.links:
+            if reader in link.readers and kept[link.source] == self.product(link.source):
+                lost += self._free(link) - self._free_in_source(link)
+        return lost
+
+    def _free(self, link: Activation) -> int:
+        return sum(block.free for block in self._unit_blocks(link))
+
+    def _free_in_source(self, link: Activation) -> int:
+        """Dimension of the changes p_a -> A p_a within blocks, as the layer that writes p sees them: K (x) E[p p^T]."""
+        blocks = [b for b in self._unit_blocks(link) if b.free]
+        width = self.layers[link.source].d_out
+        pairs = [
+            (i, j) for b in blocks for i in b.units for j in (*b.units, *([width] if b.kind == "always on" else []))
+        ]
+        if len(pairs) > _PAIRS:
+            return max((b.free for b in blocks), default=0)
+        written = self._written(link.source)
+        scaled = [_unit_columns(self.sums[link.source].jacobians.factor()), _unit_columns(written)]
+        left, right = (torch.tensor(side, dtype=torch.int64) for side in zip(*pairs, strict=True)) if pairs else (0, 0)
+        if not pairs:
+            return 0
+        gram = (scaled[0].T @ scaled[0])[left][:, left] * (scaled[1].T @ scaled[1])[right][:, right]
+        values = torch.linalg.eigvalsh(gram)
+        return min(self._free(link), int((values > 1e-11 * values[-1]).sum()))
+
+    def _written(self, i: int) -> Float[Tensor, "r d_out+1"]:
+        """Factor of what a layer writes and the constant unit."""
+        layer = self.layers[i]
+        constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
+        if layer.bias:
+            constant[0, -1] = 1
+        elif layer.tokens:  # one-hot vectors sum to one: over positions, or over tokens where there are no positions
+            constant[0, layer.tokens if layer.tokens < layer.d_in else 0 :] = 1
+        weight = torch.cat([layer_weight(self.network, layer), constant])
+        return self.sums[i].inputs.factor() @ weight.T
+
+    def _spans_where_on(
+        self, batches: Iterable[Batch], progress: ProgressCallback | None
+    ) -> dict[tuple[int, int], int]:
+        """Per source layer and block, the rank of the layer's inputs over the points where the block is on."""
+        spaces = {
+            (link.source, a): RowSpace(self.layers[link.source].n_inputs)
+            for link in self.links
+            for a, _ in enumerate(self.units[link].blocks)
+            if self.units[link].always_on != a and link.slope == 0
+        }
+        if spaces:
+            for batch in read_batches(batches, "activations where units are on", progress):
+                trace = trace_layers(self.network, self.layers, batch, grad=False)
+                for link in self.links:
+                    on = _preactivations(trace, link) > 0
+                    for a, block in enumerate(self.units[link].blocks):
+                        if (link.source, a) in spaces:
+                            points = on[..., list(block)].any(-1)
+                            spaces[link.source, a].add(trace.inputs[link.source][points])
+        ranks = {key: self.rank(space.factor(), self.sums[key[0]].inputs.count) for key, space in spaces.items()}
+        for link in self.links:
+            for a, _ in enumerate(self.units[link].blocks):
+                limit = self.gram_rank(link.source)
+                ranks[link.source, a] = min(ranks.get((link.source, a), limit), limit)
+        return ranks
+
+    def blocks(self, kept: Sequence[int]) -> list[Block]:
+        """Everything that can be changed together, by the layer that writes it."""
+        found: list[Block] = []
+        for link in self.links:
+            blocks = self._unit_blocks(link)
+            gated = any(kept[r] < self.product(r) for r in link.readers if any(x.source == r for x in self.links))
+            if gated and kept[link.source] == self.product(link.source):
+                blocks = _limited(blocks, self._free_in_source(link))
+            found += blocks
+            dead = self.units[link].dead
+            if dead:
+                found.append(Block("dead", self.layers[link.source].name, dead, 0, 0))
+        for heads in self.heads:
+            found += self._head_blocks(heads)
+        return found + self._stream_blocks()
+
+    def _unit_blocks(self, link: Activation) -> list[Block]:
+        """s_a from what the block feeds on, t_a from the Jacobians of its preactivations."""
+        units = self.units[link]
+        name = self.layers[link.source].name
+        biased = self.layers[link.source].bias and all(self.layers[r].bias for r in link.readers)
+        blocks = []
+        for a, members in enumerate(units.blocks):
+            always = a == units.always_on
+            spans = []
+            for reader in link.readers:
+                constant = [self.layers[reader].d_in] if always and biased else []
+                spans.append(self.gram_rank(reader, [*members, *constant]))
+            t = self.jacobian_rank(link.source, members)
+            blocks.append(Block("always on" if always else "synchronised", name, members, max(spans), t))
+        return blocks
+
+    def _head_blocks(self, heads: AttentionHeads) -> list[Block]:
+        q, v, o = (self.layers[i] for i in (heads.q, heads.v, heads.o))
+        seen = self.sums[heads.o].jacobians.factor() @ layer_weight(self.network, o)[:, : o.d_in]
+        found = []
+        for group in self.head_patterns[heads].groups(self.epsilon, self.tolerance):
+            columns = [u for head in group for u in heads.units(head, o.d_in)]
+            constant = [o.d_in] if v.bias and o.bias else []
+            s = self.gram_rank(heads.o, columns + constant)
+            found.append(Block("values", v.name, tuple(group), s, self.rank(seen[:, columns], self.n)))
+        queries, limit = [], self.jacobian_rank(heads.q)
+        count = self.sums[heads.q].inputs.count
+        for head in range(heads.n_heads):
+            columns = heads.units(head, q.d_out)
+            s = self.rank(self._written(heads.q)[:, columns], count)
+            queries.append(Block("queries and keys", q.name, (head,), s, self.jacobian_rank(heads.q, columns)))
+        excess = sum(b.t for b in queries) - limit
+        free = sum(b.free for b in queries) - max((b.s for b in queries), default=0) * excess
+        found += _limited(queries, free)
+        return found
+
+    def _stream_blocks(self) -> list[Block]:
+        """Changes of basis of the residual stream, in which every layer that writes or reads it takes part.
+
+        The first writer's outputs and the constant unit are mapped to any other basis; each later writer may add a
+        constant, which the biases of the layers behind it take away again.
+        """
+        index = {layer.name: i for i, layer in enumerate(self.layers)}
+        found = []
+        for order, name in enumerate(getattr(self.network.model, "residual_stream", ())):
+            layer, i = self.layers[index[name]], index[name]
+            s = int(layer.bias) if order else self.rank(self._written(i), self.sums[i].inputs.count)
+            found.append(Block("residual stream", name, tuple(range(layer.d_out)), s, self.jacobian_rank(i)))
+        return found
+
+    def own_blocks(self, factor: Float[Tensor, "r parameters"]) -> tuple[list[int | None], list[Fit]]:
+        """Rank of each layer's block of the Hessian, and how well G (x) K fits it."""
+        ranks: list[int | None] = []
+        fits = []
+        parts = factor.split([layer.nominal for layer in self.layers], 1)
+        for part, (gram, jacobian_gram) in zip(parts, self.grams(), strict=True):
+            ranks.append(self.rank(part, self.n))
+            fits.append(kronecker_fit(part, self.n, gram, jacobian_gram))
+        return ranks, fits
+
+    def grams(self) -> list[tuple[Tensor, Tensor]]:
+        """G and K of every layer."""
+        factors = [(s.inputs.factor(), s.jacobians.factor(), max(s.inputs.count, 1)) for s in self.sums]
+        return [(f.T @ f / count, j.T @ j / self.n) for f, j, count in factors]
+
+    def layer_ledger(self, i: int, kept: int, blocks: list[Block], own: int | None, fit: Fit) -> LayerLedger:
+        """The share of layer i."""
+        layer, sums = self.layers[i], self.sums[i]
+        g, k = self.gram_rank(i), self.jacobian_rank(i)
+        spectra = [
+            _spectrum(sums.inputs.factor(), max(sums.inputs.count, 1)),
+            _spectrum(sums.jacobians.factor(), self.n),
+        ]
+        soft = [None if self.epsilon is None else float((s / (s + self.epsilon)).sum()) for s in spectra]
+        return LayerLedger(
+            name=layer.name,
+            n_inputs=layer.n_inputs,
+            n_outputs=layer.d_out,
+            gram_rank=g,
+            jacobian_rank=k,
+            activations=(layer.n_inputs - g) * layer.d_out,
+            jacobians=g * (layer.d_out - k),
+            gating=g * k - kept,
+            synchronised=sum(block.free for block in blocks),
+            tied=_tied(layer, sums.inputs.factor()) * layer.d_out,
+            dead=sum(len(block.units) for block in blocks if block.kind == "dead"),
+            blocks=tuple(blocks),
+            hessian_rank=own,
+            soft_gram_rank=soft[0],
+            soft_jacobian_rank=soft[1],
+            kronecker=fit,
+            gram_spectrum=spectra[0],
+            jacobian_spectrum=spectra[1],
+        )
+
+
+def _preactivations(trace: LayerTrace, link: Activation) -> Float[Tensor, "batch positions d_out"]:
+    return arranged(trace.outputs[link.source].detach()).to(torch.float64)
+
+
+def _limited(blocks: list[Block], free: int) -> list[Block]:
+    """Blocks with no more than `free` directions together, the largest first; t_a is lowered where they exceed it."""
+    left = max(free, 0)
+    found = []
+    for block in sorted(blocks, key=lambda b: -b.free):
+        t = min(block.t, left // block.s if block.s else 0)
+        left -= block.s * t
+        found.append(replace(block, t=t))
+    return found
+
+
+def _unit_columns(matrix: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+    length = matrix.norm(dim=0)
+    return matrix / torch.where(length > 1e-13 * length.max(), length, torch.inf)
+
+
+def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:
+    """Eigenvalues of the Gram matrix of a factor, divided by the number of points; zeros for those it cannot have."""
+    values = torch.linalg.svdvals(factor).square() / count if factor.numel() else torch.zeros(0)
+    return torch.cat([values.double(), torch.zeros(factor.shape[1] - len(values), dtype=torch.float64)]).numpy()
+
+
+def _tied(layer: Layer, factor: Float[Tensor, "r d"]) -> int:
+    """Number of tokens that occur exactly where a certain position does, and nowhere else."""
+    if not 0 < layer.tokens < layer.d_in:
+        return 0
+    tokens, positions = factor[:, : layer.tokens], factor[:, layer.tokens : layer.d_in]
+    apart = torch.cdist(tokens.T, positions.T) <= 1e-9 * tokens.norm(dim=0)[:, None]
+    return int((apart & (tokens.norm(dim=0) > 0)[:, None]).any(1).sum())

@@ -1,0 +1,254 @@
+"""The parameter ledger: where a network's parameters go (paper, section 3, eq. 10 to 22).
+
+Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data,
+
+    activations    d_{l+1} are free for each lost rank of G^l = E[f f^T]
+    Jacobians      rank(G^l) for each lost rank of K^l = E[J^T J], J = df^L/dp
+    gating         a block of units that is on only where the activations span g_a directions keeps g_a t_a of
+                   parameters: together sum_a g_a t_a, where this is less than rank(G^l) rank(K^l)
+    synchronised   s_a t_a for each block of synchronised units, s_a = dim span of its preactivations where it is on
+                   (and of the constant unit, where it always is), t_a = dim span of df^L/df_a
+    unexplained    what the exact rank of the Hessian is below all that
+
+All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
+has s_a^2, which is right only where the Jacobians have full rank and no block is always on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .census import Block, Census, LayerLedger
+from .errors import GraphError, InputError
+from .files import decode, encode, read_bytes, write_bytes
+from .hessian import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
+from .network import Batch, Network
+from .progress import ProgressCallback
+from .synchronisation import SynchronisedUnits
+
+__all__ = ["Ledger", "parameter_ledger"]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the parameters of a network go: nominal = free directions by cause + unexplained + effective.
+
+    Attributes:
+        nominal: number of parameters.
+        activations, jacobians, gating, synchronised: free directions by cause; see the module.
+        tied: of `activations`, those of tokens and positions that only occur together.
+        unexplained: free directions without a named cause; may be negative at epsilon > 0, or where the rank is
+            estimated.
+        effective: what is left: the rank of the Hessian.
+        hessian: that rank, how it is known, and its error.
+        epsilon: loss scale of all ranks, None for ranks at the relative `tolerance`.
+        layers: each layer's share.
+        n: number of data points.
+        warning: what the reader must know about these counts, or None.
+    """
+
+    nominal: int
+    activations: int
+    jacobians: int
+    gating: int
+    synchronised: int
+    tied: int
+    unexplained: int
+    effective: int
+    hessian: HessianRank
+    epsilon: float | None
+    tolerance: float
+    layers: tuple[LayerLedger, ...]
+    units: tuple[SynchronisedUnits, ...] = field(repr=False)
+    n: int
+    seed: int
+    warning: str | None = None
+
+    @property
+    def hessian_rank(self) -> int:
+        """Rank of the Hessian, or its estimate (see `hessian`)."""
+        return self.hessian.value
+
+    @property
+    def explained(self) -> int:
+        """Upper bound of the rank that the named causes give: sum of rank(G) rank(K), less gating and s_a t_a."""
+        return self.nominal - self.activations - self.jacobians - self.gating - self.synchronised
+
+    @property
+    def lower_bound(self) -> float:
+        """rank(H)/2, a lower bound of the learning coefficient."""
+        return self.hessian.lower / 2
+
+    def rows(self) -> list[tuple[str, int]]:
+        """The ledger from top to bottom; all but the first are taken off it, and the last is what remains."""
+        return [
+            ("nominal", self.nominal),
+            ("activations", self.activations),
+            ("Jacobians", self.jacobians),
+            ("gating", self.gating),
+            ("synchronisation", self.synchronised),
+            ("unexplained", self.unexplained),
+            ("effective", self.effective),
+        ]
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {count:,}" for name, count in self.rows())
+        how = "" if self.hessian.exact else f" (between {self.hessian.lower:,} and {self.hessian.upper:,})"
+        return f"Ledger({parts}{how})"
+
+    def plot(self) -> Any:
+        """Waterfall from nominal to effective; see `plots.plot_ledger`."""
+        from .plots import plot_ledger
+
+        return plot_ledger(self)
+
+    def to_bytes(self) -> bytes:
+        """The ledger as one safetensors file in memory."""
+        arrays: dict[str, np.ndarray] = {}
+        about: dict[str, Any] = {}
+        layers = []
+        for i, layer in enumerate(self.layers):
+            arrays[f"gram_spectrum.{i}"] = layer.gram_spectrum
+            arrays[f"jacobian_spectrum.{i}"] = layer.jacobian_spectrum
+            layers.append({k: v for k, v in asdict(layer).items() if not k.endswith("spectrum")})
+        units = []
+        for i, found in enumerate(self.units):
+            arrays[f"distances.{i}"], arrays[f"power.{i}"] = found.distances, found.power
+            units.append({k: v for k, v in asdict(found).items() if k not in ("distances", "power")})
+        for name in _SCALARS:
+            about[name] = getattr(self, name)
+        return encode("ledger", arrays, about | {"hessian": asdict(self.hessian), "layers": layers, "units": units})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ledger:
+        """The ledger that `to_bytes` packed."""
+        arrays, about = decode("ledger", data)
+        layers = []
+        for i, layer in enumerate(about["layers"]):
+            layer["blocks"] = tuple(Block(**(block | {"units": tuple(block["units"])})) for block in layer["blocks"])
+            layer["kronecker"] = Fit(**layer["kronecker"])
+            layer |= {name: arrays[f"{name}.{i}"] for name in ("gram_spectrum", "jacobian_spectrum")}
+            layers.append(LayerLedger(**layer))
+        units = []
+        for i, found in enumerate(about["units"]):
+            found |= {"blocks": tuple(map(tuple, found["blocks"])), "dead": tuple(found["dead"])}
+            found |= {name: arrays[f"{name}.{i}"] for name in ("distances", "power")}
+            units.append(SynchronisedUnits(**found))
+        scalars = {name: about[name] for name in _SCALARS}
+        return cls(hessian=HessianRank(**about["hessian"]), layers=tuple(layers), units=tuple(units), **scalars)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file."""
+        return write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Ledger:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file cannot be read or holds something else.
+        """
+        return cls.from_bytes(read_bytes(path))
+
+
+_SCALARS = (
+    *("nominal", "activations", "jacobians", "gating", "synchronised", "tied", "unexplained", "effective"),
+    *("epsilon", "tolerance", "n", "seed", "warning"),
+)
+
+
+def parameter_ledger(
+    network: Network,
+    batches: Iterable[Batch],
+    epsilon: float | None = None,
+    *,
+    tolerance: float = 1e-10,
+    method: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Ledger:
+    """Count the parameters of a network that do nothing on the data, by cause.
+
+    Args:
+        network: the network and its behavioural loss; only its model, output and counted positions matter here.
+        batches: re-iterable data.
+        epsilon: loss scale: directions of activations and of Jacobians with singular values (root mean square) below
+            sqrt(epsilon) count as lost, as do eigenvalues of the Hessian below epsilon, and units are synchronised
+            whose patterns can be exchanged at a cost below epsilon. None for exact ranks.
+        tolerance: without an epsilon, singular values below this share of the largest count as zero.
+        method: of the Hessian's rank: "exact"; "estimate", which with an epsilon is Lanczos quadrature and without
+            one takes what the causes leave for the rank, bounded from below by a sample of gradients; or "auto" for
+            "exact" where that takes about a minute at most.
+        seed: of the estimates.
+        progress: called after each batch.
+
+    Raises:
+        DataError: no data, or data that does not fit.
+        LayerError: parameters outside supported layers (they are named).
+        GraphError: an epsilon or a method that makes no sense.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)).double()
+    >>> data = [torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))]
+    >>> parameter_ledger(Network(model, ["0:in", "1"]), data).effective  # all that a linear map 2 -> 1 can do
+    3
+    """
+    _check_options(epsilon, tolerance, method)
+    census = Census.take(network, batches, epsilon, tolerance)
+    method, warning = census.choose(method)
+    census.measure(batches, exact=method == "exact", progress=progress)
+    kept = census.gate(batches, progress)
+    blocks = census.blocks(kept)
+    if method == "exact":
+        factor = census.gradients.factor()
+        hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
+        own, fits = census.own_blocks(factor)
+    else:
+        own = [None for _ in census.layers]
+        rows = sampled_gradients(network, census.layers, batches, census.n, seed=seed, progress=progress)
+        fits = [sampled_fit(part, census.n, *grams) for part, grams in zip(rows, census.grams(), strict=True)]
+        if epsilon is None:
+            bound = sum(kept) - sum(block.free for block in blocks)
+            hessian = sampled_rank(rows, min(bound, census.rows))
+        else:
+            del rows
+            hessian = estimated_rank(
+                network, census.layers, batches, census.n, epsilon=epsilon, seed=seed, progress=progress
+            )
+    layers = tuple(
+        census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
+        for i, layer in enumerate(census.layers)
+    )
+    totals = {
+        name: sum(getattr(layer, name) for layer in layers)
+        for name in ("nominal", "activations", "jacobians", "gating", "synchronised", "tied")
+    }
+    explained = 2 * totals["nominal"] - sum(totals[k] for k in totals if k != "tied")
+    return Ledger(
+        **totals,
+        unexplained=explained - hessian.value,
+        effective=hessian.value,
+        hessian=hessian,
+        epsilon=epsilon,
+        tolerance=tolerance,
+        layers=layers,
+        units=tuple(census.units.values()),
+        n=census.n,
+        seed=seed,
+        warning=warning,
+    )
+
+
+def _check_options(epsilon: float | None, tolerance: float, method: str) -> None:
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise GraphError(f"epsilon is {epsilon}: expected a loss above zero, or None for exact ranks")
+    if not 0 < tolerance < 1:
+        raise InputError(f"the tolerance is {tolerance}: expected a number between 0 and 1")
+    if method not in ("auto", "exact", "estimate"):
+        raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")

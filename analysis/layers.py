@@ -1,0 +1,386 @@
+"""Layers: the linear maps that hold a network's parameters, with what they read (f) and what they write (p).
+
+A layer computes p = W f + b at each position; embeddings read one-hot vectors of tokens and positions, attention
+heads of one map are side by side. `trace_layers` records f and p of every layer in one forward pass, and
+`jacobian_blocks` the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .cuts import first_tensor
+from .errors import LayerError
+from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
+from .moments import output_cotangents
+from .network import Batch, Network
+
+__all__ = [
+    "Activation",
+    "AttentionHeads",
+    "Layer",
+    "LayerTrace",
+    "activations_between",
+    "arranged",
+    "attention_heads",
+    "find_layers",
+    "jacobian_blocks",
+    "layer_weight",
+    "trace_layers",
+]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map with parameters.
+
+    Attributes:
+        name: path of the module.
+        d_in, d_out: width of what it reads (without the constant unit) and writes.
+        bias: whether the constant unit is among its inputs.
+        tokens: for an embedding, how many of the inputs are tokens (the rest are positions); else 0.
+    """
+
+    name: str
+    d_in: int
+    d_out: int
+    bias: bool
+    tokens: int = 0
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs with the constant unit, which comes last."""
+        return self.d_in + self.bias
+
+    @property
+    def nominal(self) -> int:
+        """Number of parameters."""
+        return self.n_inputs * self.d_out
+
+
+@dataclass(frozen=True)
+class AttentionHeads:
+    """The layers of one attention block: indices of queries, keys, values and output, and the softmax between them."""
+
+    name: str
+    q: int
+    k: int
+    v: int
+    o: int
+    pattern: str
+    n_heads: int
+
+    def units(self, head: int, width: int) -> list[int]:
+        """Which of `width` units side by side belong to a head."""
+        size = width // self.n_heads
+        return list(range(head * size, (head + 1) * size))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What happens to the output of a layer before other layers read it: f = p on the positive side, slope p elsewhere.
+
+    Attributes:
+        source: index of the layer that writes p.
+        readers: indices of all layers that read f = phi(p); nothing else does.
+        slope: 1 for a linear map, 0 for ReLU, between for leaky ReLU.
+    """
+
+    source: int
+    readers: tuple[int, ...]
+    slope: float
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """One forward pass over a batch, with the autograd graph from the layers to the output.
+
+    Attributes:
+        inputs: per layer f (batch, positions, n_inputs), with the constant unit.
+        outputs: per layer p, in the shape the module gave it.
+        output: of the network, at the counted positions.
+        patterns: attention patterns (batch, heads, queries, keys) by the name of their module.
+    """
+
+    inputs: tuple[Float[Tensor, "batch _ _"], ...]
+    outputs: tuple[Tensor, ...]
+    output: Float[Tensor, "batch _ _"]
+    patterns: Mapping[str, Float[Tensor, "batch heads q k"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How to read a type of module: its sizes, its input as (batch, positions, d_in), its weights as (d_out, d_in)."""
+
+    layer: Callable[[str, Any], Layer]
+    read: Callable[[Any, Tensor], Tensor]
+    weight: Callable[[Any], Tensor]
+
+
+def _sequence(value: Tensor) -> Tensor:
+    return value.reshape(len(value), -1, value.shape[-1])
+
+
+def _side_by_side(value: Tensor) -> Tensor:
+    """(batch, heads, positions, d) to (batch, positions, heads d)."""
+    return value.transpose(1, 2).flatten(2)
+
+
+def _one_hot_positions(module: Embedding, tokens: Tensor) -> Tensor:
+    tok = nn.functional.one_hot(tokens, len(module.tok))
+    pos = torch.eye(len(module.pos), dtype=tok.dtype)[: tokens.shape[1]].expand(len(tokens), -1, -1)
+    return torch.cat([tok, pos], -1).to(module.tok.dtype)
+
+
+_KINDS: dict[type[nn.Module], _Kind] = {
+    nn.Linear: _Kind(
+        lambda name, m: Layer(name, m.in_features, m.out_features, m.bias is not None),
+        lambda _, x: _sequence(x),
+        lambda m: m.weight,
+    ),
+    Affine: _Kind(lambda name, m: Layer(name, *m.w.shape, bias=True), lambda _, x: _sequence(x), lambda m: m.w.T),
+    Heads: _Kind(
+        lambda name, m: Layer(name, m.w.shape[1], m.b.numel(), bias=True),
+        lambda _, x: _sequence(x),
+        lambda m: m.w.transpose(1, 2).flatten(0, 1),
+    ),
+    HeadOutput: _Kind(
+        lambda name, m: Layer(name, m.w.shape[0] * m.w.shape[1], m.w.shape[2], bias=True),
+        lambda _, z: _side_by_side(z),
+        lambda m: m.w.flatten(0, 1).T,
+    ),
+    Embedding: _Kind(
+        lambda name, m: Layer(name, len(m.tok) + len(m.pos), m.tok.shape[1], bias=False, tokens=len(m.tok)),
+        _one_hot_positions,
+        lambda m: torch.cat([m.tok, m.pos]).T,
+    ),
+    nn.Embedding: _Kind(
+        lambda name, m: Layer(name, m.num_embeddings, m.embedding_dim, bias=False, tokens=m.num_embeddings),
+        lambda m, x: nn.functional.one_hot(_ids(x), m.num_embeddings).to(m.weight.dtype),
+        lambda m: m.weight.T,
+    ),
+}
+
+
+def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
+    """The layers of a network, in order of computation.
+
+    Raises:
+        LayerError: parameters that no supported layer holds, shared ones, or a layer not called exactly once.
+
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
+    Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0)
+    """
+    modules = {name: m for name, m in network.model.named_modules() if type(m) in _KINDS}
+    _check_parameters(network.model, modules)
+    calls = Counter[str]()
+    order: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            calls[name] += 1
+            order.append(name)
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(note(name)).remove)
+        network.output(batch)
+    for name in modules:
+        if calls[name] != 1:
+            raise LayerError(
+                f"layer {name!r} is called {calls[name]} times in a forward pass, expected once: its parameters cannot "
+                "be counted as those of one linear map"
+            )
+    return tuple(_KINDS[type(modules[name])].layer(name, modules[name]) for name in order)
+
+
+def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
+    """The attention blocks among the layers."""
+    index = {layer.name: i for i, layer in enumerate(layers)}
+    found = []
+    for name, module in network.model.named_modules():
+        if isinstance(module, CausalAttention):
+            parts = {part: index[f"{name}.{part}"] for part in "qkvo"}
+            found.append(AttentionHeads(name, **parts, pattern=f"{name}.pattern", n_heads=len(module.q.w)))
+    return tuple(found)
+
+
+def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, grad: bool = True) -> LayerTrace:
+    """Run the model once and keep what every layer reads and writes, with the autograd graph from there on."""
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    patterns: dict[str, Tensor] = {}
+
+    def keep(layer: Layer) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
+            given = first_tensor(args or kwargs, layer.name).detach()
+            read = _KINDS[type(module)].read(module, given).to(torch.float64)
+            if layer.bias:
+                read = torch.cat([read, read.new_ones(*read.shape[:-1], 1)], -1)
+            inputs[layer.name] = read
+            outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
+            return outputs[layer.name].clone()  # modules after it may work in place
+
+        return hook
+
+    def keep_pattern(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, value: Tensor) -> None:
+            patterns[name] = value.detach().to(torch.float64)
+
+        return hook
+
+    modules = dict(network.model.named_modules())
+    with ExitStack() as stack, torch.set_grad_enabled(grad):
+        for layer in layers:
+            handle = modules[layer.name].register_forward_hook(keep(layer), with_kwargs=True)
+            stack.callback(handle.remove)
+        for heads in attention_heads(network, layers):
+            stack.callback(modules[heads.pattern].register_forward_hook(keep_pattern(heads.pattern)).remove)
+        output = network.forward(batch)
+    names = [layer.name for layer in layers]
+    return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns)
+
+
+def arranged(output: Tensor) -> Float[Tensor, "batch positions d_out"]:
+    """A layer's output, or a gradient by it, as (batch, positions, units); heads side by side."""
+    return _side_by_side(output) if output.ndim == 4 else _sequence(output)
+
+
+def jacobian_blocks(
+    network: Network, trace: LayerTrace, cotangents: Iterator[Tensor] | None = None
+) -> Iterator[list[Float[Tensor, "v batch _ _"]]]:
+    """Rows of J = df^L/dp of every layer, a block of output coordinates at a time; sum_v J_v J_v^T over all is K's.
+
+    Rows are weighted by the behavioural loss, so that for KL they carry the Fisher matrix of the output.
+    """
+    given = (u for _, u in output_cotangents(network, trace.output)) if cotangents is None else cotangents
+    for block in given:
+        grads = torch.autograd.grad(
+            trace.output, trace.outputs, block, is_grads_batched=True, retain_graph=True, materialize_grads=True
+        )
+        yield [torch.stack([arranged(g) for g in grad]).to(torch.float64) for grad in grads]
+
+
+def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
+    """Weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
+    module = network.model.get_submodule(layer.name)
+    weight = _KINDS[type(module)].weight(module).detach()
+    if layer.bias:
+        bias = getattr(module, "bias" if isinstance(module, nn.Linear) else "b")
+        weight = torch.cat([weight, bias.detach().reshape(-1, 1)], 1)
+    return weight.to(torch.float64)
+
+
+def activations_between(network: Network, layers: Sequence[Layer], batches: Iterable[Batch]) -> tuple[Activation, ...]:
+    """Pairs of layers with nothing but a piecewise linear activation between them, found from the values on the data.
+
+    f = phi(p) is recognised where it equals p, max(p, 0) or a leaky ReLU of p entry by entry. That nothing else reads
+    f is tested by the chain rule: the gradient by p must be the readers' alone.
+    """
+    links: dict[tuple[int, int], float] = {}
+    for number, batch in enumerate(batches):
+        trace = trace_layers(network, layers, batch, grad=False)
+        written = [arranged(p.detach()).to(torch.float64) for p in trace.outputs]
+        read = [f[..., : layer.d_in] for f, layer in zip(trace.inputs, layers, strict=True)]
+        if number == 0:
+            links = _candidates(written, read)
+        for (source, reader), slope in list(links.items()):
+            seen = _slope(written[source], read[reader])
+            if seen is None or (seen != slope and not math.isnan(seen) and not math.isnan(slope)):
+                del links[source, reader]
+            elif math.isnan(slope):
+                links[source, reader] = seen
+    found = []
+    for link in _grouped(links):  # a slope that no data point shows is taken from the gradient
+        slopes = [1.0, 0.0] if math.isnan(link.slope) else [link.slope]
+        for candidate in (replace(link, slope=slope) for slope in slopes):
+            if all(_reads_alone(network, layers, batch, candidate) for batch in batches):
+                found.append(candidate)
+                break
+    return tuple(found)
+
+
+def _candidates(written: Sequence[Tensor], read: Sequence[Tensor]) -> dict[tuple[int, int], float]:
+    links: dict[tuple[int, int], float] = {}
+    for reader, f in enumerate(read):
+        for source in reversed(range(reader)):
+            if written[source].shape == f.shape and (slope := _slope(written[source], f)) is not None:
+                links[source, reader] = slope
+                break
+    return links
+
+
+def _grouped(links: Mapping[tuple[int, int], float]) -> Iterator[Activation]:
+    for source in sorted({source for source, _ in links}):
+        readers = tuple(r for s, r in links if s == source)
+        slopes = {str(links[source, r]) for r in readers}  # as text, because nan differs from itself
+        if len(slopes) == 1:
+            yield Activation(source, readers, float(slopes.pop()))
+
+
+def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: Activation) -> bool:
+    trace = trace_layers(network, layers, batch)
+    draws = torch.Generator().manual_seed(0)
+    cotangent = torch.randn(trace.output.shape, generator=draws).to(trace.output)
+    grads = [block[0] for block in next(jacobian_blocks(network, trace, iter([cotangent[None]])))]
+    p = arranged(trace.outputs[link.source].detach())
+    through = torch.zeros_like(grads[link.source])
+    for reader in link.readers:
+        through += grads[reader] @ layer_weight(network, layers[reader])[:, : layers[reader].d_in]
+    expected = through * torch.where(p > 0, 1.0, link.slope)
+    return bool((grads[link.source] - expected).norm() <= 1e-6 * expected.norm())
+
+
+def _slope(p: Tensor, f: Tensor) -> float | None:
+    """The slope a with f = max(p, 0) + a min(p, 0); nan where no p is negative, None where there is no such slope."""
+    negative = p < 0
+    if not torch.equal(p.clamp_min(0), f.clamp_min(0)):
+        return None
+    if not negative.any():
+        return math.nan
+    if torch.equal(p, f):
+        return 1.0
+    if not f[negative].any():
+        return 0.0
+    ratio = f[negative] / p[negative]
+    slope = float(ratio.median())
+    return slope if 0 < slope < 1 and bool(((ratio - slope).abs() <= 1e-6 * slope).all()) else None
+
+
+def _ids(x: Tensor) -> Tensor:
+    return x if x.ndim == 2 else x.reshape(len(x), -1)
+
+
+def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    owners: dict[int, list[str]] = {}
+    for name, module in layers.items():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    for names in owners.values():
+        if len(names) > 1:
+            raise LayerError(f"the layers {' and '.join(map(repr, names))} share a parameter: it cannot be counted")
+    unsupported: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if any(id(parameter) not in owners for parameter in module.parameters(recurse=False)):
+            unsupported.setdefault(name, type(module).__name__)
+    if unsupported:
+        listed = ", ".join(f"{name or 'the model itself'} ({kind})" for name, kind in list(unsupported.items())[:6])
+        more = f" and {len(unsupported) - 6} more" if len(unsupported) > 6 else ""
+        raise LayerError(
+            f"parameters outside supported layers: {listed}{more}; the ledger counts those of "
+            f"{', '.join(kind.__name__ for kind in _KINDS)}"
+        )
+    if not layers:
+        raise LayerError("the model has no parameters to count")
