@@ -7,7 +7,7 @@ from which its output reaches the network's, and of the Jacobian by what it writ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .directions import Moves, Part, independent
 from .hessian import Fit, gradient_rows, kronecker_fit
 from .layers import (
     Activation,
@@ -39,7 +40,7 @@ __all__ = ["Block", "Census", "LayerLedger"]
 
 _EXACT_WORK = 10**12  # floating point operations of the exact rank, about a minute on two cores
 _EXACT_ENTRIES = 2 * 10**8  # of the matrix that it needs, 1.6 GB
-_PAIRS = 4000  # of units in common blocks, for the exact test of double counting
+_MOVES = 4000  # free directions of which independence is tested; s_a t_a are taken as they are for more
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Block:
     """Parameters that can be changed together without any effect: s_a t_a free directions.
 
     Attributes:
-        kind: "synchronised", "always on", "dead" (units); "values", "queries and keys", "softmax shift" (heads of an
-            attention block); "residual stream".
+        kind: "synchronised", "always on", "complementary", "dead" (units); "values", "queries and keys" (heads
+            of an attention block); "residual stream".
         layer: name of the layer that writes the units.
         units: their indices, or those of the heads.
         s: dimension of what they compute on the data.
@@ -138,6 +139,9 @@ class Census:
         self.patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
         self.head_patterns = {heads: HeadPatterns(heads) for heads in self.heads}
         self.units: dict[Activation, SynchronisedUnits] = {}
+        self.moves: dict[Activation, Moves] = {}
+        self.gated: set[int] = set()
+        self._where_on: dict[tuple[int, int], RowSpace] = {}
 
     @classmethod
     def take(cls, network: Network, batches: Iterable[Batch], epsilon: float | None, tolerance: float) -> Census:
@@ -221,56 +225,98 @@ class Census:
         """rank(G) rank(K)."""
         return self.gram_rank(i) * self.jacobian_rank(i)
 
+    def positive(self) -> int:
+        """Sum of rank(G) rank(K) at the tolerance: no more eigenvalues of the Hessian are above zero."""
+        factors = [(sums.inputs.factor(), sums.jacobians.factor()) for sums in self.sums]
+        return sum(math.prod(column_rank(f, tolerance=self.tolerance) for f in pair) for pair in factors)
+
     def gate(self, batches: Iterable[Batch], progress: ProgressCallback | None) -> list[int]:
-        """Per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data."""
+        """Per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data.
+
+        Where gating would take away free directions of synchronised units that it also counts, the better of the two is
+        chosen, layer by layer.
+        """
         spans = self._spans_where_on(batches, progress)
         kept = [self.product(i) for i in range(len(self.layers))]
         for heads in self.heads:  # adding one vector to all keys changes no softmax
             kept[heads.k] -= self.jacobian_rank(heads.k) if self.layers[heads.k].bias else 0
+        self.moves = {link: self._moves(link) for link in self.links}
+        free = self._independent()
         for link in self.links:
             units = self.units[link]
-            gated = sum(
+            counted = sum(
                 spans[link.source, a] * self.jacobian_rank(link.source, block) for a, block in enumerate(units.blocks)
             )
-            saved = kept[link.source] - gated
-            if saved > self._counted_twice(link.source, kept):
-                kept[link.source] = gated
+            if counted < kept[link.source] and self._few_moves:
+                self.gated.add(link.source)
+                left = self._independent()
+                if kept[link.source] - counted > free - left:
+                    kept[link.source], free = counted, left
+                else:
+                    self.gated.remove(link.source)
         return kept
 
-    def _counted_twice(self, reader: int, kept: Sequence[int]) -> int:
-        """Free directions s_a t_a of the layer read that are lost from the count when the reader's gating is taken.
+    @property
+    def _few_moves(self) -> bool:
+        return sum(moves.left.shape[1] for moves in self.moves.values()) <= _MOVES
 
-        They are independent of gating where they change the function of the layer that writes the units, so only
-        those are counted then.
-        """
-        lost = 0
-        for link in self.links:
-            if reader in link.readers and kept[link.source] == self.product(link.source):
-                lost += self._free(link) - self._free_in_source(link)
-        return lost
-
-    def _free(self, link: Activation) -> int:
-        return sum(block.free for block in self._unit_blocks(link))
-
-    def _free_in_source(self, link: Activation) -> int:
-        """Dimension of the changes p_a -> A p_a within blocks, as the layer that writes p sees them: K (x) E[p p^T]."""
-        blocks = [b for b in self._unit_blocks(link) if b.free]
+    def _moves(self, link: Activation) -> Moves:
+        """p_i <- p_j for all units i, j of a block, p_i <- 1 for those that are always on."""
         width = self.layers[link.source].d_out
         pairs = [
-            (i, j) for b in blocks for i in b.units for j in (*b.units, *([width] if b.kind == "always on" else []))
+            (i, j)
+            for block in self._unit_blocks(link)
+            for i in block.units
+            for j in (*block.units, *([width] if self._writes_constant(link, block) else []))
         ]
-        if len(pairs) > _PAIRS:
-            return max((b.free for b in blocks), default=0)
-        written = self._written(link.source)
-        scaled = [_unit_columns(self.sums[link.source].jacobians.factor()), _unit_columns(written)]
-        left, right = (torch.tensor(side, dtype=torch.int64) for side in zip(*pairs, strict=True)) if pairs else (0, 0)
-        if not pairs:
-            return 0
-        gram = (scaled[0].T @ scaled[0])[left][:, left] * (scaled[1].T @ scaled[1])[right][:, right]
-        values = torch.linalg.eigvalsh(gram)
-        return min(self._free(link), int((values > 1e-11 * values[-1]).sum()))
+        left = torch.zeros(width, len(pairs), dtype=torch.float64)
+        right = torch.zeros(width + 1, len(pairs), dtype=torch.float64)
+        for d, (i, j) in enumerate(pairs):
+            left[i, d] = right[j, d] = 1
+        gain = torch.ones(width, dtype=torch.float64)
+        gain[list(self.units[link].silent)] = link.slope
+        return Moves(left, right, gain, torch.ones(len(pairs), dtype=torch.float64))
 
-    def _written(self, i: int) -> Float[Tensor, "r d_out+1"]:
+    def _writes_constant(self, link: Activation, block: Block) -> bool:
+        biased = self.layers[link.source].bias and all(self.layers[r].bias for r in link.readers)
+        return block.kind == "always on" and biased
+
+    def _independent(self) -> int:
+        """How many free directions of synchronised units there are beside all else that is counted."""
+        formula = sum(block.free for link in self.links for block in self._unit_blocks(link))
+        moves = list(self.moves.values())
+        total = sum(m.left.shape[1] for m in moves)
+        if not self._few_moves:
+            return formula
+        complementary = sum(int((m.undo != 1).sum()) for m in moves)
+        return min(formula + complementary, independent(self._parts(), total))
+
+    def _parts(self) -> Iterator[Part]:
+        """The tensor spaces of all layers, with the moves that take place there."""
+        starts = dict(zip(self.moves, _starts([m.left.shape[1] for m in self.moves.values()]), strict=True))
+        for i, (layer, sums) in enumerate(zip(self.layers, self.sums, strict=True)):
+            weight = layer_weight(self.network, layer)
+            terms: list[tuple[int, Tensor, Tensor]] = []
+            for link, moves in self.moves.items():
+                if link.source == i:
+                    constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
+                    constant[0, -1] = float(layer.bias)
+                    terms.append((starts[link], moves.left, torch.cat([weight, constant]).T @ moves.right))
+                elif i in link.readers:
+                    left, right = moves.behind()
+                    read = right if layer.bias else right[:-1]
+                    terms.append((starts[link], -weight[:, : layer.d_in] @ left, read))
+            jacobian = sums.jacobians.factor()
+            if i not in self.gated:
+                yield Part(jacobian, sums.inputs.factor(), tuple(terms))
+                continue
+            (link,) = (link for link in self.links if link.source == i)
+            for a, block in enumerate(self.units[link].blocks):
+                units = list(block)
+                own = tuple((start, left[units], right) for start, left, right in terms)
+                yield Part(jacobian[:, units], self._where_on.get((i, a), sums.inputs).factor(), own)
+
+    def _written(self, i: int) -> Float[Tensor, "r _"]:
         """Factor of what a layer writes and the constant unit."""
         layer = self.layers[i]
         constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
@@ -300,6 +346,7 @@ class Census:
                         if (link.source, a) in spaces:
                             points = on[..., list(block)].any(-1)
                             spaces[link.source, a].add(trace.inputs[link.source][points])
+        self._where_on = spaces
         ranks = {key: self.rank(space.factor(), self.sums[key[0]].inputs.count) for key, space in spaces.items()}
         for link in self.links:
             for a, _ in enumerate(self.units[link].blocks):
@@ -307,15 +354,13 @@ class Census:
                 ranks[link.source, a] = min(ranks.get((link.source, a), limit), limit)
         return ranks
 
-    def blocks(self, kept: Sequence[int]) -> list[Block]:
+    def blocks(self) -> list[Block]:
         """Everything that can be changed together, by the layer that writes it."""
         found: list[Block] = []
+        written = [block for link in self.links for block in self._unit_blocks(link)]
+        found += _limited(written, self._independent())
         for link in self.links:
-            blocks = self._unit_blocks(link)
-            gated = any(kept[r] < self.product(r) for r in link.readers if any(x.source == r for x in self.links))
-            if gated and kept[link.source] == self.product(link.source):
-                blocks = _limited(blocks, self._free_in_source(link))
-            found += blocks
+            found += self._complementary_blocks(link)
             dead = self.units[link].dead
             if dead:
                 found.append(Block("dead", self.layers[link.source].name, dead, 0, 0))
@@ -338,6 +383,49 @@ class Census:
             t = self.jacobian_rank(link.source, members)
             blocks.append(Block("always on" if always else "synchronised", name, members, max(spans), t))
         return blocks
+
+    def _complementary_blocks(self, link: Activation) -> list[Block]:
+        """A constant that two complementary blocks write together, r_a c + r_b c = c, for the biases behind to undo.
+
+        t is the dimension of what the weights of both blocks can write alike, as far as that is free in no other way.
+        """
+        units, (reader, *others) = self.units[link], link.readers
+        layer, behind = self.layers[link.source], self.layers[reader]
+        if others or not (layer.bias and behind.bias and self._few_moves):
+            return []
+        weight = self.sums[reader].jacobians.factor() @ layer_weight(self.network, behind)[:, :-1]
+        found = []
+        for pair in units.complements:
+            sides = [list(units.blocks[a]) for a in pair]
+            alike = self._common_span(*(weight[:, side] for side in sides))
+            if not alike.numel():
+                continue
+            left = torch.zeros(layer.d_out, alike.shape[1], dtype=torch.float64)
+            for side in sides:
+                left[side] = torch.linalg.lstsq(weight[:, side], alike, driver="gelsd").solution
+            right = torch.zeros(layer.d_out + 1, alike.shape[1], dtype=torch.float64)
+            right[-1] = 1
+            before = self._independent()
+            own = self.moves[link]
+            undo = torch.full((alike.shape[1],), (1 + link.slope) / 2, dtype=torch.float64)
+            self.moves[link] = own.and_more(Moves(left, right, own.gain, undo))
+            t = self._independent() - before
+            if t:
+                found.append(Block("complementary", layer.name, tuple(sides[0] + sides[1]), 1, t))
+            else:
+                self.moves[link] = own
+        return found
+
+    def _common_span(self, a: Float[Tensor, "m _"], b: Float[Tensor, "m _"]) -> Float[Tensor, "m _"]:
+        """Vectors in the column spans of both matrices, as long as their longest columns."""
+        bases = []
+        for side in (a, b):
+            vectors, _, _ = torch.linalg.svd(side, full_matrices=False)
+            bases.append(vectors[:, : self.rank(side, self.n)])
+        left, cosines, _ = torch.linalg.svd(bases[0].T @ bases[1])
+        common = bases[0] @ left[:, : len(cosines)][:, cosines > 1 - 1e-12]
+        scaled: Tensor = common * min(float(side.norm(dim=0).max()) for side in (a, b))
+        return scaled
 
     def _head_blocks(self, heads: AttentionHeads) -> list[Block]:
         q, v, o = (self.layers[i] for i in (heads.q, heads.v, heads.o))
@@ -434,9 +522,8 @@ def _limited(blocks: list[Block], free: int) -> list[Block]:
     return found
 
 
-def _unit_columns(matrix: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
-    length = matrix.norm(dim=0)
-    return matrix / torch.where(length > 1e-13 * length.max(), length, torch.inf)
+def _starts(sizes: Sequence[int]) -> list[int]:
+    return [sum(sizes[:i]) for i in range(len(sizes))]
 
 
 def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:

@@ -8,6 +8,7 @@ Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data
                    parameters: together sum_a g_a t_a, where this is less than rank(G^l) rank(K^l)
     synchronised   s_a t_a for each block of synchronised units, s_a = dim span of its preactivations where it is on
                    (and of the constant unit, where it always is), t_a = dim span of df^L/df_a
+                   where two blocks are complementary (r_a + r_b = 1), a constant passes through both of them together
     unexplained    what the exact rank of the Hessian is below all that
 
 All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
@@ -139,6 +140,7 @@ class Ledger:
         units = []
         for i, found in enumerate(about["units"]):
             found |= {"blocks": tuple(map(tuple, found["blocks"])), "dead": tuple(found["dead"])}
+            found |= {"silent": tuple(found["silent"]), "complements": tuple(map(tuple, found["complements"]))}
             found |= {name: arrays[f"{name}.{i}"] for name in ("distances", "power")}
             units.append(SynchronisedUnits(**found))
         scalars = {name: about[name] for name in _SCALARS}
@@ -158,6 +160,7 @@ class Ledger:
         return cls.from_bytes(read_bytes(path))
 
 
+_UNRESOLVED = 0.2  # width of the bounds of an estimate, relative to it, that the reader is told about
 _SCALARS = (
     *("nominal", "activations", "jacobians", "gating", "synchronised", "tied", "unexplained", "effective"),
     *("epsilon", "tolerance", "n", "seed", "warning"),
@@ -204,7 +207,7 @@ def parameter_ledger(
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
     kept = census.gate(batches, progress)
-    blocks = census.blocks(kept)
+    blocks = census.blocks()
     if method == "exact":
         factor = census.gradients.factor()
         hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
@@ -218,9 +221,13 @@ def parameter_ledger(
             hessian = sampled_rank(rows, min(bound, census.rows))
         else:
             del rows
+            bound = min(census.positive(), census.rows)
             hessian = estimated_rank(
-                network, census.layers, batches, census.n, epsilon=epsilon, seed=seed, progress=progress
+                network, census.layers, batches, census.n, epsilon=epsilon, bound=bound, seed=seed, progress=progress
             )
+            if hessian.upper - hessian.lower > _UNRESOLVED * hessian.value:
+                note = f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
+                warning = f"{warning}; {note}" if warning else note
     layers = tuple(
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 
+_SAMPLED_RANK = 2048  # gradients whose rank is taken as a lower bound
+_LANCZOS_WORK = 2 * 10**11  # floating point operations of all steps, about a minute on two cores
 _ZERO = 1e-12  # a Ritz value below this share of the largest stands for the null space
 
 
@@ -133,7 +135,8 @@ def estimated_rank(
     n: int,
     *,
     epsilon: float,
-    steps: int = 24,
+    bound: int,
+    steps: int | None = None,
     probes: int = 1,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -142,10 +145,12 @@ def estimated_rank(
 
     Each probe's spectral measure is a quadrature rule at the Ritz values; by the Chebyshev-Markov-Stieltjes
     inequalities its mass above a cut lies between the weights above it without and with the Ritz value next to it.
-    The estimate interpolates between neighbouring Ritz values in the logarithm of the eigenvalue.
+    The estimate interpolates between neighbouring Ritz values in the logarithm of the eigenvalue; no more than `bound`
+    eigenvalues can be above zero. By default 24 to 256 steps, by what a product with H costs.
     """
     sizes = [layer.nominal for layer in layers]
     total = sum(sizes)
+    steps = min(256, max(24, _LANCZOS_WORK // (12 * n * total))) if steps is None else steps
     generator = torch.Generator().manual_seed(seed)
 
     def product(vector: Tensor) -> Tensor:
@@ -162,11 +167,11 @@ def estimated_rank(
     spread = math.sqrt(2 * mean * max(total - mean, 0.0) / (total + 2) / probes)  # of a uniform unit vector's share
     soft = float(np.mean([total * float((w * x / (x + epsilon)).sum()) for x, w in rules]))
     return HessianRank(
-        round(mean),
+        min(round(mean), bound),
         "lanczos",
         epsilon,
-        max(0, math.floor(low.mean() - 2 * spread)),
-        min(total, math.ceil(high.mean() + 2 * spread)),
+        max(0, min(math.floor(low.mean() - 2 * spread), bound)),
+        min(bound, math.ceil(high.mean() + 2 * spread)),
         soft,
         largest,
         steps,
@@ -235,14 +240,16 @@ def sampled_gradients(
     n: int,
     *,
     seed: int = 0,
-    sample: int = 256,
+    sample: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Float[Tensor, "two m _"]]:
     """Two random projections g = sum_k u_k df_k/dtheta of the gradients of `sample` random data points, per layer.
 
-    With E[u u^T] = I over the outputs, E[g g^T] = H_x at its data point. The draws depend on the seed alone, not on
-    how the data are batched.
+    By default 256 points, or as many more (up to 2,048) as 320 MB hold. With E[u u^T] = I over the outputs,
+    E[g g^T] = H_x at its data point. The draws depend on the seed alone, not on how the data are batched.
     """
+    if sample is None:
+        sample = min(2048, max(256, 2 * 10**7 // sum(layer.nominal for layer in layers)))
     chosen = torch.zeros(n, dtype=torch.bool)
     chosen[torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:sample]] = True
     rows: list[list[Tensor]] = [[] for _ in layers]
@@ -263,7 +270,7 @@ def sampled_rank(rows: Sequence[Float[Tensor, "two m _"]], bound: int) -> Hessia
 
     Counted are eigenvalues of the sample's Gram matrix, gradients scaled to length 1, above 1e-11 of the largest.
     """
-    flat = [part.flatten(0, 1) for part in rows]
+    flat = [part.flatten(0, 1)[:_SAMPLED_RANK] for part in rows]
     gram = sum((part @ part.T for part in flat), torch.zeros(()))
     length = gram.diagonal().sqrt()
     kept = length > 0

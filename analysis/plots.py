@@ -279,9 +279,10 @@ def plot_ledger(ledger: Ledger) -> Figure:
     top = ledger.nominal
     for x, (name, total) in enumerate(rows):
         field = {"Jacobians": "jacobians", "synchronisation": "synchronised"}.get(name, name)
-        shares = [(getattr(layer, field), shade) for layer, shade in zip(ledger.layers, shades, strict=True)]
         if name in ("unexplained", "effective"):
             shares = [(total, _GREY if name == "unexplained" else "#2b2b2b")]
+        else:
+            shares = [(getattr(layer, field), shade) for layer, shade in zip(ledger.layers, shades, strict=True)]
         level = ledger.nominal if name == "nominal" else top
         for share, colour in shares:
             axes.bar(x, share, bottom=level - share if name != "effective" else 0, color=colour, width=0.72)
@@ -290,8 +291,10 @@ def plot_ledger(ledger: Ledger) -> Figure:
             axes.plot([x - 0.36, x + 1.36], [level, level], color=_GREY, lw=0.7)
             top = level
         height = ledger.effective if name == "effective" else max(top, top + total if x else top)
-        sign = "-" if 0 < x < len(rows) - 1 and total > 0 else ""
-        axes.annotate(f"{sign}{abs(total):,}", (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=9)
+        text = f"-{total:,}" if 0 < x < len(rows) - 1 and total > 0 else f"{abs(total):,}"
+        if name == "unexplained" and ledger.hessian.method == "sampled":
+            text = "not known"
+        axes.annotate(text, (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=9)
     if not ledger.hessian.exact:
         axes.plot([len(rows) - 1] * 2, [ledger.hessian.lower, ledger.hessian.upper], color="tab:orange", lw=2)
     axes.set_xticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
@@ -302,12 +305,15 @@ def plot_ledger(ledger: Ledger) -> Figure:
     names = [f"{layer.name} ({layer.n_inputs} to {layer.n_outputs})" for layer in ledger.layers]
     axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.97))
     scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
-    axes.set_title(f"{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})", fontsize=10)
+    most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
+    title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"
+    axes.set_title(title, fontsize=10)
     return figure
 
 
 def plot_synchronisation(units: SynchronisedUnits) -> Figure:
     """Distances between firing patterns, relative to the power of the units, sorted by block; blocks are framed."""
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -316,7 +322,8 @@ def plot_synchronisation(units: SynchronisedUnits) -> Figure:
     share = units.distances / np.maximum(power[:, None], power[None])
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(share[np.ix_(order, order)], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    shown = np.maximum(share[np.ix_(order, order)], 1e-6)
+    image = axes.imshow(shown, cmap="magma", norm=LogNorm(1e-6, 1), interpolation="nearest")
     start = 0
     for number, block in enumerate(units.blocks):
         if len(block) > 1 or number == units.always_on:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .basis import Bases, interaction_basis
+from .degeneracy import Ledger, parameter_ledger
 from .errors import InputError
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
@@ -22,9 +23,11 @@ from .progress import ProgressCallback
 __all__ = [
     "Analysis",
     "GraphRecipe",
+    "LedgerRecipe",
     "PartitionRecipe",
     "Recipe",
     "build_graph",
+    "build_ledger",
     "partition_graph",
     "read_choices",
     "run",
@@ -64,6 +67,22 @@ class PartitionRecipe:
     min_size: int | None = None
     max_size: int | None = None
     mediator_polish: bool = False
+    seed: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices."""
+        return _hash(self)
+
+
+@dataclass(frozen=True)
+class LedgerRecipe:
+    """Choices that fix a parameter ledger; see `parameter_ledger`."""
+
+    loss: str | None = None
+    epsilon: float | None = None
+    tolerance: float = 1e-10
+    method: str = "auto"
     seed: int = 0
 
     @property
@@ -172,6 +191,12 @@ def partition_graph(
     return find_modules(graph, **asdict(recipe), progress=progress)
 
 
+def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:
+    """The parameter ledger of a checkpoint; the loss is the one it was loaded with."""
+    choices = {name: value for name, value in asdict(recipe).items() if name != "loss"}
+    return parameter_ledger(checkpoint.network, checkpoint.batches, **choices, progress=progress)
+
+
 def read_choices(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The flat names of a recipe file.
 
@@ -225,5 +250,5 @@ def _check_type(name: str, value: Any) -> None:
         raise InputError(f"recipe: {name} is {value!r}, expected {wanted}")
 
 
-def _hash(part: GraphRecipe | PartitionRecipe) -> str:
+def _hash(part: GraphRecipe | LedgerRecipe | PartitionRecipe) -> str:
     return hashlib.sha256(json.dumps(asdict(part), sort_keys=True).encode()).hexdigest()

@@ -29,7 +29,7 @@ from .models import Affine
 from .moments import read_batches
 from .network import Batch, Network
 from .progress import ProgressCallback
-from .synchronisation import FiringPatterns
+from .synchronisation import FiringPatterns, SynchronisedUnits
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 
@@ -192,9 +192,9 @@ def _layer_by_layer(
         always: tuple[int, ...] = ()
         if i in writes:
             found = patterns[writes[i]].synchronised(layer.name, None, tolerance)
-            blocks = [*found.blocks, *((unit,) for unit in found.dead)]
-            if found.always_on is not None and layer.bias and all(layers[r].bias for r in writes[i].readers):
-                always = found.blocks[found.always_on]
+            blocks, always = _equal_patterns(found)
+            if not layer.bias or not all(layers[r].bias for r in writes[i].readers):
+                always = ()
         change, weight, ranks = _normalise(folded, kept, layer.d_in, blocks, always)
         shift = torch.zeros(layer.d_out, dtype=torch.float64)
         if always:
@@ -217,6 +217,17 @@ def _layer_by_layer(
             )
         )
     return SparseNetwork(tuple(done), 0.0, network, tuple(sources))
+
+
+def _equal_patterns(found: SynchronisedUnits) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """Blocks whose units have equal patterns, each dead unit by itself, and the block that is on everywhere.
+
+    Leaky units that are never on are apart here from those that always are: their patterns are only proportional.
+    """
+    silent = set(found.silent)
+    parts = [[tuple(u for u in block if (u in silent) == side) for side in (False, True)] for block in found.blocks]
+    always = () if found.always_on is None else parts[found.always_on][0]
+    return [part for pair in parts for part in pair if part] + [(unit,) for unit in found.dead], always
 
 
 def _into(before: SparseLayer, n_inputs: int) -> Tensor:

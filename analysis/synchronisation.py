@@ -43,6 +43,8 @@ class SynchronisedUnits:
         blocks: units that are synchronised with each other, largest blocks first; dead units are not among them.
         always_on: index of the block of units that are on (or linear) on all data, or None.
         dead: units that are zero on all data.
+        silent: leaky units that are never on; p times the slope everywhere, they count as always on.
+        complements: pairs of blocks of which exactly one is on at every data point, r_a + r_b = 1.
     """
 
     layer: str
@@ -53,6 +55,8 @@ class SynchronisedUnits:
     blocks: tuple[tuple[int, ...], ...]
     always_on: int | None
     dead: tuple[int, ...]
+    silent: tuple[int, ...] = ()
+    complements: tuple[tuple[int, int], ...] = ()
 
     def __repr__(self) -> str:
         sizes = [len(block) for block in self.blocks]
@@ -84,6 +88,7 @@ class FiringPatterns:
         self._on = torch.zeros(units, dtype=torch.float64)
         self._off = torch.zeros(units, dtype=torch.float64)
         self._times_off = torch.zeros(units, dtype=torch.float64)
+        self._times_alike = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: both are on, or both off
 
     def add(self, p: Float[Tensor, "m units"]) -> None:
         """Take the preactivations at more data points."""
@@ -95,6 +100,7 @@ class FiringPatterns:
         self._on += (square * on).sum(0)
         self._off += (square * (1 - on)).sum(0)
         self._times_off += (1 - on).sum(0)
+        self._times_alike += on.T @ on + (1 - on).T @ (1 - on)
 
     def synchronised(self, layer: str, epsilon: float | None, tolerance: float) -> SynchronisedUnits:
         """Blocks at a loss scale, or exact ones: patterns that differ on at most tolerance^2 of E[p^2]."""
@@ -130,7 +136,18 @@ class FiringPatterns:
             tuple(map(tuple, blocks)),
             blocks.index(on_block) if on_block else None,
             tuple(torch.nonzero(dead)[:, 0].tolist()),
+            tuple(torch.nonzero(silent & ~dead & (self.slope < 1))[:, 0].tolist()),
+            self._complements(blocks, on_block, epsilon),
         )
+
+    def _complements(
+        self, blocks: list[list[int]], on_block: list[int], epsilon: float | None
+    ) -> tuple[tuple[int, int], ...]:
+        """Pairs of blocks whose first units are hardly ever alike, not even where p = 0."""
+        alike = (1 - self.slope) ** 2 * self._times_alike / max(self.count, 1)
+        close = alike <= (0.0 if epsilon is None else epsilon)
+        free = [a for a, block in enumerate(blocks) if block != on_block]
+        return tuple((a, b) for a in free for b in free if a < b and close[blocks[a][0], blocks[b][0]])
 
 
 class HeadPatterns:

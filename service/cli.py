@@ -15,8 +15,19 @@ from platformdirs import user_data_dir
 from rich.console import Console
 from rich.text import Text
 
-from .display import COLUMNS, ProgressBars, details, modules_table, number, rows_table, table, tracking_table
-from .records import PartitionDetail, Record, StoreError, TrackingDetail
+from .display import (
+    COLUMNS,
+    ProgressBars,
+    details,
+    layers_table,
+    ledger_table,
+    modules_table,
+    number,
+    rows_table,
+    table,
+    tracking_table,
+)
+from .records import LedgerRow, PartitionDetail, Record, StoreError, TrackingDetail
 from .store import Store
 
 __all__ = ["app", "main"]
@@ -193,10 +204,10 @@ def modules(
     choices: dict[str, Any] = {"epsilon": _scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
     with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
-        from . import worker
+        from . import draw, worker
 
         if epsilon_profile is not None:
-            found = worker.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
+            found = draw.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
             names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
             rows = [tuple(getattr(part, name) for name in names) for part in found]
         else:
@@ -209,6 +220,50 @@ def modules(
         _err.print(f"wrote {epsilon_profile}", soft_wrap=True)
         return
     _show(part, as_json)
+
+
+@app.command()
+def ledger(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    epsilon: Annotated[
+        float | None, typer.Option(help="Loss scale below which directions count as lost; default: exact ranks.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Without epsilon: relative, on singular values.")] = 1e-10,
+    method: Annotated[str, typer.Option(help="Rank of the Hessian: exact, estimate or auto.")] = "auto",
+    loss: Annotated[str | None, typer.Option(help="Behavioural loss: mse or kl.")] = None,
+    seed: Annotated[int, typer.Option(help="Of estimates.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) ledger: .png, .svg or .pdf.")] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count where parameters go: what is free, by cause, and how many are effective."""
+    rows = []
+    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+        from ..analysis.recipe import LedgerRecipe
+        from .draw import plot as draw
+        from .worker import ledger as run
+
+        _allow(factory)
+        recipe = LedgerRecipe(loss=loss, epsilon=epsilon, tolerance=tolerance, method=method, seed=seed)
+        for path in checkpoints:
+            bars.title(path.stem)
+            options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+            rows.append(run(opened, path, recipe, progress=bars.update, **options))
+        if plot is not None and rows:
+            draw(opened, rows[-1].id, plot)
+    if as_json:
+        _print_json({"items": [row.to_json() for row in rows]})
+        return
+    for path, row in zip(checkpoints, rows, strict=True):
+        scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
+        _out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
+        _show_ledger(row)
+    if plot is not None:
+        _err.print(f"wrote {plot}", soft_wrap=True)
 
 
 @app.command()
@@ -263,7 +318,7 @@ def ls(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition or tracking.")],
+    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger or tracking.")],
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -295,7 +350,7 @@ def export(
     """Write a graph, or a partition with its graph, for another tool."""
     with _opened(store, artifacts) as opened:
         from ..analysis.files import write_bytes
-        from .worker import export as content
+        from .draw import export as content
 
         write_bytes(file, content(opened, ref, form.value, epsilon))
     _err.print(f"wrote {file}", soft_wrap=True)
@@ -303,17 +358,18 @@ def export(
 
 @app.command()
 def plot(
-    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or a tracking.")],
+    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition, a tracking or a ledger.")],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
     figure: Annotated[
-        str | None, typer.Option(help="graph, strengths, membership, profile or tracks; default: graph or tracks.")
+        str | None,
+        typer.Option(help="graph, strengths, membership, profile, tracks, waterfall or synchronisation[:LAYER]."),
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Draw a graph, a partition with its modules in colour, or modules over training."""
+    """Draw a graph, a partition with its modules in colour, modules over training, or a parameter ledger."""
     with _opened(store, artifacts) as opened:
-        from .worker import plot as draw
+        from .draw import plot as draw
 
         draw(opened, ref, file, figure)
     _err.print(f"wrote {file}", soft_wrap=True)
@@ -379,12 +435,24 @@ def _show(row: Record, as_json: bool) -> None:
         _print_json(row.to_json())
         return
     _out.print(details(row))
+    if isinstance(row, LedgerRow):
+        _out.print()
+        _show_ledger(row)
     if isinstance(row, PartitionDetail):
         _out.print()
         _out.print(modules_table(row))
     if isinstance(row, TrackingDetail):
         _out.print()
         _out.print(tracking_table(row))
+
+
+def _show_ledger(row: LedgerRow) -> None:
+    _out.print(ledger_table(row))
+    _out.print()
+    _out.print(layers_table(row))
+    if row.warning:
+        _out.print(f"\n{row.warning}")
+    _out.print()
 
 
 def _scale(epsilon: str | None) -> float | str | list[float] | None:

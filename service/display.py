@@ -15,6 +15,7 @@ from .records import (
     CheckpointRow,
     DatasetRow,
     GraphRow,
+    LedgerRow,
     ModelRow,
     PartitionDetail,
     PartitionRow,
@@ -27,6 +28,8 @@ __all__ = [
     "COLUMNS",
     "ProgressBars",
     "details",
+    "layers_table",
+    "ledger_table",
     "modules_table",
     "number",
     "rows_table",
@@ -34,7 +37,7 @@ __all__ = [
     "tracking_table",
 ]
 
-_WHOLE = ("id", "graph", "partition", "tracking")  # columns of IDs, never broken
+_WHOLE = ("id", "graph", "partition", "tracking", "ledger")  # columns of IDs, never broken
 _SHOWN = 12  # rows of a table of modules
 
 
@@ -134,6 +137,10 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         ("id", "model", "graph", "modules", "cost", "contrast", "p"),
         lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.contrast, r.p_value),
     ),
+    "ledgers": (
+        ("id", "checkpoint", "epsilon", "nominal", "effective", "rank known by", "created"),
+        lambda r: (r.id, r.checkpoint, r.epsilon, r.nominal, r.effective, r.method, _when(r)),
+    ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
         lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
@@ -164,6 +171,49 @@ def modules_table(row: PartitionDetail) -> Table:
     hidden = len(row.modules) - len(rows)
     title = f"{hidden} more modules: show with --json" if hidden else None
     return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
+
+
+def ledger_table(row: LedgerRow) -> Table:
+    """From the number of parameters to the effective ones, a line per cause, with its share and what it means."""
+    unknown = row.method == "sampled"
+    counts: list[tuple[str, int | None, str]] = [
+        ("  nominal", row.nominal, "parameters"),
+        ("- activations", row.activations, "directions that activations never take"),
+        ("- Jacobians", row.jacobians, "directions that the output never sees"),
+        ("- gating", row.gating, "units off where activations vary"),
+        ("- synchronisation", row.synchronised, "units or heads that act as one"),
+        ("- unexplained", None if unknown else row.unexplained, "the rest of the Hessian's free directions"),
+        ("= effective", row.effective, _EFFECTIVE[row.method].format(lower=row.lower, upper=row.upper)),
+    ]
+    if row.tied:
+        counts.insert(2, ("    of which tied", row.tied, "tokens and positions only seen together"))
+    result = Table(box=None, show_header=False, pad_edge=False)
+    for justify in ("left", "right", "right", "left"):
+        result.add_column(justify=justify)
+    for name, count, meaning in counts:
+        share = "" if count is None else f"{count / row.nominal:.1%}"
+        shown = "?" if count is None else f"{count:,}"
+        style = "bold" if name.endswith(("nominal", "effective")) else None
+        result.add_row(name, shown, share, meaning, style=style)
+    return result
+
+
+_EFFECTIVE = {
+    "exact": "exact rank of the Hessian",
+    "lanczos": "estimate, between {lower:,} and {upper:,}",
+    "sampled": "at most; at least {lower:,}",
+}
+
+
+def layers_table(row: LedgerRow) -> Table:
+    """The layers of a ledger: ranks of activations and Jacobians, units, what is free, how well G (x) K fits."""
+    rows = []
+    for layer in row.layers:
+        gram, seen = f"{layer['gram_rank']}/{layer['n_inputs']}", f"{layer['jacobian_rank']}/{layer['n_outputs']}"
+        free = layer["activations"] + layer["jacobians"] + layer["gating"] + layer["synchronised"]
+        fit = layer["kronecker"].get("cosine")
+        rows.append((layer["name"], f"{layer['nominal']:,}", f"{free:,}", gram, seen, layer["dead"], fit))
+    return table(("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)"), rows)
 
 
 def tracking_table(row: TrackingDetail) -> Table:
@@ -203,6 +253,9 @@ def _facts(row: Record) -> dict[str, Any]:
             names += ("normalised_cost", "contrast", "p_value", "z", "stability", "description_length")
             names += ("objective", "resolution", "epsilon", "epsilon_source", "warning")
             return {name: getattr(row, name) for name in names} | _origin(row)
+        case LedgerRow():
+            names = ("id", "model", "checkpoint", "dataset", "n", "epsilon", "warning")
+            return {name: getattr(row, name) for name in names} | _origin(row)
         case TrackingRow():
             names = ("id", "model", "n_checkpoints", "n_tracks", "churn")
             return {name: getattr(row, name) for name in names} | _origin(row)
@@ -211,6 +264,6 @@ def _facts(row: Record) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
 
 
-def _origin(row: GraphRow | PartitionRow | TrackingRow) -> dict[str, Any]:
+def _origin(row: GraphRow | LedgerRow | PartitionRow | TrackingRow) -> dict[str, Any]:
     chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
     return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}

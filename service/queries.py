@@ -20,6 +20,8 @@ from .records import (
     DatasetRow,
     GraphRow,
     GraphValues,
+    LedgerRow,
+    LedgerValues,
     LinkRow,
     MediatorRow,
     ModelRow,
@@ -42,6 +44,7 @@ from .tables import (
     Checkpoint,
     Dataset,
     Graph,
+    Ledger,
     Mediator,
     Model,
     Module,
@@ -57,6 +60,7 @@ __all__ = [
     "dataset_row",
     "drop_unreferenced",
     "graph_row",
+    "ledger_row",
     "mediator_row",
     "model_row",
     "new_id",
@@ -280,6 +284,19 @@ def _partition_fields(row: Partition) -> dict[str, Any]:
     }
 
 
+def ledger_row(row: Ledger) -> LedgerRow:
+    """As a frozen value."""
+    return LedgerRow(
+        **_columns(row, LedgerValues, Provenance),
+        id=row.id,
+        model=row.checkpoint.model.name,
+        checkpoint=row.checkpoint.id,
+        dataset=row.dataset.id,
+        ledger_sha256=row.ledger_sha256,
+        created=row.created,
+    )
+
+
 def tracking_row(row: Tracking) -> TrackingRow:
     """As a frozen value."""
     return TrackingRow(**_tracking_fields(row))
@@ -306,7 +323,10 @@ def _tracking_fields(row: Tracking) -> dict[str, Any]:
 
 def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
     """Forget artifacts that no result refers to any more; their files become garbage."""
-    used = (Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256, Tracking.tracking_sha256)
+    used = (
+        *(Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256),
+        *(Tracking.tracking_sha256, Ledger.ledger_sha256),
+    )
     for sha256 in {name for name in artifacts if name is not None}:
         if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in used):
             session.execute(delete(Artifact).where(Artifact.sha256 == sha256))

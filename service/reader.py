@@ -17,6 +17,7 @@ from .queries import (
     checkpoint_row,
     dataset_row,
     graph_row,
+    ledger_row,
     mediator_row,
     model_row,
     page,
@@ -31,6 +32,7 @@ from .records import (
     CheckReport,
     DatasetRow,
     GraphRow,
+    LedgerRow,
     MediatorRow,
     ModelRow,
     NodeRow,
@@ -42,9 +44,9 @@ from .records import (
     TrackingRow,
 )
 from .settings import Location
-from .tables import Checkpoint, Dataset, Graph, Mediator, Model, NodeAssignment, Partition, Tracking
+from .tables import Checkpoint, Dataset, Graph, Ledger, Mediator, Model, NodeAssignment, Partition, Tracking
 
-__all__ = ["Reader", "graph_query", "partition_query", "tracking_query"]
+__all__ = ["Reader", "graph_query", "ledger_query", "partition_query", "tracking_query"]
 
 
 class Reader:
@@ -101,6 +103,17 @@ class Reader:
         with self._read() as session:
             row = session.scalar(partition_query(session, graph, recipe_hash))
             return None if row is None else partition_detail(session, row)
+
+    def get_ledger(self, ref: str) -> LedgerRow:
+        """The ledger with that ID."""
+        with self._read() as session:
+            return ledger_row(resolve(session, Ledger, ref))
+
+    def find_ledger(self, checkpoint: str, dataset: str, recipe_hash: str) -> LedgerRow | None:
+        """The stored ledger of a checkpoint on a dataset by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(ledger_query(session, checkpoint, dataset, recipe_hash))
+            return None if row is None else ledger_row(row)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
         """The tracking with that ID, with its checkpoints."""
@@ -188,6 +201,26 @@ class Reader:
                 query = query.where(Partition.graph.has(Graph.checkpoint.has(trained)))
             return page(session, Partition, query, partition_row, **options)
 
+    def ledgers(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[LedgerRow]:
+        """Ledgers, all or of one model or checkpoint."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Ledger)
+            if checkpoint is not None:
+                query = query.where(Ledger.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
+            if model is not None:
+                owner = resolve(session, Model, model).key
+                query = query.where(Ledger.checkpoint.has(Checkpoint.model_key == owner))
+            return page(session, Ledger, query, ledger_row, **options)
+
     def trackings(
         self,
         *,
@@ -228,6 +261,10 @@ class Reader:
     def tracking_bytes(self, ref: str) -> bytes:
         """The file of a tracking, as `Tracking.from_bytes` takes it; its hash is verified."""
         return self.blobs.get(self.get_tracking(ref).tracking_sha256)
+
+    def ledger_bytes(self, ref: str) -> bytes:
+        """The file of a ledger, as `Ledger.from_bytes` takes it; its hash is verified."""
+        return self.blobs.get(self.get_ledger(ref).ledger_sha256)
 
     def graph_path(self, ref: str) -> Path | None:
         """The file of a graph, to be mapped into memory; None where artifacts are not local files."""
@@ -291,6 +328,15 @@ def graph_query(session: Session, checkpoint: str, dataset: str, recipe_hash: st
         Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
         Graph.dataset_key == resolve(session, Dataset, dataset).key,
         Graph.recipe_hash == recipe_hash,
+    )
+
+
+def ledger_query(session: Session, checkpoint: str, dataset: str, recipe_hash: str) -> Select[Ledger]:
+    """The ledger with that identity."""
+    return select(Ledger).where(
+        Ledger.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
+        Ledger.dataset_key == resolve(session, Dataset, dataset).key,
+        Ledger.recipe_hash == recipe_hash,
     )
 
 

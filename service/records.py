@@ -24,6 +24,8 @@ __all__ = [
     "DatasetRow",
     "GraphRow",
     "GraphValues",
+    "LedgerRow",
+    "LedgerValues",
     "LinkRow",
     "MediatorRow",
     "ModelRow",
@@ -296,6 +298,54 @@ class PartitionDetail(PartitionRow):
 
     modules: tuple[ModuleRow, ...]
     links: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerValues(Record):
+    """Numbers of a parameter ledger that are queried; see `interbasis.analysis.Ledger`.
+
+    Attributes:
+        method: how the rank of the Hessian is known: "exact", "lanczos" or "sampled".
+        lower, upper: its bounds; equal where it is exact.
+        soft: soft rank at epsilon; None without one.
+        layers: of each layer its name, sizes, ranks, free directions by cause and Kronecker fit, as JSON objects.
+    """
+
+    nominal: int
+    activations: int
+    jacobians: int
+    gating: int
+    synchronised: int
+    tied: int
+    unexplained: int
+    effective: int
+    method: str
+    lower: int
+    upper: int
+    soft: float | None
+    epsilon: float | None
+    tolerance: float
+    n: int
+    warning: str | None
+    layers: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow(LedgerValues, Provenance):
+    """A stored parameter ledger.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        ledger_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    ledger_sha256: str
+    created: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

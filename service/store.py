@@ -21,6 +21,7 @@ from .queries import (
     dataset_row,
     drop_unreferenced,
     graph_row,
+    ledger_row,
     model_row,
     new_id,
     partition_detail,
@@ -29,7 +30,7 @@ from .queries import (
     resolve,
     tracking_detail,
 )
-from .reader import Reader, graph_query, partition_query, tracking_query
+from .reader import Reader, graph_query, ledger_query, partition_query, tracking_query
 from .records import (
     AmbiguousError,
     ArtifactError,
@@ -38,6 +39,8 @@ from .records import (
     DatasetRow,
     GraphRow,
     GraphValues,
+    LedgerRow,
+    LedgerValues,
     LinkRow,
     MediatorRow,
     ModelRow,
@@ -60,7 +63,7 @@ from .records import (
     Upgrade,
 )
 from .settings import Location, locate
-from .tables import Checkpoint, Dataset, Graph, Model, Partition, Tracking, TrackingCheckpoint
+from .tables import Checkpoint, Dataset, Graph, Ledger, Model, Partition, Tracking, TrackingCheckpoint
 from .writes import (
     Files,
     added,
@@ -82,6 +85,8 @@ __all__ = [
     "DatasetRow",
     "GraphRow",
     "GraphValues",
+    "LedgerRow",
+    "LedgerValues",
     "LinkRow",
     "MediatorRow",
     "ModelRow",
@@ -356,6 +361,53 @@ class Store(Reader):
                     session.execute(insert(table), [{"partition_key": row.key, **values} for values in rows])
             drop_unreferenced(session, garbage)
             return partition_detail(session, row)
+
+        return self._write(save)
+
+    def save_ledger(
+        self,
+        checkpoint: str,
+        dataset: str,
+        *,
+        provenance: Provenance,
+        values: LedgerValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> LedgerRow:
+        """Store a ledger, or return the one that is stored for the same checkpoint, dataset and recipe.
+
+        Args:
+            checkpoint: reference.
+            dataset: reference.
+            provenance: how it was computed.
+            values: what is queried.
+            blobs: the file: "ledger".
+            force: replace a stored one; its ID stays.
+
+        Raises:
+            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+        """
+        check_names(blobs, needed="ledger", known=("ledger",))
+        columns = plain_values(provenance, Provenance) | plain_values(values, LedgerValues)
+        found = self.find_ledger(checkpoint, dataset, provenance.recipe_hash)
+        if found and not force and self._whole(found.ledger_sha256):
+            return found
+        replace = force or found is not None
+        files = self._put(blobs)
+
+        def save(session: Session) -> LedgerRow:
+            query = ledger_query(session, checkpoint, dataset, provenance.recipe_hash)
+            row = session.scalar(query.with_for_update(of=Ledger))
+            if row is not None and not replace:
+                return ledger_row(row)
+            garbage = [] if row is None else [row.ledger_sha256]
+            if row is None:
+                owner, data = resolve(session, Checkpoint, checkpoint), resolve(session, Dataset, dataset)
+                identifier = new_id(session, Ledger, owner.id, data.id, provenance.recipe_hash)
+                row = Ledger(id=identifier, checkpoint=owner, dataset=data)
+            fill(session, row, columns | {"ledger_sha256": files["ledger"][0]}, files)
+            drop_unreferenced(session, garbage)
+            return ledger_row(row)
 
         return self._write(save)
 

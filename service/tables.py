@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy models.
 
     model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator, node_assignment
-                 dataset -< graph            artifact -< graph, partition, tracking
+                 dataset -< graph            artifact -< graph, partition, tracking, ledger
+    checkpoint, dataset -< ledger
     model -< tracking -< tracking_checkpoint >- graph
 
 A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
@@ -37,6 +38,7 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Graph",
+    "Ledger",
     "Mediator",
     "Model",
     "Module",
@@ -48,7 +50,7 @@ __all__ = [
     "TrackingCheckpoint",
 ]
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -290,6 +292,38 @@ class NodeAssignment(Base):
     module: Mapped[int | None]
     importance: Mapped[float]
     confidence: Mapped[float | None]
+
+
+class Ledger(Result, Base):
+    """Where the parameters of a checkpoint go, on a dataset."""
+
+    __tablename__ = "ledger"
+    kind = "ledger"
+    __table_args__ = (UniqueConstraint("checkpoint_key", "dataset_key", "recipe_hash"),)
+
+    checkpoint_key: Mapped[int] = mapped_column(ForeignKey("checkpoint.key", ondelete="CASCADE"))
+    dataset_key: Mapped[int] = mapped_column(ForeignKey("dataset.key", ondelete="CASCADE"), index=True)
+    nominal: Mapped[int] = mapped_column(BigInteger)
+    activations: Mapped[int] = mapped_column(BigInteger)
+    jacobians: Mapped[int] = mapped_column(BigInteger)
+    gating: Mapped[int] = mapped_column(BigInteger)
+    synchronised: Mapped[int] = mapped_column(BigInteger)
+    tied: Mapped[int] = mapped_column(BigInteger)
+    unexplained: Mapped[int] = mapped_column(BigInteger)
+    effective: Mapped[int] = mapped_column(BigInteger)
+    method: Mapped[str]
+    lower: Mapped[int] = mapped_column(BigInteger)
+    upper: Mapped[int] = mapped_column(BigInteger)
+    soft: Mapped[float | None]
+    epsilon: Mapped[float | None]
+    tolerance: Mapped[float]
+    n: Mapped[int] = mapped_column(BigInteger)
+    warning: Mapped[str | None]
+    layers: Mapped[list[dict[str, Any]]]
+    ledger_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined", innerjoin=True)
+    dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
 
 
 class Tracking(Result, Base):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import time
@@ -14,21 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis import Bases, InteractionGraph, Partition, Tracking, align_nodes, coordinate_correlation, demo
-from ..analysis import epsilon_profile as _epsilon_profile
 from ..analysis import track_modules as _track_modules
+from ..analysis.census import LayerLedger
 from ..analysis.cost import module_links
 from ..analysis.errors import InputError
-from ..analysis.exchange import export as _export
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
-from ..analysis.files import read_bytes, write_bytes
-from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
+from ..analysis.files import read_bytes
 from ..analysis.progress import ProgressCallback
-from ..analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, partition_graph, read_choices
+from ..analysis.recipe import (
+    GraphRecipe,
+    LedgerRecipe,
+    PartitionRecipe,
+    Recipe,
+    build_graph,
+    build_ledger,
+    partition_graph,
+    read_choices,
+)
 from .store import (
     CheckpointRow,
     DatasetRow,
     GraphRow,
     GraphValues,
+    LedgerRow,
+    LedgerValues,
     LinkRow,
     MediatorRow,
     ModuleRow,
@@ -43,20 +51,15 @@ from .store import (
 )
 
 __all__ = [
-    "FIGURES",
     "DemoLine",
     "Outcome",
     "analyze",
-    "epsilon_profile",
-    "export",
+    "ledger",
     "modules",
-    "plot",
     "run_demo",
     "store_analysis",
     "track",
 ]
-
-_PICTURES = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -158,19 +161,57 @@ def modules(
     return _partition(store, row, graph, Recipe.from_mapping(choices).partition, force, progress)
 
 
-def epsilon_profile(
-    store: Store, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
-) -> tuple[Partition, ...]:
-    """Divide a stored graph at several loss scales, and draw how modules merge and split."""
-    form = _picture(path)
-    recipe = Recipe.from_mapping(choices).partition
-    if recipe.epsilon is not None:
-        raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
-    options = {name: value for name, value in asdict(recipe).items() if name != "epsilon"}
-    graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
-    found = _epsilon_profile(graph, progress=progress, **options)
-    _draw(plot_epsilon_profile(found), path, form)
-    return found
+def ledger(
+    store: Store,
+    path: Path,
+    recipe: LedgerRecipe,
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> LedgerRow:
+    """Count where the parameters of a checkpoint go; what is stored for the same data and recipe is not counted again.
+
+    Args:
+        store: where the ledger goes.
+        path: of the .safetensors file.
+        recipe: choices.
+        data: file to read the data from.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute and store again.
+        progress: called as the work goes on.
+    """
+    build = load_factory(factory) if factory else None
+    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build)
+    chosen = replace(recipe, loss=checkpoint.network.loss)
+    known = None if force else _stored(store, checkpoint)
+    found = store.find_ledger(*known, chosen.sha256) if known else None
+    if found is not None:
+        return found
+    start = time.monotonic()
+    counted = build_ledger(checkpoint, chosen, progress=progress)
+    row, dataset = _register(store, checkpoint)
+    values = {f.name: getattr(counted, f.name) for f in fields(LedgerValues) if hasattr(counted, f.name)}
+    values |= {name: getattr(counted.hessian, name) for name in ("method", "lower", "upper", "soft")}
+    values["layers"] = tuple(_layer(layer) for layer in counted.layers)
+    return store.save_ledger(
+        row.id,
+        dataset.id,
+        provenance=_provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
+        values=LedgerValues(**values),
+        blobs={"ledger": counted.to_bytes()},
+        force=force,
+    )
+
+
+def _layer(layer: LayerLedger) -> dict[str, Any]:
+    """A layer's share as JSON: counts, ranks, number of blocks, fit; NaN as None."""
+    names = ["name", "n_inputs", "n_outputs", "nominal", "gram_rank", "jacobian_rank", "activations", "jacobians"]
+    names += ["gating", "synchronised", "tied", "dead", "hessian_rank"]
+    fit = {name: None if math.isnan(value) else value for name, value in asdict(layer.kronecker).items() if value}
+    blocks = sum(block.free > 0 for block in layer.blocks)
+    return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
 
 
 def track(
@@ -312,6 +353,12 @@ def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) 
 
 def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
     """The graph of this checkpoint, data and recipe, where it was stored before."""
+    known = _stored(store, checkpoint)
+    return store.find_graph(*known, recipe.sha256) if known else None
+
+
+def _stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
+    """IDs of this checkpoint and its data, where both were stored before."""
     try:
         data = store.get_dataset(checkpoint.batches.sha256)
         page = store.checkpoints(model=checkpoint.model, limit=1000)
@@ -320,10 +367,23 @@ def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> 
     while True:
         for row in page.items:
             if row.sha256 == checkpoint.sha256:
-                return store.find_graph(row.id, data.id, recipe.sha256)
+                return row.id, data.id
         if page.next_cursor is None:
             return None
         page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
+
+
+def _register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
+    """The rows of a checkpoint and its data."""
+    store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
+    row = store.add_checkpoint(
+        checkpoint.model,
+        sha256=checkpoint.sha256,
+        step=checkpoint.step,
+        label=checkpoint.label,
+        path=str(checkpoint.path.resolve()),
+    )
+    return row, store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
 
 
 def run_demo(
@@ -352,74 +412,6 @@ def run_demo(
     return lines
 
 
-def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> bytes:
-    """A stored graph or partition as the content of a file; see `analysis.exchange.export`."""
-    try:
-        row = store.get_partition(ref)
-    except NotFoundError:
-        return _export(InteractionGraph.from_bytes(store.graph_bytes(ref)), None, form, epsilon)
-    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
-    return _export(graph, Partition.from_bytes(store.partition_bytes(row.id)), form, epsilon)
-
-
-FIGURES = ("graph", "membership", "profile", "strengths", "tracks")
-
-
-def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
-    """Draw something stored into a file (.png, .svg or .pdf).
-
-    Args:
-        store: what it is in.
-        ref: ID of a graph, a partition or a tracking.
-        path: to write.
-        figure: one of `FIGURES`: of a graph "graph" or "strengths", of a partition also "membership" and "profile",
-            of a tracking "tracks"; default "graph", resp. "tracks".
-
-    Raises:
-        InputError: a figure that this result does not have, or a file of another kind.
-    """
-    form = _picture(path)
-    available = _figures(store, ref)
-    name = next(iter(available)) if figure is None else figure
-    if name not in available:
-        raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
-    _draw(available[name](), path, form)
-
-
-def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
-    """What can be drawn of a result, the default first."""
-    try:
-        row = store.get_partition(ref)
-    except NotFoundError:
-        try:
-            tracking = Tracking.from_bytes(store.tracking_bytes(ref))
-        except NotFoundError:
-            graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
-            return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
-        return {"tracks": tracking.plot}
-    partition = Partition.from_bytes(store.partition_bytes(row.id))
-    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
-    return {
-        "graph": lambda: graph.plot(partition),
-        "membership": lambda: plot_membership(partition),
-        "profile": lambda: plot_profile(partition),
-        "strengths": lambda: plot_strengths(graph, partition.epsilon),
-    }
-
-
-def _picture(path: Path) -> str:
-    form = path.suffix.removeprefix(".").lower()
-    if form not in _PICTURES:
-        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
-    return form
-
-
-def _draw(figure: Any, path: Path, form: str) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format=form, dpi=150)
-    write_bytes(path, content.getvalue())
-
-
 def _compute_graph(
     store: Store,
     checkpoint: Checkpoint,
@@ -430,15 +422,7 @@ def _compute_graph(
     """Nothing is registered before the graph is there, so that a refused analysis leaves no trace."""
     start = time.monotonic()
     bases, graph = build_graph(checkpoint, recipe, progress=progress)
-    store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
-    row = store.add_checkpoint(
-        checkpoint.model,
-        sha256=checkpoint.sha256,
-        step=checkpoint.step,
-        label=checkpoint.label,
-        path=str(checkpoint.path.resolve()),
-    )
-    data = store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
+    row, data = _register(store, checkpoint)
     stored = store.save_graph(
         row.id,
         data.id,

@@ -16,6 +16,7 @@ from .tables import (
     Artifact,
     Base,
     Graph,
+    Ledger,
     Mediator,
     Module,
     ModuleLink,
@@ -43,7 +44,7 @@ Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
 Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
 
 BaseT = TypeVar("BaseT", bound=Base)
-ResultT = TypeVar("ResultT", Graph, Partition, Tracking)
+ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger)
 
 
 def now() -> datetime:

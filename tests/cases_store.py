@@ -12,6 +12,8 @@ from typing import Any
 from interbasis.service.store import (
     GraphRow,
     GraphValues,
+    LedgerRow,
+    LedgerValues,
     LinkRow,
     MediatorRow,
     ModuleRow,
@@ -90,6 +92,18 @@ def save_partition(store: Store, graph: str, number: int = 0, *, force: bool = F
     content = {"partition": f"partition {graph} {number}".encode()}
     given = {"provenance": provenance(number), "values": partition_values(), **partition_parts()}
     return store.save_partition(graph, **given, blobs=content, force=force)
+
+
+def save_ledger(store: Store, number: int = 0, *, force: bool = False, **changes: Any) -> LedgerRow:
+    checkpoint, dataset = register(store)
+    counts = {"nominal": 26, "activations": 3, "jacobians": 2, "gating": 1, "synchronised": 4, "tied": 0}
+    counts |= {"unexplained": 1, "effective": 15, "method": "exact", "lower": 15, "upper": 15, "soft": None}
+    layer = {"name": "layers.0.linear", "nominal": 16, "kronecker": {"error": 0.25, "cosine": None}}
+    other = {"epsilon": None, "tolerance": 1e-10, "n": 400, "warning": None, "layers": (layer,)}
+    values = LedgerValues(**{**counts, **other, **changes})
+    content = {"ledger": f"ledger {number}".encode()}
+    given = {"provenance": provenance(number), "values": values, "blobs": content}
+    return store.save_ledger(checkpoint, dataset, **given, force=force)
 
 
 def save_tracking(store: Store, graphs: list[str], number: int = 0, *, force: bool = False) -> TrackingDetail:

@@ -25,7 +25,7 @@ from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition
 from interbasis.service import cli
 
-KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "trackings")
+KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "trackings")
 LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
 STRANGE = "[/bold] [red]label:smile:"
 
@@ -253,8 +253,8 @@ def test_list_as_json_has_items_and_cursor(
     page = interbasis("ls", kind, "--json").document
     assert list(page) == ["items", "next_cursor"]
     assert page["next_cursor"] is None
-    assert len(page["items"]) == {"datasets": 1, "trackings": 0}.get(kind, 2)
-    if kind not in ("models", "trackings"):
+    assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "trackings": 0}.get(kind, 2)
+    if kind not in ("models", "ledgers", "trackings"):
         known = [item[kind.removesuffix("s")]["id"] for item in filled]
         assert {item["id"] for item in page["items"]} == set(known)
 
@@ -540,6 +540,87 @@ def test_track_says_what_is_missing(
     assert_refused(interbasis("track", "pair", *options), str(training[1]))
     assert interbasis("ls", "trackings", "--json").document["items"] == []
     assert interbasis("track", "pair", *options, "--no-align").code == 0
+
+
+# The parameter ledger
+
+
+@pytest.fixture
+def relu(tmp_path: Path) -> list[object]:
+    """A ReLU network of 4-6-5-3 whose first unit is dead, and its data, as arguments."""
+    tensors = mlp_tensors()
+    tensors["layers.0.bias"][0] = -100.0
+    about = {"family": "mlp", "config": {"widths": list(WIDTHS), "activation": "relu"}, "step": 7, "label": "net"}
+    path = save_checkpoint(tmp_path / "net.safetensors", tensors, about)
+    return [path, "--data", save_inputs(tmp_path / "data.npz")]
+
+
+def test_ledger_is_counted_stored_and_shown(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path
+) -> None:
+    figure = tmp_path / "ledger.png"
+    printed = interbasis("ledger", *relu, "--plot", figure)
+    assert printed.code == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert max(map(len, printed.out.splitlines())) <= 80
+    (row,) = interbasis("ledger", *relu, "--json").document["items"]
+    assert row["nominal"] == 6 * 5 + 5 * 7 + 3 * 6
+    causes = ("activations", "jacobians", "gating", "synchronised", "unexplained", "effective")
+    assert sum(row[name] for name in causes) == row["nominal"]
+    assert [layer["dead"] for layer in row["layers"]] == [1, 0, 0]
+    assert (row["method"], row["lower"], row["upper"]) == ("exact", row["effective"], row["effective"])
+    for name in ("nominal", "activations", "Jacobians", "gating", "synchronisation", "unexplained", "effective"):
+        assert name in printed.out
+    assert f"{row['effective']}" in printed.out
+    shown = interbasis("show", "ledger", row["id"])
+    assert shown.code == 0
+    assert "exact rank of the Hessian" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+    (listed,) = interbasis("ls", "ledgers", "--json").document["items"]
+    assert listed == row == interbasis("show", "ledger", row["id"], "--json").document
+    assert interbasis("ls", "ledgers").out.count(row["id"]) == 1
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_ledger_is_not_counted_twice(interbasis: Callable[..., Result], empty: Path, relu: list[object]) -> None:
+    first, again = (interbasis("ledger", *relu, "--json").document["items"] for _ in range(2))
+    assert first == again, "wall time and moment included"
+    (forced,) = interbasis("ledger", *relu, "--json", "--force").document["items"]
+    assert forced["id"] == first[0]["id"]
+    assert forced["created"] != first[0]["created"]
+    (scaled,) = interbasis("ledger", *relu, "--json", "--epsilon", "0.01").document["items"]
+    assert scaled["id"] != forced["id"]
+    assert scaled["effective"] < forced["effective"]
+    assert scaled["soft"] is not None
+    (kl,) = interbasis("ledger", *relu, "--json", "--loss", "kl").document["items"]
+    assert kl["effective"] < forced["effective"]
+
+
+@pytest.mark.parametrize("figure", ["waterfall", "synchronisation", "synchronisation:layers.1.linear"])
+def test_figures_of_a_ledger(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path, figure: str
+) -> None:
+    (row,) = interbasis("ledger", *relu, "--json").document["items"]
+    file = tmp_path / "figure.svg"
+    assert interbasis("plot", row["id"], "-o", file, "--figure", figure).code == 0
+    assert file.read_bytes().startswith(b"<?xml")
+    assert_refused(interbasis("plot", row["id"], "-o", file, "--figure", "graph"), "waterfall, synchronisation")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--epsilon", "-1"], "epsilon is -1.0"),
+        (["--method", "guess"], "unknown method 'guess'"),
+        (["--tolerance", "0"], "tolerance is 0.0"),
+        (["--loss", "l2"], "expected 'mse' or 'kl'"),
+    ],
+)
+def test_bad_choices_of_a_ledger_are_refused(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], options: list[str], said: str
+) -> None:
+    assert_refused(interbasis("ledger", *relu, *options), said)
+    assert_clean(interbasis)
 
 
 # Refusals

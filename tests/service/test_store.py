@@ -1,5 +1,6 @@
 """The contract of the store, kept on SQLite and on PostgreSQL by the same tests."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from cases_store import (
     provenance,
     register,
     save_graph,
+    save_ledger,
     save_partition,
     save_tracking,
     sha,
@@ -221,6 +223,27 @@ class TestStore:
             with pytest.raises(NotFoundError):
                 save_tracking(store, wrong)
         assert store.trackings().items == ()
+
+    def test_ledger_round_trip(self, store: Store) -> None:
+        ledger = save_ledger(store, 3)
+        assert (ledger.nominal, ledger.effective, ledger.unexplained, ledger.method) == (26, 15, 1, "exact")
+        assert ledger.layers[0]["kronecker"] == {"error": 0.25, "cosine": None}
+        assert (ledger.epsilon, ledger.warning, ledger.model) == (None, None, "digits")
+        assert store.get_ledger(ledger.id) == store.find_ledger(ledger.checkpoint, ledger.dataset, sha(3)) == ledger
+        assert store.ledger_bytes(ledger.id[:5]) == b"ledger 3"
+        other = save_ledger(store, 4, epsilon=1e-3, soft=14.5)
+        assert [row.id for row in store.ledgers(model="digits").items] == [ledger.id, other.id]
+        assert [row.soft for row in store.ledgers(checkpoint=ledger.checkpoint).items] == [None, 14.5]
+        assert save_ledger(store, 3, effective=7) == ledger, "stored already"
+        replaced = save_ledger(store, 3, effective=7, force=True)
+        assert (replaced.id, replaced.effective) == (ledger.id, 7)
+        assert json.loads(json.dumps(replaced.to_json()))["layers"][0]["name"] == "layers.0.linear"
+        assert store.check().ok
+
+    def test_ledger_with_nan_is_refused_whole(self, store: Store) -> None:
+        with pytest.raises(StoreError, match=r"soft: .*nan"):
+            save_ledger(store, soft=float("nan"))
+        assert store.ledgers().items == ()
 
     def test_saving_again_returns_the_stored_one(self, store: Store) -> None:
         graph = save_graph(store, content=b"first")

@@ -1,0 +1,121 @@
+"""Figures and files of what is stored, for people and for other tools."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..analysis import InteractionGraph, Ledger, Partition, Tracking
+from ..analysis import epsilon_profile as _epsilon_profile
+from ..analysis.errors import InputError
+from ..analysis.exchange import export as _export
+from ..analysis.files import write_bytes
+from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
+from ..analysis.progress import ProgressCallback
+from ..analysis.recipe import Recipe
+from .store import NotFoundError, Store
+
+__all__ = ["FIGURES", "epsilon_profile", "export", "plot"]
+
+_PICTURES = ("png", "svg", "pdf")
+
+
+def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> bytes:
+    """A stored graph or partition as the content of a file; see `analysis.exchange.export`."""
+    try:
+        row = store.get_partition(ref)
+    except NotFoundError:
+        return _export(InteractionGraph.from_bytes(store.graph_bytes(ref)), None, form, epsilon)
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
+    return _export(graph, Partition.from_bytes(store.partition_bytes(row.id)), form, epsilon)
+
+
+FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation")
+
+
+def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
+    """Draw something stored into a file (.png, .svg or .pdf).
+
+    Args:
+        store: what it is in.
+        ref: ID of a graph, a partition, a tracking or a ledger.
+        path: to write.
+        figure: one of `FIGURES`: of a graph "graph" or "strengths", of a partition also "membership" and "profile",
+            of a tracking "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of
+            another one "synchronisation:LAYER"). Default: the first named.
+
+    Raises:
+        InputError: a figure that this result does not have, or a file of another kind.
+    """
+    form = _picture(path)
+    available = _figures(store, ref)
+    name = next(iter(available)) if figure is None else figure
+    if name not in available:
+        raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
+    _draw(available[name](), path, form)
+
+
+def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
+    """What can be drawn of a result, the default first."""
+    for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking)):
+        try:
+            content = getattr(store, f"{kind}_bytes")(ref)
+        except NotFoundError:
+            continue
+        return figures(content)
+    try:
+        row = store.get_partition(ref)
+    except NotFoundError:
+        graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+        return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
+    partition = Partition.from_bytes(store.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
+    return {
+        "graph": lambda: graph.plot(partition),
+        "membership": lambda: plot_membership(partition),
+        "profile": lambda: plot_profile(partition),
+        "strengths": lambda: plot_strengths(graph, partition.epsilon),
+    }
+
+
+def _of_tracking(content: bytes) -> dict[str, Callable[[], Any]]:
+    return {"tracks": Tracking.from_bytes(content).plot}
+
+
+def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:
+    ledger = Ledger.from_bytes(content)
+    found: dict[str, Callable[[], Any]] = {"waterfall": ledger.plot}
+    if ledger.units:
+        found["synchronisation"] = max(ledger.units, key=lambda units: len(units.power)).plot
+    return found | {f"synchronisation:{units.layer}": units.plot for units in ledger.units}
+
+
+def _picture(path: Path) -> str:
+    form = path.suffix.removeprefix(".").lower()
+    if form not in _PICTURES:
+        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
+    return form
+
+
+def _draw(figure: Any, path: Path, form: str) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format=form, dpi=150)
+    write_bytes(path, content.getvalue())
+
+
+def epsilon_profile(
+    store: Store, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
+) -> tuple[Partition, ...]:
+    """Divide a stored graph at several loss scales, and draw how modules merge and split."""
+    form = _picture(path)
+    recipe = Recipe.from_mapping(choices).partition
+    if recipe.epsilon is not None:
+        raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
+    options = {name: value for name, value in asdict(recipe).items() if name != "epsilon"}
+    graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+    found = _epsilon_profile(graph, progress=progress, **options)
+    _draw(plot_epsilon_profile(found), path, form)
+    return found
