@@ -289,7 +289,7 @@ class Census:
         if not self._few_moves:
             return formula
         complementary = sum(int((m.undo != 1).sum()) for m in moves)
-        return min(formula + complementary, independent(self._parts(), total))
+        return independent(self._parts(), total, formula + complementary, self.tolerance)
 
     def _parts(self) -> Iterator[Part]:
         """The tensor spaces of all layers, with the moves that take place there."""

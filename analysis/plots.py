@@ -293,7 +293,7 @@ def plot_ledger(ledger: Ledger) -> Figure:
         height = ledger.effective if name == "effective" else max(top, top + total if x else top)
         text = f"-{total:,}" if 0 < x < len(rows) - 1 and total > 0 else f"{abs(total):,}"
         if name == "unexplained" and ledger.hessian.method == "sampled":
-            text = "not known"
+            text = f"at least {total:,}" if total else "not known"
         axes.annotate(text, (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=9)
     if not ledger.hessian.exact:
         axes.plot([len(rows) - 1] * 2, [ledger.hessian.lower, ledger.hessian.upper], color="tab:orange", lw=2)

@@ -86,7 +86,7 @@ def table(title: str, rows: list[tuple[str, Ledger, float]]) -> None:
         known = ledger.hessian
         counts = [f"{count:,}" for _, count in ledger.rows()]
         if known.method == "sampled":
-            counts[-2] = "?"
+            counts[-2] = f">= {counts[-2]}" if ledger.unexplained else "?"
             counts[-1] = f"<= {counts[-1]}"
         if known.method == "lanczos":
             counts[-1] += f" ({known.lower:,} to {known.upper:,})"

@@ -175,14 +175,13 @@ def modules_table(row: PartitionDetail) -> Table:
 
 def ledger_table(row: LedgerRow) -> Table:
     """From the number of parameters to the effective ones, a line per cause, with its share and what it means."""
-    unknown = row.method == "sampled"
-    counts: list[tuple[str, int | None, str]] = [
+    counts: list[tuple[str, int, str]] = [
         ("  nominal", row.nominal, "parameters"),
         ("- activations", row.activations, "directions that activations never take"),
         ("- Jacobians", row.jacobians, "directions that the output never sees"),
         ("- gating", row.gating, "units off where activations vary"),
         ("- synchronisation", row.synchronised, "units or heads that act as one"),
-        ("- unexplained", None if unknown else row.unexplained, "the rest of the Hessian's free directions"),
+        ("- unexplained", row.unexplained, "the rest of the Hessian's free directions"),
         ("= effective", row.effective, _EFFECTIVE[row.method].format(lower=row.lower, upper=row.upper)),
     ]
     if row.tied:
@@ -191,8 +190,9 @@ def ledger_table(row: LedgerRow) -> Table:
     for justify in ("left", "right", "right", "left"):
         result.add_column(justify=justify)
     for name, count, meaning in counts:
-        share = "" if count is None else f"{count / row.nominal:.1%}"
-        shown = "?" if count is None else f"{count:,}"
+        share, shown = f"{count / row.nominal:.1%}", f"{count:,}"
+        if row.method == "sampled" and name == "- unexplained":
+            share, shown = "", f">= {shown}" if count else "?"
         style = "bold" if name.endswith(("nominal", "effective")) else None
         result.add_row(name, shown, share, meaning, style=style)
     return result

@@ -5,11 +5,13 @@ import io
 import numpy as np
 import pytest
 from cases_graphs import planted
+from cases_ledger import dense, generic, halves, inputs, weights_of
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from interbasis.analysis.degeneracy import parameter_ledger
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.modules import Partition
@@ -17,9 +19,11 @@ from interbasis.analysis.partition import epsilon_profile, find_modules, score_p
 from interbasis.analysis.plots import (
     plot_epsilon_profile,
     plot_graph,
+    plot_ledger,
     plot_membership,
     plot_profile,
     plot_strengths,
+    plot_synchronisation,
     plot_tracking,
 )
 from interbasis.analysis.scales import default_epsilon
@@ -229,3 +233,38 @@ def test_tracks_have_a_bar_for_each_module(graph: InteractionGraph) -> None:
     np.testing.assert_allclose(sorted(bar.get_height() for bar in bars), sorted(sizes))
     assert len(figure.axes[0].collections) == 2  # flows
     assert "2 modules over 2 checkpoints" in figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "estimate"}, {"epsilon": 0.1}, {"epsilon": 0.1, "method": "estimate"}]
+)
+def test_waterfall_goes_from_all_parameters_to_the_effective_ones(options: dict) -> None:
+    model = generic((5, 6, 3))
+    weights_of(model, 0)[1][0] = -30.0
+    ledger = parameter_ledger(dense(model), halves(inputs(200, 5)), **options)
+    figure = plot_ledger(ledger)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [name for name, _ in ledger.rows()]
+    bars = [bar for bar in axes.patches if bar.get_height()]
+    heights = [sum(bar.get_height() for bar in bars if round(bar.get_x() + 0.36) == x) for x in range(7)]
+    assert heights == [count for _, count in ledger.rows()]
+    said = {text.get_text() for text in axes.texts}
+    assert ("not known" in said) == (ledger.hessian.method == "sampled")
+    assert len(axes.get_legend().get_texts()) == len(ledger.layers)
+    figure.savefig(io.BytesIO())
+
+
+def test_distances_are_sorted_by_block_and_blocks_framed() -> None:
+    model = generic((5, 6, 3))
+    w, b = weights_of(model, 0)
+    w[4], b[4] = w[1], b[1]
+    b[0], b[2] = -30.0, 30.0
+    units = parameter_ledger(dense(model), halves(inputs(200, 5))).units[0]
+    figure = plot_synchronisation(units)
+    axes = figure.axes[0]
+    shown = axes.images[0].get_array()
+    order = [*units.blocks[0], *(u for block in units.blocks[1:] for u in block), 0]
+    share = units.distances / np.maximum(units.power[:, None], units.power[None])
+    np.testing.assert_allclose(shown, np.maximum(share[np.ix_(order, order)], 1e-6))
+    assert [patch.get_width() for patch in axes.patches] == [2, 1, 1], "two alike, one always on, one dead"
+    figure.savefig(io.BytesIO())
