@@ -197,6 +197,7 @@ def parameter_ledger(
         LayerError: parameters outside supported layers (they are named).
         GraphError: an epsilon or a method that makes no sense.
 
+    >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)).double()
     >>> data = [torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))]
     >>> parameter_ledger(Network(model, ["0:in", "1"]), data).effective  # all that a linear map 2 -> 1 can do

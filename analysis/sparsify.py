@@ -280,9 +280,9 @@ def _normalise(
         ranks.append(s)
         if not s:
             continue
-        lead, others = [block[j] for j in rows[:s]], [block[j] for j in rows[s:]]
+        lead, others = sorted(block[j] for j in rows[:s]), [block[j] for j in rows[s:]]
         top = weight[lead][:, inputs]
-        pivots = [inputs[j] for j in qr(top.numpy(), mode="r", pivoting=True)[1][:s]]
+        pivots = sorted(inputs[j] for j in qr(top.numpy(), mode="r", pivoting=True)[1][:s])
         inverse = torch.linalg.inv(weight[lead][:, pivots])
         change[lead] = 0.0
         for row, unit in enumerate(lead):
