@@ -86,6 +86,23 @@ def test_complementary_neurons_pass_a_constant() -> None:
     assert (ledger.nominal, ledger.synchronised, ledger.unexplained, ledger.effective) == (7, 3, 0, 4)
 
 
+def test_ranks_and_blocks_alone_may_count_a_direction_twice() -> None:
+    """1-4-1: two units on for x > 0, one for x < 0, one always on. All functions are in span(rx, r, x, 1): rank 4.
+
+    rank(G) rank(K) = 2 * 2 and 4 * 1, blocks 2 * 1, 1 * 1, 2 * 1 (with the constant): 8 - 5 = 3 would be too few. The
+    function r x + (1 - r) x - x = 0 is lost from the Jacobians and from the activations behind, and free as well.
+    """
+    model, data = generic((1, 4, 1)), inputs(100, 1)
+    data = data + 0.5 * data.sign()  # nothing between -0.5 and 0.5
+    w, b = weights_of(model, 0)
+    w.copy_(torch.tensor([[1.0], [1.0], [-1.0], [0.5]]))
+    b.copy_(torch.tensor([0.0, 0.3, 0.2, 40.0]))
+    ledger = ledger_of(model, data)
+    assert count(model, data) == 3
+    assert hessian_rank(model, data) == ledger.effective == 4
+    assert ledger.unexplained == 0
+
+
 @pytest.mark.parametrize(
     ("widths", "kind", "nominal", "effective"),
     [
