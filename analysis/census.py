@@ -141,6 +141,7 @@ class Census:
         self.units: dict[Activation, SynchronisedUnits] = {}
         self.moves: dict[Activation, Moves] = {}
         self.gated: set[int] = set()
+        self.tested = True
         self._where_on: dict[tuple[int, int], RowSpace] = {}
 
     @classmethod
@@ -234,20 +235,24 @@ class Census:
         """Per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data.
 
         Where gating would take away free directions of synchronised units that it also counts, the better of the two is
-        chosen, layer by layer.
+        chosen, layer by layer. With more than 4,000 directions it is left out, which the warning says.
         """
-        spans = self._spans_where_on(batches, progress)
         kept = [self.product(i) for i in range(len(self.layers))]
         for heads in self.heads:  # adding one vector to all keys changes no softmax
             kept[heads.k] -= self.jacobian_rank(heads.k) if self.layers[heads.k].bias else 0
-        self.moves = {link: self._moves(link) for link in self.links}
+        pairs = {link: self._pairs(link) for link in self.links}
+        if sum(map(len, pairs.values())) > _MOVES:
+            self.tested = False
+            return kept
+        self.moves = {link: self._moves(link, found) for link, found in pairs.items()}
+        spans = self._spans_where_on(batches, progress)
         free = self._independent()
         for link in self.links:
             units = self.units[link]
             counted = sum(
                 spans[link.source, a] * self.jacobian_rank(link.source, block) for a, block in enumerate(units.blocks)
             )
-            if counted < kept[link.source] and self._few_moves:
+            if counted < kept[link.source]:
                 self.gated.add(link.source)
                 left = self._independent()
                 if kept[link.source] - counted > free - left:
@@ -256,19 +261,19 @@ class Census:
                     self.gated.remove(link.source)
         return kept
 
-    @property
-    def _few_moves(self) -> bool:
-        return sum(moves.left.shape[1] for moves in self.moves.values()) <= _MOVES
-
-    def _moves(self, link: Activation) -> Moves:
-        """p_i <- p_j for all units i, j of a block, p_i <- 1 for those that are always on."""
+    def _pairs(self, link: Activation) -> list[tuple[int, int]]:
+        """Units i, j of the same block, j also the constant unit (the last) for a block that is always on."""
         width = self.layers[link.source].d_out
-        pairs = [
+        return [
             (i, j)
             for block in self._unit_blocks(link)
             for i in block.units
             for j in (*block.units, *([width] if self._writes_constant(link, block) else []))
         ]
+
+    def _moves(self, link: Activation, pairs: Sequence[tuple[int, int]]) -> Moves:
+        """p_i <- p_j for all pairs."""
+        width = self.layers[link.source].d_out
         left = torch.zeros(width, len(pairs), dtype=torch.float64)
         right = torch.zeros(width + 1, len(pairs), dtype=torch.float64)
         for d, (i, j) in enumerate(pairs):
@@ -284,10 +289,10 @@ class Census:
     def _independent(self) -> int:
         """How many free directions of synchronised units there are beside all else that is counted."""
         formula = sum(block.free for link in self.links for block in self._unit_blocks(link))
+        if not self.tested:
+            return formula
         moves = list(self.moves.values())
         total = sum(m.left.shape[1] for m in moves)
-        if not self._few_moves:
-            return formula
         complementary = sum(int((m.undo != 1).sum()) for m in moves)
         return independent(self._parts(), total, formula + complementary, self.tolerance)
 
@@ -391,7 +396,7 @@ class Census:
         """
         units, (reader, *others) = self.units[link], link.readers
         layer, behind = self.layers[link.source], self.layers[reader]
-        if others or not (layer.bias and behind.bias and self._few_moves):
+        if others or not (layer.bias and behind.bias and self.tested):
             return []
         weight = self.sums[reader].jacobians.factor() @ layer_weight(self.network, behind)[:, :-1]
         found = []

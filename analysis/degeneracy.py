@@ -229,6 +229,9 @@ def parameter_ledger(
             if hessian.upper - hessian.lower > _UNRESOLVED * hessian.value:
                 note = f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
                 warning = f"{warning}; {note}" if warning else note
+    if not census.tested:
+        note = "too many units act as one to test their free directions for independence: gating is not counted"
+        warning = f"{warning}; {note}" if warning else note
     layers = tuple(
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)

@@ -195,6 +195,13 @@ class TestByHand:
         causes = ledger.activations, ledger.jacobians, ledger.synchronised, ledger.effective
         assert causes == (3, 6 * 3, 6 * 3, 18)
 
+    def test_wide_linear_layer_is_counted_by_ranks_alone(self) -> None:
+        """70 units have 70 * 71 free directions, too many to be written out one by one."""
+        ledger = ledger_of(generic((8, 70, 3), activation="linear"), inputs(100, 8))
+        assert ledger.effective == 9 * 3
+        assert ledger.unexplained == 0
+        assert "gating is not counted" in ledger.warning
+
     def test_neuron_that_is_on_at_two_points_only(self) -> None:
         """Its 6 weights act through 2 activations: 4 are free, and that is no loss of rank of all data."""
         model, data = generic((5, 6, 3)), inputs(400, 5)
