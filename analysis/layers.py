@@ -289,45 +289,47 @@ def activations_between(network: Network, layers: Sequence[Layer], batches: Iter
     f = phi(p) is recognised where it equals p, max(p, 0) or a leaky ReLU of p entry by entry. That nothing else reads
     f is tested by the chain rule: the gradient by p must be the readers' alone.
     """
-    links: dict[tuple[int, int], float] = {}
-    for number, batch in enumerate(batches):
+    slopes: dict[tuple[int, int], float] = {}
+    excluded: set[tuple[int, int]] = set()
+    for batch in batches:
         trace = trace_layers(network, layers, batch, grad=False)
         written = [arranged(p.detach()).to(torch.float64) for p in trace.outputs]
         read = [f[..., : layer.d_in] for f, layer in zip(trace.inputs, layers, strict=True)]
-        if number == 0:
-            links = _candidates(written, read)
-        for (source, reader), slope in list(links.items()):
+        for reader, source in ((r, s) for r in range(len(layers)) for s in range(r)):
+            if (source, reader) in excluded:
+                continue
             seen = _slope(written[source], read[reader])
-            if seen is None or (seen != slope and not math.isnan(seen) and not math.isnan(slope)):
-                del links[source, reader]
-            elif math.isnan(slope):
-                links[source, reader] = seen
+            merged = None if seen is None else _merged(slopes.get((source, reader), math.nan), seen)
+            if merged is None:
+                excluded.add((source, reader))
+                slopes.pop((source, reader), None)
+            else:
+                slopes[source, reader] = merged
+    nearest = {reader: max(s for s, r in slopes if r == reader) for _, reader in slopes}
+    links = {(source, reader): slopes[source, reader] for reader, source in sorted(nearest.items())}
     found = []
     for link in _grouped(links):  # a slope that no data point shows is taken from the gradient
-        slopes = [1.0, 0.0] if math.isnan(link.slope) else [link.slope]
-        for candidate in (replace(link, slope=slope) for slope in slopes):
+        for candidate in [replace(link, slope=s) for s in (1.0, 0.0)] if math.isnan(link.slope) else [link]:
             if all(_reads_alone(network, layers, batch, candidate) for batch in batches):
                 found.append(candidate)
                 break
     return tuple(found)
 
 
-def _candidates(written: Sequence[Tensor], read: Sequence[Tensor]) -> dict[tuple[int, int], float]:
-    links: dict[tuple[int, int], float] = {}
-    for reader, f in enumerate(read):
-        for source in reversed(range(reader)):
-            if written[source].shape == f.shape and (slope := _slope(written[source], f)) is not None:
-                links[source, reader] = slope
-                break
-    return links
+def _merged(known: float, seen: float) -> float | None:
+    """The slope that agrees with both, nan where neither shows one, None where they differ."""
+    if math.isnan(known) or math.isnan(seen):
+        return seen if math.isnan(known) else known
+    return known if math.isclose(known, seen, rel_tol=1e-9) else None
 
 
 def _grouped(links: Mapping[tuple[int, int], float]) -> Iterator[Activation]:
     for source in sorted({source for source, _ in links}):
         readers = tuple(r for s, r in links if s == source)
-        slopes = {str(links[source, r]) for r in readers}  # as text, because nan differs from itself
-        if len(slopes) == 1:
-            yield Activation(source, readers, float(slopes.pop()))
+        slope = math.nan
+        for reader in readers:
+            slope = math.nan if (merged := _merged(slope, links[source, reader])) is None else merged
+        yield Activation(source, readers, slope)
 
 
 def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: Activation) -> bool:
@@ -346,7 +348,7 @@ def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: 
 def _slope(p: Tensor, f: Tensor) -> float | None:
     """The slope a with f = max(p, 0) + a min(p, 0); nan where no p is negative, None where there is no such slope."""
     negative = p < 0
-    if not torch.equal(p.clamp_min(0), f.clamp_min(0)):
+    if p.shape != f.shape or not torch.equal(p.clamp_min(0), f.clamp_min(0)):
         return None
     if not negative.any():
         return math.nan
@@ -354,9 +356,10 @@ def _slope(p: Tensor, f: Tensor) -> float | None:
         return 1.0
     if not f[negative].any():
         return 0.0
-    ratio = f[negative] / p[negative]
-    slope = float(ratio.median())
-    return slope if 0 < slope < 1 and bool(((ratio - slope).abs() <= 1e-6 * slope).all()) else None
+    largest = torch.where(negative, p.abs(), 0.0).argmax()  # where rounding counts least
+    slope = float(f.flatten()[largest] / p.flatten()[largest])
+    close = (f[negative] - slope * p[negative]).abs() <= 1e-6 * slope * p[negative].abs()
+    return slope if 0 < slope < 1 and bool(close.all()) else None
 
 
 def _ids(x: Tensor) -> Tensor:
