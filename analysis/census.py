@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg import qr
 from torch import Tensor
 
 from .directions import Moves, Part, independent
@@ -48,8 +49,8 @@ class Block:
     """Parameters that can be changed together without any effect: s_a t_a free directions.
 
     Attributes:
-        kind: "synchronised", "always on", "complementary", "dead" (units); "values", "queries and keys" (heads
-            of an attention block); "residual stream".
+        kind: "synchronised", "always on", "complementary", "dead" (units); "values", "queries and keys",
+            "keys" (heads of an attention block); "residual stream".
         layer: name of the layer that writes the units.
         units: their indices, or those of the heads.
         s: dimension of what they compute on the data.
@@ -187,7 +188,7 @@ class Census:
         for batch in read_batches(batches, "activations and Jacobians", progress):
             trace = trace_layers(self.network, self.layers, batch)
             felt = [torch.zeros(f.shape[:2], dtype=torch.bool) for f in trace.inputs]
-            for blocks in jacobian_blocks(self.network, trace):
+            for blocks in jacobian_blocks(self.network, self.layers, trace):
                 for sums, seen, block in zip(self.sums, felt, blocks, strict=True):
                     on = block.ne(0).any(-1)
                     seen |= on.any(0)
@@ -199,9 +200,9 @@ class Census:
                 sums.inputs.add(f[seen])
             for link, patterns in self.patterns.items():
                 read = torch.stack([felt[reader] for reader in link.readers]).any(0)
-                patterns.add(_preactivations(trace, link)[read])
+                patterns.add(self._preactivations(trace, link)[read])
             for heads, found in self.head_patterns.items():
-                found.add(trace, felt[heads.o])
+                found.add(trace, self.layers[heads.v], felt[heads.o])
         for link, patterns in self.patterns.items():
             name = self.layers[link.source].name
             self.units[link] = patterns.synchronised(name, self.epsilon, self.tolerance)
@@ -238,8 +239,6 @@ class Census:
         chosen, layer by layer. With more than 4,000 directions it is left out, which the warning says.
         """
         kept = [self.product(i) for i in range(len(self.layers))]
-        for heads in self.heads:  # adding one vector to all keys changes no softmax
-            kept[heads.k] -= self.jacobian_rank(heads.k) if self.layers[heads.k].bias else 0
         pairs = {link: self._pairs(link) for link in self.links}
         if sum(map(len, pairs.values())) > _MOVES:
             self.tested = False
@@ -262,14 +261,22 @@ class Census:
         return kept
 
     def _pairs(self, link: Activation) -> list[tuple[int, int]]:
-        """Units i, j of the same block, j also the constant unit (the last) for a block that is always on."""
+        """Units i, j of the same block, j also the constant unit (the last) for a block that is always on.
+
+        As many i as the output tells apart, and as many j as are independent: s_a t_a pairs span all changes.
+        """
         width = self.layers[link.source].d_out
-        return [
-            (i, j)
-            for block in self._unit_blocks(link)
-            for i in block.units
-            for j in (*block.units, *([width] if self._writes_constant(link, block) else []))
-        ]
+        reader = link.readers[0]
+        inputs, jacobian = self.sums[reader].inputs.factor(), self.sums[link.source].jacobians.factor()
+        pairs = []
+        for block in self._unit_blocks(link):
+            units = list(block.units)
+            constant = [self.layers[reader].d_in] if self._writes_constant(link, block) else []
+            seen = _leading(jacobian[:, units], block.t)
+            fed = _leading(inputs[:, units + constant], block.s)
+            names = [*units, *([width] if constant else [])]
+            pairs += [(units[i], names[j]) for i in seen for j in fed]
+        return pairs
 
     def _moves(self, link: Activation, pairs: Sequence[tuple[int, int]]) -> Moves:
         """p_i <- p_j for all pairs."""
@@ -289,8 +296,6 @@ class Census:
     def _independent(self) -> int:
         """How many free directions of synchronised units there are beside all else that is counted."""
         formula = sum(block.free for link in self.links for block in self._unit_blocks(link))
-        if not self.tested:
-            return formula
         moves = list(self.moves.values())
         total = sum(m.left.shape[1] for m in moves)
         complementary = sum(int((m.undo != 1).sum()) for m in moves)
@@ -332,6 +337,9 @@ class Census:
         weight = torch.cat([layer_weight(self.network, layer), constant])
         return self.sums[i].inputs.factor() @ weight.T
 
+    def _preactivations(self, trace: LayerTrace, link: Activation) -> Float[Tensor, "batch positions d_out"]:
+        return arranged(trace.outputs[link.source].detach(), self.layers[link.source])
+
     def _spans_where_on(
         self, batches: Iterable[Batch], progress: ProgressCallback | None
     ) -> dict[tuple[int, int], int]:
@@ -346,7 +354,7 @@ class Census:
             for batch in read_batches(batches, "activations where units are on", progress):
                 trace = trace_layers(self.network, self.layers, batch, grad=False)
                 for link in self.links:
-                    on = _preactivations(trace, link) > 0
+                    on = self._preactivations(trace, link) > 0
                     for a, block in enumerate(self.units[link].blocks):
                         if (link.source, a) in spaces:
                             points = on[..., list(block)].any(-1)
@@ -362,9 +370,13 @@ class Census:
     def blocks(self) -> list[Block]:
         """Everything that can be changed together, by the layer that writes it."""
         found: list[Block] = []
-        written = [block for link in self.links for block in self._unit_blocks(link)]
-        found += _limited(written, self._independent())
+        if self.tested:
+            written = [block for link in self.links for block in self._unit_blocks(link)]
+            found += _limited(written, self._independent())
         for link in self.links:
+            if not self.tested:
+                blocks = self._unit_blocks(link)
+                found += _limited(blocks, _certain(blocks, self.jacobian_rank(link.source)))
             found += self._complementary_blocks(link)
             dead = self.units[link].dead
             if dead:
@@ -375,18 +387,14 @@ class Census:
 
     def _unit_blocks(self, link: Activation) -> list[Block]:
         """s_a from what the block feeds on, t_a from the Jacobians of its preactivations."""
-        units = self.units[link]
-        name = self.layers[link.source].name
-        biased = self.layers[link.source].bias and all(self.layers[r].bias for r in link.readers)
+        units, layer = self.units[link], self.layers[link.source]
         blocks = []
         for a, members in enumerate(units.blocks):
-            always = a == units.always_on
-            spans = []
-            for reader in link.readers:
-                constant = [self.layers[reader].d_in] if always and biased else []
-                spans.append(self.gram_rank(reader, [*members, *constant]))
-            t = self.jacobian_rank(link.source, members)
-            blocks.append(Block("always on" if always else "synchronised", name, members, max(spans), t))
+            kind = "always on" if a == units.always_on else "synchronised"
+            block = Block(kind, layer.name, members, 0, self.jacobian_rank(link.source, members))
+            constant = self._writes_constant(link, block)
+            spans = [self.gram_rank(r, [*members, *([self.layers[r].d_in] if constant else [])]) for r in link.readers]
+            blocks.append(replace(block, s=max(spans)))
         return blocks
 
     def _complementary_blocks(self, link: Activation) -> list[Block]:
@@ -447,9 +455,10 @@ class Census:
             columns = heads.units(head, q.d_out)
             s = self.rank(self._written(heads.q)[:, columns], count)
             queries.append(Block("queries and keys", q.name, (head,), s, self.jacobian_rank(heads.q, columns)))
-        excess = sum(b.t for b in queries) - limit
-        free = sum(b.free for b in queries) - max((b.s for b in queries), default=0) * excess
-        found += _limited(queries, free)
+        found += _limited(queries, _certain(queries, limit))
+        if self.layers[heads.k].bias:  # adding one vector to all keys of a head changes no softmax
+            every = tuple(range(heads.n_heads))
+            found.append(Block("keys", self.layers[heads.k].name, every, 1, self.jacobian_rank(heads.k)))
         return found
 
     def _stream_blocks(self) -> list[Block]:
@@ -512,8 +521,14 @@ class Census:
         )
 
 
-def _preactivations(trace: LayerTrace, link: Activation) -> Float[Tensor, "batch positions d_out"]:
-    return arranged(trace.outputs[link.source].detach()).to(torch.float64)
+def _certain(blocks: Sequence[Block], rank: int) -> int:
+    """Free directions that the layer that writes the blocks can tell apart, whatever happens behind it.
+
+    They are tensors in span(J) (x) span(p); where J_a of the blocks span fewer dimensions together than each by itself,
+    each lost one costs as many as the largest block computes.
+    """
+    lost = sum(block.t for block in blocks) - rank
+    return sum(block.free for block in blocks) - max((block.s for block in blocks), default=0) * lost
 
 
 def _limited(blocks: list[Block], free: int) -> list[Block]:
@@ -529,6 +544,15 @@ def _limited(blocks: list[Block], free: int) -> list[Block]:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _leading(matrix: Float[Tensor, "m d"], count: int) -> list[int]:
+    """Columns that come first in a pivoted QR decomposition of the columns scaled to length 1."""
+    length = matrix.norm(dim=0)
+    scaled = matrix / torch.where(length > 1e-13 * length.max(), length, torch.inf) if len(matrix) else matrix
+    if not count:
+        return []
+    return [int(j) for j in qr(scaled.numpy(), mode="r", pivoting=True)[1][:count]]
 
 
 def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:

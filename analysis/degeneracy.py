@@ -17,7 +17,6 @@ has s_a^2, which is right only where the Jacobians have full rank and no block i
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -27,12 +26,13 @@ from typing import Any
 import numpy as np
 
 from .census import Block, Census, LayerLedger
-from .errors import GraphError, InputError
+from .errors import InputError
 from .files import decode, encode, read_bytes, write_bytes
 from .hessian import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
+from .layers import in_double
 from .network import Batch, Network
 from .progress import ProgressCallback
-from .synchronisation import SynchronisedUnits
+from .synchronisation import SynchronisedUnits, check_scale
 
 __all__ = ["Ledger", "parameter_ledger"]
 
@@ -180,7 +180,8 @@ def parameter_ledger(
     """Count the parameters of a network that do nothing on the data, by cause.
 
     Args:
-        network: the network and its behavioural loss; only its model, output and counted positions matter here.
+        network: the network and its behavioural loss; only its model, output and counted positions matter here. Models
+            in float32 are counted as copies in float64.
         batches: re-iterable data.
         epsilon: loss scale: directions of activations and of Jacobians with singular values (root mean square) below
             sqrt(epsilon) count as lost, as do eigenvalues of the Hessian below epsilon, and units are synchronised
@@ -203,7 +204,10 @@ def parameter_ledger(
     >>> parameter_ledger(Network(model, ["0:in", "1"]), data).effective  # all that a linear map 2 -> 1 can do
     3
     """
-    _check_options(epsilon, tolerance, method)
+    check_scale(epsilon, tolerance)
+    if method not in ("auto", "exact", "estimate"):
+        raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
+    network, batches = in_double(network, batches)
     census = Census.take(network, batches, epsilon, tolerance)
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
@@ -230,7 +234,7 @@ def parameter_ledger(
                 note = f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
                 warning = f"{warning}; {note}" if warning else note
     if not census.tested:
-        note = "too many units act as one to test their free directions for independence: gating is not counted"
+        note = "too many units act as one to test their free directions one by one: those that are certain are counted"
         warning = f"{warning}; {note}" if warning else note
     layers = tuple(
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
@@ -240,7 +244,7 @@ def parameter_ledger(
         name: sum(getattr(layer, name) for layer in layers)
         for name in ("nominal", "activations", "jacobians", "gating", "synchronised", "tied")
     }
-    explained = 2 * totals["nominal"] - sum(totals[k] for k in totals if k != "tied")
+    explained = sum(layer.kept - layer.synchronised for layer in layers)
     return Ledger(
         **totals,
         unexplained=explained - hessian.value,
@@ -254,12 +258,3 @@ def parameter_ledger(
         seed=seed,
         warning=warning,
     )
-
-
-def _check_options(epsilon: float | None, tolerance: float, method: str) -> None:
-    if epsilon is not None and not 0 < epsilon < math.inf:
-        raise GraphError(f"epsilon is {epsilon}: expected a loss above zero, or None for exact ranks")
-    if not 0 < tolerance < 1:
-        raise InputError(f"the tolerance is {tolerance}: expected a number between 0 and 1")
-    if method not in ("auto", "exact", "estimate"):
-        raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")

@@ -81,7 +81,7 @@ class Fit:
     """How well G (x) K approximates the Hessian block of a layer, from a sample of gradients or all of them.
 
     Attributes:
-        error: |H - G (x) K| / |H|, Frobenius norms.
+        error: |H - G (x) K| / |H|, Frobenius norms; from three scalar products, so exact to about 1e-8 only.
         cosine: <H, G (x) K> / (|H| |G (x) K|).
         standard_error: of the cosine, over parts of the sample; None where all gradients were used.
     """
@@ -105,7 +105,7 @@ def gradient_factor(
     space = RowSpace(sum(layer.nominal for layer in layers))
     for batch in read_batches(batches, "parameter gradients", progress):
         trace = trace_layers(network, layers, batch)
-        for blocks in jacobian_blocks(network, trace):
+        for blocks in jacobian_blocks(network, layers, trace):
             space.add(torch.cat([gradient_rows(f, j) for f, j in zip(trace.inputs, blocks, strict=True)], 1))
     return space
 
@@ -259,7 +259,7 @@ def sampled_gradients(
         mine = chosen[start : start + len(trace.output)]
         start += len(trace.output)
         cotangents = torch.cat([u for _, u in output_cotangents(network, trace.output, draws)]) * math.sqrt(2)
-        for blocks in jacobian_blocks(network, trace, iter([cotangents])):
+        for blocks in jacobian_blocks(network, layers, trace, iter([cotangents])):
             for held, f, jacobian in zip(rows, trace.inputs, blocks, strict=True):
                 held.append(gradient_rows(f[mine], jacobian[:, mine]).unflatten(0, (2, -1)))
     return [torch.cat(held, 1) for held in rows]
@@ -342,21 +342,21 @@ def _hessian_product(
     totals = [torch.zeros_like(part) for part in parts]
     for batch in batches:
         trace = trace_layers(network, layers, batch)
-        moved = _push_forward(trace, [f @ v.T for f, v in zip(trace.inputs, parts, strict=True)])
+        moved = _push_forward(trace, layers, [f @ v.T for f, v in zip(trace.inputs, parts, strict=True)])
         if network.loss == "kl":
             p = trace.output.detach().softmax(-1)
             moved = p * (moved - (p * moved).sum(-1, keepdim=True))
         back = torch.autograd.grad(trace.output, trace.outputs, moved, materialize_grads=True)
-        for total, grad, f in zip(totals, back, trace.inputs, strict=True):
-            total += torch.einsum("nto,nti->oi", arranged(grad).to(torch.float64), f)
+        for total, grad, f, layer in zip(totals, back, trace.inputs, layers, strict=True):
+            total += torch.einsum("nto,nti->oi", arranged(grad, layer), f)
     return torch.cat([total.flatten() for total in totals]) / n
 
 
-def _push_forward(trace: LayerTrace, tangents: Sequence[Tensor]) -> Tensor:
+def _push_forward(trace: LayerTrace, layers: Sequence[Layer], tangents: Sequence[Tensor]) -> Tensor:
     """sum_l J_l tangent_l, as the derivative of a vector-Jacobian product by its cotangent."""
     cotangent = torch.zeros_like(trace.output, requires_grad=True)
     grads = torch.autograd.grad(trace.output, trace.outputs, cotangent, create_graph=True, materialize_grads=True)
-    terms = [(arranged(g) * t.to(g.dtype)).sum() for g, t in zip(grads, tangents, strict=True)]
+    terms = [(arranged(g, layer) * t).sum() for g, layer, t in zip(grads, layers, tangents, strict=True)]
     inner = torch.stack(terms).sum()
     (moved,) = torch.autograd.grad(inner, cotangent, retain_graph=True)
     return moved.detach()

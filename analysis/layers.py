@@ -11,15 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .cuts import first_tensor
-from .errors import LayerError
+from .errors import DataError, LayerError
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
 from .moments import output_cotangents
 from .network import Batch, Network
@@ -33,6 +35,7 @@ __all__ = [
     "arranged",
     "attention_heads",
     "find_layers",
+    "in_double",
     "jacobian_blocks",
     "layer_weight",
     "trace_layers",
@@ -48,6 +51,7 @@ class Layer:
         d_in, d_out: width of what it reads (without the constant unit) and writes.
         bias: whether the constant unit is among its inputs.
         tokens: for an embedding, how many of the inputs are tokens (the rest are positions); else 0.
+        heads: number of heads whose outputs have an axis of their own in what the module writes; else 0.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Layer:
     d_out: int
     bias: bool
     tokens: int = 0
+    heads: int = 0
 
     @property
     def n_inputs(self) -> int:
@@ -92,7 +97,7 @@ class Activation:
     Attributes:
         source: index of the layer that writes p.
         readers: indices of all layers that read f = phi(p); nothing else does.
-        slope: 1 for a linear map, 0 for ReLU, between for leaky ReLU.
+        slope: 1 for a linear map, 0 for ReLU, another constant for leaky ReLU.
     """
 
     source: int
@@ -149,7 +154,7 @@ _KINDS: dict[type[nn.Module], _Kind] = {
     ),
     Affine: _Kind(lambda name, m: Layer(name, *m.w.shape, bias=True), lambda _, x: _sequence(x), lambda m: m.w.T),
     Heads: _Kind(
-        lambda name, m: Layer(name, m.w.shape[1], m.b.numel(), bias=True),
+        lambda name, m: Layer(name, m.w.shape[1], m.b.numel(), bias=True, heads=len(m.w)),
         lambda _, x: _sequence(x),
         lambda m: m.w.transpose(1, 2).flatten(0, 1),
     ),
@@ -179,7 +184,7 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
-    Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0)
+    Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0, heads=0)
     """
     modules = {name: m for name, m in network.model.named_modules() if type(m) in _KINDS}
     _check_parameters(network.model, modules)
@@ -206,6 +211,27 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
     return tuple(_KINDS[type(modules[name])].layer(name, modules[name]) for name in order)
 
 
+def in_double(network: Network, batches: Iterable[Batch]) -> tuple[Network, Iterable[Batch]]:
+    """The network and its data in float64, in which ranks can be decided: as they are, or copies."""
+    parameters = list(network.model.parameters())
+    if all(p.dtype == torch.float64 for p in parameters if p.is_floating_point()):
+        return network, batches
+    return network.with_model(deepcopy(network.model).double()), _Doubled(batches)
+
+
+class _Doubled:
+    """Batches with floating point tensors in float64, read anew each time."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        if iter(batches) is batches:
+            raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            yield tree_map(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, batch)
+
+
 def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
     """The attention blocks among the layers."""
     index = {layer.name: i for i, layer in enumerate(layers)}
@@ -227,9 +253,8 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
         def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
             given = first_tensor(args or kwargs, layer.name).detach()
             read = _KINDS[type(module)].read(module, given).to(torch.float64)
-            if layer.bias:
-                read = torch.cat([read, read.new_ones(*read.shape[:-1], 1)], -1)
-            inputs[layer.name] = read
+            constant = read.new_ones(*read.shape[:-1], int(layer.bias))
+            inputs[layer.name] = torch.cat([read, constant], -1)  # a copy: modules after it may work in place
             outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
             return outputs[layer.name].clone()  # modules after it may work in place
 
@@ -249,28 +274,40 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
         for heads in attention_heads(network, layers):
             stack.callback(modules[heads.pattern].register_forward_hook(keep_pattern(heads.pattern)).remove)
         output = network.forward(batch)
+    for layer in layers:
+        if layer.name not in inputs:
+            raise LayerError(f"layer {layer.name!r} is called for some batches only: its parameters cannot be counted")
+        if len(inputs[layer.name]) != len(output):
+            raise LayerError(
+                f"layer {layer.name!r} reads {len(inputs[layer.name])} items for {len(output)} data points: expected "
+                "an input with a batch axis, expanded where it is the same for all"
+            )
     names = [layer.name for layer in layers]
     return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns)
 
 
-def arranged(output: Tensor) -> Float[Tensor, "batch positions d_out"]:
-    """A layer's output, or a gradient by it, as (batch, positions, units); heads side by side."""
-    return _side_by_side(output) if output.ndim == 4 else _sequence(output)
+def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
+    """A layer's output, or a gradient by it, as (batch, positions, units) in float64; heads side by side."""
+    return (_side_by_side(output) if layer.heads else _sequence(output)).to(torch.float64)
 
 
 def jacobian_blocks(
-    network: Network, trace: LayerTrace, cotangents: Iterator[Tensor] | None = None
+    network: Network, layers: Sequence[Layer], trace: LayerTrace, cotangents: Iterator[Tensor] | None = None
 ) -> Iterator[list[Float[Tensor, "v batch _ _"]]]:
-    """Rows of J = df^L/dp of every layer, a block of output coordinates at a time; sum_v J_v J_v^T over all is K's.
+    """Rows of J = df^L/dp of every layer, a block of output coordinates at a time; K = 1/n sum J^T J.
 
     Rows are weighted by the behavioural loss, so that for KL they carry the Fisher matrix of the output.
     """
     given = (u for _, u in output_cotangents(network, trace.output)) if cotangents is None else cotangents
     for block in given:
         grads = torch.autograd.grad(
-            trace.output, trace.outputs, block, is_grads_batched=True, retain_graph=True, materialize_grads=True
+            trace.output, trace.outputs, block, is_grads_batched=True, retain_graph=True, allow_unused=True
         )
-        yield [torch.stack([arranged(g) for g in grad]).to(torch.float64) for grad in grads]
+        found = []
+        for grad, output, layer in zip(grads, trace.outputs, layers, strict=True):
+            whole = output.new_zeros(len(block), *output.shape) if grad is None else grad
+            found.append(torch.stack([arranged(g, layer) for g in whole]))
+        yield found
 
 
 def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
@@ -293,7 +330,7 @@ def activations_between(network: Network, layers: Sequence[Layer], batches: Iter
     excluded: set[tuple[int, int]] = set()
     for batch in batches:
         trace = trace_layers(network, layers, batch, grad=False)
-        written = [arranged(p.detach()).to(torch.float64) for p in trace.outputs]
+        written = [arranged(p.detach(), layer) for p, layer in zip(trace.outputs, layers, strict=True)]
         read = [f[..., : layer.d_in] for f, layer in zip(trace.inputs, layers, strict=True)]
         for reader, source in ((r, s) for r in range(len(layers)) for s in range(r)):
             if (source, reader) in excluded:
@@ -336,8 +373,8 @@ def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: 
     trace = trace_layers(network, layers, batch)
     draws = torch.Generator().manual_seed(0)
     cotangent = torch.randn(trace.output.shape, generator=draws).to(trace.output)
-    grads = [block[0] for block in next(jacobian_blocks(network, trace, iter([cotangent[None]])))]
-    p = arranged(trace.outputs[link.source].detach())
+    grads = [block[0] for block in next(jacobian_blocks(network, layers, trace, iter([cotangent[None]])))]
+    p = arranged(trace.outputs[link.source].detach(), layers[link.source])
     through = torch.zeros_like(grads[link.source])
     for reader in link.readers:
         through += grads[reader] @ layer_weight(network, layers[reader])[:, : layers[reader].d_in]
@@ -348,7 +385,7 @@ def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: 
 def _slope(p: Tensor, f: Tensor) -> float | None:
     """The slope a with f = max(p, 0) + a min(p, 0); nan where no p is negative, None where there is no such slope."""
     negative = p < 0
-    if p.shape != f.shape or not torch.equal(p.clamp_min(0), f.clamp_min(0)):
+    if p.shape != f.shape or not torch.equal(p[~negative], f[~negative]):
         return None
     if not negative.any():
         return math.nan
@@ -358,12 +395,14 @@ def _slope(p: Tensor, f: Tensor) -> float | None:
         return 0.0
     largest = torch.where(negative, p.abs(), 0.0).argmax()  # where rounding counts least
     slope = float(f.flatten()[largest] / p.flatten()[largest])
-    close = (f[negative] - slope * p[negative]).abs() <= 1e-6 * slope * p[negative].abs()
-    return slope if 0 < slope < 1 and bool(close.all()) else None
+    close = (f[negative] - slope * p[negative]).abs() <= 1e-6 * abs(slope) * p[negative].abs()
+    return slope if bool(close.all()) else None
 
 
 def _ids(x: Tensor) -> Tensor:
-    return x if x.ndim == 2 else x.reshape(len(x), -1)
+    if x.ndim != 2:
+        raise LayerError(f"an embedding reads tokens of shape {tuple(x.shape)}: expected (batch, positions)")
+    return x
 
 
 def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
@@ -382,8 +421,8 @@ def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None
         listed = ", ".join(f"{name or 'the model itself'} ({kind})" for name, kind in list(unsupported.items())[:6])
         more = f" and {len(unsupported) - 6} more" if len(unsupported) > 6 else ""
         raise LayerError(
-            f"parameters outside supported layers: {listed}{more}; the ledger counts those of "
-            f"{', '.join(kind.__name__ for kind in _KINDS)}"
+            f"parameters outside supported layers: {listed}{more}; counted are those of "
+            f"{', '.join(sorted({kind.__name__ for kind in _KINDS}))} (these types themselves, not subclasses)"
         )
     if not layers:
         raise LayerError("the model has no parameters to count")

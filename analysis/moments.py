@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from .errors import DataError, GraphError
 from .network import Batch, Network, Trace
@@ -490,6 +491,8 @@ def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback
     empty = True
     for batch in report(batches, step, progress):
         empty = False
+        if any(isinstance(v, Tensor) and v.ndim and not len(v) for v in tree_leaves(batch)):
+            raise DataError("a batch holds no data point: leave empty batches out")
         yield batch
     if empty:
         raise DataError("there are no batches: expected at least one data point")

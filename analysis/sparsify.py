@@ -23,13 +23,22 @@ from scipy.linalg import qr
 from torch import Tensor, nn
 
 from .errors import LayerError, NumericalError
-from .layers import Activation, Layer, activations_between, arranged, find_layers, layer_weight, trace_layers
+from .layers import (
+    Activation,
+    Layer,
+    activations_between,
+    arranged,
+    find_layers,
+    in_double,
+    layer_weight,
+    trace_layers,
+)
 from .linalg import RowSpace
 from .models import Affine
 from .moments import read_batches
 from .network import Batch, Network
 from .progress import ProgressCallback
-from .synchronisation import FiringPatterns, SynchronisedUnits
+from .synchronisation import FiringPatterns, SynchronisedUnits, check_scale
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 
@@ -138,7 +147,8 @@ def sparsify(
 
     Raises:
         LayerError: layers that are not dense.
-        NumericalError: the output changed by more than rounding, because the tolerance is too large.
+        NumericalError: the outputs changed by more than 1e-6 of the largest, because the tolerance is too large; with
+            exact degeneracy they change by rounding (below 1e-9), see `deviation`.
         DataError: no data, or data that does not fit.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).double()
@@ -148,6 +158,8 @@ def sparsify(
     tensor([[1., 0.],
             [0., 1.]], dtype=torch.float64)
     """
+    check_scale(None, tolerance)
+    network, batches = in_double(network, batches)
     layers: tuple[Layer, ...] = ()
     for batch in read_batches(batches, "layers", None):
         layers = find_layers(network, batch)
@@ -161,7 +173,7 @@ def sparsify(
         for space, f in zip(spaces, trace.inputs, strict=True):
             space.add(f.flatten(0, 1))
         for link, found in patterns.items():
-            found.add(arranged(trace.outputs[link.source]).flatten(0, 1))
+            found.add(arranged(trace.outputs[link.source], layers[link.source]).flatten(0, 1))
     sparse = _layer_by_layer(network, layers, links, spaces, patterns, tolerance)
     deviation = _deviation(network, sparse.network(), batches, progress)
     if deviation > _DEVIATION:

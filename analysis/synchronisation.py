@@ -1,9 +1,9 @@
 """Synchronised units: blocks of units that fire on the same data points, and how far firing patterns are apart.
 
 A unit with f = phi(p), phi piecewise linear, has the firing pattern r(x) = f/p (paper, eq. 17). Units i and j are
-synchronised at loss scale epsilon when exchanging their patterns changes the activations by less than epsilon:
+synchronised at loss scale epsilon when exchanging their patterns changes the activations by epsilon at most:
 
-    D_ij = max( E[(r_i - r_j)^2 p_i^2], E[(r_i - r_j)^2 p_j^2] ) < epsilon
+    D_ij = max( E[(r_i - r_j)^2 p_i^2], E[(r_i - r_j)^2 p_j^2] ) <= epsilon
 
 Eq. 20 of the paper compares the activations r_i p_i themselves, which differ for synchronised units with different
 weights; this distance compares the patterns.
@@ -11,6 +11,7 @@ weights; this distance compares the patterns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,30 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from .layers import AttentionHeads, LayerTrace, activations_between, arranged, find_layers, trace_layers
+from .errors import GraphError, InputError
+from .layers import (
+    AttentionHeads,
+    Layer,
+    LayerTrace,
+    activations_between,
+    arranged,
+    find_layers,
+    in_double,
+    jacobian_blocks,
+    trace_layers,
+)
 from .moments import read_batches
 from .network import Batch, Network
 from .progress import ProgressCallback
 
-__all__ = ["FiringPatterns", "HeadPatterns", "SynchronisedUnits", "complete_linkage", "synchronised_units"]
+__all__ = [
+    "FiringPatterns",
+    "HeadPatterns",
+    "SynchronisedUnits",
+    "check_scale",
+    "complete_linkage",
+    "synchronised_units",
+]
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,7 @@ class FiringPatterns:
         step = (1 - self.slope) ** 2
         negligible = power * tolerance**2 if epsilon is None else torch.full_like(power, epsilon / max(step, 1e-300))
         silent, differs = on <= negligible, alone + other
-        if self.slope > 0:  # a leaky unit that is never on is as linear as one that always is: count it as on
+        if self.slope != 0:  # a leaky unit that is never on is as linear as one that always is: count it as on
             differs = torch.where(silent[:, None], off[:, None] - other, differs)
             differs = torch.where(silent[None], torch.where(silent[:, None], 0.0, off[:, None]), differs)
         dead = silent if self.slope == 0 else torch.zeros_like(silent)
@@ -136,7 +155,7 @@ class FiringPatterns:
             tuple(map(tuple, blocks)),
             blocks.index(on_block) if on_block else None,
             tuple(torch.nonzero(dead)[:, 0].tolist()),
-            tuple(torch.nonzero(silent & ~dead & (self.slope < 1))[:, 0].tolist()),
+            tuple(torch.nonzero(silent & ~dead & (self.slope != 1))[:, 0].tolist()),
             self._complements(blocks, on_block, epsilon),
         )
 
@@ -159,11 +178,11 @@ class HeadPatterns:
         self._changes = torch.zeros(heads.n_heads, heads.n_heads, dtype=torch.float64)
         self._power = torch.zeros(heads.n_heads, dtype=torch.float64)
 
-    def add(self, trace: LayerTrace, felt: Tensor) -> None:
+    def add(self, trace: LayerTrace, values: Layer, felt: Tensor) -> None:
         """Take the patterns of a batch, at the queries that reach the output."""
         pattern = trace.patterns[self.heads.pattern]
-        values = arranged(trace.outputs[self.heads.v].detach()).to(torch.float64)
-        by_head = values.unflatten(-1, (self.heads.n_heads, -1)).transpose(1, 2)
+        written = arranged(trace.outputs[self.heads.v].detach(), values)
+        by_head = written.unflatten(-1, (self.heads.n_heads, -1)).transpose(1, 2)
         own = pattern @ by_head
         self.count += int(felt.sum())
         weight = felt[:, :, None].to(torch.float64)
@@ -191,6 +210,8 @@ def synchronised_units(
 ) -> dict[str, SynchronisedUnits]:
     """Blocks of synchronised units of every layer with a piecewise linear activation, by the layer's name.
 
+    Data points and positions from which nothing reaches the output do not count.
+
     Args:
         network: the network; its layers are found by themselves (see `layers`).
         batches: re-iterable data.
@@ -201,19 +222,33 @@ def synchronised_units(
     Raises:
         LayerError: parameters outside supported layers.
         DataError: no data, or data that does not fit.
+        GraphError: an epsilon that is not above zero.
     """
-    first = next(iter(read_batches(batches, "layers", None)))
-    layers = find_layers(network, first)
+    check_scale(epsilon, tolerance)
+    network, batches = in_double(network, batches)
+    layers = find_layers(network, next(iter(read_batches(batches, "layers", None))))
     links = activations_between(network, layers, batches)
     patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
     for batch in read_batches(batches, "firing patterns", progress):
-        trace = trace_layers(network, layers, batch, grad=False)
+        trace = trace_layers(network, layers, batch)
+        draws = torch.Generator().manual_seed(0)
+        probe = torch.randn(trace.output.shape, generator=draws, dtype=trace.output.dtype)
+        (blocks,) = jacobian_blocks(network, layers, trace, iter([probe[None]]))
         for link, found in patterns.items():
-            found.add(arranged(trace.outputs[link.source].detach()).flatten(0, 1))
+            felt = torch.stack([blocks[reader][0].ne(0).any(-1) for reader in link.readers]).any(0)
+            found.add(arranged(trace.outputs[link.source].detach(), layers[link.source])[felt])
     return {
         layers[link.source].name: found.synchronised(layers[link.source].name, epsilon, tolerance)
         for link, found in patterns.items()
     }
+
+
+def check_scale(epsilon: float | None, tolerance: float) -> None:
+    """Refuse a loss scale or a relative tolerance that makes no sense."""
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise GraphError(f"epsilon is {epsilon}: expected a loss above zero, or None for exact ranks")
+    if not 0 < tolerance < 1:
+        raise InputError(f"the tolerance is {tolerance}: expected a number between 0 and 1")
 
 
 def complete_linkage(distances: Float[np.ndarray, "n n"], limit: float) -> list[list[int]]:

@@ -244,10 +244,16 @@ def ledger(
     rows = []
     with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
         from ..analysis.recipe import LedgerRecipe
+        from .draw import picture_format
         from .draw import plot as draw
         from .worker import ledger as run
 
         _allow(factory)
+        if plot is not None:
+            picture_format(plot)
+        for path in checkpoints:  # refused before the first one is counted
+            if not path.exists():
+                raise StoreError(f"there is no checkpoint {path}")
         recipe = LedgerRecipe(loss=loss, epsilon=epsilon, tolerance=tolerance, method=method, seed=seed)
         for path in checkpoints:
             bars.title(path.stem)

@@ -18,7 +18,7 @@ from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import Recipe
 from .store import NotFoundError, Store
 
-__all__ = ["FIGURES", "epsilon_profile", "export", "plot"]
+__all__ = ["FIGURES", "epsilon_profile", "export", "picture_format", "plot"]
 
 _PICTURES = ("png", "svg", "pdf")
 
@@ -50,7 +50,7 @@ def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
     Raises:
         InputError: a figure that this result does not have, or a file of another kind.
     """
-    form = _picture(path)
+    form = picture_format(path)
     available = _figures(store, ref)
     name = next(iter(available)) if figure is None else figure
     if name not in available:
@@ -93,7 +93,12 @@ def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:
     return found | {f"synchronisation:{units.layer}": units.plot for units in ledger.units}
 
 
-def _picture(path: Path) -> str:
+def picture_format(path: Path) -> str:
+    """The kind of picture that a file's name asks for.
+
+    Raises:
+        InputError: none that can be drawn.
+    """
     form = path.suffix.removeprefix(".").lower()
     if form not in _PICTURES:
         raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
@@ -110,7 +115,7 @@ def epsilon_profile(
     store: Store, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
 ) -> tuple[Partition, ...]:
     """Divide a stored graph at several loss scales, and draw how modules merge and split."""
-    form = _picture(path)
+    form = picture_format(path)
     recipe = Recipe.from_mapping(choices).partition
     if recipe.epsilon is not None:
         raise InputError("a profile goes over loss scales by itself: leave --epsilon out")

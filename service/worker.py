@@ -209,7 +209,8 @@ def _layer(layer: LayerLedger) -> dict[str, Any]:
     """A layer's share as JSON: counts, ranks, number of blocks, fit; NaN as None."""
     names = ["name", "n_inputs", "n_outputs", "nominal", "gram_rank", "jacobian_rank", "activations", "jacobians"]
     names += ["gating", "synchronised", "tied", "dead", "hessian_rank"]
-    fit = {name: None if math.isnan(value) else value for name, value in asdict(layer.kronecker).items() if value}
+    measured = {name: value for name, value in asdict(layer.kronecker).items() if value is not None}
+    fit = {name: None if math.isnan(value) else value for name, value in measured.items()}
     blocks = sum(block.free > 0 for block in layer.blocks)
     return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
 

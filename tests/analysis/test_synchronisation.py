@@ -6,7 +6,8 @@ import torch
 from cases_ledger import dense, generic, halves, inputs, weights_of
 from torch import nn
 
-from interbasis.analysis.errors import LayerError
+from interbasis.analysis.degeneracy import parameter_ledger
+from interbasis.analysis.errors import GraphError, LayerError
 from interbasis.analysis.network import Network
 from interbasis.analysis.synchronisation import FiringPatterns, SynchronisedUnits, synchronised_units
 
@@ -105,6 +106,35 @@ def test_what_is_not_supported_is_named() -> None:
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2)).double()
     with pytest.raises(LayerError, match=r"0 \(Conv1d\)"):
         synchronised_units(Network(model, ["0:in", "2"]), [inputs(5, 4)[:, None]])
+
+
+def test_patterns_count_where_the_output_feels_them() -> None:
+    """Only the last position reaches the output, and there all units are on."""
+    model = generic((3, 4, 2))
+    weights_of(model, 0)[1].fill_(0.0)
+    w = weights_of(model, 0)[0]
+    w.abs_()
+    data = inputs(50, 6).reshape(50, 2, 3)
+    data[:, 1] = data[:, 1].abs()
+    network = Network(model, ["0:in", "1"], positions={"1": "last", "output": "last"})
+    found = synchronised_units(network, [data])["0.0"]
+    assert (found.blocks, found.always_on) == (((0, 1, 2, 3),), 0)
+    assert found.blocks == parameter_ledger(network, [data]).units[0].blocks
+
+
+@pytest.mark.parametrize("slope", [2.0, -0.5])
+def test_any_slope_is_recognised(slope: float) -> None:
+    model, data = generic((4, 6, 2)), inputs(80, 4)
+    model[0][1] = nn.LeakyReLU(slope)
+    assert units_of(model, data).slope == pytest.approx(slope)
+    ledger = parameter_ledger(dense(model), halves(data))
+    assert (ledger.synchronised, ledger.unexplained) == (6, 0)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan")])
+def test_bad_epsilon_is_refused(epsilon: float) -> None:
+    with pytest.raises(GraphError, match="epsilon is"):
+        units_of(generic((4, 6, 2)), inputs(8, 4), epsilon)
 
 
 def test_repr_counts() -> None:
