@@ -8,7 +8,7 @@ that of x.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -16,10 +16,12 @@ from typing import Any, Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from .cuts import Cut, Place, candidates, first_tensor, replace_tensor, resolve
+from .cuts import Cut, Place, candidates, resolve
 from .errors import CutError, DataError, GraphError
+from .hooks import at_rest, hooked
 from .transitions import Transition
 
 __all__ = ["Batch", "Network", "Positions", "Trace"]
@@ -54,7 +56,7 @@ class Network:
         model: any module; its mode, parameters and gradients are left as they were.
         cuts: paths of `named_modules()` (the module's output), `path:in` (its input), globs matched part by part
             (`transformer.h.*`), tuples of names (a concatenated cut), or "auto": every input or output of a module
-            that passes the swap test on `example`.
+            that passes the swap test on `example`; or none, where only losses are asked for.
         output: what of the model's return value is the output: None for the value itself, a key, attribute or
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
@@ -94,7 +96,7 @@ class Network:
                 raise CutError("cuts='auto' needs a batch to scan the model with: pass example=batch")
             self._cuts = self._scan(example)
         else:
-            self._cuts = resolve(model, [cuts] if isinstance(cuts, str) else cuts)
+            self._cuts = resolve(model, [cuts] if isinstance(cuts, str) else cuts) if len(cuts) else ()
         self._positions = self._resolve_positions(positions)
         pairs = list(zip(self.cuts[:-1], self.cuts[1:], strict=True))
         self.transitions = {p: (transitions or {})[pair] for p, pair in enumerate(pairs) if pair in (transitions or {})}
@@ -140,6 +142,27 @@ class Network:
     def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
         """Run the model as it is, parameters frozen; an autograd graph starts only where hooks of the caller's do."""
         return self._select(_as_sequence(self._forward(batch, (), None), "output"), "output")
+
+    def evaluate(
+        self, parameters: Mapping[str, Tensor], batch: Batch, cuts: Sequence[int] = ()
+    ) -> tuple[Float[Tensor, "batch positions width"], list[Float[Tensor, "batch _ _"]]]:
+        """Output, and activations at some cuts, with these parameters in place of the model's own.
+
+        A function of its arguments alone, so that `torch.func` can transform it.
+        """
+        values: dict[Place, Tensor] = {}
+
+        def keep(place: Place, value: Tensor) -> Tensor:
+            values[place] = value.clone()
+            return value
+
+        places = [place for p in cuts for place in self._cuts[p].places]
+        raw = self._forward(batch, places, keep, parameters)
+        found = []
+        for p in cuts:
+            parts = [_as_sequence(values[place], place.name) for place in self._cuts[p].places]
+            found.append(self._select(torch.cat(parts, -1), p))
+        return self._select(_as_sequence(raw, "output"), "output"), found
 
     def trace(
         self,
@@ -343,7 +366,9 @@ class Network:
                 )
         return output
 
-    def _forward(self, batch: Batch, places: Iterable[Place], visit: Any) -> Tensor:
+    def _forward(
+        self, batch: Batch, places: Iterable[Place], visit: Any, parameters: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         final: list[Tensor] = []
         by_module = isinstance(self._output, str) and self._output in self._modules
 
@@ -352,18 +377,18 @@ class Network:
             return value
 
         with ExitStack() as stack:
-            stack.enter_context(_at_rest(self.model))
+            stack.enter_context(at_rest(self.model, freeze=parameters is None))
             for place in places:
-                stack.callback(_hook(self._modules[place.path], place, visit).remove)
+                stack.callback(hooked(self._modules[place.path], place, visit).remove)
             if by_module:
                 keep = Place(str(self._output), False)
-                stack.callback(_hook(self._modules[keep.path], keep, keep_final).remove)
-            if isinstance(batch, Mapping):
-                returned = self.model(**batch)
-            elif isinstance(batch, tuple | list):
-                returned = self.model(*batch)
+                stack.callback(hooked(self._modules[keep.path], keep, keep_final).remove)
+            args = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+            kwargs = dict(batch) if isinstance(batch, Mapping) else {}
+            if parameters is None:
+                returned = self.model(*args, **kwargs)
             else:
-                returned = self.model(batch)
+                returned = functional_call(self.model, dict(parameters), args, kwargs)
         return final[-1] if by_module else self._pick(returned)
 
     def _pick(self, returned: Any) -> Tensor:
@@ -430,37 +455,6 @@ class _Run:
             entry = entry.detach().requires_grad_()
         self.entries[p, i] = entry
         return entry.reshape(value.shape).clone()  # a copy, so that in-place modules leave the entry alone
-
-
-def _hook(module: nn.Module, place: Place, visit: Any) -> torch.utils.hooks.RemovableHandle:
-    if not place.is_input:
-        return module.register_forward_hook(
-            lambda _, __, value: replace_tensor(value, visit(place, first_tensor(value, place.name)))
-        )
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        held: Any = args or kwargs
-        changed = replace_tensor(held, visit(place, first_tensor(held, place.name)))
-        return (changed, kwargs) if args else (args, changed)
-
-    return module.register_forward_pre_hook(before, with_kwargs=True)
-
-
-@contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients, for the time of a forward pass."""
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, grad in wanted:
-            parameter.requires_grad_(grad)
 
 
 def _as_sequence(value: Tensor, name: str) -> Tensor:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: the name of the step, what is done of it, and its total where known.
+    """One report: the name of the step, what is done of it, its total where known, and a running result in words.
 
     >>> Progress("moments", 3, 4).fraction
     0.75
@@ -20,6 +20,7 @@ class Progress:
     step: str
     done: int
     total: int | None = None
+    message: str = ""
 
     @property
     def fraction(self) -> float | None:

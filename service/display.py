@@ -67,6 +67,7 @@ class ProgressBars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[message]}", markup=False),
         )
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID | None = None
@@ -90,8 +91,8 @@ class ProgressBars:
             if self._task is not None:
                 self._bars.remove_task(self._task)
             self._step = report.step
-            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total)
-        self._bars.update(self._task, completed=report.done)
+            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total, message="")
+        self._bars.update(self._task, completed=report.done, message=report.message)
 
 
 def number(value: Any) -> str:

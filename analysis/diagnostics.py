@@ -1,0 +1,265 @@
+"""What the traces of a sampler say about an estimate, and about themselves.
+
+    R-hat, ESS   rank-normalised split R-hat and bulk effective sample size (Vehtari et al. 2021), from ArviZ
+    virial       E[D . grad U] / d = 1, with D = theta - theta*
+    heat         t^2 Var(L) / lambda = 1 - d log lambda / d log t
+    Stein        E[(M D) . grad U] = tr M, M = t H (t H + gamma)^-1: a control variate that takes all the noise off a
+                 quadratic loss
+    step bias    of kernels without a Metropolis rule, from the spectrum (`Kernel.energies`)
+
+All of it goes into a verdict: reliable, doubtful or failed, with the reason in words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import t as student
+
+__all__ = ["ControlVariate", "Diagnostics", "Evidence", "control_variate", "judge", "mean_with_error"]
+
+_MANY = 100.0  # effective draws below which an estimate is doubtful
+_FEW = 20.0  # and below which it has failed
+_MIXED, _UNMIXED = 1.02, 1.1  # R-hat
+_BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
+_VIRIAL = 0.05
+_REJECTING, _RARE = 0.1, 0.4  # acceptance
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A mean over chains and what is known of it.
+
+    Attributes:
+        mean, error: of the draws, and its Monte Carlo standard error.
+        ess, r_hat: bulk effective sample size and rank-normalised split R-hat.
+    """
+
+    mean: float
+    error: float
+    ess: float
+    r_hat: float
+
+
+@dataclass(frozen=True)
+class ControlVariate:
+    """A variable with a known mean of 0, and how much of it was taken off.
+
+    Attributes:
+        coefficient: 0 where it was not used.
+        mean, error: of the variable itself.
+        refused: why it was not used, or None.
+    """
+
+    coefficient: float
+    mean: float
+    error: float
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Everything that is known about an estimate.
+
+    Attributes:
+        r_hat, ess: of the loss.
+        plain, plain_error: t (mean L - L(theta*)) and its standard error, without the control variate.
+        control_variate: see there.
+        virial, virial_error: E[D . grad U] / d, expected 1.
+        heat: t^2 Var(L) / plain.
+        acceptance: mean over chains and draws; None without a rule.
+        soft_rank: 1/2 sum t H / (t H + gamma): what a quadratic loss would give.
+        step_bias: what the step adds to `plain` on a quadratic loss, noise of random batches included.
+        radius: root mean square of |theta - theta*|.
+        failed_chains: those with numbers that are not finite; they are not averaged.
+        rejected: draws whose proposal was not finite.
+        kernel, preconditioner, execution: as run.
+        step_sizes, leapfrog: as run.
+        chains, warmup, draws, gradients: per chain but for the first.
+        largest_curvature: of H.
+    """
+
+    r_hat: float
+    ess: float
+    plain: float
+    plain_error: float
+    control_variate: ControlVariate
+    virial: float
+    virial_error: float
+    heat: float
+    acceptance: float | None
+    soft_rank: float
+    step_bias: float
+    radius: float
+    failed_chains: tuple[int, ...]
+    rejected: int
+    kernel: str
+    preconditioner: str
+    execution: str
+    step_sizes: tuple[float, ...]
+    leapfrog: int | None
+    chains: int
+    warmup: int
+    draws: int
+    gradients: int
+    largest_curvature: float
+
+
+def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
+    """Mean of a trace with its Monte Carlo standard error, ESS and R-hat.
+
+    >>> draws = np.random.default_rng(0).normal(size=(4, 1000))
+    >>> found = mean_with_error(draws)
+    >>> abs(found.mean) < 4 * found.error, 3000 < found.ess < 5500, found.r_hat < 1.01
+    (True, True, True)
+    """
+    from arviz_stats.base import array_stats  # takes a second
+
+    mean = float(trace.mean()) if trace.size else math.nan
+    spread = float(trace.std()) if trace.size else math.nan
+    if not trace.size or not spread > 1e-12 * max(abs(mean), 1e-300):
+        return Evidence(mean, 0.0 if trace.size else math.nan, float(trace.size), 1.0)
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    error = float(array_stats.mcse(trace, method="mean", **axes))
+    ess = float(array_stats.ess(trace, method="bulk", **axes))
+    r_hat = float(array_stats.rhat(trace, method="rank", **axes)) if len(trace) > 1 else math.nan
+    return Evidence(mean, error, ess, r_hat)
+
+
+def control_variate(
+    value: Float[np.ndarray, "chains draws"],
+    variable: Float[np.ndarray, "chains draws"],
+    expected_shift: float = 0.0,
+) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
+    """The draws less c times a variable of mean 0, c by least squares; as they are where that cannot be trusted.
+
+    Refused where the variable has not mixed, where its mean is not 0 (or, with a fixed step, not near the
+    `expected_shift`), or where it does not lower the error.
+
+    >>> noise = np.random.default_rng(0).normal(size=(2, 100))
+    >>> corrected, used = control_variate(3 + noise / 2, noise)
+    >>> bool(abs(corrected.mean() - 3) < 1e-12), round(used.coefficient, 6)
+    (True, 0.5)
+    """
+    plain, own = mean_with_error(value), mean_with_error(variable)
+
+    def refused(why: str) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
+        return value, ControlVariate(0.0, own.mean, own.error, why)
+
+    spread = float(variable.var()) if variable.size else 0.0
+    if variable.shape[1] < 50 or not spread > 0:
+        return refused("too few draws to fit its coefficient" if spread > 0 else "it does not vary")
+    if own.r_hat > _MIXED:
+        return refused(f"it has not mixed: R-hat {own.r_hat:.3f}")
+    if abs(own.mean - expected_shift) > 4 * own.error + abs(expected_shift):
+        return refused(f"its mean is {own.mean:.3g} +- {own.error:.1g}, expected {expected_shift:.3g}")
+    coefficient = float(((value - plain.mean) * (variable - own.mean)).mean()) / spread
+    corrected = value - coefficient * variable
+    if not mean_with_error(corrected).error < plain.error:
+        return refused("it does not lower the error")
+    return corrected, ControlVariate(coefficient, own.mean, own.error, None)
+
+
+def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float]:
+    """95 % interval: Student's t with ESS - 1 degrees of freedom, and a systematic error added on both sides."""
+    half = float(student.ppf(0.975, max(evidence.ess - 1, 1))) * evidence.error + abs(systematic)
+    return evidence.mean - half, evidence.mean + half
+
+
+def finite_chains(*traces: Float[np.ndarray, "chains draws"]) -> Bool[np.ndarray, " chains"]:
+    """Which chains hold finite numbers only."""
+    return np.logical_and.reduce([np.isfinite(trace).all(1) for trace in traces])
+
+
+def judge(value: float, found: Diagnostics, *, behavioural: bool) -> tuple[str, str]:
+    """The verdict on an estimate, and the reason in words; the worst that holds counts, all are named."""
+    failures = [reason for bad, reason in _failures(value, found, behavioural) if bad]
+    doubts = [reason for bad, reason in _doubts(value, found) if bad]
+    if failures:
+        return "failed", "; ".join(failures)
+    if doubts:
+        return "doubtful", "; ".join(doubts)
+    return "reliable", (
+        f"R-hat {found.r_hat:.3f}, {found.ess:.0f} effective draws, virial {found.virial:.3f}, "
+        f"soft rank of the quadratic {found.soft_rank:.4g}"
+    )
+
+
+def _failures(value: float, found: Diagnostics, behavioural: bool) -> list[tuple[bool, str]]:
+    chains = found.chains
+    lost = len(found.failed_chains)
+    low = not behavioural and value < -2 * found.plain_error
+    acceptance = 1.0 if found.acceptance is None else found.acceptance
+    return [
+        (
+            lost == chains,
+            "every chain ran into NaN or infinite numbers: the step is too large or the gradient is not finite",
+        ),
+        (not math.isfinite(value) and lost < chains, "the estimate is not a number"),
+        (acceptance < _REJECTING and found.rejected > 0, _rejected(found)),
+        (
+            acceptance < _REJECTING and not found.rejected,
+            f"only {acceptance:.1%} of the proposals were accepted: the step size is too large",
+        ),
+        (low, "the estimate is negative: theta* is not a minimum of this loss, and the chains went downhill from it"),
+        (found.r_hat > _UNMIXED, f"the chains disagree: R-hat {found.r_hat:.2f}; run them longer"),
+        (found.ess < _FEW, f"only {found.ess:.0f} effective draws: run the chains longer"),
+        (
+            found.step_bias > _LARGE_BIAS * max(abs(found.plain), 1e-300),
+            f"the step is too large: its bias is {_percent(found.step_bias, found.plain)} on a quadratic loss; "
+            "lower step_size",
+        ),
+    ]
+
+
+def _doubts(value: float, found: Diagnostics) -> list[tuple[bool, str]]:
+    off = abs(found.virial - 1)
+    acceptance = 1.0 if found.acceptance is None else found.acceptance
+    bias = _BIAS * max(abs(found.plain), 1e-300)
+    return [
+        (len(found.failed_chains) > 0, f"chains {list(found.failed_chains)} ran into NaN or infinite numbers"),
+        (_MIXED < found.r_hat <= _UNMIXED, f"the chains differ a little: R-hat {found.r_hat:.3f}"),
+        (math.isnan(found.r_hat), "one chain cannot tell whether it has mixed: run at least two"),
+        (_FEW <= found.ess < _MANY, f"only {found.ess:.0f} effective draws"),
+        (
+            off > _VIRIAL and off > 4 * found.virial_error,
+            f"the virial ratio is {found.virial:.3f} +- {found.virial_error:.1g}, expected 1: the chains have not "
+            "reached all of the region around theta*" + (", or the step is too large" if found.step_bias > 0 else ""),
+        ),
+        (_REJECTING <= acceptance < _RARE, f"only {acceptance:.0%} of the proposals were accepted"),
+        (
+            bias < found.step_bias <= 10 * bias,
+            f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",
+        ),
+    ]
+
+
+def _rejected(found: Diagnostics) -> str:
+    return (
+        f"{found.rejected} proposals had a loss or gradient that is not finite, and hardly any was accepted: check the "
+        "model for NaN away from theta*"
+    )
+
+
+def _percent(part: float, whole: float) -> str:
+    share = part / whole if whole else math.inf
+    return f"{share:.1%}" if math.isfinite(share) else "without bound"
+
+
+def to_json(found: Diagnostics) -> dict[str, Any]:
+    """As JSON-ready values: NaN and infinity as None."""
+    from dataclasses import asdict
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    result: dict[str, Any] = plain(asdict(found))
+    return result

@@ -1,0 +1,723 @@
+"""The learning coefficient and the effective parameter count at a loss scale (paper, sections 2.1 and 2.2, eq. 1 to 9).
+
+    V(eps) = vol{theta near theta* : L < eps},   lambda(eps) = d log V / d log eps,   N_eff(eps) = 2 lambda(eps)
+
+Sampled is exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). That is the mean of lambda(eps)
+over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to that loss scale.
+"Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import brentq
+from scipy.special import gammaln
+from torch import Tensor, nn
+
+from .chains import Chains, Plan, run_chains
+from .curvature import DENSE, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .diagnostics import (
+    ControlVariate,
+    Diagnostics,
+    control_variate,
+    finite_chains,
+    interval_around,
+    judge,
+    mean_with_error,
+)
+from .errors import InputError
+from .files import decode, encode, read_bytes, write_bytes
+from .hessian import lanczos
+from .landscape import Landscape, NetworkLandscape, Parameters, behavioural_loss
+from .network import Batch, Network
+from .progress import Progress, ProgressCallback
+from .sampling import KERNELS, HamiltonianMonteCarlo, Potential, PreconditionedLangevin
+
+__all__ = [
+    "PRECONDITIONERS",
+    "LearningCoefficient",
+    "LearningCoefficientCurve",
+    "Sampler",
+    "learning_coefficient",
+    "learning_coefficient_curve",
+]
+
+PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
+_ADJUSTED = 30_000  # parameters up to which trajectories with a Metropolis rule are the default
+_LEADING = 128  # eigenpairs of a metric that does not hold all
+_REFINED = 10**11  # floating point operations that a new metric may take
+_BATCH = 256  # random data points of a step of a large network
+_PILOTS = 4
+_CLOSE = 0.1  # relative distance of the loss scale that is good enough
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the posterior is sampled; the defaults need no tuning.
+
+    Attributes:
+        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters, then sgld.
+        preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
+            the first where it fits.
+        radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
+        gamma: instead of a radius: gamma = d / (radius |theta*|)^2.
+        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged.
+        step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
+        batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
+            for 256 where the network is large.
+        control_variate: whether one is fitted.
+        execution: "vectorised", "sequential", "processes", or "auto".
+        workers: of "processes".
+    """
+
+    kernel: str = "auto"
+    preconditioner: str = "auto"
+    radius: float = 0.02
+    gamma: float | None = None
+    chains: int = 4
+    warmup: int = 300
+    draws: int = 500
+    step_size: float | None = None
+    batch_size: int | str | None = "auto"
+    control_variate: bool = True
+    execution: str = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("auto", *KERNELS):
+            raise InputError(f"unknown kernel {self.kernel!r}: expected auto, {', '.join(KERNELS)}")
+        if self.preconditioner not in PRECONDITIONERS:
+            raise InputError(
+                f"unknown preconditioner {self.preconditioner!r}: expected one of {', '.join(PRECONDITIONERS)}"
+            )
+        for name in ("radius", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise InputError(f"{name} is {value}: expected a number above 0")
+        if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
+            raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        self.plan(0)
+
+    def plan(self, seed: int) -> Plan:
+        """Numbers of steps and how they are run."""
+        return Plan(self.chains, self.warmup, self.draws, self.step_size, self.execution, self.workers, seed)
+
+
+_DEFAULT = Sampler()
+
+
+@dataclass(frozen=True)
+class LearningCoefficient:
+    """lambda at one loss scale.
+
+    Attributes:
+        value: the estimate.
+        standard_error: Monte Carlo, from the effective sample size.
+        interval: 95 %, with the known bias of a fixed step added.
+        epsilon: the loss scale it belongs to, (value + 1) / temperature.
+        temperature: t = n beta.
+        gamma: of the localiser.
+        n_parameters: how many are varied.
+        n: number of data points.
+        verdict: "reliable", "doubtful" or "failed"; reason: why.
+        diagnostics: everything that is known about the estimate.
+        traces: per draw (chains, draws): t (L - L(theta*)), D . grad U, (M D) . grad U, |D|, acceptance.
+        names: parameters that are varied.
+        seed: of the chains.
+    """
+
+    value: float
+    standard_error: float
+    interval: tuple[float, float]
+    epsilon: float
+    temperature: float
+    gamma: float
+    n_parameters: int
+    n: int
+    verdict: str
+    reason: str
+    diagnostics: Diagnostics
+    names: tuple[str, ...]
+    seed: int
+    traces: dict[str, Float[np.ndarray, "chains draws"]] = field(repr=False)
+
+    @property
+    def n_effective(self) -> float:
+        """N_eff = 2 lambda (paper, eq. 9)."""
+        return 2 * self.value
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"LearningCoefficient({self.value:.4g} in [{low:.4g}, {high:.4g}] at epsilon {self.epsilon:.3g}, "
+            f"{self.n_effective:.4g} of {self.n_parameters:,} parameters, {self.verdict})"
+        )
+
+    def plot(self) -> Any:
+        """Traces of the chains; see `plots.plot_traces`."""
+        from .plots import plot_traces
+
+        return plot_traces(self)
+
+    def to_inference_data(self) -> Any:
+        """The traces as ArviZ InferenceData (an xarray DataTree); `.to_netcdf(path)` writes it."""
+        return _inference_data([self])
+
+    def to_bytes(self) -> bytes:
+        """The estimate as one safetensors file in memory."""
+        return _encode("learning-coefficient", [self])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LearningCoefficient:
+        """The estimate that `to_bytes` packed."""
+        return _decode("learning-coefficient", data)[0]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file."""
+        return write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LearningCoefficient:
+        """Read what `save` wrote."""
+        return cls.from_bytes(read_bytes(path))
+
+
+@dataclass(frozen=True)
+class LearningCoefficientCurve:
+    """lambda over a range of loss scales, from the smallest on.
+
+    Attributes:
+        points: one estimate per loss scale.
+    """
+
+    points: tuple[LearningCoefficient, ...]
+
+    @property
+    def epsilons(self) -> Float[np.ndarray, " points"]:
+        """Loss scales."""
+        return np.array([point.epsilon for point in self.points])
+
+    @property
+    def values(self) -> Float[np.ndarray, " points"]:
+        """Lambda at each."""
+        return np.array([point.value for point in self.points])
+
+    @property
+    def standard_errors(self) -> Float[np.ndarray, " points"]:
+        """Monte Carlo standard errors."""
+        return np.array([point.standard_error for point in self.points])
+
+    @property
+    def n_effective(self) -> Float[np.ndarray, " points"]:
+        """N_eff = 2 lambda."""
+        return 2 * self.values
+
+    @property
+    def log_volume(self) -> Float[np.ndarray, " points"]:
+        """Log V(eps) relative to the smallest scale.
+
+        log Z(t) = -int lambda d log t by the trapezoidal rule, and log V = log Z + lambda log(t eps) -
+        log Gamma(lambda + 1), which is exact where V is a power of eps.
+        """
+        return self._volume_weights() @ self.values + self._shape(self.values) - self._shape(self.values)[0]
+
+    @property
+    def log_volume_error(self) -> Float[np.ndarray, " points"]:
+        """Standard error of `log_volume`, from those of the values."""
+        return np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2)
+
+    @property
+    def heat(self) -> Float[np.ndarray, " points"]:
+        """1 - d log lambda / d log t by finite differences: what `diagnostics.heat` of each point should be."""
+        if len(self.points) < 2:
+            return np.full(len(self.points), np.nan)
+        return 1 - np.gradient(np.log(np.maximum(self.values, 1e-300)), -self._cold())
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the points'."""
+        order = ("reliable", "doubtful", "failed")
+        return max((point.verdict for point in self.points), key=order.index)
+
+    @property
+    def reason(self) -> str:
+        """Of the worst point, with its loss scale."""
+        worst = next(point for point in self.points if point.verdict == self.verdict)
+        return worst.reason if self.verdict == "reliable" else f"at epsilon {worst.epsilon:.3g}: {worst.reason}"
+
+    def __repr__(self) -> str:
+        first, last = self.points[0], self.points[-1]
+        return (
+            f"LearningCoefficientCurve({len(self.points)} scales, N_eff {first.n_effective:.4g} at epsilon "
+            f"{first.epsilon:.3g} to {last.n_effective:.4g} at {last.epsilon:.3g}, {self.verdict})"
+        )
+
+    def plot(self) -> Any:
+        """N_eff over the loss scale, with intervals; see `plots.plot_curve`."""
+        from .plots import plot_curve
+
+        return plot_curve(self)
+
+    def to_inference_data(self) -> Any:
+        """The traces as ArviZ InferenceData with a dimension "scale"."""
+        return _inference_data(self.points)
+
+    def to_bytes(self) -> bytes:
+        """The curve as one safetensors file in memory."""
+        return _encode("learning-coefficient-curve", self.points)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LearningCoefficientCurve:
+        """The curve that `to_bytes` packed."""
+        return cls(tuple(_decode("learning-coefficient-curve", data)))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one safetensors file."""
+        return write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LearningCoefficientCurve:
+        """Read what `save` wrote."""
+        return cls.from_bytes(read_bytes(path))
+
+    def _cold(self) -> Float[np.ndarray, " points"]:
+        return -np.log([point.temperature for point in self.points])
+
+    def _volume_weights(self) -> Float[np.ndarray, "points points"]:
+        """Row k: the trapezoidal rule for -log t from the first point to point k."""
+        steps = np.diff(self._cold()) / 2
+        weights = np.zeros((len(self.points), len(self.points)))
+        for k, step in enumerate(steps):
+            weights[k + 1 :, k] += step
+            weights[k + 1 :, k + 1] += step
+        return weights
+
+    @staticmethod
+    def _shape(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+        positive = np.maximum(values, 0.0)
+        return positive * np.log(positive + 1) - gammaln(positive + 1)
+
+
+def learning_coefficient(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None = None,
+    epsilon: float | None = None,
+    *,
+    temperature: float | None = None,
+    parameters: Parameters | None = None,
+    sampler: Sampler = _DEFAULT,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> LearningCoefficient:
+    """Lambda of the behavioural loss at a loss scale.
+
+    Args:
+        network: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
+            `training_loss` or `Function`.
+        batches: data, unless a loss is given.
+        epsilon: the loss scale. The temperature for it is searched for; the result says which scale it belongs to,
+            within about ten percent of the one wanted.
+        temperature: t = n beta, instead of a loss scale.
+        parameters: those that are varied: globs on their names, or masks; None for all.
+        sampler: how to sample.
+        seed: of the chains.
+        progress: called as the chains go on.
+
+    Raises:
+        InputError: neither or both of epsilon and temperature, or choices that make no sense.
+        DataError: no data, or data that does not fit.
+
+    >>> from .landscape import Function
+    >>> bowl = Function(lambda w: (w**2).sum(), torch.zeros(3, dtype=torch.float64))
+    >>> found = learning_coefficient(bowl, temperature=1e4, sampler=Sampler(gamma=1.0, warmup=60, draws=100))
+    >>> round(found.value, 3), found.verdict   # three directions, 1/2 each
+    (1.5, 'reliable')
+    """
+    if (epsilon is None) == (temperature is None):
+        raise InputError("give either a loss scale epsilon or a temperature")
+    _check_scale("epsilon", epsilon)
+    _check_scale("temperature", temperature)
+    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    before: Chains | None = None
+    if epsilon is not None:
+        temperature = setup.temperature_for(epsilon)
+        for _ in range(_PILOTS):
+            short = replace(setup.plan, draws=max(50, setup.plan.draws // 4))
+            before = setup.run(temperature, short, before, progress)
+            found = setup.estimate(temperature, before)
+            if not found.value > -0.5:
+                break
+            old, temperature = temperature, (max(found.value, 0.0) + 1) / epsilon
+            if abs(old / temperature - 1) < _CLOSE:
+                break
+    if temperature is None:
+        raise InputError("give either a loss scale epsilon or a temperature")
+    return setup.estimate(temperature, setup.run(temperature, setup.plan, before, progress))
+
+
+def learning_coefficient_curve(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None = None,
+    epsilons: Sequence[float] | Float[np.ndarray, " points"] | None = None,
+    *,
+    parameters: Parameters | None = None,
+    sampler: Sampler = _DEFAULT,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> LearningCoefficientCurve:
+    """lambda(eps) over a range of loss scales, from cold to hot: each starts where the one before ended.
+
+    Args:
+        network: as in `learning_coefficient`.
+        batches: data, unless a loss is given.
+        epsilons: at least two; None for eleven scales from 1e-6 to 0.1 of the loss of a constant output.
+        parameters: those that are varied.
+        sampler: how to sample each scale.
+        seed: of the chains.
+        progress: called as the chains go on.
+
+    Raises:
+        InputError: fewer than two scales, or scales that are not above 0.
+        DataError: no data, or data that does not fit.
+    """
+    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    if epsilons is None:
+        epsilons = setup.landscape.scale * np.logspace(-6, -1, 11)
+    scales = sorted({float(epsilon) for epsilon in epsilons})
+    if len(scales) < 2:
+        raise InputError(f"{len(scales)} loss scales: a curve needs at least two")
+    for scale in scales:
+        _check_scale("epsilon", scale)
+    points: list[LearningCoefficient] = []
+    before: Chains | None = None
+    for number, scale in enumerate(scales):
+        guess = setup.temperature_for(scale)
+        if points and math.isfinite(points[-1].value):
+            guess = (max(points[-1].value, 0.0) + 1) / scale
+        before = setup.run(guess, setup.plan, before, _numbered(progress, number, len(scales)))
+        points.append(setup.estimate(guess, before))
+        if not torch.isfinite(before.state.position).all():
+            before = None
+    return LearningCoefficientCurve(tuple(points))
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What all temperatures share: loss, localiser, curvature at theta*, choices."""
+
+    landscape: Landscape
+    gamma: float
+    curvature: Curvature
+    kernel: str
+    preconditioner: str
+    batch_size: int | None
+    sampler: Sampler
+    plan: Plan
+
+    @classmethod
+    def of(
+        cls,
+        network: Network | nn.Module | Landscape,
+        batches: Iterable[Batch] | None,
+        parameters: Parameters | None,
+        sampler: Sampler,
+        seed: int,
+        progress: ProgressCallback | None,
+    ) -> _Setup:
+        landscape = _landscape(network, batches, parameters, progress)
+        d = len(landscape.start)
+        kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if d <= _ADJUSTED else "sgld"
+        adjusted = kernel in ("mala", "hmc")
+        batch_size = sampler.batch_size
+        if batch_size == "auto":
+            batch_size = _BATCH if not adjusted and d > _ADJUSTED and landscape.n > 2 * _BATCH else None
+        if batch_size is not None and adjusted:
+            raise InputError(f"{kernel} needs all the data in each step: leave out batch_size, or use sgld")
+        dense = fits_densely(landscape)
+        chosen = sampler.preconditioner
+        if chosen == "auto":
+            chosen = "none" if kernel == "psgld" else "gauss-newton" if dense else "lanczos"
+        if chosen == "gauss-newton" and not dense:
+            raise InputError(
+                f"all eigenpairs of the curvature of {d:,} parameters do not fit: use preconditioner='lanczos'"
+            )
+        if chosen == "lanczos" or not dense:
+            curvature = leading_curvature(landscape, min(_LEADING, max(1, d // 2)), seed=seed, progress=progress)
+        else:
+            curvature = exact_curvature(landscape, [landscape.start])
+        size = None if isinstance(batch_size, str) else batch_size
+        gamma = _gamma(landscape, sampler)
+        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(seed))
+
+    def temperature_for(self, epsilon: float) -> float:
+        """T with t eps = soft rank + 1."""
+
+        def excess(log_t: float) -> float:
+            t = math.exp(log_t)
+            return math.log(t * epsilon) - math.log(self.curvature.soft_rank(t, self.gamma) + 1)
+
+        low = -math.log(epsilon)
+        return math.exp(brentq(excess, low - 1e-9, low + math.log(len(self.landscape.start) + 1)))
+
+    def potential(self, temperature: float) -> Potential:
+        """U at a temperature."""
+        return Potential(self.landscape, temperature, self.gamma, self.batch_size)
+
+    def metric(self, curvature: Curvature, temperature: float) -> Metric:
+        """Of the kernel, from the curvature at theta* or where the chains are."""
+        if self.preconditioner == "none":
+            return Metric((temperature * curvature.largest + self.gamma) ** -0.5)
+        return curvature.metric(temperature, self.gamma)
+
+    def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
+        """Chains at a temperature."""
+        landscape = self.landscape
+        d, rows = len(landscape.start), landscape.row_count
+        work = plan.chains * max(rows, d) * d * min(d, rows or d) + 10 * min(d, rows * plan.chains or d) ** 3
+        refined = self.preconditioner == "gauss-newton" and self.kernel in ("mala", "hmc") and work <= _REFINED
+
+        def refine(points: Sequence[Tensor]) -> Metric:
+            return self.metric(exact_curvature(landscape, [*points, landscape.start]), temperature)
+
+        return run_chains(
+            self.potential(temperature),
+            self.kernel,
+            self.curvature,
+            plan,
+            metric=self.metric(self.curvature, temperature),
+            refine=refine if refined else None,
+            before=before,
+            progress=progress,
+        )
+
+    def estimate(self, temperature: float, chains: Chains) -> LearningCoefficient:
+        """Lambda from the traces."""
+        scaled = temperature * (chains.loss - self.landscape.baseline)
+        whole = finite_chains(scaled, chains.virial, chains.share)
+        plain = mean_with_error(scaled[whole])
+        virial = mean_with_error(chains.virial[whole])
+        bias = self._step_bias(temperature, chains) if whole.any() else math.inf
+        stein = chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)
+        corrected, used = scaled[whole], ControlVariate(0.0, math.nan, math.nan, "not wanted")
+        if self.sampler.control_variate:
+            corrected, used = control_variate(corrected, stein, 2 * bias if math.isfinite(bias) else 0.0)
+        best = mean_with_error(corrected)
+        low, high = interval_around(best, bias * abs(1 - 2 * used.coefficient))
+        kernel, d = chains.kernel, len(self.landscape.start)
+        found = Diagnostics(
+            r_hat=plain.r_hat,
+            ess=plain.ess,
+            plain=plain.mean,
+            plain_error=plain.error,
+            control_variate=used,
+            virial=virial.mean / d,
+            virial_error=virial.error / d,
+            heat=float(scaled[whole].var() / plain.mean) if whole.any() and plain.mean else math.nan,
+            acceptance=float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
+            soft_rank=self.curvature.soft_rank(temperature, self.gamma),
+            step_bias=bias,
+            radius=float(np.sqrt(np.square(chains.radius[whole]).mean())) if whole.any() else math.nan,
+            failed_chains=tuple(int(c) for c in np.flatnonzero(~whole)),
+            rejected=sum(chains.broken),
+            kernel=self.kernel,
+            preconditioner=self.preconditioner,
+            execution=chains.execution,
+            step_sizes=chains.step_size,
+            leapfrog=kernel.leapfrog if isinstance(kernel, HamiltonianMonteCarlo) else None,
+            chains=len(scaled),
+            warmup=self.plan.warmup,
+            draws=scaled.shape[1],
+            gradients=chains.gradients,
+            largest_curvature=self.curvature.largest,
+        )
+        verdict, reason = judge(best.mean, found, behavioural=self.landscape.behavioural)
+        names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
+        traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
+        return LearningCoefficient(
+            value=best.mean,
+            standard_error=best.error,
+            interval=(max(low, 0.0) if self.landscape.behavioural else low, high),
+            epsilon=(best.mean + 1) / temperature,
+            temperature=temperature,
+            gamma=self.gamma,
+            n_parameters=d,
+            n=self.landscape.n,
+            verdict=verdict,
+            reason=reason,
+            diagnostics=found,
+            names=names,
+            seed=self.plan.seed,
+            traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
+        )
+
+    def _step_bias(self, temperature: float, chains: Chains) -> float:
+        """What the step adds to t <L> on a quadratic loss, and the noise of random batches on top of that."""
+        kernel = chains.kernel
+        if kernel.adjusted:
+            return 0.0
+        step = max(chains.step_size)
+        if isinstance(kernel, PreconditionedLangevin):
+            bias = self._diagonal_bias(temperature, kernel.scale(chains.state)[0].sqrt(), kernel, step)
+            size = float((self._noise(temperature, chains) * kernel.scale(chains.state)[0]).sum())
+        else:
+            nodes, weights = self.curvature.nodes.clip(0), self.curvature.weights
+            known = np.maximum(nodes, self.curvature.rest)
+            if self.preconditioner == "none":
+                known = np.full_like(nodes, self.curvature.largest)
+            free = max(len(self.landscape.start) - float(weights.sum()), 0.0)
+            floor = self.curvature.largest if self.preconditioner == "none" else self.curvature.rest
+            stiffness = np.append(
+                (temperature * nodes + self.gamma) / (temperature * known + self.gamma),
+                self.gamma / (temperature * floor + self.gamma),
+            )
+            energies = kernel.energies(stiffness, np.append(weights, max(free, 1e-12)), step)[:-1]
+            share = temperature * nodes / (temperature * nodes + self.gamma)
+            bias = float((weights * share * (energies - 1)).sum()) / 2
+            metric = self.metric(self.curvature, temperature)
+            noise = self._noise(temperature, chains)
+            size = float(metric(noise.sqrt()[None]).square().sum())
+        return bias + step / 8 * size if math.isfinite(bias) else math.inf
+
+    def _noise(self, temperature: float, chains: Chains, samples: int = 8) -> Float[Tensor, " d"]:
+        """Variance of the gradient of U over random batches, at the end of the chains."""
+        if self.batch_size is None or not torch.isfinite(chains.state.position).all():
+            return torch.zeros_like(self.landscape.start)
+        draws = [torch.Generator().manual_seed(hash((self.plan.seed, -1, c)) % 2**63) for c in range(len(chains.loss))]
+        potential, position = self.potential(temperature), chains.state.position
+        whole = potential(position)[2]
+        parts = [(potential(position, draws)[2] - whole).square() for _ in range(samples)]
+        return torch.stack(parts).mean((0, 1))
+
+    def _diagonal_bias(
+        self, temperature: float, root: Float[Tensor, " d"], kernel: PreconditionedLangevin, step: float
+    ) -> float:
+        """The same for a diagonal P, which H does not commute with: exact if H is known, else an upper bound."""
+        known, d = self.curvature, len(root)
+        if known.rest == 0 and d <= DENSE:
+            loss = temperature * (known.vectors * known.values) @ known.vectors.T
+            whole = root[:, None] * (loss + self.gamma * torch.eye(d, dtype=loss.dtype)) * root
+            values, vectors = torch.linalg.eigh(whole)
+            energies = kernel.energies(values.numpy(), np.ones(d), step)
+            back = root[:, None] * vectors
+            share = ((back * (loss @ back)).sum(0) / values).numpy()
+            return float((share * (energies - 1)).sum()) / 2
+        landscape = self.landscape
+
+        def product(vector: Tensor) -> Tensor:
+            inner = (root.double() * vector).to(root)
+            image = temperature * landscape.product(landscape.start, inner[None])[0] + self.gamma * inner
+            return (root * image).double()
+
+        start = torch.randn(d, generator=torch.Generator().manual_seed(self.plan.seed), dtype=torch.float64)
+        nodes, weights = lanczos(product, start, 32)
+        return d * float((weights * (kernel.energies(nodes.clip(0), weights, step) - 1)).sum()) / 2
+
+
+def _landscape(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None,
+    parameters: Parameters | None,
+    progress: ProgressCallback | None,
+) -> Landscape:
+    if not isinstance(network, Network | nn.Module):
+        if batches is not None or parameters is not None:
+            raise InputError("a loss holds its data and its parameters: give them to the function that makes it")
+        return network
+    if batches is None:
+        raise InputError("a network needs batches of data")
+    if isinstance(network, nn.Module):
+        network = Network(network, [])
+    return behavioural_loss(network, batches, parameters=parameters, progress=progress)
+
+
+def _gamma(landscape: Landscape, sampler: Sampler) -> float:
+    if sampler.gamma is not None:
+        return sampler.gamma
+    size = float(landscape.start.norm())
+    if not size > 0:
+        raise InputError("all parameters that are varied are 0, so a radius relative to them says nothing: give gamma")
+    return len(landscape.start) / (sampler.radius * size) ** 2
+
+
+def _check_scale(name: str, value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is {value}: expected a number above 0")
+
+
+def _numbered(progress: ProgressCallback | None, number: int, total: int) -> ProgressCallback | None:
+    if progress is None:
+        return None
+
+    def tell(report: Progress) -> None:
+        progress(replace(report, step=f"{report.step} {number + 1}/{total}"))
+
+    return tell
+
+
+def _inference_data(points: Sequence[LearningCoefficient]) -> Any:
+    from arviz_base import from_dict  # takes a second
+
+    groups: dict[str, dict[str, Any]] = {"posterior": {}, "sample_stats": {}}
+    for name in points[0].traces:
+        stacked = np.stack([point.traces[name] for point in points], -1)
+        group = "posterior" if name in ("llc", "radius") else "sample_stats"
+        groups[group][name if name != "acceptance" else "acceptance_rate"] = stacked
+    names = [name for group in groups.values() for name in group]
+    tree = from_dict(
+        groups, dims={name: ["epsilon"] for name in names}, coords={"epsilon": [point.epsilon for point in points]}
+    )
+    about = {"temperature": [p.temperature for p in points], "gamma": points[0].gamma, "seed": points[0].seed}
+    tree.attrs.update(about | {"verdict": ", ".join(p.verdict for p in points)})
+    return tree
+
+
+_SCALARS = (
+    "value",
+    "standard_error",
+    "epsilon",
+    "temperature",
+    "gamma",
+    "n_parameters",
+    "n",
+    "verdict",
+    "reason",
+    "seed",
+)
+
+
+def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
+    arrays = {f"{name}.{i}": trace for i, point in enumerate(points) for name, trace in point.traces.items()}
+    about = []
+    for point in points:
+        row = {name: getattr(point, name) for name in _SCALARS}
+        about.append(row | {"interval": point.interval, "names": point.names, "diagnostics": asdict(point.diagnostics)})
+    return encode(kind, arrays, {"points": about})
+
+
+def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
+    arrays, about = decode(kind, data)
+    points = []
+    for i, row in enumerate(about["points"]):
+        found = row["diagnostics"]
+        found |= {"control_variate": ControlVariate(**found["control_variate"])}
+        found |= {name: tuple(found[name]) for name in ("failed_chains", "step_sizes")}
+        traces = {name.rpartition(".")[0]: trace for name, trace in arrays.items() if name.endswith(f".{i}")}
+        points.append(
+            LearningCoefficient(
+                **{name: row[name] for name in _SCALARS},
+                interval=tuple(row["interval"]),
+                names=tuple(row["names"]),
+                diagnostics=Diagnostics(**found),
+                traces=traces,
+            )
+        )
+    return points
