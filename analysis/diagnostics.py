@@ -13,7 +13,9 @@ All of it goes into a verdict: reliable, doubtful or failed, with the reason in 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,10 @@ __all__ = ["ControlVariate", "Diagnostics", "Evidence", "control_variate", "judg
 _MANY = 100.0  # effective draws below which an estimate is doubtful
 _FEW = 20.0  # and below which it has failed
 _MIXED, _UNMIXED = 1.02, 1.1  # R-hat
+_LOCALLY_MIXED = 1.05  # R-hat of the distance from theta*
 _BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
 _VIRIAL = 0.05
+_FIT = 50  # draws per chain from which coefficients can be fitted
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
 
 
@@ -36,7 +40,7 @@ class Evidence:
 
     Attributes:
         mean, error: of the draws, and its Monte Carlo standard error.
-        ess, r_hat: bulk effective sample size and rank-normalised split R-hat.
+        ess, r_hat: effective sample size, the smaller of bulk and tail, and rank-normalised split R-hat.
     """
 
     mean: float
@@ -47,18 +51,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ControlVariate:
-    """A variable with a known mean of 0, and how much of it was taken off.
+    """Variables with a known mean of 0, and how much of them was taken off the draws.
 
     Attributes:
-        coefficient: 0 where it was not used.
-        mean, error: of the variable itself.
-        refused: why it was not used, or None.
+        coefficients: of those that were used: "stein" and "virial".
+        refused: why others were not.
     """
 
-    coefficient: float
-    mean: float
-    error: float
-    refused: str | None
+    coefficients: dict[str, float]
+    refused: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Diagnostics:
     """Everything that is known about an estimate.
 
     Attributes:
-        r_hat, ess: of the loss.
+        r_hat, ess: of the loss; ess is the smaller of bulk and tail.
+        r_hat_radius: of |theta - theta*|.
         plain, plain_error: t (mean L - L(theta*)) and its standard error, without the control variate.
         control_variate: see there.
         virial, virial_error: E[D . grad U] / d, expected 1.
@@ -85,6 +87,7 @@ class Diagnostics:
 
     r_hat: float
     ess: float
+    r_hat_radius: float
     plain: float
     plain_error: float
     control_variate: ControlVariate
@@ -126,42 +129,47 @@ def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
     axes = {"chain_axis": 0, "draw_axis": 1}
     error = float(array_stats.mcse(trace, method="mean", **axes))
     ess = float(array_stats.ess(trace, method="bulk", **axes))
+    ess = min(ess, float(array_stats.ess(trace, method="tail", prob=(0.05, 0.95), **axes)))
     r_hat = float(array_stats.rhat(trace, method="rank", **axes)) if len(trace) > 1 else math.nan
     return Evidence(mean, error, ess, r_hat)
 
 
 def control_variate(
     value: Float[np.ndarray, "chains draws"],
-    variable: Float[np.ndarray, "chains draws"],
-    expected_shift: float = 0.0,
+    variables: Mapping[str, Float[np.ndarray, "chains draws"]],
+    shifts: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
-    """The draws less c times a variable of mean 0, c by least squares; as they are where that cannot be trusted.
+    """The draws less multiples of variables with mean 0, by least squares; as they are where that cannot be trusted.
 
-    Refused where the variable has not mixed, where its mean is not 0 (or, with a fixed step, not near the
-    `expected_shift`), or where it does not lower the error.
+    A variable is refused where it has not mixed, or where its mean is not 0 (with a fixed step: not near the shift that
+    is expected); all are where they do not lower the error.
 
     >>> noise = np.random.default_rng(0).normal(size=(2, 100))
-    >>> corrected, used = control_variate(3 + noise / 2, noise)
-    >>> bool(abs(corrected.mean() - 3) < 1e-12), round(used.coefficient, 6)
+    >>> corrected, used = control_variate(3 + noise / 2, {"stein": noise})
+    >>> bool(abs(corrected.mean() - 3) < 1e-12), round(used.coefficients["stein"], 6)
     (True, 0.5)
     """
-    plain, own = mean_with_error(value), mean_with_error(variable)
-
-    def refused(why: str) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
-        return value, ControlVariate(0.0, own.mean, own.error, why)
-
-    spread = float(variable.var()) if variable.size else 0.0
-    if variable.shape[1] < 50 or not spread > 0:
-        return refused("too few draws to fit its coefficient" if spread > 0 else "it does not vary")
-    if own.r_hat > _MIXED:
-        return refused(f"it has not mixed: R-hat {own.r_hat:.3f}")
-    if abs(own.mean - expected_shift) > 4 * own.error + abs(expected_shift):
-        return refused(f"its mean is {own.mean:.3g} +- {own.error:.1g}, expected {expected_shift:.3g}")
-    coefficient = float(((value - plain.mean) * (variable - own.mean)).mean()) / spread
-    corrected = value - coefficient * variable
-    if not mean_with_error(corrected).error < plain.error:
-        return refused("it does not lower the error")
-    return corrected, ControlVariate(coefficient, own.mean, own.error, None)
+    refused: dict[str, str] = {}
+    kept: dict[str, Float[np.ndarray, "chains draws"]] = {}
+    for name, variable in variables.items():
+        found, shift = mean_with_error(variable), shifts.get(name, 0.0)
+        if variable.shape[1] < _FIT or not float(variable.std()) > 0:
+            refused[name] = f"fewer than {_FIT} draws" if variable.shape[1] < _FIT else "it does not vary"
+        elif found.r_hat > _MIXED:
+            refused[name] = f"it has not mixed: R-hat {found.r_hat:.3f}"
+        elif abs(found.mean - shift) > 4 * found.error + abs(shift):
+            refused[name] = f"its mean is {found.mean:.3g} +- {found.error:.1g}, expected {shift:.3g}"
+        else:
+            kept[name] = variable
+    if not kept:
+        return value, ControlVariate({}, refused)
+    columns = np.stack([variable.ravel() for variable in kept.values()], 1)
+    centred = columns - columns.mean(0)
+    coefficients = np.linalg.lstsq(centred, value.ravel() - value.mean(), rcond=1e-10)[0]
+    corrected = value - (columns @ coefficients).reshape(value.shape)
+    if not mean_with_error(corrected).error < mean_with_error(value).error:
+        return value, ControlVariate({}, refused | dict.fromkeys(kept, "it does not lower the error"))
+    return corrected, ControlVariate(dict(zip(kept, coefficients.tolist(), strict=True)), refused)
 
 
 def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float]:
@@ -209,7 +217,7 @@ def _failures(value: float, found: Diagnostics, behavioural: bool) -> list[tuple
         (found.r_hat > _UNMIXED, f"the chains disagree: R-hat {found.r_hat:.2f}; run them longer"),
         (found.ess < _FEW, f"only {found.ess:.0f} effective draws: run the chains longer"),
         (
-            found.step_bias > _LARGE_BIAS * max(abs(found.plain), 1e-300),
+            abs(found.step_bias) > _LARGE_BIAS * max(abs(found.plain), 1e-300),
             f"the step is too large: its bias is {_percent(found.step_bias, found.plain)} on a quadratic loss; "
             "lower step_size",
         ),
@@ -223,16 +231,20 @@ def _doubts(value: float, found: Diagnostics) -> list[tuple[bool, str]]:
     return [
         (len(found.failed_chains) > 0, f"chains {list(found.failed_chains)} ran into NaN or infinite numbers"),
         (_MIXED < found.r_hat <= _UNMIXED, f"the chains differ a little: R-hat {found.r_hat:.3f}"),
+        (
+            found.r_hat_radius > _LOCALLY_MIXED,
+            f"the chains sit at different distances from theta*: R-hat {found.r_hat_radius:.2f}",
+        ),
         (math.isnan(found.r_hat), "one chain cannot tell whether it has mixed: run at least two"),
         (_FEW <= found.ess < _MANY, f"only {found.ess:.0f} effective draws"),
         (
             off > _VIRIAL and off > 4 * found.virial_error,
             f"the virial ratio is {found.virial:.3f} +- {found.virial_error:.1g}, expected 1: the chains have not "
-            "reached all of the region around theta*" + (", or the step is too large" if found.step_bias > 0 else ""),
+            "reached all of the region around theta*" + (", or the step is too large" if found.step_bias else ""),
         ),
         (_REJECTING <= acceptance < _RARE, f"only {acceptance:.0%} of the proposals were accepted"),
         (
-            bias < found.step_bias <= 10 * bias,
+            bias < abs(found.step_bias) <= 10 * bias,
             f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",
         ),
     ]

@@ -13,12 +13,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.func import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, grad_and_value, jacrev, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -52,6 +52,7 @@ _MERGED = 1024, 10**6  # data points and numbers of a merged batch
 _ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
 
 
+@runtime_checkable
 class Landscape(Protocol):
     """A loss L(theta) around `start`, in the dtype of `start`.
 
@@ -123,8 +124,9 @@ class Function:
         return iter(())
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """The Hessian times each of the vectors."""
-        return vectors @ hessian(self.function)(theta)
+        """The Hessian, which is symmetric, times each of the vectors."""
+        _, pull = vjp(grad(self.function), theta)
+        return torch.stack([pull(vector)[0] for vector in vectors])
 
 
 class NetworkLandscape:
@@ -217,19 +219,21 @@ class NetworkLandscape:
                 yield blocks.flatten(0, 1) / math.sqrt(self.n)
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v, by a forward and a backward derivative."""
+        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v, all by backward derivatives."""
         total = torch.zeros_like(vectors)
         for inputs, target in self._batches:
 
             def outputs_of(theta: Tensor, inputs: Batch = inputs) -> list[Tensor]:
                 return self._outputs(theta, inputs)
 
-            _, pull = vjp(outputs_of, theta)
+            outputs, pull = vjp(outputs_of, theta)
+            _, push = vjp(lambda cotangents, pull=pull: pull(cotangents)[0], [torch.zeros_like(y) for y in outputs])
+            _, bend = vjp(lambda parts, target=target: grad(self._total)(parts, target), outputs)
 
-            def one(vector: Tensor, of: Any = outputs_of, target: Any = target, pull: Any = pull) -> Tensor:
-                outputs, moved = jvp(of, (theta,), (vector,))
-                _, bent = jvp(lambda *parts: grad(self._total)(list(parts), target), tuple(outputs), tuple(moved))
-                return pull(bent)[0]
+            def one(vector: Tensor, push: Any = push, bend: Any = bend, pull: Any = pull) -> Tensor:
+                (moved,) = push(vector)  # J v, the derivative of J^T u by u
+                result: Tensor = pull(*bend(moved))[0]
+                return result
 
             total += _stacked(one, self.vectorised)(vectors)
         return total / self.n
@@ -312,8 +316,7 @@ class NetworkLandscape:
                 outputs = self._outputs(theta, alone)
                 return torch.cat([part.flatten() for part in outputs]), outputs
 
-            wide = self.row_count // self.n > len(theta)
-            slopes, outputs = (jacfwd if wide else jacrev)(residual, has_aux=True)(theta)
+            slopes, outputs = jacrev(residual, has_aux=True)(theta)
             if self.network.loss != "kl":
                 return math.sqrt(2) * slopes
             size = outputs[0].numel()
@@ -368,7 +371,7 @@ def constrained_loss(
 
 def training_loss(
     network: Network,
-    batches: Iterable[tuple[Batch, Any]],
+    batches: Iterable[Any],
     loss: TrainingLoss,
     *,
     parameters: Parameters | None = None,
@@ -397,7 +400,7 @@ def mediating_readout(
     found: dict[str, list[Tensor]] = {}
     for (cut, coordinate), square in sorted(squares.items()):
         weight = math.sqrt(square) if weighted else 1.0
-        found.setdefault(names[cut], []).append(weight * bases[names[cut]].to_basis[coordinate])
+        found.setdefault(names[cut], []).append(weight * torch.as_tensor(bases[names[cut]].to_basis[coordinate]))
     return {name: torch.stack(rows) for name, rows in found.items()}
 
 

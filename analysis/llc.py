@@ -56,6 +56,7 @@ _ADJUSTED = 30_000  # parameters up to which trajectories with a Metropolis rule
 _LEADING = 128  # eigenpairs of a metric that does not hold all
 _REFINED = 10**11  # floating point operations that a new metric may take
 _BATCH = 256  # random data points of a step of a large network
+_SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
 _PILOTS = 4
 _CLOSE = 0.1  # relative distance of the loss scale that is good enough
 
@@ -479,11 +480,14 @@ class _Setup:
         return curvature.metric(temperature, self.gamma)
 
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
-        """Chains at a temperature."""
+        """Chains at a temperature; those that go on from others warm up for half as long."""
         landscape = self.landscape
+        if before is not None:
+            plan = replace(plan, warmup=max(3, plan.warmup // 2))
         d, rows = len(landscape.start), landscape.row_count
         work = plan.chains * max(rows, d) * d * min(d, rows or d) + 10 * min(d, rows * plan.chains or d) ** 3
         refined = self.preconditioner == "gauss-newton" and self.kernel in ("mala", "hmc") and work <= _REFINED
+        refined &= self.curvature.soft_rank(temperature, self.gamma) >= 0.5  # else theta* has hardly any curvature
 
         def refine(points: Sequence[Tensor]) -> Metric:
             return self.metric(exact_curvature(landscape, [*points, landscape.start]), temperature)
@@ -504,18 +508,22 @@ class _Setup:
         scaled = temperature * (chains.loss - self.landscape.baseline)
         whole = finite_chains(scaled, chains.virial, chains.share)
         plain = mean_with_error(scaled[whole])
-        virial = mean_with_error(chains.virial[whole])
+        virial, radius = mean_with_error(chains.virial[whole]), mean_with_error(chains.radius[whole])
         bias = self._step_bias(temperature, chains) if whole.any() else math.inf
         stein = chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)
-        corrected, used = scaled[whole], ControlVariate(0.0, math.nan, math.nan, "not wanted")
-        if self.sampler.control_variate:
-            corrected, used = control_variate(corrected, stein, 2 * bias if math.isfinite(bias) else 0.0)
-        best = mean_with_error(corrected)
-        low, high = interval_around(best, bias * abs(1 - 2 * used.coefficient))
         kernel, d = chains.kernel, len(self.landscape.start)
+        corrected, used = scaled[whole], ControlVariate({}, {})
+        if self.sampler.control_variate and whole.any():
+            variables = {"stein": stein}
+            if kernel.adjusted and radius.r_hat < _SAME_RADIUS:
+                variables["virial"] = chains.virial[whole] - d
+            corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
+        best = mean_with_error(corrected)
+        low, high = interval_around(best, bias * abs(1 - 2 * used.coefficients.get("stein", 0.0)))
         found = Diagnostics(
             r_hat=plain.r_hat,
             ess=plain.ess,
+            r_hat_radius=radius.r_hat,
             plain=plain.mean,
             plain_error=plain.error,
             control_variate=used,

@@ -16,6 +16,13 @@ from .degeneracy import Ledger, parameter_ledger
 from .errors import InputError
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
+from .llc import (
+    LearningCoefficient,
+    LearningCoefficientCurve,
+    Sampler,
+    learning_coefficient,
+    learning_coefficient_curve,
+)
 from .modules import Partition
 from .partition import find_modules
 from .progress import ProgressCallback
@@ -24,10 +31,12 @@ __all__ = [
     "Analysis",
     "GraphRecipe",
     "LedgerRecipe",
+    "LlcRecipe",
     "PartitionRecipe",
     "Recipe",
     "build_graph",
     "build_ledger",
+    "build_llc",
     "partition_graph",
     "read_choices",
     "run",
@@ -84,6 +93,65 @@ class LedgerRecipe:
     tolerance: float = 1e-10
     method: str = "auto"
     seed: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices."""
+        return _hash(self)
+
+
+@dataclass(frozen=True)
+class LlcRecipe:
+    """Choices that fix a learning coefficient; see `learning_coefficient` and `Sampler`.
+
+    Attributes:
+        epsilon, temperature, curve: one of them: a loss scale, a temperature, or the default range of loss scales.
+        parameters: globs on the names of those that are varied; None for all.
+
+    Raises:
+        InputError: none or several of epsilon, temperature and curve, or a sampler that makes no sense.
+
+    >>> LlcRecipe(epsilon=1e-3, chains=2).sampler.chains
+    2
+    """
+
+    loss: str | None = None
+    epsilon: float | None = None
+    temperature: float | None = None
+    curve: bool = False
+    parameters: tuple[str, ...] | None = None
+    kernel: str = "auto"
+    preconditioner: str = "auto"
+    radius: float = 0.02
+    gamma: float | None = None
+    chains: int = 4
+    warmup: int = 300
+    draws: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = [name for name in ("epsilon", "temperature") if getattr(self, name) is not None]
+        chosen += ["curve"] if self.curve else []
+        if not chosen:
+            raise InputError(
+                "no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
+            )
+        if len(chosen) > 1:
+            raise InputError(f"{' and '.join(chosen)} were given: expected one of epsilon, temperature and curve")
+        _ = self.sampler
+
+    @property
+    def sampler(self) -> Sampler:
+        """How the posterior is sampled."""
+        return Sampler(
+            kernel=self.kernel,
+            preconditioner=self.preconditioner,
+            radius=self.radius,
+            gamma=self.gamma,
+            chains=self.chains,
+            warmup=self.warmup,
+            draws=self.draws,
+        )
 
     @property
     def sha256(self) -> str:
@@ -197,6 +265,19 @@ def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: Prog
     return parameter_ledger(checkpoint.network, checkpoint.batches, **choices, progress=progress)
 
 
+def build_llc(
+    checkpoint: Checkpoint, recipe: LlcRecipe, *, progress: ProgressCallback | None = None
+) -> LearningCoefficient | LearningCoefficientCurve:
+    """The learning coefficient of a checkpoint, or its curve; the loss is the one it was loaded with."""
+    network, batches = checkpoint.network, checkpoint.batches
+    common: dict[str, Any] = {"parameters": recipe.parameters, "sampler": recipe.sampler, "seed": recipe.seed}
+    if recipe.curve:
+        return learning_coefficient_curve(network, batches, progress=progress, **common)
+    return learning_coefficient(
+        network, batches, recipe.epsilon, temperature=recipe.temperature, progress=progress, **common
+    )
+
+
 def read_choices(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The flat names of a recipe file.
 
@@ -250,5 +331,5 @@ def _check_type(name: str, value: Any) -> None:
         raise InputError(f"recipe: {name} is {value!r}, expected {wanted}")
 
 
-def _hash(part: GraphRecipe | LedgerRecipe | PartitionRecipe) -> str:
+def _hash(part: GraphRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:
     return hashlib.sha256(json.dumps(asdict(part), sort_keys=True).encode()).hexdigest()

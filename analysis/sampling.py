@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ __all__ = [
 
 
 _IDENTITY = Metric(1.0)
+_RARELY = 0.2  # share of trajectories with a much smaller step
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Info:
     gradients: int
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """The contract of all samplers."""
 
@@ -290,7 +292,8 @@ class HamiltonianMonteCarlo:
     Attributes:
         metric: P.
         leapfrog: steps of a trajectory; 1 is MALA.
-        jitter: share by which the step of a trajectory varies at random.
+        jitter: share by which the step of a trajectory varies at random; if above 0, one trajectory in five takes a
+            step that is up to a hundred times smaller, for valleys that are narrow in places only.
         noise: factor of the momentum; 0 makes a single step gradient descent with step h^2/2.
     """
 
@@ -312,10 +315,11 @@ class HamiltonianMonteCarlo:
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
         """One draw further."""
         start = self.noise * normal(state.position, draws)
-        uniform = torch.stack([torch.rand(2, generator=g, dtype=torch.float64) for g in draws]).to(state.loss)
+        uniform = torch.stack([torch.rand(3, generator=g, dtype=torch.float64) for g in draws]).to(state.loss)
         h = state.step_size[:, None]
-        if self.leapfrog > 1:
-            h = h * (1 + self.jitter * (2 * uniform[:, :1] - 1))
+        if self.jitter:
+            smaller = 10 ** (-2 * uniform[:, 2:] / _RARELY).where(uniform[:, 2:] < _RARELY, 0.0)
+            h = h * smaller * (1 + self.jitter * (2 * uniform[:, :1] - 1))
         momentum, now = start, state
         for _ in range(self.leapfrog):
             momentum = momentum - h / 2 * self.metric(now.gradient)

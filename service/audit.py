@@ -10,7 +10,7 @@ from .blobs import Blobs
 from .database import schema_differences
 from .records import ArtifactError, CheckReport
 from .settings import Location
-from .tables import Artifact, Graph, Ledger, Partition, Tracking
+from .tables import Artifact, Graph, Ledger, LlcEstimate, Partition, Tracking
 
 __all__ = ["audit"]
 
@@ -45,6 +45,7 @@ def _users(connection: Connection) -> dict[str, list[str]]:
         (Partition.id, Partition.partition_sha256),
         (Tracking.id, Tracking.tracking_sha256),
         (Ledger.id, Ledger.ledger_sha256),
+        (LlcEstimate.id, LlcEstimate.llc_sha256),
     ):
         for result, sha256 in connection.execute(select(identifier, column).where(column.is_not(None))):
             users.setdefault(str(sha256), []).append(str(result))

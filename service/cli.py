@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from platformdirs import user_data_dir
-from rich.console import Console
 from rich.text import Text
 
-from .display import (
-    COLUMNS,
-    ProgressBars,
-    details,
-    layers_table,
-    ledger_table,
-    modules_table,
-    number,
-    rows_table,
-    table,
-    tracking_table,
+from .display import ProgressBars, llc_summary, number, rows_table, table
+from .options import (
+    KINDS,
+    ArtifactsOption,
+    DataOption,
+    EpsilonOption,
+    FactoryOption,
+    ForceOption,
+    JsonOption,
+    MaxSizeOption,
+    MinSizeOption,
+    NumberOption,
+    ObjectiveOption,
+    PolishOption,
+    ResolutionOption,
+    SeedOption,
+    StoreOption,
+    allow,
+    err,
+    loss_scale,
+    opened_store,
+    out,
+    print_json,
+    show_ledger,
+    show_llc,
+    show_row,
+    singular,
 )
-from .records import LedgerRow, PartitionDetail, Record, StoreError, TrackingDetail
+from .records import Record, StoreError
 from .store import Store
 
 __all__ = ["app", "main"]
@@ -38,40 +50,7 @@ app = typer.Typer(
 db = typer.Typer(help="Look after the store's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
-_out = Console(markup=False, emoji=False)
-_err = Console(stderr=True, markup=False, emoji=False)
-
-StoreOption = Annotated[
-    str | None,
-    typer.Option("--store", envvar="INTERBASIS_STORE", help="SQLite file or database URL.", show_envvar=True),
-]
-ArtifactsOption = Annotated[
-    str | None,
-    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
-]
-EpsilonOption = Annotated[
-    str | None,
-    typer.Option(help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs"; default: graph.'),
-]
-ObjectiveOption = Annotated[
-    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: both layered.")
-]
-ResolutionOption = Annotated[float | None, typer.Option(help="Default: chosen against chance.")]
-NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
-MinSizeOption = Annotated[int | None, typer.Option(help="Fewest nodes of a module.")]
-MaxSizeOption = Annotated[int | None, typer.Option(help="Most nodes of a module.")]
-PolishOption = Annotated[
-    bool | None, typer.Option("--mediator-polish", help="Lower the mediator cost, sizes held to 20 %.")
-]
-SeedOption = Annotated[int | None, typer.Option(help="Of everything random.")]
-DataOption = Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")]
-FactoryOption = Annotated[
-    str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
-]
-ForceOption = Annotated[bool, typer.Option(help="Compute again what is stored.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-_KINDS = list(COLUMNS)
-_FORMATS = ["graphml", "node-link", "safetensors"]
+_FORMATS = ["graphml", "node-link", "safetensors", "netcdf"]
 
 
 @app.command()
@@ -86,14 +65,14 @@ def demo(
 ) -> None:
     """Train a small network on two digits side by side, and find its two halves."""
     folder = folder or Path(user_data_dir("interbasis", appauthor=False)) / "demo"
-    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from .worker import DemoLine, run_demo
 
         lines = run_demo(opened, folder, seed=seed, progress=bars.update)
     if as_json:
-        _print_json({"items": [line.to_json() for line in lines]})
+        print_json({"items": [line.to_json() for line in lines]})
         return
-    _out.print(
+    out.print(
         "Two handwritten digits side by side, one network that names both. The left and\n"
         "the right digit have nothing to do with each other: does the network know?\n"
     )
@@ -106,8 +85,8 @@ def demo(
         return *counts, stored.partition.edge_cost, *agreement, stored.partition.id
 
     names = ("step", "right", "modules", "cost", *(f"cut {i}" for i in range(len(cuts))), "all", "partition")
-    _out.print(table(names, [row(line) for line in lines]))
-    _out.print(
+    out.print(table(names, [row(line) for line in lines]))
+    out.print(
         "\nright: held-out digits named correctly. cost: log-strength between modules.\n"
         "cut 0 to 3, all: agreement of the modules with left and right (adjusted mutual\n"
         f"information, 1 perfect, 0 chance) at {', '.join(cuts)}.\n",
@@ -115,10 +94,10 @@ def demo(
     )
     for line in lines:
         if line.outcome.partition.n_modules == 1:
-            _out.print(f"Step {line.outcome.checkpoint.step} is not modular: no division beats chance.")
+            out.print(f"Step {line.outcome.checkpoint.step} is not modular: no division beats chance.")
     last = lines[-1].outcome.partition
     count = "is one module" if last.n_modules == 1 else f"has {last.n_modules} modules"
-    _out.print(
+    out.print(
         f"After training the network {count}. Look closer:\n"
         f"  interbasis ls partitions\n"
         f"  interbasis show partition {last.id}\n"
@@ -158,27 +137,27 @@ def analyze(
 ) -> None:
     """Take checkpoints to the modules of their interaction graphs, and store graphs and partitions."""
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
-    named |= {"strengths": strengths, "points": points, "epsilon": _scale(epsilon), "objective": objective}
+    named |= {"strengths": strengths, "points": points, "epsilon": loss_scale(epsilon), "objective": objective}
     choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     outcomes = []
-    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from .worker import analyze as run
 
-        _allow(factory)
+        allow(factory)
         for path in checkpoints:
             bars.title(path.stem)
             options: dict[str, Any] = {"recipe_file": recipe, "data": data, "factory": factory, "force": force}
             outcomes.append(run(opened, path, choices, progress=bars.update, **options))
     if as_json:
-        _print_json({"items": [outcome.to_json() for outcome in outcomes]})
+        print_json({"items": [outcome.to_json() for outcome in outcomes]})
         return
     rows = [
         (o.checkpoint.label, o.graph.id, o.graph.n_nodes, o.partition.id, o.partition.n_modules, o.partition.edge_cost)
         for o in outcomes
     ]
-    _out.print(table(("checkpoint", "graph", "nodes", "partition", "modules", "cost"), rows))
+    out.print(table(("checkpoint", "graph", "nodes", "partition", "modules", "cost"), rows))
 
 
 @app.command()
@@ -201,9 +180,9 @@ def modules(
     as_json: JsonOption = False,
 ) -> None:
     """Divide a stored graph into modules, and store the partition."""
-    choices: dict[str, Any] = {"epsilon": _scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
+    choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
-    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from . import draw, worker
 
         if epsilon_profile is not None:
@@ -214,12 +193,12 @@ def modules(
             part = worker.modules(opened, ref, choices, force=force, progress=bars.update)
     if epsilon_profile is not None:
         if as_json:
-            _print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
+            print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
             return
-        _out.print(table(("epsilon", "modules", "edge cost", "mediator cost", "contrast", "p"), rows))
-        _err.print(f"wrote {epsilon_profile}", soft_wrap=True)
+        out.print(table(("epsilon", "modules", "edge cost", "mediator cost", "contrast", "p"), rows))
+        err.print(f"wrote {epsilon_profile}", soft_wrap=True)
         return
-    _show(part, as_json)
+    show_row(part, as_json)
 
 
 @app.command()
@@ -242,18 +221,16 @@ def ledger(
 ) -> None:
     """Count where parameters go: what is free, by cause, and how many are effective."""
     rows = []
-    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from ..analysis.recipe import LedgerRecipe
         from .draw import picture_format
         from .draw import plot as draw
-        from .worker import ledger as run
+        from .estimates import ledger as run
 
-        _allow(factory)
+        allow(factory)
         if plot is not None:
             picture_format(plot)
-        for path in checkpoints:  # refused before the first one is counted
-            if not path.exists():
-                raise StoreError(f"there is no checkpoint {path}")
+        _require(checkpoints)
         recipe = LedgerRecipe(loss=loss, epsilon=epsilon, tolerance=tolerance, method=method, seed=seed)
         for path in checkpoints:
             bars.title(path.stem)
@@ -262,14 +239,77 @@ def ledger(
         if plot is not None and rows:
             draw(opened, rows[-1].id, plot)
     if as_json:
-        _print_json({"items": [row.to_json() for row in rows]})
+        print_json({"items": [row.to_json() for row in rows]})
         return
     for path, row in zip(checkpoints, rows, strict=True):
         scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
-        _out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
-        _show_ledger(row)
+        out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
+        show_ledger(row)
     if plot is not None:
-        _err.print(f"wrote {plot}", soft_wrap=True)
+        err.print(f"wrote {plot}", soft_wrap=True)
+
+
+@app.command()
+def llc(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Instead of a loss scale: n beta.")] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Instead: over a range of loss scales.")] = False,
+    loss: Annotated[str | None, typer.Option(help="Behavioural loss: mse or kl.")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Vary only these; may be given several times.")
+    ] = None,
+    kernel: Annotated[str, typer.Option(help="hmc, mala, sgld, psgld, sgnht or auto.")] = "auto",
+    preconditioner: Annotated[str, typer.Option(help="gauss-newton, lanczos, none or auto.")] = "auto",
+    radius: Annotated[
+        float, typer.Option(help="How far free directions are followed, relative to the size of the parameters.")
+    ] = 0.02,
+    gamma: Annotated[float | None, typer.Option(help="Of the localiser, instead of a radius.")] = None,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
+    warmup: Annotated[int, typer.Option(help="Steps of a chain that are not averaged.")] = 300,
+    draws: Annotated[int, typer.Option(help="Steps of a chain that are.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the chains.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) estimate: .png, .svg or .pdf.")] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
+    rows = []
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
+        from ..analysis.recipe import LlcRecipe
+        from .draw import picture_format
+        from .draw import plot as draw
+        from .estimates import llc as run
+
+        allow(factory)
+        if plot is not None:
+            picture_format(plot)
+        _require(checkpoints)
+        choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
+        choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
+        choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
+        recipe = LlcRecipe(**choices, draws=draws, seed=seed)
+        for path in checkpoints:
+            bars.title(path.stem)
+            options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+            rows.append(run(opened, path, recipe, progress=bars.update, **options))
+        if plot is not None and rows:
+            draw(opened, rows[-1].id, plot)
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+        return
+    for path, row in zip(checkpoints, rows, strict=True):
+        scales = " to ".join(dict.fromkeys(number(point["epsilon"]) for point in (row.points[0], row.points[-1])))
+        out.print(f"{path.stem}: {row.id}, loss scale {scales}, {row.n:,} data points", style="bold", soft_wrap=True)
+        show_llc(row)
+    if len(rows) > 1 and not curve:
+        out.print(llc_summary([path.stem for path in checkpoints], rows))
+    if plot is not None:
+        err.print(f"wrote {plot}", soft_wrap=True)
 
 
 @app.command()
@@ -291,19 +331,19 @@ def track(
     as_json: JsonOption = False,
 ) -> None:
     """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
-    choices = {"epsilon": _scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
-    with _opened(store, artifacts) as opened, ProgressBars(_err) as bars:
+    choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from .worker import track as run
 
-        _allow(factory)
+        allow(factory)
         options: dict[str, Any] = {"coupling": coupling, "align": align, "data": data, "factory": factory}
         found = run(opened, model, choices, force=force, progress=bars.update, **options)
-    _show(found, as_json)
+    show_row(found, as_json)
 
 
 @app.command()
 def ls(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS.values())}.")],
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="Where the last list ended (next_cursor).")] = None,
     store: StoreOption = None,
@@ -311,74 +351,77 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List what is stored."""
-    kind = _kind(kind)
-    with _opened(store, artifacts) as opened:
-        page = getattr(opened, kind)(cursor=cursor, limit=limit)
+    name = singular(kind)
+    kind = KINDS[name]
+    with opened_store(store, artifacts) as opened:
+        page = getattr(opened, f"{name}s")(cursor=cursor, limit=limit)
     if as_json:
-        _print_json(page.to_json())
+        print_json(page.to_json())
         return
-    _out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
+    out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
     if page.next_cursor:
-        _out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}", soft_wrap=True)
+        out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}", soft_wrap=True)
 
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger or tracking.")],
+    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger, llc or tracking.")],
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one stored thing in full."""
-    kind = _kind(kind)
-    with _opened(store, artifacts) as opened:
-        row: Record = getattr(opened, f"get_{kind.removesuffix('s')}")(ref)
+    name = singular(kind)
+    with opened_store(store, artifacts) as opened:
+        row: Record = getattr(opened, f"get_{name}")(ref)
         if as_json:
             document = row.to_json()
-            if kind == "partitions":
+            if name == "partition":
                 document["nodes"] = [node.to_json() for node in opened.nodes(ref)]
                 document["mediators"] = [node.to_json() for node in opened.mediators(ref)]
-            _print_json(document)
+            print_json(document)
             return
-    _show(row, False)
+    show_row(row, False)
 
 
 @app.command()
 def export(
-    ref: Annotated[str, typer.Argument(help="ID of a graph or a partition.")],
+    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or (netcdf) an llc.")],
     form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="Of the file.")],  # type: ignore[valid-type]
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     epsilon: Annotated[float | None, typer.Option(help="Only edges above its square root.")] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Write a graph, or a partition with its graph, for another tool."""
-    with _opened(store, artifacts) as opened:
+    """Write a graph, a partition with its graph, or the traces of a learning coefficient, for another tool."""
+    with opened_store(store, artifacts) as opened:
         from ..analysis.files import write_bytes
         from .draw import export as content
 
         write_bytes(file, content(opened, ref, form.value, epsilon))
-    _err.print(f"wrote {file}", soft_wrap=True)
+    err.print(f"wrote {file}", soft_wrap=True)
 
 
 @app.command()
 def plot(
-    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition, a tracking or a ledger.")],
+    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition, a tracking, a ledger or an llc.")],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
     figure: Annotated[
         str | None,
-        typer.Option(help="graph, strengths, membership, profile, tracks, waterfall or synchronisation[:LAYER]."),
+        typer.Option(
+            help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces or curve."
+        ),
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Draw a graph, a partition with its modules in colour, modules over training, or a parameter ledger."""
-    with _opened(store, artifacts) as opened:
+    """Draw a graph, a partition in colour, modules over training, a ledger or a learning coefficient."""
+    with opened_store(store, artifacts) as opened:
         from .draw import plot as draw
 
         draw(opened, ref, file, figure)
-    _err.print(f"wrote {file}", soft_wrap=True)
+    err.print(f"wrote {file}", soft_wrap=True)
 
 
 @db.command()
@@ -386,22 +429,22 @@ def upgrade(store: StoreOption = None) -> None:
     """Bring the database's schema to this version."""
     done = Store.upgrade(store)
     before = done.before or "an empty database"
-    _out.print(f"nothing to do: {done.after}" if done.before == done.after else f"upgraded {before} to {done.after}")
+    out.print(f"nothing to do: {done.after}" if done.before == done.after else f"upgraded {before} to {done.after}")
 
 
 @db.command()
 def check(store: StoreOption = None, artifacts: ArtifactsOption = None, as_json: JsonOption = False) -> None:
     """Check the database and every stored file; exit code 1 where something is damaged."""
-    with _opened(store, artifacts) as opened:
+    with opened_store(store, artifacts) as opened:
         report = opened.check()
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         for problem in report.problems:
-            _out.print(problem, style="red", soft_wrap=True)
-        _out.print(f"{number(report.n_artifacts)} files read, {len(report.problems)} problems", soft_wrap=True)
+            out.print(problem, style="red", soft_wrap=True)
+        out.print(f"{number(report.n_artifacts)} files read, {len(report.problems)} problems", soft_wrap=True)
         if report.uncollected:
-            _out.print(f"{len(report.uncollected)} files belong to no result (harmless leftovers)")
+            out.print(f"{len(report.uncollected)} files belong to no result (harmless leftovers)")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -415,8 +458,15 @@ def main() -> None:
         if code is None:
             raise
         line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
-        _err.print(line, soft_wrap=True, highlight=False)
+        err.print(line, soft_wrap=True, highlight=False)
         sys.exit(code)
+
+
+def _require(checkpoints: list[Path]) -> None:
+    """Refuse a file that is not there before the first one is computed."""
+    for path in checkpoints:
+        if not path.exists():
+            raise StoreError(f"there is no checkpoint {path}")
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -427,68 +477,6 @@ def _exit_code(error: Exception) -> int | None:
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None
     return 2 if isinstance(error, errors.InputError) else 1
-
-
-@contextmanager
-def _opened(store: str | None, artifacts: str | None) -> Iterator[Store]:
-    with Store.open(store, artifacts) as opened:
-        yield opened
-
-
-def _show(row: Record, as_json: bool) -> None:
-    """One stored value, for people or for programs."""
-    if as_json:
-        _print_json(row.to_json())
-        return
-    _out.print(details(row))
-    if isinstance(row, LedgerRow):
-        _out.print()
-        _show_ledger(row)
-    if isinstance(row, PartitionDetail):
-        _out.print()
-        _out.print(modules_table(row))
-    if isinstance(row, TrackingDetail):
-        _out.print()
-        _out.print(tracking_table(row))
-
-
-def _show_ledger(row: LedgerRow) -> None:
-    _out.print(ledger_table(row))
-    _out.print()
-    _out.print(layers_table(row))
-    if row.warning:
-        _out.print(f"\n{row.warning}")
-    _out.print()
-
-
-def _scale(epsilon: str | None) -> float | str | list[float] | None:
-    """The loss scale as the recipe has it: a number, a name, or one number per pair of cuts."""
-    if epsilon is None or epsilon in ("graph", "pairs"):
-        return epsilon
-    try:
-        values = [float(part) for part in epsilon.split(",")]
-    except ValueError:
-        raise StoreError(
-            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
-        ) from None
-    return values if len(values) > 1 else values[0]
-
-
-def _allow(factory: str | None) -> None:
-    """Let the user's own modules be found, as python itself does."""
-    if factory:
-        sys.path.insert(0, str(Path.cwd()))
-
-
-def _kind(name: str) -> str:
-    for kind in _KINDS:
-        if name in (kind, kind.removesuffix("s")):
-            return kind
-    raise StoreError(f"there is nothing called {name!r} to show: expected one of {', '.join(_KINDS)}")
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))
 
 
 if __name__ == "__main__":

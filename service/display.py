@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from .records import (
     CheckpointRow,
     DatasetRow,
     GraphRow,
     LedgerRow,
+    LlcRow,
     ModelRow,
     PartitionDetail,
     PartitionRow,
@@ -30,11 +32,14 @@ __all__ = [
     "details",
     "layers_table",
     "ledger_table",
+    "llc_summary",
+    "llc_table",
     "modules_table",
     "number",
     "rows_table",
     "table",
     "tracking_table",
+    "verdict",
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger")  # columns of IDs, never broken
@@ -55,6 +60,10 @@ class Report(Protocol):
     @property
     def total(self) -> int | None:
         """Units in all, where known."""
+
+    @property
+    def message(self) -> str:
+        """What is known so far."""
 
 
 class ProgressBars:
@@ -115,7 +124,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
             name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or name in _WHOLE
         )
     for row in rows:
-        result.add_row(*map(number, row))
+        result.add_row(*(cell if isinstance(cell, Text) else number(cell) for cell in row))
     return result
 
 
@@ -141,6 +150,10 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
     "ledgers": (
         ("id", "checkpoint", "epsilon", "nominal", "effective", "rank known by", "created"),
         lambda r: (r.id, r.checkpoint, r.epsilon, r.nominal, r.effective, r.method, _when(r)),
+    ),
+    "llc": (
+        ("id", "checkpoint", "mode", "epsilon", "N_eff", "verdict", "created"),
+        lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
@@ -217,6 +230,61 @@ def layers_table(row: LedgerRow) -> Table:
     return table(("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)"), rows)
 
 
+def verdict(name: str) -> Text:
+    """A verdict in its colour: green, yellow or red."""
+    return Text(name, {"reliable": "green", "doubtful": "yellow"}.get(name, "bold red"))
+
+
+def _interval(point: Any, factor: float = 1.0) -> str:
+    """An interval of 95 % of lambda, or with factor 2 of N_eff."""
+    low, high = (None if end is None else factor * end for end in (point["lower"], point["upper"]))
+    return f"[{number(low)}, {number(high)}]"
+
+
+def llc_table(row: LlcRow) -> Table:
+    """An estimate with its evidence, a line each; of a curve one row per loss scale."""
+    if row.mode == "curve":
+        names = ("epsilon", "N_eff", "interval (95 %)", "R-hat", "ESS", "verdict")
+        return table(names, [_scale(point) for point in row.points])
+    point = row.points[0]
+    found = point["diagnostics"]
+    error, deviation = number(point["standard_error"]), number(found["virial_error"])
+    result = Table(box=None, show_header=False, pad_edge=False)
+    lines: list[tuple[str, Any, str]] = [
+        ("N_eff", row.n_effective, f"{_interval(point, 2)} of {row.n_parameters:,} parameters"),
+        ("lambda", row.value, f"+- {error}, {_interval(point)}"),
+        ("epsilon", row.epsilon, "loss scale"),
+        ("temperature", row.temperature, "n beta"),
+        ("R-hat", row.r_hat, "of the loss, expected 1"),
+        ("effective draws", row.ess, f"of {found['chains']} chains of {found['draws']}"),
+        ("virial", found["virial"], f"+- {deviation}, expected 1"),
+        ("acceptance", found["acceptance"], "of proposals"),
+        ("soft rank", found["soft_rank"], "lambda if the loss were quadratic"),
+        ("kernel", row.kernel, f"preconditioner {row.preconditioner}"),
+    ]
+    lines.insert(4, ("verdict", verdict(row.verdict), ""))
+    for justify in ("left", "right", "left"):
+        result.add_column(justify=justify)
+    for name, value, meaning in lines:
+        result.add_row(name, value if isinstance(value, Text) else number(value), meaning)
+    return result
+
+
+def _scale(point: dict[str, Any]) -> tuple[Any, ...]:
+    found = point["diagnostics"]
+    numbers = point["epsilon"], point["n_effective"], _interval(point, 2), found["r_hat"], found["ess"]
+    return *numbers, verdict(point["verdict"])
+
+
+def llc_summary(names: Sequence[str], rows: Sequence[LlcRow]) -> Table:
+    """Estimates of several checkpoints, a row each."""
+    lines = [
+        (name, row.n_effective, _interval(row.points[0], 2), verdict(row.verdict))
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return table(("checkpoint", "N_eff", "interval (95 %)", "verdict"), lines)
+
+
 def tracking_table(row: TrackingDetail) -> Table:
     """The checkpoints of a tracking: the tracks of their modules with sizes, and what happened."""
     rows = []
@@ -257,6 +325,9 @@ def _facts(row: Record) -> dict[str, Any]:
         case LedgerRow():
             names = ("id", "model", "checkpoint", "dataset", "n", "epsilon", "warning")
             return {name: getattr(row, name) for name in names} | _origin(row)
+        case LlcRow():
+            names = ("id", "model", "checkpoint", "dataset", "mode", "loss", "n_parameters", "n")
+            return {name: getattr(row, name) for name in names} | _origin(row)
         case TrackingRow():
             names = ("id", "model", "n_checkpoints", "n_tracks", "churn")
             return {name: getattr(row, name) for name in names} | _origin(row)
@@ -265,6 +336,6 @@ def _facts(row: Record) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
 
 
-def _origin(row: GraphRow | LedgerRow | PartitionRow | TrackingRow) -> dict[str, Any]:
+def _origin(row: GraphRow | LedgerRow | LlcRow | PartitionRow | TrackingRow) -> dict[str, Any]:
     chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
     return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}

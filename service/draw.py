@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,8 @@ from ..analysis import InteractionGraph, Ledger, Partition, Tracking
 from ..analysis import epsilon_profile as _epsilon_profile
 from ..analysis.errors import InputError
 from ..analysis.exchange import export as _export
-from ..analysis.files import write_bytes
+from ..analysis.files import read_bytes, write_bytes
+from ..analysis.llc import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import Recipe
@@ -24,7 +26,32 @@ _PICTURES = ("png", "svg", "pdf")
 
 
 def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> bytes:
-    """A stored graph or partition as the content of a file; see `analysis.exchange.export`."""
+    """A stored result as the content of a file for another tool.
+
+    Args:
+        store: what it is in.
+        ref: ID of a graph, a partition or a learning coefficient.
+        form: of a graph or partition see `analysis.exchange.export`; of a learning coefficient "netcdf": its traces as
+            ArviZ InferenceData.
+        epsilon: only edges above its square root.
+
+    Raises:
+        InputError: a form that this result does not have.
+    """
+    try:
+        estimate = _estimate(store, ref)
+    except NotFoundError:
+        if form == "netcdf":
+            raise InputError(
+                f"netcdf holds the traces of a learning coefficient, and {ref!r} is none: list them with "
+                "`interbasis ls llc`"
+            ) from None
+    else:
+        if form != "netcdf" or epsilon is not None:
+            raise InputError(
+                f"{ref} is a learning coefficient, which has no edges: export it with --format netcdf alone"
+            )
+        return _netcdf(estimate)
     try:
         row = store.get_partition(ref)
     except NotFoundError:
@@ -33,7 +60,7 @@ def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> b
     return _export(graph, Partition.from_bytes(store.partition_bytes(row.id)), form, epsilon)
 
 
-FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation")
+FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation", "traces", "curve")
 
 
 def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
@@ -41,11 +68,12 @@ def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
 
     Args:
         store: what it is in.
-        ref: ID of a graph, a partition, a tracking or a ledger.
+        ref: ID of a graph, a partition, a tracking, a ledger or a learning coefficient.
         path: to write.
         figure: one of `FIGURES`: of a graph "graph" or "strengths", of a partition also "membership" and "profile",
             of a tracking "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of
-            another one "synchronisation:LAYER"). Default: the first named.
+            another one "synchronisation:LAYER"), of a learning coefficient "traces", of a curve of them "curve".
+            Default: the first named.
 
     Raises:
         InputError: a figure that this result does not have, or a file of another kind.
@@ -60,6 +88,12 @@ def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
 
 def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
     """What can be drawn of a result, the default first."""
+    try:
+        estimate = _estimate(store, ref)
+    except NotFoundError:
+        pass
+    else:
+        return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
     for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking)):
         try:
             content = getattr(store, f"{kind}_bytes")(ref)
@@ -79,6 +113,20 @@ def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
         "profile": lambda: plot_profile(partition),
         "strengths": lambda: plot_strengths(graph, partition.epsilon),
     }
+
+
+def _estimate(store: Store, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
+    """A stored learning coefficient, or a curve of them."""
+    row = store.get_llc(ref)
+    kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
+    return kind.from_bytes(store.llc_bytes(row.id))
+
+
+def _netcdf(estimate: LearningCoefficient | LearningCoefficientCurve) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "traces.nc"
+        estimate.to_inference_data().to_netcdf(file)
+        return read_bytes(file)
 
 
 def _of_tracking(content: bytes) -> dict[str, Callable[[], Any]]:

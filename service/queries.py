@@ -23,6 +23,8 @@ from .records import (
     LedgerRow,
     LedgerValues,
     LinkRow,
+    LlcRow,
+    LlcValues,
     MediatorRow,
     ModelRow,
     ModuleRow,
@@ -45,6 +47,7 @@ from .tables import (
     Dataset,
     Graph,
     Ledger,
+    LlcEstimate,
     Mediator,
     Model,
     Module,
@@ -61,6 +64,7 @@ __all__ = [
     "drop_unreferenced",
     "graph_row",
     "ledger_row",
+    "llc_row",
     "mediator_row",
     "model_row",
     "new_id",
@@ -238,16 +242,8 @@ def checkpoint_row(row: Checkpoint) -> CheckpointRow:
 
 def graph_row(row: Graph) -> GraphRow:
     """As a frozen value."""
-    return GraphRow(
-        **_columns(row, GraphValues, Provenance),
-        id=row.id,
-        model=row.checkpoint.model.name,
-        checkpoint=row.checkpoint.id,
-        dataset=row.dataset.id,
-        graph_sha256=row.graph_sha256,
-        bases_sha256=row.bases_sha256,
-        created=row.created,
-    )
+    own = _columns(row, GraphValues, Provenance) | _of_checkpoint(row)
+    return GraphRow(**own, graph_sha256=row.graph_sha256, bases_sha256=row.bases_sha256)
 
 
 def mediator_row(row: Mediator) -> MediatorRow:
@@ -286,15 +282,19 @@ def _partition_fields(row: Partition) -> dict[str, Any]:
 
 def ledger_row(row: Ledger) -> LedgerRow:
     """As a frozen value."""
-    return LedgerRow(
-        **_columns(row, LedgerValues, Provenance),
-        id=row.id,
-        model=row.checkpoint.model.name,
-        checkpoint=row.checkpoint.id,
-        dataset=row.dataset.id,
-        ledger_sha256=row.ledger_sha256,
-        created=row.created,
-    )
+    own = _columns(row, LedgerValues, Provenance)
+    return LedgerRow(**own, **_of_checkpoint(row), ledger_sha256=row.ledger_sha256)
+
+
+def llc_row(row: LlcEstimate) -> LlcRow:
+    """As a frozen value."""
+    return LlcRow(**_columns(row, LlcValues, Provenance), **_of_checkpoint(row), llc_sha256=row.llc_sha256)
+
+
+def _of_checkpoint(row: Graph | Ledger | LlcEstimate) -> dict[str, Any]:
+    """What a result of a checkpoint on a dataset belongs to."""
+    owner = {"model": row.checkpoint.model.name, "checkpoint": row.checkpoint.id, "dataset": row.dataset.id}
+    return {"id": row.id, **owner, "created": row.created}
 
 
 def tracking_row(row: Tracking) -> TrackingRow:
@@ -325,7 +325,7 @@ def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None
     """Forget artifacts that no result refers to any more; their files become garbage."""
     used = (
         *(Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256),
-        *(Tracking.tracking_sha256, Ledger.ledger_sha256),
+        *(Tracking.tracking_sha256, Ledger.ledger_sha256, LlcEstimate.llc_sha256),
     )
     for sha256 in {name for name in artifacts if name is not None}:
         if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in used):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from .queries import (
     dataset_row,
     graph_row,
     ledger_row,
+    llc_row,
     mediator_row,
     model_row,
     page,
@@ -33,6 +34,7 @@ from .records import (
     DatasetRow,
     GraphRow,
     LedgerRow,
+    LlcRow,
     MediatorRow,
     ModelRow,
     NodeRow,
@@ -44,9 +46,22 @@ from .records import (
     TrackingRow,
 )
 from .settings import Location
-from .tables import Checkpoint, Dataset, Graph, Ledger, Mediator, Model, NodeAssignment, Partition, Tracking
+from .tables import (
+    Checkpoint,
+    Dataset,
+    Graph,
+    Ledger,
+    LlcEstimate,
+    Mediator,
+    Model,
+    NodeAssignment,
+    Partition,
+    Tracking,
+)
 
-__all__ = ["Reader", "graph_query", "ledger_query", "partition_query", "tracking_query"]
+__all__ = ["Reader", "partition_query", "result_query", "tracking_query"]
+
+ResultT = TypeVar("ResultT", Graph, Ledger, LlcEstimate)
 
 
 class Reader:
@@ -95,7 +110,7 @@ class Reader:
     def find_graph(self, checkpoint: str, dataset: str, recipe_hash: str) -> GraphRow | None:
         """The stored graph of a checkpoint on a dataset by a recipe, or None."""
         with self._read() as session:
-            row = session.scalar(graph_query(session, checkpoint, dataset, recipe_hash))
+            row = session.scalar(result_query(session, Graph, checkpoint, dataset, recipe_hash))
             return None if row is None else graph_row(row)
 
     def find_partition(self, graph: str, recipe_hash: str) -> PartitionDetail | None:
@@ -112,8 +127,19 @@ class Reader:
     def find_ledger(self, checkpoint: str, dataset: str, recipe_hash: str) -> LedgerRow | None:
         """The stored ledger of a checkpoint on a dataset by a recipe, or None."""
         with self._read() as session:
-            row = session.scalar(ledger_query(session, checkpoint, dataset, recipe_hash))
+            row = session.scalar(result_query(session, Ledger, checkpoint, dataset, recipe_hash))
             return None if row is None else ledger_row(row)
+
+    def get_llc(self, ref: str) -> LlcRow:
+        """The learning coefficient with that ID."""
+        with self._read() as session:
+            return llc_row(resolve(session, LlcEstimate, ref))
+
+    def find_llc(self, checkpoint: str, dataset: str, recipe_hash: str) -> LlcRow | None:
+        """The stored learning coefficient of a checkpoint on a dataset by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(result_query(session, LlcEstimate, checkpoint, dataset, recipe_hash))
+            return None if row is None else llc_row(row)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
         """The tracking with that ID, with its checkpoints."""
@@ -170,11 +196,7 @@ class Reader:
             query = select(Graph)
             if dataset is not None:
                 query = query.where(Graph.dataset_key == resolve(session, Dataset, dataset).key)
-            if checkpoint is not None:
-                query = query.where(Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
-            if model is not None:
-                owner = resolve(session, Model, model).key
-                query = query.where(Graph.checkpoint.has(Checkpoint.model_key == owner))
+            query = _selected(session, query, Graph, model, checkpoint)
             return page(session, Graph, query, graph_row, **options)
 
     def partitions(
@@ -213,13 +235,23 @@ class Reader:
         """Ledgers, all or of one model or checkpoint."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
-            query = select(Ledger)
-            if checkpoint is not None:
-                query = query.where(Ledger.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
-            if model is not None:
-                owner = resolve(session, Model, model).key
-                query = query.where(Ledger.checkpoint.has(Checkpoint.model_key == owner))
+            query = _selected(session, select(Ledger), Ledger, model, checkpoint)
             return page(session, Ledger, query, ledger_row, **options)
+
+    def llcs(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[LlcRow]:
+        """Learning coefficients, all or of one model or checkpoint."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = _selected(session, select(LlcEstimate), LlcEstimate, model, checkpoint)
+            return page(session, LlcEstimate, query, llc_row, **options)
 
     def trackings(
         self,
@@ -265,6 +297,10 @@ class Reader:
     def ledger_bytes(self, ref: str) -> bytes:
         """The file of a ledger, as `Ledger.from_bytes` takes it; its hash is verified."""
         return self.blobs.get(self.get_ledger(ref).ledger_sha256)
+
+    def llc_bytes(self, ref: str) -> bytes:
+        """The file of a learning coefficient, as `from_bytes` of its mode's class takes it; its hash is verified."""
+        return self.blobs.get(self.get_llc(ref).llc_sha256)
 
     def graph_path(self, ref: str) -> Path | None:
         """The file of a graph, to be mapped into memory; None where artifacts are not local files."""
@@ -322,21 +358,14 @@ class Reader:
             return audit(self.location, self._engine, self.blobs)
 
 
-def graph_query(session: Session, checkpoint: str, dataset: str, recipe_hash: str) -> Select[Graph]:
-    """The graph with that identity."""
-    return select(Graph).where(
-        Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
-        Graph.dataset_key == resolve(session, Dataset, dataset).key,
-        Graph.recipe_hash == recipe_hash,
-    )
-
-
-def ledger_query(session: Session, checkpoint: str, dataset: str, recipe_hash: str) -> Select[Ledger]:
-    """The ledger with that identity."""
-    return select(Ledger).where(
-        Ledger.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
-        Ledger.dataset_key == resolve(session, Dataset, dataset).key,
-        Ledger.recipe_hash == recipe_hash,
+def result_query(
+    session: Session, table: type[ResultT], checkpoint: str, dataset: str, recipe_hash: str
+) -> Select[ResultT]:
+    """The graph, ledger or learning coefficient with that identity."""
+    return select(table).where(
+        table.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
+        table.dataset_key == resolve(session, Dataset, dataset).key,
+        table.recipe_hash == recipe_hash,
     )
 
 
@@ -351,6 +380,17 @@ def tracking_query(session: Session, model: str, recipe_hash: str) -> Select[Tra
     """The tracking with that identity."""
     owner = resolve(session, Model, model).key
     return select(Tracking).where(Tracking.model_key == owner, Tracking.recipe_hash == recipe_hash)
+
+
+def _selected(
+    session: Session, query: Select[ResultT], table: type[ResultT], model: str | None, checkpoint: str | None
+) -> Select[ResultT]:
+    """The query, for results of one checkpoint or model where they are named."""
+    if checkpoint is not None:
+        query = query.where(table.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
+    if model is not None:
+        query = query.where(table.checkpoint.has(Checkpoint.model_key == resolve(session, Model, model).key))
+    return query
 
 
 def _cut_index(cuts: Sequence[str], cut: int | str) -> int:

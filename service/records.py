@@ -27,6 +27,8 @@ __all__ = [
     "LedgerRow",
     "LedgerValues",
     "LinkRow",
+    "LlcRow",
+    "LlcValues",
     "MediatorRow",
     "ModelRow",
     "ModuleRow",
@@ -346,6 +348,66 @@ class LedgerRow(LedgerValues, Provenance):
     dataset: str
     ledger_sha256: str
     created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlcValues(Record):
+    """Numbers of a learning coefficient that are queried; see `interbasis.analysis.llc`. None stands for NaN.
+
+    Attributes:
+        mode: "point", or "curve", of which the numbers are those at the smallest loss scale.
+        loss: behavioural loss, "mse" or "kl".
+        value, standard_error, lower, upper: lambda and its interval of 95 %.
+        epsilon, temperature: the loss scale it belongs to, and n beta.
+        n_parameters, n: how many are varied, and number of data points.
+        verdict, reason: of the whole; r_hat, ess: of the loss; kernel, preconditioner: as run.
+        points: of each loss scale its numbers and diagnostics, as JSON objects; of a curve also log_volume.
+    """
+
+    mode: str
+    loss: str
+    value: float | None
+    standard_error: float | None
+    lower: float | None
+    upper: float | None
+    epsilon: float | None
+    temperature: float | None
+    n_parameters: int
+    n: int
+    verdict: str
+    reason: str
+    r_hat: float | None
+    ess: float | None
+    kernel: str
+    preconditioner: str
+    points: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlcRow(LlcValues, Provenance):
+    """A stored learning coefficient.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        llc_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    llc_sha256: str
+    created: datetime
+
+    @property
+    def n_effective(self) -> float | None:
+        """N_eff = 2 lambda."""
+        return None if self.value is None else 2 * self.value
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields and `n_effective` as JSON-ready values."""
+        return super().to_json() | {"n_effective": self.n_effective}
 
 
 @dataclass(frozen=True, kw_only=True)

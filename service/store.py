@@ -6,12 +6,11 @@ and the row, its modules and its nodes appear together or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Engine, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from . import database
@@ -22,6 +21,7 @@ from .queries import (
     drop_unreferenced,
     graph_row,
     ledger_row,
+    llc_row,
     model_row,
     new_id,
     partition_detail,
@@ -30,7 +30,7 @@ from .queries import (
     resolve,
     tracking_detail,
 )
-from .reader import Reader, graph_query, ledger_query, partition_query, tracking_query
+from .reader import partition_query, tracking_query
 from .records import (
     AmbiguousError,
     ArtifactError,
@@ -42,6 +42,8 @@ from .records import (
     LedgerRow,
     LedgerValues,
     LinkRow,
+    LlcRow,
+    LlcValues,
     MediatorRow,
     ModelRow,
     ModuleRow,
@@ -62,10 +64,10 @@ from .records import (
     TrackingValues,
     Upgrade,
 )
-from .settings import Location, locate
-from .tables import Checkpoint, Dataset, Graph, Ledger, Model, Partition, Tracking, TrackingCheckpoint
+from .settings import locate
+from .tables import Checkpoint, Dataset, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
+from .writer import ResultKind, Writer
 from .writes import (
-    Files,
     added,
     check_fit,
     check_names,
@@ -88,6 +90,8 @@ __all__ = [
     "LedgerRow",
     "LedgerValues",
     "LinkRow",
+    "LlcRow",
+    "LlcValues",
     "MediatorRow",
     "ModelRow",
     "ModuleRow",
@@ -110,13 +114,8 @@ __all__ = [
     "Upgrade",
 ]
 
-T = TypeVar("T")
 
-_ATTEMPTS = 8  # at a transaction that met another one writing the same thing
-_CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
-
-
-class Store(Reader):
+class Store(Writer):
     """A store that is open; use it as a context manager, or `close` it.
 
     Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its
@@ -125,11 +124,6 @@ class Store(Reader):
     Every method raises `StoreError` where the database or the artifacts cannot be reached or written, and
     `NotFoundError` or `AmbiguousError` for a reference that names nothing or too much.
     """
-
-    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
-        """Keep what `open` made."""
-        super().__init__(location, engine, blobs)
-        self._writer = engine.execution_options(write=True)
 
     @classmethod
     def open(cls, url: str | None = None, artifacts: str | None = None) -> Store:
@@ -277,30 +271,9 @@ class Store(Reader):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing is.
         """
-        check_names(blobs, needed="graph", known=("graph", "bases"))
         columns = plain_values(provenance, Provenance) | plain_values(values, GraphValues)
-        found = self.find_graph(checkpoint, dataset, provenance.recipe_hash)
-        if found and not force and self._whole(found.graph_sha256, found.bases_sha256):
-            return found
-        replace = force or found is not None
-        files = self._put(blobs)
-
-        def save(session: Session) -> GraphRow:
-            query = graph_query(session, checkpoint, dataset, provenance.recipe_hash)
-            row = session.scalar(query.with_for_update(of=Graph))
-            if row is not None and not replace:
-                return graph_row(row)
-            garbage = [] if row is None else forget_graph(session, row, files["graph"][0])
-            if row is None:
-                owner, data = resolve(session, Checkpoint, checkpoint), resolve(session, Dataset, dataset)
-                identifier = new_id(session, Graph, owner.id, data.id, provenance.recipe_hash)
-                row = Graph(id=identifier, checkpoint=owner, dataset=data)
-            references = {f"{name}_sha256": files[name][0] if name in files else None for name in ("graph", "bases")}
-            fill(session, row, columns | references, files)
-            drop_unreferenced(session, garbage)
-            return graph_row(row)
-
-        return self._write(save)
+        kind = ResultKind(Graph, ("graph", "bases"), graph_row, forget_graph)
+        return self._save(kind, checkpoint, dataset, columns, blobs, force)
 
     def save_partition(
         self,
@@ -387,29 +360,25 @@ class Store(Reader):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing is.
         """
-        check_names(blobs, needed="ledger", known=("ledger",))
         columns = plain_values(provenance, Provenance) | plain_values(values, LedgerValues)
-        found = self.find_ledger(checkpoint, dataset, provenance.recipe_hash)
-        if found and not force and self._whole(found.ledger_sha256):
-            return found
-        replace = force or found is not None
-        files = self._put(blobs)
+        return self._save(ResultKind(Ledger, ("ledger",), ledger_row), checkpoint, dataset, columns, blobs, force)
 
-        def save(session: Session) -> LedgerRow:
-            query = ledger_query(session, checkpoint, dataset, provenance.recipe_hash)
-            row = session.scalar(query.with_for_update(of=Ledger))
-            if row is not None and not replace:
-                return ledger_row(row)
-            garbage = [] if row is None else [row.ledger_sha256]
-            if row is None:
-                owner, data = resolve(session, Checkpoint, checkpoint), resolve(session, Dataset, dataset)
-                identifier = new_id(session, Ledger, owner.id, data.id, provenance.recipe_hash)
-                row = Ledger(id=identifier, checkpoint=owner, dataset=data)
-            fill(session, row, columns | {"ledger_sha256": files["ledger"][0]}, files)
-            drop_unreferenced(session, garbage)
-            return ledger_row(row)
+    def save_llc(
+        self,
+        checkpoint: str,
+        dataset: str,
+        *,
+        provenance: Provenance,
+        values: LlcValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> LlcRow:
+        """Store a learning coefficient, or return the one that is stored for the same checkpoint, dataset and recipe.
 
-        return self._write(save)
+        Arguments and exceptions are those of `save_ledger`; the file is "llc".
+        """
+        columns = plain_values(provenance, Provenance) | plain_values(values, LlcValues)
+        return self._save(ResultKind(LlcEstimate, ("llc",), llc_row), checkpoint, dataset, columns, blobs, force)
 
     def save_tracking(
         self,
@@ -462,34 +431,3 @@ class Store(Reader):
             return tracking_detail(session, row)
 
         return self._write(save)
-
-    def _whole(self, *artifacts: str | None) -> bool:
-        """Whether the files of a stored result are there."""
-        return all(self.blobs.exists(sha256) for sha256 in artifacts if sha256 is not None)
-
-    def _put(self, blobs: Mapping[str, bytes]) -> Files:
-        """Write files; not one if the rows could not be written afterwards."""
-        database.require_writable(self.location)
-        return {name: (self.blobs.put(data), len(data)) for name, data in blobs.items()}
-
-    def _once(self, find: Callable[[Session], T | None], make: Callable[[Session], T]) -> T:
-        """What is stored; where nothing is, what is made, by us or at the same time by another process."""
-        with self._read() as session:
-            found = find(session)
-        return found if found is not None else self._write(lambda session: find(session) or make(session))
-
-    def _write(self, work: Callable[[Session], T]) -> T:
-        """Do the work in one transaction, again where another transaction wrote the same row meanwhile."""
-        with database.translated(self.location):
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return self._attempt(work)
-                except DBAPIError as error:
-                    state = getattr(error.orig, "sqlstate", None)
-                    if not isinstance(error, IntegrityError) and state not in _CONFLICTS:
-                        raise
-            return self._attempt(work)
-
-    def _attempt(self, work: Callable[[Session], T]) -> T:
-        with Session(self._writer) as session, session.begin():
-            return work(session)

@@ -1,8 +1,8 @@
 """The tables, as SQLAlchemy models.
 
     model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator, node_assignment
-                 dataset -< graph            artifact -< graph, partition, tracking, ledger
-    checkpoint, dataset -< ledger
+                 dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate
+    checkpoint, dataset -< ledger, llc_estimate
     model -< tracking -< tracking_checkpoint >- graph
 
 A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
@@ -39,6 +39,7 @@ __all__ = [
     "Dataset",
     "Graph",
     "Ledger",
+    "LlcEstimate",
     "Mediator",
     "Model",
     "Module",
@@ -50,7 +51,7 @@ __all__ = [
     "TrackingCheckpoint",
 ]
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -321,6 +322,38 @@ class Ledger(Result, Base):
     warning: Mapped[str | None]
     layers: Mapped[list[dict[str, Any]]]
     ledger_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    checkpoint: Mapped[Checkpoint] = relationship(lazy="joined", innerjoin=True)
+    dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
+
+
+class LlcEstimate(Result, Base):
+    """A learning coefficient of a checkpoint on a dataset, at one loss scale or over a range; null for NaN."""
+
+    __tablename__ = "llc_estimate"
+    kind = "llc"
+    __table_args__ = (UniqueConstraint("checkpoint_key", "dataset_key", "recipe_hash"),)
+
+    checkpoint_key: Mapped[int] = mapped_column(ForeignKey("checkpoint.key", ondelete="CASCADE"))
+    dataset_key: Mapped[int] = mapped_column(ForeignKey("dataset.key", ondelete="CASCADE"), index=True)
+    mode: Mapped[str]
+    loss: Mapped[str]
+    value: Mapped[float | None]
+    standard_error: Mapped[float | None]
+    lower: Mapped[float | None]
+    upper: Mapped[float | None]
+    epsilon: Mapped[float | None]
+    temperature: Mapped[float | None]
+    n_parameters: Mapped[int] = mapped_column(BigInteger)
+    n: Mapped[int] = mapped_column(BigInteger)
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    r_hat: Mapped[float | None]
+    ess: Mapped[float | None]
+    kernel: Mapped[str]
+    preconditioner: Mapped[str]
+    points: Mapped[list[dict[str, Any]]]
+    llc_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined", innerjoin=True)
     dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..analysis import Bases, InteractionGraph, Partition, Tracking, align_nodes, coordinate_correlation, demo
 from ..analysis import track_modules as _track_modules
-from ..analysis.census import LayerLedger
 from ..analysis.cost import module_links
 from ..analysis.errors import InputError
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
@@ -22,11 +21,9 @@ from ..analysis.files import read_bytes
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import (
     GraphRecipe,
-    LedgerRecipe,
     PartitionRecipe,
     Recipe,
     build_graph,
-    build_ledger,
     partition_graph,
     read_choices,
 )
@@ -35,8 +32,6 @@ from .store import (
     DatasetRow,
     GraphRow,
     GraphValues,
-    LedgerRow,
-    LedgerValues,
     LinkRow,
     MediatorRow,
     ModuleRow,
@@ -54,10 +49,12 @@ __all__ = [
     "DemoLine",
     "Outcome",
     "analyze",
-    "ledger",
     "modules",
+    "provenance",
+    "register",
     "run_demo",
     "store_analysis",
+    "stored",
     "track",
 ]
 
@@ -161,60 +158,6 @@ def modules(
     return _partition(store, row, graph, Recipe.from_mapping(choices).partition, force, progress)
 
 
-def ledger(
-    store: Store,
-    path: Path,
-    recipe: LedgerRecipe,
-    *,
-    data: Path | None = None,
-    factory: str | None = None,
-    force: bool = False,
-    progress: ProgressCallback | None = None,
-) -> LedgerRow:
-    """Count where the parameters of a checkpoint go; what is stored for the same data and recipe is not counted again.
-
-    Args:
-        store: where the ledger goes.
-        path: of the .safetensors file.
-        recipe: choices.
-        data: file to read the data from.
-        factory: `module:function` that builds a model of family `torch`.
-        force: compute and store again.
-        progress: called as the work goes on.
-    """
-    build = load_factory(factory) if factory else None
-    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build)
-    chosen = replace(recipe, loss=checkpoint.network.loss)
-    known = None if force else _stored(store, checkpoint)
-    found = store.find_ledger(*known, chosen.sha256) if known else None
-    if found is not None:
-        return found
-    start = time.monotonic()
-    counted = build_ledger(checkpoint, chosen, progress=progress)
-    row, dataset = _register(store, checkpoint)
-    values = {f.name: getattr(counted, f.name) for f in fields(LedgerValues) if hasattr(counted, f.name)}
-    values |= {name: getattr(counted.hessian, name) for name in ("method", "lower", "upper", "soft")}
-    values["layers"] = tuple(_layer(layer) for layer in counted.layers)
-    return store.save_ledger(
-        row.id,
-        dataset.id,
-        provenance=_provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
-        values=LedgerValues(**values),
-        blobs={"ledger": counted.to_bytes()},
-        force=force,
-    )
-
-
-def _layer(layer: LayerLedger) -> dict[str, Any]:
-    """A layer's share as JSON: counts, ranks, number of blocks, fit; NaN as None."""
-    names = ["name", "n_inputs", "n_outputs", "nominal", "gram_rank", "jacobian_rank", "activations", "jacobians"]
-    names += ["gating", "synchronised", "tied", "dead", "hessian_rank"]
-    measured = {name: value for name, value in asdict(layer.kronecker).items() if value is not None}
-    fit = {name: None if math.isnan(value) else value for name, value in measured.items()}
-    blocks = sum(block.free > 0 for block in layer.blocks)
-    return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
-
-
 def track(
     store: Store,
     model: str,
@@ -270,7 +213,7 @@ def track(
     known = [share for share in tracking.churn if not math.isnan(share)]
     return store.save_tracking(
         model,
-        provenance=_provenance(described, digest, recipe.seed, start),
+        provenance=provenance(described, digest, recipe.seed, start),
         values=TrackingValues(
             n_checkpoints=len(graphs),
             n_tracks=tracking.n_tracks,
@@ -354,11 +297,11 @@ def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) 
 
 def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
     """The graph of this checkpoint, data and recipe, where it was stored before."""
-    known = _stored(store, checkpoint)
+    known = stored(store, checkpoint)
     return store.find_graph(*known, recipe.sha256) if known else None
 
 
-def _stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
+def stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
     """IDs of this checkpoint and its data, where both were stored before."""
     try:
         data = store.get_dataset(checkpoint.batches.sha256)
@@ -374,7 +317,7 @@ def _stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
         page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
 
 
-def _register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
+def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
     """The rows of a checkpoint and its data."""
     store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
     row = store.add_checkpoint(
@@ -423,11 +366,11 @@ def _compute_graph(
     """Nothing is registered before the graph is there, so that a refused analysis leaves no trace."""
     start = time.monotonic()
     bases, graph = build_graph(checkpoint, recipe, progress=progress)
-    row, data = _register(store, checkpoint)
-    stored = store.save_graph(
+    row, data = register(store, checkpoint)
+    saved = store.save_graph(
         row.id,
         data.id,
-        provenance=_provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
+        provenance=provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
         values=GraphValues(
             cuts=graph.cuts,
             widths=graph.widths,
@@ -439,7 +382,7 @@ def _compute_graph(
         blobs={"graph": graph.to_bytes(), "bases": bases.to_bytes()},
         force=force,
     )
-    return stored, graph
+    return saved, graph
 
 
 def _partition(
@@ -468,7 +411,7 @@ def _compute_partition(
     links = module_links(graph, partition.labels, partition.epsilons)
     return store.save_partition(
         row.id,
-        provenance=_provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
+        provenance=provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
         values=PartitionValues(**{f.name: getattr(partition, f.name) for f in fields(PartitionValues)}),
         modules=[ModuleRow(**asdict(module)) for module in partition.modules],
         links=[LinkRow(**asdict(link)) for link in links],
@@ -481,7 +424,8 @@ def _compute_partition(
     )
 
 
-def _provenance(recipe: Mapping[str, Any], recipe_hash: str, seed: int, start: float) -> Provenance:
+def provenance(recipe: Mapping[str, Any], recipe_hash: str, seed: int, start: float) -> Provenance:
+    """How a result came about, whose computation began at `start` of the monotonic clock."""
     return Provenance(
         recipe=recipe,
         recipe_hash=recipe_hash,

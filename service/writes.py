@@ -17,6 +17,7 @@ from .tables import (
     Base,
     Graph,
     Ledger,
+    LlcEstimate,
     Mediator,
     Module,
     ModuleLink,
@@ -44,7 +45,7 @@ Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
 Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
 
 BaseT = TypeVar("BaseT", bound=Base)
-ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger)
+ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate)
 
 
 def now() -> datetime:

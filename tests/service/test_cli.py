@@ -17,15 +17,17 @@ import networkx
 import numpy as np
 import pytest
 import torch
+import xarray
 from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp
 from safetensors.torch import load_file, save_file
 
 from interbasis.analysis.errors import NumericalError
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition
-from interbasis.service import cli
+from interbasis.service import cli, display
+from interbasis.service import options as cli_options
 
-KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "trackings")
+KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "llc", "trackings")
 LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
 STRANGE = "[/bold] [red]label:smile:"
 
@@ -120,8 +122,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def interbasis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Runs a command in this process, 80 columns wide."""
-    monkeypatch.setattr(cli._out, "_width", 80)
-    monkeypatch.setattr(cli._err, "_width", 80)
+    for console in (cli_options.out, cli_options.err):
+        monkeypatch.setattr(console, "_width", 80)
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["interbasis", *map(str, arguments)])
@@ -253,8 +255,8 @@ def test_list_as_json_has_items_and_cursor(
     page = interbasis("ls", kind, "--json").document
     assert list(page) == ["items", "next_cursor"]
     assert page["next_cursor"] is None
-    assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "trackings": 0}.get(kind, 2)
-    if kind not in ("models", "ledgers", "trackings"):
+    assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "llc": 0, "trackings": 0}.get(kind, 2)
+    if kind not in ("models", "ledgers", "llc", "trackings"):
         known = [item[kind.removesuffix("s")]["id"] for item in filled]
         assert {item["id"] for item in page["items"]} == set(known)
 
@@ -343,7 +345,7 @@ def test_export_of_a_partition_in_every_format(
     interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     item = filled[0]
-    for form in cli._FORMATS:
+    for form in ("graphml", "node-link", "safetensors"):
         file = tmp_path / f"out.{form}"
         result = interbasis("export", item["partition"]["id"], "--format", form, "-o", file)
         assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
@@ -621,6 +623,139 @@ def test_bad_choices_of_a_ledger_are_refused(
 ) -> None:
     assert_refused(interbasis("ledger", *relu, *options), said)
     assert_clean(interbasis)
+
+
+# The learning coefficient
+
+SHORT = ("--warmup", 30, "--draws", 60, "--chains", 2, "--kernel", "mala")
+
+
+def test_llc_is_estimated_stored_and_shown(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path
+) -> None:
+    command = ("llc", *relu, "--epsilon", "1e-3", *SHORT)
+    printed = interbasis(*command)
+    assert printed.code == 0, printed.err
+    assert max(map(len, printed.out.splitlines())) <= 80
+    (row,) = interbasis(*command, "--json").document["items"]
+    assert (row["mode"], row["loss"], row["n_parameters"], row["n"]) == ("point", "mse", 83, 64)
+    assert row["lower"] <= row["value"] <= row["upper"]
+    assert row["n_effective"] == 2 * row["value"]
+    assert row["epsilon"] == pytest.approx((row["value"] + 1) / row["temperature"])
+    (point,) = row["points"]
+    assert (point["value"], point["log_volume"], point["diagnostics"]["draws"]) == (row["value"], None, 60)
+    for word in ("N_eff", "lambda", "virial", "acceptance", "soft rank", row["verdict"], f"{row['n_effective']:.4g}"):
+        assert word in printed.out
+    (listed,) = interbasis("ls", "llc", "--json").document["items"]
+    shown = interbasis("show", "llc", row["id"])
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "effective draws" in shown.out
+    assert listed == row == interbasis("show", "llcs", row["id"], "--json").document
+    assert row["id"] in interbasis("ls", "llcs").out
+
+    file = tmp_path / "traces.nc"
+    assert interbasis("export", row["id"], "--format", "netcdf", "-o", file).code == 0
+    with xarray.open_datatree(file, engine="h5netcdf") as tree:
+        assert dict(tree["posterior"]["llc"].sizes) == {"chain": 2, "draw": 60, "epsilon": 1}
+    assert_refused(interbasis("export", row["id"], "--format", "graphml", "-o", file), "--format netcdf")
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_llc_is_not_estimated_twice(interbasis: Callable[..., Result], empty: Path, relu: list[object]) -> None:
+    command = ("llc", *relu, "--temperature", "1e4", *SHORT, "--json")
+    first, again = (interbasis(*command).document["items"] for _ in range(2))
+    assert first == again, "wall time and moment included"
+    (forced,) = interbasis(*command, "--force").document["items"]
+    assert (forced["id"], forced["value"]) == (first[0]["id"], first[0]["value"])
+    assert forced["created"] != first[0]["created"]
+    part = ("--parameters", "layers.0*", "--parameters", "*bias")
+    (some,) = interbasis(*command, *part).document["items"]
+    assert some["id"] != forced["id"]
+    assert some["n_parameters"] == 4 * 6 + 6 + 5 + 3
+    assert some["recipe"]["parameters"] == ["layers.0*", "*bias"]
+
+
+def test_several_llc_end_with_a_summary(interbasis: Callable[..., Result], empty: Path, relu: list[object]) -> None:
+    path, *options = relu
+    assert isinstance(path, Path)
+    second = path.with_name("second.safetensors")
+    save_checkpoint(second, mlp_tensors(), json.loads(path.with_suffix(".json").read_text()) | {"label": "second"})
+    command = ("llc", path, second, *options, "--temperature", "1e4", *SHORT)
+    lines = interbasis(*command).out.rstrip().splitlines()
+    assert lines[-3].split()[:2] == ["checkpoint", "N_eff"]
+    assert [line.split()[0] for line in lines[-2:]] == ["net", "second"]
+    assert_refused(interbasis("llc", path, "nowhere.safetensors", *options, "--epsilon", "1"), "no checkpoint nowhere")
+
+
+def test_llc_curve_has_a_row_per_loss_scale(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path
+) -> None:
+    command = ("llc", *relu, "--curve", *SHORT, "--draws", 20)
+    printed = interbasis(*command)
+    assert printed.code == 0, printed.err
+    assert max(map(len, printed.out.splitlines())) <= 80
+    (row,) = interbasis(*command, "--json").document["items"]
+    points = row["points"]
+    assert (row["mode"], len(points)) == ("curve", 11)
+    assert [row[name] for name in ("value", "epsilon")] == [points[0][name] for name in ("value", "epsilon")]
+    assert points[0]["log_volume"] == 0
+    assert points[-1]["log_volume"] > 0
+    assert f"{row['verdict']}: " in printed.out
+    ends = [line.split()[-1] for line in printed.out.splitlines() if line.strip()]
+    assert all(point["verdict"] in ends for point in points)
+    file = tmp_path / "traces.nc"
+    assert interbasis("export", row["id"], "--format", "netcdf", "-o", file).code == 0
+    with xarray.open_datatree(file, engine="h5netcdf") as tree:
+        assert tree["posterior"]["llc"].sizes["epsilon"] == 11
+    figure = tmp_path / "curve.svg"
+    assert interbasis("plot", row["id"], "-o", figure, "--figure", "curve").code == 0
+    assert figure.read_bytes().startswith(b"<?xml")
+    assert_refused(interbasis("plot", row["id"], "-o", figure, "--figure", "traces"), "curve")
+
+
+def test_figure_of_an_llc(interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path) -> None:
+    figure = tmp_path / "traces.png"
+    command = ("llc", *relu, "--temperature", "1e4", *SHORT)
+    assert interbasis(*command, "--plot", figure).code == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    (row,) = interbasis("ls", "llc", "--json").document["items"]
+    assert_refused(interbasis("plot", row["id"], "-o", figure, "--figure", "curve"), "traces")
+
+
+def test_verdicts_have_their_colours() -> None:
+    colours = {name: str(display.verdict(name).style) for name in ("reliable", "doubtful", "failed")}
+    assert colours == {"reliable": "green", "doubtful": "yellow", "failed": "bold red"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "give --epsilon X"),
+        (["--epsilon", "1", "--curve"], "epsilon and curve were given"),
+        (["--epsilon", "1", "--temperature", "1"], "epsilon and temperature were given"),
+        (["--epsilon", "-1"], "epsilon is -1.0"),
+        (["--epsilon", "1", "--kernel", "nuts"], "unknown kernel 'nuts'"),
+        (["--epsilon", "1", "--preconditioner", "adam"], "unknown preconditioner 'adam'"),
+        (["--epsilon", "1", "--radius", "0"], "radius is 0.0"),
+        (["--epsilon", "1", "--chains", "0"], "chains is 0"),
+        (["--epsilon", "1", "--loss", "l2"], "expected 'mse' or 'kl'"),
+        (["--epsilon", "1", "--parameters", "nothing*"], "nothing*"),
+        (["--epsilon", "1", "--plot", "llc.gif"], "llc.gif"),
+    ],
+)
+def test_bad_choices_of_an_llc_are_refused(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object], given: list[str], said: str
+) -> None:
+    assert_refused(interbasis("llc", *relu, *given), said)
+    assert_clean(interbasis)
+
+
+def test_netcdf_of_a_graph_is_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for ref in (filled[0]["graph"]["id"], "l-nothing"):
+        result = interbasis("export", ref, "--format", "netcdf", "-o", tmp_path / "g.nc")
+        assert_refused(result, "netcdf holds the traces of a learning coefficient", ref)
 
 
 # Refusals

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from cases_store import save_graph, save_partition
+from cases_store import save_graph, save_ledger, save_llc, save_partition
 from sqlalchemy import Connection, inspect, text
 
 from interbasis.service import database
@@ -124,6 +124,21 @@ def test_results_of_the_first_schema_are_kept(place: Any, connection: Connection
         assert [(node.importance, node.confidence) for node in store.nodes("p-1")] == [(1.0, None), (2.0, None)]
         assert store.mediators("p-1") == ()
         assert store.check().schema == ()
+
+
+def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        ledger = save_ledger(store)
+    command.downgrade(database.migration_config(connection), "0003")
+    connection.commit()
+    assert tables(connection) == OURS - {"llc_estimate"}
+    assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_ledger(ledger.id) == ledger
+        assert store.llcs().items == ()
+        assert save_llc(store).checkpoint == ledger.checkpoint
+        assert store.check().ok
 
 
 def test_opening_upgrades_sqlite_and_refuses_postgresql(place: Any) -> None:

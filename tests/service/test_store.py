@@ -21,6 +21,7 @@ from cases_store import (
     register,
     save_graph,
     save_ledger,
+    save_llc,
     save_partition,
     save_tracking,
     sha,
@@ -238,6 +239,42 @@ class TestStore:
         replaced = save_ledger(store, 3, effective=7, force=True)
         assert (replaced.id, replaced.effective) == (ledger.id, 7)
         assert json.loads(json.dumps(replaced.to_json()))["layers"][0]["name"] == "layers.0.linear"
+        assert store.check().ok
+
+    def test_llc_round_trip(self, store: Store) -> None:
+        llc = save_llc(store, 3)
+        assert (llc.mode, llc.value, llc.n_effective, llc.verdict, llc.model) == (
+            *("point", 4.5, 9.0, "reliable"),
+            "digits",
+        )
+        assert llc.points[0]["diagnostics"] == {"r_hat": 1.01, "acceptance": None}
+        assert llc.to_json()["n_effective"] == 9.0
+        assert store.get_llc(llc.id) == store.find_llc(llc.checkpoint, llc.dataset, sha(3)) == llc
+        assert store.find_llc(llc.checkpoint, llc.dataset, sha(5)) is None
+        assert store.llc_bytes(llc.id[:5]) == b"llc 3"
+        other = save_llc(store, 4, mode="curve")
+        assert [row.id for row in store.llcs(model="digits").items] == [llc.id, other.id]
+        assert [row.mode for row in store.llcs(checkpoint=llc.checkpoint).items] == ["point", "curve"]
+        assert save_llc(store, 3, value=7.0) == llc, "stored already"
+        replaced = save_llc(store, 3, value=7.0, force=True)
+        assert (replaced.id, replaced.value) == (llc.id, 7.0)
+        assert store.check().ok
+
+    def test_llc_without_numbers_has_null_instead(self, store: Store) -> None:
+        names = ("value", "standard_error", "lower", "upper", "epsilon", "r_hat", "ess")
+        llc = save_llc(store, **dict.fromkeys(names), verdict="failed")
+        assert {getattr(store.get_llc(llc.id), name) for name in (*names, "n_effective")} == {None}
+        with pytest.raises(StoreError, match="standard_error: a value to be stored is nan"):
+            save_llc(store, 1, standard_error=float("nan"))
+        assert len(store.llcs().items) == 1
+
+    def test_llc_whose_file_is_lost_is_stored_again(self, store: Store) -> None:
+        llc = save_llc(store)
+        path = store.blobs.path(llc.llc_sha256)
+        assert path is not None
+        path.unlink()
+        assert llc.id in store.check().artifacts[0]
+        assert save_llc(store, value=5.0).value == 5.0
         assert store.check().ok
 
     def test_ledger_with_nan_is_refused_whole(self, store: Store) -> None:

@@ -1,0 +1,174 @@
+"""Options that commands share, and how they print what is stored. Starts without torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .display import (
+    COLUMNS,
+    details,
+    layers_table,
+    ledger_table,
+    llc_table,
+    modules_table,
+    tracking_table,
+    verdict,
+)
+from .records import LedgerRow, LlcRow, PartitionDetail, Record, StoreError, TrackingDetail
+from .store import Store
+
+__all__ = [
+    "KINDS",
+    "ArtifactsOption",
+    "DataOption",
+    "EpsilonOption",
+    "FactoryOption",
+    "ForceOption",
+    "JsonOption",
+    "MaxSizeOption",
+    "MinSizeOption",
+    "NumberOption",
+    "ObjectiveOption",
+    "PolishOption",
+    "ResolutionOption",
+    "SeedOption",
+    "StoreOption",
+    "allow",
+    "err",
+    "loss_scale",
+    "opened_store",
+    "out",
+    "print_json",
+    "show_ledger",
+    "show_llc",
+    "show_row",
+    "singular",
+]
+
+KINDS = {kind.removesuffix("s"): kind for kind in COLUMNS}
+"""Of what is stored the name of one, and the name of its list."""
+
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", envvar="INTERBASIS_STORE", help="SQLite file or database URL.", show_envvar=True),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
+]
+EpsilonOption = Annotated[
+    str | None,
+    typer.Option(help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs"; default: graph.'),
+]
+ObjectiveOption = Annotated[
+    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: both layered.")
+]
+ResolutionOption = Annotated[float | None, typer.Option(help="Default: chosen against chance.")]
+NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
+MinSizeOption = Annotated[int | None, typer.Option(help="Fewest nodes of a module.")]
+MaxSizeOption = Annotated[int | None, typer.Option(help="Most nodes of a module.")]
+PolishOption = Annotated[
+    bool | None, typer.Option("--mediator-polish", help="Lower the mediator cost, sizes held to 20 %.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Of everything random.")]
+DataOption = Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")]
+FactoryOption = Annotated[
+    str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
+]
+ForceOption = Annotated[bool, typer.Option(help="Compute again what is stored.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@contextmanager
+def opened_store(store: str | None, artifacts: str | None) -> Iterator[Store]:
+    """The store that the options name, closed afterwards."""
+    with Store.open(store, artifacts) as opened:
+        yield opened
+
+
+def show_row(row: Record, as_json: bool) -> None:
+    """One stored value, for people or for programs."""
+    if as_json:
+        print_json(row.to_json())
+        return
+    out.print(details(row))
+    if isinstance(row, LedgerRow):
+        out.print()
+        show_ledger(row)
+    if isinstance(row, LlcRow):
+        out.print()
+        show_llc(row)
+    if isinstance(row, PartitionDetail):
+        out.print()
+        out.print(modules_table(row))
+    if isinstance(row, TrackingDetail):
+        out.print()
+        out.print(tracking_table(row))
+
+
+def show_ledger(row: LedgerRow) -> None:
+    """The tables of a ledger, for people."""
+    out.print(ledger_table(row))
+    out.print()
+    out.print(layers_table(row))
+    if row.warning:
+        out.print(f"\n{row.warning}")
+    out.print()
+
+
+def show_llc(row: LlcRow) -> None:
+    """A learning coefficient, or one line per loss scale of a curve, the verdict and its reason, for people."""
+    out.print(llc_table(row))
+    out.print()
+    out.print(verdict(row.verdict).append(": ", "default").append(row.reason, "default"))
+    out.print()
+
+
+def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
+    """The loss scale as the recipe has it: a number, a name, or one number per pair of cuts."""
+    if epsilon is None or epsilon in ("graph", "pairs"):
+        return epsilon
+    try:
+        values = [float(part) for part in epsilon.split(",")]
+    except ValueError:
+        raise StoreError(
+            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
+        ) from None
+    return values if len(values) > 1 else values[0]
+
+
+def allow(factory: str | None) -> None:
+    """Let the user's own modules be found, as python itself does."""
+    if factory:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def singular(name: str) -> str:
+    """The name of a kind, given as one or as many: "graph" of "graphs", "llc" of "llc" and "llcs".
+
+    >>> singular("partitions"), singular("llc")
+    ('partition', 'llc')
+
+    Raises:
+        StoreError: there is no such kind.
+    """
+    for one, many in KINDS.items():
+        if name in (one, many, f"{one}s"):
+            return one
+    raise StoreError(f"there is nothing called {name!r} to show: expected one of {', '.join(KINDS.values())}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(document, indent=2))

@@ -1,0 +1,369 @@
+"""The learning coefficient against exact answers, within measured standard errors; verdicts; curves; files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+from torch import nn
+
+from interbasis.analysis.degeneracy import parameter_ledger
+from interbasis.analysis.errors import DataError, InputError
+from interbasis.analysis.landscape import Function, behavioural_loss, constrained_loss, training_loss
+from interbasis.analysis.llc import (
+    LearningCoefficient,
+    LearningCoefficientCurve,
+    Sampler,
+    learning_coefficient,
+    learning_coefficient_curve,
+)
+from interbasis.analysis.network import Network
+from interbasis.analysis.progress import Progress
+
+from ..cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
+
+SHORT = Sampler(chains=3, warmup=60, draws=100)
+
+
+def relu_net(seed: int, widths: tuple[int, ...] = (4, 6, 3), n: int = 60) -> tuple[Network, list[torch.Tensor]]:
+    """A small ReLU network trained on a smooth target, and its data."""
+    draws = torch.Generator().manual_seed(seed)
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(before, after).double(), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    for p in model.parameters():
+        p.data = torch.randn(p.shape, generator=draws, dtype=torch.float64) / 2
+    x = torch.randn(n, widths[0], generator=draws, dtype=torch.float64)
+    y = torch.stack([torch.sin(x[:, i % widths[0]] + x[:, 0]) for i in range(widths[-1])], 1)
+    descent = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        descent.zero_grad()
+        (model(x) - y).square().mean().backward()
+        descent.step()
+    return Network(model, [f"{i}" for i in range(1, 2 * len(widths) - 3)] if len(widths) > 3 else ["0:in", "1"]), [x]
+
+
+# Exact answers
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize("decade", [1, 3, 5, 7])
+def test_singular_losses_match_the_quadrature(name: str, decade: int) -> None:
+    """Thermal averages over six decades of the loss scale; a verdict other than failed."""
+    t = 10.0**decade
+    sampler = Sampler(gamma=1.0, chains=8, draws=800)
+    found = learning_coefficient(SINGULAR[name], temperature=t, sampler=sampler, seed=1)
+    exact = thermal_average(name, t, 1.0)
+    assert abs(found.value - exact) < 4 * found.standard_error
+    assert found.standard_error < 0.1 * exact
+    assert found.verdict != "failed"
+
+
+@pytest.fixture(scope="module")
+def deep_linear_estimates() -> list[tuple[DeepLinear, LearningCoefficient]]:
+    found: list[tuple[DeepLinear, LearningCoefficient]] = []
+    seed = 0
+    sampler = Sampler(radius=0.002, warmup=150, draws=250)
+    while len(found) < 20:
+        case = deep_linear(seed, random_widths(seed))
+        if case is not None and 40 < case.size < 400:
+            scale = case.epsilon(sampler.radius)
+            found.append((case, learning_coefficient(case.loss(), epsilon=scale, sampler=sampler, seed=seed)))
+        seed += 1
+    return found
+
+
+def test_deep_linear_networks(deep_linear_estimates: list[tuple[DeepLinear, LearningCoefficient]]) -> None:
+    """Twenty certified points: mean error below 2 %, and no more outside their 95 % intervals than chance allows."""
+    errors, outside = [], 0
+    for case, found in deep_linear_estimates:
+        errors.append(abs(found.value / case.coefficient - 1))
+        outside += not found.interval[0] <= case.coefficient <= found.interval[1]
+        assert abs(found.value - case.coefficient) < 5 * found.standard_error + 1e-3 * case.coefficient
+        assert found.n_effective < case.size
+    assert np.mean(errors) < 0.02
+    assert outside <= binom.ppf(0.99, len(errors), 0.05)
+
+
+def test_large_deep_linear_network() -> None:
+    """About 4,000 parameters, by the rows' Gram matrix and a few trajectories."""
+    case = deep_linear(3, [30, 40, 40, 30])
+    assert case is not None
+    sampler = Sampler(radius=0.002, chains=2, warmup=60, draws=60)
+    t = (case.coefficient + 1) / case.epsilon(sampler.radius)
+    found = learning_coefficient(case.loss(), temperature=t, sampler=sampler)
+    assert abs(found.value - case.coefficient) < 5 * found.standard_error + 1e-3 * case.coefficient
+    assert found.value == pytest.approx(case.coefficient, rel=0.02)
+
+
+def test_two_independent_halves_add_up() -> None:
+    first, second = relu_net(0), relu_net(1)
+    x = torch.cat([first[1][0], second[1][0]], 1)
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = first[0].model, second[0].model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.left(x[:, :4]), self.right(x[:, 4:])], 1)
+
+    sampler = Sampler(gamma=1e4)  # the same localiser for all
+    t = 1e6
+    both = learning_coefficient(Network(Halves(), []), [x], temperature=t, sampler=sampler)
+    parts = [learning_coefficient(*half, temperature=t, sampler=sampler) for half in (first, second)]
+    errors = [both.standard_error, *(part.standard_error for part in parts)]
+    assert abs(both.value - sum(part.value for part in parts)) < 4 * math.hypot(*errors)
+    alone = learning_coefficient(Network(Halves(), []), [x], temperature=t, sampler=sampler, parameters="left.*")
+    assert abs(alone.value - parts[0].value) < 4 * math.hypot(alone.standard_error, parts[0].standard_error)
+
+
+def test_mediators_take_degrees_of_freedom() -> None:
+    network, (x,) = relu_net(0)
+    t, sampler = 1e5, Sampler(gamma=1e4)
+    free = learning_coefficient(network, [x], temperature=t, sampler=sampler, parameters="0.*")
+    weak, strong = (
+        learning_coefficient(
+            constrained_loss(network, [x], {"1": w * torch.eye(6, dtype=torch.float64)}, parameters="0.*"),
+            temperature=t,
+            sampler=sampler,
+        )
+        for w in (0.05, 1.0)
+    )
+    for less, more in ((free, weak), (weak, strong)):
+        assert more.value - less.value > 4 * math.hypot(less.standard_error, more.standard_error)
+
+
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_trained_networks_lie_between_rank_and_size(seed: int, loss: str) -> None:
+    network, batches = relu_net(seed)
+    network = Network(network.model, network.cuts, loss=loss)
+    ledger = parameter_ledger(network, batches)
+    # cold enough for every direction of first order to count in full
+    setup = behavioural_loss(network, batches)
+    smallest = float(torch.linalg.svdvals(torch.cat(list(setup.rows(setup.start))))[ledger.effective - 1]) ** 2
+    sampler = Sampler(radius=0.001)
+    gamma = len(setup.start) / (sampler.radius * float(setup.start.norm())) ** 2
+    found = learning_coefficient(setup, temperature=300 * gamma / smallest, sampler=sampler)
+    assert found.value > ledger.lower_bound - 4 * found.standard_error - 0.005 * ledger.lower_bound
+    assert found.value >= 0
+    assert found.n_effective < ledger.nominal
+    assert (found.traces["llc"] >= 0).all()
+
+
+# The loss scale
+
+
+def test_temperature_is_found_for_a_loss_scale() -> None:
+    network, batches = relu_net(0)
+    found = learning_coefficient(network, batches, 1e-5, sampler=SHORT)
+    assert found.epsilon == pytest.approx(1e-5, rel=0.15)
+    assert found.epsilon == pytest.approx((found.value + 1) / found.temperature)
+    assert found.n_effective == 2 * found.value
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_curve_integrates_to_the_volume() -> None:
+    """The paper's toy: V(eps) = 2 w_eps is known, and so is lambda(eps) = 1/4 (1 + (1 + 4 eps / c^4)^(-1/2))."""
+    sampler = Sampler(gamma=1e-3, warmup=150, draws=600)
+    curve = learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 19), sampler=sampler)
+    c4 = 1e-4
+    for point in curve.points:
+        # the average over the scales around epsilon, which the quadrature gives
+        exact = thermal_average("toy", point.temperature, point.gamma)
+        assert abs(point.value - exact) < 4 * point.standard_error + 1e-9
+        assert abs(exact - 0.25 * (1 + (1 + 4 * point.epsilon / c4) ** -0.5)) < 0.025
+    width = np.sqrt((np.sqrt(c4 + 4 * curve.epsilons) - 0.01) / 2)
+    expected = np.log(width / width[0])
+    np.testing.assert_allclose(curve.log_volume, expected, atol=0.1)
+    assert curve.log_volume_error[0] == 0
+    assert (np.diff(curve.log_volume_error) >= 0).all()
+    inner = slice(1, -1)
+    measured = np.array([point.diagnostics.heat for point in curve.points])
+    np.testing.assert_allclose(measured[inner], curve.heat[inner], atol=0.15)
+    assert (np.diff(curve.epsilons) > 0).all()
+
+
+def test_default_scales_of_a_network() -> None:
+    network, batches = relu_net(0)
+    curve = learning_coefficient_curve(network, batches, sampler=Sampler(chains=2, warmup=30, draws=60))
+    assert len(curve.points) == 11
+    assert (np.diff(curve.n_effective) < 0).all()
+    outputs = network.output(batches[0])[:, 0]
+    scale = float((outputs - outputs.mean(0)).square().sum(1).mean())
+    assert behavioural_loss(network, batches).scale == pytest.approx(scale)
+    assert curve.epsilons[0] == pytest.approx(1e-6 * scale, rel=0.3)
+
+
+# Verdicts
+
+
+def test_good_run_is_reliable_and_says_why() -> None:
+    network, batches = relu_net(0)
+    found = learning_coefficient(network, batches, temperature=1e6)
+    assert found.verdict == "reliable"
+    assert "R-hat" in found.reason
+    assert found.diagnostics.execution == "vectorised"
+
+
+def test_step_that_is_too_large_is_told() -> None:
+    network, batches = relu_net(0)
+    wild = Sampler(kernel="hmc", step_size=5.0, warmup=30, draws=60)
+    found = learning_coefficient(network, batches, temperature=1e6, sampler=wild)
+    assert found.verdict == "failed"
+    assert "step size is too large" in found.reason
+    for step, verdict in ((3.0, "failed"), (0.7, "doubtful")):
+        sampler = Sampler(kernel="sgld", step_size=step, warmup=200, draws=1500)
+        found = learning_coefficient(network, batches, temperature=1e6, sampler=sampler)
+        assert found.verdict == verdict
+        assert "on a quadratic loss; lower step_size" in found.reason
+
+
+def test_chains_that_are_too_short_are_told() -> None:
+    network, batches = relu_net(0)
+    sampler = Sampler(kernel="sgld", preconditioner="none", warmup=3, draws=20)
+    found = learning_coefficient(network, batches, temperature=1e6, sampler=sampler)
+    assert found.verdict == "failed"
+    assert "longer" in found.reason
+
+
+def test_point_that_is_no_minimum_is_explained() -> None:
+    network, (x,) = relu_net(0)
+    target = network.output(x)[:, 0] + 1.0
+    loss = training_loss(network, [(x, target)], nn.functional.mse_loss)
+    found = learning_coefficient(loss, temperature=1e5)
+    assert found.value < 0
+    assert found.verdict == "failed"
+    assert "not a minimum" in found.reason
+    assert found.interval[1] < 0
+
+
+class Breaking(nn.Module):
+    """Its derivative is NaN as soon as the weight is not exactly 1: sqrt(0) has no derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        broken = torch.where(self.weight == 1, 0.0, torch.log(-self.weight.abs()))
+        return x * self.weight + broken
+
+
+@pytest.mark.parametrize("kernel", ["hmc", "sgld"])
+def test_nan_is_reported_and_never_averaged(kernel: str) -> None:
+    x = [torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)]
+    sampler = Sampler(kernel=kernel, preconditioner="none", warmup=9, draws=20)
+    found = learning_coefficient(Network(Breaking(), []), x, temperature=1e3, sampler=sampler)
+    assert found.verdict == "failed"
+    assert "not finite" in found.reason
+
+
+def test_one_lost_chain_is_named_and_left_out() -> None:
+    """A loss that is NaN on one side: chains that get there are lost, the others count."""
+    loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.095, math.nan, 0.0), torch.zeros(2).double())
+    sampler = Sampler(kernel="sgld", gamma=1.0, warmup=90, draws=100, control_variate=False)
+    found = learning_coefficient(loss, temperature=1000.0, sampler=sampler)
+    lost = found.diagnostics.failed_chains
+    assert 0 < len(lost) < 4
+    assert found.verdict != "reliable"
+    kept = [c for c in range(4) if c not in lost]
+    assert found.value == pytest.approx(found.traces["llc"][kept].mean())
+    assert "NaN" in found.reason
+
+
+# Large networks: random batches, the largest eigenpairs only
+
+
+def test_random_batches_with_their_noise_in_the_interval() -> None:
+    network, (x,) = relu_net(0, n=400)
+    t, gamma = 1e5, 1e4
+    exact = learning_coefficient(network, [x], temperature=t, sampler=Sampler(gamma=gamma))
+    sampler = Sampler(kernel="sgld", gamma=gamma, batch_size=40, warmup=300, draws=3000, step_size=0.1)
+    found = learning_coefficient(network, [x], temperature=t, sampler=sampler)
+    whole = Sampler(kernel="sgld", gamma=gamma, warmup=300, draws=3000, step_size=0.1)
+    assert (
+        found.diagnostics.step_bias
+        > learning_coefficient(network, [x], temperature=t, sampler=whole).diagnostics.step_bias
+    )
+    low, high = found.interval
+    assert low - 4 * exact.standard_error < exact.value < high + 4 * exact.standard_error
+    with pytest.raises(InputError, match="needs all the data"):
+        learning_coefficient(network, [x], temperature=t, sampler=Sampler(kernel="hmc", batch_size=40))
+
+
+def test_largest_eigenpairs_are_enough_for_the_metric() -> None:
+    network, batches = relu_net(0)
+    found = [
+        learning_coefficient(network, batches, temperature=1e5, sampler=Sampler(gamma=1e4, preconditioner=name))
+        for name in ("gauss-newton", "lanczos")
+    ]
+    assert abs(found[0].value - found[1].value) < 4 * math.hypot(*(f.standard_error for f in found))
+    assert found[1].diagnostics.soft_rank == pytest.approx(found[0].diagnostics.soft_rank, rel=0.2)
+
+
+# Input, files, other tools
+
+
+def test_any_module_and_bad_input() -> None:
+    network, batches = relu_net(0)
+    found = learning_coefficient(network.model, batches, temperature=1e5, sampler=SHORT)
+    assert found.value == learning_coefficient(network, batches, temperature=1e5, sampler=SHORT).value
+    loss = behavioural_loss(network, batches)
+    for call, said in (
+        (lambda: learning_coefficient(network, batches), "either a loss scale"),
+        (lambda: learning_coefficient(network, batches, 1e-3, temperature=1.0), "either a loss scale"),
+        (lambda: learning_coefficient(network, batches, -1.0), "epsilon is -1.0"),
+        (lambda: learning_coefficient(network, batches, temperature=math.inf), "temperature is inf"),
+        (lambda: learning_coefficient(network, None, 1e-3), "needs batches"),
+        (lambda: learning_coefficient(loss, batches, 1e-3), "holds its data"),
+        (lambda: learning_coefficient(quadratic([1.0]), epsilon=1e-3), "give gamma"),
+        (lambda: learning_coefficient_curve(network, batches, [1e-3]), "at least two"),
+        (lambda: learning_coefficient_curve(network, batches, [1e-3, -1.0]), "epsilon is -1.0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+    with pytest.raises(DataError, match="no batch"):
+        learning_coefficient(network, [], 1e-3)
+
+
+def test_progress_tells_the_running_estimate() -> None:
+    seen: list[Progress] = []
+    learning_coefficient(*relu_net(0), temperature=1e5, sampler=SHORT, progress=seen.append)
+    assert {"data", "warm-up", "sampling"} <= {report.step for report in seen}
+    assert seen[-1].done == seen[-1].total == SHORT.draws
+    assert float(seen[-1].message.split("=")[1]) > 0
+
+
+def test_results_survive_the_disk(tmp_path: Path) -> None:
+    network, batches = relu_net(0)
+    point = learning_coefficient(network, batches, temperature=1e5, sampler=SHORT)
+    again = LearningCoefficient.load(point.save(tmp_path / "point.safetensors"))
+    curve = learning_coefficient_curve(network, batches, [1e-6, 1e-4], sampler=SHORT)
+    curves = LearningCoefficientCurve.load(curve.save(tmp_path / "curve.safetensors")).points
+    for a, b in ((point, again), *zip(curve.points, curves, strict=True)):
+        assert (a.value, a.interval, a.verdict, a.diagnostics, a.names) == (
+            *(b.value, b.interval, b.verdict, b.diagnostics, b.names),
+        )
+        for name, trace in a.traces.items():
+            np.testing.assert_array_equal(trace, b.traces[name])
+    with pytest.raises(InputError, match="expected a saved learning-coefficient"):
+        LearningCoefficient.load(tmp_path / "curve.safetensors")
+
+
+def test_inference_data_is_read_by_arviz(tmp_path: Path) -> None:
+    from arviz_stats import ess
+    from xarray import open_datatree
+
+    found = learning_coefficient(*relu_net(0), temperature=1e5, sampler=SHORT)
+    file = tmp_path / "chains.nc"
+    found.to_inference_data().to_netcdf(file)
+    with open_datatree(file) as tree:
+        np.testing.assert_allclose(tree["posterior"]["llc"].squeeze().values, found.traces["llc"])
+        assert tree.attrs["verdict"] == found.verdict
+        assert {"acceptance_rate", "virial", "stein"} <= set(tree["sample_stats"].data_vars)
+        assert float(ess(tree["posterior"]["llc"].load()).squeeze()) > 10
