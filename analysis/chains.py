@@ -193,9 +193,13 @@ def run_chains(
             kernel, state = _settled(kernel, state, name, potential, plan, freeze=number == 1)
         phase = _Phase(potential, kernel, curvature, state, generators, plan.draws, adapt=False, record=True)
         done = run(phase, tell.phase("sampling", plan.draws))
-    columns = [column.numpy() for column in done.trace.double().unbind(-1)]
+    loss, virial, share, radius, acceptance = (column.numpy() for column in done.trace.double().unbind(-1))
     return Chains(
-        *columns,
+        loss,
+        virial,
+        share,
+        radius,
+        acceptance,
         done.broken,
         tuple(done.state.step_size.tolist()),
         kernel,

@@ -30,6 +30,7 @@ _MIXED, _UNMIXED = 1.02, 1.1  # R-hat
 _LOCALLY_MIXED = 1.05  # R-hat of the distance from theta*
 _BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
 _VIRIAL = 0.05
+_CONFINED = 0.9  # share of the localiser in what confines the chains
 _FIT = 50  # draws per chain from which coefficients can be fitted
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
 
@@ -77,6 +78,7 @@ class Diagnostics:
         soft_rank: 1/2 sum t H / (t H + gamma): what a quadratic loss would give.
         step_bias: what the step adds to `plain` on a quadratic loss, noise of random batches included.
         radius: root mean square of |theta - theta*|.
+        localised: gamma <|theta - theta*|^2> / d: 1 where the localiser alone confines the chains.
         failed_chains: those with numbers that are not finite; they are not averaged.
         rejected: draws whose proposal was not finite.
         kernel, preconditioner, execution: as run.
@@ -98,6 +100,7 @@ class Diagnostics:
     soft_rank: float
     step_bias: float
     radius: float
+    localised: float
     failed_chains: tuple[int, ...]
     rejected: int
     kernel: str
@@ -120,12 +123,14 @@ def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
     >>> abs(found.mean) < 4 * found.error, 3000 < found.ess < 5500, found.r_hat < 1.01
     (True, True, True)
     """
-    from arviz_stats.base import array_stats  # takes a second
+    from arviz_stats.base.array import array_stats  # takes a second
 
     mean = float(trace.mean()) if trace.size else math.nan
     spread = float(trace.std()) if trace.size else math.nan
     if not trace.size or not spread > 1e-12 * max(abs(mean), 1e-300):
         return Evidence(mean, 0.0 if trace.size else math.nan, float(trace.size), 1.0)
+    if not (trace.std(1) > 1e-12 * max(abs(mean), 1e-300)).all():  # a chain that has never moved
+        return Evidence(mean, spread, 1.0, math.inf)
     axes = {"chain_axis": 0, "draw_axis": 1}
     error = float(array_stats.mcse(trace, method="mean", **axes))
     ess = float(array_stats.ess(trace, method="bulk", **axes))
@@ -141,8 +146,8 @@ def control_variate(
 ) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
     """The draws less multiples of variables with mean 0, by least squares; as they are where that cannot be trusted.
 
-    A variable is refused where it has not mixed, or where its mean is not 0 (with a fixed step: not near the shift that
-    is expected); all are where they do not lower the error.
+    The coefficients of a chain are fitted on the others. A variable is refused where it has not mixed, or where its
+    mean is not 0 (with a fixed step: not near the shift that is expected); all are where they do not lower the error.
 
     >>> noise = np.random.default_rng(0).normal(size=(2, 100))
     >>> corrected, used = control_variate(3 + noise / 2, {"stein": noise})
@@ -163,13 +168,22 @@ def control_variate(
             kept[name] = variable
     if not kept:
         return value, ControlVariate({}, refused)
-    columns = np.stack([variable.ravel() for variable in kept.values()], 1)
-    centred = columns - columns.mean(0)
-    coefficients = np.linalg.lstsq(centred, value.ravel() - value.mean(), rcond=1e-10)[0]
-    corrected = value - (columns @ coefficients).reshape(value.shape)
+    columns = np.stack(list(kept.values()), -1)
+    fits = [_coefficients(value, columns, leave_out=c) for c in range(len(value))]
+    corrected = value - np.einsum("cdk,ck->cd", columns, np.stack(fits))
     if not mean_with_error(corrected).error < mean_with_error(value).error:
         return value, ControlVariate({}, refused | dict.fromkeys(kept, "it does not lower the error"))
-    return corrected, ControlVariate(dict(zip(kept, coefficients.tolist(), strict=True)), refused)
+    mean = np.mean(fits, axis=0)
+    return corrected, ControlVariate({name: float(c) for name, c in zip(kept, mean, strict=True)}, refused)
+
+
+def _coefficients(
+    value: Float[np.ndarray, "chains draws"], columns: Float[np.ndarray, "chains draws k"], leave_out: int
+) -> Float[np.ndarray, " k"]:
+    """Least squares over the other chains, so that a chain's own noise does not enter its coefficients."""
+    others = np.arange(len(value)) != leave_out if len(value) > 1 else np.ones(1, dtype=bool)
+    x, y = columns[others].reshape(-1, columns.shape[-1]), value[others].ravel()
+    return np.asarray(np.linalg.lstsq(x - x.mean(0), y - y.mean(), rcond=1e-10)[0])
 
 
 def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float]:
@@ -180,7 +194,7 @@ def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float
 
 def finite_chains(*traces: Float[np.ndarray, "chains draws"]) -> Bool[np.ndarray, " chains"]:
     """Which chains hold finite numbers only."""
-    return np.logical_and.reduce([np.isfinite(trace).all(1) for trace in traces])
+    return np.asarray(np.isfinite(np.stack(traces)).all((0, 2)))
 
 
 def judge(value: float, found: Diagnostics, *, behavioural: bool) -> tuple[str, str]:
@@ -188,7 +202,7 @@ def judge(value: float, found: Diagnostics, *, behavioural: bool) -> tuple[str, 
     failures = [reason for bad, reason in _failures(value, found, behavioural) if bad]
     doubts = [reason for bad, reason in _doubts(value, found) if bad]
     if failures:
-        return "failed", "; ".join(failures)
+        return "failed", "; ".join(failures + doubts)
     if doubts:
         return "doubtful", "; ".join(doubts)
     return "reliable", (
@@ -242,7 +256,10 @@ def _doubts(value: float, found: Diagnostics) -> list[tuple[bool, str]]:
             f"the virial ratio is {found.virial:.3f} +- {found.virial_error:.1g}, expected 1: the chains have not "
             "reached all of the region around theta*" + (", or the step is too large" if found.step_bias else ""),
         ),
-        (_REJECTING <= acceptance < _RARE, f"only {acceptance:.0%} of the proposals were accepted"),
+        (
+            _REJECTING <= acceptance < _RARE,
+            f"only {acceptance:.0%} of the proposals were accepted: the step size is too large",
+        ),
         (
             bias < abs(found.step_bias) <= 10 * bias,
             f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",

@@ -326,7 +326,8 @@ class NetworkLandscape:
             return torch.cat([head.flatten(0, 1), math.sqrt(2) * slopes[size:]])
 
         if self.vectorised:
-            return vmap(rows, in_dims=(None, axes))(theta, inputs)
+            stacked: Tensor = vmap(rows, in_dims=(None, axes))(theta, inputs)
+            return stacked
         count = len(tree_flatten(inputs)[0][0])
         parts = [tree_map(lambda v, i=i: v[i] if isinstance(v, Tensor) else v, inputs) for i in range(count)]
         return torch.stack([rows(theta, part) for part in parts])

@@ -220,7 +220,7 @@ class LearningCoefficientCurve:
     @property
     def n_effective(self) -> Float[np.ndarray, " points"]:
         """N_eff = 2 lambda."""
-        return 2 * self.values
+        return np.asarray(2 * self.values)
 
     @property
     def log_volume(self) -> Float[np.ndarray, " points"]:
@@ -229,19 +229,20 @@ class LearningCoefficientCurve:
         log Z(t) = -int lambda d log t by the trapezoidal rule, and log V = log Z + lambda log(t eps) -
         log Gamma(lambda + 1), which is exact where V is a power of eps.
         """
-        return self._volume_weights() @ self.values + self._shape(self.values) - self._shape(self.values)[0]
+        shape = self._shape(self.values)
+        return np.asarray(self._volume_weights() @ self.values + shape - shape[0])
 
     @property
     def log_volume_error(self) -> Float[np.ndarray, " points"]:
         """Standard error of `log_volume`, from those of the values."""
-        return np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2)
+        return np.asarray(np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2))
 
     @property
     def heat(self) -> Float[np.ndarray, " points"]:
         """1 - d log lambda / d log t by finite differences: what `diagnostics.heat` of each point should be."""
         if len(self.points) < 2:
             return np.full(len(self.points), np.nan)
-        return 1 - np.gradient(np.log(np.maximum(self.values, 1e-300)), -self._cold())
+        return np.asarray(1 - np.gradient(np.log(np.maximum(self.values, 1e-300)), -self._cold()))
 
     @property
     def verdict(self) -> str:
@@ -305,7 +306,7 @@ class LearningCoefficientCurve:
     @staticmethod
     def _shape(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         positive = np.maximum(values, 0.0)
-        return positive * np.log(positive + 1) - gammaln(positive + 1)
+        return np.asarray(positive * np.log(positive + 1) - gammaln(positive + 1))
 
 
 def learning_coefficient(
@@ -512,6 +513,7 @@ class _Setup:
         bias = self._step_bias(temperature, chains) if whole.any() else math.inf
         stein = chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)
         kernel, d = chains.kernel, len(self.landscape.start)
+        square = float(np.square(chains.radius[whole]).mean()) if whole.any() else math.nan
         corrected, used = scaled[whole], ControlVariate({}, {})
         if self.sampler.control_variate and whole.any():
             variables = {"stein": stein}
@@ -533,7 +535,8 @@ class _Setup:
             acceptance=float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
             soft_rank=self.curvature.soft_rank(temperature, self.gamma),
             step_bias=bias,
-            radius=float(np.sqrt(np.square(chains.radius[whole]).mean())) if whole.any() else math.nan,
+            radius=math.sqrt(square),
+            localised=self.gamma * square / d,
             failed_chains=tuple(int(c) for c in np.flatnonzero(~whole)),
             rejected=sum(chains.broken),
             kernel=self.kernel,

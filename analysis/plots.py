@@ -1,4 +1,4 @@
-"""Figures of results: graph, modules, profiles over resolution and loss scale, tracks over training, the ledger."""
+"""Figures of results: graph, modules, profiles, tracks over training, the ledger, the learning coefficient."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .cost import interaction_cost
 from .degeneracy import Ledger
 from .errors import GraphError
 from .graph import InteractionGraph
+from .llc import LearningCoefficient, LearningCoefficientCurve
 from .modules import Partition
 from .resolution import ProfileRow
 from .scales import default_epsilon, strength_distribution
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "plot_curve",
     "plot_epsilon_profile",
     "plot_graph",
     "plot_ledger",
@@ -32,10 +34,12 @@ __all__ = [
     "plot_profile",
     "plot_strengths",
     "plot_synchronisation",
+    "plot_traces",
     "plot_tracking",
 ]
 
 _GREY = "#9a9a9a"
+_VERDICTS = {"reliable": "tab:blue", "doubtful": "tab:orange", "failed": "tab:red"}
 _MAX_EDGES = 4000
 _WEAK = 0.15  # opacity of the weakest edge shown
 
@@ -308,6 +312,59 @@ def plot_ledger(ledger: Ledger) -> Figure:
     most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
     title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+def plot_curve(curve: LearningCoefficientCurve) -> Figure:
+    """N_eff = 2 lambda over the loss scale with 95 % intervals, and how the volume grows.
+
+    Points that are not reliable are orange (doubtful) or red (failed); the dotted line is the soft rank, which a
+    quadratic loss would give.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    soft = [2 * point.diagnostics.soft_rank for point in curve.points]
+    left.plot(curve.epsilons, soft, ":", color=_GREY, lw=1.2, label="soft rank (quadratic loss)")
+    left.plot(curve.epsilons, curve.n_effective, color="tab:blue", lw=1)
+    for verdict, colour in _VERDICTS.items():
+        points = [point for point in curve.points if point.verdict == verdict and np.isfinite(point.value)]
+        if points:
+            ends = np.array([[p.n_effective - 2 * p.interval[0], 2 * p.interval[1] - p.n_effective] for p in points])
+            x, y = [p.epsilon for p in points], [p.n_effective for p in points]
+            left.errorbar(x, y, np.abs(ends).T, fmt="o", ms=4, capsize=2.5, lw=1.2, color=colour, label=verdict)
+    left.set(xscale="log", xlabel="loss scale epsilon", ylabel="effective parameters 2 lambda")
+    left.set_ylim(bottom=min(0.0, *(2 * p.interval[0] for p in curve.points if np.isfinite(p.value)), 0.0))
+    left.legend(fontsize=8, frameon=False)
+    left.set_title(f"{curve.points[0].n_parameters:,} parameters ({curve.verdict})", fontsize=10)
+    right.errorbar(curve.epsilons, curve.log_volume, 1.96 * curve.log_volume_error, fmt="o-", ms=3.5, lw=1, capsize=2)
+    right.set(xscale="log", xlabel="loss scale epsilon", ylabel="log volume, from the smallest scale on")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_traces(found: LearningCoefficient) -> Figure:
+    """T (L - L(theta*)) and the distance from theta* over the draws, one line per chain; the band is the interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    for chain, (loss, radius) in enumerate(zip(found.traces["llc"], found.traces["radius"], strict=True)):
+        upper.plot(loss, lw=0.6, alpha=0.8, label=f"chain {chain}")
+        lower.plot(radius, lw=0.6, alpha=0.8)
+    if np.isfinite(found.value):
+        upper.axhspan(*found.interval, color="black", alpha=0.25, lw=0)
+        upper.axhline(found.value, color="black", lw=1)
+    upper.set_ylabel("t (L - L*)")
+    lower.set(xlabel="draw", ylabel="distance from theta*")
+    upper.legend(fontsize=8, frameon=False, ncols=4, loc="upper right")
+    low, high = found.interval
+    title = f"lambda = {found.value:.4g} in [{low:.4g}, {high:.4g}] at loss scale {found.epsilon:.3g}: {found.verdict}"
+    upper.set_title(title, fontsize=10, color=_VERDICTS[found.verdict] if found.verdict != "reliable" else "black")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

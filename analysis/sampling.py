@@ -102,22 +102,26 @@ class State:
         def pick(a: Tensor, b: Tensor) -> Tensor:
             return torch.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-        names = ("position", "loss", "energy", "gradient", "step_size")
-        memory = tuple(map(pick, self.memory, other.memory))
-        return State(*(pick(getattr(self, name), getattr(other, name)) for name in names), memory)
+        return _each(pick, self, other)
 
     def chain(self, index: int) -> State:
         """One chain alone."""
-        names = ("position", "loss", "energy", "gradient", "step_size")
-        one = slice(index, index + 1)
-        return State(*(getattr(self, name)[one] for name in names), tuple(m[one] for m in self.memory))
+        return _each(lambda part: part[index : index + 1], self)
 
     @staticmethod
     def join(parts: Sequence[State]) -> State:
         """Chains side by side."""
-        names = ("position", "loss", "energy", "gradient", "step_size")
-        memory = tuple(map(torch.cat, zip(*(part.memory for part in parts), strict=True)))
-        return State(*(torch.cat([getattr(part, name) for part in parts]) for name in names), memory)
+        return _each(lambda *tensors: torch.cat(tensors), *parts)
+
+
+def _each(function: Callable[..., Tensor], *states: State) -> State:
+    """The function of every tensor of the states."""
+
+    def of(name: str) -> Tensor:
+        return function(*(getattr(state, name) for state in states))
+
+    memory = tuple(function(*parts) for parts in zip(*(state.memory for state in states), strict=True))
+    return State(of("position"), of("loss"), of("energy"), of("gradient"), of("step_size"), memory)
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,13 @@ class DeepLinear:
         return (self.coefficient + 1) * self.smallest / (ratio * gamma)
 
 
-def deep_linear(seed: int, widths: list[int]) -> DeepLinear | None:
-    """Weights of lowered rank (each with probability 1/2) on normal data; None where the point is not certified."""
+def deep_linear(seed: int, widths: list[int], lowered: float = 0.5) -> DeepLinear | None:
+    """Weights of lowered rank (each with that probability) on normal data; None where the point is not certified."""
     draws = torch.Generator().manual_seed(seed)
     weights = []
     for before, after in zip(widths[:-1], widths[1:], strict=True):
         weight = torch.randn(after, before, generator=draws, dtype=DOUBLE) / math.sqrt(before)
-        if torch.rand(1, generator=draws) < 0.5:
+        if torch.rand(1, generator=draws) < lowered:
             rank = int(torch.randint(1, min(after, before) + 1, (1,), generator=draws))
             u, s, v = torch.linalg.svd(weight, full_matrices=False)
             weight = u[:, :rank] * s[:rank] @ v[:rank]
@@ -119,7 +119,8 @@ def deep_linear(seed: int, widths: list[int]) -> DeepLinear | None:
 
     values = torch.linalg.svdvals(jacobian(start))
     rank = int((values > 1e-9 * values[0]).sum())
-    if rank != _rank_of(weights) or not _smooth(outputs, jacobian, start, rank, draws):
+    onto = rank == widths[0] * widths[-1]  # then L = 0 is smooth
+    if rank != _rank_of(weights) or not (onto or _smooth(outputs, jacobian, start, rank, draws)):
         return None
     return DeepLinear(weights, data, rank / 2, 2 * float(values[rank - 1]) ** 2 / len(data))
 

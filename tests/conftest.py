@@ -11,11 +11,13 @@ from jaxtyping import install_import_hook
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores
 
-# The kernel's inner functions are called tens of thousands of times, and none of them has a shape in its types.
+# Inner functions that are called up to millions of times: those of `leiden` have no shapes in their types, those of the
+# samplers are checked on short runs (tests/analysis/test_sampling.py), which would take six times as long with all.
+_CALLED_OFTEN = ("leiden", "sampling", "curvature", "chains", "landscape")
 _CHECKED = [
     f"interbasis.analysis.{path.stem}"
     for path in sorted((Path(__file__).parents[1] / "analysis").glob("*.py"))
-    if path.stem not in ("__init__", "leiden")
+    if path.stem not in ("__init__", *_CALLED_OFTEN)
 ]
 _hook = install_import_hook(_CHECKED, "beartype.beartype")
 

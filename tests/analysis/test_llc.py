@@ -66,10 +66,10 @@ def test_singular_losses_match_the_quadrature(name: str, decade: int) -> None:
 def deep_linear_estimates() -> list[tuple[DeepLinear, LearningCoefficient]]:
     found: list[tuple[DeepLinear, LearningCoefficient]] = []
     seed = 0
-    sampler = Sampler(radius=0.002, warmup=150, draws=250)
+    sampler = Sampler(radius=0.002, warmup=90, draws=150)
     while len(found) < 20:
         case = deep_linear(seed, random_widths(seed))
-        if case is not None and 40 < case.size < 400:
+        if case is not None and 40 < case.size < 250:
             scale = case.epsilon(sampler.radius)
             found.append((case, learning_coefficient(case.loss(), epsilon=scale, sampler=sampler, seed=seed)))
         seed += 1
@@ -89,10 +89,11 @@ def test_deep_linear_networks(deep_linear_estimates: list[tuple[DeepLinear, Lear
 
 
 def test_large_deep_linear_network() -> None:
-    """About 4,000 parameters, by the rows' Gram matrix and a few trajectories."""
-    case = deep_linear(3, [30, 40, 40, 30])
+    """More than 3,000 parameters, by the rows' Gram matrix and a few trajectories."""
+    case = deep_linear(3, [20, 50, 40, 20], lowered=0.0)
     assert case is not None
-    sampler = Sampler(radius=0.002, chains=2, warmup=60, draws=60)
+    assert case.size > 3000
+    sampler = Sampler(radius=0.002, chains=2, warmup=45, draws=60)
     t = (case.coefficient + 1) / case.epsilon(sampler.radius)
     found = learning_coefficient(case.loss(), temperature=t, sampler=sampler)
     assert abs(found.value - case.coefficient) < 5 * found.standard_error + 1e-3 * case.coefficient
@@ -169,8 +170,8 @@ def test_temperature_is_found_for_a_loss_scale() -> None:
 
 def test_curve_integrates_to_the_volume() -> None:
     """The paper's toy: V(eps) = 2 w_eps is known, and so is lambda(eps) = 1/4 (1 + (1 + 4 eps / c^4)^(-1/2))."""
-    sampler = Sampler(gamma=1e-3, warmup=150, draws=600)
-    curve = learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 19), sampler=sampler)
+    sampler = Sampler(gamma=1e-3, warmup=120, draws=500, control_variate=False)
+    curve = learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 10), sampler=sampler)
     c4 = 1e-4
     for point in curve.points:
         # the average over the scales around epsilon, which the quadrature gives
@@ -192,7 +193,9 @@ def test_default_scales_of_a_network() -> None:
     network, batches = relu_net(0)
     curve = learning_coefficient_curve(network, batches, sampler=Sampler(chains=2, warmup=30, draws=60))
     assert len(curve.points) == 11
-    assert (np.diff(curve.n_effective) < 0).all()
+    error = 2 * np.hypot(curve.standard_errors[1:], curve.standard_errors[:-1])
+    assert (np.diff(curve.n_effective) < 4 * error).all()
+    assert curve.n_effective[-1] < 1 < curve.n_effective[0] < 51
     outputs = network.output(batches[0])[:, 0]
     scale = float((outputs - outputs.mean(0)).square().sum(1).mean())
     assert behavioural_loss(network, batches).scale == pytest.approx(scale)
@@ -216,7 +219,7 @@ def test_step_that_is_too_large_is_told() -> None:
     found = learning_coefficient(network, batches, temperature=1e6, sampler=wild)
     assert found.verdict == "failed"
     assert "step size is too large" in found.reason
-    for step, verdict in ((3.0, "failed"), (0.7, "doubtful")):
+    for step, verdict in ((2.5, "failed"), (0.4, "doubtful")):
         sampler = Sampler(kernel="sgld", step_size=step, warmup=200, draws=1500)
         found = learning_coefficient(network, batches, temperature=1e6, sampler=sampler)
         assert found.verdict == verdict
@@ -265,7 +268,7 @@ def test_nan_is_reported_and_never_averaged(kernel: str) -> None:
 
 def test_one_lost_chain_is_named_and_left_out() -> None:
     """A loss that is NaN on one side: chains that get there are lost, the others count."""
-    loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.095, math.nan, 0.0), torch.zeros(2).double())
+    loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.06, math.nan, 0.0), torch.zeros(2).double())
     sampler = Sampler(kernel="sgld", gamma=1.0, warmup=90, draws=100, control_variate=False)
     found = learning_coefficient(loss, temperature=1000.0, sampler=sampler)
     lost = found.diagnostics.failed_chains

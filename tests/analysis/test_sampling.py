@@ -1,6 +1,8 @@
 """The samplers: one contract, exact answers on quadratic losses, the bias that is predicted, no noise, same seeds."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -251,6 +253,27 @@ def test_processes_agree_and_seeds_repeat() -> None:
     np.testing.assert_array_equal(run("vectorised"), vectorised)
     assert not np.allclose(run("vectorised", seed=1), vectorised)
     assert not np.allclose(vectorised[0], vectorised[1])
+
+
+_CHECKED_RUN = """
+from jaxtyping import install_import_hook
+with install_import_hook([f"interbasis.analysis.{m}" for m in ("landscape", "curvature", "sampling", "chains")],
+                         "beartype.beartype"):
+    from interbasis.analysis.llc import Sampler, learning_coefficient
+import torch
+from interbasis.analysis.sampling import KERNELS
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+data = [torch.randn(20, 3, dtype=torch.float64)]
+for kernel in KERNELS:
+    for more in ({"preconditioner": "lanczos"}, {"execution": "sequential"}):
+        sampler = Sampler(kernel=kernel, warmup=6, draws=8, **more)
+        assert learning_coefficient(model, data, temperature=100.0, sampler=sampler).value > 0
+"""
+
+
+def test_shapes_are_what_the_types_say() -> None:
+    """In a process of its own, with every type checked at each call."""
+    subprocess.run([sys.executable, "-W", "error", "-c", _CHECKED_RUN], check=True)
 
 
 def test_loss_that_cannot_be_sent_is_named() -> None:
