@@ -10,6 +10,13 @@ from .errors import InterbasisError
 from .exchange import to_networkx
 from .families import Checkpoint, load_checkpoint
 from .graph import InteractionGraph, interaction_graph
+from .llc import (
+    LearningCoefficient,
+    LearningCoefficientCurve,
+    Sampler,
+    learning_coefficient,
+    learning_coefficient_curve,
+)
 from .mediators import interaction_surface
 from .modules import Partition
 from .moments import collect
@@ -30,11 +37,14 @@ __all__ = [
     "Effort",
     "InteractionGraph",
     "InterbasisError",
+    "LearningCoefficient",
+    "LearningCoefficientCurve",
     "Ledger",
     "Network",
     "Partition",
     "Progress",
     "Recipe",
+    "Sampler",
     "SparseNetwork",
     "SynchronisedUnits",
     "Tracking",
@@ -46,6 +56,8 @@ __all__ = [
     "interaction_basis",
     "interaction_graph",
     "interaction_surface",
+    "learning_coefficient",
+    "learning_coefficient_curve",
     "load_checkpoint",
     "parameter_ledger",
     "run",

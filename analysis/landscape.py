@@ -318,7 +318,7 @@ class NetworkLandscape:
 
             slopes, outputs = jacrev(residual, has_aux=True)(theta)
             if self.network.loss != "kl":
-                return math.sqrt(2) * slopes
+                return torch.mul(slopes, math.sqrt(2))
             size = outputs[0].numel()
             head = slopes[:size].reshape(*outputs[0].shape[1:], -1)
             p = outputs[0][0].softmax(-1)[..., None]

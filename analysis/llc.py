@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
-_ADJUSTED = 30_000  # parameters up to which trajectories with a Metropolis rule are the default
+_ADJUSTED = 30_000, 2 * 10**7  # parameters, and those times data points, up to which the Metropolis rule is affordable
 _LEADING = 128  # eigenpairs of a metric that does not hold all
 _REFINED = 10**11  # floating point operations that a new metric may take
 _BATCH = 256  # random data points of a step of a large network
@@ -66,7 +66,8 @@ class Sampler:
     """How the posterior is sampled; the defaults need no tuning.
 
     Attributes:
-        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters, then sgld.
+        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters and
+            2e7 parameters times data points, then sgld.
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
             the first where it fits.
         radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
@@ -340,7 +341,7 @@ def learning_coefficient(
 
     >>> from .landscape import Function
     >>> bowl = Function(lambda w: (w**2).sum(), torch.zeros(3, dtype=torch.float64))
-    >>> found = learning_coefficient(bowl, temperature=1e4, sampler=Sampler(gamma=1.0, warmup=60, draws=100))
+    >>> found = learning_coefficient(bowl, temperature=1e4, sampler=Sampler(gamma=1.0))
     >>> round(found.value, 3), found.verdict   # three directions, 1/2 each
     (1.5, 'reliable')
     """
@@ -437,11 +438,12 @@ class _Setup:
     ) -> _Setup:
         landscape = _landscape(network, batches, parameters, progress)
         d = len(landscape.start)
-        kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if d <= _ADJUSTED else "sgld"
+        affordable = d <= _ADJUSTED[0] and d * landscape.n <= _ADJUSTED[1]
+        kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if affordable else "sgld"
         adjusted = kernel in ("mala", "hmc")
         batch_size = sampler.batch_size
         if batch_size == "auto":
-            batch_size = _BATCH if not adjusted and d > _ADJUSTED and landscape.n > 2 * _BATCH else None
+            batch_size = _BATCH if not adjusted and not affordable and landscape.n > 2 * _BATCH else None
         if batch_size is not None and adjusted:
             raise InputError(f"{kernel} needs all the data in each step: leave out batch_size, or use sgld")
         dense = fits_densely(landscape)

@@ -69,7 +69,7 @@ def deep_linear_estimates() -> list[tuple[DeepLinear, LearningCoefficient]]:
     sampler = Sampler(radius=0.002, warmup=90, draws=150)
     while len(found) < 20:
         case = deep_linear(seed, random_widths(seed))
-        if case is not None and 40 < case.size < 250:
+        if case is not None and 40 < case.size < 160:
             scale = case.epsilon(sampler.radius)
             found.append((case, learning_coefficient(case.loss(), epsilon=scale, sampler=sampler, seed=seed)))
         seed += 1
@@ -170,8 +170,8 @@ def test_temperature_is_found_for_a_loss_scale() -> None:
 
 def test_curve_integrates_to_the_volume() -> None:
     """The paper's toy: V(eps) = 2 w_eps is known, and so is lambda(eps) = 1/4 (1 + (1 + 4 eps / c^4)^(-1/2))."""
-    sampler = Sampler(gamma=1e-3, warmup=120, draws=500, control_variate=False)
-    curve = learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 10), sampler=sampler)
+    sampler = Sampler(gamma=1e-3, warmup=120, draws=250, control_variate=False)
+    curve = learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 19), sampler=sampler)
     c4 = 1e-4
     for point in curve.points:
         # the average over the scales around epsilon, which the quadrature gives
@@ -180,12 +180,12 @@ def test_curve_integrates_to_the_volume() -> None:
         assert abs(exact - 0.25 * (1 + (1 + 4 * point.epsilon / c4) ** -0.5)) < 0.025
     width = np.sqrt((np.sqrt(c4 + 4 * curve.epsilons) - 0.01) / 2)
     expected = np.log(width / width[0])
-    np.testing.assert_allclose(curve.log_volume, expected, atol=0.1)
+    assert (np.abs(curve.log_volume - expected) < 4 * curve.log_volume_error + 0.05).all()
     assert curve.log_volume_error[0] == 0
     assert (np.diff(curve.log_volume_error) >= 0).all()
     inner = slice(1, -1)
     measured = np.array([point.diagnostics.heat for point in curve.points])
-    np.testing.assert_allclose(measured[inner], curve.heat[inner], atol=0.15)
+    np.testing.assert_allclose(measured[inner], curve.heat[inner], atol=0.35)
     assert (np.diff(curve.epsilons) > 0).all()
 
 
@@ -219,7 +219,7 @@ def test_step_that_is_too_large_is_told() -> None:
     found = learning_coefficient(network, batches, temperature=1e6, sampler=wild)
     assert found.verdict == "failed"
     assert "step size is too large" in found.reason
-    for step, verdict in ((2.5, "failed"), (0.4, "doubtful")):
+    for step, verdict in ((1.2, "failed"), (0.4, "doubtful")):
         sampler = Sampler(kernel="sgld", step_size=step, warmup=200, draws=1500)
         found = learning_coefficient(network, batches, temperature=1e6, sampler=sampler)
         assert found.verdict == verdict
@@ -268,7 +268,7 @@ def test_nan_is_reported_and_never_averaged(kernel: str) -> None:
 
 def test_one_lost_chain_is_named_and_left_out() -> None:
     """A loss that is NaN on one side: chains that get there are lost, the others count."""
-    loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.06, math.nan, 0.0), torch.zeros(2).double())
+    loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.045, math.nan, 0.0), torch.zeros(2).double())
     sampler = Sampler(kernel="sgld", gamma=1.0, warmup=90, draws=100, control_variate=False)
     found = learning_coefficient(loss, temperature=1000.0, sampler=sampler)
     lost = found.diagnostics.failed_chains
