@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
 from scipy.stats import binom
 from torch import nn
 
@@ -21,8 +22,6 @@ from interbasis.analysis.llc import (
 )
 from interbasis.analysis.network import Network
 from interbasis.analysis.progress import Progress
-
-from ..cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
 
 SHORT = Sampler(chains=3, warmup=60, draws=100)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases_graphs import planted
 from cases_ledger import dense, generic, halves, inputs, weights_of
+from cases_llc import quadratic
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
@@ -14,9 +15,11 @@ from matplotlib.figure import Figure
 from interbasis.analysis.degeneracy import parameter_ledger
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.llc import Sampler, learning_coefficient, learning_coefficient_curve
 from interbasis.analysis.modules import Partition
 from interbasis.analysis.partition import epsilon_profile, find_modules, score_partition
 from interbasis.analysis.plots import (
+    plot_curve,
     plot_epsilon_profile,
     plot_graph,
     plot_ledger,
@@ -24,6 +27,7 @@ from interbasis.analysis.plots import (
     plot_profile,
     plot_strengths,
     plot_synchronisation,
+    plot_traces,
     plot_tracking,
 )
 from interbasis.analysis.scales import default_epsilon
@@ -268,3 +272,27 @@ def test_distances_are_sorted_by_block_and_blocks_framed() -> None:
     np.testing.assert_allclose(shown, np.maximum(share[np.ix_(order, order)], 1e-6))
     assert [patch.get_width() for patch in axes.patches] == [2, 1, 1], "two alike, one always on, one dead"
     figure.savefig(io.BytesIO())
+
+
+def test_curve_shows_every_scale_in_the_colour_of_its_verdict() -> None:
+    sampler = Sampler(gamma=1.0, chains=2, warmup=30, draws=60, control_variate=False)
+    curve = learning_coefficient_curve(quadratic([1.0, 2.0]), epsilons=[1e-4, 1e-3, 1e-2], sampler=sampler)
+    left, right = plot_curve(curve).axes
+    np.testing.assert_array_equal(left.lines[1].get_xdata(), curve.epsilons)
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), curve.n_effective)
+    names = [text.get_text() for text in left.get_legend().get_texts()]
+    assert set(names) - {"soft rank (quadratic loss)"} == {point.verdict for point in curve.points}
+    np.testing.assert_array_equal(right.containers[0].lines[0].get_ydata(), curve.log_volume)
+    left.figure.savefig(io.BytesIO())
+
+
+def test_traces_show_every_chain_and_the_estimate() -> None:
+    sampler = Sampler(gamma=1.0, chains=3, warmup=30, draws=60)
+    found = learning_coefficient(quadratic([1.0, 2.0]), temperature=100.0, sampler=sampler)
+    upper, lower = plot_traces(found).axes
+    for chain in range(3):
+        np.testing.assert_array_equal(upper.lines[chain].get_ydata(), found.traces["llc"][chain])
+        np.testing.assert_array_equal(lower.lines[chain].get_ydata(), found.traces["radius"][chain])
+    assert upper.lines[3].get_ydata()[0] == found.value
+    assert found.verdict in upper.get_title()
+    upper.figure.savefig(io.BytesIO())

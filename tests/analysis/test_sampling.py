@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from cases_llc import quadratic, soft_rank
 
 from interbasis.analysis.chains import Plan, run_chains
 from interbasis.analysis.curvature import Metric, exact_curvature
@@ -24,8 +25,6 @@ from interbasis.analysis.sampling import (
     StochasticLangevin,
     langevin,
 )
-
-from ..cases_llc import quadratic, soft_rank
 
 ADJUSTED = [name for name, make in KERNELS.items() if make(Metric(1.0)).adjusted]
 UNADJUSTED = [name for name in KERNELS if name not in ADJUSTED]
