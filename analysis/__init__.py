@@ -4,19 +4,14 @@ checkpoint -> `load_checkpoint` -> `Network` -> `interaction_basis` -> `interact
 """
 
 from .basis import Bases, Basis, interaction_basis
+from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .datasets import Dataset
 from .degeneracy import Ledger, parameter_ledger
 from .errors import InterbasisError
 from .exchange import to_networkx
 from .families import Checkpoint, load_checkpoint
 from .graph import InteractionGraph, interaction_graph
-from .llc import (
-    LearningCoefficient,
-    LearningCoefficientCurve,
-    Sampler,
-    learning_coefficient,
-    learning_coefficient_curve,
-)
+from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .mediators import interaction_surface
 from .modules import Partition
 from .moments import collect

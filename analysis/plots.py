@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .cost import interaction_cost
 from .degeneracy import Ledger
 from .errors import GraphError
 from .graph import InteractionGraph
-from .llc import LearningCoefficient, LearningCoefficientCurve
 from .modules import Partition
 from .resolution import ProfileRow
 from .scales import default_epsilon, strength_distribution

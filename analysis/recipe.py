@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from .basis import Bases, interaction_basis
+from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .degeneracy import Ledger, parameter_ledger
 from .errors import InputError
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
-from .llc import (
-    LearningCoefficient,
-    LearningCoefficientCurve,
-    Sampler,
-    learning_coefficient,
-    learning_coefficient_curve,
-)
+from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .modules import Partition
 from .partition import find_modules
 from .progress import ProgressCallback

@@ -11,10 +11,10 @@ from typing import Any
 
 from ..analysis import InteractionGraph, Ledger, Partition, Tracking
 from ..analysis import epsilon_profile as _epsilon_profile
+from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.errors import InputError
 from ..analysis.exchange import export as _export
 from ..analysis.files import read_bytes, write_bytes
-from ..analysis.llc import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import Recipe

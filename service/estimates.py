@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.census import LayerLedger
+from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.degeneracy import Ledger
 from ..analysis.diagnostics import to_json
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
-from ..analysis.llc import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
 from .records import LedgerRow, LedgerValues, LlcRow, LlcValues

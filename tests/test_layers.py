@@ -14,7 +14,7 @@ ANALYSIS = [
     *("families", "moments", "rotation", "basis", "graph", "compiled", "cost", "objectives", "leiden", "kway"),
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
-    *("landscape", "curvature", "sampling", "chains", "diagnostics", "llc"),
+    *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("exchange", "plots", "recipe", "demo"),
 ]
 COMPUTING = ("worker", "estimates", "draw")  # of the service: those that may import analysis

@@ -10,16 +10,11 @@ from cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_width
 from scipy.stats import binom
 from torch import nn
 
+from interbasis.analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
 from interbasis.analysis.degeneracy import parameter_ledger
 from interbasis.analysis.errors import DataError, InputError
 from interbasis.analysis.landscape import Function, behavioural_loss, constrained_loss, training_loss
-from interbasis.analysis.llc import (
-    LearningCoefficient,
-    LearningCoefficientCurve,
-    Sampler,
-    learning_coefficient,
-    learning_coefficient_curve,
-)
+from interbasis.analysis.llc import Sampler, learning_coefficient, learning_coefficient_curve
 from interbasis.analysis.network import Network
 from interbasis.analysis.progress import Progress
 
