@@ -9,7 +9,8 @@ import torch
 from jaxtyping import install_import_hook
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
-    torch.set_num_threads(1)  # the workers of the test run share the cores
+    torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # Inner functions that are called up to millions of times: those of `leiden` have no shapes in their types, those of the
 # samplers are checked on short runs (tests/analysis/test_sampling.py), which would take six times as long with all.

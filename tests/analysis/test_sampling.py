@@ -184,6 +184,18 @@ def test_control_variate_takes_all_noise_off_quadratics(name: str, which: str) -
     assert found.standard_error < 1e-9
 
 
+@pytest.mark.parametrize("which", QUADRATICS)
+@pytest.mark.parametrize("name", UNADJUSTED)
+def test_unadjusted_kernels_give_the_soft_rank_and_their_bias(name: str, which: str) -> None:
+    """With the step and the metric they choose themselves."""
+    coefficients = QUADRATICS[which]
+    sampler = Sampler(kernel=name, gamma=2.0, warmup=600, draws=3000, control_variate=False)
+    found = learning_coefficient(quadratic(coefficients), temperature=50.0, sampler=sampler)
+    exact = soft_rank(coefficients, 50.0, 2.0)
+    assert abs(found.value - (exact + found.diagnostics.step_bias)) < 4 * found.standard_error < 0.5
+    assert found.interval[0] < exact < found.interval[1]
+
+
 @pytest.mark.parametrize("step", [0.1, 0.8])
 @pytest.mark.parametrize("name", UNADJUSTED)
 def test_unadjusted_kernels_have_the_bias_that_is_predicted(name: str, step: float) -> None:
