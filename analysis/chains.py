@@ -31,7 +31,7 @@ EXECUTIONS = ("auto", "vectorised", "sequential", "processes")
 _VECTORISED = 20_000  # parameters up to which chains are cheaper together
 _TRAJECTORY = 1.5  # length in the coordinates of the metric, about a quarter of a period
 _MOST_LEAPFROG = 24
-_SAFE_STEP = {"sgld": 0.25, "psgld": 0.25, "sgnht": 0.2}  # in units of the stiffest mode
+_SAFE_STEP = {"sgld": 0.06, "psgld": 0.06, "sgnht": 0.2}  # in units of the stiffest mode
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,11 @@ def _inference_data(points: Sequence[LearningCoefficient]) -> Any:
         groups, dims={name: ["epsilon"] for name in names}, coords={"epsilon": [point.epsilon for point in points]}
     )
     about = {"temperature": [p.temperature for p in points], "gamma": points[0].gamma, "seed": points[0].seed}
-    tree.attrs.update(about | {"verdict": ", ".join(p.verdict for p in points)})
+    corrected = {
+        "llc_with_control_variates": [p.value for p in points],
+        "llc_error": [p.standard_error for p in points],
+    }
+    tree.attrs.update(about | corrected | {"verdict": ", ".join(p.verdict for p in points)})
     return tree
 
 

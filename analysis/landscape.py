@@ -26,7 +26,7 @@ from .basis import Bases
 from .errors import DataError, InputError
 from .layers import in_double
 from .mediators import Mediator
-from .network import Batch, Network
+from .network import Batch, Network, naming_batch
 from .progress import ProgressCallback, report
 
 __all__ = [
@@ -172,7 +172,8 @@ class NetworkLandscape:
         self._batches: list[tuple[Batch, Any]] = []
         self.n = self.row_count = 0
         for inputs, given in _merged(report(batches, "data", progress), labelled=loss is not None):
-            outputs = self._outputs(self.start, inputs)
+            with naming_batch(inputs):
+                outputs = self._outputs(self.start, inputs)
             if not all(torch.isfinite(part).all() for part in outputs):
                 raise DataError("NaN or infinite outputs at the trained parameters: check data and weights")
             target = (

@@ -51,7 +51,8 @@ _LEADING = 128  # eigenpairs of a metric that does not hold all
 _REFINED = 10**11  # floating point operations that a new metric may take
 _BATCH = 256  # random data points of a step of a large network
 _SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
-_PILOTS = 4
+_PILOTS = 4  # short runs that look for a temperature
+_PILOT_DRAWS = 50  # at least, of each
 _CLOSE = 0.1  # relative distance of the loss scale that is good enough
 
 
@@ -66,7 +67,8 @@ class Sampler:
             the first where it fits.
         radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
         gamma: instead of a radius: gamma = d / (radius |theta*|)^2.
-        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged.
+        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
+            for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
         step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
         batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
             for 256 where the network is large.
@@ -80,8 +82,8 @@ class Sampler:
     radius: float = 0.02
     gamma: float | None = None
     chains: int = 4
-    warmup: int = 300
-    draws: int = 500
+    warmup: int | None = None
+    draws: int | None = None
     step_size: float | None = None
     batch_size: int | str | None = "auto"
     control_variate: bool = True
@@ -101,11 +103,16 @@ class Sampler:
                 raise InputError(f"{name} is {value}: expected a number above 0")
         if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
             raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
-        self.plan(0)
+        self.plan("hmc", 0)
 
-    def plan(self, seed: int) -> Plan:
-        """Numbers of steps and how they are run."""
-        return Plan(self.chains, self.warmup, self.draws, self.step_size, self.execution, self.workers, seed)
+    def plan(self, kernel: str, seed: int) -> Plan:
+        """Numbers of steps of a kernel and how they are run."""
+        warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
+        warmup, draws = (
+            self.warmup if self.warmup is not None else warmup,
+            self.draws if self.draws is not None else draws,
+        )
+        return Plan(self.chains, warmup, draws, self.step_size, self.execution, self.workers, seed)
 
 
 _DEFAULT = Sampler()
@@ -128,8 +135,8 @@ def learning_coefficient(
         network: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
             `training_loss` or `Function`.
         batches: data, unless a loss is given.
-        epsilon: the loss scale. The temperature for it is searched for; the result says which scale it belongs to,
-            within about ten percent of the one wanted.
+        epsilon: the loss scale. The temperature for it is searched for; value and interval hold at the scale that the
+            result names, within a few percent of the one wanted.
         temperature: t = n beta, instead of a loss scale.
         parameters: those that are varied: globs on their names, or masks; None for all.
         sampler: how to sample.
@@ -151,21 +158,11 @@ def learning_coefficient(
     _check_scale("epsilon", epsilon)
     _check_scale("temperature", temperature)
     setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
-    before: Chains | None = None
     if epsilon is not None:
-        temperature = setup.temperature_for(epsilon)
-        for _ in range(_PILOTS):
-            short = replace(setup.plan, draws=max(50, setup.plan.draws // 4))
-            before = setup.run(temperature, short, before, progress)
-            found = setup.estimate(temperature, before)
-            if not found.value > -0.5:
-                break
-            old, temperature = temperature, (max(found.value, 0.0) + 1) / epsilon
-            if abs(old / temperature - 1) < _CLOSE:
-                break
+        return setup.at(epsilon, setup.temperature_for(epsilon), None, progress)[0]
     if temperature is None:
         raise InputError("give either a loss scale epsilon or a temperature")
-    return setup.estimate(temperature, setup.run(temperature, setup.plan, before, progress))
+    return setup.estimate(temperature, setup.run(temperature, setup.plan, None, progress))
 
 
 def learning_coefficient_curve(
@@ -183,7 +180,8 @@ def learning_coefficient_curve(
     Args:
         network: as in `learning_coefficient`.
         batches: data, unless a loss is given.
-        epsilons: at least two; None for eleven scales from 1e-6 to 0.1 of the loss of a constant output.
+        epsilons: at least two, each met within a few percent (see `learning_coefficient`); None for eleven scales from
+            1e-6 to 0.1 of the loss of a constant output.
         parameters: those that are varied.
         sampler: how to sample each scale.
         seed: of the chains.
@@ -202,15 +200,13 @@ def learning_coefficient_curve(
     for scale in scales:
         _check_scale("epsilon", scale)
     points: list[LearningCoefficient] = []
-    before: Chains | None = None
+    before = None
     for number, scale in enumerate(scales):
         guess = setup.temperature_for(scale)
         if points and math.isfinite(points[-1].value):
             guess = (max(points[-1].value, 0.0) + 1) / scale
-        before = setup.run(guess, setup.plan, before, _numbered(progress, number, len(scales)))
-        points.append(setup.estimate(guess, before))
-        if not torch.isfinite(before.state.position).all():
-            before = None
+        point, before = setup.at(scale, guess, before, _numbered(progress, number, len(scales)))
+        points.append(point)
     return LearningCoefficientCurve(tuple(points))
 
 
@@ -261,7 +257,7 @@ class _Setup:
             curvature = exact_curvature(landscape, [landscape.start])
         size = None if isinstance(batch_size, str) else batch_size
         gamma = _gamma(landscape, sampler)
-        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(seed))
+        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))
 
     def temperature_for(self, epsilon: float) -> float:
         """T with t eps = soft rank + 1."""
@@ -272,6 +268,22 @@ class _Setup:
 
         low = -math.log(epsilon)
         return math.exp(brentq(excess, low - 1e-9, low + math.log(len(self.landscape.start) + 1)))
+
+    def at(
+        self, epsilon: float, temperature: float, before: Chains | None, progress: ProgressCallback | None
+    ) -> tuple[LearningCoefficient, Chains]:
+        """The estimate at a loss scale, whose temperature short runs find from a first guess; and the chains."""
+        for _ in range(_PILOTS):
+            short = replace(self.plan, draws=max(_PILOT_DRAWS, self.plan.draws // 4))
+            before = self.run(temperature, short, before, progress)
+            found = self.estimate(temperature, before)
+            if not found.value > -0.5:
+                break
+            old, temperature = temperature, (max(found.value, 0.0) + 1) / epsilon
+            if abs(old / temperature - 1) < _CLOSE:
+                break
+        chains = self.run(temperature, self.plan, before, progress)
+        return self.estimate(temperature, chains), chains
 
     def potential(self, temperature: float) -> Potential:
         """U at a temperature."""
@@ -286,6 +298,8 @@ class _Setup:
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
         """Chains at a temperature; those that go on from others warm up for half as long."""
         landscape = self.landscape
+        if before is not None and not torch.isfinite(before.state.position).all():
+            before = None
         if before is not None:
             plan = replace(plan, warmup=max(3, plan.warmup // 2))
         d, rows = len(landscape.start), landscape.row_count
@@ -324,7 +338,8 @@ class _Setup:
                 variables["virial"] = chains.virial[whole] - d
             corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
         best = mean_with_error(corrected)
-        low, high = interval_around(best, bias * abs(1 - 2 * used.coefficients.get("stein", 0.0)))
+        left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
+        low, high = interval_around(best, left)
         found = Diagnostics(
             r_hat=plain.r_hat,
             ess=plain.ess,

@@ -8,7 +8,7 @@ that of x.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ from .errors import CutError, DataError, GraphError
 from .hooks import at_rest, hooked
 from .transitions import Transition
 
-__all__ = ["Batch", "Network", "Positions", "Trace"]
+__all__ = ["Batch", "Network", "Positions", "Trace", "naming_batch"]
 
 Batch: TypeAlias = Any
 """A tensor (the model's argument), a tuple (its arguments) or a dict (its keyword arguments)."""
@@ -182,11 +182,8 @@ class Network:
             replace: per index of a cut the tensors (one per place) to put there.
         """
         run = _Run(start if joined else None, replace or {})
-        try:
+        with naming_batch(batch):
             raw = self._run(batch, self._cuts, run)
-        except (RuntimeError, IndexError, TypeError) as error:
-            hint = "; a tuple holds the model's arguments: leave out labels" if isinstance(batch, tuple | list) else ""
-            raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}{hint}") from error
         entries = tuple(tuple(run.entries[p, i] for i in range(len(cut.places))) for p, cut in enumerate(self._cuts))
         whole = [_concatenate(run.values, p, cut) for p, cut in enumerate(self._cuts)]
         values = tuple(self._select(value, p) for p, value in enumerate(whole))
@@ -487,6 +484,16 @@ def _size(batch: Batch) -> int:
     sizes: list[int] = []
     tree_map(lambda v: sizes.append(len(v)) if isinstance(v, Tensor) and v.ndim else None, batch)
     return min(sizes, default=0)
+
+
+@contextmanager
+def naming_batch(batch: Batch) -> Iterator[None]:
+    """Turn an error of the model into ours, which names the batch."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError) as error:
+        hint = "; a tuple holds the model's arguments: leave out labels" if isinstance(batch, tuple | list) else ""
+        raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}{hint}") from error
 
 
 def _describe(batch: Batch) -> str:

@@ -337,7 +337,7 @@ def plot_curve(curve: LearningCoefficientCurve) -> Figure:
     left.set(xscale="log", xlabel="loss scale epsilon", ylabel="effective parameters 2 lambda")
     left.set_ylim(bottom=min(0.0, *(2 * p.interval[0] for p in curve.points if np.isfinite(p.value)), 0.0))
     left.legend(fontsize=8, frameon=False)
-    left.set_title(f"{curve.points[0].n_parameters:,} parameters ({curve.verdict})", fontsize=10)
+    left.set_title(f"{curve.points[0].n_parameters:,} parameters varied, verdict {curve.verdict}", fontsize=10)
     right.errorbar(curve.epsilons, curve.log_volume, 1.96 * curve.log_volume_error, fmt="o-", ms=3.5, lw=1, capsize=2)
     right.set(xscale="log", xlabel="loss scale epsilon", ylabel="log volume, from the smallest scale on")
     for axes in (left, right):
@@ -346,7 +346,10 @@ def plot_curve(curve: LearningCoefficientCurve) -> Figure:
 
 
 def plot_traces(found: LearningCoefficient) -> Figure:
-    """T (L - L(theta*)) and the distance from theta* over the draws, one line per chain; the band is the interval."""
+    """T (L - L(theta*)) and the distance from theta* over the draws, one line per chain.
+
+    The line is lambda, the band its interval; where control variates were used, the mean of the draws is dashed.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.4), layout="constrained")
@@ -357,9 +360,12 @@ def plot_traces(found: LearningCoefficient) -> Figure:
     if np.isfinite(found.value):
         upper.axhspan(*found.interval, color="black", alpha=0.25, lw=0)
         upper.axhline(found.value, color="black", lw=1)
+        if found.diagnostics.control_variate.coefficients:
+            plain = found.diagnostics.plain
+            upper.axhline(plain, color="black", lw=1, ls="--", label=f"mean {plain:.4g}, before control variates")
     upper.set_ylabel("t (L - L*)")
     lower.set(xlabel="draw", ylabel="distance from theta*")
-    upper.legend(fontsize=8, frameon=False, ncols=4, loc="upper right")
+    upper.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
     low, high = found.interval
     title = f"lambda = {found.value:.4g} in [{low:.4g}, {high:.4g}] at loss scale {found.epsilon:.3g}: {found.verdict}"
     upper.set_title(title, fontsize=10, color=_VERDICTS[found.verdict] if found.verdict != "reliable" else "black")

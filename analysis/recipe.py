@@ -120,8 +120,9 @@ class LlcRecipe:
     radius: float = 0.02
     gamma: float | None = None
     chains: int = 4
-    warmup: int = 300
-    draws: int = 500
+    warmup: int | None = None
+    draws: int | None = None
+    step_size: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -146,6 +147,7 @@ class LlcRecipe:
             chains=self.chains,
             warmup=self.warmup,
             draws=self.draws,
+            step_size=self.step_size,
         )
 
     @property

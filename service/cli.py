@@ -113,7 +113,9 @@ def analyze(
     checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
     recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file with the options below.")] = None,
     cuts: Annotated[str | None, typer.Option(help='Comma-separated cuts, or "auto".')] = None,
-    loss: Annotated[str | None, typer.Option(help="Behavioural loss: mse or kl.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
     basis: Annotated[str | None, typer.Option(help="global, local, pca or neuron.")] = None,
     output: Annotated[str | None, typer.Option(help="Basis of the last cut: pca or neuron.")] = None,
     rotation: Annotated[str | None, typer.Option(help="none, degenerate or full.")] = None,
@@ -209,7 +211,9 @@ def ledger(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Without epsilon: relative, on singular values.")] = 1e-10,
     method: Annotated[str, typer.Option(help="Rank of the Hessian: exact, estimate or auto.")] = "auto",
-    loss: Annotated[str | None, typer.Option(help="Behavioural loss: mse or kl.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of estimates.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
@@ -255,7 +259,9 @@ def llc(
     epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Instead of a loss scale: n beta.")] = None,
     curve: Annotated[bool, typer.Option("--curve", help="Instead: over a range of loss scales.")] = False,
-    loss: Annotated[str | None, typer.Option(help="Behavioural loss: mse or kl.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Vary only these; may be given several times.")
     ] = None,
@@ -266,8 +272,11 @@ def llc(
     ] = 0.02,
     gamma: Annotated[float | None, typer.Option(help="Of the localiser, instead of a radius.")] = None,
     chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
-    warmup: Annotated[int, typer.Option(help="Steps of a chain that are not averaged.")] = 300,
-    draws: Annotated[int, typer.Option(help="Steps of a chain that are.")] = 500,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps of a chain that are not averaged; default: 300, sgld 600.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Steps of a chain that are; default: 500, sgld 4,000.")] = None,
+    step_size: Annotated[float | None, typer.Option(help="Of the kernel; default: adapted, or a safe one.")] = None,
     seed: Annotated[int, typer.Option(help="Of the chains.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
@@ -292,7 +301,7 @@ def llc(
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
-        recipe = LlcRecipe(**choices, draws=draws, seed=seed)
+        recipe = LlcRecipe(**choices, draws=draws, step_size=step_size, seed=seed)
         for path in checkpoints:
             bars.title(path.stem)
             options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
@@ -453,6 +462,10 @@ def main() -> None:
     """Run the command line; errors of ours become one line on standard error."""
     try:
         app()
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C
+            err.print("interrupted: what was finished before is stored, nothing is half-stored")
+        raise
     except Exception as error:
         code = _exit_code(error)
         if code is None:

@@ -248,12 +248,13 @@ def llc_table(row: LlcRow) -> Table:
         return table(names, [_scale(point) for point in row.points])
     point = row.points[0]
     found = point["diagnostics"]
+    asked = row.recipe.get("epsilon")
     error, deviation = number(point["standard_error"]), number(found["virial_error"])
     result = Table(box=None, show_header=False, pad_edge=False)
     lines: list[tuple[str, Any, str]] = [
         ("N_eff", row.n_effective, f"{_interval(point, 2)} of {row.n_parameters:,} parameters"),
         ("lambda", row.value, f"+- {error}, {_interval(point)}"),
-        ("epsilon", row.epsilon, "loss scale"),
+        ("epsilon", row.epsilon, "loss scale at which this holds" + (f", asked: {number(asked)}" if asked else "")),
         ("temperature", row.temperature, "n beta"),
         ("R-hat", row.r_hat, "of the loss, expected 1"),
         ("effective draws", row.ess, f"of {found['chains']} chains of {found['draws']}"),
