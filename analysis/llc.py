@@ -321,6 +321,7 @@ class _Setup:
             progress=progress,
         )
 
+    @np.errstate(over="ignore", invalid="ignore")  # chains that diverge are reported
     def estimate(self, temperature: float, chains: Chains) -> LearningCoefficient:
         """Lambda from the traces."""
         scaled = temperature * (chains.loss - self.landscape.baseline)

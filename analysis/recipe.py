@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .basis import Bases, interaction_basis
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
@@ -29,13 +29,18 @@ __all__ = [
     "LlcRecipe",
     "PartitionRecipe",
     "Recipe",
+    "build_bases",
     "build_graph",
     "build_ledger",
     "build_llc",
+    "from_choices",
     "partition_graph",
     "read_choices",
     "run",
 ]
+
+
+RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe")
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,26 @@ class Recipe:
         return cls.from_mapping(read_choices(path))
 
 
+def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
+    """A recipe of one of the small kinds from names and JSON values.
+
+    Raises:
+        InputError: a name that it does not have, or a value that makes no sense.
+
+    >>> from_choices(LlcRecipe, {"epsilon": 1, "parameters": ["layers.0.*"]}).parameters
+    ('layers.0.*',)
+    """
+    known = {field.name: str(field.type) for field in fields(kind)}
+    if unknown := set(choices) - set(known):
+        raise InputError(f"unknown in a {kind.__name__}: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in choices.items()}
+    given |= {k: float(v) for k, v in given.items() if type(v) is int and "float" in known[k]}
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise InputError(f"the choices {dict(choices)} make no sense: {error}") from error
+
+
 @dataclass(frozen=True)
 class Analysis:
     """What `run` made of a checkpoint."""
@@ -217,15 +242,14 @@ class Analysis:
 
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
     """Checkpoint -> bases -> graph -> partition."""
-    bases, graph = build_graph(checkpoint, recipe.graph, progress=progress)
+    bases = build_bases(checkpoint, recipe.graph, progress=progress)
+    graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
     return Analysis(bases, graph, partition_graph(graph, recipe.partition, progress=progress))
 
 
-def build_graph(
-    checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None
-) -> tuple[Bases, InteractionGraph]:
-    """The first half of `run`; cuts and loss are those the checkpoint was loaded with."""
-    bases = interaction_basis(
+def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None) -> Bases:
+    """The first step of `run`; cuts and loss are those the checkpoint was loaded with."""
+    return interaction_basis(
         checkpoint.network,
         checkpoint.batches,
         kind=recipe.basis,
@@ -237,8 +261,14 @@ def build_graph(
         seed=recipe.seed,
         progress=progress,
     )
+
+
+def build_graph(
+    checkpoint: Checkpoint, bases: Bases, recipe: GraphRecipe, *, progress: ProgressCallback | None = None
+) -> InteractionGraph:
+    """The second step of `run`."""
     measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
-    graph = interaction_graph(
+    return interaction_graph(
         checkpoint.network,
         bases,
         None if measured else checkpoint.batches,
@@ -246,13 +276,12 @@ def build_graph(
         points=recipe.points,
         progress=progress,
     )
-    return bases, graph
 
 
 def partition_graph(
     graph: InteractionGraph, recipe: PartitionRecipe, *, progress: ProgressCallback | None = None
 ) -> Partition:
-    """The second half of `run`."""
+    """The last step of `run`."""
     return find_modules(graph, **asdict(recipe), progress=progress)
 
 

@@ -12,6 +12,7 @@ from platformdirs import user_data_dir
 from rich.text import Text
 
 from .display import ProgressBars, llc_summary, number, rows_table, table
+from .job_commands import app as job_commands
 from .options import (
     KINDS,
     ArtifactsOption,
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 db = typer.Typer(help="Look after the store's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
+app.add_typer(job_commands)
 
 _FORMATS = ["graphml", "node-link", "safetensors", "netcdf"]
 

@@ -159,8 +159,16 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
         lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
     ),
+    "jobs": (
+        ("id", "task", "target", "state", "step", "%", "created"),
+        lambda r: (r.id, r.task, r.target.rpartition("/")[2], r.state, r.step, _percent(r.fraction), _when(r)),
+    ),
 }
 """Per kind the columns of a list, and how a row fills them."""
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.0f}"
 
 
 def rows_table(kind: str, rows: Sequence[Record]) -> Table:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from . import database
 from .blobs import Blobs
+from .jobs import JobRow, Jobs
 from .queries import (
     checkpoint_row,
     dataset_row,
@@ -66,7 +67,7 @@ from .records import (
 )
 from .settings import locate
 from .tables import Checkpoint, Dataset, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
-from .writer import ResultKind, Writer
+from .writer import ResultKind
 from .writes import (
     added,
     check_fit,
@@ -87,6 +88,7 @@ __all__ = [
     "DatasetRow",
     "GraphRow",
     "GraphValues",
+    "JobRow",
     "LedgerRow",
     "LedgerValues",
     "LinkRow",
@@ -115,7 +117,7 @@ __all__ = [
 ]
 
 
-class Store(Writer):
+class Store(Jobs):
     """A store that is open; use it as a context manager, or `close` it.
 
     Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its

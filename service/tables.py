@@ -4,6 +4,7 @@
                  dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate
     checkpoint, dataset -< ledger, llc_estimate
     model -< tracking -< tracking_checkpoint >- graph
+    job, worker: what is to be computed, and who computes
 
 A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
 identifies the row, for example `g-3f9a1c2b`. The schema changes only by a new file in `migrations/versions`.
@@ -38,6 +39,7 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Graph",
+    "Job",
     "Ledger",
     "LlcEstimate",
     "Mediator",
@@ -49,9 +51,10 @@ __all__ = [
     "Result",
     "Tracking",
     "TrackingCheckpoint",
+    "Worker",
 ]
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -389,3 +392,44 @@ class TrackingCheckpoint(Base):
     churn: Mapped[float | None]
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
+
+
+class Job(Row, Base):
+    """Work that waits, goes on, or has ended; what it made are rows of the other tables."""
+
+    __tablename__ = "job"
+    kind = "job"
+    __table_args__ = (Index("ix_job_state_priority", "state", "priority"),)
+
+    task: Mapped[str]
+    target: Mapped[str]
+    choices: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    priority: Mapped[int]
+    timeout: Mapped[float | None]
+    state: Mapped[str] = mapped_column(String(16))
+    run: Mapped[int]
+    attempts: Mapped[int]
+    enqueued: Mapped[bool]
+    cancelling: Mapped[bool]
+    worker: Mapped[str | None]
+    step: Mapped[str | None]
+    fraction: Mapped[float | None]
+    message: Mapped[str]
+    remaining: Mapped[float | None]
+    error: Mapped[str | None]
+    results: Mapped[list[dict[str, Any]]]
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """A process that runs jobs; `heartbeat` is the database's clock when it last said that it lives."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started: Mapped[datetime]
+    heartbeat: Mapped[datetime]

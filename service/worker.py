@@ -23,6 +23,7 @@ from ..analysis.recipe import (
     GraphRecipe,
     PartitionRecipe,
     Recipe,
+    build_bases,
     build_graph,
     partition_graph,
     read_choices,
@@ -49,12 +50,15 @@ __all__ = [
     "DemoLine",
     "Outcome",
     "analyze",
+    "load",
     "modules",
     "provenance",
     "register",
     "run_demo",
+    "save_graph",
     "store_analysis",
     "stored",
+    "stored_graph",
     "track",
 ]
 
@@ -114,19 +118,20 @@ def analyze(
         force: compute and store again.
         progress: called as the work goes on.
     """
-    given = {
-        **(read_choices(recipe_file) if recipe_file else {}),
-        **{k: v for k, v in choices.items() if v is not None},
-    }
-    recipe = Recipe.from_mapping(given)
-    checkpoint = load_checkpoint(
-        path,
-        cuts=recipe.graph.cuts,
-        loss=recipe.graph.loss,
-        data=data,
-        factory=load_factory(factory) if factory else None,
-    )
+    given = {**(read_choices(recipe_file) if recipe_file else {}), **choices}
+    checkpoint, recipe = load(path, given, data=data, factory=factory)
     return store_analysis(store, checkpoint, recipe, force=force, progress=progress)
+
+
+def load(
+    path: Path, choices: Mapping[str, Any], *, data: Path | None = None, factory: str | None = None
+) -> tuple[Checkpoint, Recipe]:
+    """A checkpoint, and the recipe for it with the cuts and the loss that it was loaded with; None is left out."""
+    recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
+    build = load_factory(factory) if factory else None
+    checkpoint = load_checkpoint(path, cuts=recipe.graph.cuts, loss=recipe.graph.loss, data=data, factory=build)
+    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=checkpoint.network.loss)
+    return checkpoint, replace(recipe, graph=chosen)
 
 
 def store_analysis(
@@ -137,11 +142,13 @@ def store_analysis(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """`analyze` for a loaded checkpoint."""
-    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=checkpoint.network.loss)
-    graph_row = None if force else _stored_graph(store, checkpoint, chosen)
+    """`analyze` for a checkpoint and a recipe from `load`."""
+    graph_row = None if force else stored_graph(store, checkpoint, recipe.graph)
     if graph_row is None:
-        graph_row, graph = _compute_graph(store, checkpoint, chosen, force, progress)
+        start = time.monotonic()
+        bases = build_bases(checkpoint, recipe.graph, progress=progress)
+        graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
+        graph_row = save_graph(store, checkpoint, recipe.graph, bases, graph, start, force=force)
     else:
         graph = InteractionGraph.from_bytes(store.graph_bytes(graph_row.id))
     partition_row = _partition(store, graph_row, graph, recipe.partition, force, progress)
@@ -295,7 +302,7 @@ def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) 
     )
 
 
-def _stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
+def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
     """The graph of this checkpoint, data and recipe, where it was stored before."""
     known = stored(store, checkpoint)
     return store.find_graph(*known, recipe.sha256) if known else None
@@ -341,8 +348,8 @@ def run_demo(
     """Train the demo's network, analyse every checkpoint of it, and compare the modules with the known answer."""
     lines = []
     for path in demo.train_two_digits(folder, seed=seed, progress=progress):
-        checkpoint = load_checkpoint(path)
-        outcome = store_analysis(store, checkpoint, Recipe.from_mapping(demo.RECIPE), progress=progress)
+        checkpoint, recipe = load(path, demo.RECIPE)
+        outcome = store_analysis(store, checkpoint, recipe, progress=progress)
         bases = Bases.from_bytes(store.bases_bytes(outcome.graph.id))
         partition = Partition.from_bytes(store.partition_bytes(outcome.partition.id))
         line = DemoLine(
@@ -356,18 +363,22 @@ def run_demo(
     return lines
 
 
-def _compute_graph(
+def save_graph(
     store: Store,
     checkpoint: Checkpoint,
     recipe: GraphRecipe,
-    force: bool,
-    progress: ProgressCallback | None,
-) -> tuple[GraphRow, InteractionGraph]:
-    """Nothing is registered before the graph is there, so that a refused analysis leaves no trace."""
-    start = time.monotonic()
-    bases, graph = build_graph(checkpoint, recipe, progress=progress)
+    bases: Bases,
+    graph: InteractionGraph,
+    start: float,
+    *,
+    force: bool = False,
+) -> GraphRow:
+    """Register the checkpoint and store its graph, whose computation began at `start` of the monotonic clock.
+
+    Nothing is registered before the graph is there, so that a refused analysis leaves no trace.
+    """
     row, data = register(store, checkpoint)
-    saved = store.save_graph(
+    return store.save_graph(
         row.id,
         data.id,
         provenance=provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
@@ -382,7 +393,6 @@ def _compute_graph(
         blobs={"graph": graph.to_bytes(), "bases": bases.to_bytes()},
         force=force,
     )
-    return saved, graph
 
 
 def _partition(

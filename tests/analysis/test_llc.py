@@ -289,7 +289,7 @@ def test_nan_is_reported_and_never_averaged(kernel: str) -> None:
 def test_one_lost_chain_is_named_and_left_out() -> None:
     """A loss that is NaN on one side: chains that get there are lost, the others count."""
     loss = Function(lambda w: (w**2).sum() + torch.where(w[0] > 0.045, math.nan, 0.0), torch.zeros(2).double())
-    sampler = Sampler(kernel="sgld", gamma=1.0, warmup=90, draws=100, control_variate=False)
+    sampler = Sampler(kernel="sgld", gamma=1.0, warmup=90, draws=100, step_size=0.25, control_variate=False)
     found = learning_coefficient(loss, temperature=1000.0, sampler=sampler)
     lost = found.diagnostics.failed_chains
     assert 0 < len(lost) < 4

@@ -14,7 +14,7 @@ from interbasis.analysis.errors import InputError
 from interbasis.analysis.families import Checkpoint, load_checkpoint
 from interbasis.analysis.graph import interaction_graph
 from interbasis.analysis.partition import find_modules
-from interbasis.analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, build_graph, read_choices, run
+from interbasis.analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, read_choices, run
 
 CHOICES: dict[str, Any] = {
     "cuts": ["layers.0:in", "layers.2"],
@@ -169,7 +169,7 @@ def test_run_equals_the_steps_by_hand(checkpoint: Checkpoint, choices: dict[str,
 
 def test_partition_choices_do_not_change_the_graph(checkpoint: Checkpoint) -> None:
     recipes = [Recipe.from_mapping({"epsilon": epsilon}).graph for epsilon in (None, 1e-2)]
-    one, two = (build_graph(checkpoint, recipe)[1] for recipe in recipes)
+    one, two = (run(checkpoint, Recipe(graph=recipe)).graph for recipe in recipes)
     for a, b in zip(one.blocks, two.blocks, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -132,12 +132,25 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         ledger = save_ledger(store)
     command.downgrade(database.migration_config(connection), "0003")
     connection.commit()
-    assert tables(connection) == OURS - {"llc_estimate"}
+    assert tables(connection) == OURS - {"llc_estimate", "job", "worker"}
     assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_ledger(ledger.id) == ledger
         assert store.llcs().items == ()
         assert save_llc(store).checkpoint == ledger.checkpoint
+        assert store.check().ok
+
+
+def test_learning_coefficients_are_kept_and_jobs_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        estimate = save_llc(store)
+    command.downgrade(database.migration_config(connection), "0004")
+    connection.commit()
+    assert Store.upgrade(place.url) == Upgrade(before="0004", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_llc(estimate.id) == estimate
+        assert store.jobs().items == ()
         assert store.check().ok
 
 

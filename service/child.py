@@ -1,0 +1,147 @@
+"""The process that computes a job's steps, seen from the worker: commands go in, progress and results come out.
+
+Numerics hold Python's lock for seconds, so they have a process of their own, which can be killed with all it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Child", "DiedError", "FailedError", "StoppedError"]
+
+_TAIL = 4000  # characters of what a dead process said last
+_LOOK = 0.2  # seconds between looks at whether to go on
+
+
+class DiedError(Exception):
+    """The process ended without an answer; the message says how, and what it said last."""
+
+
+class FailedError(Exception):
+    """The step raised an error.
+
+    Attributes:
+        final: whether trying again makes no sense, because the input is wrong.
+    """
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        """With the whole traceback."""
+        super().__init__(message)
+        self.final = final
+
+
+class StoppedError(Exception):
+    """The caller did not want to go on; the process is killed."""
+
+
+class Child:
+    """A computing process for one job; started when the first step is asked for."""
+
+    def __init__(self, job: Mapping[str, Any], store: str, artifacts: str | None) -> None:
+        """For a job as JSON, and the store as `Store.open` takes it."""
+        self._about = {"job": job, "store": store, "artifacts": artifacts}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._rest = b""
+
+    def run(
+        self,
+        step: str,
+        before: Mapping[str, Any],
+        *,
+        go_on: Callable[[Mapping[str, Any] | None], bool],
+    ) -> dict[str, Any]:
+        """What a step returns.
+
+        Args:
+            step: its name.
+            before: what the steps before it returned.
+            go_on: asked five times a second, with the newest progress or None, whether to go on.
+
+        Raises:
+            FailedError: the step raised an error.
+            DiedError: the process is gone.
+            StoppedError: `go_on` said no.
+        """
+        process = self._started()
+        self._send(process, {"step": step, "before": before})
+        news: Mapping[str, Any] | None = None
+        asked = time.monotonic()
+        while True:
+            for answer in self._answers(process):
+                if "done" in answer:
+                    return dict(answer["done"])
+                if "error" in answer:
+                    raise FailedError(answer["error"], final=answer["final"])
+                news = answer["progress"]
+            if time.monotonic() - asked >= _LOOK:
+                asked = time.monotonic()
+                if not go_on(news):
+                    self.kill()
+                    raise StoppedError
+                news = None
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process = None
+        self._rest = b""
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._said.seek(0)
+            self._said.truncate()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "interbasis.service.compute"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                start_new_session=True,
+            )
+            self._send(self._process, self._about)
+        return self._process
+
+    def _send(self, process: subprocess.Popen[bytes], message: Mapping[str, Any]) -> None:
+        try:
+            process.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            raise self._death(process) from None
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+        """What has come in, after a short wait."""
+        pipe = process.stdout.fileno()  # type: ignore[union-attr]
+        ready, _, _ = select.select([pipe], [], [], _LOOK)
+        if not ready:
+            return []
+        read = os.read(pipe, 1 << 16)
+        if not read:
+            raise self._death(process)
+        *lines, self._rest = (self._rest + read).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _death(self, process: subprocess.Popen[bytes]) -> DiedError:
+        code = process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace")[-_TAIL:].strip()
+        self.kill()
+        return DiedError(f"the computing process ended with {how}" + (f"; it said last:\n{said}" if said else ""))

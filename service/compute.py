@@ -1,0 +1,149 @@
+"""Computes the steps of one job, in a process of its own: `python -m interbasis.service.compute`.
+
+Standard input brings lines of JSON: first the job and the store, then a step at a time with what the steps before it
+returned. Standard output takes lines of JSON: progress, then the step's answer or its error. When standard input ends,
+the worker is gone, and this process ends itself and everything it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..analysis import Bases, InteractionGraph
+from ..analysis.errors import InterbasisError
+from ..analysis.families import Checkpoint
+from ..analysis.progress import Progress
+from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
+from . import estimates, worker
+from .records import NotFoundError, StoreError
+from .store import Store
+
+__all__ = ["main"]
+
+Answer = dict[str, Any]
+_OFTEN = 0.1  # seconds between reports of progress
+
+
+class _Steps:
+    """The steps of every task, on an open store; what one of them loaded stays for the next."""
+
+    def __init__(self, store: Store, job: Mapping[str, Any], tell: Callable[[Progress], None]) -> None:
+        self._store, self._job, self._tell = store, job, tell
+        choices = dict(job["choices"])
+        self._force = bool(choices.pop("force", False))
+        self._data = Path(choices.pop("data")) if "data" in choices else None
+        self._choices = choices
+        self._loaded: tuple[Checkpoint, Recipe] | None = None
+
+    def take(self, step: str, before: Mapping[str, Answer]) -> Answer:
+        """Do one step."""
+        return {"analyze": self._analyze}.get(self._job["task"], self._whole)(step, before)
+
+    def _whole(self, _step: str, _before: Mapping[str, Answer]) -> Answer:
+        """Tasks of one step, which are functions of other modules."""
+        task, target = self._job["task"], self._job["target"]
+        shared: dict[str, Any] = {"force": self._force, "progress": self._tell}
+        row: Any
+        if task == "partition":
+            row = worker.modules(self._store, target, self._choices, **shared)
+        elif task == "track":
+            row = worker.track(self._store, target, self._choices, data=self._data, **shared)
+        elif task == "ledger":
+            recipe = from_choices(LedgerRecipe, self._choices)
+            row = estimates.ledger(self._store, Path(target), recipe, data=self._data, **shared)
+        else:
+            chosen = from_choices(LlcRecipe, self._choices)
+            row = estimates.llc(self._store, Path(target), chosen, data=self._data, **shared)
+        kind = {"track": "tracking"}.get(task, task)
+        return {"results": [{"kind": kind, "id": row.id}]}
+
+    def _analyze(self, step: str, before: Mapping[str, Answer]) -> Answer:
+        """Bases and graph are files of the artifact store as soon as they are there: nothing is computed twice."""
+        if step == "partition":
+            graph = before["store"]["results"][0]["id"]
+            row = worker.modules(self._store, graph, self._choices, force=self._force, progress=self._tell)
+            return {"results": [{"kind": "partition", "id": row.id}]}
+        checkpoint, recipe = self._checkpoint()
+        if step == "load":
+            found = None if self._force else worker.stored_graph(self._store, checkpoint, recipe.graph)
+            return {"graph": found.id if found else None}
+        if before["load"]["graph"]:
+            return {} if step != "store" else {"results": [{"kind": "graph", "id": before["load"]["graph"]}]}
+        begun = time.monotonic()
+        if step == "basis":
+            bases = build_bases(checkpoint, recipe.graph, progress=self._tell)
+            return {"file": self._store.blobs.put(bases.to_bytes()), "seconds": time.monotonic() - begun}
+        bases = Bases.from_bytes(self._store.blobs.get(before["basis"]["file"]))
+        if step == "graph":
+            graph = build_graph(checkpoint, bases, recipe.graph, progress=self._tell)
+            spent = before["basis"]["seconds"] + time.monotonic() - begun
+            return {"file": self._store.blobs.put(graph.to_bytes()), "seconds": spent}
+        graph = InteractionGraph.from_bytes(self._store.blobs.get(before["graph"]["file"]))
+        start = time.monotonic() - before["graph"]["seconds"]
+        saved = worker.save_graph(self._store, checkpoint, recipe.graph, bases, graph, start, force=self._force)
+        return {"results": [{"kind": "graph", "id": saved.id}]}
+
+    def _checkpoint(self) -> tuple[Checkpoint, Recipe]:
+        if self._loaded is None:
+            self._loaded = worker.load(Path(self._job["target"]), self._choices, data=self._data)
+        return self._loaded
+
+
+def main() -> None:
+    """Serve steps until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
+    about = commands.get()
+    told = 0.0
+
+    def tell(report: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told > _OFTEN or report.done == report.total:
+            told = time.monotonic()
+            fraction = report.done / report.total if report.total else None
+            text = f"{report.step}: {report.message}" if report.message else report.step
+            _say(answers, {"progress": {"fraction": fraction, "message": text}})
+
+    with Store.open(about["store"], about["artifacts"]) as store:
+        steps = _Steps(store, about["job"], tell)
+        while True:
+            command = commands.get()
+            try:
+                done = steps.take(command["step"], command["before"])
+            except Exception as error:
+                # input that cannot be used will not be better the next time; the store may be
+                final = isinstance(error, InterbasisError | NotFoundError)
+                message = str(error) if isinstance(error, InterbasisError | StoreError) else traceback.format_exc()
+                _say(answers, {"error": message, "final": final})
+            else:
+                _say(answers, {"done": done})
+
+
+def _say(answers: TextIO, message: Mapping[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        answers.write(json.dumps(message) + "\n")
+
+
+def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin.buffer:
+        commands.put(json.loads(line))
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

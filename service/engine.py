@@ -1,0 +1,93 @@
+"""The workflow engine, DBOS, behind one class: durable steps, a queue, and what a killed process left behind.
+
+Its tables lie in the store's own database (PostgreSQL: schema `dbos`). They say which steps of which run are done; our
+table `job` says everything else. Nothing else of interbasis knows DBOS.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS, DBOSPortableJSONSerializer, EnqueueOptions
+from sqlalchemy.exc import SQLAlchemyError
+
+from .records import StoreError
+from .settings import Location
+
+__all__ = ["Engine", "Workflow"]
+
+Workflow = Callable[[str, int, "Callable[[str, Callable[[], Any]], Any]"], None]
+"""Called with a job's ID, its run, and `once(step, work)`, which does the work of a step unless it was done before."""
+
+_QUEUE = "jobs"
+_VERSION = "1"  # of the workflow; runs of another version are not gone on with
+_POLLING = 0.2
+
+
+class Engine:
+    """A running engine; one per process."""
+
+    def __init__(self, location: Location, worker: str, workflow: Workflow, *, concurrency: int = 1) -> None:
+        """Start it: runs that this worker left unfinished go on at once.
+
+        Args:
+            location: of the store.
+            worker: stable name of this process.
+            workflow: what is done for a job.
+            concurrency: jobs at a time.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        url = location.url.set(drivername="sqlite") if location.file is not None else location.url
+        DBOS(
+            config={
+                "name": "interbasis",
+                "system_database_url": url.render_as_string(hide_password=False),
+                "executor_id": worker,
+                "application_version": _VERSION,
+                "serializer": DBOSPortableJSONSerializer(),  # nothing is pickled
+                "log_level": "ERROR",
+            }
+        )
+
+        @DBOS.workflow(name="job", max_recovery_attempts=1000)  # attempts are counted in `begin_job`
+        def run(job: str, number: int) -> None:
+            def once(step: str, work: Callable[[], Any]) -> Any:
+                return DBOS.run_step({"name": step}, work)
+
+            workflow(job, number, once)
+
+        try:
+            DBOS.launch()
+            DBOS.register_queue(_QUEUE, worker_concurrency=concurrency, polling_interval_sec=_POLLING)
+        except SQLAlchemyError as error:
+            raise StoreError(f"{location}: the job engine cannot start: {error}") from error
+
+    def enqueue(self, job: str, run: int, priority: int) -> None:
+        """Put a run in the queue; one that is there already is left as it is."""
+        DBOS.enqueue_workflow_with_options(_options(job, run, priority), job, run)
+
+    def take_over(self, worker: str) -> list[str]:
+        """Hand the unfinished runs of a worker that is gone to the queue; returns their jobs."""
+        found = DBOS.list_workflows(executor_id=worker, status="PENDING")
+        for status in found:
+            DBOS.resume_workflow(status.workflow_id, queue_name=_QUEUE)
+        return [status.workflow_id.partition(":")[0] for status in found]
+
+    def close(self) -> None:
+        """Stop listening; what runs is not waited for."""
+        DBOS.destroy()
+
+
+def _options(job: str, run: int, priority: int) -> EnqueueOptions:
+    return {
+        "workflow_name": "job",
+        "queue_name": _QUEUE,
+        "workflow_id": f"{job}:{run}",
+        "priority": min(max(priority, -1000), 1000) + 1001,  # DBOS takes numbers from 1 on
+        "app_version": _VERSION,
+    }

@@ -1,0 +1,184 @@
+"""A worker: takes jobs from the queue, has their steps computed, and sees to it that none is lost.
+
+It says every few seconds that it lives; when another worker has fallen silent, its jobs are handed to the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from .child import Child, DiedError, FailedError, StoppedError
+from .engine import Engine
+from .jobs import TASKS, JobRow
+from .records import StoreError
+from .store import Store
+
+__all__ = ["Supervisor", "stop_on_signals"]
+
+_log = logging.getLogger(__name__)
+
+_BEAT = 2.0  # seconds between signs of life
+_SILENT = 15.0  # seconds without one after which a worker counts as gone
+_PUMP = 0.25  # seconds between looks for new jobs
+_NOTE = 1.0  # seconds between notes of progress
+
+
+class Supervisor:
+    """A worker process; `run` returns when `stop` was called."""
+
+    def __init__(self, store: Store, *, name: str, concurrency: int = 1, silent: float = _SILENT) -> None:
+        """A worker of that name on an open store.
+
+        Args:
+            store: where jobs are and results go.
+            name: stable and unique: a worker that starts again goes on with what it was doing.
+            concurrency: jobs at a time.
+            silent: seconds after which a worker without a sign of life counts as gone.
+        """
+        if concurrency < 1:
+            raise StoreError(f"concurrency is {concurrency}: expected at least 1")
+        self.store, self.name = store, name
+        self._concurrency, self._silent = concurrency, silent
+        self._stopping = threading.Event()
+        self._running: dict[str, Child] = {}
+
+    def stop(self, *_: object) -> None:
+        """Have `run` give back what is going on and return."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until `stop` is called."""
+        self.store.beat(self.name)
+        engine = Engine(self.store.location, self.name, self._workflow, concurrency=self._concurrency)
+        beat = 0.0
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() - beat > _BEAT:
+                    self.store.beat(self.name)
+                    self._take_over(engine)
+                    beat = time.monotonic()
+                for job in self.store.waiting_jobs():
+                    engine.enqueue(job.id, job.run, job.priority)
+                    self.store.mark_enqueued(job.id, job.run)
+            except StoreError as error:  # the database is away: what runs goes on, and we try again
+                _log.warning("%s", error)
+                self._stopping.wait(_BEAT)
+            self._stopping.wait(_PUMP)
+        self._give_back(engine)
+
+    def _take_over(self, engine: Engine) -> None:
+        for worker in self.store.silent_workers(self._silent):
+            if worker == self.name:
+                continue
+            for job in engine.take_over(worker):
+                _log.warning("job %s of worker %s, which has fallen silent, goes back to the queue", job, worker)
+            self.store.forget_worker(worker)
+
+    def _give_back(self, engine: Engine) -> None:
+        for job, child in list(self._running.items()):
+            child.kill()
+            self.store.give_back_job(job, self.name)
+        self.store.retire(self.name)
+        engine.close()
+
+    def _workflow(self, job: str, run: int, once: Callable[[str, Callable[[], Any]], Any]) -> None:
+        """A run of a job: its steps in order, those that are done not again."""
+        row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
+        if row is None:
+            return
+        child = Child(row.to_json(), _url(self.store), self.store.location.artifacts)
+        self._running[job] = child
+        try:
+            before: dict[str, Any] = {}
+            for step in TASKS[row.task]:
+                found = once(step, lambda step=step: self._step(row, child, step, before))
+                if "ended" in found:
+                    end, error = found["ended"], found.get("error")
+                    self._patiently(partial(self.store.end_job, job, run, self.name, end, error=error))
+                    return
+                before[step] = found
+            results = [result for found in before.values() for result in found.get("results", ())]
+            self._patiently(lambda: self.store.end_job(job, run, self.name, "succeeded", results=results))
+        finally:
+            self._running.pop(job, None)
+            child.kill()
+
+    def _step(self, row: JobRow, child: Child, step: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step returns, or how the job ended in it; a process that dies is replaced three times at most."""
+        begun, noted = time.monotonic(), 0.0
+        late, latest = False, None
+
+        def go_on(news: Mapping[str, Any] | None) -> bool:
+            nonlocal noted, late, latest
+            latest = news or latest
+            if self._stopping.is_set():
+                return False
+            spent = time.monotonic() - begun
+            late = row.timeout is not None and spent > row.timeout
+            if late:
+                return False
+            if time.monotonic() - noted < _NOTE:
+                return True
+            noted = time.monotonic()
+            fraction = latest["fraction"] if latest else None
+            remaining = spent * (1 - fraction) / fraction if fraction else None
+            message = latest["message"] if latest else ""
+            try:
+                return self.store.report_job(
+                    row.id, self.name, step=step, fraction=fraction, message=message, remaining=remaining
+                )
+            except StoreError:
+                return True  # the database is away; the computation does not need it
+
+        while True:
+            try:
+                return child.run(step, before, go_on=go_on)
+            except Exception as error:
+                if self._stopping.is_set():
+                    threading.Event().wait()  # the process ends; the run goes on elsewhere
+                if isinstance(error, StoppedError):
+                    late_error = f"stopped after its timeout of {row.timeout:g} s in step {step}" if late else None
+                    return {"ended": "failed" if late else "cancelled", "error": late_error}
+                known = isinstance(error, FailedError | DiedError)
+                problem = str(error) if known else traceback.format_exc()
+                if isinstance(error, FailedError) and error.final:
+                    return {"ended": "failed", "error": problem}
+                child.kill()
+            _log.warning("job %s, step %s: %s", row.id, step, problem)
+            self._patiently(lambda problem=problem: self.store.note_error(row.id, self.name, problem))
+            if self._patiently(lambda: self.store.begin_job(row.id, row.run, self.name)) is None:
+                return {"ended": "failed", "error": problem}
+
+    def _patiently(self, write: Callable[[], Any]) -> Any:
+        """A write that must happen, again until the database is there."""
+        while True:
+            try:
+                return write()
+            except StoreError as error:
+                _log.warning("%s", error)
+                time.sleep(_BEAT)
+
+
+def _url(store: Store) -> str:
+    file = store.location.file
+    return str(file) if file is not None else store.location.url.render_as_string(hide_password=False)
+
+
+def stop_on_signals(supervisor: Supervisor) -> None:
+    """SIGTERM and Ctrl-C stop it; a second one ends the process at once."""
+
+    def stop(*_: object) -> None:
+        if supervisor._stopping.is_set():
+            os._exit(1)
+        supervisor.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,270 @@
+"""Jobs: asked for once, run by real processes, not lost by `kill -9`, stopped when they are to stop."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases_checkpoints import save_inputs, save_mlp
+
+from interbasis.service import worker
+from interbasis.service.jobs import TASKS, JobRow
+from interbasis.service.records import NotFoundError, StoreError
+from interbasis.service.store import Store
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(place: Any, tmp_path: Path) -> Iterator[Start]:
+    """Starts `interbasis worker`; what it says is in a file."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str = "w1") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name]
+        command += ["--store", place.url, "--artifacts", place.artifacts]
+        with (tmp_path / f"{name}.log").open("ab") as log:
+            started.append(subprocess.Popen(command, stderr=log, stdout=log))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    save_inputs(tmp_path / "x.npz")
+    return save_mlp(tmp_path / "a.safetensors", step=1, model="run")
+
+
+def ask(store: Store, task: str, target: Path | str, choices: dict[str, Any] | None = None, **options: Any) -> JobRow:
+    """Submitted with the data that lie beside the checkpoint."""
+    data = {"data": Path(target).with_name("x.npz")} if isinstance(target, Path) else {}
+    return store.submit(task, target, {**data, **(choices or {})}, **options)
+
+
+def wait(
+    store: Store, *jobs: JobRow, seconds: float = 90, until: Callable[[JobRow], bool] | None = None
+) -> list[JobRow]:
+    """The jobs when all have ended, or are as wanted."""
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = [store.get_job(job.id) for job in jobs]
+        if all(until(row) if until else row.ended for row in rows):
+            return rows
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.1)
+
+
+def children(of: subprocess.Popen[bytes]) -> list[int]:
+    """Computing processes that a worker started."""
+    path = Path(f"/proc/{of.pid}/task")
+    return [int(pid) for task in path.iterdir() for pid in (task / "children").read_text().split()]
+
+
+# Asking
+
+
+def test_same_work_is_one_job(store: Store, checkpoint: Path) -> None:
+    first = store.submit("analyze", checkpoint, {"basis": "local", "seed": None}, priority=3)
+    assert (first.state, first.run, first.attempts, first.priority, first.error) == ("queued", 1, 0, 3, None)
+    assert first.target == str(checkpoint.resolve())
+    assert store.submit("analyze", checkpoint, {"basis": "local"}).id == first.id
+    assert store.submit("analyze", checkpoint).id != first.id
+    assert store.submit("ledger", checkpoint).id != first.id
+    assert store.jobs(task="analyze").items[0].id == first.id
+    assert store.get_job(first.id[:6]) == first
+    save_mlp(checkpoint, seed=5, step=1, model="run")
+    assert store.submit("analyze", checkpoint, {"basis": "local"}).id != first.id
+
+
+def test_ended_jobs_are_asked_for_again(store: Store, checkpoint: Path) -> None:
+    job = store.submit("analyze", checkpoint)
+    with pytest.raises(StoreError, match="is queued: only a job that failed"):
+        store.retry_job(job.id)
+    assert store.cancel_job(job.id).state == "cancelled"
+    assert store.cancel_job(job.id).state == "cancelled"
+    again = store.retry_job(job.id)
+    assert (again.state, again.run, again.finished) == ("queued", 2, None)
+    assert store.begin_job(job.id, 1, "w") is None
+    assert store.begin_job(job.id, 2, "w").state == "running"
+    store.end_job(job.id, 2, "other", "failed")
+    store.end_job(job.id, 2, "w", "succeeded", results=[{"kind": "graph", "id": "g-1"}])
+    done = store.submit("analyze", checkpoint)
+    assert (done.state, done.run, done.results) == ("succeeded", 2, ({"kind": "graph", "id": "g-1"},))
+
+
+def test_run_that_is_begun_three_times_without_an_end_has_failed(store: Store, checkpoint: Path) -> None:
+    job = store.submit("analyze", checkpoint)
+    for attempt in (1, 2, 3):
+        row = store.begin_job(job.id, 1, f"w{attempt}")
+        assert row.attempts == attempt
+        store.note_error(job.id, f"w{attempt}", f"died {attempt}")
+    assert not store.report_job(job.id, "w1", step="load", fraction=None, message="", remaining=None)
+    assert store.begin_job(job.id, 1, "w4") is None
+    failed = store.get_job(job.id)
+    assert failed.state == "failed"
+    assert "3 attempts" in failed.error
+    assert "died 3" in failed.error
+
+
+def test_running_job_is_told_to_stop(store: Store, checkpoint: Path) -> None:
+    job = store.submit("analyze", checkpoint)
+    store.begin_job(job.id, 1, "w")
+    assert store.report_job(job.id, "w", step="load", fraction=0.5, message="half", remaining=2.0)
+    assert store.cancel_job(job.id).state == "running"
+    assert not store.report_job(job.id, "w", step="load", fraction=0.6, message="", remaining=1.0)
+    assert store.get_job(job.id).message == "half"
+    assert store.begin_job(job.id, 1, "w2") is None
+    assert store.get_job(job.id).state == "cancelled"
+
+
+def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    for call, said in (
+        (lambda: store.submit("train", checkpoint), "no task 'train'"),
+        (lambda: store.submit("analyze", tmp_path / "none.safetensors"), "cannot read"),
+        (lambda: store.submit("analyze", checkpoint, timeout=0), "timeout is 0"),
+        (lambda: store.jobs(state="lost"), "no state 'lost'"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            call()
+    for call in (lambda: store.submit("partition", "g-x"), lambda: store.get_job("j-x")):
+        with pytest.raises(NotFoundError):
+            call()
+
+
+def test_silent_workers_are_found(store: Store) -> None:
+    store.beat("a")
+    store.beat("b")
+    assert store.silent_workers(60) == []
+    store.retire("a")
+    assert store.silent_workers(60) == ["a"]
+    store.forget_worker("a")
+    assert store.silent_workers(-60) == ["b"]
+
+
+# Running, in real processes
+
+
+def test_every_task_is_done_and_equals_what_is_computed_here(store: Store, checkpoint: Path, start: Start) -> None:
+    start()
+    save_mlp(checkpoint.with_name("b.safetensors"), seed=1, step=2, model="run")
+    analyses = [ask(store, "analyze", checkpoint.with_name(f"{name}.safetensors")) for name in "ab"]
+    done = wait(store, *analyses)
+    graphs, partitions = zip(*([result["id"] for result in job.results] for job in done), strict=True)
+    others = [
+        ask(store, "partition", graphs[0], {"objective": "layered_cpm"}),
+        ask(store, "ledger", checkpoint),
+        ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 20, "warmup": 9}),
+        ask(store, "track", "run", {"data": checkpoint.with_name("x.npz")}),
+    ]
+    rest = wait(store, *others)
+    for job in (*done, *rest):
+        assert (job.state, job.attempts, job.error, job.worker) == ("succeeded", 1, None, "w1"), job
+        assert job.step == TASKS[job.task][-1]
+        assert job.started < job.finished
+    assert [job.results[0]["kind"] for job in rest] == ["partition", "ledger", "llc", "tracking"]
+    here = worker.analyze(store, checkpoint, {}, data=checkpoint.with_name("x.npz"), force=True)
+    assert (here.graph.id, here.partition.id) == (graphs[0], partitions[0])
+    assert here.graph.graph_sha256 == store.get_graph(graphs[0]).graph_sha256
+    assert store.get_llc(rest[2].results[0]["id"]).n_parameters == 83
+
+
+def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, start: Start) -> None:
+    process = start()
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 3000})
+    wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+    (computing,) = children(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{computing}").exists() and "zombie" not in Path(f"/proc/{computing}/status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert store.get_job(job.id).state == "running"
+    start()
+    (done,) = wait(store, job)
+    assert (done.state, done.attempts) == ("succeeded", 2)
+
+
+def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, start: Start, tmp_path: Path) -> None:
+    process = start()
+    job = ask(store, "analyze", checkpoint)
+    wait(store, job, until=lambda row: row.ended or row.step not in (None, "load"))
+    process.kill()
+    process.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in Path(tmp_path / "artifacts").rglob("*") if path.is_file()}
+    start()
+    (done,) = wait(store, job)
+    assert done.state == "succeeded"
+    after = {path.name: path.stat().st_mtime_ns for path in Path(tmp_path / "artifacts").rglob("*") if path.is_file()}
+    assert before.items() <= after.items()
+    assert store.check().ok
+
+
+def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start: Start) -> None:
+    process = start()
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
+    wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+    assert children(process)
+    store.cancel_job(job.id)
+    (stopped,) = wait(store, job, seconds=5)
+    assert stopped.state == "cancelled"
+    assert not children(process)
+    assert not store.llcs().items
+    short = ask(store, "ledger", checkpoint)
+    assert wait(store, short)[0].state == "succeeded"
+
+
+def test_timeout_kills(store: Store, checkpoint: Path, start: Start) -> None:
+    process = start()
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000}, timeout=4)
+    (stopped,) = wait(store, job)
+    assert stopped.state == "failed"
+    assert "timeout of 4 s" in stopped.error
+    assert not children(process)
+
+
+def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start: Start) -> None:
+    start()
+    wrong = [
+        ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}),
+        ask(store, "llc", checkpoint, {"epsilon": 1.0, "speed": 3}),
+    ]
+    first, second = wait(store, *wrong)
+    assert (first.state, first.attempts) == (second.state, second.attempts) == ("failed", 1)
+    assert "layers.9" in first.error
+    assert "unknown in a LlcRecipe: speed" in second.error
+
+
+def test_computing_process_that_dies_is_replaced_three_times(store: Store, checkpoint: Path, start: Start) -> None:
+    process = start()
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
+    for attempt in (1, 2, 3):
+        wait(store, job, until=lambda row, n=attempt: row.attempts == n and children(process) != [])
+        os.kill(children(process)[0], signal.SIGKILL)
+        wait(store, job, until=lambda row, n=attempt: row.ended or row.attempts > n)
+    (failed,) = wait(store, job)
+    assert failed.state == "failed"
+    assert "given up after 3 attempts" in failed.error
+    assert "SIGKILL" in failed.error
+
+
+def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start: Start) -> None:
+    process = start()
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 2000})
+    wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+    left = store.get_job(job.id)
+    assert (left.state, left.attempts, left.worker) == ("queued", 0, None)
+    start()
+    (done,) = wait(store, job)
+    assert (done.state, done.attempts) == ("succeeded", 1)
