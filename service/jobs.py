@@ -40,6 +40,7 @@ STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")
 
 _MOST_ATTEMPTS = 3
+_MOST_INTERRUPTIONS = 20  # a job that takes its worker down with it ends some time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class JobRow(Record):
         priority: jobs with smaller numbers go first.
         timeout: seconds after which a run of it is stopped.
         run: how often it was queued.
-        attempts: how often a worker began the present run.
+        attempts: how often the present run was tried, because the computation broke down.
+        interruptions: how often a worker went away during the run, which went on elsewhere.
         step, fraction, message, remaining: what goes on, how much of the step is done, and how many seconds it may
             still take.
         error: why it failed, in full.
@@ -69,6 +71,7 @@ class JobRow(Record):
     state: str
     run: int
     attempts: int
+    interruptions: int
     cancelling: bool
     worker: str | None
     step: str | None
@@ -226,10 +229,16 @@ class Jobs(Writer):
         """The engine knows this run."""
         self._write(lambda s: s.execute(update(Job).where(Job.id == job, Job.run == run).values(enqueued=True)))
 
-    def begin_job(self, job: str, run: int, worker: str) -> JobRow | None:
+    def begin_job(self, job: str, run: int, worker: str, *, error: str | None = None) -> JobRow | None:
         """A worker begins or goes on with a run; None where there is nothing to do any more.
 
-        A run that was begun three times without an end has failed.
+        A run that broke down three times has failed, and one during which twenty workers went away.
+
+        Args:
+            job: its ID.
+            run: which one; another one is left alone.
+            worker: name of the worker.
+            error: why it is begun again, by the worker that had it.
         """
 
         def begin(session: Session) -> JobRow | None:
@@ -239,11 +248,15 @@ class Jobs(Writer):
             if row.cancelling:
                 _end(row, "cancelled")
                 return None
-            if row.attempts >= _MOST_ATTEMPTS:
-                last = f"; the last error was:\n{row.error}" if row.error else ""
-                _end(row, "failed", error=f"given up after {row.attempts} attempts{last}")
+            if error is not None and row.attempts >= _MOST_ATTEMPTS:
+                _end(row, "failed", error=f"given up after {row.attempts} attempts; the last error was:\n{error}")
                 return None
-            row.state, row.worker, row.attempts = "running", worker, row.attempts + 1
+            if row.interruptions >= _MOST_INTERRUPTIONS:
+                _end(row, "failed", error=f"given up: {row.interruptions} workers went away while they ran it")
+                return None
+            row.interruptions += row.state == "running" and error is None
+            row.attempts += row.attempts == 0 or error is not None
+            row.state, row.worker, row.error = "running", worker, error
             row.started = row.started or now()
             return job_row(row)
 
@@ -282,15 +295,10 @@ class Jobs(Writer):
 
         self._write(end)
 
-    def note_error(self, job: str, worker: str, error: str) -> None:
-        """Keep the error of an attempt, in case it was the last one."""
-        mine = Job.id == job, Job.worker == worker, Job.state == "running"
-        self._write(lambda session: session.execute(update(Job).where(*mine).values(error=error)))
-
     def give_back_job(self, job: str, worker: str) -> None:
-        """A worker that stops leaves its job to the queue; that attempt does not count."""
+        """A worker that stops leaves its job to the queue, which does not count as an interruption."""
         mine = Job.id == job, Job.worker == worker, Job.state == "running"
-        values = {"state": "queued", "worker": None, "attempts": Job.attempts - 1}
+        values = {"state": "queued", "worker": None}
         self._write(lambda session: session.execute(update(Job).where(*mine).values(**values)))
 
     def beat(self, worker: str) -> None:
@@ -336,7 +344,7 @@ def job_row(row: Job) -> JobRow:
 
 
 def _queue(row: Job) -> None:
-    row.run, row.state, row.attempts, row.results = row.run + 1, "queued", 0, []
+    row.run, row.state, row.attempts, row.interruptions, row.results = row.run + 1, "queued", 0, 0, []
     row.enqueued = row.cancelling = False
     row.worker = row.step = row.fraction = row.remaining = row.error = row.started = row.finished = None
     row.message = ""

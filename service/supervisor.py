@@ -153,8 +153,8 @@ class Supervisor:
                     return {"ended": "failed", "error": problem}
                 child.kill()
             _log.warning("job %s, step %s: %s", row.id, step, problem)
-            self._patiently(lambda problem=problem: self.store.note_error(row.id, self.name, problem))
-            if self._patiently(lambda: self.store.begin_job(row.id, row.run, self.name)) is None:
+            again = partial(self.store.begin_job, row.id, row.run, self.name, error=problem)
+            if self._patiently(again) is None:
                 return {"ended": "failed", "error": problem}
 
     def _patiently(self, write: Callable[[], Any]) -> Any:

@@ -410,6 +410,7 @@ class Job(Row, Base):
     state: Mapped[str] = mapped_column(String(16))
     run: Mapped[int]
     attempts: Mapped[int]
+    interruptions: Mapped[int]
     enqueued: Mapped[bool]
     cancelling: Mapped[bool]
     worker: Mapped[str | None]

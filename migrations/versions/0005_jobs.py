@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("interruptions", sa.Integer(), nullable=False),
         sa.Column("enqueued", sa.Boolean(), nullable=False),
         sa.Column("cancelling", sa.Boolean(), nullable=False),
         sa.Column("worker", sa.String(), nullable=True),
