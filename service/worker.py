@@ -118,7 +118,8 @@ def analyze(
         force: compute and store again.
         progress: called as the work goes on.
     """
-    given = {**(read_choices(recipe_file) if recipe_file else {}), **choices}
+    given = {name: value for name, value in choices.items() if value is not None}
+    given = {**(read_choices(recipe_file) if recipe_file else {}), **given}
     checkpoint, recipe = load(path, given, data=data, factory=factory)
     return store_analysis(store, checkpoint, recipe, force=force, progress=progress)
 
