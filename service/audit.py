@@ -8,11 +8,11 @@ from sqlalchemy import Connection, Engine, select
 
 from .blobs import Blobs
 from .database import schema_differences
-from .records import ArtifactError, CheckReport
+from .records import ArtifactError, CheckReport, Collected
 from .settings import Location
-from .tables import Artifact, Graph, Ledger, LlcEstimate, Partition, Tracking
+from .tables import ARTIFACT_COLUMNS, Artifact
 
-__all__ = ["audit"]
+__all__ = ["audit", "collect"]
 
 
 def audit(location: Location, engine: Engine, blobs: Blobs) -> CheckReport:
@@ -36,17 +36,27 @@ def audit(location: Location, engine: Engine, blobs: Blobs) -> CheckReport:
     )
 
 
+def collect(engine: Engine, blobs: Blobs, grace: float) -> Collected:
+    """Remove files to which no row refers and that are older than `grace` seconds.
+
+    Jobs write files before the row that refers to them, so a grace of a day leaves those of running jobs alone.
+    """
+
+    def unwanted(name: str, age: float) -> bool:
+        if age < grace:
+            return False
+        with engine.connect() as connection:
+            return connection.scalar(select(Artifact.sha256).where(Artifact.sha256 == name)) is None
+
+    gone = tuple(blobs.remove(unwanted))
+    return Collected(files=tuple(name for name, _ in gone), bytes=sum(size for _, size in gone))
+
+
 def _users(connection: Connection) -> dict[str, list[str]]:
     """IDs of the results that use an artifact."""
     users: dict[str, list[str]] = {}
-    for identifier, column in (
-        (Graph.id, Graph.graph_sha256),
-        (Graph.id, Graph.bases_sha256),
-        (Partition.id, Partition.partition_sha256),
-        (Tracking.id, Tracking.tracking_sha256),
-        (Ledger.id, Ledger.ledger_sha256),
-        (LlcEstimate.id, LlcEstimate.llc_sha256),
-    ):
+    for column in ARTIFACT_COLUMNS:
+        identifier = column.class_.id
         for result, sha256 in connection.execute(select(identifier, column).where(column.is_not(None))):
             users.setdefault(str(sha256), []).append(str(result))
     return users

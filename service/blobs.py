@@ -7,8 +7,10 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,17 @@ class Blobs:
                 self._fs.pipe_file(self._address(sha256), data)
         return sha256
 
+    def put_file(self, file: Path) -> str:
+        """Store a file, which is read in pieces, and return its SHA-256; see `put`."""
+        with self._translated("write"):
+            with file.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            if self._local:
+                _write_whole(Path(self._address(sha256)), file)
+            else:
+                self._fs.put_file(str(file), self._address(sha256))
+        return sha256
+
     def get(self, sha256: str) -> bytes:
         """The bytes with that SHA-256.
 
@@ -115,11 +128,29 @@ class Blobs:
         """Names of files that a killed process left unfinished; nothing refers to them."""
         return (name for name in self._files() if name.startswith(".") and name.endswith(".tmp"))
 
+    def remove(self, unwanted: Callable[[str, float], bool]) -> Iterator[tuple[str, int]]:
+        """Remove files, the unfinished ones too, by their names and the seconds since they were written.
+
+        Yields name and size of each.
+        """
+        for name, address in list(self._addresses()):
+            with self._translated("remove"):
+                written = self._fs.modified(address)
+                age = datetime.now(UTC) - (written if written.tzinfo else written.replace(tzinfo=UTC))
+                if unwanted(name, age.total_seconds()):
+                    size = int(self._fs.size(address) or 0)
+                    self._fs.rm_file(address)
+                    yield name, size
+
     def _files(self) -> Iterator[str]:
+        return (name for name, _ in self._addresses())
+
+    def _addresses(self) -> Iterator[tuple[str, str]]:
+        """Name and address of every file, by name."""
         with self._translated("list"):
             self._fs.invalidate_cache()
             found = self._fs.find(self._root) if self._fs.exists(self._root) else []
-        yield from sorted(str(file).rpartition("/")[2] for file in found)
+        yield from sorted((str(file).rpartition("/")[2], str(file)) for file in found)
 
     def _address(self, sha256: str) -> str:
         return f"{str(self._root).rstrip('/')}/{self.key(sha256)}"
@@ -146,13 +177,17 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _write_whole(target: Path, data: bytes) -> None:
-    """Write a file so that it appears under its name only when whole and on disk."""
+def _write_whole(target: Path, data: bytes | Path) -> None:
+    """Write bytes, or a copy of a file, so that it appears under its name only when whole and on disk."""
     _make_folder(target.parent)
     temporary = target.with_name(f".{target.name[:8]}-{secrets.token_hex(8)}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
-            stream.write(data)
+            if isinstance(data, bytes):
+                stream.write(data)
+            else:
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, stream, 1 << 20)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)

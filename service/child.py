@@ -52,6 +52,7 @@ class Child:
         self._about = {"job": job, "store": store, "artifacts": artifacts}
         self._process: subprocess.Popen[bytes] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._folder = tempfile.TemporaryDirectory(prefix="interbasis-")  # the process is killed: it cleans up nothing
         self._rest = b""
 
     def run(
@@ -91,6 +92,12 @@ class Child:
                     raise StoppedError
                 news = None
 
+    def close(self) -> None:
+        """End the process and remove its temporary files."""
+        self.kill()
+        self._said.close()
+        self._folder.cleanup()
+
     def kill(self) -> None:
         """End the process and all that it started."""
         if self._process is None:
@@ -115,6 +122,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 start_new_session=True,
+                env={**os.environ, "TMPDIR": self._folder.name},
             )
             self._send(self._process, self._about)
         return self._process

@@ -11,6 +11,8 @@ import typer
 from platformdirs import user_data_dir
 from rich.text import Text
 
+from . import remote
+from .client import Client
 from .display import ProgressBars, llc_summary, number, rows_table, table
 from .job_commands import app as job_commands
 from .options import (
@@ -29,18 +31,22 @@ from .options import (
     ResolutionOption,
     SeedOption,
     StoreOption,
+    UrlOption,
     allow,
     err,
     loss_scale,
+    opened_source,
     opened_store,
     out,
     print_json,
+    recipe_choices,
     show_ledger,
     show_llc,
     show_row,
     singular,
 )
-from .records import Record, StoreError
+from .records import LedgerRow, LlcRow, Record, StoreError, UnavailableError
+from .service_commands import app as service_commands
 from .store import Store
 
 __all__ = ["app", "main"]
@@ -51,6 +57,7 @@ app = typer.Typer(
 db = typer.Typer(help="Look after the store's database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 app.add_typer(job_commands)
+app.add_typer(service_commands)
 
 _FORMATS = ["graphml", "node-link", "safetensors", "netcdf"]
 
@@ -137,6 +144,7 @@ def analyze(
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take checkpoints to the modules of their interaction graphs, and store graphs and partitions."""
@@ -146,14 +154,19 @@ def analyze(
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     outcomes = []
-    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from .worker import analyze as run
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        if not isinstance(opened, Store):
+            given = {name: value for name, value in choices.items() if value is not None}
+            jobs = remote.computed(opened, "analyze", checkpoints, {**recipe_choices(recipe), **given}, **options)
+            outcomes = remote.analyses(opened, jobs)
+        else:
+            from .worker import analyze as run
 
-        allow(factory)
-        for path in checkpoints:
-            bars.title(path.stem)
-            options: dict[str, Any] = {"recipe_file": recipe, "data": data, "factory": factory, "force": force}
-            outcomes.append(run(opened, path, choices, progress=bars.update, **options))
+            allow(factory)
+            for path in checkpoints:
+                bars.title(path.stem)
+                outcomes.append(run(opened, path, choices, recipe_file=recipe, progress=bars.update, **options))
     if as_json:
         print_json({"items": [outcome.to_json() for outcome in outcomes]})
         return
@@ -181,19 +194,25 @@ def modules(
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Divide a stored graph into modules, and store the partition."""
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
-    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from . import draw, worker
-
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         if epsilon_profile is not None:
+            from . import draw
+
             found = draw.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
             names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
             rows = [tuple(getattr(part, name) for name in names) for part in found]
+        elif not isinstance(opened, Store):
+            (job,) = remote.computed(opened, "partition", [ref], choices, force=force)
+            part = opened.get_partition(job.result("partition"))
         else:
+            from . import worker
+
             part = worker.modules(opened, ref, choices, force=force, progress=bars.update)
     if epsilon_profile is not None:
         if as_json:
@@ -223,27 +242,15 @@ def ledger(
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count where parameters go: what is free, by cause, and how many are effective."""
-    rows = []
-    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from ..analysis.recipe import LedgerRecipe
-        from .draw import picture_format
-        from .draw import plot as draw
-        from .estimates import ledger as run
-
-        allow(factory)
-        if plot is not None:
-            picture_format(plot)
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         _require(checkpoints)
-        recipe = LedgerRecipe(loss=loss, epsilon=epsilon, tolerance=tolerance, method=method, seed=seed)
-        for path in checkpoints:
-            bars.title(path.stem)
-            options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-            rows.append(run(opened, path, recipe, progress=bars.update, **options))
-        if plot is not None and rows:
-            draw(opened, rows[-1].id, plot)
+        choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        rows: list[LedgerRow] = _counted(opened, "ledger", checkpoints, choices, plot, bars, options)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -286,30 +293,18 @@ def llc(
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
-    rows = []
-    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from ..analysis.recipe import LlcRecipe
-        from .draw import picture_format
-        from .draw import plot as draw
-        from .estimates import llc as run
-
-        allow(factory)
-        if plot is not None:
-            picture_format(plot)
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         _require(checkpoints)
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
-        recipe = LlcRecipe(**choices, draws=draws, step_size=step_size, seed=seed)
-        for path in checkpoints:
-            bars.title(path.stem)
-            options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-            rows.append(run(opened, path, recipe, progress=bars.update, **options))
-        if plot is not None and rows:
-            draw(opened, rows[-1].id, plot)
+        choices |= {"draws": draws, "step_size": step_size, "seed": seed}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        rows: list[LlcRow] = _counted(opened, "llc", checkpoints, choices, plot, bars, options)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -339,16 +334,22 @@ def track(
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
     choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
-    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from .worker import track as run
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        ties: dict[str, Any] = {"coupling": coupling, "align": align}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        if not isinstance(opened, Store):
+            (job,) = remote.computed(opened, "track", [model], {**choices, **ties}, **options)
+            found = opened.get_tracking(job.result("tracking"))
+        else:
+            from .worker import track as run
 
-        allow(factory)
-        options: dict[str, Any] = {"coupling": coupling, "align": align, "data": data, "factory": factory}
-        found = run(opened, model, choices, force=force, progress=bars.update, **options)
+            allow(factory)
+            found = run(opened, model, choices, progress=bars.update, **ties, **options)
     show_row(found, as_json)
 
 
@@ -359,12 +360,13 @@ def ls(
     cursor: Annotated[str | None, typer.Option(help="Where the last list ended (next_cursor).")] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what is stored."""
     name = singular(kind)
     kind = KINDS[name]
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         page = getattr(opened, f"{name}s")(cursor=cursor, limit=limit)
     if as_json:
         print_json(page.to_json())
@@ -380,11 +382,12 @@ def show(
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one stored thing in full."""
     name = singular(kind)
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         row: Record = getattr(opened, f"get_{name}")(ref)
         if as_json:
             document = row.to_json()
@@ -404,9 +407,10 @@ def export(
     epsilon: Annotated[float | None, typer.Option(help="Only edges above its square root.")] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
 ) -> None:
     """Write a graph, a partition with its graph, or the traces of a learning coefficient, for another tool."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         from ..analysis.files import write_bytes
         from .draw import export as content
 
@@ -426,9 +430,10 @@ def plot(
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
 ) -> None:
     """Draw a graph, a partition in colour, modules over training, a ledger or a learning coefficient."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         from .draw import plot as draw
 
         draw(opened, ref, file, figure)
@@ -460,6 +465,22 @@ def check(store: StoreOption = None, artifacts: ArtifactsOption = None, as_json:
         raise typer.Exit(1)
 
 
+@db.command()
+def gc(
+    grace: Annotated[float, typer.Option(help="Hours that a file must be old; jobs write files before rows.")] = 24.0,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove stored files that belong to nothing: what interrupted and replaced results left behind."""
+    with opened_store(store, artifacts) as opened:
+        found = opened.collect(grace * 3600)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        out.print(f"removed {len(found.files)} files, {found.bytes / 1e6:.1f} MB")
+
+
 def main() -> None:
     """Run the command line; errors of ours become one line on standard error."""
     try:
@@ -477,6 +498,40 @@ def main() -> None:
         sys.exit(code)
 
 
+def _counted(
+    source: Store | Client,
+    task: str,
+    checkpoints: list[Path],
+    choices: dict[str, Any],
+    plot: Path | None,
+    bars: ProgressBars,
+    options: dict[str, Any],
+) -> list[Any]:
+    """Ledgers or learning coefficients of checkpoints, computed here or by a service; the last one is drawn."""
+    if plot is not None:
+        from .draw import picture_format
+
+        picture_format(plot)
+    rows: list[Any] = []
+    if isinstance(source, Store):
+        from ..analysis.recipe import LedgerRecipe, LlcRecipe
+        from . import estimates
+
+        allow(options["factory"])
+        recipe: Any = {"ledger": LedgerRecipe, "llc": LlcRecipe}[task](**choices)
+        for path in checkpoints:
+            bars.title(path.stem)
+            rows.append(getattr(estimates, task)(source, path, recipe, progress=bars.update, **options))
+    else:
+        jobs = remote.computed(source, task, checkpoints, choices, **options)
+        rows = [getattr(source, f"get_{task}")(job.result(task)) for job in jobs]
+    if plot is not None and rows:
+        from .draw import plot as draw
+
+        draw(source, rows[-1].id, plot)
+    return rows
+
+
 def _require(checkpoints: list[Path]) -> None:
     """Refuse a file that is not there before the first one is computed."""
     for path in checkpoints:
@@ -487,7 +542,7 @@ def _require(checkpoints: list[Path]) -> None:
 def _exit_code(error: Exception) -> int | None:
     """2 for bad input, 1 for failures of ours, None for a bug; does not import the numerics to find out."""
     if isinstance(error, StoreError):
-        return 2
+        return 1 if isinstance(error, UnavailableError) else 2
     errors: Any = sys.modules.get("interbasis.analysis.errors")
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None

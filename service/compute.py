@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +27,8 @@ from ..analysis.families import Checkpoint
 from ..analysis.progress import Progress
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
 from . import estimates, worker
+from .checkout import checked_out, data_file
+from .jobs import ON_CHECKPOINTS
 from .records import NotFoundError, StoreError
 from .store import Store
 
@@ -42,9 +45,20 @@ class _Steps:
         self._store, self._job, self._tell = store, job, tell
         choices = dict(job["choices"])
         self._force = bool(choices.pop("force", False))
-        self._data = Path(choices.pop("data")) if "data" in choices else None
+        self._named_data = choices.pop("data", None)
         self._choices = choices
         self._loaded: tuple[Checkpoint, Recipe] | None = None
+        self._data: Path | None = None
+        self._file = Path()
+
+    @contextmanager
+    def files(self) -> Iterator[None]:
+        """The checkpoint and the data on disk as long as steps are taken."""
+        with ExitStack() as stack:
+            self._data = stack.enter_context(data_file(self._store, self._named_data))
+            if self._job["task"] in ON_CHECKPOINTS:
+                self._row, self._file = stack.enter_context(checked_out(self._store, self._job["target"]))
+            yield
 
     def take(self, step: str, before: Mapping[str, Answer]) -> Answer:
         """Do one step."""
@@ -61,10 +75,10 @@ class _Steps:
             row = worker.track(self._store, target, self._choices, data=self._data, **shared)
         elif task == "ledger":
             recipe = from_choices(LedgerRecipe, self._choices)
-            row = estimates.ledger(self._store, Path(target), recipe, data=self._data, **shared)
+            row = estimates.ledger(self._store, self._file, recipe, data=self._data, **shared)
         else:
             chosen = from_choices(LlcRecipe, self._choices)
-            row = estimates.llc(self._store, Path(target), chosen, data=self._data, **shared)
+            row = estimates.llc(self._store, self._file, chosen, data=self._data, **shared)
         kind = {"track": "tracking"}.get(task, task)
         return {"results": [{"kind": kind, "id": row.id}]}
 
@@ -96,7 +110,7 @@ class _Steps:
 
     def _checkpoint(self) -> tuple[Checkpoint, Recipe]:
         if self._loaded is None:
-            self._loaded = worker.load(Path(self._job["target"]), self._choices, data=self._data)
+            self._loaded = worker.load(self._file, self._choices, data=self._data)
         return self._loaded
 
 
@@ -117,11 +131,15 @@ def main() -> None:
             text = f"{report.step}: {report.message}" if report.message else report.step
             _say(answers, {"progress": {"fraction": fraction, "message": text}})
 
-    with Store.open(about["store"], about["artifacts"]) as store:
+    with Store.open(about["store"], about["artifacts"]) as store, ExitStack() as files:
         steps = _Steps(store, about["job"], tell)
+        ready = False
         while True:
             command = commands.get()
             try:
+                if not ready:
+                    files.enter_context(steps.files())
+                    ready = True
                 done = steps.take(command["step"], command["before"])
             except Exception as error:
                 # input that cannot be used will not be better the next time; the store may be

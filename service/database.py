@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from .records import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, Upgrade
+from .records import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, UnavailableError, Upgrade
 from .settings import Location
 from .tables import SCHEMA_REVISION, VERSION_TABLE, Base
 
@@ -92,15 +93,20 @@ def _translation(location: Location, error: Exception) -> StoreError:
     for sign, kind, advice in _SQLITE_ERRORS if location.file is not None else ():
         if sign in what:
             return kind(f"{location}: {what}; {advice}")
-    return StoreError(f"{location}: {what}")
+    away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
+    return (UnavailableError if away else StoreError)(f"{location}: {what}")
 
 
 _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("readonly database", ReadOnlyError, "nothing was changed; make the file and its folder writable"),
     ("unable to open", ReadOnlyError, "the file must be readable, and its folder writable, for the log beside it"),
-    ("locked", StoreError, f"another process kept it locked for {_BUSY_SECONDS:.0f} s; nothing was changed, try again"),
-    ("disk is full", StoreError, "nothing was changed; free some space"),
-    ("disk I/O error", StoreError, "nothing was changed; check the disk and its free space"),
+    (
+        "locked",
+        UnavailableError,
+        f"another process kept it locked for {_BUSY_SECONDS:.0f} s; nothing was changed, try again",
+    ),
+    ("disk is full", UnavailableError, "nothing was changed; free some space"),
+    ("disk I/O error", UnavailableError, "nothing was changed; check the disk and its free space"),
     ("not a database", StoreError, "the file is no SQLite database; name another file with --store"),
     ("malformed", StoreError, "the file is damaged; restore it from a backup"),
 )

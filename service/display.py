@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from .jobs import JobRow
 from .records import (
     CheckpointRow,
     DatasetRow,
@@ -30,6 +32,7 @@ __all__ = [
     "COLUMNS",
     "ProgressBars",
     "details",
+    "job_bars",
     "layers_table",
     "ledger_table",
     "llc_summary",
@@ -104,6 +107,21 @@ class ProgressBars:
         self._bars.update(self._task, completed=report.done, message=report.message)
 
 
+@contextmanager
+def job_bars(rows: Sequence[JobRow]) -> Iterator[Callable[[JobRow], None]]:
+    """Bars of jobs on standard error; what it gives is called with each job that has changed."""
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
+    console = Console(stderr=True)
+    with Bars(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        tasks = {row.id: bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
+
+        def show(row: JobRow) -> None:
+            note = " ".join(part for part in (row.state, row.step, row.message) if part)
+            bars.update(tasks[row.id], completed=row.fraction or 0.0, note=note)
+
+        yield show
+
+
 def number(value: Any) -> str:
     """A number with four significant digits; a dash for None and NaN.
 
@@ -162,6 +180,17 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
     "jobs": (
         ("id", "task", "target", "state", "step", "%", "created"),
         lambda r: (r.id, r.task, r.target.rpartition("/")[2], r.state, r.step, _percent(r.fraction), _when(r)),
+    ),
+    "schedules": (
+        ("id", "task", "model", "when", "state", "next (UTC)", "jobs", "error"),
+        lambda r: (
+            *(r.id, r.task, r.model, r.cron or "new checkpoint", "paused" if r.paused else "on"),
+            *(f"{r.next_run:%m-%d %H:%M}" if r.next_run else "-", len(r.jobs), (r.error or "-").splitlines()[0]),
+        ),
+    ),
+    "tokens": (
+        ("id", "name", "scope", "state", "created"),
+        lambda r: (r.id, r.name, r.scope, "revoked" if r.revoked else "valid", _when(r)),
     ),
 }
 """Per kind the columns of a list, and how a row fills them."""

@@ -18,6 +18,7 @@ from ..analysis.files import read_bytes, write_bytes
 from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import Recipe
+from .client import Client
 from .store import NotFoundError, Store
 
 __all__ = ["FIGURES", "epsilon_profile", "export", "picture_format", "plot"]
@@ -25,7 +26,7 @@ __all__ = ["FIGURES", "epsilon_profile", "export", "picture_format", "plot"]
 _PICTURES = ("png", "svg", "pdf")
 
 
-def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> bytes:
+def export(store: Store | Client, ref: str, form: str, epsilon: float | None = None) -> bytes:
     """A stored result as the content of a file for another tool.
 
     Args:
@@ -63,7 +64,7 @@ def export(store: Store, ref: str, form: str, epsilon: float | None = None) -> b
 FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation", "traces", "curve")
 
 
-def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
+def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None) -> None:
     """Draw something stored into a file (.png, .svg or .pdf).
 
     Args:
@@ -86,7 +87,7 @@ def plot(store: Store, ref: str, path: Path, figure: str | None = None) -> None:
     _draw(available[name](), path, form)
 
 
-def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
+def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
     """What can be drawn of a result, the default first."""
     try:
         estimate = _estimate(store, ref)
@@ -115,7 +116,7 @@ def _figures(store: Store, ref: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _estimate(store: Store, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
+def _estimate(store: Store | Client, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
     """A stored learning coefficient, or a curve of them."""
     row = store.get_llc(ref)
     kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
@@ -160,7 +161,7 @@ def _draw(figure: Any, path: Path, form: str) -> None:
 
 
 def epsilon_profile(
-    store: Store, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
+    store: Store | Client, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
 ) -> tuple[Partition, ...]:
     """Divide a stored graph at several loss scales, and draw how modules merge and split."""
     form = picture_format(path)

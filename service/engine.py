@@ -7,7 +7,7 @@ table `job` says everything else. Nothing else of interbasis knows DBOS.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbos import DBOS, DBOSPortableJSONSerializer, EnqueueOptions
@@ -21,7 +21,6 @@ __all__ = ["Engine", "Workflow"]
 Workflow = Callable[[str, int, "Callable[[str, Callable[[], Any]], Any]"], None]
 """Called with a job's ID, its run, and `once(step, work)`, which does the work of a step unless it was done before."""
 
-_QUEUE = "jobs"
 _VERSION = "1"  # of the workflow; runs of another version are not gone on with
 _POLLING = 0.2
 
@@ -29,14 +28,14 @@ _POLLING = 0.2
 class Engine:
     """A running engine; one per process."""
 
-    def __init__(self, location: Location, worker: str, workflow: Workflow, *, concurrency: int = 1) -> None:
+    def __init__(self, location: Location, worker: str, workflow: Workflow, queues: Mapping[str, int]) -> None:
         """Start it: runs that this worker left unfinished go on at once.
 
         Args:
             location: of the store.
             worker: stable name of this process.
             workflow: what is done for a job.
-            concurrency: jobs at a time.
+            queues: names of those it takes jobs from, and how many of each at a time.
 
         Raises:
             StoreError: the database cannot be used.
@@ -62,20 +61,22 @@ class Engine:
             workflow(job, number, once)
 
         try:
+            DBOS.listen_queues(list(queues))
             DBOS.launch()
-            DBOS.register_queue(_QUEUE, worker_concurrency=concurrency, polling_interval_sec=_POLLING)
+            for name, concurrency in queues.items():
+                DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=_POLLING)
         except SQLAlchemyError as error:
             raise StoreError(f"{location}: the job engine cannot start: {error}") from error
 
-    def enqueue(self, job: str, run: int, priority: int) -> None:
-        """Put a run in the queue; one that is there already is left as it is."""
-        DBOS.enqueue_workflow_with_options(_options(job, run, priority), job, run)
+    def enqueue(self, queue: str, job: str, run: int, priority: int) -> None:
+        """Put a run in a queue; one that is there already is left as it is."""
+        DBOS.enqueue_workflow_with_options(_options(queue, job, run, priority), job, run)
 
     def take_over(self, worker: str) -> list[str]:
-        """Hand the unfinished runs of a worker that is gone to the queue; returns their jobs."""
+        """Hand the unfinished runs of a worker that is gone to their queues; returns their jobs."""
         found = DBOS.list_workflows(executor_id=worker, status="PENDING")
         for status in found:
-            DBOS.resume_workflow(status.workflow_id, queue_name=_QUEUE)
+            DBOS.resume_workflow(status.workflow_id, queue_name=status.queue_name)
         return [status.workflow_id.partition(":")[0] for status in found]
 
     def close(self) -> None:
@@ -83,11 +84,11 @@ class Engine:
         DBOS.destroy()
 
 
-def _options(job: str, run: int, priority: int) -> EnqueueOptions:
+def _options(queue: str, job: str, run: int, priority: int) -> EnqueueOptions:
     return {
         "workflow_name": "job",
-        "queue_name": _QUEUE,
+        "queue_name": queue,
         "workflow_id": f"{job}:{run}",
-        "priority": min(max(priority, -1000), 1000) + 1001,  # DBOS takes numbers from 1 on
+        "priority": priority + 1001,  # DBOS takes numbers from 1 on
         "app_version": _VERSION,
     }

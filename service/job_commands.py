@@ -4,61 +4,68 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .display import details, rows_table
-from .jobs import STATES, TASKS, JobRow
+from .jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
 from .options import (
     ArtifactsOption,
     DataOption,
     ForceOption,
     JsonOption,
     StoreOption,
+    UrlOption,
     err,
+    named_choices,
+    opened_source,
     opened_store,
     out,
     print_json,
+    recipe_choices,
 )
 from .records import StoreError
-from .store import Store
+from .remote import waited
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
-_WATCH = 0.3  # seconds between looks at a job
-
 
 @app.command()
 def submit(
     task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
-    targets: Annotated[list[str], typer.Argument(help="Checkpoint files; of partition graphs, of track models.")],
+    targets: Annotated[
+        list[str], typer.Argument(help="Checkpoints, as files or IDs; of partition graphs, of track models.")
+    ],
     choice: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
     data: DataOption = None,
+    queue: Annotated[str, typer.Option(help="Only workers of that queue take it.")] = "default",
     priority: Annotated[int, typer.Option(help="Smaller numbers go first.")] = 0,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a run is stopped.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for the end, with progress.")] = False,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put work in the queue; workers do it (`interbasis worker`)."""
-    choices: dict[str, Any] = {**_recipe(recipe), **_choices(choice or [])}
+    choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= {"data": str(data) if data else None, "force": force or None}
-    with opened_store(store, artifacts) as opened:
-        rows = [opened.submit(task, t, choices, priority=priority, timeout=timeout) for t in targets]
+    options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
+    named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix else t for t in targets]
+    with opened_source(store, artifacts, url) as opened:
+        asked = [opened.submit(task, target, choices, **options) for target in named]
+        rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
-            rows = _watched(opened, rows)
+            rows = waited(opened, rows)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
     else:
@@ -74,10 +81,11 @@ def jobs(
     limit: Annotated[int, typer.Option(help="The newest so many.")] = 20,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         page = opened.jobs(state=state, limit=limit, newest_first=True)
     if as_json:
         print_json(page.to_json())
@@ -92,10 +100,11 @@ def cancel(
     job: Annotated[str, typer.Argument(help="ID of a job.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop a job that waits or runs."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         _show(opened.cancel_job(job), as_json)
 
 
@@ -104,68 +113,49 @@ def retry(
     job: Annotated[str, typer.Argument(help="ID of a job.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job again that failed or was cancelled."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         _show(opened.retry_job(job), as_json)
 
 
 @app.command()
 def worker(
     name: Annotated[str | None, typer.Option(help="Stable and unique; default: the host's name.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Jobs at a time.")] = 1,
+    queue: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=N]", help="Take jobs from it, N at a time; several times.")
+    ] = None,
+    log: Annotated[str, typer.Option(help="text or json.")] = "text",
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run jobs until Ctrl-C; what is unfinished then goes back to the queue."""
+    from .logs import configure
     from .supervisor import Supervisor, stop_on_signals
 
+    configure(log)
     with opened_store(store, artifacts) as opened:
-        supervisor = Supervisor(opened, name=name or socket.gethostname(), concurrency=concurrency)
+        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=_queues(queue or ["default"]))
         stop_on_signals(supervisor)
+        if parent is not None:
+            supervisor.stop_without(parent)
         err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
         supervisor.run()
     os._exit(0)  # threads of unfinished runs wait for ever
 
 
-def _recipe(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    from ..analysis.recipe import read_choices
-
-    return dict(read_choices(file))
-
-
-def _choices(given: list[str]) -> dict[str, Any]:
-    """`name=value` as a choice; numbers, true, false and JSON lists are read as such."""
-    import json
-
-    choices = {}
+def _queues(given: list[str]) -> dict[str, int]:
+    """`name=n` as a queue and how many jobs of it at a time."""
+    queues = {}
     for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise StoreError(f"--set {text!r}: expected NAME=VALUE")
-        try:
-            choices[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            choices[name.replace("-", "_")] = value
-    return choices
-
-
-def _watched(store: Store, rows: list[JobRow]) -> list[JobRow]:
-    """The jobs when all have ended, with a bar for each that has not."""
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
-    with Progress(*columns, console=err, transient=True) as bars:
-        tasks = {row.id: bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
-        while True:
-            rows = [store.get_job(row.id) for row in rows]
-            for row in rows:
-                note = " ".join(part for part in (row.state, row.step, row.message) if part)
-                bars.update(tasks[row.id], completed=row.fraction or 0.0, note=note)
-            if all(row.ended for row in rows):
-                return rows
-            time.sleep(_WATCH)
+        name, equals, count = text.partition("=")
+        if equals and not count.isdecimal():
+            raise StoreError(f"--queue {text!r}: expected NAME or NAME=N")
+        queues[name] = int(count or 1)
+    return queues
 
 
 def _show(row: JobRow, as_json: bool) -> None:

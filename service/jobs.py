@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from .queries import new_id, page, resolve
-from .records import Page, Record, StoreError
-from .tables import Graph, Job, Model, Worker
-from .writer import Writer
+from .records import ConflictError, Page, Record, StoreError, WorkerRow
+from .registry import Registry, file_sha256
+from .tables import Checkpoint, Graph, Job, Model, Worker
 from .writes import now
 
-__all__ = ["ENDED", "STATES", "TASKS", "JobRow", "Jobs"]
+__all__ = ["CHOICES", "ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs"]
 
 TASKS: dict[str, tuple[str, ...]] = {
     "analyze": ("load", "basis", "graph", "store", "partition"),
@@ -36,9 +37,28 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 """What can be asked for, and its steps; a job that is interrupted goes on with the step it was in."""
 
+ON_CHECKPOINTS = ("analyze", "ledger", "llc")
+"""Tasks whose target is a checkpoint."""
+
+_PARTITION = {"epsilon", "objective", "resolution", "seed", "k", "min_size", "max_size", "mediator_polish"}
+CHOICES: dict[str, set[str]] = {
+    "analyze": _PARTITION
+    | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
+    "partition": _PARTITION,
+    "track": _PARTITION | {"coupling", "align", "data"},
+    "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
+    "llc": {"epsilon", "temperature", "curve", "loss", "parameters", "kernel", "preconditioner", "radius", "gamma"}
+    | {"chains", "warmup", "draws", "step_size", "seed", "data"},
+}
+"""What can be chosen in a task: the names of its recipe, listed here so that the queue needs no numerics."""
+
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")
 
+SILENT = 15.0
+"""Seconds without a sign of life after which a worker counts as gone."""
+
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _MOST_ATTEMPTS = 3
 _MOST_INTERRUPTIONS = 20  # a job that takes its worker down with it ends some time
 
@@ -49,8 +69,9 @@ class JobRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        target: file of a checkpoint, or ID of a graph or model.
+        target: ID of a checkpoint, a graph or a model.
         choices: names of the task's recipe, `data` and `force`.
+        queue: whose workers take it.
         priority: jobs with smaller numbers go first.
         timeout: seconds after which a run of it is stopped.
         run: how often it was queued.
@@ -60,12 +81,14 @@ class JobRow(Record):
             still take.
         error: why it failed, in full.
         results: `{"kind": ..., "id": ...}` of what it made.
+        version: grows with every change.
     """
 
     id: str
     task: str
     target: str
     choices: Mapping[str, Any]
+    queue: str
     priority: int
     timeout: float | None
     state: str
@@ -83,6 +106,7 @@ class JobRow(Record):
     created: datetime
     started: datetime | None
     finished: datetime | None
+    version: int
 
     @property
     def ended(self) -> bool:
@@ -90,7 +114,7 @@ class JobRow(Record):
         return self.state in ENDED
 
 
-class Jobs(Writer):
+class Jobs(Registry):
     """The part of the store that knows jobs and workers."""
 
     def submit(
@@ -99,30 +123,43 @@ class Jobs(Writer):
         target: str | Path,
         choices: Mapping[str, Any] | None = None,
         *,
+        queue: str = "default",
         priority: int = 0,
         timeout: float | None = None,
+        again: bool = True,
     ) -> JobRow:
         """Ask for work; the same work is asked for once.
 
         Args:
             task: one of `TASKS`.
-            target: of "analyze", "ledger" and "llc" the file of a checkpoint; of "partition" a graph, of "track" a
-                model.
-            choices: names of the task's recipe, and `data`, a file; None is left out. With `force`, what is stored is
-                computed again.
+            target: of "analyze", "ledger" and "llc" a checkpoint, by reference or, as a Path, its file, which is then
+                registered; of "partition" a graph, of "track" a model.
+            choices: names of the task's recipe, and `data`, a file or "sha256:..." of one that was uploaded; None is
+                left out. With `force`, what is stored is computed again.
+            queue: only workers of that queue take it.
             priority: jobs with smaller numbers go first.
             timeout: seconds after which a run is stopped.
+            again: whether a job that failed or was cancelled is queued again.
 
         Raises:
-            StoreError: an unknown task, a file that cannot be read, or a timeout that is not above 0.
-            NotFoundError: no such graph or model.
+            StoreError: an unknown task or choice, a file that cannot be read, or a timeout that is not above 0.
+            NotFoundError: no such checkpoint, graph or model.
         """
         if task not in TASKS:
             raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
         if timeout is not None and not timeout > 0:
             raise StoreError(f"timeout is {timeout}: expected seconds above 0")
         given = {name: value for name, value in (choices or {}).items() if value is not None}
-        named, content = self._identity(task, target, given)
+        if unknown := set(given) - CHOICES[task] - {"force"}:
+            known = ", ".join(sorted(CHOICES[task]))
+            raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}: it has {known}")
+        if not _QUEUE.fullmatch(queue):
+            raise StoreError(f"a queue cannot be called {queue!r}: expected up to 80 letters, digits, - and _")
+        if not -1000 <= priority <= 1000:
+            raise StoreError(f"priority is {priority}: expected -1000 to 1000")
+        if isinstance(target, Path) and task in ON_CHECKPOINTS:
+            target = self.register_checkpoint(target).id
+        named, content = self._identity(task, str(target), given)
         described = json.dumps([task, content, given], sort_keys=True, default=str)
         digest = hashlib.sha256(described.encode()).hexdigest()
         given = json.loads(json.dumps(given, default=str))
@@ -140,30 +177,39 @@ class Jobs(Writer):
                 )
                 row.run = 0
                 session.add(row)
-            elif not (row.state in ("failed", "cancelled") or (row.state == "succeeded" and given.get("force"))):
+            elif (
+                row.state in ("queued", "running") or not again or (row.state == "succeeded" and not given.get("force"))
+            ):
                 return job_row(row)
-            row.priority, row.timeout = priority, timeout
+            row.queue, row.priority, row.timeout = queue, priority, timeout
             _queue(row)
             session.flush()
             return job_row(row)
 
         return self._write(make)
 
-    def _identity(self, task: str, target: str | Path, choices: dict[str, Any]) -> tuple[str, list[str]]:
-        """What the target is called in the job, and what makes up its content."""
+    def _identity(self, task: str, target: str, choices: dict[str, Any]) -> tuple[str, list[str]]:
+        """What the target is called in the job, and what makes up its content and that of the data."""
+        content = []
+        data = choices.get("data")
+        if isinstance(data, str) and data.startswith("sha256:"):
+            content.append(self.get_file(data).sha256)
+        elif data is not None:
+            choices["data"] = str(Path(data).resolve())
+            content.append(file_sha256(Path(data)))
         with self._read() as session:
             if task == "partition":
-                graph = resolve(session, Graph, str(target))
-                return graph.id, [graph.id, graph.graph_sha256]
+                graph = resolve(session, Graph, target)
+                return graph.id, [*content, graph.id, graph.graph_sha256]
             if task == "track":
-                model = resolve(session, Model, str(target))
+                model = resolve(session, Model, target)
                 of_model = Graph.checkpoint.has(model_key=model.key)
-                return model.id, [model.id, *session.scalars(select(Graph.id).where(of_model).order_by(Graph.key))]
-        files = [Path(target), Path(target).with_suffix(".json")]
-        if "data" in choices:
-            choices["data"] = str(Path(choices["data"]).resolve())
-            files.append(Path(choices["data"]))
-        return str(Path(target).resolve()), [_sha256(file) for file in files]
+                graphs = session.scalars(select(Graph.id).where(of_model).order_by(Graph.key))
+                return model.id, [*content, model.id, *graphs]
+            checkpoint = resolve(session, Checkpoint, target)
+            if checkpoint.path is None and checkpoint.file_sha256 is None:
+                raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
+            return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
 
     def get_job(self, ref: str) -> JobRow:
         """The job with that ID, or the unique start of one."""
@@ -205,17 +251,33 @@ class Jobs(Writer):
         """Queue a job again that failed or was cancelled.
 
         Raises:
-            StoreError: it has not ended, or it succeeded.
+            ConflictError: it has not ended, or it succeeded.
         """
 
         def again(session: Session) -> JobRow:
             row = _locked(session, ref)
             if row.state not in ("failed", "cancelled"):
-                raise StoreError(f"{row.id} is {row.state}: only a job that failed or was cancelled can be retried")
+                raise ConflictError(f"{row.id} is {row.state}: only a job that failed or was cancelled can be retried")
             _queue(row)
             return job_row(row)
 
         return self._write(again)
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._read() as session:
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        return {state: dict(row._tuple() for row in rows).get(state, 0) for state in STATES}
+
+    def workers(self) -> tuple[WorkerRow, ...]:
+        """Processes that run jobs, and those that have lately fallen silent."""
+        with self._read() as session:
+            limit = _clock(session) - timedelta(seconds=SILENT)
+            names = [name for name in WorkerRow.__dataclass_fields__ if name != "alive"]
+            rows = session.scalars(select(Worker).order_by(Worker.id)).all()
+            return tuple(
+                WorkerRow(**{name: getattr(row, name) for name in names}, alive=row.heartbeat >= limit) for row in rows
+            )
 
     # What workers write
 
@@ -298,14 +360,14 @@ class Jobs(Writer):
     def give_back_job(self, job: str, worker: str) -> None:
         """A worker that stops leaves its job to the queue, which does not count as an interruption."""
         mine = Job.id == job, Job.worker == worker, Job.state == "running"
-        values = {"state": "queued", "worker": None}
+        values: dict[str, Any] = {"state": "queued", "worker": None, "version": Job.version + 1}
         self._write(lambda session: session.execute(update(Job).where(*mine).values(**values)))
 
     def beat(self, worker: str) -> None:
         """Say that a worker lives."""
 
         def note(session: Session) -> None:
-            moment = session.scalars(select(func.now())).one()
+            moment = _clock(session)
             row = session.get(Worker, worker)
             if row is None:
                 host = socket.gethostname()
@@ -323,7 +385,7 @@ class Jobs(Writer):
     def silent_workers(self, seconds: float) -> list[str]:
         """Workers that have not said for so long that they live."""
         with self._read() as session:
-            limit = session.scalars(select(func.now())).one() - timedelta(seconds=seconds)
+            limit = _clock(session) - timedelta(seconds=seconds)
             return list(session.scalars(select(Worker.id).where(Worker.heartbeat < limit)))
 
     def forget_worker(self, worker: str) -> None:
@@ -335,6 +397,12 @@ class Jobs(Writer):
                 session.delete(row)
 
         self._write(forget)
+
+
+def _clock(session: Session) -> datetime:
+    """The database's clock, the same for all workers."""
+    moment: datetime = session.scalars(select(func.now())).one()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def job_row(row: Job) -> JobRow:
@@ -358,11 +426,3 @@ def _end(row: Job, state: str, *, error: str | None = None, results: Sequence[Ma
 
 def _locked(session: Session, ref: str) -> Job:
     return session.scalars(select(Job).where(Job.key == resolve(session, Job, ref).key).with_for_update()).one()
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error

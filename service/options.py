@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,7 +23,11 @@ from .display import (
     verdict,
 )
 from .records import LedgerRow, LlcRow, PartitionDetail, Record, StoreError, TrackingDetail
+from .settings import Settings
 from .store import Store
+
+if TYPE_CHECKING:
+    from .client import Client
 
 __all__ = [
     "KINDS",
@@ -41,12 +45,16 @@ __all__ = [
     "ResolutionOption",
     "SeedOption",
     "StoreOption",
+    "UrlOption",
     "allow",
     "err",
     "loss_scale",
+    "named_choices",
+    "opened_source",
     "opened_store",
     "out",
     "print_json",
+    "recipe_choices",
     "show_ledger",
     "show_llc",
     "show_row",
@@ -66,6 +74,10 @@ StoreOption = Annotated[
 ArtifactsOption = Annotated[
     str | None,
     typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", envvar="INTERBASIS_URL", help="Of a service, instead of a store.", show_envvar=True),
 ]
 EpsilonOption = Annotated[
     str | None,
@@ -95,6 +107,19 @@ def opened_store(store: str | None, artifacts: str | None) -> Iterator[Store]:
     """The store that the options name, closed afterwards."""
     with Store.open(store, artifacts) as opened:
         yield opened
+
+
+@contextmanager
+def opened_source(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Store | Client]:
+    """The service that the options name, else the store; the token comes from `INTERBASIS_TOKEN`."""
+    if url is None:
+        with opened_store(store, artifacts) as opened:
+            yield opened
+        return
+    from .client import Client
+
+    with Client(url, Settings().token) as client:
+        yield client
 
 
 def show_row(row: Record, as_json: bool) -> None:
@@ -146,6 +171,36 @@ def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
             f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
         ) from None
     return values if len(values) > 1 else values[0]
+
+
+def recipe_choices(file: Path | None) -> dict[str, Any]:
+    """The choices of a recipe file; none without one."""
+    if file is None:
+        return {}
+    from ..analysis.recipe import read_choices
+
+    return dict(read_choices(file))
+
+
+def named_choices(given: list[str]) -> dict[str, Any]:
+    """`name=value` as a choice; numbers, true, false and JSON lists are read as such.
+
+    >>> named_choices(["epsilon=0.1", "basis=local"])
+    {'epsilon': 0.1, 'basis': 'local'}
+
+    Raises:
+        StoreError: there is no "=".
+    """
+    choices = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise StoreError(f"--set {text!r}: expected NAME=VALUE")
+        try:
+            choices[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            choices[name.replace("-", "_")] = value
+    return choices
 
 
 def allow(factory: str | None) -> None:

@@ -42,6 +42,7 @@ from .records import (
     TrackingValues,
 )
 from .tables import (
+    ARTIFACT_COLUMNS,
     Artifact,
     Checkpoint,
     Dataset,
@@ -323,10 +324,6 @@ def _tracking_fields(row: Tracking) -> dict[str, Any]:
 
 def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
     """Forget artifacts that no result refers to any more; their files become garbage."""
-    used = (
-        *(Graph.graph_sha256, Graph.bases_sha256, Partition.partition_sha256),
-        *(Tracking.tracking_sha256, Ledger.ledger_sha256, LlcEstimate.llc_sha256),
-    )
     for sha256 in {name for name in artifacts if name is not None}:
-        if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in used):
+        if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in ARTIFACT_COLUMNS):
             session.execute(delete(Artifact).where(Artifact.sha256 == sha256))

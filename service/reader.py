@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import Session
 
-from .audit import audit
+from .audit import audit, collect
 from .blobs import Blobs
 from .database import translated
 from .queries import (
@@ -31,6 +31,7 @@ from .queries import (
 from .records import (
     CheckpointRow,
     CheckReport,
+    Collected,
     DatasetRow,
     GraphRow,
     LedgerRow,
@@ -307,7 +308,11 @@ class Reader:
         return self.blobs.path(self.get_graph(ref).graph_sha256)
 
     def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
-        """The module that holds a node, None where no module does.
+        """The module that holds a node, None where no module does; arguments as in `get_node`."""
+        return self.get_node(partition, cut, coordinate).module
+
+    def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
+        """A node and the module that holds it.
 
         Args:
             partition: reference.
@@ -325,7 +330,7 @@ class Reader:
                     f"no node {coordinate} at cut {cut!r} of {row.id}: its cuts {row.graph.cuts} have "
                     f"{row.graph.widths} nodes, counted from 0"
                 )
-            return node.module
+            return NodeRow(**{name: getattr(node, name) for name in NodeRow.__dataclass_fields__})
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """The nodes of a partition by cut and coordinate, all or those of one module."""
@@ -356,6 +361,11 @@ class Reader:
         """Read every artifact and look through the database for damage; nothing is changed."""
         with translated(self.location):
             return audit(self.location, self._engine, self.blobs)
+
+    def collect(self, grace: float = 86_400.0) -> Collected:
+        """Remove files that belong to nothing and are older than `grace` seconds."""
+        with translated(self.location):
+            return collect(self._engine, self.blobs, grace)
 
 
 def result_query(
@@ -395,6 +405,6 @@ def _selected(
 
 def _cut_index(cuts: Sequence[str], cut: int | str) -> int:
     """Index of a cut that is named or counted; -1, which no node has, where there is none."""
-    if isinstance(cut, str):
-        return cuts.index(cut) if cut in cuts else -1
-    return cut
+    if cut in cuts:
+        return cuts.index(str(cut))
+    return int(cut) if str(cut).isdecimal() and len(str(cut)) < 9 else -1

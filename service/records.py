@@ -3,9 +3,12 @@
 StoreError
 ├── NotFoundError         a reference names nothing that is stored
 ├── AmbiguousError        a reference names several things
+├── ConflictError         what is asked for contradicts what is stored
+├── ForbiddenError        a file that the service may not read
 ├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
 ├── OldSchemaError        the database is empty or older than this version of interbasis
 ├── NewerSchemaError      the database was written by a newer version of interbasis
+├── UnavailableError      the database or the service cannot be reached, is busy, or its disk is full
 └── ArtifactError         an artifact is missing, damaged, or cannot be written
 """
 
@@ -21,7 +24,13 @@ __all__ = [
     "ArtifactError",
     "CheckReport",
     "CheckpointRow",
+    "Collected",
+    "Comparison",
+    "ConflictError",
     "DatasetRow",
+    "EdgeRow",
+    "FileRow",
+    "ForbiddenError",
     "GraphRow",
     "GraphValues",
     "LedgerRow",
@@ -36,6 +45,7 @@ __all__ = [
     "NodeRow",
     "NotFoundError",
     "OldSchemaError",
+    "Outcome",
     "Page",
     "PartitionDetail",
     "PartitionRow",
@@ -44,11 +54,14 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "StoreError",
+    "Subgraph",
     "TrackingDetail",
     "TrackingRow",
     "TrackingStep",
     "TrackingValues",
+    "UnavailableError",
     "Upgrade",
+    "WorkerRow",
 ]
 
 
@@ -64,6 +77,14 @@ class AmbiguousError(StoreError):
     """A reference names several things."""
 
 
+class ConflictError(StoreError):
+    """What is asked for contradicts what is stored."""
+
+
+class ForbiddenError(StoreError):
+    """A file that the service may not read."""
+
+
 class ReadOnlyError(StoreError):
     """The store file, its folder or the artifact folder cannot be written."""
 
@@ -74,6 +95,10 @@ class OldSchemaError(StoreError):
 
 class NewerSchemaError(StoreError):
     """The database was written by a newer version of interbasis."""
+
+
+class UnavailableError(StoreError):
+    """The database or the service cannot be reached, is busy, or its disk is full: try again later."""
 
 
 class ArtifactError(StoreError):
@@ -137,6 +162,8 @@ class CheckpointRow(Record):
         sha256: hash of the checkpoint's file.
         step, label: when in the training; both may be None.
         path: where the file was read from.
+        about: the JSON that belongs to the file; None where it is beside the file only.
+        file_sha256: the file as an artifact; None where it was not kept.
     """
 
     id: str
@@ -148,6 +175,8 @@ class CheckpointRow(Record):
     config: dict[str, Any]
     path: str | None
     created: datetime
+    about: dict[str, Any] | None = None
+    file_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +186,16 @@ class DatasetRow(Record):
     id: str
     sha256: str
     description: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRow(Record):
+    """A file among the artifacts; `uri` is what jobs and checkpoints call it."""
+
+    sha256: str
+    uri: str
+    bytes: int
     created: datetime
 
 
@@ -300,6 +339,16 @@ class PartitionDetail(PartitionRow):
 
     modules: tuple[ModuleRow, ...]
     links: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Record):
+    """What is stored of one checkpoint's analysis."""
+
+    checkpoint: CheckpointRow
+    dataset: DatasetRow
+    graph: GraphRow
+    partition: PartitionDetail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -497,3 +546,63 @@ class CheckReport(Record):
     def ok(self) -> bool:
         """Whether there is nothing to repair; uncollected files do no harm."""
         return not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected(Record):
+    """Files that were removed because nothing refers to them, and how many bytes that freed."""
+
+    files: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeRow(Record):
+    """An interaction: indices of the two cuts, the nodes there, and the strength w, whose square is a loss."""
+
+    earlier_cut: int
+    earlier: int
+    later_cut: int
+    later: int
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgraph(Record):
+    """Edges of a graph, the strongest first; `n_edges` is how many there are, of which some may not be listed."""
+
+    cuts: tuple[str, ...]
+    n_edges: int
+    edges: tuple[EdgeRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Record):
+    """How far two partitions of the same nodes agree, over the nodes that are in a module of both.
+
+    Attributes:
+        first, second: their IDs.
+        n_nodes: how many nodes both assign.
+        adjusted_mutual_information: 1 for the same division, 0 for chance.
+        variation_of_information: in nats; 0 for the same division.
+        overlaps: triples of a module of the first, one of the second, and how many nodes they share.
+    """
+
+    first: str
+    second: str
+    n_nodes: int
+    adjusted_mutual_information: float
+    variation_of_information: float
+    overlaps: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRow(Record):
+    """A process that runs jobs; `alive` where it said so within the last quarter of a minute."""
+
+    id: str
+    host: str
+    pid: int
+    started: datetime
+    heartbeat: datetime
+    alive: bool

@@ -16,12 +16,13 @@ __all__ = ["Location", "Settings", "default_file", "locate"]
 
 
 class Settings(BaseSettings):
-    """What the environment says: `INTERBASIS_STORE` and `INTERBASIS_ARTIFACTS`, both optional."""
+    """What the environment says, all of it optional: `INTERBASIS_STORE`, `INTERBASIS_ARTIFACTS`, `INTERBASIS_TOKEN`."""
 
     model_config = SettingsConfigDict(env_prefix="INTERBASIS_", env_ignore_empty=True, extra="ignore")
 
     store: str | None = None
     artifacts: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from . import database
 from .blobs import Blobs
-from .jobs import JobRow, Jobs
+from .jobs import JobRow
 from .queries import (
-    checkpoint_row,
-    dataset_row,
     drop_unreferenced,
     graph_row,
     ledger_row,
     llc_row,
-    model_row,
     new_id,
     partition_detail,
     plain,
@@ -66,7 +62,8 @@ from .records import (
     Upgrade,
 )
 from .settings import locate
-from .tables import Checkpoint, Dataset, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
+from .tables import Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
+from .tokens import Tokens
 from .writer import ResultKind
 from .writes import (
     added,
@@ -76,7 +73,6 @@ from .writes import (
     forget_graph,
     forget_partition,
     forget_tracking,
-    now,
     parts_of,
 )
 
@@ -117,7 +113,7 @@ __all__ = [
 ]
 
 
-class Store(Jobs):
+class Store(Tokens):
     """A store that is open; use it as a context manager, or `close` it.
 
     Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its
@@ -166,88 +162,6 @@ class Store(Jobs):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
-        """The model of that name, made where there is none.
-
-        Raises:
-            StoreError: the name belongs to a model of another family or config, or cannot be a name.
-        """
-        if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
-            raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
-        values = {"family": family, "config": plain(config)}
-
-        def find(session: Session) -> ModelRow | None:
-            row = session.scalar(select(Model).where(Model.name == name))
-            return None if row is None else model_row(row)
-
-        def make(session: Session) -> ModelRow:
-            row = Model(id=new_id(session, Model, name), created=now(), name=name, **values)
-            return model_row(added(session, row))
-
-        model = self._once(find, make)
-        if (model.family, model.config) != (family, values["config"]):
-            raise StoreError(
-                f"the model {name!r} is stored with family {model.family!r} and config {model.config}, not "
-                f"{family!r} and {values['config']}: choose another name for this one"
-            )
-        return model
-
-    def add_checkpoint(
-        self,
-        model: str,
-        *,
-        sha256: str,
-        step: int | None = None,
-        label: str | None = None,
-        path: str | None = None,
-        family: str | None = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> CheckpointRow:
-        """The checkpoint of a model whose file has that hash, made where there is none.
-
-        Args:
-            model: reference.
-            sha256: of the checkpoint's file.
-            step: of the training.
-            label: a name for this moment of the training.
-            path: where the file was read from.
-            family: default: that of the model.
-            config: default: that of the model.
-        """
-
-        def find(session: Session) -> CheckpointRow | None:
-            key = resolve(session, Model, model).key
-            found = select(Checkpoint).where(Checkpoint.model_key == key, Checkpoint.sha256 == sha256)
-            row = session.scalar(found)
-            return None if row is None else checkpoint_row(row)
-
-        def make(session: Session) -> CheckpointRow:
-            owner = resolve(session, Model, model)
-            values = {
-                "family": owner.family if family is None else family,
-                "config": owner.config if config is None else plain(config),
-                **{"sha256": sha256, "step": plain(step), "label": label, "path": path},
-            }
-            identifier = new_id(session, Checkpoint, owner.name, sha256)
-            row = Checkpoint(id=identifier, created=now(), model=owner, **values)
-            return checkpoint_row(added(session, row))
-
-        return self._once(find, make)
-
-    def add_dataset(self, sha256: str, description: str) -> DatasetRow:
-        """The dataset with that hash, made where there is none; a stored description stays."""
-
-        def find(session: Session) -> DatasetRow | None:
-            row = session.scalar(select(Dataset).where(Dataset.sha256 == sha256))
-            return None if row is None else dataset_row(row)
-
-        def make(session: Session) -> DatasetRow:
-            identifier = new_id(session, Dataset, sha256)
-            row = Dataset(id=identifier, created=now(), sha256=sha256, description=description)
-            return dataset_row(added(session, row))
-
-        return self._once(find, make)
 
     def save_graph(
         self,

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from .child import Child, DiedError, FailedError, StoppedError
 from .engine import Engine
-from .jobs import TASKS, JobRow
+from .jobs import SILENT, TASKS, JobRow
 from .records import StoreError
 from .store import Store
 
@@ -26,7 +28,6 @@ __all__ = ["Supervisor", "stop_on_signals"]
 _log = logging.getLogger(__name__)
 
 _BEAT = 2.0  # seconds between signs of life
-_SILENT = 15.0  # seconds without one after which a worker counts as gone
 _PUMP = 0.25  # seconds between looks for new jobs
 _NOTE = 1.0  # seconds between notes of progress
 
@@ -34,19 +35,22 @@ _NOTE = 1.0  # seconds between notes of progress
 class Supervisor:
     """A worker process; `run` returns when `stop` was called."""
 
-    def __init__(self, store: Store, *, name: str, concurrency: int = 1, silent: float = _SILENT) -> None:
+    def __init__(
+        self, store: Store, *, name: str, queues: Mapping[str, int] | None = None, silent: float = SILENT
+    ) -> None:
         """A worker of that name on an open store.
 
         Args:
             store: where jobs are and results go.
             name: stable and unique: a worker that starts again goes on with what it was doing.
-            concurrency: jobs at a time.
+            queues: those it takes jobs from, and how many of each at a time; default: one of "default".
             silent: seconds after which a worker without a sign of life counts as gone.
         """
-        if concurrency < 1:
-            raise StoreError(f"concurrency is {concurrency}: expected at least 1")
+        queues = {"default": 1} if queues is None else dict(queues)
+        if not queues or min(queues.values()) < 1:
+            raise StoreError(f"the queues are {queues}: expected at least one, with at least one job at a time")
         self.store, self.name = store, name
-        self._concurrency, self._silent = concurrency, silent
+        self._queues, self._silent = queues, silent
         self._stopping = threading.Event()
         self._running: dict[str, Child] = {}
 
@@ -54,37 +58,55 @@ class Supervisor:
         """Have `run` give back what is going on and return."""
         self._stopping.set()
 
+    def stop_without(self, parent: int) -> None:
+        """Stop when the process that started this one is gone."""
+
+        def watch() -> None:
+            while not self._stopping.wait(1.0):
+                if os.getppid() != parent:
+                    self.stop()
+
+        threading.Thread(target=watch, daemon=True).start()
+
     def run(self) -> None:
         """Work until `stop` is called."""
         self.store.beat(self.name)
-        engine = Engine(self.store.location, self.name, self._workflow, concurrency=self._concurrency)
-        beat = 0.0
-        while not self._stopping.is_set():
+        engine = Engine(self.store.location, self.name, self._workflow, self._queues)
+        threading.Thread(target=self._live, daemon=True).start()
+        looked = 0.0
+        while not self._stopping.wait(_PUMP):
             try:
-                if time.monotonic() - beat > _BEAT:
-                    self.store.beat(self.name)
-                    self._take_over(engine)
-                    beat = time.monotonic()
                 for job in self.store.waiting_jobs():
-                    engine.enqueue(job.id, job.run, job.priority)
+                    engine.enqueue(job.queue, job.id, job.run, job.priority)
                     self.store.mark_enqueued(job.id, job.run)
-            except StoreError as error:  # the database is away: what runs goes on, and we try again
+                if time.monotonic() - looked > _BEAT:
+                    self._take_over(engine)
+                    self.store.look_after_schedules()
+                    looked = time.monotonic()
+            except (StoreError, SQLAlchemyError) as error:  # the database is away: what runs goes on, and we try again
                 _log.warning("%s", error)
                 self._stopping.wait(_BEAT)
-            self._stopping.wait(_PUMP)
         self._give_back(engine)
+
+    def _live(self) -> None:
+        """Say that this worker lives, whatever else it is doing."""
+        while not self._stopping.wait(_BEAT):
+            try:
+                self.store.beat(self.name)
+            except StoreError as error:
+                _log.warning("%s", error)
 
     def _take_over(self, engine: Engine) -> None:
         for worker in self.store.silent_workers(self._silent):
             if worker == self.name:
                 continue
             for job in engine.take_over(worker):
-                _log.warning("job %s of worker %s, which has fallen silent, goes back to the queue", job, worker)
+                _log.warning("job %s of silent worker %s goes back", job, worker, extra={"fields": {"job_id": job}})
             self.store.forget_worker(worker)
 
     def _give_back(self, engine: Engine) -> None:
         for job, child in list(self._running.items()):
-            child.kill()
+            child.close()
             self.store.give_back_job(job, self.name)
         self.store.retire(self.name)
         engine.close()
@@ -96,6 +118,7 @@ class Supervisor:
             return
         child = Child(row.to_json(), _url(self.store), self.store.location.artifacts)
         self._running[job] = child
+        _log.info("job %s begins: %s %s", job, row.task, row.target, extra={"fields": {"job_id": job}})
         try:
             before: dict[str, Any] = {}
             for step in TASKS[row.task]:
@@ -109,7 +132,7 @@ class Supervisor:
             self._patiently(lambda: self.store.end_job(job, run, self.name, "succeeded", results=results))
         finally:
             self._running.pop(job, None)
-            child.kill()
+            child.close()
 
     def _step(self, row: JobRow, child: Child, step: str, before: Mapping[str, Any]) -> dict[str, Any]:
         """What a step returns, or how the job ended in it; a process that dies is replaced three times at most."""
@@ -152,7 +175,7 @@ class Supervisor:
                 if isinstance(error, FailedError) and error.final:
                     return {"ended": "failed", "error": problem}
                 child.kill()
-            _log.warning("job %s, step %s: %s", row.id, step, problem)
+            _log.warning("job %s, step %s: %s", row.id, step, problem, extra={"fields": {"job_id": row.id}})
             again = partial(self.store.begin_job, row.id, row.run, self.name, error=problem)
             if self._patiently(again) is None:
                 return {"ended": "failed", "error": problem}

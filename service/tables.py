@@ -4,7 +4,8 @@
                  dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate
     checkpoint, dataset -< ledger, llc_estimate
     model -< tracking -< tracking_checkpoint >- graph
-    job, worker: what is to be computed, and who computes
+    job, schedule, worker: what is to be computed, when, and who computes
+    token: who may ask
 
 A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
 identifies the row, for example `g-3f9a1c2b`. The schema changes only by a new file in `migrations/versions`.
@@ -29,9 +30,10 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column, relationship
 
 __all__ = [
+    "ARTIFACT_COLUMNS",
     "SCHEMA_REVISION",
     "VERSION_TABLE",
     "Artifact",
@@ -49,12 +51,14 @@ __all__ = [
     "NodeAssignment",
     "Partition",
     "Result",
+    "Schedule",
+    "Token",
     "Tracking",
     "TrackingCheckpoint",
     "Worker",
 ]
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -142,6 +146,8 @@ class Checkpoint(Row, Base):
     family: Mapped[str]
     config: Mapped[dict[str, Any]]
     path: Mapped[str | None]
+    about: Mapped[dict[str, Any] | None]
+    file_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
 
@@ -405,6 +411,7 @@ class Job(Row, Base):
     target: Mapped[str]
     choices: Mapped[dict[str, Any]]
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+    queue: Mapped[str] = mapped_column(String(80))
     priority: Mapped[int]
     timeout: Mapped[float | None]
     state: Mapped[str] = mapped_column(String(16))
@@ -422,6 +429,43 @@ class Job(Row, Base):
     results: Mapped[list[dict[str, Any]]]
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
+
+
+class Schedule(Row, Base):
+    """Work that is asked for again and again: at times, or for every new checkpoint."""
+
+    __tablename__ = "schedule"
+    kind = "schedule"
+
+    task: Mapped[str]
+    model: Mapped[str]
+    cron: Mapped[str | None]
+    folder: Mapped[str | None]
+    choices: Mapped[dict[str, Any]]
+    queue: Mapped[str] = mapped_column(String(80))
+    priority: Mapped[int]
+    timeout: Mapped[float | None]
+    paused: Mapped[bool]
+    next_run: Mapped[datetime | None]
+    last_run: Mapped[datetime | None]
+    seen: Mapped[datetime]
+    jobs: Mapped[list[str]]
+    error: Mapped[str | None]
+
+
+class Token(Row, Base):
+    """A secret that opens the service; only its hash is kept."""
+
+    __tablename__ = "token"
+    kind = "token"
+
+    name: Mapped[str]
+    scope: Mapped[str] = mapped_column(String(16))
+    sha256: Mapped[str] = mapped_column(String(64))
+    revoked: Mapped[datetime | None]
 
 
 class Worker(Base):
@@ -434,3 +478,15 @@ class Worker(Base):
     pid: Mapped[int]
     started: Mapped[datetime]
     heartbeat: Mapped[datetime]
+
+
+ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
+    Graph.graph_sha256,
+    Graph.bases_sha256,
+    Partition.partition_sha256,
+    Tracking.tracking_sha256,
+    Ledger.ledger_sha256,
+    LlcEstimate.llc_sha256,
+    Checkpoint.file_sha256,
+)
+"""Every column that refers to an artifact."""

@@ -15,7 +15,6 @@ from typing import Any
 from ..analysis import Bases, InteractionGraph, Partition, Tracking, align_nodes, coordinate_correlation, demo
 from ..analysis import track_modules as _track_modules
 from ..analysis.cost import module_links
-from ..analysis.errors import InputError
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
 from ..analysis.files import read_bytes
 from ..analysis.progress import ProgressCallback
@@ -28,6 +27,8 @@ from ..analysis.recipe import (
     partition_graph,
     read_choices,
 )
+from .checkout import checked_out
+from .records import Outcome
 from .store import (
     CheckpointRow,
     DatasetRow,
@@ -48,7 +49,6 @@ from .store import (
 
 __all__ = [
     "DemoLine",
-    "Outcome",
     "analyze",
     "load",
     "modules",
@@ -61,20 +61,6 @@ __all__ = [
     "stored_graph",
     "track",
 ]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is stored of one checkpoint's analysis."""
-
-    checkpoint: CheckpointRow
-    dataset: DatasetRow
-    graph: GraphRow
-    partition: PartitionDetail
-
-    def to_json(self) -> dict[str, Any]:
-        """All rows as JSON-ready values."""
-        return {name: getattr(self, name).to_json() for name in ("checkpoint", "dataset", "graph", "partition")}
 
 
 @dataclass(frozen=True)
@@ -154,7 +140,7 @@ def store_analysis(
         graph = InteractionGraph.from_bytes(store.graph_bytes(graph_row.id))
     partition_row = _partition(store, graph_row, graph, recipe.partition, force, progress)
     row, data = store.get_checkpoint(graph_row.checkpoint), store.get_dataset(graph_row.dataset)
-    return Outcome(row, data, graph_row, partition_row)
+    return Outcome(checkpoint=row, dataset=data, graph=graph_row, partition=partition_row)
 
 
 def modules(
@@ -195,8 +181,8 @@ def track(
         progress: called as the work goes on.
 
     Raises:
-        NotFoundError: fewer than two checkpoints of the model have such a graph.
-        InputError: choices that make no sense, or a checkpoint's file is gone.
+        NotFoundError: fewer than two checkpoints of the model have such a graph, or a checkpoint's file is gone.
+        InputError: choices that make no sense.
     """
     recipe = Recipe.from_mapping(choices).partition
     graphs = _graphs_of(store, model)
@@ -269,9 +255,9 @@ def _alignments(
     """Which node continues which, by the correlation of their values on the data of the last checkpoint."""
     build = load_factory(factory) if factory else None
     result, before = [], None
-    batches = _reloaded(graphs[-1], data, build).batches
+    batches = _reloaded(store, graphs[-1], data, build).batches
     for checkpoint, row in graphs:
-        network = _reloaded((checkpoint, row), data, build).network
+        network = _reloaded(store, (checkpoint, row), data, build).network
         now = network, Bases.from_bytes(store.bases_bytes(row.id))
         if before is not None:
             result.append(align_nodes(coordinate_correlation(before, now, batches, progress=progress)))
@@ -279,15 +265,11 @@ def _alignments(
     return result
 
 
-def _reloaded(pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+def _reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
     checkpoint, row = pair
-    if checkpoint.path is None:
-        raise InputError(f"{checkpoint.id} was stored without a path: aligning needs its file; use --no-align")
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
-    loaded = load_checkpoint(Path(checkpoint.path), cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
-    if loaded.sha256 != checkpoint.sha256:
-        raise InputError(f"{checkpoint.path} is not the checkpoint {checkpoint.id} any more: its content has changed")
-    return loaded
+    with checked_out(store, checkpoint.id) as (_, file):
+        return load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
 
 
 def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) -> TrackingStep:
@@ -334,6 +316,7 @@ def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, Datas
         step=checkpoint.step,
         label=checkpoint.label,
         path=str(checkpoint.path.resolve()),
+        about={**checkpoint.about, "label": checkpoint.label, "model": checkpoint.model, "config": checkpoint.config},
     )
     return row, store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
 

@@ -1,0 +1,44 @@
+"""Logs of the service: a line of JSON each, with the request or job it is about, or plain lines for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+__all__ = ["configure"]
+
+
+def configure(form: str) -> None:
+    """Send everything that is logged to standard error.
+
+    Args:
+        form: "json" or "text".
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for noisy in ("dbos", "uvicorn.access", "alembic", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+class _Json(logging.Formatter):
+    """One object per line; `extra={"fields": {...}}` adds to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as JSON."""
+        from .guard import request_id
+
+        about = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            about["error"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps({name: value for name, value in about.items() if value is not None}, default=str)

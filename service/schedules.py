@@ -1,0 +1,290 @@
+"""Schedules: jobs that are asked for at times (cron), or for every new checkpoint of a model.
+
+A checkpoint is new where it was registered after the schedule was made; a schedule with a folder registers what appears
+there. Workers look after schedules. Asking for the same work twice gives one job, so several may look at once, and a
+look that is interrupted is simply repeated. Times that passed while no worker ran are made up for once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from .blobs import Blobs
+from .jobs import CHOICES, ON_CHECKPOINTS, TASKS, Jobs
+from .queries import new_id, page, resolve
+from .records import NotFoundError, Page, Record, StoreError
+from .settings import Location
+from .tables import Checkpoint, Graph, Model, Schedule
+from .writes import now
+
+__all__ = ["ScheduleRow", "Schedules"]
+
+_OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transactions end late
+_QUIET = 2.0  # seconds for which a file must not have changed before it counts as written
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRow(Record):
+    """A schedule.
+
+    Attributes:
+        task: one of `TASKS`.
+        model: name of the model whose checkpoints (or graphs, or tracking) the jobs are about.
+        cron: when, in UTC, as in crontab; None: for every new checkpoint.
+        folder: where new checkpoints appear, as .safetensors with a .json beside it; None: they are registered.
+        choices, queue, priority, timeout: of the jobs.
+        paused: whether it waits to be resumed.
+        next_run: when it is due; None where it is not a matter of time.
+        last_run: when it last asked for jobs.
+        jobs: IDs of the jobs it last asked for.
+        error: what went wrong the last time.
+    """
+
+    id: str
+    task: str
+    model: str
+    cron: str | None
+    folder: str | None
+    choices: Mapping[str, Any]
+    queue: str
+    priority: int
+    timeout: float | None
+    paused: bool
+    next_run: datetime | None
+    last_run: datetime | None
+    jobs: tuple[str, ...]
+    error: str | None
+    created: datetime
+
+
+class Schedules(Jobs):
+    """The part of the store that knows schedules."""
+
+    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
+        """Keep what `Store.open` made."""
+        super().__init__(location, engine, blobs)
+        self._asked: set[tuple[str, str]] = set()  # schedules and checkpoints, to spare asking in each overlap
+
+    def add_schedule(
+        self,
+        task: str,
+        model: str,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        cron: str | None = None,
+        folder: str | Path | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> ScheduleRow:
+        """Ask for jobs again and again.
+
+        Args:
+            task: one of `TASKS`.
+            model: name of the model; it need not be stored yet.
+            choices: of the jobs, see `submit`.
+            cron: five fields as in crontab, in UTC. At each time there is a job for every checkpoint of the model
+                (partition: graph; track: the model) that has none yet. Without, a job for every new checkpoint.
+            folder: to be watched for new checkpoints.
+            queue: of the jobs.
+            priority: of the jobs.
+            timeout: of the jobs, in seconds.
+
+        Raises:
+            StoreError: an unknown task or choice, a time that cannot be read, or no such folder.
+        """
+        if task not in TASKS:
+            raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
+        given = {name: value for name, value in (choices or {}).items() if value is not None}
+        if unknown := set(given) - CHOICES[task] - {"force"}:
+            raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}")
+        if cron is None and task not in ON_CHECKPOINTS:
+            raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
+        if timeout is not None and not timeout > 0:
+            raise StoreError(f"timeout is {timeout}: expected seconds above 0")
+        if folder is not None and not Path(folder).is_dir():
+            raise StoreError(f"{folder} is no folder: expected one to watch for checkpoints")
+        moment = now()
+
+        def make(session: Session) -> ScheduleRow:
+            row = Schedule(
+                id=new_id(session, Schedule, os.urandom(16).hex()),
+                created=moment,
+                task=task,
+                model=model,
+                cron=cron,
+                folder=None if folder is None else str(Path(folder).resolve()),
+                choices=given,
+                queue=queue,
+                priority=priority,
+                timeout=timeout,
+                paused=False,
+                next_run=None if cron is None else _after(cron, moment),
+                seen=moment,
+                jobs=[],
+            )
+            session.add(row)
+            session.flush()
+            return _schedule_row(row)
+
+        return self._write(make)
+
+    def get_schedule(self, ref: str) -> ScheduleRow:
+        """The schedule with that ID, or the unique start of one."""
+        with self._read() as session:
+            return _schedule_row(resolve(session, Schedule, ref))
+
+    def schedules(
+        self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False
+    ) -> Page[ScheduleRow]:
+        """All schedules."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            return page(session, Schedule, select(Schedule), _schedule_row, **options)
+
+    def pause_schedule(self, ref: str) -> ScheduleRow:
+        """Let a schedule rest; times that pass are not made up for."""
+        return self._change(ref, paused=True, next_run=None)
+
+    def resume_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule go on; checkpoints that are new since it was paused are taken."""
+        cron = self.get_schedule(ref).cron
+        return self._change(ref, paused=False, next_run=None if cron is None else _after(cron, now()))
+
+    def run_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule ask for jobs now, for everything that has none yet; one that is paused stays so."""
+        return self._change(ref, next_run=now())
+
+    def remove_schedule(self, ref: str) -> None:
+        """Forget a schedule; its jobs stay."""
+        self._write(lambda session: session.delete(resolve(session, Schedule, ref)))
+
+    def _change(self, ref: str, **values: Any) -> ScheduleRow:
+        def change(session: Session) -> ScheduleRow:
+            row = resolve(session, Schedule, ref)
+            for name, value in values.items():
+                setattr(row, name, value)
+            return _schedule_row(row)
+
+        return self._write(change)
+
+    # What workers do
+
+    def look_after_schedules(self) -> None:
+        """Register what has appeared in watched folders, and submit the jobs that are due."""
+        with self._read() as session:
+            rows = [(_schedule_row(row), row.seen) for row in session.scalars(select(Schedule).order_by(Schedule.key))]
+        for row, seen in rows:
+            moment = now()
+            due = row.next_run is not None and row.next_run <= moment
+            if due or not row.paused:
+                self._fire(row, seen, due, moment)
+
+    def _fire(self, row: ScheduleRow, seen: datetime, due: bool, moment: datetime) -> None:
+        """One look at a schedule; what goes wrong is noted there."""
+        problems = []
+        if row.folder is not None:
+            problems += self._register_folder(Path(row.folder), row.model)
+        jobs = []
+        try:
+            for target in self._targets(row, seen, due):
+                options: dict[str, Any] = {"queue": row.queue, "priority": row.priority, "timeout": row.timeout}
+                jobs.append(self.submit(row.task, target, row.choices, again=False, **options).id)
+        except StoreError as error:
+            problems.append(str(error))
+        error = "\n".join(problems) or None
+        if due or jobs or error != row.error:
+            self._note(row, due, moment, jobs, error)
+
+    def _targets(self, row: ScheduleRow, seen: datetime, due: bool) -> Iterator[str]:
+        """What there are to be jobs for."""
+        if row.cron is not None and not due:
+            return
+        with self._read() as session:
+            try:
+                model = resolve(session, Model, row.model)
+            except NotFoundError:
+                return  # nothing of it has been registered yet
+            of_model = Checkpoint.model_key == model.key
+            if row.task == "track":
+                found = [model.id]
+            elif row.task == "partition":
+                query = select(Graph.id).where(Graph.checkpoint.has(of_model)).order_by(Graph.key)
+                found = list(session.scalars(query))
+            else:
+                query = select(Checkpoint.id).where(of_model).order_by(Checkpoint.key)
+                new = query.where(Checkpoint.created >= max(seen - _OVERLAP, row.created))
+                found = [
+                    ref for ref in session.scalars(query if due else new) if due or (row.id, ref) not in self._asked
+                ]
+        for ref in found:
+            yield ref
+            self._asked.add((row.id, ref))
+
+    def _note(self, row: ScheduleRow, due: bool, moment: datetime, jobs: list[str], error: str | None) -> None:
+        def note(session: Session) -> None:
+            stored = session.scalar(select(Schedule).where(Schedule.id == row.id).with_for_update())
+            if stored is None:
+                return
+            stored.error, stored.seen = error, moment
+            if jobs and (due or set(jobs) - set(stored.jobs)):
+                stored.jobs, stored.last_run = jobs, moment
+            if due and stored.next_run == row.next_run:
+                stored.last_run = moment
+                stored.next_run = _after(row.cron, moment) if row.cron is not None and not stored.paused else None
+
+        self._write(note)
+
+    def _register_folder(self, folder: Path, model: str) -> list[str]:
+        """Register the checkpoints of a model in a folder that are whole; what could not be read."""
+        problems = []
+        with self._read() as session:
+            known = set(session.scalars(select(Checkpoint.path)))
+        try:
+            files = sorted(folder.glob("*.safetensors"))
+        except OSError as error:
+            return [f"cannot read {folder}: {error.strerror}"]
+        for file in files:
+            beside = file.with_suffix(".json")
+            try:
+                if str(file.resolve()) in known or not beside.is_file():
+                    continue
+                if time.time() - max(file.stat().st_mtime, beside.stat().st_mtime) < _QUIET:
+                    continue
+                row = self.register_checkpoint(file)
+                if row.model != model:
+                    problems.append(f"{file.name} belongs to model {row.model!r}, not {model!r}")
+            except (StoreError, OSError) as error:
+                problems.append(str(error))
+        return problems
+
+
+def _schedule_row(row: Schedule) -> ScheduleRow:
+    values = {name: getattr(row, name) for name in ScheduleRow.__dataclass_fields__ if name != "jobs"}
+    return ScheduleRow(**values, jobs=tuple(row.jobs))
+
+
+def _after(cron: str, moment: datetime) -> datetime:
+    """The next time of a schedule after a moment.
+
+    >>> _after("30 2 * * *", datetime(2026, 1, 1, 3, tzinfo=UTC)).isoformat()
+    '2026-01-02T02:30:00+00:00'
+    """
+    from croniter import croniter
+
+    if len(cron.split()) != 5 or not croniter.is_valid(cron):
+        raise StoreError(f"cannot read the time {cron!r}: expected five fields as in crontab, for example '0 2 * * *'")
+    try:
+        following: datetime = croniter(cron, moment.astimezone(UTC)).get_next(datetime)
+    except (ValueError, KeyError) as error:
+        raise StoreError(f"the time {cron!r} never comes: {error}") from error
+    return following
