@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import AfterValidator
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as AnyHTTPException
 
@@ -101,7 +102,11 @@ def _limits(request: Request) -> Limits:
 
 Opened = Annotated[Store, Depends(_store)]
 Allowed = Annotated[Limits, Depends(_limits)]
-Ref = Annotated[str, InPath(max_length=500, description="An ID, the start of one, or a name.")]
+Ref = Annotated[
+    str,
+    InPath(max_length=500, description="An ID, the start of one, or a name, whose slashes are written %252F."),
+    AfterValidator(lambda ref: ref.replace("%2F", "/")),
+]
 Index = Annotated[int, InPath(ge=0, lt=2**31)]
 Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]

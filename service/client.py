@@ -532,7 +532,7 @@ def _typed(kind: type[RecordT], document: Any) -> RecordT:
 
 
 def _path(*parts: Any) -> str:
-    return "/".join(quote(str(part), safe="") for part in parts)
+    return "/".join(quote(str(part).replace("/", "%2F"), safe="") for part in parts)  # servers decode once
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -56,8 +56,10 @@ class _Steps:
         """The checkpoint and the data on disk as long as steps are taken."""
         with ExitStack() as stack:
             self._data = stack.enter_context(data_file(self._store, self._named_data))
-            if self._job["task"] in ON_CHECKPOINTS:
-                self._row, self._file = stack.enter_context(checked_out(self._store, self._job["target"]))
+            if self._job["target"].endswith(".safetensors"):  # a job that an earlier version wrote
+                self._file = Path(self._job["target"])
+            elif self._job["task"] in ON_CHECKPOINTS:
+                _, self._file = stack.enter_context(checked_out(self._store, self._job["target"]))
             yield
 
     def take(self, step: str, before: Mapping[str, Answer]) -> Answer:
@@ -72,7 +74,9 @@ class _Steps:
         if task == "partition":
             row = worker.modules(self._store, target, self._choices, **shared)
         elif task == "track":
-            row = worker.track(self._store, target, self._choices, data=self._data, **shared)
+            ties = {name: value for name, value in self._choices.items() if name in ("coupling", "align")}
+            choices = {name: value for name, value in self._choices.items() if name not in ties}
+            row = worker.track(self._store, target, choices, data=self._data, **ties, **shared)
         elif task == "ledger":
             recipe = from_choices(LedgerRecipe, self._choices)
             row = estimates.ledger(self._store, self._file, recipe, data=self._data, **shared)

@@ -99,6 +99,8 @@ def serve(
     server = uvicorn.Server(config)
     with _listening(host, port) as listener, _workers(store, workers, log_form):
         address = f"[{host}]" if ":" in host else host
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it
+            signal.signal(number, lambda *_: None)
         ready(f"http://{address}:{listener.getsockname()[1]}")
         server.run(sockets=[listener])
 

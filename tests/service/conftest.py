@@ -126,3 +126,21 @@ def saver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start_worker(place: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `interbasis worker`; what it says is in a file."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str = "w1") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name]
+        command += ["--store", place.url, "--artifacts", place.artifacts]
+        with (tmp_path / f"{name}.log").open("ab") as log:
+            started.append(subprocess.Popen(command, stderr=log, stdout=log))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()

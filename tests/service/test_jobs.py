@@ -3,9 +3,8 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,6 @@ from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
 
 Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start(place: Any, tmp_path: Path) -> Iterator[Start]:
-    """Starts `interbasis worker`; what it says is in a file."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin(name: str = "w1") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name]
-        command += ["--store", place.url, "--artifacts", place.artifacts]
-        with (tmp_path / f"{name}.log").open("ab") as log:
-            started.append(subprocess.Popen(command, stderr=log, stdout=log))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -163,8 +144,10 @@ def test_silent_workers_are_found(store: Store) -> None:
 # Running, in real processes
 
 
-def test_every_task_is_done_and_equals_what_is_computed_here(store: Store, checkpoint: Path, start: Start) -> None:
-    start()
+def test_every_task_is_done_and_equals_what_is_computed_here(
+    store: Store, checkpoint: Path, start_worker: Start
+) -> None:
+    start_worker()
     save_mlp(checkpoint.with_name("b.safetensors"), seed=1, step=2, model="run")
     analyses = [ask(store, "analyze", checkpoint.with_name(f"{name}.safetensors")) for name in "ab"]
     done = wait(store, *analyses)
@@ -187,8 +170,8 @@ def test_every_task_is_done_and_equals_what_is_computed_here(store: Store, check
     assert store.get_llc(rest[2].results[0]["id"]).n_parameters == 83
 
 
-def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     (computing,) = children(process)
@@ -199,7 +182,7 @@ def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, sta
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert store.get_job(job.id).state == "running"
-    start()
+    start_worker()
     (done,) = wait(store, job)
     assert (done.state, done.attempts, done.interruptions) == ("succeeded", 1, 1)
 
@@ -215,8 +198,8 @@ def done_steps(store: Store) -> dict[str, str]:
             return {}  # the worker has not made its tables yet
 
 
-def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    process = start_worker()
     job = ask(store, "analyze", checkpoint)
     deadline = time.monotonic() + 120
     while "basis" not in (before := done_steps(store)):
@@ -224,15 +207,15 @@ def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, 
         time.sleep(0.01)
     process.kill()
     process.wait()
-    start()
+    start_worker()
     (done,) = wait(store, job)
     assert (done.state, done.attempts) == ("succeeded", 1)
     assert before.items() <= done_steps(store).items()
     assert store.check().ok
 
 
-def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     assert children(process)
@@ -245,8 +228,8 @@ def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoin
     assert wait(store, short)[0].state == "succeeded"
 
 
-def test_timeout_kills(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_timeout_kills(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000}, timeout=4)
     (stopped,) = wait(store, job)
     assert stopped.state == "failed"
@@ -254,8 +237,8 @@ def test_timeout_kills(store: Store, checkpoint: Path, start: Start) -> None:
     assert not children(process)
 
 
-def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start: Start) -> None:
-    start()
+def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    start_worker()
     wrong = [
         ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}),
         ask(store, "llc", checkpoint, {"epsilon": 1.0, "speed": 3}),
@@ -266,8 +249,10 @@ def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start
     assert "unknown in a LlcRecipe: speed" in second.error
 
 
-def test_computing_process_that_dies_is_replaced_three_times(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_computing_process_that_dies_is_replaced_three_times(
+    store: Store, checkpoint: Path, start_worker: Start
+) -> None:
+    process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
     for attempt in (1, 2, 3):
         wait(store, job, until=lambda row, n=attempt: row.attempts == n and children(process) != [])
@@ -279,14 +264,14 @@ def test_computing_process_that_dies_is_replaced_three_times(store: Store, check
     assert "SIGKILL" in failed.error
 
 
-def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start: Start) -> None:
-    process = start()
+def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     process.terminate()
     assert process.wait(timeout=10) == 0
     left = store.get_job(job.id)
     assert (left.state, left.worker) == ("queued", None)
-    start()
+    start_worker()
     (done,) = wait(store, job)
     assert (done.state, done.attempts, done.interruptions) == ("succeeded", 1, 0)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +23,11 @@ OURS = {*Base.metadata.tables, VERSION_TABLE}
 
 @pytest.fixture
 def connection(place: Any) -> Iterator[Connection]:
-    """A writing connection to the empty database, committed at every statement's end by the test itself."""
+    """A writing connection to the empty database, committed by the test itself; set up as for an upgrade."""
     location = locate(place.url, place.artifacts)
     if location.file is not None:
         location.file.parent.mkdir(parents=True, exist_ok=True)
-    engine = database.connect(location, pooled=False)
+    engine = database.connect(location, foreign_keys=False, pooled=False)
     with engine.connect() as opened:
         yield opened
     engine.dispose()
@@ -132,7 +133,7 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         ledger = save_ledger(store)
     command.downgrade(database.migration_config(connection), "0003")
     connection.commit()
-    assert tables(connection) == OURS - {"llc_estimate", "job", "worker"}
+    assert tables(connection) == OURS - {"llc_estimate", "job", "worker", "schedule", "token"}
     assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_ledger(ledger.id) == ledger
@@ -151,6 +152,31 @@ def test_learning_coefficients_are_kept_and_jobs_added(place: Any, connection: C
     with place.open() as store:
         assert store.get_llc(estimate.id) == estimate
         assert store.jobs().items == ()
+        assert store.check().ok
+
+
+def test_jobs_and_checkpoints_are_kept_and_the_service_added(
+    place: Any, connection: Connection, tmp_path: Path
+) -> None:
+    """A job that waits is still there, and so is what the new columns hold back to before and up again."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        graph = save_graph(store)
+        job = store.submit("partition", graph.id, {"k": 2}, priority=3)
+        store.new_token("me")
+        store.add_schedule("track", "net", cron="0 2 * * *")
+    command.downgrade(database.migration_config(connection), "0005")
+    connection.commit()
+    assert {"schedule", "token"} & tables(connection) == set()
+    run(connection, f"UPDATE job SET target = '{tmp_path / 'a.safetensors'}', choices = '{{\"k\": 2}}'")
+    assert Store.upgrade(place.url) == Upgrade(before="0005", after=SCHEMA_REVISION)
+    with place.open() as store:
+        kept = store.get_job(job.id)
+        assert (kept.target, kept.queue, kept.version) == (str(tmp_path / "a.safetensors"), "default", 1)
+        assert (kept.choices, kept.priority, kept.state) == ({"k": 2}, 3, "queued")
+        assert store.get_graph(graph.id) == graph
+        assert store.get_checkpoint(graph.checkpoint).about is None
+        assert (store.needs_token(), store.schedules().items) == (False, ())
         assert store.check().ok
 
 
