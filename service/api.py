@@ -146,7 +146,6 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     app.add_exception_handler(AnyHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(RecursionError, _too_deep)
-    app.add_exception_handler(Exception, _bug)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 
@@ -210,10 +209,6 @@ def _invalid(_: Request, error: Exception) -> Response:
 
 def _too_deep(_: Request, __: Exception) -> Response:
     return _problem(422, "the document is nested too deeply")
-
-
-def _bug(_: Request, __: Exception) -> Response:
-    return _problem(500, "something went wrong in the service; its log says what, under the request ID")
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -364,9 +364,12 @@ class Client:
         priority: int = 0,
         timeout: float | None = None,
     ) -> JobHandle:
-        """Ask for work; see `Store.submit`. Files that the service cannot read are uploaded."""
+        """Ask for work; see `Store.submit`. Files that the service cannot read are uploaded.
+
+        A target that ends in .safetensors is the file of a checkpoint here.
+        """
         given = {name: value for name, value in (choices or {}).items() if value is not None}
-        if isinstance(target, Path) and task in ON_CHECKPOINTS:
+        if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
             target = self.register_checkpoint(target).id
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri

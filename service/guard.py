@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
@@ -117,6 +117,11 @@ class Guard:
                 await _respond(answer, *refusal)
             else:
                 await self._app(scope, self._counted(scope, receive), answer)
+        except Exception:
+            _log.exception("a bug, met at %s", _named(scope))
+            if not request.status:
+                detail = "something went wrong in the service; its log says what, under the request ID"
+                await _respond(answer, 500, detail, {})
         finally:
             request_id.reset(mark)
             self._tell(scope, request)
@@ -198,9 +203,9 @@ class Guard:
         seconds = time.monotonic() - request.begun
         route = getattr(scope.get("route"), "path", "unknown")
         self._observe(route, scope["method"], request.status, seconds)
-        about = {"method": scope["method"], "path": scope["path"], "status": request.status}
+        about = {"method": scope["method"], "path": _named(scope), "status": request.status}
         about |= {"ms": round(1000 * seconds, 1), "request_id": request.identifier, "token": request.token}
-        _log.info("%s %s %s", scope["method"], scope["path"], request.status, extra={"fields": about})
+        _log.info("%s %s %s", scope["method"], _named(scope), request.status, extra={"fields": about})
 
 
 def problem(status: int, detail: str, **more: Any) -> bytes:
@@ -217,6 +222,11 @@ async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]
     listed = [(name.encode(), value.encode()) for name, value in given.items()]
     await send({"type": "http.response.start", "status": status, "headers": listed})
     await send({"type": "http.response.body", "body": body})
+
+
+def _named(scope: Scope) -> str:
+    """The path for a log: one line, whatever it holds."""
+    return quote(scope["path"], safe="/:%")
 
 
 def _bearer(header: str) -> str | None:
@@ -238,10 +248,18 @@ def _foreign(headers: dict[str, str], host: str | None) -> str | None:
     that was pointed here, gives it away.
     """
     allowed = {*_LOOPBACK, host}
-    named = urlsplit(f"//{headers.get('host', '')}").hostname
+    named = _parts(f"//{headers.get('host', '')}").hostname
     if named not in allowed:
         return f"without a token this service answers to {', '.join(_LOOPBACK)} only, not to {named!r}"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and _parts(origin).netloc != headers.get("host"):
         return f"without a token requests from pages of {origin!r} are refused"
     return None
+
+
+def _parts(url: str) -> SplitResult:
+    """Of a URL; of none that can be read, nothing."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import httpx
-from anyio.from_thread import start_blocking_portal
 
 __all__ = ["InProcess"]
 
@@ -16,13 +17,13 @@ class InProcess(httpx.BaseTransport):
     def __init__(self, app: Any, address: str = "127.0.0.1") -> None:
         """Of an application; `address` is where requests seem to come from."""
         self._inner = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 1))
-        self._context = start_blocking_portal()
-        self._portal = self._context.__enter__()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Have a request answered."""
         request.read()
-        return self._portal.call(self._answer, request)
+        return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result()
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
@@ -31,4 +32,4 @@ class InProcess(httpx.BaseTransport):
 
     def close(self) -> None:
         """Stop the event loop."""
-        self._context.__exit__(None, None, None)
+        self._loop.call_soon_threadsafe(self._loop.stop)

@@ -60,7 +60,7 @@ def submit(
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= {"data": str(data) if data else None, "force": force or None}
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
-    named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix else t for t in targets]
+    named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
     with opened_source(store, artifacts, url) as opened:
         asked = [opened.submit(task, target, choices, **options) for target in named]
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
