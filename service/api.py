@@ -22,6 +22,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.routing import Match
 
 from . import edges, uploads
 from .guard import Guard, Limits, problem
@@ -195,9 +196,14 @@ def _store_error(_: Request, error: Exception) -> Response:
     return _problem(status, str(error), {"retry-after": "5"} if status == 503 else None)
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     refusal = cast(AnyHTTPException, error)
-    return _problem(refusal.status_code, str(refusal.detail), refusal.headers)
+    headers = dict(refusal.headers or {})
+    if refusal.status_code == 405:  # several routes may share the path
+        scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "POST")}
+        found = [m for m, scope in scopes.items() if any(r.matches(scope)[0] == Match.FULL for r in request.app.routes)]
+        headers["allow"] = ", ".join(found)
+    return _problem(refusal.status_code, str(refusal.detail), headers)
 
 
 def _invalid(_: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
-"""The process that computes a job's steps, seen from the worker: commands go in, progress and results come out.
+"""The process that computes the steps of jobs, seen from the worker: commands go in, progress and results come out.
 
 Numerics hold Python's lock for seconds, so they have a process of their own, which can be killed with all it started.
+It serves one job after another, since starting it, with torch, takes seconds.
 """
 
 from __future__ import annotations
@@ -45,15 +46,31 @@ class StoppedError(Exception):
 
 
 class Child:
-    """A computing process for one job; started when the first step is asked for."""
+    """A computing process, started when the first step is asked for; it does one job at a time.
 
-    def __init__(self, job: Mapping[str, Any], store: str, artifacts: str | None) -> None:
-        """For a job as JSON, and the store as `Store.open` takes it."""
-        self._about = {"job": job, "store": store, "artifacts": artifacts}
+    Attributes:
+        jobs: how many it was given.
+        rested: when it was last left idle, on the monotonic clock.
+    """
+
+    def __init__(self, store: str, artifacts: str | None) -> None:
+        """For a store, as `Store.open` takes it."""
+        self._about = {"store": store, "artifacts": artifacts}
+        self._job: Mapping[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._folder = tempfile.TemporaryDirectory(prefix="interbasis-")  # the process is killed: it cleans up nothing
         self._rest = b""
+        self.jobs = 0
+        self.rested = 0.0
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """The steps that follow are those of a job, as JSON."""
+        self._job = job
+        self.jobs += 1
+        if self._process is not None:
+            with contextlib.suppress(DiedError):  # it is started again with the first step
+                self._send(self._process, {"job": job})
 
     def run(
         self,
@@ -125,6 +142,7 @@ class Child:
                 env={**os.environ, "TMPDIR": self._folder.name},
             )
             self._send(self._process, self._about)
+            self._send(self._process, {"job": self._job})
         return self._process
 
     def _send(self, process: subprocess.Popen[bytes], message: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Computes the steps of one job, in a process of its own: `python -m interbasis.service.compute`.
+"""Computes the steps of jobs, in a process of its own: `python -m interbasis.service.compute`.
 
-Standard input brings lines of JSON: first the job and the store, then a step at a time with what the steps before it
-returned. Standard output takes lines of JSON: progress, then the step's answer or its error. When standard input ends,
-the worker is gone, and this process ends itself and everything it started.
+Standard input brings lines of JSON: first the store, then a job, and its steps one at a time with what those before
+returned; then the next job. Standard output takes lines of JSON: progress, then the step's answer or its error. When
+standard input ends, the worker is gone, and this process ends itself and everything it started.
 """
 
 from __future__ import annotations
@@ -136,14 +136,19 @@ def main() -> None:
             _say(answers, {"progress": {"fraction": fraction, "message": text}})
 
     with Store.open(about["store"], about["artifacts"]) as store, ExitStack() as files:
-        steps = _Steps(store, about["job"], tell)
-        ready = False
+        job: dict[str, Any] = {}
+        steps: _Steps | None = None
         while True:
             command = commands.get()
+            if "job" in command:
+                files.close()
+                job, steps = command["job"], None
+                continue
             try:
-                if not ready:
-                    files.enter_context(steps.files())
-                    ready = True
+                if steps is None:
+                    fresh = _Steps(store, job, tell)
+                    files.enter_context(fresh.files())
+                    steps = fresh
                 done = steps.take(command["step"], command["before"])
             except Exception as error:
                 # input that cannot be used will not be better the next time; the store may be

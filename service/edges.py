@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from .reader import Reader
-from .records import Comparison, EdgeRow, NotFoundError, StoreError, Subgraph
+from .records import Comparison, EdgeRow, NotFoundError, OverlapRow, StoreError, Subgraph
 
 __all__ = ["compare", "edges_between", "edges_of", "subgraph"]
 
@@ -117,7 +117,7 @@ def compare(store: Reader, first: str, second: str) -> Comparison:
         n_nodes=len(pairs),
         adjusted_mutual_information=float(adjusted_mutual_info_score(ours, theirs)) if pairs else 0.0,
         variation_of_information=max(0.0, float(sum(entropies) - 2 * joint)),
-        overlaps=tuple((a, b, count) for (a, b), count in sorted(Counter(pairs).items())),
+        overlaps=tuple(OverlapRow(first=a, second=b, n_nodes=n) for (a, b), n in sorted(Counter(pairs).items())),
     )
 
 

@@ -421,7 +421,8 @@ def _queue(row: Job) -> None:
 def _end(row: Job, state: str, *, error: str | None = None, results: Sequence[Mapping[str, Any]] = ()) -> None:
     row.state, row.finished, row.cancelling, row.remaining = state, now(), False, None
     row.error, row.results = error, [dict(result) for result in results]
-    row.fraction = 1.0 if state == "succeeded" else row.fraction
+    if state == "succeeded":
+        row.step, row.fraction = TASKS[row.task][-1], 1.0
 
 
 def _locked(session: Session, ref: str) -> Job:

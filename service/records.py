@@ -46,6 +46,7 @@ __all__ = [
     "NotFoundError",
     "OldSchemaError",
     "Outcome",
+    "OverlapRow",
     "Page",
     "PartitionDetail",
     "PartitionRow",
@@ -577,6 +578,15 @@ class Subgraph(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverlapRow(Record):
+    """A module of a first partition, one of a second, and how many nodes they share."""
+
+    first: int
+    second: int
+    n_nodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison(Record):
     """How far two partitions of the same nodes agree, over the nodes that are in a module of both.
 
@@ -585,7 +595,7 @@ class Comparison(Record):
         n_nodes: how many nodes both assign.
         adjusted_mutual_information: 1 for the same division, 0 for chance.
         variation_of_information: in nats; 0 for the same division.
-        overlaps: triples of a module of the first, one of the second, and how many nodes they share.
+        overlaps: modules of both that share nodes.
     """
 
     first: str
@@ -593,7 +603,7 @@ class Comparison(Record):
     n_nodes: int
     adjusted_mutual_information: float
     variation_of_information: float
-    overlaps: tuple[tuple[int, int, int], ...]
+    overlaps: tuple[OverlapRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

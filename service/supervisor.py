@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _BEAT = 2.0  # seconds between signs of life
 _PUMP = 0.25  # seconds between looks for new jobs
+_IDLE = 120.0  # seconds for which a computing process waits for the next job
+_JOBS = 50  # that one process does before it is replaced, should memory pile up
 _NOTE = 1.0  # seconds between notes of progress
 
 
@@ -53,6 +55,8 @@ class Supervisor:
         self._queues, self._silent = queues, silent
         self._stopping = threading.Event()
         self._running: dict[str, Child] = {}
+        self._resting: list[Child] = []
+        self._lock = threading.Lock()
 
     def stop(self, *_: object) -> None:
         """Have `run` give back what is going on and return."""
@@ -82,6 +86,7 @@ class Supervisor:
                 if time.monotonic() - looked > _BEAT:
                     self._take_over(engine)
                     self.store.look_after_schedules()
+                    self._dismiss(_IDLE)
                     looked = time.monotonic()
             except (StoreError, SQLAlchemyError) as error:  # the database is away: what runs goes on, and we try again
                 _log.warning("%s", error)
@@ -108,6 +113,7 @@ class Supervisor:
         for job, child in list(self._running.items()):
             child.close()
             self.store.give_back_job(job, self.name)
+        self._dismiss(0.0)
         self.store.retire(self.name)
         engine.close()
 
@@ -116,8 +122,9 @@ class Supervisor:
         row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
         if row is None:
             return
-        child = Child(row.to_json(), _url(self.store), self.store.location.artifacts)
+        child = self._child(row)
         self._running[job] = child
+        kept = False
         _log.info("job %s begins: %s %s", job, row.task, row.target, extra={"fields": {"job_id": job}})
         try:
             before: dict[str, Any] = {}
@@ -130,8 +137,34 @@ class Supervisor:
                 before[step] = found
             results = [result for found in before.values() for result in found.get("results", ())]
             self._patiently(lambda: self.store.end_job(job, run, self.name, "succeeded", results=results))
+            kept = self._rest(child)
         finally:
             self._running.pop(job, None)
+            if not kept:
+                child.close()
+
+    def _child(self, row: JobRow) -> Child:
+        """A computing process for a job, one that rests where there is one."""
+        with self._lock:
+            child = self._resting.pop() if self._resting else None
+        child = child or Child(_url(self.store), self.store.location.artifacts)
+        child.begin(row.to_json())
+        return child
+
+    def _rest(self, child: Child) -> bool:
+        """Keep a process whose job succeeded for the next one, unless it has done many; whether it was kept."""
+        with self._lock:
+            if child.jobs < _JOBS:
+                child.rested = time.monotonic()
+                self._resting.append(child)
+            return child in self._resting
+
+    def _dismiss(self, older: float) -> None:
+        """End processes that have rested for so many seconds."""
+        with self._lock:
+            idle = [child for child in self._resting if time.monotonic() - child.rested >= older]
+            self._resting = [child for child in self._resting if child not in idle]
+        for child in idle:
             child.close()
 
     def _step(self, row: JobRow, child: Child, step: str, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from cases_checkpoints import save_inputs, save_mlp
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import worker
-from interbasis.service.jobs import TASKS, JobRow
+from interbasis.service.jobs import CHOICES, TASKS, JobRow
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
 
@@ -122,6 +124,9 @@ def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path
         (lambda: store.submit("train", checkpoint), "no task 'train'"),
         (lambda: store.submit("analyze", tmp_path / "none.safetensors"), "cannot read"),
         (lambda: store.submit("analyze", checkpoint, timeout=0), "timeout is 0"),
+        (lambda: store.submit("llc", checkpoint, {"speed": 3}), "llc has no choice speed: it has chains"),
+        (lambda: store.submit("analyze", checkpoint, queue="a b"), "cannot be called 'a b'"),
+        (lambda: store.submit("analyze", checkpoint, priority=2000), "priority is 2000"),
         (lambda: store.jobs(state="lost"), "no state 'lost'"),
     ):
         with pytest.raises(StoreError, match=said):
@@ -129,6 +134,21 @@ def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path
     for call in (lambda: store.submit("partition", "g-x"), lambda: store.get_job("j-x")):
         with pytest.raises(NotFoundError):
             call()
+
+
+def test_choices_are_those_of_the_recipes() -> None:
+    graph, partition, ledger, llc = (
+        {field.name for field in fields(recipe)} for recipe in (GraphRecipe, PartitionRecipe, LedgerRecipe, LlcRecipe)
+    )
+    data = {"data"}
+    assert {
+        "analyze": graph | partition | data,
+        "partition": partition,
+        "track": partition | {"coupling", "align"} | data,
+        "ledger": ledger | data,
+        "llc": llc | data,
+    } == CHOICES
+    assert set(CHOICES) == set(TASKS)
 
 
 def test_silent_workers_are_found(store: Store) -> None:
@@ -241,12 +261,12 @@ def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start
     start_worker()
     wrong = [
         ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}),
-        ask(store, "llc", checkpoint, {"epsilon": 1.0, "speed": 3}),
+        ask(store, "llc", checkpoint, {"epsilon": 1.0, "temperature": 3.0}),
     ]
     first, second = wait(store, *wrong)
     assert (first.state, first.attempts) == (second.state, second.attempts) == ("failed", 1)
     assert "layers.9" in first.error
-    assert "unknown in a LlcRecipe: speed" in second.error
+    assert "epsilon and temperature were given" in second.error
 
 
 def test_computing_process_that_dies_is_replaced_three_times(
