@@ -68,6 +68,8 @@ from .schemas import (
     Problem,
     Readiness,
     ScheduleRequest,
+    State,
+    Task,
     TokenRequest,
 )
 from .store import Store
@@ -180,8 +182,8 @@ def _file(request: Request, store: Store, sha256: str, name: str) -> Response:
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if _known(request, etag):
         return Response(status_code=304, headers=headers)
-    path = store.blobs.path(sha256)
-    if path is not None and path.is_file():
+    path = store.blobs.verified_path(sha256)
+    if path is not None:
         return FileResponse(path, headers=headers, filename=name, media_type="application/octet-stream")
     headers["content-disposition"] = f'attachment; filename="{name}"'
     return Response(store.blobs.get(sha256), headers=headers, media_type="application/octet-stream")
@@ -664,8 +666,8 @@ def tracking_file(request: Request, store: Opened, ref: Ref) -> Response:
 def jobs(
     request: Request,
     store: Opened,
-    state: Annotated[Literal["queued", "running", "succeeded", "failed", "cancelled"] | None, Query()] = None,
-    task: Annotated[Literal["analyze", "partition", "ledger", "llc", "track"] | None, Query()] = None,
+    state: State | None = None,
+    task: Task | None = None,
     cursor: Cursor = None,
     limit: Limit = 100,
     newest: Newest = False,

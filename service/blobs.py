@@ -21,6 +21,7 @@ from .records import ArtifactError, ReadOnlyError, StoreError
 __all__ = ["Blobs"]
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+_PARTIAL = re.compile(r"\.[0-9a-f]+-[0-9a-f]+\.tmp")
 _REPAIR = "restore the file from a backup, or compute the result again with --force"
 
 
@@ -106,14 +107,25 @@ class Blobs:
                     f"the artifact {address} is missing: check that INTERBASIS_ARTIFACTS or --artifacts names the "
                     f"right place, {_REPAIR}"
                 ) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ArtifactError(f"the artifact {address} is damaged, its content has SHA-256 {found}: {_REPAIR}")
+        _require(sha256, hashlib.sha256(data).hexdigest(), address)
         return data
 
     def path(self, sha256: str) -> Path | None:
         """The file, for mapping it into memory; None where it is not a local file. Its hash is not verified."""
         return Path(self._address(sha256)) if self._local else None
+
+    def verified_path(self, sha256: str) -> Path | None:
+        """The file, read once to verify its hash; None where it is not a local file, or not there.
+
+        Raises:
+            ArtifactError: its content has changed, or it cannot be read.
+        """
+        path = self.path(sha256)
+        if path is None or not path.is_file():
+            return None
+        with self._translated("read"), path.open("rb") as stream:
+            _require(sha256, hashlib.file_digest(stream, "sha256").hexdigest(), str(path))
+        return path
 
     def exists(self, sha256: str) -> bool:
         """Whether there is a file of that name."""
@@ -126,14 +138,16 @@ class Blobs:
 
     def partial(self) -> Iterator[str]:
         """Names of files that a killed process left unfinished; nothing refers to them."""
-        return (name for name in self._files() if name.startswith(".") and name.endswith(".tmp"))
+        return (name for name in self._files() if _PARTIAL.fullmatch(name))
 
     def remove(self, unwanted: Callable[[str, float], bool]) -> Iterator[tuple[str, int]]:
-        """Remove files, the unfinished ones too, by their names and the seconds since they were written.
+        """Remove files of ours, the unfinished ones too, by their names and the seconds since they were written.
 
         Yields name and size of each.
         """
         for name, address in list(self._addresses()):
+            if not (_NAME.fullmatch(name) or _PARTIAL.fullmatch(name)):
+                continue  # not ours
             with self._translated("remove"):
                 written = self._fs.modified(address)
                 age = datetime.now(UTC) - (written if written.tzinfo else written.replace(tzinfo=UTC))
@@ -171,6 +185,11 @@ class Blobs:
             if self._local:
                 raise
             raise ArtifactError(f"cannot {verb} artifacts in {self.url}: {error}") from error
+
+
+def _require(sha256: str, found: str, address: str) -> None:
+    if found != sha256:
+        raise ArtifactError(f"the artifact {address} is damaged, its content has SHA-256 {found}: {_REPAIR}")
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

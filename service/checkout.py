@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .reader import Reader
-from .records import ArtifactError, CheckpointRow, NotFoundError
+from .records import CheckpointRow, NotFoundError
 from .registry import file_sha256
 
 __all__ = ["checked_out", "data_file"]
@@ -53,11 +53,9 @@ def data_file(store: Reader, named: str | None) -> Iterator[Path | None]:
 
 
 def _link(store: Reader, sha256: str, file: Path) -> None:
-    """An artifact under another name; a copy where artifacts are not local files."""
-    local = store.blobs.path(sha256)
+    """An artifact under another name, its hash verified; a copy where artifacts are not local files."""
+    local = store.blobs.verified_path(sha256)
     if local is None:
         file.write_bytes(store.blobs.get(sha256))
-    elif local.is_file():
-        file.symlink_to(local.resolve())
     else:
-        raise ArtifactError(f"the artifact {local} is missing: upload the file again")
+        file.symlink_to(local.resolve())

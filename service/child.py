@@ -1,7 +1,8 @@
 """The process that computes the steps of jobs, seen from the worker: commands go in, progress and results come out.
 
 Numerics hold Python's lock for seconds, so they have a process of their own, which can be killed with all it started.
-It serves one job after another, since starting it, with torch, takes seconds.
+It serves one job after another, since starting it, with torch, takes seconds. Its threads do not spin while they wait,
+or two such processes on the same cores would be twenty times as slow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,7 +52,7 @@ class Child:
 
     Attributes:
         jobs: how many it was given.
-        rested: when it was last left idle, on the monotonic clock.
+        begun, rested: when it was given the last one, and when it was left idle, on the monotonic clock.
     """
 
     def __init__(self, store: str, artifacts: str | None) -> None:
@@ -58,16 +60,18 @@ class Child:
         self._about = {"store": store, "artifacts": artifacts}
         self._job: Mapping[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._killing = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._folder = tempfile.TemporaryDirectory(prefix="interbasis-")  # the process is killed: it cleans up nothing
         self._rest = b""
         self.jobs = 0
-        self.rested = 0.0
+        self.begun = self.rested = 0.0
 
     def begin(self, job: Mapping[str, Any]) -> None:
         """The steps that follow are those of a job, as JSON."""
         self._job = job
         self.jobs += 1
+        self.begun = time.monotonic()
         if self._process is not None:
             with contextlib.suppress(DiedError):  # it is started again with the first step
                 self._send(self._process, {"job": job})
@@ -116,17 +120,18 @@ class Child:
         self._folder.cleanup()
 
     def kill(self) -> None:
-        """End the process and all that it started."""
-        if self._process is None:
+        """End the process and all that it started; several threads may want that at once."""
+        with self._killing:
+            process, self._process = self._process, None
+        if process is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._process = None
         self._rest = b""
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -139,7 +144,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 start_new_session=True,
-                env={**os.environ, "TMPDIR": self._folder.name},
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TMPDIR": self._folder.name},
             )
             self._send(self._process, self._about)
             self._send(self._process, {"job": self._job})

@@ -36,6 +36,7 @@ __all__ = ["main"]
 
 Answer = dict[str, Any]
 _OFTEN = 0.1  # seconds between reports of progress
+_PATIENCE = 3600.0  # seconds for which a result waits for a server that is away
 
 
 class _Steps:
@@ -135,7 +136,7 @@ def main() -> None:
             text = f"{report.step}: {report.message}" if report.message else report.step
             _say(answers, {"progress": {"fraction": fraction, "message": text}})
 
-    with Store.open(about["store"], about["artifacts"]) as store, ExitStack() as files:
+    with Store.open(about["store"], about["artifacts"], patience=_PATIENCE) as store, ExitStack() as files:
         job: dict[str, Any] = {}
         steps: _Steps | None = None
         while True:

@@ -35,19 +35,26 @@ __all__ = [
 ]
 
 _BUSY_SECONDS = 60.0
+_CONNECT_SECONDS = 10
+_PAUSE = 0.5  # seconds between attempts to reach a server
 _LOCK = 0x1B3A5E5  # of PostgreSQL, held while the schema changes
 
 
-def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = True) -> Engine:
+def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = True, patience: float = 0.0) -> Engine:
     """An engine whose transactions see what the store expects of them.
 
     SQLite: foreign keys on, synchronous FULL (a commit survives a power cut), transactions really begin where
     they begin, and those of `execution_options(write=True)` take the write lock at once.
+    PostgreSQL: with `patience`, a server that cannot be reached is tried again for so many seconds.
     """
     options: dict[str, Any] = {"json_serializer": _to_json, "poolclass": None if pooled else NullPool}
     if location.file is None:
         options["pool_pre_ping"] = pooled
+        if "connect_timeout" not in location.url.query:
+            options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     engine = create_engine(location.url, **options)
+    if location.file is None and patience:
+        event.listen(engine, "do_connect", _keep_trying(patience))
     if location.file is not None:
         event.listen(engine, "connect", _configure_sqlite(foreign_keys))
         event.listen(engine, "begin", _begin_sqlite)
@@ -57,6 +64,20 @@ def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = Tru
 def _to_json(value: Any) -> str:
     """JSON as both databases take it: NaN and infinity are refused."""
     return json.dumps(value, allow_nan=False)
+
+
+def _keep_trying(patience: float) -> Callable[..., Any]:
+    def connect(dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return dialect.connect(*args, **options)
+            except dialect.loaded_dbapi.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE)
+
+    return connect
 
 
 def _configure_sqlite(foreign_keys: bool) -> Callable[[Any, Any], None]:

@@ -18,7 +18,8 @@ class InProcess(httpx.BaseTransport):
         """Of an application; `address` is where requests seem to come from."""
         self._inner = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 1))
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Have a request answered."""
@@ -32,4 +33,7 @@ class InProcess(httpx.BaseTransport):
 
     def close(self) -> None:
         """Stop the event loop."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()

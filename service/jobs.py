@@ -266,8 +266,8 @@ class Jobs(Registry):
     def count_jobs(self) -> dict[str, int]:
         """How many jobs are in each state."""
         with self._read() as session:
-            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-        return {state: dict(row._tuple() for row in rows).get(state, 0) for state in STATES}
+            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)))
+        return {state: found.get(state, 0) for state in STATES}
 
     def workers(self) -> tuple[WorkerRow, ...]:
         """Processes that run jobs, and those that have lately fallen silent."""

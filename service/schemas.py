@@ -17,12 +17,17 @@ __all__ = [
     "Problem",
     "Readiness",
     "ScheduleRequest",
+    "Scope",
+    "State",
+    "Task",
     "TokenRequest",
 ]
 
 ItemT = TypeVar("ItemT")
 
 Task = Literal["analyze", "partition", "ledger", "llc", "track"]
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Scope = Literal["read", "submit", "admin"]
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of that queue take it.")]
 Priority = Annotated[int, Field(ge=-1000, le=1000, description="Smaller numbers go first.")]
 Timeout = Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="Seconds after which a run is stopped.")]
@@ -128,7 +133,7 @@ class TokenRequest(_Request):
     )
 
     name: str = Field(min_length=1, max_length=200)
-    scope: Literal["read", "submit", "admin"] = "read"
+    scope: Scope = "read"
 
 
 class Health(BaseModel):

@@ -124,10 +124,15 @@ class Store(Tokens):
     """
 
     @classmethod
-    def open(cls, url: str | None = None, artifacts: str | None = None) -> Store:
+    def open(cls, url: str | None = None, artifacts: str | None = None, *, patience: float = 0.0) -> Store:
         """Open the store that is named here, else by the environment, else the default; see `settings.locate`.
 
         A SQLite file and its folder are made where there are none, and upgraded where they are older.
+
+        Args:
+            url: of the database.
+            artifacts: their place.
+            patience: seconds for which every call waits for a server that cannot be reached.
 
         Raises:
             NewerSchemaError: the database was written by a newer version of interbasis.
@@ -137,7 +142,7 @@ class Store(Tokens):
         """
         location = locate(url, artifacts)
         blobs = Blobs(str(location.artifacts))
-        engine = database.connect(location)
+        engine = database.connect(location, patience=patience)
         try:
             with database.translated(location):
                 database.prepare(location, engine)

@@ -6,6 +6,7 @@ It says every few seconds that it lives; when another worker has fallen silent, 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -57,6 +58,7 @@ class Supervisor:
         self._running: dict[str, Child] = {}
         self._resting: list[Child] = []
         self._lock = threading.Lock()
+        self._cut_off = -math.inf  # when the database was last away, on the monotonic clock
 
     def stop(self, *_: object) -> None:
         """Have `run` give back what is going on and return."""
@@ -89,6 +91,7 @@ class Supervisor:
                     self._dismiss(_IDLE)
                     looked = time.monotonic()
             except (StoreError, SQLAlchemyError) as error:  # the database is away: what runs goes on, and we try again
+                self._cut_off = time.monotonic()
                 _log.warning("%s", error)
                 self._stopping.wait(_BEAT)
         self._give_back(engine)
@@ -99,9 +102,12 @@ class Supervisor:
             try:
                 self.store.beat(self.name)
             except StoreError as error:
+                self._cut_off = time.monotonic()
                 _log.warning("%s", error)
 
     def _take_over(self, engine: Engine) -> None:
+        if time.monotonic() - self._cut_off < self._silent:
+            return  # the others could not say that they live
         for worker in self.store.silent_workers(self._silent):
             if worker == self.name:
                 continue
@@ -110,11 +116,16 @@ class Supervisor:
             self.store.forget_worker(worker)
 
     def _give_back(self, engine: Engine) -> None:
-        for job, child in list(self._running.items()):
+        running = list(self._running.items())
+        for _, child in running:
             child.close()
-            self.store.give_back_job(job, self.name)
         self._dismiss(0.0)
-        self.store.retire(self.name)
+        try:
+            for job, _ in running:
+                self.store.give_back_job(job, self.name)
+            self.store.retire(self.name)
+        except StoreError as error:  # the database is away: others take over once this worker has been silent
+            _log.warning("%s", error)
         engine.close()
 
     def _workflow(self, job: str, run: int, once: Callable[[str, Callable[[], Any]], Any]) -> None:
@@ -138,6 +149,12 @@ class Supervisor:
             results = [result for found in before.values() for result in found.get("results", ())]
             self._patiently(lambda: self.store.end_job(job, run, self.name, "succeeded", results=results))
             kept = self._rest(child)
+        except Exception:  # of the engine, which forgets the run; ours must not be left running for ever
+            if not self._stopping.is_set():
+                self._patiently(
+                    partial(self.store.end_job, job, run, self.name, "failed", error=traceback.format_exc())
+                )
+            raise
         finally:
             self._running.pop(job, None)
             if not kept:
@@ -178,7 +195,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return False
             spent = time.monotonic() - begun
-            late = row.timeout is not None and spent > row.timeout
+            late = row.timeout is not None and time.monotonic() - child.begun > row.timeout
             if late:
                 return False
             if time.monotonic() - noted < _NOTE:

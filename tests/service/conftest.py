@@ -133,9 +133,9 @@ def start_worker(place: Any, tmp_path: Path) -> Iterator[Callable[..., subproces
     """Starts `interbasis worker`; what it says is in a file."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(name: str = "w1") -> subprocess.Popen[bytes]:
+    def begin(name: str = "w1", at: Place = place) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name]
-        command += ["--store", place.url, "--artifacts", place.artifacts]
+        command += ["--store", at.url, "--artifacts", at.artifacts]
         with (tmp_path / f"{name}.log").open("ab") as log:
             started.append(subprocess.Popen(command, stderr=log, stdout=log))
         return started[-1]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
@@ -12,11 +12,12 @@ from cases_checkpoints import save_inputs, save_mlp
 from cases_store import save_graph, save_ledger, save_llc, save_partition, save_tracking
 
 from interbasis.analysis import InteractionGraph
-from interbasis.service import worker
+from interbasis.service import schemas, worker
 from interbasis.service.api import create_app
 from interbasis.service.client import Client
 from interbasis.service.guard import Limits
 from interbasis.service.in_process import InProcess
+from interbasis.service.jobs import STATES, TASKS
 from interbasis.service.records import (
     AmbiguousError,
     ConflictError,
@@ -26,6 +27,7 @@ from interbasis.service.records import (
     UnavailableError,
 )
 from interbasis.service.store import Store
+from interbasis.service.tokens import SCOPES
 
 
 @pytest.fixture
@@ -82,6 +84,12 @@ def test_everything_stored_reads_as_in_the_store(store: Store, client: Client) -
         assert getattr(client, f"{kind}_bytes")(row.id) == getattr(store, f"{kind}_bytes")(row.id)
     assert client.bases_bytes(graph.id) == store.bases_bytes(graph.id)
     assert client.tracking_bytes(tracking.id) == store.tracking_bytes(tracking.id)
+
+
+def test_documented_names_are_those_of_the_store() -> None:
+    assert get_args(schemas.Task) == tuple(TASKS)
+    assert get_args(schemas.State) == STATES
+    assert get_args(schemas.Scope) == SCOPES
 
 
 def test_names_may_hold_anything(store: Store, client: Client) -> None:

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from cases_jobs import ask, wait
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import worker
-from interbasis.service.jobs import CHOICES, TASKS, JobRow
+from interbasis.service.jobs import CHOICES, TASKS
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
 
@@ -27,25 +27,6 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def checkpoint(tmp_path: Path) -> Path:
     save_inputs(tmp_path / "x.npz")
     return save_mlp(tmp_path / "a.safetensors", step=1, model="run")
-
-
-def ask(store: Store, task: str, target: Path | str, choices: dict[str, Any] | None = None, **options: Any) -> JobRow:
-    """Submitted with the data that lie beside the checkpoint."""
-    data = {"data": Path(target).with_name("x.npz")} if isinstance(target, Path) else {}
-    return store.submit(task, target, {**data, **(choices or {})}, **options)
-
-
-def wait(
-    store: Store, *jobs: JobRow, seconds: float = 180, until: Callable[[JobRow], bool] | None = None
-) -> list[JobRow]:
-    """The jobs when all have ended, or are as wanted."""
-    deadline = time.monotonic() + seconds
-    while True:
-        rows = [store.get_job(job.id) for job in jobs]
-        if all(until(row) if until else row.ended for row in rows):
-            return rows
-        assert time.monotonic() < deadline, rows
-        time.sleep(0.1)
 
 
 def children(of: subprocess.Popen[bytes]) -> list[int]:
