@@ -22,12 +22,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from . import edges, uploads
 from .guard import Guard, Limits, problem
 from .jobs import JobRow
 from .metrics import Metrics
+from .queries import plain
 from .records import (
     AmbiguousError,
     ArtifactError,
@@ -149,6 +151,7 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     app.add_exception_handler(AnyHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(RecursionError, _too_deep)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 
@@ -217,6 +220,10 @@ def _invalid(_: Request, error: Exception) -> Response:
 
 def _too_deep(_: Request, __: Exception) -> Response:
     return _problem(422, "the document is nested too deeply")
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    return _problem(400, "the client went away before the body had ended")
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
@@ -368,7 +375,7 @@ async def upload(
         async with await anyio.open_file(file, "wb") as stream:
             async for part in request.stream():
                 await stream.write(part)
-        row = await to_thread.run_sync(uploads.keep, store, file)
+        row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
     return _json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})
 
 
@@ -688,11 +695,12 @@ def submit(request: Request, store: Opened, limits: Allowed, body: JobRequest) -
 def _choices(given: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """The choices of a request, whose data must be an upload or within the allowed folders."""
     data = given.get("data")
-    if data is None:
-        return given
-    if not isinstance(data, str):
+    if data is not None and not isinstance(data, str):
         raise StoreError("data: expected a path or the sha256:... of an upload")
-    return given if data.startswith("sha256:") else {**given, "data": str(confined(data, limits.roots))}
+    if data is not None and not data.startswith("sha256:"):
+        given = {**given, "data": str(confined(data, limits.roots))}
+    checked: dict[str, Any] = plain(given)
+    return checked
 
 
 @routes.get("/jobs/{ref}", response_model=JobRow, tags=["jobs"])

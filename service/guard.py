@@ -7,7 +7,6 @@ changes something scope submit, tokens scope admin.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import json
 import logging
@@ -37,6 +36,7 @@ _log = logging.getLogger("interbasis.access")
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KNOWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TOKEN = re.compile(r"(ib_[A-Za-z0-9-]+_)[A-Za-z0-9_-]{20,}")
 _FAILURES, _WINDOW = 10, 60.0  # of authentication, per address, and seconds
 _ADDRESSES = 10_000  # remembered at most
 _HEADERS = (
@@ -90,7 +90,7 @@ class Guard:
         """Around an application."""
         self._app, self._store, self._limits, self._observe = app, store, limits, observe
         self._failures: dict[str, tuple[int, float]] = {}
-        self._needs_token = False  # once true it stays so
+        self._needs_token: bool | None = None  # not known yet; once true it stays so
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -133,7 +133,7 @@ class Guard:
         if self._locked_out(client):
             return 429, "too many failed authentications from this address: wait a minute", {"retry-after": "60"}
         try:
-            needed, allowed = await to_thread.run_sync(self._look_up, token)
+            needed, allowed = await to_thread.run_sync(self._look_up, token, scope["path"])
         except UnavailableError as error:
             return 503, str(error), {"retry-after": "5"}
         except StoreError as error:
@@ -153,11 +153,19 @@ class Guard:
             return 413, f"the body has {length} bytes: expected at most {self._most(scope)}", {"connection": "close"}
         return None
 
-    def _look_up(self, token: str | None) -> tuple[bool, str | None]:
-        """Whether a token is needed, and what the given one is good for."""
-        with contextlib.suppress(UnavailableError):  # the route will say that the database is away
-            self._needs_token = self._needs_token or self._store.needs_token()
-        return self._needs_token, self._store.scope_of(token) if self._needs_token and token else None
+    def _look_up(self, token: str | None, path: str) -> tuple[bool, str | None]:
+        """Whether a token is needed, and what the given one is good for.
+
+        While the database is away nobody knows whether there is a token by now: where none was needed so far, the
+        process says that it is alive, and nothing else.
+        """
+        try:
+            needed = self._needs_token = self._needs_token or self._store.needs_token()
+        except UnavailableError:
+            if self._needs_token is None or path != "/api/v1/health":
+                raise
+            needed = False
+        return needed, self._store.scope_of(token) if needed and token else None
 
     def _locked_out(self, client: str) -> bool:
         count, since = self._failures.get(client, (0, 0.0))
@@ -213,7 +221,7 @@ def problem(status: int, detail: str, **more: Any) -> bytes:
     from http import HTTPStatus
 
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
-    return json.dumps(body | {"request_id": request_id.get()}).encode()
+    return _without_secrets(json.dumps(body | {"request_id": request_id.get()})).encode()
 
 
 async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]) -> None:
@@ -226,7 +234,16 @@ async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]
 
 def _named(scope: Scope) -> str:
     """The path for a log: one line, whatever it holds."""
-    return quote(scope["path"], safe="/:%")
+    return _without_secrets(quote(scope["path"], safe="/:%"))
+
+
+def _without_secrets(text: str) -> str:
+    """A text in which no token can be used, wherever a client put its own.
+
+    >>> _without_secrets("no model ib_t-12ab34cd_ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    'no model ib_t-12ab34cd_...'
+    """
+    return _TOKEN.sub(r"\1...", text)
 
 
 def _bearer(header: str) -> str | None:
@@ -248,9 +265,11 @@ def _foreign(headers: dict[str, str], host: str | None) -> str | None:
     that was pointed here, gives it away.
     """
     allowed = {*_LOOPBACK, host}
-    named = _parts(f"//{headers.get('host', '')}").hostname
-    if named not in allowed:
-        return f"without a token this service answers to {', '.join(_LOOPBACK)} only, not to {named!r}"
+    given = headers.get("host", "")
+    parts = _parts(f"//{given}")
+    named = parts.hostname if parts.netloc == given and "@" not in given else None
+    if named is None or named not in allowed:
+        return f"without a token this service answers to {', '.join(_LOOPBACK)} only, not to {given!r}"
     origin = headers.get("origin")
     if origin is not None and _parts(origin).netloc != headers.get("host"):
         return f"without a token requests from pages of {origin!r} are refused"

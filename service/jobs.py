@@ -266,7 +266,7 @@ class Jobs(Registry):
     def count_jobs(self) -> dict[str, int]:
         """How many jobs are in each state."""
         with self._read() as session:
-            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)))
+            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         return {state: found.get(state, 0) for state in STATES}
 
     def workers(self) -> tuple[WorkerRow, ...]:

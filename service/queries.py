@@ -6,9 +6,10 @@ import base64
 import hashlib
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
@@ -84,6 +85,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 _SHORT = 8  # hexadecimal digits of an ID, more where two would be the same
 _MAX_LIMIT = 1000
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def new_id(session: Session, table: type[Row], *identity: str) -> str:
@@ -178,27 +180,29 @@ def _decode_cursor(cursor: str) -> tuple[datetime, int]:
         moment = datetime.fromisoformat(created)
         if moment.tzinfo is None or not 0 <= int(key) < 2**31:
             raise ValueError(created)
-        return moment, int(key)
-    except ValueError as error:
+        return moment.astimezone(UTC), int(key)
+    except (ValueError, OverflowError) as error:
         raise StoreError(f"unknown cursor {cursor!r}: expected the next_cursor of an earlier page") from error
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it, NumPy scalars as numbers; refuses NaN and infinity, which databases change.
+    """The value as JSON knows it, NumPy scalars as numbers; refuses what databases change or do not take.
 
     >>> plain((1, 2.5))
     [1, 2.5]
 
     Raises:
-        StoreError: NaN, infinity, or a type that JSON does not know.
+        StoreError: NaN, infinity, text with NUL or half of a surrogate pair, or a type that JSON does not know.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and not math.isfinite(value):
         raise StoreError(f"a value to be stored is {value}: expected a finite number")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        raise StoreError(f"a text to be stored is {value[:80]!r}: expected no NUL and no half of a surrogate pair")
     if not isinstance(value, str | int | float | None):
         raise StoreError(f"a value to be stored is a {type(value).__name__}: expected what JSON knows")
     return value

@@ -198,7 +198,7 @@ def describe(about: Any, name: str) -> dict[str, Any]:
     """The JSON of a checkpoint with its label and model filled in, as `load_checkpoint` does.
 
     Raises:
-        StoreError: it is no object, has no family, or a value of the wrong type.
+        StoreError: it is no object, has no family, or a value of the wrong type or that cannot be a name.
 
     >>> describe({"family": "mlp"}, "step5")
     {'config': {}, 'family': 'mlp', 'label': 'step5', 'model': 'step5'}
@@ -209,6 +209,11 @@ def describe(about: Any, name: str) -> dict[str, Any]:
         if about.get(key) is not None and (not isinstance(about[key], kind) or isinstance(about[key], bool)):
             raise StoreError(f"the JSON of {name}: {key} is {about[key]!r}, expected a {kind.__name__}")
     label = about.get("label") or name
+    for key, value in (("family", about["family"]), ("label", label)):
+        if not value.strip() or not value.isprintable() or len(value) > 200:
+            raise StoreError(
+                f"the JSON of {name[:80]!r}: {key} is {value[:80]!r}, expected up to 200 printable characters"
+            )
     return {"config": {}, **plain(about), "label": label, "model": about.get("model") or label}
 
 
@@ -238,3 +243,5 @@ def beside(file: Path) -> Any:
         raise StoreError(f'there is no {about}: expected JSON like {{"family": "mlp", "config": ...}}') from error
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {about}: {error}") from error
+    except RecursionError as error:
+        raise StoreError(f"cannot read {about}: it is nested too deeply") from error

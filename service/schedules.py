@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from .blobs import Blobs
 from .jobs import CHOICES, ON_CHECKPOINTS, TASKS, Jobs
-from .queries import new_id, page, resolve
+from .queries import new_id, page, plain, resolve
 from .records import NotFoundError, Page, Record, StoreError
 from .settings import Location
 from .tables import Checkpoint, Graph, Model, Schedule
@@ -104,11 +104,13 @@ class Schedules(Jobs):
         """
         if task not in TASKS:
             raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
-        given = {name: value for name, value in (choices or {}).items() if value is not None}
+        given = {name: plain(value) for name, value in (choices or {}).items() if value is not None}
         if unknown := set(given) - CHOICES[task] - {"force"}:
             raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}")
         if cron is None and task not in ON_CHECKPOINTS:
             raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
+        if not model.strip() or not model.isprintable() or len(model) > 200:
+            raise StoreError(f"no model is called {model[:80]!r}: expected up to 200 printable characters")
         if timeout is not None and not timeout > 0:
             raise StoreError(f"timeout is {timeout}: expected seconds above 0")
         if folder is not None and not Path(folder).is_dir():
@@ -245,7 +247,7 @@ class Schedules(Jobs):
         self._write(note)
 
     def _register_folder(self, folder: Path, model: str) -> list[str]:
-        """Register the checkpoints of a model in a folder that are whole; what could not be read."""
+        """Register the checkpoints of a model in a folder that are whole and lie there; what could not be read."""
         problems = []
         with self._read() as session:
             known = set(session.scalars(select(Checkpoint.path)))
@@ -256,7 +258,13 @@ class Schedules(Jobs):
         for file in files:
             beside = file.with_suffix(".json")
             try:
-                if str(file.resolve()) in known or not beside.is_file():
+                if str(file.resolve()) in known or not beside.exists():
+                    continue
+                if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
+                    problems.append(f"{' and '.join(outside)} leads out of {folder}")
+                    continue
+                if unusual := [f.name for f in (file, beside) if not f.is_file()]:
+                    problems.append(f"{' and '.join(unusual)} is no ordinary file")
                     continue
                 if time.time() - max(file.stat().st_mtime, beside.stat().st_mtime) < _QUIET:
                     continue
@@ -265,6 +273,8 @@ class Schedules(Jobs):
                     problems.append(f"{file.name} belongs to model {row.model!r}, not {model!r}")
             except (StoreError, OSError) as error:
                 problems.append(str(error))
+            except RuntimeError:  # links in a circle, or JSON that is nested too deeply
+                problems.append(f"cannot read {file.name} and its JSON")
         return problems
 
 

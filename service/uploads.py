@@ -25,18 +25,24 @@ import torch
 from safetensors.torch import save_file
 found = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
 found = found.get("state_dict", found) if isinstance(found, dict) else found
+plain = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in found.items())
+if not plain:
+    sys.exit("expected tensors by name")
+size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+if size > int(sys.argv[4]):
+    sys.exit(f"its tensors have {size} bytes, expected at most {sys.argv[4]}")
 save_file({name: tensor.contiguous().clone() for name, tensor in found.items()}, sys.argv[2])
 """
 
 
-def keep(store: Store, file: Path) -> FileRow:
-    """Check an uploaded file and keep it; a .pt file is converted first.
+def keep(store: Store, file: Path, most: int) -> FileRow:
+    """Check an uploaded file and keep it; a .pt file is converted first, to tensors of so many bytes at most.
 
     Raises:
         StoreError: it is no safetensors file, or (.pt) holds more than tensors by name.
     """
     if file.suffix == ".pt":
-        file = _converted(file)
+        file = _converted(file, most)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -47,12 +53,12 @@ def keep(store: Store, file: Path) -> FileRow:
     return store.add_file(file)
 
 
-def _converted(file: Path) -> Path:
+def _converted(file: Path, most: int) -> Path:
     """The tensors of a .pt file, read with weights_only where memory is limited and nothing is inherited."""
     target = file.with_suffix(".safetensors")
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CONVERT, str(file), str(target), str(_MEMORY)],
+            [sys.executable, "-c", _CONVERT, str(file), str(target), str(_MEMORY), str(most)],
             capture_output=True,
             timeout=_SECONDS,
             env={"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"},

@@ -5,6 +5,7 @@ import functools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ DEPLOY = ROOT / "deploy"
 SERVICE, SECURITY = (ROOT / "docs" / name for name in ("service.md", "security.md"))
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 GROUPS = ("db", "schedule", "token")
+UNITS = ("interbasis.service", "interbasis-worker@.service")
 
 
 @functools.cache
@@ -43,15 +45,15 @@ def deployed() -> list[list[str]]:
     found = [services[name]["command"] for name in ("api", "worker")]
     (script,) = services["init"]["command"]
     found += [shlex.split(line) for line in re.findall(r"^ *interbasis ([^>\n]+)", script, re.MULTILINE)]
-    found.append(shlex.split(unit()["Service"]["ExecStart"])[1:])
+    found += [shlex.split(unit(name)["Service"]["ExecStart"])[1:] for name in UNITS]
     (words,) = re.findall(r"^CMD (\[.+\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     return [*found, yaml.safe_load(words)]
 
 
-def unit() -> configparser.ConfigParser:
+def unit(name: str) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(DEPLOY / "interbasis.service")
+    assert parser.read(DEPLOY / name)
     return parser
 
 
@@ -77,7 +79,7 @@ def test_commands_were_found() -> None:
     deploying = [words[:2] for words in deployed()]
     assert ["db", "upgrade"] in deploying
     assert ["token", "new"] in deploying
-    assert len(deploying) == 6
+    assert len(deploying) == 7
 
 
 def test_check_finds_what_does_not_exist() -> None:
@@ -169,9 +171,25 @@ def test_image_copies_what_the_build_needs() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_unit_is_confined() -> None:
-    service = unit()["Service"]
-    expected = {"DynamicUser": "yes", "StateDirectory": "interbasis", "ProtectSystem": "strict"}
-    expected |= {"NoNewPrivileges": "yes", "Restart": "on-failure", "TimeoutStopSec": "30"}
-    assert {name: service[name] for name in expected} == expected
-    assert "--host" not in service["ExecStart"]
+def test_units_are_confined() -> None:
+    for name in UNITS:
+        service = unit(name)["Service"]
+        expected = {"ProtectSystem": "strict", "NoNewPrivileges": "yes", "Restart": "on-failure"}
+        expected |= {"TimeoutStopSec": "30", "KillMode": "mixed", "CapabilityBoundingSet": ""}
+        assert {name: service[name] for name in expected} == expected
+        assert "--host" not in service["ExecStart"]
+        assert service.get("DynamicUser") == "yes" or service["User"] == "interbasis"
+    assert unit("interbasis.service")["Service"]["StateDirectory"] == "interbasis"
+    assert "--name %H-%i" in unit("interbasis-worker@.service")["Service"]["ExecStart"]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_what_systemd_takes(name: str, tmp_path: Path) -> None:
+    """With an executable in place of interbasis and a template's instance."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    file = tmp_path / name.replace("@", "@1")
+    file.write_text((DEPLOY / name).read_text().replace("/opt/interbasis/bin/interbasis", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert name.partition(".")[0].rstrip("@") not in done.stderr, done.stderr

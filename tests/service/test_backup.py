@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 import psycopg
 import pytest
+from cases_checkpoints import save_inputs, save_mlp
 from cases_store import save_graph, save_partition
 
 from interbasis.service.store import Store
@@ -141,7 +142,10 @@ def test_copy_made_while_results_are_saved_is_whole(
     (database, files), env, target = commands(place, copies)
     first = save_graph(store, 0)
     token = store.new_token("operator", "submit")
-    waiting = store.submit("partition", first.id, queue="later", priority=7)
+    save_inputs(tmp_path / "x.npz")
+    checkpoint = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
+    waiting = store.submit("ledger", checkpoint, {"data": tmp_path / "x.npz"}, queue="later", priority=7)
+    schedule = store.add_schedule("track", "run", cron="0 2 * * *")
     known = worker(place.url, place.artifacts, "--name", "before")  # the job engine has its tables, and knows the job
     until(lambda: waiting.id not in [job.id for job in store.waiting_jobs()])
 
@@ -183,12 +187,17 @@ def test_copy_made_while_results_are_saved_is_whole(
         assert copy.get_job(waiting.id).state == "queued"
         assert copy.needs_token()
         assert copy.scope_of(token.token) == "submit"
+        assert copy.get_schedule(schedule.id) == store.get_schedule(schedule.id)
 
-        # a worker on the copy takes the job, which its engine knows from the old one; its graph is no graph
+        # a worker on the copy takes the job, which its engine knows from the old one
         worker(target, str(copies / "copy.artifacts"), "--name", "after", "--queue", "later")
         until(lambda: copy.get_job(waiting.id).ended)
-        assert copy.get_job(waiting.id).worker == "after"
+        ended = copy.get_job(waiting.id)
+        assert (ended.state, ended.worker, ended.attempts) == ("succeeded", "after", 1), ended
+        assert copy.get_ledger(ended.results[0]["id"]).checkpoint == waiting.target
+        assert not store.ledgers().items
         assert save_graph(copy, 10_000).id
+        assert copy.check().ok
 
 
 def test_sqlite_is_copied_by_python_too(sqlite_place: Any, tmp_path: Path) -> None:

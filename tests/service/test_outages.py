@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,16 @@ from interbasis.service.store import Store
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
+    """A file system of 4 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         warnings.simplefilter("always")
         warnings.warn("no file system can be mounted: the test of a full disk is SKIPPED", stacklevel=1)
         pytest.skip("no file system can be mounted")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # killed processes may take a moment to let go
 
 
 def test_full_disk_fails_the_job_and_leaves_nothing_half_written(
@@ -59,6 +60,34 @@ def test_full_disk_fails_the_job_and_leaves_nothing_half_written(
         store.retry_job(job.id)
         (done,) = wait(store, job)
         assert (done.state, [result["kind"] for result in done.results]) == ("succeeded", ["graph", "partition"])
+        assert store.check().ok
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_job_outlasts_a_full_disk_under_the_database(
+    place: Any, small_disk: Path, start_worker: Any, tmp_path: Path
+) -> None:
+    """That the job goes on cannot be written then; it is not given up, and its result is stored once there is space."""
+    there = replace(place, url=str(small_disk / "store.sqlite"))
+    save_inputs(tmp_path / "x.npz")
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
+    ballast, log = small_disk / "ballast", tmp_path / "w1.log"
+    with there.open() as store:
+        start_worker(at=there)
+        job = ask(store, "llc", path, {"temperature": 1000.0, "draws": 100})
+        wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+            while stream.write(bytes(4096)):
+                pass
+        deadline = time.monotonic() + 120
+        while "disk is full" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert store.get_job(job.id).state == "running"
+        ballast.unlink()
+        (done,) = wait(store, job)
+        assert (done.state, done.interruptions) == ("succeeded", 0)
+        assert store.get_llc(done.results[0]["id"]).n_parameters == 83
         assert store.check().ok
 
 
