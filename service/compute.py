@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from ..analysis import Bases, InteractionGraph
 from ..analysis.errors import InterbasisError
@@ -29,12 +29,13 @@ from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, buil
 from . import estimates, worker
 from .checkout import checked_out, data_file
 from .jobs import ON_CHECKPOINTS
-from .records import NotFoundError, StoreError
+from .records import ArtifactError, NotFoundError, StoreError
 from .store import Store
 
 __all__ = ["main"]
 
 Answer = dict[str, Any]
+MadeT = TypeVar("MadeT")
 _OFTEN = 0.1  # seconds between reports of progress
 _PATIENCE = 3600.0  # seconds for which a result waits for a server that is away
 
@@ -103,15 +104,26 @@ class _Steps:
         if step == "basis":
             bases = build_bases(checkpoint, recipe.graph, progress=self._tell)
             return {"file": self._store.blobs.put(bases.to_bytes()), "seconds": time.monotonic() - begun}
-        bases = Bases.from_bytes(self._store.blobs.get(before["basis"]["file"]))
+        bases = self._again("basis", before, Bases.from_bytes) or build_bases(
+            checkpoint, recipe.graph, progress=self._tell
+        )
         if step == "graph":
             graph = build_graph(checkpoint, bases, recipe.graph, progress=self._tell)
             spent = before["basis"]["seconds"] + time.monotonic() - begun
             return {"file": self._store.blobs.put(graph.to_bytes()), "seconds": spent}
-        graph = InteractionGraph.from_bytes(self._store.blobs.get(before["graph"]["file"]))
+        graph = self._again("graph", before, InteractionGraph.from_bytes) or build_graph(
+            checkpoint, bases, recipe.graph, progress=self._tell
+        )
         start = time.monotonic() - before["graph"]["seconds"]
         saved = worker.save_graph(self._store, checkpoint, recipe.graph, bases, graph, start, force=self._force)
         return {"results": [{"kind": "graph", "id": saved.id}]}
+
+    def _again(self, step: str, before: Mapping[str, Answer], read: Callable[[bytes], MadeT]) -> MadeT | None:
+        """What a step before made; None where its file is gone, as `db gc` takes what waits for a day."""
+        try:
+            return read(self._store.blobs.get(before[step]["file"]))
+        except ArtifactError:
+            return None
 
     def _checkpoint(self) -> tuple[Checkpoint, Recipe]:
         if self._loaded is None:

@@ -143,7 +143,8 @@ def _keep(store: Store, number: int, log_form: str, stopping: threading.Event) -
     died = 0
     while not stopping.is_set():
         begun = time.monotonic()
-        process = subprocess.Popen([*command, "--parent", str(os.getpid())], env=env)
+        # in a session of its own: Ctrl-C in the terminal reaches this process, which then stops the worker once
+        process = subprocess.Popen([*command, "--parent", str(os.getpid())], env=env, start_new_session=True)
         while process.poll() is None and not stopping.wait(0.2):
             pass
         if process.poll() is None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
@@ -15,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
-from interbasis.service import worker
+from interbasis.service import compute, worker
 from interbasis.service.jobs import CHOICES, TASKS
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
@@ -212,6 +213,24 @@ def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, 
     (done,) = wait(store, job)
     assert (done.state, done.attempts) == ("succeeded", 1)
     assert before.items() <= done_steps(store).items()
+    assert store.check().ok
+
+
+def test_steps_make_again_what_was_collected(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    """`db gc` takes files of unfinished jobs that are older than a day."""
+    job = ask(store, "analyze", checkpoint)
+    steps = compute._Steps(store, job.to_json(), lambda _: None)
+    before: dict[str, Any] = {}
+    collected = []
+    with steps.files():
+        for step in TASKS["analyze"]:
+            before[step] = steps.take(step, before)
+            if step in ("basis", "graph"):
+                collected.append(len(store.collect(grace=0.0).files))
+    assert collected == [1, 1]
+    with Store.open(str(tmp_path / "calm.sqlite")) as calm:
+        expected = worker.analyze(calm, checkpoint, {}, data=tmp_path / "x.npz")
+    assert store.get_graph(before["store"]["results"][0]["id"]).graph_sha256 == expected.graph.graph_sha256
     assert store.check().ok
 
 

@@ -33,7 +33,8 @@ def serving(place: Any, tmp_path: Path) -> Iterator[Serve]:
         env = {**os.environ, "INTERBASIS_STORE": place.url, "INTERBASIS_ARTIFACTS": place.artifacts}
         log = tmp_path / f"serve{len(started)}.log"
         with log.open("w") as stream:
-            started.append(subprocess.Popen(command, stderr=stream, stdout=stream, text=True, env=env))
+            own: dict[str, Any] = {"stderr": stream, "stdout": stream, "text": True, "env": env}
+            started.append(subprocess.Popen(command, start_new_session=True, **own))
         deadline = time.monotonic() + 60
         while not (found := re.search(r" at (http://\S+)", log.read_text())):
             assert started[-1].poll() is None, log.read_text()
@@ -110,7 +111,7 @@ def test_job_of_a_service_that_stops_goes_on_in_the_next(store: Store, serving: 
         for row in client.events(job.id):
             if row.fraction:
                 break
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C in a terminal
     assert process.wait(timeout=30) == 0
     left = store.get_job(job.id)
     assert (left.state, left.worker) == ("queued", None)
