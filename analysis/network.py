@@ -89,6 +89,7 @@ class Network:
         self._modules = dict(model.named_modules())
         self._output = output
         self._widths: tuple[int, ...] | None = None
+        self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
         self._checked = False
         if cuts == "auto":
@@ -189,6 +190,7 @@ class Network:
         values = tuple(self._select(value, p) for p, value in enumerate(whole))
         output = self._select(_as_sequence(raw, "output"), "output")
         self._widths = tuple(value.shape[-1] for value in values)
+        self._part_widths = tuple(tuple(entry.shape[-1] for entry in parts) for parts in entries)
         self._output_width = output.shape[-1]
         for name, value in (*zip(self.cuts, values, strict=True), ("the output", output)):
             if not torch.isfinite(value).all():
@@ -234,6 +236,40 @@ class Network:
         for entry, part in zip(entries, shift.split([e.shape[-1] for e in entries], -1), strict=True):
             entry[:, index] += part.to(entry.dtype)
         return entries
+
+    def resume(
+        self, batch: Batch, start: int, values: Float[Tensor, "batch _ _"], stop: int | None = None
+    ) -> Float[Tensor, "batch _ _"]:
+        """Activations at a cut (None: the output) with the counted positions at an earlier cut replaced.
+
+        Exact forms are used where they lead all the way (call `check_once` before); otherwise the model runs from
+        its input to the cut that is asked for, and no further.
+        """
+        with torch.no_grad():
+            if stop is not None and all(p in self.transitions for p in range(start, stop)):
+                for p in range(start, stop):
+                    values = self.transitions[p].apply(values)
+                return values
+            given = dict(zip(self._cuts[start].places, values.split(self._part_widths[start], -1), strict=True))
+            wanted = self._cuts[stop].places if stop is not None else ()
+            read: dict[Place, Tensor] = {}
+
+            def visit(place: Place, value: Tensor) -> Tensor:
+                sequence = _as_sequence(value, place.name)
+                if place in given:
+                    sequence = sequence.clone()
+                    sequence[:, _index(self._positions.get(start, "all"))] = given[place].to(sequence.dtype)
+                if place in wanted:
+                    read[place] = sequence.clone()
+                    if len(read) == len(wanted):
+                        raise _ReachedError
+                return sequence.reshape(value.shape)
+
+            try:
+                output = self._forward(batch, {**given, **dict.fromkeys(wanted)}, visit)
+            except _ReachedError:
+                return self._select(torch.cat([read[place] for place in wanted], -1), stop or 0)
+        return self._select(_as_sequence(output, "output"), "output")
 
     def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
         """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
@@ -423,6 +459,10 @@ class Network:
         holds = []
         tree_map(lambda v: holds.append(not torch.isfinite(v).all()) if isinstance(v, Tensor) else None, batch)
         return "the data holds them" if any(holds) else "data and weights are finite, so the model overflows"
+
+
+class _ReachedError(BaseException):
+    """The cut that was asked for is reached: the rest of the model need not run."""
 
 
 class _Run:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeAlias, TypeVar
 
-__all__ = ["Progress", "ProgressCallback", "report"]
+__all__ = ["Progress", "ProgressCallback", "counter", "report"]
 
 T = TypeVar("T")
 
@@ -42,3 +43,14 @@ def report(items: Iterable[T], step: str, progress: ProgressCallback | None, tot
         yield item
         if progress is not None:
             progress(Progress(step, done, total))
+
+
+def counter(step: str, total: int, progress: ProgressCallback | None) -> Callable[[], None]:
+    """A function to call after each of so many parts of a step."""
+    done = count(1)
+
+    def advance() -> None:
+        if progress is not None:
+            progress(Progress(step, next(done), total))
+
+    return advance

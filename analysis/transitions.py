@@ -9,14 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Attention", "PositionWise", "Transition"]
+__all__ = ["Attention", "Frame", "PositionWise", "Transition"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates before and after a map: x = mean + columns x^, y^ = rows (y - target); all float64.
+
+    Attributes:
+        mean, columns: (d_in,) and (d_in, k).
+        target, rows: (d_out,) and (j, d_out).
+    """
+
+    mean: Float[Tensor, " d_in"]
+    columns: Float[Tensor, "d_in k"]
+    target: Float[Tensor, " d_out"]
+    rows: Float[Tensor, "j d_out"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,33 @@ class PositionWise:
             hidden = z if self.phi is None else self.phi(z)
             y = y + (hidden if self.outer is None else hidden @ self.outer.T)
         return y
+
+    def in_coordinates(self, frame: Frame) -> PositionWise:
+        """The map from coordinates to coordinates, float64."""
+        offset = -frame.target
+        skip = inner = inner_bias = outer = None
+        if self.bias is not None:
+            offset = offset + self.bias.double()
+        if self.skip is not None:
+            offset = offset + self.skip.double() @ frame.mean
+            skip = frame.rows @ self.skip.double() @ frame.columns
+        if self.inner is not None:
+            inner = self.inner.double() @ frame.columns
+            inner_bias = self.inner.double() @ frame.mean
+            inner_bias = inner_bias if self.inner_bias is None else inner_bias + self.inner_bias.double()
+            outer = frame.rows if self.outer is None else frame.rows @ self.outer.double()
+        return PositionWise(inner, inner_bias, outer, skip, frame.rows @ offset, self.phi)
+
+    def narrowed(self, columns: Int[Tensor, " k"], rows: Int[Tensor, " j"]) -> PositionWise:
+        """The same map from some of its inputs, the others being 0, to some of its outputs."""
+        return PositionWise(
+            None if self.inner is None else self.inner[:, columns],
+            self.inner_bias,
+            None if self.inner is None else _rows(self.outer, rows, self.inner),
+            None if self.skip is None else self.skip[rows][:, columns],
+            None if self.bias is None else self.bias[rows],
+            self.phi,
+        )
 
     def slopes(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions h"]:
         """q(x) = phi'(A x + b); of width zero where the map is linear."""
@@ -136,6 +178,11 @@ class SlopeMoments:
         return squared
 
 
+def _rows(matrix: Tensor | None, rows: Int[Tensor, " j"], before: Tensor) -> Tensor:
+    """Rows of a matrix, or of the identity that None stands for, after a matrix whose rows it takes."""
+    return matrix[rows] if matrix is not None else torch.eye(len(before), dtype=before.dtype)[rows]
+
+
 def _in_basis(form: PositionWise, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """R, A and B in the coordinates of the rows and columns, float64; zero or empty where the form has none."""
     skip = rows.new_zeros(len(rows), columns.shape[1]) if form.skip is None else rows @ form.skip.double() @ columns
@@ -149,11 +196,12 @@ class Attention:
     """y = x + sum_h softmax(q_h k_h^T / sqrt(d_head)) v_h W_O,h + b_O with a causal mask, no normalisation.
 
     Attributes:
-        w_q, w_k, w_v: (heads, d_model, d_head); x @ W convention.
-        w_o: (heads, d_head, d_model).
+        w_q, w_k, w_v: (heads, d_in, d_head); x @ W convention.
+        w_o: (heads, d_head, d_out).
         b_q, b_k, b_v: (heads, d_head).
-        b_o: (d_model,).
+        b_o: (d_out,).
         queries: positions of y that count.
+        skip: R (d_out, d_in) in place of the identity: y = R x + ...
     """
 
     w_q: Tensor
@@ -165,12 +213,35 @@ class Attention:
     b_v: Tensor
     b_o: Tensor
     queries: tuple[int, ...]
+    skip: Tensor | None = None
 
-    def apply(self, x: Float[Tensor, "batch positions d"]) -> Float[Tensor, "batch counted d"]:
+    def apply(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch counted d_out"]:
         """The map itself, at the counted query positions."""
         pattern, _, _, value = self._pattern(x)
         mixed = torch.einsum("nhts,nhsd,hdm->ntm", pattern, value, self.w_o)
-        return x[:, list(self.queries)] + mixed + self.b_o
+        here = x[:, list(self.queries)]
+        return (here if self.skip is None else here @ self.skip.T) + mixed + self.b_o
+
+    def in_coordinates(self, frame: Frame) -> Attention:
+        """The map from coordinates to coordinates, float64."""
+        q, k, v = (torch.einsum("dk,hde->hke", frame.columns, w.double()) for w, _ in self._weights())
+        b_q, b_k, b_v = (b.double() + torch.einsum("d,hde->he", frame.mean, w.double()) for w, b in self._weights())
+        skip = frame.rows if self.skip is None else frame.rows @ self.skip.double()
+        offset = skip @ frame.mean + frame.rows @ (self.b_o.double() - frame.target)
+        written = torch.einsum("hed,jd->hej", self.w_o.double(), frame.rows)
+        return Attention(q, k, v, written, b_q, b_k, b_v, offset, self.queries, skip @ frame.columns)
+
+    def narrowed(self, columns: Int[Tensor, " k"], rows: Int[Tensor, " j"]) -> Attention:
+        """The same map from some of its inputs, the others being 0, to some of its outputs."""
+        return replace(
+            self,
+            w_q=self.w_q[:, columns],
+            w_k=self.w_k[:, columns],
+            w_v=self.w_v[:, columns],
+            w_o=self.w_o[..., rows],
+            b_o=self.b_o[rows],
+            skip=_rows(self.skip, rows, self.w_q[0])[:, columns],
+        )
 
     def jacobian_rows(
         self,
@@ -193,13 +264,14 @@ class Attention:
             to_query = torch.einsum("nhsd,hkd->nhsk", key, w_q) * scale
             for start in range(0, len(rows), block):
                 part = rows[start : start + block]
+                direct = part if self.skip is None else part @ self.skip
                 to_value = torch.einsum("om,hdm->hod", part, self.w_o)
                 through = torch.einsum("hod,hkd->ohk", to_value, w_v)
                 slope = torch.einsum("hod,nhsd->onhs", to_value, value)
                 score = p * (slope - (p * slope).sum(-1, keepdim=True))
                 grad = torch.einsum("nhs,ohk->onsk", p, through)
                 grad += torch.einsum("onhs,nhk->onsk", score, to_key)
-                grad[:, :, t] += torch.einsum("onhs,nhsk->onk", score, to_query) + (part @ columns)[:, None]
+                grad[:, :, t] += torch.einsum("onhs,nhsk->onk", score, to_query) + (direct @ columns)[:, None]
                 yield torch.arange(start, start + len(part)), grad
 
     def _pattern(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -15,7 +15,8 @@ ANALYSIS = [
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
-    *("exchange", "plots", "recipe", "demo"),
+    *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
+    *("experiments", "exchange", "plots", "recipe", "demo"),
 ]
 COMPUTING = ("worker", "estimates", "compute", "draw")  # of the service: those that may import analysis
 

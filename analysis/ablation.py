@@ -1,0 +1,293 @@
+"""Tests of modules on the network itself: cut the interactions between them, ablate each, keep each alone.
+
+A module is a hypothesis. It predicts that the network can do without the interactions between modules, and that
+each module serves outputs of its own. Every number stands beside the whole network's, the fully ablated one's, and
+that of random interventions of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .basis import Bases
+from .controls import Control, Outcome, control, matched_edges, outcome, random_nodes
+from .errors import GraphError
+from .graph import InteractionGraph
+from .interventions import Edges, Interventions, Nodes, Options
+from .metrics import Metric, MetricFunction, class_accuracy
+from .modules import Partition
+from .network import Batch, Network
+from .progress import ProgressCallback, counter
+
+__all__ = [
+    "Isolation",
+    "ModuleAblation",
+    "ablate_modules",
+    "isolate_modules",
+    "joined_labels",
+    "link_edges",
+    "require_partition",
+]
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """The network with all interactions between its modules cut, in all pairs of cuts at once.
+
+    Attributes:
+        n_modules: of the partition.
+        cut_edges: edges with a strength above zero that are cut, per pair of cuts.
+        n_edges: edges with a strength above zero, per pair of cuts.
+        whole, ablated: the network as it is, and without any edge.
+        isolated: every node sees its own module only, beside random modules of the same sizes at each cut.
+        matched: per metric the same beside as many random edges of the same strengths (see `matched_edges`). Where
+            modules are joined by weak edges only, these are weak too: it says whether it matters which edges are cut,
+            given how strong they are.
+    """
+
+    n_modules: int
+    cut_edges: tuple[int, ...]
+    n_edges: tuple[int, ...]
+    whole: Outcome
+    ablated: Outcome
+    isolated: Outcome
+    matched: dict[str, Control]
+
+
+@dataclass(frozen=True)
+class ModuleAblation:
+    """Each module ablated, and each kept alone, at all cuts but the output.
+
+    Attributes:
+        n_modules: of the partition.
+        whole, nothing: the network as it is, and with all nodes ablated.
+        without, alone: per module the network without it, and with it alone, beside random nodes of the same sizes.
+        outputs: (2, modules, outputs) mean squared change of each output (for KL of its log-probability), of the
+            network without the module and with it alone.
+        classes: (2, modules, answers, classes) accuracy at the data points of each class, NaN where there are none;
+            empty without classes as targets.
+        whole_classes: (answers, classes) the same of the whole network.
+        losses: (2, modules, data points) behavioural loss of each data point: which inputs suffer.
+    """
+
+    n_modules: int
+    whole: Outcome
+    nothing: Outcome
+    without: tuple[Outcome, ...]
+    alone: tuple[Outcome, ...]
+    outputs: Float[np.ndarray, "2 modules outputs"]
+    classes: Float[np.ndarray, "2 modules answers classes"]
+    whole_classes: Float[np.ndarray, "answers classes"]
+    losses: Float[np.ndarray, "2 modules n"]
+
+
+def isolate_modules(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    batches: Iterable[Batch],
+    *,
+    metrics: Sequence[str | MetricFunction | Metric] = (),
+    draws: int = 20,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[Options],
+) -> Isolation:
+    """Cut all interactions between modules, and what is lost (math.md section 8).
+
+    At each cut every node recomputes its coordinate from an input in which the coordinates of other modules are
+    replaced. Nodes of no module go with the module that they exchange most loss with.
+
+    Args:
+        net: the network.
+        bases: of all its cuts.
+        graph: the strengths of its edges.
+        partition: of the graph.
+        batches: held-out data; see `Interventions`.
+        metrics: besides the behavioural loss.
+        draws: random modules of the same sizes, and as many random sets of edges of the same strengths.
+        progress: called after each measurement.
+        options: see `Options`.
+
+    Raises:
+        GraphError: a partition of another graph, or a graph of another network.
+        DataError: data or targets that do not fit.
+    """
+    study = Interventions(net, bases, batches, metrics=metrics, **options)
+    study.require(graph)
+    kept = _inside(graph, joined_labels(graph, partition))
+    if all(mask.all() for mask in kept.values()):
+        draws = 0  # nothing is cut: random cuts of nothing say nothing
+    step = counter("isolation", 3 + 2 * draws, progress)
+    labels = joined_labels(graph, partition)
+
+    def random_modules(generator: np.random.Generator) -> tuple[Nodes, Edges]:
+        return {}, _inside(graph, [generator.permutation(array) for array in labels])
+
+    isolated = outcome(study, "isolated", edges=kept, draw=random_modules, draws=draws, seed=study.seed, step=step)
+    return Isolation(
+        n_modules=partition.n_modules,
+        cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.blocks)),
+        n_edges=tuple(int((block > 0).sum()) for block in graph.blocks),
+        whole=outcome(study, "whole", step=step),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), step=step),
+        isolated=isolated,
+        matched=control(
+            study,
+            study.measure(edges=kept),
+            lambda generator: ({}, matched_edges(kept, graph, generator)),
+            draws,
+            study.seed,
+            step,
+        ),
+    )
+
+
+def ablate_modules(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    batches: Iterable[Batch],
+    *,
+    metrics: Sequence[str | MetricFunction | Metric] = (),
+    draws: int = 20,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[Options],
+) -> ModuleAblation:
+    """Ablate each module, and keep only each module; arguments as of `isolate_modules`.
+
+    Raises:
+        GraphError: a partition of another graph, or a graph of another network.
+        DataError: data or targets that do not fit.
+    """
+    study = Interventions(net, bases, batches, metrics=metrics, **options)
+    study.require(graph)
+    labels = joined_labels(graph, partition)
+    inner = range(len(labels) - study.ends_in_cut)  # to ablate the outputs themselves says nothing
+    count = partition.n_modules
+    step = counter("modules", 2 + 2 * count * (2 + draws), progress)
+    rows: list[list[Outcome]] = [[], []]
+    details: list[list[_Detail]] = [[], []]
+    for side, alone in enumerate((False, True)):
+        for module in range(count):
+            nodes = {p: (labels[p] == module) == alone for p in inner}
+            name = f"module {module} alone" if alone else f"without module {module}"
+            rows[side].append(
+                outcome(
+                    study,
+                    name,
+                    nodes,
+                    draw=lambda generator, nodes=nodes: (random_nodes(nodes, generator), {}),
+                    draws=draws,
+                    seed=study.seed,
+                    step=step,
+                )
+            )
+            details[side].append(_detail(study, nodes))
+            step()
+    nothing = {p: np.zeros(len(labels[p]), dtype=bool) for p in inner}
+    return ModuleAblation(
+        n_modules=count,
+        whole=outcome(study, "whole", step=step),
+        nothing=outcome(study, "no nodes", nothing, step=step),
+        without=tuple(rows[0]),
+        alone=tuple(rows[1]),
+        outputs=np.array([[d.outputs for d in side] for side in details]),
+        classes=np.array([[d.classes for d in side] for side in details]),
+        whole_classes=_detail(study, {}).classes,
+        losses=np.array([[d.losses for d in side] for side in details]),
+    )
+
+
+def link_edges(
+    graph: InteractionGraph, partition: Partition, earlier: int, later: int
+) -> dict[int, Bool[np.ndarray, "later earlier"]]:
+    """Per pair of cuts the edges by which one module feeds another."""
+    labels = joined_labels(graph, partition)
+    return {p: (labels[b] == later)[:, None] & (labels[a] == earlier) for p, (a, b) in enumerate(graph.pairs)}
+
+
+def _inside(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " k"]]) -> Edges:
+    """The edges that stay in their module."""
+    return {p: labels[b][:, None] == labels[a] for p, (a, b) in enumerate(graph.pairs)}
+
+
+def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.ndarray, " k"]]:
+    """The labels, with nodes of no module in the one with which they share the largest sum of w^2.
+
+    Raises:
+        GraphError: a partition of another graph.
+
+    >>> from .partition import score_partition
+    >>> graph = InteractionGraph.from_blocks([[[1.0, 1e-9], [0.0, 1e-8]]])
+    >>> part = score_partition(graph, [np.array([0, -1]), np.array([0, -1])], 1e-4)
+    >>> [labels.tolist() for labels in joined_labels(graph, part)]
+    [[0, 0], [0, 0]]
+    """
+    require_partition(graph, partition)
+    labels = [array.copy() for array in partition.labels]
+    for _ in labels:  # a node may hang on one that found its module only now
+        votes = [np.zeros((width, max(1, partition.n_modules))) for width in graph.widths]
+        for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
+            one = [(array[:, None] == np.arange(votes[0].shape[1])).astype(float) for array in (labels[a], labels[b])]
+            votes[a] += (block**2).T @ one[1]
+            votes[b] += (block**2) @ one[0]
+        for array, vote in zip(labels, votes, strict=True):
+            alone = (array < 0) & (vote.sum(1) > 0)
+            array[alone] = vote[alone].argmax(1)
+    return [np.maximum(array, 0) for array in labels]
+
+
+def require_partition(graph: InteractionGraph, partition: Partition) -> None:
+    """Refuse a partition of another graph.
+
+    Raises:
+        GraphError: other cuts, or other numbers of nodes.
+    """
+    widths = tuple(map(len, partition.labels))
+    if partition.cuts != graph.cuts or widths != graph.widths:
+        raise GraphError(
+            f"the partition is of another graph: it has {_nodes(partition.cuts, widths)}, "
+            f"the graph has {_nodes(graph.cuts, graph.widths)}"
+        )
+
+
+def _nodes(cuts: Sequence[str], widths: Sequence[int]) -> str:
+    return ", ".join(f"{width} nodes at {cut}" for cut, width in zip(cuts, widths, strict=True))
+
+
+@dataclass(frozen=True)
+class _Detail:
+    outputs: np.ndarray
+    classes: np.ndarray
+    losses: np.ndarray
+
+
+def _detail(study: Interventions, nodes: Nodes) -> _Detail:
+    """Which outputs, which classes and which data points suffer."""
+    change: Tensor | None = None
+    losses, hits = [], []
+    for output, whole, targets in study.outputs(nodes):
+        if study.net.loss == "kl":
+            output_, whole_ = output.log_softmax(-1), whole.log_softmax(-1)
+        else:
+            output_, whole_ = output, whole
+        squared = (output_ - whole_).double().square().sum((0, 1))
+        change = squared if change is None else change + squared
+        losses.append(study.metrics[0].values(output, whole, targets))
+        hits.append(class_accuracy(output, targets))
+    outputs = (change if change is not None else torch.zeros(0)) / study.n
+    return _Detail(outputs.numpy(), _mean_by_class(hits), torch.cat(losses).numpy())
+
+
+def _mean_by_class(hits: Sequence[tuple[Tensor, Tensor]]) -> Float[np.ndarray, "answers classes"]:
+    right, count = (torch.stack(parts).sum(0) for parts in zip(*hits, strict=True))
+    return np.asarray((right / count).numpy())

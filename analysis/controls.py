@@ -1,0 +1,141 @@
+"""What an intervention costs, beside random interventions of the same size: one row of every experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .graph import InteractionGraph
+from .interventions import Edges, Interventions, Nodes, Values
+from .metrics import Estimate, difference, estimate
+
+__all__ = ["Control", "Outcome", "control", "count_removed", "matched_edges", "outcome", "random_edges", "random_nodes"]
+
+Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Random interventions of the same size.
+
+    Attributes:
+        value, spread: mean and standard deviation of the metric over the draws.
+        draws: how many.
+        p_value: (1 + draws that do at least as well) / (1 + draws), of "no better than random".
+    """
+
+    value: float
+    spread: float
+    draws: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an intervention did.
+
+    Attributes:
+        name: of the intervention.
+        removed: nodes or edges that it ablates.
+        values: every metric, mean over data points with its standard error.
+        changes: against the whole network at the same data points.
+        controls: per metric the random interventions of the same size; empty where there are none.
+    """
+
+    name: str
+    removed: int
+    values: dict[str, Estimate]
+    changes: dict[str, Estimate]
+    controls: dict[str, Control] = field(default_factory=dict)
+
+
+def outcome(
+    study: Interventions,
+    name: str,
+    nodes: Nodes | None = None,
+    edges: Edges | None = None,
+    *,
+    draw: Draw | None = None,
+    draws: int = 0,
+    seed: int = 0,
+    step: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Measure an intervention, and as many random ones as asked for.
+
+    Args:
+        study: the network and its data.
+        name: of the row.
+        nodes: those that are kept, as of `Interventions.measure`.
+        edges: those that are kept.
+        draw: a random intervention of the same size.
+        draws: how many.
+        seed: of them all.
+        step: called after each measurement.
+    """
+    values = study.measure(nodes, edges)
+    step()
+    return Outcome(
+        name,
+        count_removed(nodes) + count_removed(edges),
+        {key: estimate(array) for key, array in values.items()},
+        {key: difference(array, study.whole[key]) for key, array in values.items()},
+        {} if draw is None else control(study, values, draw, draws, seed, step),
+    )
+
+
+def control(
+    study: Interventions, values: Values, draw: Draw, draws: int, seed: int, step: Callable[[], None] = lambda: None
+) -> dict[str, Control]:
+    """Per metric how random interventions do, beside the values of the real one; empty for no draws."""
+    if not draws:
+        return {}
+    generator = np.random.default_rng(seed)
+    random: dict[str, list[float]] = {key: [] for key in values}
+    for _ in range(draws):
+        for key, array in study.measure(*draw(generator)).items():
+            random[key].append(float(array.mean()))
+        step()
+    found = {}
+    for metric in study.metrics:
+        drawn, limit = random[metric.name], metric.loss(float(values[metric.name].mean()))
+        as_good = sum(metric.loss(value) <= limit for value in drawn)
+        spread = stdev(drawn) if draws > 1 else 0.0
+        found[metric.name] = Control(fmean(drawn), spread, draws, (1 + as_good) / (1 + draws))
+    return found
+
+
+def count_removed(kept: Mapping[int, np.ndarray] | None) -> int:
+    """Nodes or edges that masks take away."""
+    return sum(int((~mask).sum()) for mask in (kept or {}).values())
+
+
+def random_nodes(nodes: Nodes, generator: np.random.Generator) -> Nodes:
+    """As many nodes of each cut, at random."""
+    return {p: generator.permutation(mask) for p, mask in nodes.items()}
+
+
+def random_edges(edges: Edges, generator: np.random.Generator) -> Edges:
+    """As many edges of each pair of cuts, at random."""
+    return {p: generator.permutation(mask.ravel()).reshape(mask.shape) for p, mask in edges.items()}
+
+
+def matched_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:
+    """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random."""
+    drawn: dict[int, Bool[np.ndarray, "j k"]] = {}
+    for p, mask in edges.items():
+        octaves = _octaves(graph.blocks[p])
+        chosen = mask.copy()
+        for octave in np.unique(octaves):
+            inside = octaves == octave
+            chosen[inside] = generator.permutation(mask[inside])
+        drawn[p] = chosen
+    return drawn
+
+
+def _octaves(strengths: Float[np.ndarray, "j k"]) -> Float[np.ndarray, "j k"]:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.floor(np.log2(strengths)))

@@ -1,0 +1,177 @@
+"""How well a network does: one value per data point, by behavioural loss, task metric or a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import DataError, GraphError
+
+__all__ = ["METRICS", "Estimate", "Metric", "MetricFunction", "class_accuracy", "difference", "estimate", "find_metric"]
+
+MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+"""metric(output (batch, positions, width), targets or None) -> one number per data point (batch,)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value per data point, whose mean says how well a network does.
+
+    Attributes:
+        name: for people and files.
+        function: of output, the whole network's output, and targets.
+        higher_is_better: an accuracy, not a loss.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    higher_is_better: bool = False
+
+    def values(self, output: Tensor, whole: Tensor, targets: Tensor | None) -> Float[Tensor, " batch"]:
+        """Of every data point, float64.
+
+        Raises:
+            DataError: targets that are missing or do not fit, NaN, or not one number per data point.
+        """
+        values = self.function(output, whole, targets)
+        if not isinstance(values, Tensor) or values.shape != (len(output),):
+            seen = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise DataError(f"metric {self.name!r} gave {seen}: expected one number per data point, ({len(output)},)")
+        values = values.detach().double()
+        if not torch.isfinite(values).all():
+            raise DataError(f"metric {self.name!r} is NaN or infinite for some data points: check outputs and targets")
+        return values
+
+    def loss(self, value: float) -> float:
+        """The value such that smaller is better."""
+        return -value if self.higher_is_better else value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over data points and its standard error, std / sqrt(n)."""
+
+    value: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.standard_error:.1g}"
+
+
+def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
+    """Mean and standard error of one value per data point; of a single point the error is 0.
+
+    >>> estimate(np.array([0.0, 1.0, 1.0, 0.0]))
+    Estimate(value=0.5, standard_error=0.288675...)
+    """
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return Estimate(float(np.mean(values)), error)
+
+
+def difference(values: Float[np.ndarray, " n"], whole: Float[np.ndarray, " n"]) -> Estimate:
+    """Mean and standard error of the change per data point: both are of the same points."""
+    return estimate(values - whole)
+
+
+def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool = False) -> Metric:
+    """The metric of a name, or one around a function of the user's.
+
+    Args:
+        metric: "loss" is the behavioural loss in the network's own kind, named "mse" or "kl" before it gets here;
+            "accuracy", "cross_entropy"; or a function of (output, targets).
+        higher_is_better: of a function.
+
+    Raises:
+        GraphError: no such metric.
+
+    >>> find_metric("accuracy").higher_is_better
+    True
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise GraphError(f"unknown metric {metric!r}: expected loss, {', '.join(METRICS)}, or a function")
+        return METRICS[metric]
+    given = metric
+    return Metric(
+        getattr(metric, "__name__", "metric"), lambda output, _, targets: given(output, targets), higher_is_better
+    )
+
+
+def class_accuracy(output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Right answers and data points per (answer, class); empty where targets are no classes that fit the output."""
+    try:
+        logits, expected = _answers("accuracy", output, targets)
+    except DataError:
+        return torch.zeros(0, 0), torch.zeros(0, 0)
+    shape = (expected.shape[1], logits.shape[-1])
+    right, count = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    hits = (logits.argmax(-1) == expected).double()
+    for answer in range(shape[0]):
+        right[answer].index_add_(0, expected[:, answer], hits[:, answer])
+        count[answer].index_add_(0, expected[:, answer], torch.ones(len(expected), dtype=torch.float64))
+    return right, count
+
+
+def _mse(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:
+    return (output - whole).square().flatten(1).sum(1)
+
+
+def _kl(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:
+    expected = whole.log_softmax(-1)
+    change = output.log_softmax(-1) - expected
+    return (expected.exp() * (torch.expm1(change) - change)).flatten(1).sum(1)  # every term is >= 0
+
+
+def _accuracy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
+    logits, expected = _answers("accuracy", output, targets)
+    return (logits.argmax(-1) == expected).double().mean(1)
+
+
+def _cross_entropy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
+    logits, expected = _answers("cross_entropy", output, targets)
+    return -logits.log_softmax(-1).gather(-1, expected[..., None])[..., 0].mean(1)
+
+
+def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits (batch, answers, classes) and classes (batch, answers).
+
+    There is one answer per position; or, where there is one position, as many as a row of targets has, each with its
+    share of the outputs.
+    """
+    if targets is None:
+        raise DataError(f"metric {name!r} needs targets, and the data have none: give targets, or metric='loss'")
+    if targets.is_floating_point() or targets.is_complex():
+        raise DataError(f"metric {name!r} needs classes as targets: expected integers, got {targets.dtype}")
+    expected = targets.long().flatten(1) if targets.ndim > 1 else targets.long()[:, None]
+    n, positions, width = output.shape
+    answers = expected.shape[1]
+    if positions == 1 and width % answers == 0:
+        output = output.reshape(n, answers, width // answers)
+    if output.shape[:2] != expected.shape:
+        raise DataError(
+            f"targets of shape {tuple(targets.shape)} do not fit an output of (points, positions, width) "
+            f"{(n, positions, width)}: expected one class per point and position"
+        )
+    if int(expected.min()) < 0 or int(expected.max()) >= output.shape[-1]:
+        raise DataError(
+            f"targets go from {int(expected.min())} to {int(expected.max())}: expected classes 0 to "
+            f"{output.shape[-1] - 1}"
+        )
+    return output, expected
+
+
+METRICS: dict[str, Metric] = {
+    "mse": Metric("mse", _mse),
+    "kl": Metric("kl", _kl),
+    "accuracy": Metric("accuracy", _accuracy, higher_is_better=True),
+    "cross_entropy": Metric("cross_entropy", _cross_entropy),
+}
+"""Metrics by name; the first two are behavioural losses, which compare with the whole network."""

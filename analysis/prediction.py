@@ -1,0 +1,126 @@
+"""Does the interaction cost of two modules say what cutting the interactions between them costs the network?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import spearmanr
+
+from .ablation import link_edges, require_partition
+from .basis import Bases
+from .controls import Outcome, outcome
+from .cost import Division
+from .graph import InteractionGraph
+from .interventions import Interventions, Options
+from .metrics import Metric, MetricFunction
+from .modules import Partition
+from .network import Batch, Network
+from .progress import ProgressCallback, counter
+
+__all__ = ["LinkCut", "Prediction", "predict_losses"]
+
+_RESAMPLES = 2000
+_FEWEST = 3  # links of which ranks can agree or not
+
+
+@dataclass(frozen=True)
+class LinkCut:
+    """All edges by which one module feeds another.
+
+    Attributes:
+        earlier, later: labels of the feeding and of the fed module.
+        predicted: its edge cost, the sum of c(w) (see `cost`).
+        measured: what the network does without these edges.
+    """
+
+    earlier: int
+    later: int
+    predicted: float
+    measured: Outcome
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted cost and measured loss of cutting each link between modules.
+
+    Attributes:
+        metric: whose loss is ranked.
+        links: every ordered pair of modules, by descending predicted cost.
+        spearman: rank correlation of prediction and loss; None for fewer than 3 links, or where one of both does
+            not vary.
+        interval: of the same, 2.5 to 97.5 % of bootstrap samples of the links.
+        whole: the network as it is.
+    """
+
+    metric: str
+    links: tuple[LinkCut, ...]
+    spearman: float | None
+    interval: tuple[float, float] | None
+    whole: Outcome
+
+
+def predict_losses(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    batches: Iterable[Batch],
+    *,
+    metric: str | MetricFunction | Metric = "loss",
+    progress: ProgressCallback | None = None,
+    **options: Unpack[Options],
+) -> Prediction:
+    """Cut the interactions of each ordered pair of modules, and compare the losses with the costs.
+
+    Args:
+        net: the network.
+        bases: of all its cuts.
+        graph: the strengths of its edges.
+        partition: of the graph.
+        batches: held-out data; see `Interventions`.
+        metric: see `find_metric`.
+        progress: called after each measurement.
+        options: see `Options`.
+
+    Raises:
+        GraphError: a partition of another graph, or a graph of another network.
+        DataError: data or targets that do not fit.
+    """
+    study = Interventions(net, bases, batches, metrics=[metric], **options)
+    study.require(graph)
+    require_partition(graph, partition)
+    metric = study.metrics[-1]
+    division = Division(graph, partition.labels, partition.epsilons)
+    costs = {(link.earlier, link.later): link.edge_cost for link in division.links}
+    ordered = [(a, b) for a in range(partition.n_modules) for b in range(partition.n_modules) if a != b]
+    step = counter("prediction", len(ordered), progress)
+    links = []
+    for a, b in sorted(ordered, key=lambda pair: -costs.get(pair, 0.0)):
+        kept = {p: ~mask for p, mask in link_edges(graph, partition, a, b).items()}
+        links.append(LinkCut(a, b, costs.get((a, b), 0.0), outcome(study, f"{a} to {b}", edges=kept, step=step)))
+    predicted = np.array([link.predicted for link in links])
+    measured = np.array([metric.loss(link.measured.changes[metric.name].value) for link in links])
+    rho, interval = _rank_correlation(predicted, measured, study.seed)
+    return Prediction(metric.name, tuple(links), rho, interval, outcome(study, "whole"))
+
+
+def _rank_correlation(
+    predicted: Float[np.ndarray, " links"], measured: Float[np.ndarray, " links"], seed: int
+) -> tuple[float | None, tuple[float, float] | None]:
+    def varies(*arrays: np.ndarray) -> bool:
+        return all(len(np.unique(array)) > 1 for array in arrays)
+
+    if len(predicted) < _FEWEST or not varies(predicted, measured):
+        return None, None
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(_RESAMPLES):
+        chosen = generator.integers(len(predicted), size=len(predicted))
+        if varies(predicted[chosen], measured[chosen]):
+            found.append(spearmanr(predicted[chosen], measured[chosen]).statistic)
+    low, high = np.quantile(found, [0.025, 0.975]).tolist()
+    return float(spearmanr(predicted, measured).statistic), (low, high)

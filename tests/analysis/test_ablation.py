@@ -1,0 +1,286 @@
+"""Experiments on networks whose modules are known: what they must cost, and how much worse chance does."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from cases import normal, sequential
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from interbasis.analysis import (
+    Bases,
+    Dataset,
+    InteractionGraph,
+    Network,
+    Partition,
+    interaction_basis,
+    interaction_graph,
+    score_partition,
+)
+from interbasis.analysis.ablation import ablate_modules, isolate_modules, joined_labels
+from interbasis.analysis.bisection import bisect_edges
+from interbasis.analysis.errors import GraphError, InputError
+from interbasis.analysis.experiments import KINDS, Experiment, ExperimentRecipe, run_experiment
+from interbasis.analysis.faithfulness import circuit_faithfulness
+from interbasis.analysis.interventions import Interventions
+from interbasis.analysis.prediction import predict_losses
+
+WIDTH = 3
+
+
+class Planted:
+    """Blocks of an MLP side by side, joined by weights of given size from one block to another in one layer.
+
+    The data are all combinations of the blocks' own data points, so that no two blocks are correlated.
+    """
+
+    def __init__(self, blocks: int, links: dict[tuple[int, int, int], float], *, kind: str = "global", points: int = 7):
+        g = torch.Generator().manual_seed(0)
+        size = blocks * WIDTH
+        side = torch.arange(blocks).repeat_interleave(WIDTH)
+        weights = [normal(size, size, generator=g) / WIDTH**0.5 * (side[:, None] == side) for _ in range(3)]
+        for (layer, a, b), strength in links.items():
+            weights[layer][b * WIDTH, a * WIDTH] = strength
+        self.model = sequential(weights, [normal(size, generator=g) for _ in weights], nn.GELU)
+        own = normal(blocks, points, WIDTH, generator=g)
+        index = torch.cartesian_prod(*[torch.arange(points)] * blocks)
+        self.x = torch.cat([own[b][index[:, b]] for b in range(blocks)], 1)
+        self.model[-1][0].bias.data -= self.model(self.x).mean(0)
+        self.net = Network(self.model, ["0:in", "0", "1", "2"], example=self.x)
+        self.bases = interaction_basis(self.net, [self.x], kind=kind, output="neuron")
+        self.graph = interaction_graph(self.net, self.bases, [self.x])
+        shares = [np.add.reduceat(np.abs(b.from_basis), range(0, size, WIDTH), 0) for b in self.bases.values()]
+        self.side = [share.argmax(0) for share in shares]
+        self.part = score_partition(self.graph, self.side, 1e-12)
+
+    @property
+    def args(self) -> tuple[Network, Bases, InteractionGraph, Partition, list[Tensor]]:
+        return self.net, self.bases, self.graph, self.part, [self.x]
+
+
+def module_of(case: Planted, block: int) -> int:
+    """The label of a block, which are numbered by size."""
+    return int(case.part.labels[-1][block * WIDTH])
+
+
+@pytest.mark.parametrize("kind", ["global", "local", "neuron", "pca"])
+def test_isolating_planted_blocks_costs_nothing_and_random_modules_much(kind: str) -> None:
+    case = Planted(3, {}, kind=kind)
+    found = isolate_modules(*case.args, draws=19)
+    assert found.n_modules == 3
+    assert found.isolated.changes["mse"].value < 1e-24 * found.ablated.values["mse"].value
+    control = found.isolated.controls["mse"]
+    assert control.p_value == 1 / 20
+    assert control.value - 3 * control.spread > 0.01 * found.ablated.values["mse"].value
+    assert found.isolated.removed == 3 * (9 * 9 - 3 * 9)
+    assert sum(found.cut_edges) < sum(found.n_edges)
+
+
+@pytest.mark.parametrize("kind", ["global", "local", "pca"])
+def test_cutting_edges_to_a_linear_output_costs_their_strengths_squared(kind: str) -> None:
+    """Coordinates are not correlated, so the loss is the sum of w^2 over what is cut, whatever that is."""
+    case = Planted(2, {(2, 0, 1): 0.5, (1, 1, 0): 0.3}, kind=kind)
+    study = Interventions(case.net, case.bases, [case.x])
+    chance = np.random.default_rng(0)
+    for share in (0.2, 0.5, 0.9):
+        kept = chance.random(case.graph.blocks[2].shape) < share
+        expected = (case.graph.blocks[2] ** 2)[~kept].sum()
+        assert study.measure(None, {2: kept})["mse"].mean() == pytest.approx(expected, rel=1e-9)
+
+
+def test_planted_connection_costs_its_strength_squared() -> None:
+    """In the last layer exactly; the layer before it to first order, as the slopes after it do not change much."""
+    for strength in (0.5, 1e-3):
+        case = Planted(2, {(2, 0, 1): strength}, kind="neuron")
+        found = isolate_modules(*case.args, draws=0)
+        assert case.graph.blocks[2][WIDTH, 0] == pytest.approx(strength * float(hidden_spread(case, 2)[0]))
+        assert found.isolated.changes["mse"].value == pytest.approx(case.graph.blocks[2][WIDTH, 0] ** 2, rel=1e-9)
+    losses = []
+    for strength in (2e-3, 1e-3):
+        case = Planted(2, {(1, 0, 1): strength})
+        losses.append(isolate_modules(*case.args, draws=0).isolated.changes["mse"].value)
+    assert losses[0] / losses[1] == pytest.approx(4, rel=1e-2)
+
+
+def hidden_spread(case: Planted, layer: int) -> np.ndarray:
+    return case.model[:layer](case.x).std(0, correction=0).detach().numpy()
+
+
+def test_edges_of_the_same_strengths_elsewhere_cost_as_much() -> None:
+    """With links as strong as edges inside modules, it is how strong they are that counts, and the p-value is large."""
+    case = Planted(3, {(2, 0, 1): 0.5, (2, 1, 2): 0.5, (2, 2, 0): 0.5}, kind="neuron")
+    found = isolate_modules(*case.args, draws=39, seed=1)
+    matched = found.matched["mse"]
+    assert matched.draws == 39
+    assert matched.value < found.isolated.controls["mse"].value
+    assert matched.p_value > 1 / 40
+
+
+def test_ablating_a_block_hurts_its_own_outputs_only() -> None:
+    case = Planted(3, {})
+    found = ablate_modules(*case.args, draws=19)
+    for block in range(3):
+        module = module_of(case, block)
+        mine = slice(block * WIDTH, (block + 1) * WIDTH)
+        without, alone = found.outputs[:, module]
+        spread = case.net.output(case.x)[:, 0].var(0, correction=0).numpy()
+        np.testing.assert_allclose(without[mine], ablated_change(case, block)[mine], rtol=1e-9)
+        assert without[mine].min() > 1e-3 * spread[mine].min()
+        others = np.delete(np.arange(3 * WIDTH), np.arange(mine.start, mine.stop))
+        assert without[others].max() < 1e-18 * spread.max()
+        assert alone[mine].max() < 1e-18 * spread.max()
+        assert alone[others].min() > 1e-3 * spread[others].min()
+        assert found.without[module].removed == found.alone[(module + 1) % 3].removed // 2
+    np.testing.assert_allclose(found.losses.mean(2)[0], [row.values["mse"].value for row in found.without])
+    assert found.nothing.values["mse"].value > max(row.values["mse"].value for row in found.without)
+
+
+def ablated_change(case: Planted, block: int) -> np.ndarray:
+    """Squared change of each output when a block's input and hidden units are at their means, by hand."""
+    mine = torch.zeros(3 * WIDTH, dtype=torch.bool)
+    mine[block * WIDTH : (block + 1) * WIDTH] = True
+    h, whole = case.x, case.model(case.x)
+    for layer, original in zip(case.model, (case.x, case.model[0](case.x), case.model[:2](case.x)), strict=True):
+        h = layer(torch.where(mine, original.mean(0), h))
+    return (h - whole).square().mean(0).detach().numpy()
+
+
+def test_classes_of_an_answer_are_lost_with_its_module() -> None:
+    """Two answers of three classes, one per block: each is lost without its block, and kept with it alone."""
+    case = Planted(2, {})
+    logits = case.net.output(case.x)[:, 0].unflatten(1, (2, WIDTH))
+    data = Dataset("planted", case.x, logits.argmax(2))
+    found = ablate_modules(case.net, case.bases, case.graph, case.part, data, metrics=["accuracy"], draws=0)
+    assert found.classes.shape == (2, 2, 2, WIDTH)
+    assert found.whole.values["accuracy"].value == 1
+    for block in range(2):
+        without, alone = found.classes[:, module_of(case, block)]
+        assert np.nanmin(without[1 - block]) == 1
+        assert np.nanmin(alone[block]) == 1
+        assert np.nanmin(without[block]) < 0.5
+        assert np.nanmean(found.whole_classes) == 1
+
+
+def test_predicted_costs_rank_the_losses() -> None:
+    ends = [(2, a, b) for a in range(4) for b in range(4) if a != b]
+    case = Planted(4, dict(zip(ends, np.geomspace(0.3, 1e-4, 12).tolist(), strict=True)), kind="neuron", points=4)
+    found = predict_losses(*case.args)
+    assert len(found.links) == 12
+    predicted = [link.predicted for link in found.links]
+    assert predicted == sorted(predicted, reverse=True)
+    measured = [link.measured.changes["mse"].value for link in found.links]
+    assert found.spearman == pytest.approx(spearmanr(predicted, measured).statistic)
+    assert found.spearman > 0.9
+    assert found.interval is not None
+    assert found.interval[0] > 0.6
+    few = Planted(2, {(2, 0, 1): 0.1})
+    found = predict_losses(*few.args)
+    assert (found.spearman, found.interval, len(found.links)) == (None, None, 2)
+
+
+def test_faithfulness_of_strongest_edges() -> None:
+    case = Planted(2, {(2, 0, 1): 0.05}, kind="neuron")
+    found = circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric="loss", draws=9)
+    values = [point.value for point in found.curve]
+    assert found.fractions[-1] == 1
+    assert found.edges[-1] == case.graph.n_edges()
+    assert values[-1] == pytest.approx(1, abs=1e-12)
+    assert found.cpr.value == pytest.approx(np.trapezoid(values, found.fractions))
+    assert found.cmd == pytest.approx(np.trapezoid(np.abs(1 - np.array(values)), found.fractions))
+    assert found.p_value == 0.1
+    assert max(found.random_cpr) < found.cpr.value
+    with pytest.raises(GraphError, match="ascending shares"):
+        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric="loss", fractions=(0.5, 0.1))
+    with pytest.raises(GraphError, match="has no faithfulness"):
+        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=lambda o, t: o[:, 0, 0] * 0 + 1)
+
+
+def test_bisection_finds_the_edges_that_are_there() -> None:
+    """Two blocks, in the neuron basis: nothing above zero joins them, and without any edge inside something is lost."""
+    case = Planted(2, {}, kind="neuron")
+    found = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.0)
+    assert found.n_edges == tuple(int((block > 0).sum()) for block in case.graph.blocks)
+    assert found.edges_required == found.n_edges == found.jointly_required == (2 * WIDTH**2,) * 3
+    assert found.jointly.changes["mse"].value == 0
+    loose = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.05, draws=19)
+    assert all(a < b for a, b in zip(loose.edges_required, found.n_edges, strict=True))
+    assert all(a <= b for a, b in zip(loose.edges_required, loose.jointly_required, strict=True))
+    assert loose.jointly.values["mse"].value <= 0.05
+    assert loose.jointly.controls["mse"].p_value == 0.05
+    for p, m in enumerate(loose.jointly_required):
+        assert case.graph.blocks[p][case.graph.blocks[p] > loose.epsilon[p] ** 0.5].size == m
+        tried = dict(loose.curves[p])
+        assert tried[loose.edges_required[p]] <= 0.05
+        assert all(value > 0.05 for m, value in tried.items() if m < loose.edges_required[p])
+    none = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=1e9, draws=0)
+    assert none.jointly_required == none.edges_required == (0, 0, 0)
+    assert case.graph.n_edges(max(none.epsilon)) == 0
+    with pytest.raises(GraphError, match="tolerance is -1"):
+        bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=-1.0)
+
+
+def test_nodes_of_no_module_go_with_their_strongest() -> None:
+    graph = InteractionGraph.from_blocks([np.diag([1.0, 1.0, 2e-9]) + 1e-9 * np.eye(3)[[0, 2, 1]], np.eye(3)])
+    labels = [np.array([0, 1, -1]), np.array([0, 1, 2]), np.array([0, 1, 2])]
+    part = score_partition(graph, labels, 1e-4)
+    assert [a.tolist() for a in joined_labels(graph, part)] == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    other = InteractionGraph.from_blocks([np.eye(3), np.eye(3)], cuts=["a", "b", "c"])
+    with pytest.raises(GraphError, match="the partition is of another graph: it has 3 nodes at 0"):
+        joined_labels(other, part)
+
+
+def test_one_module_has_no_interactions_to_cut() -> None:
+    case = Planted(2, {})
+    part = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12)
+    found = isolate_modules(case.net, case.bases, case.graph, part, [case.x])
+    assert found.cut_edges == (0, 0, 0)
+    assert found.isolated.changes["mse"].value == 0
+    assert found.isolated.controls == {}
+
+
+def test_edges_that_skip_a_cut_are_refused() -> None:
+    case = Planted(2, {})
+    skipping = InteractionGraph.from_blocks(
+        [*case.graph.blocks, case.graph.blocks[0]],
+        case.graph.cuts,
+        case.graph.importance,
+        pairs=[*pairwise(range(4)), (0, 2)],
+    )
+    with pytest.raises(GraphError, match="skip a cut"):
+        bisect_edges(case.net, case.bases, skipping, [case.x], metric="loss")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object) -> None:
+    case = Planted(2, {(2, 0, 1): 0.1, (2, 1, 0): 0.2})
+    logits = case.net.output(case.x)[:, 0].unflatten(1, (2, WIDTH))
+    data = Dataset("planted", case.x, logits.argmax(2))
+    recipe = ExperimentRecipe(kind=kind, draws=2)
+    reports: list[object] = []
+    found = run_experiment(*case.args[:4], data, recipe, progress=reports.append)
+    assert reports
+    assert (found.kind, found.metric, found.n) == (kind, "accuracy", len(case.x))
+    again = Experiment.from_bytes(found.to_bytes())
+    assert again.to_bytes() == found.to_bytes()
+    assert type(again.result) is type(found.result)
+    assert again.outcomes == found.outcomes
+    assert again.summary() == found.summary()
+    rows = found.summary()["rows"]
+    assert rows[0]["name"] == "whole"
+    assert rows[0]["values"]["accuracy"] == {"value": 1.0, "standard_error": 0.0}
+    repeated = run_experiment(*case.args[:4], data, recipe)
+    assert repeated.to_bytes() == found.to_bytes()
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    for choices, message in (
+        ({"kind": "isolation"}, "unknown experiment"),
+        ({"metric": "recall"}, "unknown metric"),
+        ({"replacement": "noise"}, "unknown replacement"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"draws": -1}, "draws is -1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ExperimentRecipe(**choices)
