@@ -227,9 +227,10 @@ class Interventions:
                 values, at = to_values(self._order[p + 1], received), p + 1
         if at is None:
             return part.whole
-        if at == len(self._order) - 1 and self.ends_in_cut:
-            return values
-        return self.net.resume(part.inputs, at, values)
+        last = len(self._order) - 1
+        if not self.ends_in_cut:
+            return self.net.resume(part.inputs, at, values)
+        return values if at == last else self.net.resume(part.inputs, at, values, last)
 
     def _receive(self, part: _Part, p: int, values: Tensor, mask: np.ndarray, *, touched: bool) -> Tensor:
         """Coordinates at cut p + 1; those that see everything see also what the basis dropped."""

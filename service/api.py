@@ -370,12 +370,15 @@ async def upload(
     """Keep a file, weights or data, for checkpoints and jobs: the body is the file, as safetensors."""
     if form == "pt" and not limits.pt:
         raise HTTPException(403, "this service takes no .pt files: convert it with safetensors.torch.save_file")
-    with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
-        file = Path(folder) / f"upload.{form}"
-        async with await anyio.open_file(file, "wb") as stream:
-            async for part in request.stream():
-                await stream.write(part)
-        row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
+    try:
+        with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
+            file = Path(folder) / f"upload.{form}"
+            async with await anyio.open_file(file, "wb") as stream:
+                async for part in request.stream():
+                    await stream.write(part)
+            row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
+    except OSError as error:
+        raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
     return _json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})
 
 

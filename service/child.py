@@ -18,7 +18,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import IO, Any
 
 __all__ = ["Child", "DiedError", "FailedError", "StoppedError"]
 
@@ -61,8 +62,9 @@ class Child:
         self._job: Mapping[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._killing = threading.Lock()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._folder = tempfile.TemporaryDirectory(prefix="interbasis-")  # the process is killed: it cleans up nothing
+        self._files = ExitStack()
+        self._said: IO[bytes] | None = None
+        self._folder = ""  # for temporary files: the process is killed, and cleans up nothing
         self._rest = b""
         self.jobs = 0
         self.begun = self.rested = 0.0
@@ -116,8 +118,8 @@ class Child:
     def close(self) -> None:
         """End the process and remove its temporary files."""
         self.kill()
-        self._said.close()
-        self._folder.cleanup()
+        self._files.close()
+        self._said = None
 
     def kill(self) -> None:
         """End the process and all that it started; several threads may want that at once."""
@@ -136,6 +138,9 @@ class Child:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
+            if self._said is None:
+                self._folder = self._files.enter_context(tempfile.TemporaryDirectory(prefix="interbasis-"))
+                self._said = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             self._said.seek(0)
             self._said.truncate()
             self._process = subprocess.Popen(
@@ -144,7 +149,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 start_new_session=True,
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TMPDIR": self._folder.name},
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TMPDIR": self._folder},
             )
             self._send(self._process, self._about)
             self._send(self._process, {"job": self._job})
@@ -172,7 +177,9 @@ class Child:
     def _death(self, process: subprocess.Popen[bytes]) -> DiedError:
         code = process.wait()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace")[-_TAIL:].strip()
+        said = ""
+        if self._said is not None:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace")[-_TAIL:].strip()
         self.kill()
         return DiedError(f"the computing process ended with {how}" + (f"; it said last:\n{said}" if said else ""))

@@ -407,6 +407,8 @@ class Client:
                 with self._http.stream("GET", _path("jobs", ref, "events"), headers=headers, timeout=60.0) as response:
                     if response.is_error:
                         response.read()
+                    if response.status_code in _AGAIN:
+                        raise UnavailableError(f"{response.status_code} {response.reason_phrase}")
                     for data in _events(_checked(response)):
                         failures = 0
                         row = _typed(JobRow, data)

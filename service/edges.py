@@ -155,6 +155,8 @@ class _GraphFile:
         import numpy as np
 
         begin, end = self._opened.get_slice(f"block.{p}.row_start")[later : later + 2]
+        if begin == end:  # safetensors knows no empty slice at the end
+            return (*self.pairs[p], np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
         strength = self._opened.get_slice(f"block.{p}.strength")[begin:end]
         earlier = self._opened.get_slice(f"block.{p}.earlier")[begin:end]
         return (*self.pairs[p], earlier, np.full(len(earlier), later), strength)

@@ -28,14 +28,15 @@ _POLLING = 0.2
 class Engine:
     """A running engine; one per process."""
 
-    def __init__(self, location: Location, worker: str, workflow: Workflow, queues: Mapping[str, int]) -> None:
+    def __init__(self, location: Location, worker: str, workflow: Workflow, queues: Mapping[str, int | None]) -> None:
         """Start it: runs that this worker left unfinished go on at once.
 
         Args:
             location: of the store.
             worker: stable name of this process.
             workflow: what is done for a job.
-            queues: names of those it takes jobs from, and how many of each at a time.
+            queues: names of those it takes jobs from, and how many of each a worker runs at a time: a number is kept
+                with the queue and holds for all workers, None leaves it as it is, at first 1.
 
         Raises:
             StoreError: the database cannot be used.
@@ -64,7 +65,12 @@ class Engine:
             DBOS.listen_queues(list(queues))
             DBOS.launch()
             for name, concurrency in queues.items():
-                DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=_POLLING)
+                DBOS.register_queue(
+                    name,
+                    worker_concurrency=concurrency or 1,
+                    polling_interval_sec=_POLLING,
+                    on_conflict="never_update" if concurrency is None else "always_update",
+                )
         except SQLAlchemyError as error:
             raise StoreError(f"{location}: the job engine cannot start: {error}") from error
 

@@ -147,14 +147,14 @@ def worker(
     os._exit(0)  # threads of unfinished runs wait for ever
 
 
-def _queues(given: list[str]) -> dict[str, int]:
-    """`name=n` as a queue and how many jobs of it at a time."""
-    queues = {}
+def _queues(given: list[str]) -> dict[str, int | None]:
+    """`name=n` as a queue and how many jobs of it a worker runs at a time."""
+    queues: dict[str, int | None] = {}
     for text in given:
         name, equals, count = text.partition("=")
         if equals and not count.isdecimal():
             raise StoreError(f"--queue {text!r}: expected NAME or NAME=N")
-        queues[name] = int(count or 1)
+        queues[name] = int(count) if equals else None
     return queues
 
 

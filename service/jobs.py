@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from .queries import new_id, page, resolve
+from .queries import new_id, page, resolve, storable
 from .records import ConflictError, Page, Record, StoreError, WorkerRow
 from .registry import Registry, file_sha256
 from .tables import Checkpoint, Graph, Job, Model, Worker
@@ -204,8 +204,8 @@ class Jobs(Registry):
             if task == "track":
                 model = resolve(session, Model, target)
                 of_model = Graph.checkpoint.has(model_key=model.key)
-                graphs = session.scalars(select(Graph.id).where(of_model).order_by(Graph.key))
-                return model.id, [*content, model.id, *graphs]
+                graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_model).order_by(Graph.key))
+                return model.id, [*content, model.id, *(part for graph in graphs for part in graph)]
             checkpoint = resolve(session, Checkpoint, target)
             if checkpoint.path is None and checkpoint.file_sha256 is None:
                 raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
@@ -318,7 +318,7 @@ class Jobs(Registry):
                 return None
             row.interruptions += row.state == "running" and error is None
             row.attempts += row.attempts == 0 or error is not None
-            row.state, row.worker, row.error = "running", worker, error
+            row.state, row.worker, row.error = "running", worker, storable(error)
             row.started = row.started or now()
             return job_row(row)
 
@@ -333,7 +333,7 @@ class Jobs(Registry):
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
             if row is None or row.state != "running" or row.worker != worker or row.cancelling:
                 return False
-            row.step, row.fraction, row.message, row.remaining = step, fraction, message, remaining
+            row.step, row.fraction, row.message, row.remaining = step, fraction, storable(message), remaining
             return True
 
         return self._write(note)
@@ -352,7 +352,11 @@ class Jobs(Registry):
 
         def end(session: Session) -> None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
-            if row is not None and row.run == run and row.worker == worker and row.state == "running":
+            if row is None or row.run != run:
+                return
+            mine = row.state == "running" and row.worker == worker
+            left = row.state == "queued" and row.enqueued and row.worker is None  # given back just before it was done
+            if mine or left:
                 _end(row, state, error=error, results=results)
 
         self._write(end)
@@ -420,7 +424,7 @@ def _queue(row: Job) -> None:
 
 def _end(row: Job, state: str, *, error: str | None = None, results: Sequence[Mapping[str, Any]] = ()) -> None:
     row.state, row.finished, row.cancelling, row.remaining = state, now(), False, None
-    row.error, row.results = error, [dict(result) for result in results]
+    row.error, row.results = storable(error), [dict(result) for result in results]
     if state == "succeeded":
         row.step, row.fraction = TASKS[row.task][-1], 1.0
 

@@ -82,6 +82,7 @@ __all__ = [
 
 RowT = TypeVar("RowT", bound=Row)
 RecordT = TypeVar("RecordT", bound=Record)
+TextT = TypeVar("TextT", str, None, str | None)
 
 _SHORT = 8  # hexadecimal digits of an ID, more where two would be the same
 _MAX_LIMIT = 1000
@@ -183,6 +184,15 @@ def _decode_cursor(cursor: str) -> tuple[datetime, int]:
         return moment.astimezone(UTC), int(key)
     except (ValueError, OverflowError) as error:
         raise StoreError(f"unknown cursor {cursor!r}: expected the next_cursor of an earlier page") from error
+
+
+def storable(text: TextT) -> TextT:
+    r"""A text as databases take it: what they do not take of it is shown as U+FFFD.
+
+    >>> storable("a\0b") == "a\ufffdb"
+    True
+    """
+    return _UNSTORABLE.sub("\ufffd", text) if isinstance(text, str) else text
 
 
 def plain(value: Any) -> Any:

@@ -68,7 +68,8 @@ class Registry(Writer):
     ) -> CheckpointRow:
         """The checkpoint of a model whose file has that hash, made where there is none.
 
-        Of one that is stored, only what is not known yet is filled in: about, and the file.
+        Of one that is stored, what is not known yet is filled in (about, and the file), and the path is the last one
+        at which it was seen.
 
         Args:
             model: reference.
@@ -91,6 +92,7 @@ class Registry(Writer):
         def find(session: Session) -> CheckpointRow | None:
             row = stored(session)
             whole = row is not None and all(getattr(row, name) is not None for name in known)
+            whole = whole and path in (None, row.path if row is not None else None)
             return checkpoint_row(row) if row is not None and whole else None
 
         def make(session: Session) -> CheckpointRow:
@@ -98,6 +100,7 @@ class Registry(Writer):
             if row is not None:
                 for name, value in known.items():
                     setattr(row, name, value if getattr(row, name) is None else getattr(row, name))
+                row.path = path or row.path
                 return checkpoint_row(row)
             owner = resolve(session, Model, model)
             values = {

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from .blobs import Blobs
 from .jobs import CHOICES, ON_CHECKPOINTS, TASKS, Jobs
 from .queries import new_id, page, plain, resolve
-from .records import NotFoundError, Page, Record, StoreError
+from .records import NotFoundError, Page, Record, StoreError, UnavailableError
 from .settings import Location
 from .tables import Checkpoint, Graph, Model, Schedule
 from .writes import now
@@ -73,6 +73,7 @@ class Schedules(Jobs):
         """Keep what `Store.open` made."""
         super().__init__(location, engine, blobs)
         self._asked: set[tuple[str, str]] = set()  # schedules and checkpoints, to spare asking in each overlap
+        self._seen: dict[tuple[Path, str], tuple[Any, list[str]]] = {}  # files, as they were when they were looked at
 
     def add_schedule(
         self,
@@ -197,12 +198,14 @@ class Schedules(Jobs):
         if row.folder is not None:
             problems += self._register_folder(Path(row.folder), row.model)
         jobs = []
-        try:
-            for target in self._targets(row, seen, due):
-                options: dict[str, Any] = {"queue": row.queue, "priority": row.priority, "timeout": row.timeout}
+        options: dict[str, Any] = {"queue": row.queue, "priority": row.priority, "timeout": row.timeout}
+        for target in self._targets(row, seen, due):
+            try:
                 jobs.append(self.submit(row.task, target, row.choices, again=False, **options).id)
-        except StoreError as error:
-            problems.append(str(error))
+            except UnavailableError:
+                raise
+            except StoreError as error:
+                problems.append(str(error))
         error = "\n".join(problems) or None
         if due or jobs or error != row.error:
             self._note(row, due, moment, jobs, error)
@@ -247,35 +250,51 @@ class Schedules(Jobs):
         self._write(note)
 
     def _register_folder(self, folder: Path, model: str) -> list[str]:
-        """Register the checkpoints of a model in a folder that are whole and lie there; what could not be read."""
-        problems = []
+        """Register the checkpoints of a model in a folder that are whole and lie there; what could not be read.
+
+        A file is read again only when it, or its JSON, was written since.
+        """
         with self._read() as session:
-            known = set(session.scalars(select(Checkpoint.path)))
+            known = dict(session.execute(select(Checkpoint.path, Checkpoint.created).order_by(Checkpoint.key)).all())
         try:
             files = sorted(folder.glob("*.safetensors"))
         except OSError as error:
             return [f"cannot read {folder}: {error.strerror}"]
+        problems = []
         for file in files:
             beside = file.with_suffix(".json")
             try:
-                if str(file.resolve()) in known or not beside.exists():
+                if not beside.exists():
                     continue
-                if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
-                    problems.append(f"{' and '.join(outside)} leads out of {folder}")
+                written = max(file.stat().st_mtime, beside.stat().st_mtime)
+                if time.time() - written < _QUIET:
                     continue
-                if unusual := [f.name for f in (file, beside) if not f.is_file()]:
-                    problems.append(f"{' and '.join(unusual)} is no ordinary file")
-                    continue
-                if time.time() - max(file.stat().st_mtime, beside.stat().st_mtime) < _QUIET:
-                    continue
-                row = self.register_checkpoint(file)
-                if row.model != model:
-                    problems.append(f"{file.name} belongs to model {row.model!r}, not {model!r}")
-            except (StoreError, OSError) as error:
+                key, state = (file, model), (written, file.stat().st_size, beside.stat().st_size)
+                stored = known.get(str(file.resolve()))
+                if key not in self._seen and stored is not None and written < stored.timestamp():
+                    self._seen[key] = state, []
+                elif self._seen.get(key, (None, []))[0] != state:
+                    self._seen[key] = state, self._register_file(folder, file, beside, model)
+                problems += self._seen[key][1]
+            except OSError as error:
                 problems.append(str(error))
-            except RuntimeError:  # links in a circle, or JSON that is nested too deeply
+            except RuntimeError:  # links in a circle
                 problems.append(f"cannot read {file.name} and its JSON")
         return problems
+
+    def _register_file(self, folder: Path, file: Path, beside: Path, model: str) -> list[str]:
+        """One checkpoint of a watched folder; what is wrong with it."""
+        if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
+            return [f"{' and '.join(outside)} leads out of {folder}"]
+        if unusual := [f.name for f in (file, beside) if not f.is_file()]:
+            return [f"{' and '.join(unusual)} is no ordinary file"]
+        try:
+            row = self.register_checkpoint(file)
+        except UnavailableError:
+            raise
+        except StoreError as error:
+            return [str(error)]
+        return [] if row.model == model else [f"{file.name} belongs to model {row.model!r}, not {model!r}"]
 
 
 def _schedule_row(row: Schedule) -> ScheduleRow:

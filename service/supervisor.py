@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 import time
 import traceback
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .child import Child, DiedError, FailedError, StoppedError
 from .engine import Engine
 from .jobs import SILENT, TASKS, JobRow
-from .records import StoreError
+from .records import ConflictError, ReadOnlyError, StoreError, UnavailableError
 from .store import Store
 
 __all__ = ["Supervisor", "stop_on_signals"]
@@ -39,18 +40,19 @@ class Supervisor:
     """A worker process; `run` returns when `stop` was called."""
 
     def __init__(
-        self, store: Store, *, name: str, queues: Mapping[str, int] | None = None, silent: float = SILENT
+        self, store: Store, *, name: str, queues: Mapping[str, int | None] | None = None, silent: float = SILENT
     ) -> None:
         """A worker of that name on an open store.
 
         Args:
             store: where jobs are and results go.
             name: stable and unique: a worker that starts again goes on with what it was doing.
-            queues: those it takes jobs from, and how many of each at a time; default: one of "default".
+            queues: those it takes jobs from, and how many jobs of each a worker runs at a time, which holds for all
+                workers of the queue; None: as it was set before, else one. Default: "default".
             silent: seconds after which a worker without a sign of life counts as gone.
         """
-        queues = {"default": 1} if queues is None else dict(queues)
-        if not queues or min(queues.values()) < 1:
+        queues = {"default": None} if queues is None else dict(queues)
+        if not queues or min(1 if n is None else n for n in queues.values()) < 1:
             raise StoreError(f"the queues are {queues}: expected at least one, with at least one job at a time")
         self.store, self.name = store, name
         self._queues, self._silent = queues, silent
@@ -75,7 +77,12 @@ class Supervisor:
         threading.Thread(target=watch, daemon=True).start()
 
     def run(self) -> None:
-        """Work until `stop` is called."""
+        """Work until `stop` is called.
+
+        Raises:
+            ConflictError: another process works under the same name; or, on SQLite, under any.
+        """
+        self._require_no_rival()
         self.store.beat(self.name)
         engine = Engine(self.store.location, self.name, self._workflow, self._queues)
         threading.Thread(target=self._live, daemon=True).start()
@@ -95,6 +102,19 @@ class Supervisor:
                 _log.warning("%s", error)
                 self._stopping.wait(_BEAT)
         self._give_back(engine)
+
+    def _require_no_rival(self) -> None:
+        """A worker that is gone may have said lately that it lives: only one that says so again is a rival."""
+        on_sqlite = self.store.location.file is not None
+        for rival in self.store.workers():
+            gone = rival.host == socket.gethostname() and not _exists(rival.pid)
+            if not rival.alive or gone or not (on_sqlite or rival.id == self.name):
+                continue
+            deadline = time.monotonic() + 2.5 * _BEAT
+            while time.monotonic() < deadline and not self._stopping.wait(0.2):
+                if any(w.id == rival.id and w.heartbeat > rival.heartbeat for w in self.store.workers()):
+                    why = "SQLite takes one worker" if rival.id != self.name else "give this one another --name"
+                    raise ConflictError(f"worker {rival.id} is running on {rival.host} (process {rival.pid}): {why}")
 
     def _live(self) -> None:
         """Say that this worker lives, whatever else it is doing."""
@@ -235,9 +255,19 @@ class Supervisor:
         while True:
             try:
                 return write()
-            except StoreError as error:
+            except (UnavailableError, ReadOnlyError) as error:
                 _log.warning("%s", error)
                 time.sleep(_BEAT)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def _url(store: Store) -> str:

@@ -83,7 +83,8 @@ async def export(store: Store, ref: str, form: str, epsilon: float | None, file:
     url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "interbasis.service.cli", "export", ref, "--format", form, "-o", str(file)]
     command += [] if epsilon is None else ["--epsilon", repr(epsilon)]
-    env = {**os.environ, "INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
+    env = {name: value for name, value in os.environ.items() if name not in ("INTERBASIS_URL", "INTERBASIS_TOKEN")}
+    env |= {"INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
     with anyio.move_on_after(_SECONDS):
         done = await anyio.run_process(command, env=env, check=False)
         if done.returncode:

@@ -3,8 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,39 @@ def test_workers_that_go_away_are_counted_apart(store: Store, checkpoint: Path) 
     assert not store.report_job(job.id, "w1", step="load", fraction=None, message="", remaining=None)
     assert store.begin_job(job.id, 1, "w") is None
     assert "20 workers went away" in store.get_job(job.id).error
+
+
+def test_run_that_was_done_while_its_worker_stopped_has_ended(store: Store, checkpoint: Path) -> None:
+    job = store.submit("analyze", checkpoint)
+    store.mark_enqueued(job.id, 1)
+    store.begin_job(job.id, 1, "w")
+    store.give_back_job(job.id, "w")
+    assert store.get_job(job.id).state == "queued"
+    store.end_job(job.id, 1, "w", "succeeded", results=[{"kind": "graph", "id": "g-1"}])
+    assert store.get_job(job.id).state == "succeeded"
+    again = store.retry_job(store.cancel_job(store.submit("ledger", checkpoint).id).id)
+    store.end_job(again.id, 2, "w", "succeeded")  # it was never begun
+    assert store.get_job(again.id).state == "queued"
+
+
+def test_errors_hold_what_databases_take(store: Store, checkpoint: Path) -> None:
+    job = store.submit("analyze", checkpoint)
+    store.begin_job(job.id, 1, "w")
+    assert store.begin_job(job.id, 1, "w", error="tensor 'a\0b'") is not None
+    assert store.report_job(job.id, "w", step="load", fraction=None, message="\ud800", remaining=None)
+    store.end_job(job.id, 1, "w", "failed", error="a\0b \udfff")
+    assert store.get_job(job.id).error == "a\ufffdb \ufffd"
+
+
+def test_tracking_is_of_the_graphs_as_they_are(store: Store, tmp_path: Path) -> None:
+    data = save_inputs(tmp_path / "x.npz", 8)
+    for step in (1, 2):
+        path = save_mlp(tmp_path / f"{step}.safetensors", seed=step, step=step, model="run", blocks=2)
+        worker.analyze(store, path, {}, data=data)
+    first = store.submit("track", "run")
+    assert store.submit("track", "run").id == first.id
+    store._write(lambda session: session.execute(text("UPDATE graph SET graph_sha256 = bases_sha256")))
+    assert store.submit("track", "run").id != first.id
 
 
 def test_running_job_is_told_to_stop(store: Store, checkpoint: Path) -> None:
@@ -232,6 +267,64 @@ def test_steps_make_again_what_was_collected(store: Store, checkpoint: Path, tmp
         expected = worker.analyze(calm, checkpoint, {}, data=tmp_path / "x.npz")
     assert store.get_graph(before["store"]["results"][0]["id"]).graph_sha256 == expected.graph.graph_sha256
     assert store.check().ok
+
+
+def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, place: Any) -> None:
+    """Two at a time, the smallest priority first; a worker without a number leaves the queue's as it is."""
+    priorities = [3, -2, 0, 5, -7, 1]
+    jobs = [
+        ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 30, "seed": n}, priority=priority)
+        for n, priority in enumerate(priorities)
+    ]
+    most = 0
+    with working(place, "w1", "--queue", "default=2") as process:
+        while not all((rows := [store.get_job(job.id) for job in jobs])[n].ended for n in range(len(jobs))):
+            most = max(most, sum(row.state == "running" for row in rows))
+            assert process.poll() is None
+            time.sleep(0.05)
+    assert {row.state for row in rows} == {"succeeded"}
+    assert most == 2
+    started = sorted(rows, key=lambda row: row.started)
+    pairs = [sorted(row.priority for row in started[n : n + 2]) for n in (0, 2, 4)]  # two begin at the same moment
+    assert pairs == [[-7, -2], [0, 1], [3, 5]]
+    long = {"temperature": 1000.0, "draws": 3000}
+    jobs = [ask(store, "llc", checkpoint, {**long, "seed": n}) for n in (10, 11, 12)]
+    with working(place, "w2"):
+        deadline = time.monotonic() + 60
+        while sum(store.get_job(job.id).state == "running" for job in jobs) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for job in jobs:
+            store.cancel_job(job.id)
+        wait(store, *jobs)
+
+
+def test_second_worker_of_a_name_is_refused(store: Store, place: Any) -> None:
+    with working(place, "w1"):
+        deadline = time.monotonic() + 60
+        while not store.workers():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for name in ("w1", "w2") if place.kind == "sqlite" else ("w1",):
+            with working(place, name) as second:
+                assert second.wait(timeout=30) == 2
+                said = second.stderr.read().decode()
+            assert "worker w1 is running on" in said
+            assert ("another --name" if name == "w1" else "SQLite takes one worker") in said
+
+
+@contextmanager
+def working(place: Any, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker with options of its own."""
+    command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name, *options]
+    command += ["--store", place.url, "--artifacts", place.artifacts]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start_worker: Start) -> None:

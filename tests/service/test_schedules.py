@@ -10,7 +10,7 @@ import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_store import save_graph
 
-from interbasis.service import schedules
+from interbasis.service import registry, schedules
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
 
@@ -160,6 +160,45 @@ def test_folder_is_watched(store: Store, tmp_path: Path) -> None:
     (folder / "broken.safetensors").unlink()
     store.look_after_schedules()
     assert store.get_schedule(added.id).error is None
+
+
+def test_watched_file_is_read_again_when_it_was_written_again(
+    store: Store, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    hashed = registry.file_sha256
+    monkeypatch.setattr(registry, "file_sha256", lambda file: read.append(file.name) or hashed(file))
+    store.add_schedule("ledger", "run", folder=tmp_path)
+    latest, copy, broken = checkpoint(tmp_path, 1), tmp_path / "z-copy.safetensors", tmp_path / "broken.safetensors"
+    for name in (copy, broken):
+        name.write_bytes(latest.read_bytes())
+        name.with_suffix(".json").write_bytes(latest.with_suffix(".json").read_bytes() if name == copy else b"{}")
+        for file in (name, name.with_suffix(".json")):
+            os.utime(file, (time.time() - 60, time.time() - 60))
+    for _ in range(3):
+        store.look_after_schedules()
+    assert sorted(read) == ["broken.safetensors", "step1.safetensors", "z-copy.safetensors"]
+    assert 'has no "family"' in (store.schedules().items[0].error or "")
+    assert len(store.checkpoints().items) == 1
+    with place.open() as other:  # knows from the database what is there
+        other.look_after_schedules()
+    assert read.count("z-copy.safetensors") == 1
+    (tmp_path / "elsewhere").mkdir()
+    latest.write_bytes(checkpoint(tmp_path / "elsewhere", 2).read_bytes())
+    os.utime(latest, (time.time() - 30, time.time() - 30))
+    store.look_after_schedules()
+    assert len(store.checkpoints().items) == len(store.jobs().items) == 2
+
+
+def test_checkpoint_that_cannot_be_taken_does_not_stop_the_others(store: Store, clock: Clock, tmp_path: Path) -> None:
+    model = store.register_checkpoint(checkpoint(tmp_path, 2)).model
+    store.add_checkpoint(model, sha256="0" * 64, step=1)  # without its file
+    store.register_checkpoint(checkpoint(tmp_path, 3))
+    store.add_schedule("ledger", model, cron="0 * * * *")
+    clock.go(hours=2)
+    store.look_after_schedules()
+    assert "stored without its file" in (store.schedules().items[0].error or "")
+    assert sorted(tasks(store)) == [("ledger", "step2"), ("ledger", "step3")]
 
 
 def test_tracking_at_times(store: Store, clock: Clock) -> None:
