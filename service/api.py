@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from . import edges, uploads
+from .examples import add_examples
 from .guard import Guard, Limits, problem
 from .jobs import JobRow
 from .metrics import Metrics
@@ -235,12 +236,20 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
         form = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        for operations in document["paths"].values():
-            for operation in operations.values():
+        tag = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
+        place = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
                 operation["responses"].pop("422", None)
+                if method == "get" and not path.endswith(("/events", "/metrics")):
+                    operation["responses"]["200"]["headers"] = tag
+                    operation["responses"]["304"] = {"description": "It is what If-None-Match says."}
+                for status in {"201", "202"} & set(operation["responses"]):
+                    operation["responses"][status]["headers"] = place
                 operation["responses"]["default"] = {"description": "An error, as in RFC 9457.", "content": form}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        add_examples(schemas)
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from cases_checkpoints import save_inputs, save_mlp
@@ -100,6 +101,17 @@ def fuzz(filled: Store, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
         return made, failed
 
     return run
+
+
+def test_every_field_has_an_example_that_is_one(filled: Store) -> None:
+    document = create_app(filled).openapi()
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        for field, described in schema.get("properties", {}).items():
+            whole = {**described, "components": document["components"]}
+            assert described.get("examples"), f"{name}.{field} has no example"
+            for example in described["examples"]:
+                jsonschema_rs.validate(whole, example)
 
 
 def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
