@@ -15,6 +15,7 @@ from .experiments import Experiment, ExperimentRecipe, run_experiment
 from .faithfulness import circuit_faithfulness
 from .families import Checkpoint, load_checkpoint
 from .graph import InteractionGraph, interaction_graph
+from .imports import read_partition
 from .interventions import Interventions
 from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .mediators import interaction_surface
@@ -69,6 +70,7 @@ __all__ = [
     "load_checkpoint",
     "parameter_ledger",
     "predict_losses",
+    "read_partition",
     "run",
     "run_experiment",
     "score_partition",

@@ -209,18 +209,18 @@ def ablate_modules(
 
 def link_edges(
     graph: InteractionGraph, partition: Partition, earlier: int, later: int
-) -> dict[int, Bool[np.ndarray, "later earlier"]]:
+) -> dict[int, Bool[np.ndarray, "_ _"]]:
     """Per pair of cuts the edges by which one module feeds another."""
     labels = joined_labels(graph, partition)
     return {p: (labels[b] == later)[:, None] & (labels[a] == earlier) for p, (a, b) in enumerate(graph.pairs)}
 
 
-def _inside(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " k"]]) -> Edges:
+def _inside(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]]) -> Edges:
     """The edges that stay in their module."""
     return {p: labels[b][:, None] == labels[a] for p, (a, b) in enumerate(graph.pairs)}
 
 
-def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.ndarray, " k"]]:
+def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.ndarray, " _"]]:
     """The labels, with nodes of no module in the one with which they share the largest sum of w^2.
 
     Raises:

@@ -125,7 +125,7 @@ def random_edges(edges: Edges, generator: np.random.Generator) -> Edges:
 
 def matched_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:
     """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random."""
-    drawn: dict[int, Bool[np.ndarray, "j k"]] = {}
+    drawn: dict[int, Bool[np.ndarray, "_ _"]] = {}
     for p, mask in edges.items():
         octaves = _octaves(graph.blocks[p])
         chosen = mask.copy()

@@ -1,4 +1,4 @@
-"""Graphs and partitions for other tools: NetworkX, GraphML and node-link JSON."""
+"""Graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from .attribution_graphs import attribution_graph
 from .errors import GraphError
 from .graph import InteractionGraph
 from .modules import Partition
@@ -51,8 +52,9 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
     Args:
         graph: the strengths.
         partition: of this graph.
-        form: "graphml", "node-link" (NetworkX's JSON, key `edges`) or "safetensors" (what `save` writes: the
-            partition where one is given, else the graph).
+        form: "graphml", "gexf", "node-link" (NetworkX's JSON, key `edges`), "circuit-tracer" (attribution-graph JSON,
+            also of Neuronpedia; see `attribution_graph`) or "safetensors" (what `save` writes: the partition where one
+            is given, else the graph).
         epsilon: see `to_networkx`.
 
     Raises:
@@ -89,4 +91,23 @@ def _safetensors(graph: InteractionGraph, partition: Partition | None, epsilon: 
     return graph.to_bytes() if partition is None else partition.to_bytes()
 
 
-FORMATS = {"graphml": _graphml, "node-link": _node_link, "safetensors": _safetensors}
+def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+    import networkx
+
+    stream = io.BytesIO()
+    networkx.write_gexf(to_networkx(graph, partition, epsilon), stream)
+    return stream.getvalue()
+
+
+def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+    scale = epsilon if epsilon is not None else partition.epsilon if partition is not None else 0.0
+    return json.dumps(attribution_graph(graph, partition, scale)).encode()
+
+
+FORMATS = {
+    "graphml": _graphml,
+    "gexf": _gexf,
+    "node-link": _node_link,
+    "circuit-tracer": _circuit_tracer,
+    "safetensors": _safetensors,
+}

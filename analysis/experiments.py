@@ -129,6 +129,26 @@ class Experiment:
             return (r.whole, r.ablated, *r.pairs, r.jointly)
         return (r.whole, *(link.measured for link in r.links))
 
+    @property
+    def headline(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """The one number to list, its standard error, that of random interventions, and the p-value, where known.
+
+        Of "isolate" the change of the metric, of "modules" that without the module that costs most, of "faithfulness"
+        the CPR, of "bisect" and "epsilon" the edges jointly required, of "predict" the rank correlation.
+        """
+        r = self.result
+        if isinstance(r, Isolation):
+            return _change(r.isolated, r.whole)
+        if isinstance(r, ModuleAblation):
+            return max((_change(row, r.whole) for row in r.without), key=lambda found: abs(found[0] or 0.0))
+        if isinstance(r, Faithfulness):
+            random = float(np.mean(r.random_cpr)) if r.random_cpr else None
+            return r.cpr.value, r.cpr.standard_error, random, r.p_value if r.random_cpr else None
+        if isinstance(r, EdgeBisection):
+            beside = r.jointly.controls.get(r.metric)
+            return float(sum(r.jointly_required)), None, None, beside.p_value if beside else None
+        return r.spearman, None, None, None
+
     def summary(self) -> dict[str, Any]:
         """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind."""
         particular = {
@@ -207,6 +227,15 @@ def run_experiment(
             net, bases, graph, data, metric=metric, tolerance=recipe.tolerance, draws=draws, **options
         )
     return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
+
+
+def _change(row: Outcome, whole: Outcome) -> tuple[float | None, float | None, float | None, float | None]:
+    """Change of the last metric, its error, that of the random interventions, and the p-value."""
+    name = list(row.changes)[-1]
+    beside = row.controls.get(name)
+    change = row.changes[name]
+    random = beside.value - whole.values[name].value if beside else None
+    return change.value, change.standard_error, random, beside.p_value if beside else None
 
 
 def _packed(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:

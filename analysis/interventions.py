@@ -31,13 +31,13 @@ __all__ = ["REPLACEMENTS", "Edges", "Interventions", "Nodes", "Options", "Values
 REPLACEMENTS = ("mean", "zero", "resample")
 """What takes the place of a node that is ablated."""
 
-Nodes: TypeAlias = Mapping[int, Bool[np.ndarray, " k"]]
+Nodes: TypeAlias = Mapping[int, Bool[np.ndarray, " _"]]
 """By index of a cut which of its nodes are kept; cuts that are not named keep all."""
 
-Edges: TypeAlias = Mapping[int, Bool[np.ndarray, "later earlier"]]
+Edges: TypeAlias = Mapping[int, Bool[np.ndarray, "_ _"]]
 """By index p of a pair of adjacent cuts (p, p + 1) which edges are kept; pairs that are not named keep all."""
 
-Values: TypeAlias = dict[str, Float[np.ndarray, " n"]]
+Values: TypeAlias = dict[str, Float[np.ndarray, " _"]]
 """By name of a metric its value at every data point."""
 
 _KEPT = 2**25  # numbers that are kept of nodes that see the same again

@@ -67,8 +67,8 @@ class Estimate:
 def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
     """Mean and standard error of one value per data point; of a single point the error is 0.
 
-    >>> estimate(np.array([0.0, 1.0, 1.0, 0.0]))
-    Estimate(value=0.5, standard_error=0.288675...)
+    >>> str(estimate(np.array([0.0, 1.0, 1.0, 0.0])))
+    '0.5 ± 0.3'
     """
     error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
     return Estimate(float(np.mean(values)), error)

@@ -15,6 +15,7 @@ from .basis import Bases, interaction_basis
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .degeneracy import Ledger, parameter_ledger
 from .errors import InputError
+from .experiments import ExperimentRecipe
 from .families import Checkpoint
 from .graph import InteractionGraph, interaction_graph
 from .llc import Sampler, learning_coefficient, learning_coefficient_curve
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe")
+RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from .records import (
     Comparison,
     ConflictError,
     DatasetRow,
+    ExperimentRow,
     FileRow,
     ForbiddenError,
     GraphRow,
@@ -65,6 +66,7 @@ from .roots import confined
 from .schedules import ScheduleRow
 from .schemas import (
     CheckpointRequest,
+    ExportFormat,
     Health,
     JobRequest,
     Listing,
@@ -95,7 +97,8 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 )
 
 _LOOK = 0.5  # seconds between looks at a job whose events are streamed
-_FORMATS = {"graphml": "application/xml", "node-link": "application/json", "safetensors": "application/octet-stream"}
+_FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
+_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer"), "application/json")
 
 
 def _store(request: Request) -> Store:
@@ -472,7 +475,7 @@ async def export_graph(
     request: Request,
     store: Opened,
     ref: Ref,
-    form: Annotated[Literal["graphml", "node-link", "safetensors"], Query(alias="format")],
+    form: Annotated[ExportFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
     """A graph for another tool."""
@@ -578,7 +581,7 @@ async def export_partition(
     request: Request,
     store: Opened,
     ref: Ref,
-    form: Annotated[Literal["graphml", "node-link", "safetensors"], Query(alias="format")],
+    form: Annotated[ExportFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
     """A partition with its graph for another tool."""
@@ -622,6 +625,36 @@ async def export_llc(request: Request, store: Opened, ref: Ref) -> Response:
     """The traces as netCDF, for ArviZ."""
     row = await to_thread.run_sync(store.get_llc, ref)
     return await _exported(request, row.id, "netcdf", None)
+
+
+@routes.get("/experiments", response_model=Listing[ExperimentRow], tags=["experiments"])
+def experiments(
+    request: Request,
+    store: Opened,
+    model: Filter = None,
+    checkpoint: Filter = None,
+    partition: Filter = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    newest: Newest = False,
+) -> Response:
+    """Circuit experiments, all or of a model, a checkpoint or a partition."""
+    options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest}
+    found = store.experiments(model=model, checkpoint=checkpoint, partition=partition, **options)
+    return _json(request, found.to_json())
+
+
+@routes.get("/experiments/{ref}", response_model=ExperimentRow, tags=["experiments"])
+def experiment(request: Request, store: Opened, ref: Ref) -> Response:
+    """A circuit experiment, with every row of its summary."""
+    return _json(request, store.get_experiment(ref).to_json())
+
+
+@routes.get("/experiments/{ref}/file", response_class=Response, responses=_FILE, tags=["experiments"])
+def experiment_file(request: Request, store: Opened, ref: Ref) -> Response:
+    """The whole experiment, as `Experiment.from_bytes` reads it."""
+    row = store.get_experiment(ref)
+    return _file(request, store, row.experiment_sha256, f"{row.id}.safetensors")
 
 
 @routes.get("/ledgers", response_model=Listing[LedgerRow], tags=["ledgers"])

@@ -40,12 +40,13 @@ from .options import (
     out,
     print_json,
     recipe_choices,
+    show_experiment,
     show_ledger,
     show_llc,
     show_row,
     singular,
 )
-from .records import LedgerRow, LlcRow, Record, StoreError, UnavailableError
+from .records import ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
 from .service_commands import app as service_commands
 from .store import Store
 
@@ -59,7 +60,7 @@ app.add_typer(db, name="db")
 app.add_typer(job_commands)
 app.add_typer(service_commands)
 
-_FORMATS = ["graphml", "node-link", "safetensors", "netcdf"]
+_FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "netcdf"]
 
 
 @app.command()
@@ -378,7 +379,9 @@ def ls(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger, llc or tracking.")],
+    kind: Annotated[
+        str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger, llc, experiment or tracking.")
+    ],
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -496,6 +499,61 @@ def main() -> None:
         line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
         err.print(line, soft_wrap=True, highlight=False)
         sys.exit(code)
+
+
+@app.command()
+def experiment(
+    partition: Annotated[str, typer.Argument(metavar="PARTITION", help="ID of a partition.")],
+    kind: Annotated[
+        list[str], typer.Option("--kind", help="isolate, modules, faithfulness, bisect, epsilon or predict; several.")
+    ] = ["isolate"],  # noqa: B006 - typer copies it
+    metric: Annotated[
+        str | None, typer.Option(help="loss, accuracy or cross_entropy; default: accuracy where targets are classes.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Of the metric, for bisect and epsilon.")] = 1e-3,
+    draws: Annotated[int | None, typer.Option(help="Random interventions; default: 20, faithfulness 5.")] = None,
+    replacement: Annotated[str, typer.Option(help="For what is ablated: mean, zero or resample.")] = "mean",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Test modules on the network: cut what joins them, ablate each, keep the strongest edges; store what is lost."""
+    choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
+    rows: list[ExperimentRow] = []
+    new = []
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        for each in kind:
+            bars.title(each)
+            if not isinstance(opened, Store):
+                given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+                options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+                (job,) = remote.computed(opened, "experiment", [partition], {**given, "kind": each}, **options)
+                rows.append(opened.get_experiment(job.result("experiment")))
+                new += [opened.get_partition(job.result("partition"))] if each == "epsilon" else []
+            else:
+                from ..analysis.experiments import ExperimentRecipe
+                from . import experiments
+
+                allow(factory)
+                recipe = ExperimentRecipe(kind=each, **choices)  # type: ignore[arg-type]
+                options = {"data": data, "factory": factory, "force": force, "progress": bars.update}
+                rows.append(experiments.experiment(opened, partition, recipe, **options))
+                made = experiments.divided(opened, rows[-1], progress=bars.update)
+                new += [made] if made is not None else []
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+        return
+    for row in rows:
+        out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
+        show_experiment(row)
+    for part in new:
+        out.print(f"with these loss scales: {part.id}, {part.n_modules} modules", style="bold", soft_wrap=True)
+        show_row(part, False)
 
 
 def _counted(

@@ -27,6 +27,7 @@ from .records import (
     Comparison,
     ConflictError,
     DatasetRow,
+    ExperimentRow,
     FileRow,
     ForbiddenError,
     GraphRow,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     import networkx
     import pandas
 
-    from ..analysis import Bases, InteractionGraph, Ledger, Partition, Tracking
+    from ..analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
     from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
 
 __all__ = ["Client", "JobHandle"]
@@ -199,6 +200,14 @@ class Client:
         """What is known of the learning coefficient with that ID."""
         return self._get(LlcRow, "llc", ref)
 
+    def experiments(self, **options: Any) -> Page[ExperimentRow]:
+        """Circuit experiments, all or of one model, checkpoint or partition."""
+        return self._page(ExperimentRow, "experiments", **options)
+
+    def get_experiment(self, ref: str) -> ExperimentRow:
+        """What is known of the circuit experiment with that ID."""
+        return self._get(ExperimentRow, "experiments", ref)
+
     def ledgers(self, **options: Any) -> Page[LedgerRow]:
         """Ledgers, all or of one model or checkpoint."""
         return self._page(LedgerRow, "ledgers", **options)
@@ -270,6 +279,10 @@ class Client:
         """The file of a tracking."""
         return self._bytes("trackings", ref, "file")
 
+    def experiment_bytes(self, ref: str) -> bytes:
+        """The file of a circuit experiment."""
+        return self._bytes("experiments", ref, "file")
+
     def ledger_bytes(self, ref: str) -> bytes:
         """The file of a ledger."""
         return self._bytes("ledgers", ref, "file")
@@ -303,6 +316,12 @@ class Client:
         from ..analysis import Tracking
 
         return Tracking.from_bytes(self.tracking_bytes(ref))
+
+    def experiment(self, ref: str) -> Experiment:
+        """The circuit experiment with that ID."""
+        from ..analysis import Experiment
+
+        return Experiment.from_bytes(self.experiment_bytes(ref))
 
     def ledger(self, ref: str) -> Ledger:
         """The ledger with that ID."""
@@ -521,7 +540,7 @@ class JobHandle:
         return self.row
 
     def result(self, kind: str) -> str:
-        """ID of what it made: a "graph", "partition", "ledger", "llc" or "tracking".
+        """ID of what it made: a "graph", "partition", "ledger", "llc", "experiment" or "tracking".
 
         Raises:
             NotFoundError: it made none, or has not ended.

@@ -23,10 +23,11 @@ from typing import Any, TextIO, TypeVar
 
 from ..analysis import Bases, InteractionGraph
 from ..analysis.errors import InterbasisError
+from ..analysis.experiments import ExperimentRecipe
 from ..analysis.families import Checkpoint
 from ..analysis.progress import Progress
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
-from . import estimates, worker
+from . import estimates, experiments, worker
 from .checkout import checked_out, data_file
 from .jobs import ON_CHECKPOINTS
 from .records import ArtifactError, NotFoundError, StoreError
@@ -79,6 +80,12 @@ class _Steps:
             ties = {name: value for name, value in self._choices.items() if name in ("coupling", "align")}
             choices = {name: value for name, value in self._choices.items() if name not in ties}
             row = worker.track(self._store, target, choices, data=self._data, **ties, **shared)
+        elif task == "experiment":
+            experiment = from_choices(ExperimentRecipe, self._choices)
+            row = experiments.experiment(self._store, target, experiment, data=self._data, **shared)
+            new = experiments.divided(self._store, row, progress=self._tell)
+            made = [{"kind": task, "id": row.id}]
+            return {"results": made + ([{"kind": "partition", "id": new.id}] if new is not None else [])}
         elif task == "ledger":
             recipe = from_choices(LedgerRecipe, self._choices)
             row = estimates.ledger(self._store, self._file, recipe, data=self._data, **shared)

@@ -17,6 +17,7 @@ from .jobs import JobRow
 from .records import (
     CheckpointRow,
     DatasetRow,
+    ExperimentRow,
     GraphRow,
     LedgerRow,
     LlcRow,
@@ -32,6 +33,8 @@ __all__ = [
     "COLUMNS",
     "ProgressBars",
     "details",
+    "experiment_notes",
+    "experiment_tables",
     "job_bars",
     "layers_table",
     "ledger_table",
@@ -45,7 +48,7 @@ __all__ = [
     "verdict",
 ]
 
-_WHOLE = ("id", "graph", "partition", "tracking", "ledger")  # columns of IDs, never broken
+_WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
 _SHOWN = 12  # rows of a table of modules
 
 
@@ -173,6 +176,10 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         ("id", "checkpoint", "mode", "epsilon", "N_eff", "verdict", "created"),
         lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
+    "experiments": (
+        ("id", "partition", "kind", "metric", "value", "control", "p", "created"),
+        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value, _when(r)),
+    ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
         lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
@@ -254,6 +261,59 @@ _EFFECTIVE = {
     "lanczos": "estimate, between {lower:,} and {upper:,}",
     "sampled": "at most; at least {lower:,}",
 }
+
+
+def experiment_tables(row: ExperimentRow) -> list[Table]:
+    """What was measured, a table per metric, a line per intervention, with random ones of the same size beside it."""
+    rows = row.summary["rows"]
+    tables = []
+    for metric in rows[0]["values"]:
+        lines = []
+        for line in rows:
+            found, beside = line["values"][metric], line["controls"].get(metric)
+            shown = f"{number(found['value'])} ± {found['standard_error']:.1g}"
+            random = f"{number(beside['value'])} ± {beside['spread']:.1g}" if beside else "-"
+            lines.append((line["name"], line["removed"], shown, random, beside["p_value"] if beside else None))
+        tables.append(table(("network", "ablated", metric, "random", "p"), lines))
+    return tables
+
+
+def experiment_notes(row: ExperimentRow) -> list[str]:
+    """What an experiment found, in words."""
+    found, notes = row.summary, [f"{row.n:,} {'held-out ' if row.held_out else ''}data points"]
+    if not row.held_out:
+        notes.append("they are those of the basis: bring others to be sure")
+    if row.experiment == "isolate":
+        cut, edges = sum(found["cut_edges"]), sum(found["n_edges"])
+        notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
+        for metric, beside in found["matched"].items():
+            notes.append(
+                f"as many edges of the same strengths at random: {metric} {number(beside['value'])} ± "
+                f"{beside['spread']:.1g}, p {number(beside['p_value'])}"
+            )
+    if row.experiment in ("bisect", "epsilon"):
+        cuts = found["cuts"]
+        for p, (alone, jointly) in enumerate(zip(found["edges_required"], found["jointly_required"], strict=True)):
+            pair = f"{cuts[p]} to {cuts[p + 1]}"
+            notes.append(
+                f"{pair}: {alone:,} of {found['n_edges'][p]:,} edges keep {row.metric} within {found['tolerance']:g}; "
+                f"{jointly:,} with all pairs cut at once, sqrt(epsilon) {found['epsilon'][p] ** 0.5:.3g}"
+            )
+    if row.experiment == "faithfulness":
+        shares = ", ".join(
+            f"{k:g}: {point['value']:.3f}" for k, point in zip(found["fractions"], found["curve"], strict=True)
+        )
+        notes.append(f"f(k) of the strongest edges: {shares}")
+        notes.append(f"CPR {number(row.value)} (random {number(row.control)}, p {number(row.p_value)})")
+        notes[-1] += f", CMD {number(found['cmd'])}"
+    if row.experiment == "predict":
+        interval = found["interval"]
+        notes.append(
+            "too few links between modules to rank"
+            if row.value is None
+            else f"Spearman of predicted cost and loss {row.value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+        )
+    return notes
 
 
 def layers_table(row: LedgerRow) -> Table:
@@ -366,6 +426,9 @@ def _facts(row: Record) -> dict[str, Any]:
         case LlcRow():
             names = ("id", "model", "checkpoint", "dataset", "mode", "loss", "n_parameters", "n")
             return {name: getattr(row, name) for name in names} | _origin(row)
+        case ExperimentRow():
+            names = ("id", "model", "checkpoint", "graph", "partition", "experiment", "metric")
+            return {name: getattr(row, name) for name in names} | _origin(row)
         case TrackingRow():
             names = ("id", "model", "n_checkpoints", "n_tracks", "churn")
             return {name: getattr(row, name) for name in names} | _origin(row)
@@ -374,6 +437,6 @@ def _facts(row: Record) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
 
 
-def _origin(row: GraphRow | LedgerRow | LlcRow | PartitionRow | TrackingRow) -> dict[str, Any]:
+def _origin(row: ExperimentRow | GraphRow | LedgerRow | LlcRow | PartitionRow | TrackingRow) -> dict[str, Any]:
     chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
     return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}

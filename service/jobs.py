@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from .queries import new_id, page, resolve, storable
 from .records import ConflictError, Page, Record, StoreError, WorkerRow
 from .registry import Registry, file_sha256
-from .tables import Checkpoint, Graph, Job, Model, Worker
+from .tables import Checkpoint, Graph, Job, Model, Partition, Worker
 from .writes import now
 
 __all__ = ["CHOICES", "ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs"]
@@ -33,6 +33,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "partition": ("partition",),
     "ledger": ("ledger",),
     "llc": ("llc",),
+    "experiment": ("experiment",),
     "track": ("track",),
 }
 """What can be asked for, and its steps; a job that is interrupted goes on with the step it was in."""
@@ -46,6 +47,7 @@ CHOICES: dict[str, set[str]] = {
     | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
     "partition": _PARTITION,
     "track": _PARTITION | {"coupling", "align", "data"},
+    "experiment": {"kind", "metric", "tolerance", "draws", "replacement", "seed", "data"},
     "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
     "llc": {"epsilon", "temperature", "curve", "loss", "parameters", "kernel", "preconditioner", "radius", "gamma"}
     | {"chains", "warmup", "draws", "step_size", "seed", "data"},
@@ -133,7 +135,7 @@ class Jobs(Registry):
         Args:
             task: one of `TASKS`.
             target: of "analyze", "ledger" and "llc" a checkpoint, by reference or, as a Path, its file, which is then
-                registered; of "partition" a graph, of "track" a model.
+                registered; of "partition" a graph, of "experiment" a partition, of "track" a model.
             choices: names of the task's recipe, and `data`, a file or "sha256:..." of one that was uploaded; None is
                 left out. With `force`, what is stored is computed again.
             queue: only workers of that queue take it.
@@ -201,6 +203,9 @@ class Jobs(Registry):
             if task == "partition":
                 graph = resolve(session, Graph, target)
                 return graph.id, [*content, graph.id, graph.graph_sha256]
+            if task == "experiment":
+                partition = resolve(session, Partition, target)
+                return partition.id, [*content, partition.id, partition.partition_sha256]
             if task == "track":
                 model = resolve(session, Model, target)
                 of_model = Graph.checkpoint.has(model_key=model.key)

@@ -15,6 +15,8 @@ from rich.console import Console
 from .display import (
     COLUMNS,
     details,
+    experiment_notes,
+    experiment_tables,
     layers_table,
     ledger_table,
     llc_table,
@@ -22,7 +24,7 @@ from .display import (
     tracking_table,
     verdict,
 )
-from .records import LedgerRow, LlcRow, PartitionDetail, Record, StoreError, TrackingDetail
+from .records import ExperimentRow, LedgerRow, LlcRow, PartitionDetail, Record, StoreError, TrackingDetail
 from .settings import Settings
 from .store import Store
 
@@ -55,6 +57,7 @@ __all__ = [
     "out",
     "print_json",
     "recipe_choices",
+    "show_experiment",
     "show_ledger",
     "show_llc",
     "show_row",
@@ -131,6 +134,9 @@ def show_row(row: Record, as_json: bool) -> None:
     if isinstance(row, LedgerRow):
         out.print()
         show_ledger(row)
+    if isinstance(row, ExperimentRow):
+        out.print()
+        show_experiment(row)
     if isinstance(row, LlcRow):
         out.print()
         show_llc(row)
@@ -149,6 +155,16 @@ def show_ledger(row: LedgerRow) -> None:
     out.print(layers_table(row))
     if row.warning:
         out.print(f"\n{row.warning}")
+    out.print()
+
+
+def show_experiment(row: ExperimentRow) -> None:
+    """The table of an experiment, and what it found, for people."""
+    for part in experiment_tables(row):
+        out.print(part)
+        out.print()
+    for note in experiment_notes(row):
+        out.print(note, soft_wrap=True)
     out.print()
 
 

@@ -19,6 +19,8 @@ from .records import (
     AmbiguousError,
     CheckpointRow,
     DatasetRow,
+    ExperimentRow,
+    ExperimentValues,
     GraphRow,
     GraphValues,
     LedgerRow,
@@ -47,6 +49,7 @@ from .tables import (
     Artifact,
     Checkpoint,
     Dataset,
+    Experiment,
     Graph,
     Ledger,
     LlcEstimate,
@@ -64,6 +67,7 @@ __all__ = [
     "checkpoint_row",
     "dataset_row",
     "drop_unreferenced",
+    "experiment_row",
     "graph_row",
     "ledger_row",
     "llc_row",
@@ -304,6 +308,14 @@ def ledger_row(row: Ledger) -> LedgerRow:
 def llc_row(row: LlcEstimate) -> LlcRow:
     """As a frozen value."""
     return LlcRow(**_columns(row, LlcValues, Provenance), **_of_checkpoint(row), llc_sha256=row.llc_sha256)
+
+
+def experiment_row(row: Experiment) -> ExperimentRow:
+    """As a frozen value."""
+    graph = row.partition.graph
+    owner = {"model": graph.checkpoint.model.name, "checkpoint": graph.checkpoint.id, "graph": graph.id}
+    own: dict[str, Any] = {"id": row.id, **owner, "partition": row.partition.id, "created": row.created}
+    return ExperimentRow(**_columns(row, ExperimentValues, Provenance), **own, experiment_sha256=row.experiment_sha256)
 
 
 def _of_checkpoint(row: Graph | Ledger | LlcEstimate) -> dict[str, Any]:

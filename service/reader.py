@@ -16,6 +16,7 @@ from .database import translated
 from .queries import (
     checkpoint_row,
     dataset_row,
+    experiment_row,
     graph_row,
     ledger_row,
     llc_row,
@@ -33,6 +34,7 @@ from .records import (
     CheckReport,
     Collected,
     DatasetRow,
+    ExperimentRow,
     GraphRow,
     LedgerRow,
     LlcRow,
@@ -50,6 +52,7 @@ from .settings import Location
 from .tables import (
     Checkpoint,
     Dataset,
+    Experiment,
     Graph,
     Ledger,
     LlcEstimate,
@@ -60,7 +63,7 @@ from .tables import (
     Tracking,
 )
 
-__all__ = ["Reader", "partition_query", "result_query", "tracking_query"]
+__all__ = ["Reader", "experiment_query", "partition_query", "result_query", "tracking_query"]
 
 ResultT = TypeVar("ResultT", Graph, Ledger, LlcEstimate)
 
@@ -141,6 +144,17 @@ class Reader:
         with self._read() as session:
             row = session.scalar(result_query(session, LlcEstimate, checkpoint, dataset, recipe_hash))
             return None if row is None else llc_row(row)
+
+    def get_experiment(self, ref: str) -> ExperimentRow:
+        """The circuit experiment with that ID."""
+        with self._read() as session:
+            return experiment_row(resolve(session, Experiment, ref))
+
+    def find_experiment(self, partition: str, recipe_hash: str) -> ExperimentRow | None:
+        """The stored experiment on a partition by a recipe, or None."""
+        with self._read() as session:
+            row = session.scalar(experiment_query(session, partition, recipe_hash))
+            return None if row is None else experiment_row(row)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
         """The tracking with that ID, with its checkpoints."""
@@ -254,6 +268,30 @@ class Reader:
             query = _selected(session, select(LlcEstimate), LlcEstimate, model, checkpoint)
             return page(session, LlcEstimate, query, llc_row, **options)
 
+    def experiments(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        partition: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[ExperimentRow]:
+        """Circuit experiments, all or of one model, checkpoint or partition."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            query = select(Experiment)
+            if partition is not None:
+                query = query.where(Experiment.partition_key == resolve(session, Partition, partition).key)
+            if checkpoint is not None:
+                owner = Graph.checkpoint_key == resolve(session, Checkpoint, checkpoint).key
+                query = query.where(Experiment.partition.has(Partition.graph.has(owner)))
+            if model is not None:
+                trained = Graph.checkpoint.has(Checkpoint.model_key == resolve(session, Model, model).key)
+                query = query.where(Experiment.partition.has(Partition.graph.has(trained)))
+            return page(session, Experiment, query, experiment_row, **options)
+
     def trackings(
         self,
         *,
@@ -294,6 +332,10 @@ class Reader:
     def tracking_bytes(self, ref: str) -> bytes:
         """The file of a tracking, as `Tracking.from_bytes` takes it; its hash is verified."""
         return self.blobs.get(self.get_tracking(ref).tracking_sha256)
+
+    def experiment_bytes(self, ref: str) -> bytes:
+        """The file of an experiment, as `Experiment.from_bytes` takes it; its hash is verified."""
+        return self.blobs.get(self.get_experiment(ref).experiment_sha256)
 
     def ledger_bytes(self, ref: str) -> bytes:
         """The file of a ledger, as `Ledger.from_bytes` takes it; its hash is verified."""
@@ -384,6 +426,12 @@ def partition_query(session: Session, graph: str, recipe_hash: str) -> Select[Pa
     return select(Partition).where(
         Partition.graph_key == resolve(session, Graph, graph).key, Partition.recipe_hash == recipe_hash
     )
+
+
+def experiment_query(session: Session, partition: str, recipe_hash: str) -> Select[Experiment]:
+    """The experiment with that identity."""
+    owner = resolve(session, Partition, partition).key
+    return select(Experiment).where(Experiment.partition_key == owner, Experiment.recipe_hash == recipe_hash)
 
 
 def tracking_query(session: Session, model: str, recipe_hash: str) -> Select[Tracking]:

@@ -29,6 +29,8 @@ __all__ = [
     "ConflictError",
     "DatasetRow",
     "EdgeRow",
+    "ExperimentRow",
+    "ExperimentValues",
     "FileRow",
     "ForbiddenError",
     "GraphRow",
@@ -458,6 +460,51 @@ class LlcRow(LlcValues, Provenance):
     def to_json(self) -> dict[str, Any]:
         """All fields and `n_effective` as JSON-ready values."""
         return super().to_json() | {"n_effective": self.n_effective}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentValues(Record):
+    """Numbers of a circuit experiment that are queried; see `interbasis.analysis.Experiment`.
+
+    Attributes:
+        experiment: "isolate", "modules", "faithfulness", "bisect", "epsilon" or "predict".
+        metric: that was asked for.
+        n: data points; held_out: whether they are others than those of the basis.
+        value, standard_error: of "isolate" the change of the metric; of "modules" that without the module whose loss
+            costs most; of "faithfulness" the CPR; of "bisect" and "epsilon" the edges that are jointly required; of
+            "predict" the rank correlation.
+        control, p_value: the same of random interventions of the same size, and how often they do as well.
+        summary: every row and number, as a JSON object.
+    """
+
+    experiment: str
+    metric: str
+    n: int
+    held_out: bool
+    value: float | None
+    standard_error: float | None
+    control: float | None
+    p_value: float | None
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentRow(ExperimentValues, Provenance):
+    """A stored circuit experiment.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph, partition: their IDs.
+        experiment_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    graph: str
+    partition: str
+    experiment_sha256: str
+    created: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,8 +68,7 @@ class Registry(Writer):
     ) -> CheckpointRow:
         """The checkpoint of a model whose file has that hash, made where there is none.
 
-        Of one that is stored, what is not known yet is filled in (about, and the file), and the path is the last one
-        at which it was seen.
+        Of one that is stored, only what is not known yet is filled in: about, and the file.
 
         Args:
             model: reference.
@@ -92,7 +91,6 @@ class Registry(Writer):
         def find(session: Session) -> CheckpointRow | None:
             row = stored(session)
             whole = row is not None and all(getattr(row, name) is not None for name in known)
-            whole = whole and path in (None, row.path if row is not None else None)
             return checkpoint_row(row) if row is not None and whole else None
 
         def make(session: Session) -> CheckpointRow:
@@ -100,7 +98,6 @@ class Registry(Writer):
             if row is not None:
                 for name, value in known.items():
                     setattr(row, name, value if getattr(row, name) is None else getattr(row, name))
-                row.path = path or row.path
                 return checkpoint_row(row)
             owner = resolve(session, Model, model)
             values = {
@@ -156,7 +153,7 @@ class Registry(Writer):
 
     def _register(self, sha256: str, about: dict[str, Any], path: str | None, kept: str | None) -> CheckpointRow:
         model = self.register_model(about["model"], about["family"], about["config"])
-        return self.add_checkpoint(
+        row = self.add_checkpoint(
             model.id,
             sha256=sha256,
             step=about.get("step"),
@@ -165,6 +162,18 @@ class Registry(Writer):
             about=about,
             file_sha256=kept,
         )
+        return row if path in (None, row.path) else self._moved(row.id, path)
+
+    def _moved(self, checkpoint: str, path: str | None) -> CheckpointRow:
+        """A checkpoint that was registered before lies elsewhere now."""
+
+        def move(session: Session) -> CheckpointRow:
+            row = resolve(session, Checkpoint, checkpoint)
+            row.path = path
+            session.flush()
+            return checkpoint_row(row)
+
+        return self._write(move)
 
     def add_file(self, file: Path) -> FileRow:
         """Keep a copy of a file among the artifacts; the same content is kept once."""

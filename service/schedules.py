@@ -23,7 +23,7 @@ from .jobs import CHOICES, ON_CHECKPOINTS, TASKS, Jobs
 from .queries import new_id, page, plain, resolve
 from .records import NotFoundError, Page, Record, StoreError, UnavailableError
 from .settings import Location
-from .tables import Checkpoint, Graph, Model, Schedule
+from .tables import Checkpoint, Graph, Model, Partition, Schedule
 from .writes import now
 
 __all__ = ["ScheduleRow", "Schedules"]
@@ -94,7 +94,8 @@ class Schedules(Jobs):
             model: name of the model; it need not be stored yet.
             choices: of the jobs, see `submit`.
             cron: five fields as in crontab, in UTC. At each time there is a job for every checkpoint of the model
-                (partition: graph; track: the model) that has none yet. Without, a job for every new checkpoint.
+                (partition: graph; experiment: partition; track: the model) that has none yet. Without, a job for
+                every new checkpoint.
             folder: to be watched for new checkpoints.
             queue: of the jobs.
             priority: of the jobs.
@@ -222,6 +223,9 @@ class Schedules(Jobs):
             of_model = Checkpoint.model_key == model.key
             if row.task == "track":
                 found = [model.id]
+            elif row.task == "experiment":
+                of_graph = Partition.graph.has(Graph.checkpoint.has(of_model))
+                found = list(session.scalars(select(Partition.id).where(of_graph).order_by(Partition.key)))
             elif row.task == "partition":
                 query = select(Graph.id).where(Graph.checkpoint.has(of_model)).order_by(Graph.key)
                 found = list(session.scalars(query))

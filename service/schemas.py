@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "CheckpointRequest",
+    "ExportFormat",
     "Health",
     "JobRequest",
     "Listing",
@@ -25,7 +26,8 @@ __all__ = [
 
 ItemT = TypeVar("ItemT")
 
-Task = Literal["analyze", "partition", "ledger", "llc", "track"]
+Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "track"]
+ExportFormat = Literal["graphml", "gexf", "node-link", "circuit-tracer", "safetensors"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Scope = Literal["read", "submit", "admin"]
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of that queue take it.")]

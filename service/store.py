@@ -17,6 +17,7 @@ from .blobs import Blobs
 from .jobs import JobRow
 from .queries import (
     drop_unreferenced,
+    experiment_row,
     graph_row,
     ledger_row,
     llc_row,
@@ -27,13 +28,15 @@ from .queries import (
     resolve,
     tracking_detail,
 )
-from .reader import partition_query, tracking_query
+from .reader import experiment_query, partition_query, tracking_query
 from .records import (
     AmbiguousError,
     ArtifactError,
     CheckpointRow,
     CheckReport,
     DatasetRow,
+    ExperimentRow,
+    ExperimentValues,
     GraphRow,
     GraphValues,
     LedgerRow,
@@ -62,7 +65,7 @@ from .records import (
     Upgrade,
 )
 from .settings import locate
-from .tables import Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
+from .tables import Experiment, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
 from .tokens import Tokens
 from .writer import ResultKind
 from .writes import (
@@ -82,6 +85,8 @@ __all__ = [
     "CheckReport",
     "CheckpointRow",
     "DatasetRow",
+    "ExperimentRow",
+    "ExperimentValues",
     "GraphRow",
     "GraphValues",
     "JobRow",
@@ -245,7 +250,7 @@ class Store(Tokens):
             row = session.scalar(query.with_for_update(of=Partition))
             if row is not None and not replace:
                 return partition_detail(session, row)
-            garbage = [] if row is None else forget_partition(session, row)
+            garbage = [] if row is None else forget_partition(session, row, files["partition"][0])
             if row is None:
                 owner = resolve(session, Graph, graph)
                 row = Partition(id=new_id(session, Partition, owner.id, provenance.recipe_hash), graph=owner)
@@ -300,6 +305,50 @@ class Store(Tokens):
         """
         columns = plain_values(provenance, Provenance) | plain_values(values, LlcValues)
         return self._save(ResultKind(LlcEstimate, ("llc",), llc_row), checkpoint, dataset, columns, blobs, force)
+
+    def save_experiment(
+        self,
+        partition: str,
+        *,
+        provenance: Provenance,
+        values: ExperimentValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> ExperimentRow:
+        """Store a circuit experiment, or return the one that is stored for the same partition and recipe.
+
+        Args:
+            partition: reference.
+            provenance: how it was computed.
+            values: what is queried.
+            blobs: the file: "experiment".
+            force: replace a stored one; its ID stays.
+
+        Raises:
+            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+        """
+        check_names(blobs, needed="experiment", known=("experiment",))
+        columns = plain_values(provenance, Provenance) | plain_values(values, ExperimentValues)
+        found = self.find_experiment(partition, provenance.recipe_hash)
+        if found and not force and self._whole(found.experiment_sha256):
+            return found
+        replace = force or found is not None
+        files = self._put(blobs)
+
+        def save(session: Session) -> ExperimentRow:
+            query = experiment_query(session, partition, provenance.recipe_hash)
+            row = session.scalar(query.with_for_update(of=Experiment))
+            if row is not None and not replace:
+                return experiment_row(row)
+            garbage = [] if row is None else [row.experiment_sha256]
+            if row is None:
+                owner = resolve(session, Partition, partition)
+                row = Experiment(id=new_id(session, Experiment, owner.id, provenance.recipe_hash), partition=owner)
+            fill(session, row, columns | {"experiment_sha256": files["experiment"][0]}, files)
+            drop_unreferenced(session, garbage)
+            return experiment_row(row)
+
+        return self._write(save)
 
     def save_tracking(
         self,

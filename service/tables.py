@@ -1,8 +1,9 @@
 """The tables, as SQLAlchemy models.
 
     model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator, node_assignment
-                 dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate
+                 dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
     checkpoint, dataset -< ledger, llc_estimate
+    partition -< experiment
     model -< tracking -< tracking_checkpoint >- graph
     job, schedule, worker: what is to be computed, when, and who computes
     token: who may ask
@@ -40,6 +41,7 @@ __all__ = [
     "Base",
     "Checkpoint",
     "Dataset",
+    "Experiment",
     "Graph",
     "Job",
     "Ledger",
@@ -58,7 +60,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -400,6 +402,28 @@ class TrackingCheckpoint(Base):
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
 
 
+class Experiment(Result, Base):
+    """What a circuit experiment on a partition gave."""
+
+    __tablename__ = "experiment"
+    kind = "experiment"
+    __table_args__ = (UniqueConstraint("partition_key", "recipe_hash"),)
+
+    partition_key: Mapped[int] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"))
+    experiment: Mapped[str]
+    metric: Mapped[str]
+    n: Mapped[int] = mapped_column(BigInteger)
+    held_out: Mapped[bool]
+    value: Mapped[float | None]
+    standard_error: Mapped[float | None]
+    control: Mapped[float | None]
+    p_value: Mapped[float | None]
+    summary: Mapped[dict[str, Any]]
+    experiment_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
+
+
 class Job(Row, Base):
     """Work that waits, goes on, or has ended; what it made are rows of the other tables."""
 
@@ -487,6 +511,7 @@ ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Tracking.tracking_sha256,
     Ledger.ledger_sha256,
     LlcEstimate.llc_sha256,
+    Experiment.experiment_sha256,
     Checkpoint.file_sha256,
 )
 """Every column that refers to an artifact."""

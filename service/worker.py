@@ -54,6 +54,7 @@ __all__ = [
     "modules",
     "provenance",
     "register",
+    "reloaded",
     "run_demo",
     "save_graph",
     "store_analysis",
@@ -255,9 +256,9 @@ def _alignments(
     """Which node continues which, by the correlation of their values on the data of the last checkpoint."""
     build = load_factory(factory) if factory else None
     result, before = [], None
-    batches = _reloaded(store, graphs[-1], data, build).batches
+    batches = reloaded(store, graphs[-1], data, build).batches
     for checkpoint, row in graphs:
-        network = _reloaded(store, (checkpoint, row), data, build).network
+        network = reloaded(store, (checkpoint, row), data, build).network
         now = network, Bases.from_bytes(store.bases_bytes(row.id))
         if before is not None:
             result.append(align_nodes(coordinate_correlation(before, now, batches, progress=progress)))
@@ -265,7 +266,12 @@ def _alignments(
     return result
 
 
-def _reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+    """The checkpoint of a graph, with the graph's cuts and loss.
+
+    Raises:
+        NotFoundError: its file is gone, or is another one now.
+    """
     checkpoint, row = pair
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
     with checked_out(store, checkpoint.id) as (_, file):

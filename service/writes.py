@@ -15,6 +15,7 @@ from .records import GraphRow, LinkRow, MediatorRow, ModuleRow, Record, StoreErr
 from .tables import (
     Artifact,
     Base,
+    Experiment,
     Graph,
     Ledger,
     LlcEstimate,
@@ -45,7 +46,7 @@ Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
 Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
 
 BaseT = TypeVar("BaseT", bound=Base)
-ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate)
+ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate, Experiment)
 
 
 def now() -> datetime:
@@ -133,12 +134,13 @@ def forget_tracking(session: Session, row: Tracking) -> list[str | None]:
 def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
     """Prepare a graph for new values; the artifacts it no longer needs.
 
-    If it is not the same its partitions go, and the trackings that divided it.
+    If it is not the same its partitions go with their experiments, and the trackings that divided it.
     """
     garbage = [row.graph_sha256, row.bases_sha256]
     if row.graph_sha256 != sha256:
         of_graph = Partition.graph_key == row.key
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
+        garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
         session.execute(delete(Partition).where(of_graph))
         divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
         garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
@@ -146,8 +148,16 @@ def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
     return garbage
 
 
-def forget_partition(session: Session, row: Partition) -> list[str | None]:
-    """Prepare a partition for new values; the artifacts it no longer needs."""
+def forget_partition(session: Session, row: Partition, sha256: str) -> list[str | None]:
+    """Prepare a partition for new values; the artifacts it no longer needs.
+
+    If it is not the same the experiments on it go.
+    """
+    garbage: list[str | None] = [row.partition_sha256]
+    if row.partition_sha256 != sha256:
+        on_it = Experiment.partition_key == row.key
+        garbage += session.scalars(select(Experiment.experiment_sha256).where(on_it))
+        session.execute(delete(Experiment).where(on_it))
     session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
     session.execute(delete(Module).where(Module.partition_key == row.key))
-    return [row.partition_sha256]
+    return garbage

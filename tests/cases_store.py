@@ -10,6 +10,8 @@ import sys
 from typing import Any
 
 from interbasis.service.store import (
+    ExperimentRow,
+    ExperimentValues,
     GraphRow,
     GraphValues,
     LedgerRow,
@@ -94,6 +96,16 @@ def save_partition(store: Store, graph: str, number: int = 0, *, force: bool = F
     content = {"partition": f"partition {graph} {number}".encode()}
     given = {"provenance": provenance(number), "values": partition_values(), **partition_parts()}
     return store.save_partition(graph, **given, blobs=content, force=force)
+
+
+def save_experiment(
+    store: Store, partition: str, number: int = 0, *, force: bool = False, **changes: Any
+) -> ExperimentRow:
+    values = {"experiment": "isolate", "metric": "accuracy", "n": 1000, "held_out": True, "value": -0.25}
+    values |= {"standard_error": 0.01, "control": -0.5, "p_value": None, "summary": {"rows": [], "n_modules": 2}}
+    given = {"provenance": provenance(number), "values": ExperimentValues(**{**values, **changes})}
+    content = {"experiment": f"experiment {partition} {number} {changes}".encode()}
+    return store.save_experiment(partition, **given, blobs=content, force=force)
 
 
 def save_ledger(store: Store, number: int = 0, *, force: bool = False, **changes: Any) -> LedgerRow:

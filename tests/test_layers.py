@@ -16,9 +16,9 @@ ANALYSIS = [
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
-    *("experiments", "exchange", "plots", "recipe", "demo"),
+    *("experiments", "attribution_graphs", "exchange", "imports", "plots", "recipe", "demo"),
 ]
-COMPUTING = ("worker", "estimates", "compute", "draw")  # of the service: those that may import analysis
+COMPUTING = ("worker", "estimates", "experiments", "compute", "draw")  # of the service: those that may import analysis
 
 
 def modules() -> list[str]:

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import igraph
+import jsonschema_rs
 import networkx
 import numpy as np
 import pytest
 from cases_graphs import planted
 
+from interbasis.analysis.attribution_graphs import attribution_graph
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange import FORMATS, export, to_networkx
 from interbasis.analysis.graph import InteractionGraph
@@ -125,13 +127,73 @@ def test_partition_of_another_graph_raises_as_safetensors(graph: InteractionGrap
         export(InteractionGraph.from_blocks(graph.blocks), partition, "safetensors")
 
 
+def test_gexf_is_read_by_networkx(graph: InteractionGraph, partition: Partition) -> None:
+    read = networkx.read_gexf(io.BytesIO(export(graph, partition, "gexf")))
+    for _, data in read.nodes(data=True):
+        del data["label"]  # networkx adds one
+    for _, _, data in read.edges(data=True):
+        del data["id"]
+    assert_complete(read, graph, partition, EPSILON)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_attribution_graph_keeps_to_its_schema(graph: InteractionGraph, partition: Partition, divided: bool) -> None:
+    schema = json.loads((Path(__file__).parents[1] / "schema_attribution_graph.json").read_text())
+    made = json.loads(export(graph, partition if divided else None, "circuit-tracer", EPSILON))
+    jsonschema_rs.validate(schema, made)
+    nodes = {node["node_id"]: node for node in made["nodes"]}
+    assert len(nodes) == len(made["nodes"])
+    edges = {(f"{a}/{i}", f"{b}/{j}"): w for (a, i), (b, j), w in graph.edges(EPSILON)}
+    name = {key: node["clerp"].partition(" ")[0] for key, node in nodes.items()}
+    assert {(name[e["source"]], name[e["target"]]): e["weight"] for e in made["links"]} == edges
+    assert "all" in made["metadata"]["info"]["description"]
+    for node in made["nodes"]:
+        cut, coordinate = node["clerp"].partition(" ")[0].rsplit("/", 1)
+        label = int(partition.labels[graph.cuts.index(cut)][int(coordinate)]) if divided else 0
+        assert made["metadata"]["prompt_tokens"][node["ctx_idx"]] == f"module {label}"
+        assert (node["layer"], node["feature_type"]) == {
+            "in": ("E", "embedding"),
+            "layers.0": ("1", "cross layer transcoder"),
+            "out": ("2", "logit"),
+        }[cut]
+        assert ("(p=" in node["clerp"]) == (cut == "out")
+    assert sum(node["is_target_logit"] for node in made["nodes"]) == 1
+    assert sum(node["token_prob"] for node in made["nodes"]) == pytest.approx(1)
+    assert max(node["influence"] for node in made["nodes"]) == pytest.approx(1)
+    grouped = {label: set(members) for label, *members in made["qParams"]["supernodes"]}
+    assert set().union(*grouped.values()) == set(made["qParams"]["pinnedIds"]) == set(nodes)
+    for label, members in grouped.items():
+        assert {made["metadata"]["prompt_tokens"][nodes[m]["ctx_idx"]] for m in members} == {label}
+
+
+def test_attribution_graph_of_a_large_graph_is_its_strongest_part(graph: InteractionGraph) -> None:
+    made = attribution_graph(graph, None, 0.0, most_links=5)
+    strongest = sorted((w for *_, w in graph.edges()), reverse=True)[:5]
+    assert [link["weight"] for link in made["links"]] == strongest
+    assert f"the strongest 5 of {graph.n_edges()}" in made["metadata"]["info"]["description"]
+    ends = {link[end] for link in made["links"] for end in ("source", "target")}
+    assert {node["node_id"] for node in made["nodes"]} == ends
+    wide = InteractionGraph.from_blocks([np.random.default_rng(0).random((150, 150))])
+    made = attribution_graph(wide, None, 0.0)
+    assert (len(made["links"]), len(made["qParams"]["pinnedIds"])) == (3000, 200)
+
+
+def test_attribution_graph_is_read_by_circuit_tracer(graph: InteractionGraph, partition: Partition) -> None:
+    models = pytest.importorskip("circuit_tracer.frontend.graph_models", reason="circuit-tracer is not installed")
+    made = json.loads(export(graph, partition, "circuit-tracer"))
+    read = models.Model(**made)
+    assert len(read.nodes) == len(made["nodes"])
+    assert [len(members) for members in read.qParams.supernodes] == [len(m) for m in made["qParams"]["supernodes"]]
+    assert read.metadata.prompt_tokens == ["module 0", "module 1", "no module"]
+
+
 def test_unknown_format_raises_with_the_known_ones(graph: InteractionGraph) -> None:
-    with pytest.raises(GraphError, match="unknown format 'gexf': expected one of graphml, node-link, safetensors"):
-        export(graph, None, "gexf")
+    with pytest.raises(GraphError, match="unknown format 'dot': expected one of graphml, gexf, node-link"):
+        export(graph, None, "dot")
 
 
 def test_every_format_is_tested() -> None:
-    assert set(FORMATS) == {"graphml", "node-link", "safetensors"}
+    assert set(FORMATS) == {"graphml", "gexf", "node-link", "circuit-tracer", "safetensors"}
 
 
 def test_names_of_cuts_with_slashes_stay_apart() -> None:

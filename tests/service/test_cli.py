@@ -22,12 +22,13 @@ from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs,
 from safetensors.torch import load_file, save_file
 
 from interbasis.analysis.errors import NumericalError
+from interbasis.analysis.experiments import KINDS as EXPERIMENTS
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition
 from interbasis.service import cli, display
 from interbasis.service import options as cli_options
 
-KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "llc", "trackings")
+KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "llc", "experiments", "trackings")
 LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
 STRANGE = "[/bold] [red]label:smile:"
 
@@ -255,8 +256,8 @@ def test_list_as_json_has_items_and_cursor(
     page = interbasis("ls", kind, "--json").document
     assert list(page) == ["items", "next_cursor"]
     assert page["next_cursor"] is None
-    assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "llc": 0, "trackings": 0}.get(kind, 2)
-    if kind not in ("models", "ledgers", "llc", "trackings"):
+    assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "llc": 0, "experiments": 0, "trackings": 0}.get(kind, 2)
+    if kind not in ("models", "ledgers", "llc", "experiments", "trackings"):
         known = [item[kind.removesuffix("s")]["id"] for item in filled]
         assert {item["id"] for item in page["items"]} == set(known)
 
@@ -542,6 +543,53 @@ def test_track_says_what_is_missing(
     assert_refused(interbasis("track", "pair", *options), str(training[1]))
     assert interbasis("ls", "trackings", "--json").document["items"] == []
     assert interbasis("track", "pair", *options, "--no-align").code == 0
+
+
+# Circuit experiments
+
+
+def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result], copied: Path, files: Files) -> None:
+    (item, _) = interbasis("ls", "partitions", "--json").document["items"]
+    kinds = [word for kind in EXPERIMENTS for word in ("--kind", kind)]
+    asked = ("experiment", item["id"], *kinds, "--draws", 2, "--data", files.data, "--tolerance", 0.5)
+    printed = interbasis(*asked)
+    assert printed.code == 0, printed.err
+    assert max(map(len, [line for line in printed.out.splitlines() if "±" in line])) <= 80
+    for said in ("edges join different modules and were cut", "without module 0", "CPR", "edges keep loss within 0.5"):
+        assert said in printed.out
+    assert "they are those of the basis" in printed.out
+    assert "with these loss scales: p-" in printed.out
+    rows = interbasis(*asked, "--json").document["items"]
+    assert [row["experiment"] for row in rows] == list(EXPERIMENTS)
+    assert {row["metric"] for row in rows} == {"loss"}
+    assert interbasis("ls", "experiments", "--json").document["items"] == rows
+    listed = interbasis("ls", "experiments").out
+    assert max(map(len, listed.splitlines())) <= 80
+    assert all(row["id"] in listed for row in rows)
+    assert interbasis("show", "experiment", rows[0]["id"], "--json").document == rows[0]
+    shown = interbasis("show", "experiment", rows[0]["id"]).out
+    assert "isolated" in shown
+    (forced,) = interbasis(*asked[:2], *asked[-6:], "--force", "--json").document["items"]
+    assert (forced["id"], forced["summary"]) == (rows[0]["id"], rows[0]["summary"])
+    assert_whole(interbasis("db", "check", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--kind", "isolation"), "unknown experiment 'isolation': expected one of isolate, modules"),
+        (("--metric", "recall"), "unknown metric 'recall'"),
+        (("--metric", "accuracy"), "needs targets, and the data have none"),
+        (("--replacement", "noise"), "unknown replacement 'noise'"),
+        (("--draws", "-1"), "draws is -1"),
+    ],
+)
+def test_experiments_that_make_no_sense_are_refused(
+    interbasis: Callable[..., Result], copied: Path, files: Files, options: tuple[str, ...], said: str
+) -> None:
+    (item, _) = interbasis("ls", "partitions", "--json").document["items"]
+    assert_refused(interbasis("experiment", item["id"], "--data", files.data, *options), said)
+    assert interbasis("ls", "experiments", "--json").document["items"] == []
 
 
 # The parameter ledger

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_store import save_graph, save_ledger, save_llc, save_partition, save_tracking
+from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
 
 from interbasis.analysis import InteractionGraph
 from interbasis.service import schemas, worker
@@ -62,13 +62,17 @@ def test_everything_stored_reads_as_in_the_store(store: Store, client: Client) -
     graph = save_graph(store)
     partition = save_partition(store, graph.id)
     llc, ledger, tracking = save_llc(store), save_ledger(store), save_tracking(store, [graph.id, graph.id])
+    experiment = save_experiment(store, partition.id)
     schedule = store.add_schedule("track", "digits", cron="0 2 * * *")
     job = store.submit("partition", graph.id, {"k": 2})
-    for kind, row in (("graph", graph), ("llc", llc), ("ledger", ledger), ("tracking", tracking), ("job", job)):
+    kinds = (("graph", graph), ("llc", llc), ("ledger", ledger), ("experiment", experiment), ("tracking", tracking))
+    for kind, row in (*kinds, ("job", job)):
         assert getattr(client, f"get_{kind}")(row.id) == row
         assert getattr(client, f"{kind}s")() == getattr(store, f"{kind}s")()
     assert client.get_partition(partition.id) == partition
     assert client.get_schedule(schedule.id) == schedule
+    assert client.experiments(partition=partition.id) == store.experiments()
+    assert client.experiment_bytes(experiment.id) == store.experiment_bytes(experiment.id)
     assert client.partitions(graph=graph.id) == store.partitions(graph=graph.id)
     assert client.models() == store.models()
     assert client.get_model("digits") == store.get_model("digits")

@@ -17,6 +17,7 @@ from cases_jobs import ask, wait
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import compute, worker
 from interbasis.service.jobs import CHOICES, TASKS
@@ -157,12 +158,14 @@ def test_choices_are_those_of_the_recipes() -> None:
     graph, partition, ledger, llc = (
         {field.name for field in fields(recipe)} for recipe in (GraphRecipe, PartitionRecipe, LedgerRecipe, LlcRecipe)
     )
+    experiment = {field.name for field in fields(ExperimentRecipe)}
     data = {"data"}
     assert {
         "analyze": graph | partition | data,
         "partition": partition,
         "track": partition | {"coupling", "align"} | data,
         "ledger": ledger | data,
+        "experiment": experiment | data,
         "llc": llc | data,
     } == CHOICES
     assert set(CHOICES) == set(TASKS)
@@ -194,13 +197,16 @@ def test_every_task_is_done_and_equals_what_is_computed_here(
         ask(store, "ledger", checkpoint),
         ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 20, "warmup": 9}),
         ask(store, "track", "run", {"data": checkpoint.with_name("x.npz")}),
+        ask(store, "experiment", partitions[0], {"kind": "epsilon", "draws": 1, "data": checkpoint.with_name("x.npz")}),
     ]
     rest = wait(store, *others)
     for job in (*done, *rest):
         assert (job.state, job.attempts, job.error, job.worker) == ("succeeded", 1, None, "w1"), job
         assert job.step == TASKS[job.task][-1]
         assert job.started < job.finished
-    assert [job.results[0]["kind"] for job in rest] == ["partition", "ledger", "llc", "tracking"]
+    assert [job.results[0]["kind"] for job in rest] == ["partition", "ledger", "llc", "tracking", "experiment"]
+    experiment, divided = (result["id"] for result in rest[4].results)
+    assert list(store.get_partition(divided).epsilons) == store.get_experiment(experiment).summary["epsilon"]
     here = worker.analyze(store, checkpoint, {}, data=checkpoint.with_name("x.npz"), force=True)
     assert (here.graph.id, here.partition.id) == (graphs[0], partitions[0])
     assert here.graph.graph_sha256 == store.get_graph(graphs[0]).graph_sha256

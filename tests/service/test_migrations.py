@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from cases_store import save_graph, save_ledger, save_llc, save_partition
+from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition
 from sqlalchemy import Connection, inspect, text
 
 from interbasis.service import database
@@ -133,7 +133,7 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         ledger = save_ledger(store)
     command.downgrade(database.migration_config(connection), "0003")
     connection.commit()
-    assert tables(connection) == OURS - {"llc_estimate", "job", "worker", "schedule", "token"}
+    assert tables(connection) == OURS - {"experiment", "llc_estimate", "job", "worker", "schedule", "token"}
     assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_ledger(ledger.id) == ledger
@@ -152,6 +152,22 @@ def test_learning_coefficients_are_kept_and_jobs_added(place: Any, connection: C
     with place.open() as store:
         assert store.get_llc(estimate.id) == estimate
         assert store.jobs().items == ()
+        assert store.check().ok
+
+
+def test_results_are_kept_and_experiments_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        partition = save_partition(store, save_graph(store).id)
+        token = store.new_token("me")
+    command.downgrade(database.migration_config(connection), "0006")
+    connection.commit()
+    assert "experiment" not in tables(connection)
+    assert Store.upgrade(place.url) == Upgrade(before="0006", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_partition(partition.id) == partition
+        assert store.scope_of(token.token) == "read"
+        assert save_experiment(store, partition.id).partition == partition.id
         assert store.check().ok
 
 

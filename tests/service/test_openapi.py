@@ -13,8 +13,9 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
+from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service import estimates, guard, worker
+from interbasis.service import estimates, experiments, guard, worker
 from interbasis.service.api import create_app
 from interbasis.service.guard import Limits
 from interbasis.service.store import Store
@@ -39,7 +40,19 @@ CHECKS = {
 
 # a reference, a time or a choice may be well formed and name nothing; what was made before may stand in the way
 ACCEPTED = ["2xx", "304", "401", "403", "404", "409", "422"]
-KINDS = ("model", "checkpoint", "dataset", "graph", "partition", "ledger", "llc", "tracking", "job", "schedule")
+KINDS = (
+    "model",
+    "checkpoint",
+    "dataset",
+    "graph",
+    "partition",
+    "ledger",
+    "llc",
+    "experiment",
+    "tracking",
+    "job",
+    "schedule",
+)
 
 
 @pytest.fixture
@@ -55,6 +68,8 @@ def filled(sqlite_place: Any, tmp_path: Path) -> Iterator[Store]:
         estimates.ledger(store, path, LedgerRecipe(), data=data)
         estimates.llc(store, path, LlcRecipe(temperature=1000.0, draws=20, warmup=9), data=data)
         worker.track(store, "run", {}, data=data)
+        partition = store.partitions().items[0].id
+        experiments.experiment(store, partition, ExperimentRecipe(draws=1), data=data)
         store.add_schedule("track", "run", cron="0 2 * * *")
         yield store
 

@@ -19,6 +19,7 @@ from cases_store import (
     partition_values,
     provenance,
     register,
+    save_experiment,
     save_graph,
     save_ledger,
     save_llc,
@@ -44,11 +45,11 @@ from interbasis.service.store import (
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | finite | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | finite | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-configs = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
+configs = st.dictionaries(texts, json_values, max_size=4)
 given_values = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -240,6 +241,47 @@ class TestStore:
         assert (replaced.id, replaced.effective) == (ledger.id, 7)
         assert json.loads(json.dumps(replaced.to_json()))["layers"][0]["name"] == "layers.0.linear"
         assert store.check().ok
+
+    def test_experiment_round_trip(self, store: Store) -> None:
+        graph = save_graph(store, 0)
+        partition = save_partition(store, graph.id, 0)
+        row = save_experiment(store, partition.id, 3)
+        assert (row.model, row.checkpoint, row.graph, row.partition) == (
+            graph.model,
+            graph.checkpoint,
+            graph.id,
+            partition.id,
+        )
+        assert (row.value, row.p_value, row.held_out, row.summary) == (-0.25, None, True, {"rows": [], "n_modules": 2})
+        assert store.get_experiment(row.id[:5]) == row
+        assert store.find_experiment(partition.id, row.recipe_hash) == row
+        assert store.find_experiment(partition.id, sha(9)) is None
+        assert store.experiment_bytes(row.id).startswith(b"experiment p-")
+        assert save_experiment(store, partition.id, 3) == row
+        other = save_experiment(store, save_partition(store, graph.id, 1).id)
+        assert store.experiments(partition=partition.id).items == (row,)
+        for options in ({}, {"model": row.model}, {"checkpoint": row.checkpoint}):
+            assert store.experiments(**options).items == (row, other)
+        forced = save_experiment(store, partition.id, 3, force=True, value=0.5)
+        assert (forced.id, forced.value) == (row.id, 0.5)
+        assert artifact_file(store, row.experiment_sha256).is_file()
+        assert store.check().uncollected == (f"file without a row {row.experiment_sha256}",)
+
+    def test_experiments_go_with_what_they_are_about(self, store: Store) -> None:
+        graph = save_graph(store, 0)
+        partition = save_partition(store, graph.id, 0)
+        row = save_experiment(store, partition.id)
+        save_partition(store, graph.id, 0, force=True)  # the same to the last bit
+        assert store.experiments().items == (row,)
+        values = {"provenance": provenance(0), "values": partition_values(), **partition_parts()}
+        store.save_partition(graph.id, **values, blobs={"partition": b"another"}, force=True)
+        assert store.experiments().items == ()
+        save_experiment(store, partition.id)
+        save_graph(store, 0, force=True, content=b"another graph")
+        assert store.experiments().items == store.partitions().items == ()
+        report = store.check()
+        assert report.ok
+        assert f"file without a row {row.experiment_sha256}" in report.uncollected
 
     def test_llc_round_trip(self, store: Store) -> None:
         llc = save_llc(store, 3)

@@ -1,0 +1,203 @@
+"""Circuit experiments on the demo's checkpoints and on trained networks; prints the tables of docs/circuits.md.
+
+    INTERBASIS_TEST_DATA=... python benchmarks/circuits.py
+
+Takes about fifteen minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from interbasis.analysis import (
+    Checkpoint,
+    ablate_modules,
+    bisect_edges,
+    circuit_faithfulness,
+    find_modules,
+    isolate_modules,
+    load_checkpoint,
+    predict_losses,
+)
+from interbasis.analysis.controls import Control, Outcome
+from interbasis.analysis.demo import RECIPE, train_two_digits
+from interbasis.analysis.recipe import Recipe, run
+
+_LOCAL = {"basis": "local", "output": "neuron", "rotation": "none"}
+
+
+def main() -> None:
+    """Print all tables."""
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, torch {version('torch')}"
+    print(
+        f"`python benchmarks/circuits.py`, {datetime.now(UTC):%Y-%m-%d}, {machine}, interbasis {version('interbasis')}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        runs: list[tuple[str, Checkpoint, dict[str, Any], str]] = []
+        for path in train_two_digits(Path(folder) / "demo"):
+            loaded = load_checkpoint(path)
+            runs.append((f"demo, step {loaded.step}", loaded, RECIPE, "accuracy"))
+        bisected: list[tuple[str, Checkpoint, dict[str, Any], str]] = [runs[-1]]
+        if data := os.environ.get("INTERBASIS_TEST_DATA"):
+            for seed in (0, 1, 2):
+                loaded = load_checkpoint(Path(data) / "modadd" / f"modadd_p113_seed{seed}.safetensors")
+                runs.append((f"modular addition, seed {seed}", loaded, _LOCAL, "accuracy"))
+                rotated = {**_LOCAL, "output": "pca"}
+                bisected += [runs[-1], (f"modular addition, seed {seed}, rotated output", loaded, rotated, "accuracy")]
+            runs.append(("MNIST MLP, enlarged digits", mnist(Path(data), Path(folder)), _LOCAL, "accuracy"))
+        isolation(runs)
+        modules([runs[5], *runs[6:]])
+        peers = reference(Path(data)) if data else {}
+        bisection(bisected, peers)
+        faithfulness([runs[5], *runs[6:9]])
+        prediction(runs)
+
+
+def mnist(data: Path, folder: Path) -> Checkpoint:
+    """Its own data are missing: enlarged 8x8 digits, which it names well, stand for them."""
+    digits = load_digits()
+    small = torch.from_numpy(digits.images)[:, None]
+    images = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear").flatten(1).numpy() / 16
+    parts = {"inputs": images[:1200], "targets": digits.target[:1200]}
+    np.savez(folder / "digits.npz", **parts, test_inputs=images[1200:], test_targets=digits.target[1200:])
+    return load_checkpoint(data / "mnist_mlp" / "mnist_mlp_100_100.safetensors", data=folder / "digits.npz")
+
+
+def isolation(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
+    """What isolating the modules costs."""
+    rows = []
+    for name, loaded, choices, metric in runs:
+        made = run(loaded, Recipe.from_mapping(choices))
+        found = isolate_modules(
+            loaded.network, made.bases, made.graph, made.partition, loaded.test_batches, metrics=[metric]
+        )
+        part, cut = made.partition, f"{sum(found.cut_edges):,} of {sum(found.n_edges):,}"
+        for kind in (loaded.network.loss, metric):
+            beside = found.isolated.controls.get(kind)
+            cells = (found.whole.values[kind], found.isolated.values[kind])
+            matched = found.matched.get(kind)
+            rows.append((name, part.n_modules, cut, kind, *cells, random(beside), random(matched)))
+            name = part = cut = ""  # type: ignore[assignment]
+            part = made.partition
+    table(
+        "Isolated modules",
+        ("network", "modules", "edges cut", "metric", "whole", "isolated", "random modules, p", "random edges, p"),
+        rows,
+    )
+
+
+def modules(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
+    """Each module ablated, and alone."""
+    rows = []
+    for name, loaded, choices, metric in runs:
+        made = run(loaded, Recipe.from_mapping(choices))
+        found = ablate_modules(
+            loaded.network, made.bases, made.graph, made.partition, loaded.test_batches, metrics=[metric], draws=10
+        )
+        lines: list[Outcome] = [found.whole, found.nothing, *found.without, *found.alone]
+        for line in lines:
+            rows.append((name, line.name, line.removed, line.values[metric], random(line.controls.get(metric))))
+            name = ""
+    table("Modules ablated and alone", ("network", "", "nodes ablated", "accuracy", "random nodes, p"), rows)
+
+
+def bisection(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]], peers: dict[str, list[int]]) -> None:
+    """The fewest strongest edges."""
+    rows = []
+    for name, loaded, choices, metric in runs:
+        made = run(loaded, Recipe.from_mapping(choices))
+        begun = time.perf_counter()
+        found = bisect_edges(loaded.network, made.bases, made.graph, loaded.test_batches, metric=metric, draws=5)
+        spent = time.perf_counter() - begun
+        part = find_modules(made.graph, epsilon=found.epsilon)
+        rows.append(
+            (
+                name,
+                numbers(found.edges_required),
+                numbers(peers.get(name, [])),
+                numbers(found.jointly_required),
+                found.whole.values[metric],
+                found.jointly.values[metric],
+                random(found.jointly.controls[metric]),
+                f"{spent:.0f} s",
+                " ".join(f"{e**0.5:.3g}" for e in found.epsilon),
+                part.n_modules,
+            )
+        )
+    heads = ("network", "edges per pair", "rib", "jointly", "whole", "kept", "random, p", "time")
+    table("Fewest edges that keep accuracy within 0.001", (*heads, "sqrt(epsilon)", "modules with it"), rows)
+
+
+def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
+    """MIB's curve."""
+    rows = []
+    for name, loaded, choices, metric in runs:
+        made = run(loaded, Recipe.from_mapping(choices))
+        found = circuit_faithfulness(
+            loaded.network, made.bases, made.graph, loaded.test_batches, metric=metric, draws=3
+        )
+        curve = " ".join(f"{point.value:.2f}" for point in found.curve)
+        shown = f"{np.mean(found.random_cpr):.3f}, {found.p_value:.2g}"
+        rows.append((name, curve, found.cpr, shown, f"{found.cmd:.3f}"))
+    fractions = " ".join(f"{k:g}" for k in found.fractions)
+    table("Faithfulness", ("network", f"f(k), k = {fractions}", "CPR", "random, p", "CMD"), rows)
+
+
+def prediction(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
+    """Predicted cost against measured loss, where there are three links or more."""
+    rows = []
+    for name, loaded, choices, _ in runs:
+        made = run(loaded, Recipe.from_mapping(choices))
+        for how, part in (
+            ("as found", made.partition),
+            ("four parts", find_modules(made.graph, k=4)),
+            ("eight parts", find_modules(made.graph, k=8)),
+        ):
+            found = predict_losses(loaded.network, made.bases, made.graph, part, loaded.test_batches)
+            if found.spearman is not None and found.interval is not None:
+                low, high = found.interval
+                rows.append((name, how, len(found.links), f"{found.spearman:.2f} [{low:.2f}, {high:.2f}]"))
+    table("Predicted cost and measured loss", ("network", "modules", "links", "Spearman"), rows)
+
+
+def reference(data: Path) -> dict[str, list[int]]:
+    """What rib needs per pair of cuts, in its local basis with raw outputs."""
+    found: dict[str, list[int]] = {}
+    for row in json.loads((data / "modadd" / "reference_seeds_0_1_2.json").read_text())["edge_bisect"]:
+        if row["basis"] == "rib":
+            found.setdefault(f"modular addition, seed {row['seed']}", []).append(row["n_edges_required"])
+    return found
+
+
+def random(beside: Control | None) -> str:
+    """Random interventions in a cell."""
+    return "" if beside is None else f"{beside.value:.4g} ± {beside.spread:.1g}, {beside.p_value:.2g}"
+
+
+def numbers(values: Sequence[int]) -> str:
+    """Counts in a cell."""
+    return " / ".join(map(str, values))
+
+
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """As Markdown."""
+    print(f"\n## {title}\n\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
