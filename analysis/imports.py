@@ -56,7 +56,7 @@ def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray,
         GraphError: a node that the graph does not have, or has twice.
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2)], cuts=["a", "b"])
-    >>> [labels.tolist() for labels in read_labels(b"node,module\\na/0,left\\nb/0,left\\na/1,7\\n", graph)]
+    >>> [labels.tolist() for labels in read_labels(b"node,module\na/0,left\nb/0,left\na/1,7\n", graph)]
     [[0, 1], [0, -1]]
     """
     labels = [np.full(width, -1, dtype=np.int64) for width in graph.widths]
