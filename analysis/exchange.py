@@ -1,4 +1,4 @@
-"""Graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON."""
+"""Graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON, masks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .ablation import joined_labels, require_partition
 from .attribution_graphs import attribution_graph
+from .basis import Bases
 from .errors import GraphError
+from .files import encode
 from .graph import InteractionGraph
 from .modules import Partition
 
 if TYPE_CHECKING:
     import networkx
 
-__all__ = ["FORMATS", "export", "to_networkx"]
+__all__ = ["FORMATS", "export", "export_masks", "to_networkx"]
 
 
 def to_networkx(
@@ -40,7 +45,7 @@ def to_networkx(
         epsilon = partition.epsilon if partition is not None else 0.0
     nodes = graph.to_networkx(epsilon)
     if partition is not None:
-        _check_fit(graph, partition)
+        require_partition(graph, partition)
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
         networkx.set_node_attributes(nodes, {(c, i): int(labels[c][i]) for c, i in nodes.nodes}, "module")
     return networkx.relabel_nodes(nodes, {(c, i): f"{c}/{i}" for c, i in nodes.nodes})
@@ -63,13 +68,29 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
     if form not in FORMATS:
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
     if partition is not None:
-        _check_fit(graph, partition)
+        require_partition(graph, partition)
     return FORMATS[form](graph, partition, epsilon)
 
 
-def _check_fit(graph: InteractionGraph, partition: Partition) -> None:
-    if partition.cuts != graph.cuts or tuple(map(len, partition.labels)) != graph.widths:
-        raise GraphError(f"the partition of the cuts {list(partition.cuts)} does not belong to this graph")
+def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
+    """What applies modules as hooks in plain PyTorch, as a safetensors file.
+
+    Per cut the tensors `CUT/mean` (d,), `CUT/to_basis` C (k, d), `CUT/from_basis` C^+ (d, k), float64, and `CUT/masks`
+    (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module. Nodes of no module go with the
+    one that they exchange most loss with.
+
+    Raises:
+        GraphError: bases, graph and partition do not belong together.
+    """
+    widths = tuple(len(basis.importance) for basis in bases.values())
+    if tuple(bases) != graph.cuts or widths != graph.widths:
+        raise GraphError(f"the bases of the cuts {list(bases)} do not belong to this graph")
+    arrays: dict[str, np.ndarray] = {}
+    for basis, labels in zip(bases.values(), joined_labels(graph, partition), strict=True):
+        masks = labels == np.arange(partition.n_modules)[:, None]
+        given = {"mean": basis.mean, "to_basis": basis.to_basis, "from_basis": basis.from_basis, "masks": masks}
+        arrays |= {f"{basis.cut}/{name}": array for name, array in given.items()}
+    return encode("masks", arrays, {"cuts": list(graph.cuts), "n_modules": partition.n_modules})
 
 
 def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .components import Components
 from .datasets import Dataset, load_dataset, read_dataset
 from .errors import CheckpointError, DataError, InputError
 from .models import MLP, ModularAdditionTransformer
@@ -28,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "Family",
     "ModularAdditionTransformer",
+    "components_of",
     "families",
     "load_checkpoint",
     "load_factory",
@@ -94,6 +96,22 @@ class Checkpoint:
 def families() -> dict[str, type[Family]]:
     """Registered families by name: those of interbasis and those of installed packages."""
     return {point.name: point.load() for point in entry_points(group="interbasis.families")}
+
+
+def components_of(checkpoint: Checkpoint) -> Components:
+    """Heads and MLPs of a checkpoint's model, where its family names them by a method `components(config)`.
+
+    Raises:
+        InputError: it does not.
+    """
+    family = families().get(checkpoint.family)
+    named = getattr(family, "components", None)
+    if named is None:
+        raise InputError(
+            f"family {checkpoint.family!r} names no heads and MLPs: name them in Python, see `component_circuit`"
+        )
+    found: Components = named(checkpoint.config)
+    return found
 
 
 def load_factory(name: str) -> Callable[..., nn.Module]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .components import Component, Components, Part
 from .errors import CheckpointError
 from .network import Positions
 from .transitions import Attention, PositionWise, Transition
@@ -283,3 +284,17 @@ class ModularAdditionTransformer(nn.Module):
             ),
             ("mlp", "unembed"): PositionWise(skip=weights["unembed.w"].T, bias=weights["unembed.b"]),
         }
+
+    @staticmethod
+    def components(config: Mapping[str, Any]) -> Components:
+        """See `families.components_of`."""
+        heads = [
+            Component(
+                0,
+                h,
+                {name: Part(f"attention.{name}", 1, h, h + 1) for name in "qkv"},
+                Part("attention.o:in", 1, h, h + 1),
+            )
+            for h in range(int(config["n_heads"]))
+        ]
+        return Components((*heads, Component(0, None, {"": Part("mlp.inner")}, Part("mlp.outer"))))

@@ -67,6 +67,7 @@ from .schedules import ScheduleRow
 from .schemas import (
     CheckpointRequest,
     ExportFormat,
+    GraphFormat,
     Health,
     JobRequest,
     Listing,
@@ -98,7 +99,9 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 
 _LOOK = 0.5  # seconds between looks at a job whose events are streamed
 _FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
-_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer"), "application/json")
+_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")
+_SUFFIXES = dict.fromkeys(("node-link", "circuit-tracer", "eap"), "json")
+_SUFFIXES |= {"netcdf": "nc", "masks": "safetensors", "autocircuit": "pt"}
 
 
 def _store(request: Request) -> Store:
@@ -475,7 +478,7 @@ async def export_graph(
     request: Request,
     store: Opened,
     ref: Ref,
-    form: Annotated[ExportFormat, Query(alias="format")],
+    form: Annotated[GraphFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
     """A graph for another tool."""
@@ -583,10 +586,13 @@ async def export_partition(
     ref: Ref,
     form: Annotated[ExportFormat, Query(alias="format")],
     epsilon: Epsilon = None,
+    module: Annotated[
+        int | None, Query(ge=0, lt=2**31, description="Of eap and autocircuit: only the circuit of this module.")
+    ] = None,
 ) -> Response:
-    """A partition with its graph for another tool."""
+    """A partition with its graph for another tool; eap and autocircuit run the network again."""
     row = await to_thread.run_sync(store.get_partition, ref)
-    return await _exported(request, row.id, form, epsilon)
+    return await _exported(request, row.id, form, epsilon, module)
 
 
 # Counts and estimates
@@ -868,7 +874,9 @@ def revoke_token(request: Request, store: Opened, ref: Ref) -> Response:
     return _json(request, store.revoke_token(ref).to_json())
 
 
-async def _exported(request: Request, ref: str, form: str, epsilon: float | None) -> Response:
+async def _exported(
+    request: Request, ref: str, form: str, epsilon: float | None, module: int | None = None
+) -> Response:
     """A result written by the command line in a process of its own, which may load the numerics."""
     store = _store(request)
     handle, name = tempfile.mkstemp(prefix="interbasis-", suffix=f".{form}")
@@ -876,10 +884,10 @@ async def _exported(request: Request, ref: str, form: str, epsilon: float | None
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await uploads.export(store, ref, form, epsilon, Path(name))
+            await uploads.export(store, ref, form, epsilon, Path(name), module)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     kind = _FORMATS.get(form, "application/octet-stream")
-    suffix = {"node-link": "json", "netcdf": "nc"}.get(form, form)
+    suffix = _SUFFIXES.get(form, form)
     return FileResponse(name, filename=f"{ref}.{suffix}", media_type=kind, background=done)

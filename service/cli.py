@@ -60,7 +60,7 @@ app.add_typer(db, name="db")
 app.add_typer(job_commands)
 app.add_typer(service_commands)
 
-_FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "netcdf"]
+_FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "masks", "safetensors", "netcdf"]
 
 
 @app.command()
@@ -408,16 +408,21 @@ def export(
     form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="Of the file.")],  # type: ignore[valid-type]
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     epsilon: Annotated[float | None, typer.Option(help="Only edges above its square root.")] = None,
+    module: Annotated[int | None, typer.Option(help="Of eap and autocircuit: only the circuit of this module.")] = None,
+    data: DataOption = None,
+    factory: FactoryOption = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
     """Write a graph, a partition with its graph, or the traces of a learning coefficient, for another tool."""
-    with opened_source(store, artifacts, url) as opened:
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        allow(factory)
         from ..analysis.files import write_bytes
         from .draw import export as content
 
-        write_bytes(file, content(opened, ref, form.value, epsilon))
+        options: dict[str, Any] = {"module": module, "data": data, "factory": factory, "progress": bars.update}
+        write_bytes(file, content(opened, ref, form.value, epsilon, **options))
     err.print(f"wrote {file}", soft_wrap=True)
 
 

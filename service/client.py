@@ -67,6 +67,7 @@ _ERRORS: dict[int, type[StoreError]] = {404: NotFoundError, 403: ForbiddenError,
 _AGAIN = (429, 502, 503, 504)
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LOOK = 1.0
+_EXPORT = 150.0  # seconds that a service may take to write a file
 
 
 class Client:
@@ -290,6 +291,27 @@ class Client:
     def llc_bytes(self, ref: str) -> bytes:
         """The file of a learning coefficient."""
         return self._bytes("llc", ref, "file")
+
+    def export(self, ref: str, form: str, *, epsilon: float | None = None, module: int | None = None) -> bytes:
+        """A graph, a partition or a learning coefficient as a file for another tool; the service writes it.
+
+        Args:
+            ref: ID.
+            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; of a learning
+                coefficient netcdf.
+            epsilon: only edges above its square root.
+            module: of eap and autocircuit: only the circuit of this module.
+        """
+        kind, given = "llc", {}
+        if form != "netcdf":
+            given = {"format": form, "epsilon": epsilon, "module": module}
+            kind = "partitions"
+            try:
+                self.get_partition(ref)
+            except NotFoundError:
+                kind = "graphs"
+        params = {name: value for name, value in given.items() if value is not None}
+        return self._request("GET", _path(kind, ref, "export"), params=params, timeout=_EXPORT).content
 
     # As objects of interbasis.analysis, NetworkX and pandas
 

@@ -9,36 +9,60 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..analysis import InteractionGraph, Ledger, Partition, Tracking
+from ..analysis import Bases, InteractionGraph, Ledger, Partition, Tracking
 from ..analysis import epsilon_profile as _epsilon_profile
+from ..analysis.circuit_files import CIRCUIT_FORMATS, export_circuit
 from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.errors import InputError
+from ..analysis.exchange import FORMATS, export_masks
 from ..analysis.exchange import export as _export
+from ..analysis.families import components_of, load_factory
 from ..analysis.files import read_bytes, write_bytes
 from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
 from ..analysis.progress import ProgressCallback
+from ..analysis.projection import component_circuit
 from ..analysis.recipe import Recipe
+from . import worker
 from .client import Client
-from .store import NotFoundError, Store
+from .store import GraphRow, NotFoundError, Store
 
 __all__ = ["FIGURES", "epsilon_profile", "export", "picture_format", "plot"]
 
 _PICTURES = ("png", "svg", "pdf")
 
 
-def export(store: Store | Client, ref: str, form: str, epsilon: float | None = None) -> bytes:
+def export(
+    store: Store | Client,
+    ref: str,
+    form: str,
+    epsilon: float | None = None,
+    *,
+    module: int | None = None,
+    data: Path | None = None,
+    factory: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> bytes:
     """A stored result as the content of a file for another tool.
 
     Args:
         store: what it is in.
         ref: ID of a graph, a partition or a learning coefficient.
-        form: of a graph or partition see `analysis.exchange.export`; of a learning coefficient "netcdf": its traces as
-            ArviZ InferenceData.
+        form: of a graph or partition see `analysis.exchange.export`, or "eap" and "autocircuit", for which the network
+            is run again (`analysis.projection`); of a partition also "masks" (`analysis.exchange.export_masks`); of a
+            learning coefficient "netcdf": its traces as ArviZ InferenceData.
         epsilon: only edges above its square root.
+        module: of "eap" and "autocircuit": only the circuit of this module.
+        data: of the same: file to read the data from, where that is not the checkpoint's own.
+        factory: of the same: `module:function` that builds a model of family `torch`.
+        progress: called as the network is run.
 
     Raises:
         InputError: a form that this result does not have.
     """
+    if form not in CIRCUIT_FORMATS and (module, data, factory) != (None, None, None):
+        raise InputError(f"module, data and factory are of the formats {' and '.join(CIRCUIT_FORMATS)}")
+    if form in CIRCUIT_FORMATS and epsilon is not None:
+        raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
     try:
         estimate = _estimate(store, ref)
     except NotFoundError:
@@ -53,12 +77,51 @@ def export(store: Store | Client, ref: str, form: str, epsilon: float | None = N
                 f"{ref} is a learning coefficient, which has no edges: export it with --format netcdf alone"
             )
         return _netcdf(estimate)
+    if form in CIRCUIT_FORMATS and isinstance(store, Client):
+        if (data, factory) != (None, None):
+            raise InputError("a service takes the checkpoint's own data: export with --data here, without --url")
+        return store.export(ref, form, module=module)
     try:
         row = store.get_partition(ref)
     except NotFoundError:
-        return _export(InteractionGraph.from_bytes(store.graph_bytes(ref)), None, form, epsilon)
-    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
-    return _export(graph, Partition.from_bytes(store.partition_bytes(row.id)), form, epsilon)
+        of, partition = store.get_graph(ref), None
+    else:
+        of, partition = store.get_graph(row.graph), Partition.from_bytes(store.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(store.graph_bytes(of.id))
+    if form in CIRCUIT_FORMATS and isinstance(store, Store):
+        loaded = worker.reloaded(
+            store, (store.get_checkpoint(of.checkpoint), of), data, load_factory(factory) if factory else None
+        )
+        circuit = component_circuit(
+            loaded.network,
+            _bases(store, of),
+            graph,
+            partition,
+            loaded.test_batches,
+            components_of(loaded),
+            progress=progress,
+        )
+        return export_circuit(circuit, form, module)
+    if form == "masks":
+        if partition is None:
+            raise InputError(f"masks are of modules, and {ref} is a graph: export one of its partitions")
+        return export_masks(_bases(store, of), graph, partition)
+    if form not in FORMATS:
+        raise InputError(
+            f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *CIRCUIT_FORMATS, 'netcdf'])}"
+        )
+    return _export(graph, partition, form, epsilon)
+
+
+def _bases(store: Store | Client, row: GraphRow) -> Bases:
+    """The bases of a graph.
+
+    Raises:
+        InputError: they were not kept.
+    """
+    if row.bases_sha256 is None:
+        raise InputError(f"the bases of {row.id} were not kept: analyze its checkpoint again with --force")
+    return Bases.from_bytes(store.bases_bytes(row.id))
 
 
 FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation", "traces", "curve")

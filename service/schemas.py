@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "CheckpointRequest",
     "ExportFormat",
+    "GraphFormat",
     "Health",
     "JobRequest",
     "Listing",
@@ -27,7 +28,8 @@ __all__ = [
 ItemT = TypeVar("ItemT")
 
 Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "track"]
-ExportFormat = Literal["graphml", "gexf", "node-link", "circuit-tracer", "safetensors"]
+GraphFormat = Literal["graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit"]
+ExportFormat = Literal[GraphFormat, "masks"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Scope = Literal["read", "submit", "admin"]
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of that queue take it.")]

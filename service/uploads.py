@@ -72,7 +72,9 @@ def _converted(file: Path, most: int) -> Path:
     return target
 
 
-async def export(store: Store, ref: str, form: str, epsilon: float | None, file: Path) -> None:
+async def export(
+    store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
+) -> None:
     """Write a result for another tool, as `interbasis export` does.
 
     Raises:
@@ -83,6 +85,7 @@ async def export(store: Store, ref: str, form: str, epsilon: float | None, file:
     url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "interbasis.service.cli", "export", ref, "--format", form, "-o", str(file)]
     command += [] if epsilon is None else ["--epsilon", repr(epsilon)]
+    command += [] if module is None else ["--module", str(module)]
     env = {name: value for name, value in os.environ.items() if name not in ("INTERBASIS_URL", "INTERBASIS_TOKEN")}
     env |= {"INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
     with anyio.move_on_after(_SECONDS):

@@ -10,13 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "files", "cuts", "hooks", "transitions", "network", "models", "datasets"),
-    *("families", "moments", "rotation", "basis", "graph", "compiled", "cost", "objectives", "leiden", "kway"),
+    *("errors", "linalg", "progress", "files", "cuts", "hooks", "transitions", "network", "components", "models"),
+    *(
+        "datasets",
+        "families",
+        "moments",
+        "rotation",
+        "basis",
+        "graph",
+        "compiled",
+        "cost",
+        "objectives",
+        "leiden",
+        "kway",
+    ),
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
-    *("experiments", "attribution_graphs", "exchange", "imports", "plots", "recipe", "demo"),
+    *("experiments", "projection", "attribution_graphs", "exchange", "imports", "plots", "recipe", "demo"),
 ]
 COMPUTING = ("worker", "estimates", "experiments", "compute", "draw")  # of the service: those that may import analysis
 
