@@ -1,8 +1,9 @@
 """A partition projected on attention heads and MLPs, for tools that know circuits of these only.
 
-Nodes of an interaction graph are coordinates of the residual stream, which every component reads and writes in part: the
-projection is lossy. A component is given to the module that takes most of what it writes, and its share is kept beside it.
-Edges are those of path patching: u -> v is how much the network loses when v alone no longer sees what u writes.
+Nodes of an interaction graph are coordinates of the residual stream, which every component reads and writes in part:
+the projection is lossy. A component is given to the module that takes most of what it writes, and its share is kept
+beside it. Edges are those of path patching: u -> v is how much the network loses when v alone no longer sees what u
+writes.
 """
 
 from __future__ import annotations
@@ -146,24 +147,20 @@ def component_circuit(
 
 def _means(net: Network, inputs: list[Batch], parts: list[Part]) -> tuple[dict[Part, Tensor], list[Tensor], int]:
     """Means over data points of what is written and of the first cut, at each position; and how many points."""
-    sums: dict[Part | int, Tensor] = {}
+    sums: list[Tensor] = []
     n = 0
     for batch in inputs:
         with _patched(net, {}, parts) as found, torch.no_grad():
             trace = net.trace(batch)
         n += len(trace.output)
-        for key, value in (*found.items(), *enumerate(trace.entries[0])):
-            total = value.double().sum(0, keepdim=True)
-            if key in sums and sums[key].shape != total.shape:
-                raise DataError(
-                    f"batches have sequences of different lengths ({tuple(sums[key].shape[1:])} and "
-                    f"{tuple(total.shape[1:])}): means are taken position by position"
-                )
-            sums[key] = sums.get(key, torch.zeros(())) + total
+        totals = [v.double().sum(0, keepdim=True) for v in (*(found[part] for part in parts), *trace.entries[0])]
+        if sums and [total.shape for total in totals] != [total.shape for total in sums]:
+            raise DataError("batches have sequences of different lengths: means are taken position by position")
+        sums = [a + b for a, b in zip(sums, totals, strict=True)] if sums else totals
     if not n:
         raise DataError("the data hold no batch: nothing to measure on")
-    places = len(sums) - len(parts)
-    return {part: sums[part] / n for part in parts}, [sums[i] / n for i in range(places)], n
+    means = [total / n for total in sums]
+    return dict(zip(parts, means[: len(parts)], strict=True)), means[len(parts) :], n
 
 
 def _output(net: Network, batch: Batch, held: Mapping[Part, Tensor]) -> Tensor:
