@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,11 +22,14 @@ from .faithfulness import Faithfulness, circuit_faithfulness
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .interventions import REPLACEMENTS
-from .metrics import METRICS, Estimate
+from .metrics import BEHAVIOURAL, METRICS, Estimate
 from .modules import Partition
 from .network import Network
 from .prediction import LinkCut, Prediction, predict_losses
 from .progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["KINDS", "Experiment", "ExperimentRecipe", "ExperimentResult", "run_experiment"]
 
@@ -35,6 +38,7 @@ ExperimentResult: TypeAlias = Isolation | ModuleAblation | Faithfulness | EdgeBi
 KINDS = ("isolate", "modules", "faithfulness", "bisect", "epsilon", "predict")
 """What can be asked; "epsilon" is "bisect" whose loss scales divide the graph anew."""
 
+_MOST_IN_SUMMARY = 4096  # numbers of a table; larger ones are in the file alone
 _DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 0}
 _STORED: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -130,6 +134,12 @@ class Experiment:
         return (r.whole, *(link.measured for link in r.links))
 
     @property
+    def measured(self) -> str:
+        """The name of the metric among those that were measured: "loss" is the behavioural one, "mse" or "kl"."""
+        names = self.result.whole.values
+        return self.metric if self.metric in names else next(name for name in BEHAVIOURAL if name in names)
+
+    @property
     def headline(self) -> tuple[float | None, float | None, float | None, float | None]:
         """The one number to list, its standard error, that of random interventions, and the p-value, where known.
 
@@ -138,9 +148,11 @@ class Experiment:
         """
         r = self.result
         if isinstance(r, Isolation):
-            return _change(r.isolated, r.whole)
+            return _change(r.isolated, r.whole, self.measured)
         if isinstance(r, ModuleAblation):
-            return max((_change(row, r.whole) for row in r.without), key=lambda found: abs(found[0] or 0.0))
+            return max(
+                (_change(row, r.whole, self.measured) for row in r.without), key=lambda found: abs(found[0] or 0.0)
+            )
         if isinstance(r, Faithfulness):
             random = float(np.mean(r.random_cpr)) if r.random_cpr else None
             return r.cpr.value, r.cpr.standard_error, random, r.p_value if r.random_cpr else None
@@ -149,12 +161,24 @@ class Experiment:
             return float(sum(r.jointly_required)), None, None, beside.p_value if beside else None
         return r.spearman, None, None, None
 
+    def plot(self) -> Figure:
+        """Its figure; see `circuit_plots.plot_experiment`."""
+        from .circuit_plots import plot_experiment
+
+        return plot_experiment(self)
+
     def summary(self) -> dict[str, Any]:
-        """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind."""
+        """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind.
+
+        Of "modules" the tables of classes and outputs are among them where they are not large.
+        """
         particular = {
             f.name: getattr(self.result, f.name)
             for f in fields(self.result)
-            if f.name not in ("curves", "random", "outputs", "classes", "losses", "whole_classes", "random_cmd")
+            if f.name not in ("curves", "random", "losses", "random_cmd")
+        }
+        particular = {
+            name: value for name, value in particular.items() if getattr(value, "size", 0) <= _MOST_IN_SUMMARY
         }
         plain = {name: value for name, value in _packed(particular, None).items() if not _holds_rows(value)}
         return {"rows": [_packed(asdict(row), None) for row in self.outcomes], **plain}
@@ -229,9 +253,8 @@ def run_experiment(
     return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
 
 
-def _change(row: Outcome, whole: Outcome) -> tuple[float | None, float | None, float | None, float | None]:
-    """Change of the last metric, its error, that of the random interventions, and the p-value."""
-    name = list(row.changes)[-1]
+def _change(row: Outcome, whole: Outcome, name: str) -> tuple[float | None, float | None, float | None, float | None]:
+    """Change of a metric, its error, that of the random interventions, and the p-value."""
     beside = row.controls.get(name)
     change = row.changes[name]
     random = beside.value - whole.values[name].value if beside else None

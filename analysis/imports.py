@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .graph import InteractionGraph
 from .modules import Partition
 from .partition import score_partition
 
-__all__ = ["read_labels", "read_partition"]
+__all__ = ["labels_of", "read_assignment", "read_labels", "read_partition"]
 
 _NONE = ("", "-1", "none", "null")
 
@@ -59,24 +59,47 @@ def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray,
     >>> [labels.tolist() for labels in read_labels(b"node,module\na/0,left\nb/0,left\na/1,7\n", graph)]
     [[0, 1], [0, -1]]
     """
+    return labels_of(read_assignment(content), graph)
+
+
+def read_assignment(content: bytes) -> dict[str, str]:
+    """The module of each node that a file names, as it is written there; see `read_labels`.
+
+    Raises:
+        InputError: it cannot be read.
+        GraphError: it names a node twice.
+
+    >>> read_assignment(b'{"a/0": "left", "a/1": 7}')
+    {'a/0': 'left', 'a/1': '7'}
+    """
+    assignment: dict[str, str] = {}
+    for node, module in _rows(content):
+        if node in assignment:
+            raise GraphError(f"the file names the node {node!r} twice")
+        assignment[node] = module
+    return assignment
+
+
+def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
+    """One array of labels per cut of a graph, from nodes named "cut/coordinate" and their modules; see `read_labels`.
+
+    Raises:
+        GraphError: a node that the graph does not have, or no node in a module.
+    """
     labels = [np.full(width, -1, dtype=np.int64) for width in graph.widths]
     places = {f"{cut}/{i}": (p, i) for p, cut in enumerate(graph.cuts) for i in range(graph.widths[p])}
     numbers: dict[str, int] = {}
-    seen: set[str] = set()
-    for node, module in _rows(content):
+    for node, module in assignment.items():
         if node not in places:
             raise GraphError(
-                f"the file names the node {node!r}, which the graph does not have: expected names like "
+                f"the labels name the node {node!r}, which the graph does not have: expected names like "
                 f"{next(iter(places))!r}, cuts {dict(zip(graph.cuts, graph.widths, strict=True))}"
             )
-        if node in seen:
-            raise GraphError(f"the file names the node {node!r} twice")
-        seen.add(node)
         if module.lower() not in _NONE:
             p, i = places[node]
             labels[p][i] = numbers.setdefault(module, len(numbers))
     if not numbers:
-        raise GraphError("the file puts no node into a module")
+        raise GraphError("the labels put no node into a module")
     return labels
 
 

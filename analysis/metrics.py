@@ -13,7 +13,17 @@ from torch import Tensor
 
 from .errors import DataError, GraphError
 
-__all__ = ["METRICS", "Estimate", "Metric", "MetricFunction", "class_accuracy", "difference", "estimate", "find_metric"]
+__all__ = [
+    "BEHAVIOURAL",
+    "METRICS",
+    "Estimate",
+    "Metric",
+    "MetricFunction",
+    "class_accuracy",
+    "difference",
+    "estimate",
+    "find_metric",
+]
 
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 """metric(output (batch, positions, width), targets or None) -> one number per data point (batch,)."""
@@ -174,4 +184,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", _accuracy, higher_is_better=True),
     "cross_entropy": Metric("cross_entropy", _cross_entropy),
 }
-"""Metrics by name; the first two are behavioural losses, which compare with the whole network."""
+"""Metrics by name."""
+
+BEHAVIOURAL = ("mse", "kl")
+"""The behavioural losses among them, which compare with the whole network."""

@@ -189,6 +189,10 @@ def modules(
     max_size: MaxSizeOption = None,
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Instead: store a division made elsewhere, a .csv or .json file of nodes and modules."),
+    ] = None,
     epsilon_profile: Annotated[
         Path | None, typer.Option(help="Instead: a figure of the modules over a range of loss scales.")
     ] = None,
@@ -202,6 +206,11 @@ def modules(
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        if labels is not None:
+            from ..analysis.files import read_bytes
+            from ..analysis.imports import read_assignment
+
+            choices["labels"] = read_assignment(read_bytes(labels))
         if epsilon_profile is not None:
             from . import draw
 
@@ -428,19 +437,20 @@ def export(
 
 @app.command()
 def plot(
-    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition, a tracking, a ledger or an llc.")],
+    ref: Annotated[str, typer.Argument(help="ID of a graph, partition, tracking, ledger, experiment or llc.")],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
     figure: Annotated[
         str | None,
         typer.Option(
-            help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces or curve."
+            help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces, curve, or "
+            "the kind of an experiment."
         ),
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Draw a graph, a partition in colour, modules over training, a ledger or a learning coefficient."""
+    """Draw a graph, a partition in colour, modules over training, a ledger, an experiment or an llc."""
     with opened_source(store, artifacts, url) as opened:
         from .draw import plot as draw
 

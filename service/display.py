@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
+_SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 _SHOWN = 12  # rows of a table of modules
 
 
@@ -275,7 +276,56 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
             random = f"{number(beside['value'])} ± {beside['spread']:.1g}" if beside else "-"
             lines.append((line["name"], line["removed"], shown, random, beside["p_value"] if beside else None))
         tables.append(table(("network", "ablated", metric, "random", "p"), lines))
+    if row.summary.get("classes") and row.summary.get("whole_classes"):
+        tables.append(_classes_table(row.summary))
+    elif row.summary.get("outputs"):
+        tables.append(_outputs_table(row.summary))
     return tables
+
+
+def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+    """The rows of a table of modules: the network without each, and each alone."""
+    without, alone = found[name]
+    rows = [(f"without module {m}", values) for m, values in enumerate(without)]
+    return [*rows, *((f"module {m} alone", values) for m, values in enumerate(alone))]
+
+
+def _classes_table(found: Mapping[str, Any]) -> Table:
+    """Accuracy of each answer, and the classes that lose most of it."""
+    whole: list[list[float | None]] = found["whole_classes"]
+    answers = range(len(whole))
+    lines: list[tuple[Any, ...]] = []
+    for name, values in [("whole", whole), *_sides(found, "classes")]:
+        lost = {
+            (f"{a}:{c}" if len(whole) > 1 else str(c)): before - after
+            for a in answers
+            for c, (before, after) in enumerate(zip(whole[a], values[a], strict=True))
+            if before is not None and after is not None
+        }
+        means = [_mean(values[a]) for a in answers[:_SHOWN_ANSWERS]]
+        lines.append((name, *(None if mean is None else round(mean, 3) for mean in means), _largest(lost, "-{:.2f}")))
+    heads = ["accuracy"] if len(whole) == 1 else [f"answer {a}" for a in answers[:_SHOWN_ANSWERS]]
+    return table(("network", *heads, "classes that lose most" if len(whole) == 1 else "answer:class, lose most"), lines)
+
+
+def _outputs_table(found: Mapping[str, Any]) -> Table:
+    """The outputs that change most, by their mean squared change."""
+    lines = [
+        (name, _largest({str(o): change for o, change in enumerate(values)}, "{:.3g}"))
+        for name, values in _sides(found, "outputs")
+    ]
+    return table(("network", "outputs that change most"), lines)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _largest(values: Mapping[str, float], form: str) -> str:
+    """The three largest, those above 0, with their sizes."""
+    ranked = sorted((item for item in values.items() if item[1] > 0), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{name} ({form.format(size)})" for name, size in ranked) or "-"
 
 
 def experiment_notes(row: ExperimentRow) -> list[str]:

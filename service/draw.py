@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..analysis import Bases, InteractionGraph, Ledger, Partition, Tracking
+from ..analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ..analysis import epsilon_profile as _epsilon_profile
 from ..analysis.circuit_files import CIRCUIT_FORMATS, export_circuit
 from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
@@ -26,7 +26,7 @@ from . import worker
 from .client import Client
 from .store import GraphRow, NotFoundError, Store
 
-__all__ = ["FIGURES", "epsilon_profile", "export", "picture_format", "plot"]
+__all__ = ["epsilon_profile", "export", "picture_format", "plot"]
 
 _PICTURES = ("png", "svg", "pdf")
 
@@ -124,20 +124,17 @@ def _bases(store: Store | Client, row: GraphRow) -> Bases:
     return Bases.from_bytes(store.bases_bytes(row.id))
 
 
-FIGURES = ("graph", "membership", "profile", "strengths", "tracks", "waterfall", "synchronisation", "traces", "curve")
-
-
 def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None) -> None:
     """Draw something stored into a file (.png, .svg or .pdf).
 
     Args:
         store: what it is in.
-        ref: ID of a graph, a partition, a tracking, a ledger or a learning coefficient.
+        ref: ID of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient.
         path: to write.
-        figure: one of `FIGURES`: of a graph "graph" or "strengths", of a partition also "membership" and "profile",
-            of a tracking "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of
-            another one "synchronisation:LAYER"), of a learning coefficient "traces", of a curve of them "curve".
-            Default: the first named.
+        figure: of a graph "graph" or "strengths", of a partition also "membership" and "profile", of a tracking
+            "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of another one
+            "synchronisation:LAYER"), of a learning coefficient "traces", of a curve of them "curve", of an experiment
+            its kind. Default: the first named.
 
     Raises:
         InputError: a figure that this result does not have, or a file of another kind.
@@ -158,7 +155,7 @@ def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
         pass
     else:
         return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
-    for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking)):
+    for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking), ("experiment", _of_experiment)):
         try:
             content = getattr(store, f"{kind}_bytes")(ref)
         except NotFoundError:
@@ -195,6 +192,11 @@ def _netcdf(estimate: LearningCoefficient | LearningCoefficientCurve) -> bytes:
 
 def _of_tracking(content: bytes) -> dict[str, Callable[[], Any]]:
     return {"tracks": Tracking.from_bytes(content).plot}
+
+
+def _of_experiment(content: bytes) -> dict[str, Callable[[], Any]]:
+    experiment = Experiment.from_bytes(content)
+    return {experiment.kind: experiment.plot}
 
 
 def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:

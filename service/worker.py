@@ -12,11 +12,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..analysis import Bases, InteractionGraph, Partition, Tracking, align_nodes, coordinate_correlation, demo
+from ..analysis import (
+    Bases,
+    InteractionGraph,
+    Partition,
+    Tracking,
+    align_nodes,
+    coordinate_correlation,
+    demo,
+    score_partition,
+)
 from ..analysis import track_modules as _track_modules
 from ..analysis.cost import module_links
+from ..analysis.errors import InputError
 from ..analysis.families import Checkpoint, load_checkpoint, load_factory
 from ..analysis.files import read_bytes
+from ..analysis.imports import labels_of
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import (
     GraphRecipe,
@@ -147,10 +158,38 @@ def store_analysis(
 def modules(
     store: Store, ref: str, choices: Mapping[str, Any], *, force: bool = False, progress: ProgressCallback | None = None
 ) -> PartitionDetail:
-    """Divide a stored graph into modules; what is stored for the same choices is not computed again."""
+    """Divide a stored graph into modules; what is stored for the same choices is not computed again.
+
+    Args:
+        store: where the graph comes from and the partition goes.
+        ref: of the graph.
+        choices: names of a partition's recipe; or `labels`, the module of each node ("cut/coordinate") of a division
+            made elsewhere, which is scored as it is, and epsilon.
+        force: compute and store again.
+        progress: called per graph searched.
+
+    Raises:
+        InputError: choices or labels that make no sense.
+    """
     row = store.get_graph(ref)
     graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
-    return _partition(store, row, graph, Recipe.from_mapping(choices).partition, force, progress)
+    recipe = Recipe.from_mapping({name: value for name, value in choices.items() if name != "labels"}).partition
+    if choices.get("labels") is None:
+        return _partition(store, row, graph, recipe, force, progress)
+    if recipe != PartitionRecipe(epsilon=recipe.epsilon):
+        raise InputError("labels are a division already: of the choices of a search only epsilon goes with them")
+    if not isinstance(choices["labels"], Mapping):
+        raise InputError('labels: expected nodes and their modules, like {"layers.0/3": 1}')
+    given = labels_of({node: "" if of is None else str(of) for node, of in choices["labels"].items()}, graph)
+    listed = json.dumps([labels.tolist() for labels in given])
+    described = {"labels": hashlib.sha256(listed.encode()).hexdigest(), "epsilon": recipe.epsilon}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    found = None if force else store.find_partition(row.id, digest)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    partition = score_partition(graph, given, recipe.epsilon)
+    return _save_partition(store, row, graph, partition, provenance(described, digest, 0, start), force)
 
 
 def track(
@@ -395,23 +434,21 @@ def _partition(
 ) -> PartitionDetail:
     """The stored partition of a graph by this recipe, else a new one."""
     found = None if force else store.find_partition(row.id, recipe.sha256)
-    return found if found is not None else _compute_partition(store, row, graph, recipe, force, progress)
-
-
-def _compute_partition(
-    store: Store,
-    row: GraphRow,
-    graph: InteractionGraph,
-    recipe: PartitionRecipe,
-    force: bool,
-    progress: ProgressCallback | None,
-) -> PartitionDetail:
+    if found is not None:
+        return found
     start = time.monotonic()
     partition = partition_graph(graph, recipe, progress=progress)
+    made = provenance(asdict(recipe), recipe.sha256, recipe.seed, start)
+    return _save_partition(store, row, graph, partition, made, force)
+
+
+def _save_partition(
+    store: Store, row: GraphRow, graph: InteractionGraph, partition: Partition, made: Provenance, force: bool
+) -> PartitionDetail:
     links = module_links(graph, partition.labels, partition.epsilons)
     return store.save_partition(
         row.id,
-        provenance=provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
+        provenance=made,
         values=PartitionValues(**{f.name: getattr(partition, f.name) for f in fields(PartitionValues)}),
         modules=[ModuleRow(**asdict(module)) for module in partition.modules],
         links=[LinkRow(**asdict(link)) for link in links],

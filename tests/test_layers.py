@@ -28,7 +28,8 @@ ANALYSIS = [
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
-    *("experiments", "projection", "attribution_graphs", "exchange", "imports", "plots", "recipe", "demo"),
+    *("experiments", "projection", "attribution_graphs", "exchange", "circuit_files", "imports", "plots"),
+    *("circuit_plots", "recipe", "demo"),
 ]
 COMPUTING = ("worker", "estimates", "experiments", "compute", "draw")  # of the service: those that may import analysis
 

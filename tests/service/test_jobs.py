@@ -162,7 +162,7 @@ def test_choices_are_those_of_the_recipes() -> None:
     data = {"data"}
     assert {
         "analyze": graph | partition | data,
-        "partition": partition,
+        "partition": partition | {"labels"},
         "track": partition | {"coupling", "align"} | data,
         "ledger": ledger | data,
         "experiment": experiment | data,
