@@ -81,14 +81,14 @@ def test_any_labels_come_back(labels: list[int]) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "said"),
     [
-        (b"", GraphError, "puts no node into a module"),
-        (b"node,module\nout/0,-1\n", GraphError, "puts no node into a module"),
+        (b"", GraphError, "put no node into a module"),
+        (b"node,module\nout/0,-1\n", GraphError, "put no node into a module"),
         (b"node,modul\nout/0,1\n", InputError, "expected CSV with the columns node,module"),
         (b"cut,module\nout,1\n", InputError, "expected CSV"),
         (b"[1, 2]", InputError, "no division into modules"),
         (b'{"a":', InputError, "no division into modules"),
         (b"\xff\xfe\x00", InputError, "no division into modules"),
-        (b"node,module\nout/4,1\n", GraphError, "names the node 'out/4', which the graph does not have"),
+        (b"node,module\nout/4,1\n", GraphError, "name the node 'out/4', which the graph does not have"),
         (b"node,module\nin/0,1\n", GraphError, "expected names like 'layers.0:in/0'"),
         (b"node,module\nout/0,1\nout/0,2\n", GraphError, "names the node 'out/0' twice"),
     ],
