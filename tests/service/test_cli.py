@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
-from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp
+from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp, save_transformer
 from safetensors.torch import load_file, save_file
 
 from interbasis.analysis.errors import NumericalError
@@ -369,6 +369,54 @@ def test_export_of_a_graph(interbasis: Callable[..., Result], filled: list[dict[
     assert networkx.read_graphml(file).number_of_edges() == graph.n_edges(0.01)
 
 
+def test_masks_of_a_partition(interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path) -> None:
+    item = filled[0]
+    file = tmp_path / "masks.safetensors"
+    assert interbasis("export", item["partition"]["id"], "--format", "masks", "-o", file).code == 0
+    held = load_file(file)
+    for cut, width in zip(item["graph"]["cuts"], item["graph"]["widths"], strict=True):
+        masks = held[f"{cut}/masks"]
+        assert masks.shape == (item["partition"]["n_modules"], width)
+        assert (masks.sum(0) == 1).all()
+        assert torch.allclose(held[f"{cut}/to_basis"] @ held[f"{cut}/from_basis"], torch.eye(width).double())
+    assert_refused(interbasis("export", item["graph"]["id"], "--format", "masks", "-o", file), "masks are of modules")
+
+
+def test_heads_and_mlps_for_other_tools(interbasis: Callable[..., Result], empty: Path, tmp_path: Path) -> None:
+    path = save_transformer(tmp_path / "t.safetensors")
+    found = interbasis("analyze", path, "--basis", "pca", "--epsilon", "1e-6", "--resolution", "1", "--json").document
+    (item,) = found["items"]
+    partition, file = item["partition"]["id"], tmp_path / "circuit"
+    written = interbasis("export", partition, "--format", "eap", "-o", file)
+    assert (written.code, written.out) == (0, ""), written.err
+    edges = json.loads(file.read_text())["edges"]
+    assert len(edges) == 6 + 3 + 4
+    assert edges["input->a0.h0<q>"]["score"] == 0  # the last token is always the same
+    assert edges["m0->logits"]["score"] > 0
+    assert interbasis("export", partition, "--format", "autocircuit", "-o", file, "--module", 0).code == 0
+    scores = torch.load(file, weights_only=True)
+    assert scores["blocks.0.hook_q_input"].shape == (2, 1)
+    assert scores["blocks.0.hook_resid_post"].shape == (4,)
+    assert interbasis("export", item["graph"]["id"], "--format", "eap", "-o", file).code == 0
+    assert all(edge["in_graph"] for edge in json.loads(file.read_text())["edges"].values())
+    file.unlink()
+    for options, said in (
+        (("--format", "eap", "--epsilon", "1"), "leave epsilon out"),
+        (("--format", "eap", "--module", "99"), "there is no module 99"),
+        (("--format", "gexf", "--module", "0"), "of the formats eap and autocircuit"),
+        (("--format", "eap", "--data", tmp_path / "none.npz"), "none.npz"),
+    ):
+        assert_refused(interbasis("export", partition, *options, "-o", file), said)
+    assert not file.exists()
+
+
+def test_network_without_heads_is_no_circuit_of_heads(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], files: Files, tmp_path: Path
+) -> None:
+    asked = ("export", filled[0]["partition"]["id"], "--format", "eap", "--data", files.data, "-o", tmp_path / "x")
+    assert_refused(interbasis(*asked), "family 'mlp' names no heads and MLPs")
+
+
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 @pytest.mark.parametrize("kind", ["graph", "partition"])
 def test_plot_is_a_picture(
@@ -442,6 +490,40 @@ def test_modules_of_a_stored_graph(
     sizes = [module["size"] for module in stored["modules"]]
     if "--max-size" in options:
         assert max(sizes) <= 9
+
+
+def test_division_made_elsewhere_is_scored_and_stored(
+    interbasis: Callable[..., Result], copied: Path, filled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    item = filled[0]
+    graph, ours = item["graph"]["id"], item["partition"]
+    exported = tmp_path / "ours.json"
+    assert interbasis("export", ours["id"], "--format", "node-link", "-o", exported).code == 0
+    nodes = json.loads(exported.read_text())["nodes"]
+    (tmp_path / "labels.json").write_text(json.dumps({node["id"]: node["module"] for node in nodes}))
+    lines = [f"{node['id']},{'abcdefgh'[node['module']] if node['module'] >= 0 else ''}" for node in nodes]
+    (tmp_path / "labels.csv").write_text("\n".join(["node,module", *lines]))
+    asked = ("modules", graph, "--epsilon", repr(ours["epsilon"]), "--labels")
+    found = interbasis(*asked, tmp_path / "labels.json", "--json").document
+    assert found["id"] != ours["id"]
+    for name in ("n_modules", "edge_cost", "mediator_cost", "contrast", "modules"):
+        assert found[name] == ours[name]
+    assert (found["p_value"], found["stability"]) == (None, None)
+    assert interbasis(*asked, tmp_path / "labels.csv", "--json").document == found
+    assert found["id"] in interbasis("show", "partition", found["id"]).out
+    (split,) = interbasis(
+        "experiment", found["id"], "--data", save_inputs(tmp_path / "x.npz", 2 * WIDTHS[0]), "--json"
+    ).document["items"]
+    assert split["partition"] == found["id"]
+    before = interbasis("ls", "partitions", "--json").document
+    (tmp_path / "wrong.csv").write_text("node,module\nlayers.9/0,1\n")
+    for options, said in (
+        ((tmp_path / "wrong.csv",), "the labels name the node 'layers.9/0', which the graph does not have"),
+        ((tmp_path / "labels.csv", "--k", "2"), "of the choices of a search only epsilon goes with them"),
+        ((tmp_path / "none.csv",), "cannot read"),
+    ):
+        assert_refused(interbasis(*asked, *options), said)
+    assert interbasis("ls", "partitions", "--json").document == before
 
 
 def test_epsilon_profile_is_a_table_and_a_figure(
@@ -569,6 +651,12 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
     assert interbasis("show", "experiment", rows[0]["id"], "--json").document == rows[0]
     shown = interbasis("show", "experiment", rows[0]["id"]).out
     assert "isolated" in shown
+    assert "outputs that change most" in interbasis("show", "experiment", rows[1]["id"]).out
+    for row in rows:
+        picture = copied.with_name(f"{row['experiment']}.png")
+        assert interbasis("plot", row["id"], "-o", picture, "--figure", row["experiment"]).code == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert_refused(interbasis("plot", rows[0]["id"], "-o", picture, "--figure", "graph"), "expected one of isolate")
     (forced,) = interbasis(*asked[:2], *asked[-6:], "--force", "--json").document["items"]
     assert (forced["id"], forced["summary"]) == (rows[0]["id"], rows[0]["summary"])
     assert_whole(interbasis("db", "check", "--json"))

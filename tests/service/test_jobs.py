@@ -192,8 +192,11 @@ def test_every_task_is_done_and_equals_what_is_computed_here(
     analyses = [ask(store, "analyze", checkpoint.with_name(f"{name}.safetensors")) for name in "ab"]
     done = wait(store, *analyses)
     graphs, partitions = zip(*([result["id"] for result in job.results] for job in done), strict=True)
+    cuts = store.get_graph(graphs[0]).cuts
+    labels = {f"{cuts[node.cut]}/{node.coordinate}": node.coordinate % 2 for node in store.nodes(partitions[0])}
     others = [
         ask(store, "partition", graphs[0], {"objective": "layered_cpm"}),
+        ask(store, "partition", graphs[0], {"labels": labels}),
         ask(store, "ledger", checkpoint),
         ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 20, "warmup": 9}),
         ask(store, "track", "run", {"data": checkpoint.with_name("x.npz")}),
@@ -204,13 +207,21 @@ def test_every_task_is_done_and_equals_what_is_computed_here(
         assert (job.state, job.attempts, job.error, job.worker) == ("succeeded", 1, None, "w1"), job
         assert job.step == TASKS[job.task][-1]
         assert job.started < job.finished
-    assert [job.results[0]["kind"] for job in rest] == ["partition", "ledger", "llc", "tracking", "experiment"]
-    experiment, divided = (result["id"] for result in rest[4].results)
+    assert [job.results[0]["kind"] for job in rest] == [
+        "partition",
+        "partition",
+        "ledger",
+        "llc",
+        "tracking",
+        "experiment",
+    ]
+    assert store.get_partition(rest[1].results[0]["id"]).n_modules == 2
+    experiment, divided = (result["id"] for result in rest[5].results)
     assert list(store.get_partition(divided).epsilons) == store.get_experiment(experiment).summary["epsilon"]
     here = worker.analyze(store, checkpoint, {}, data=checkpoint.with_name("x.npz"), force=True)
     assert (here.graph.id, here.partition.id) == (graphs[0], partitions[0])
     assert here.graph.graph_sha256 == store.get_graph(graphs[0]).graph_sha256
-    assert store.get_llc(rest[2].results[0]["id"]).n_parameters == 83
+    assert store.get_llc(rest[3].results[0]["id"]).n_parameters == 83
 
 
 def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, start_worker: Start) -> None:
