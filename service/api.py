@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -151,7 +152,7 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.store, app.state.limits, app.state.metrics = store, limits or Limits(), Metrics(store)
-    app.state.exporting = anyio.Semaphore(2)
+    app.state.exporting, app.state.converting = anyio.Semaphore(2), anyio.Semaphore(2)
     app.include_router(routes, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
     app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
     app.add_exception_handler(StoreError, _store_error)
@@ -391,7 +392,8 @@ async def upload(
             async with await anyio.open_file(file, "wb") as stream:
                 async for part in request.stream():
                     await stream.write(part)
-            row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
+            async with request.app.state.converting if form == "pt" else contextlib.nullcontext():
+                row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
     except OSError as error:
         raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
     return _json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})

@@ -27,7 +27,7 @@ from cases_store import save_graph
 from safetensors.numpy import save
 
 from interbasis.analysis.errors import CheckpointError
-from interbasis.service import api, guard, logs, schedules, worker
+from interbasis.service import api, guard, logs, schedules, uploads, worker
 from interbasis.service.guard import Limits
 from interbasis.service.in_process import InProcess
 from interbasis.service.records import StoreError, UnavailableError
@@ -1012,6 +1012,73 @@ def test_small_pt_files_that_become_large_are_refused(opened: Store, connect: As
         assert peak() - before < 100
     assert client.get("health").status_code == 200
     kept_nothing(opened)
+
+
+def deflated(content: bytes) -> bytes:
+    """A .pt file whose members are compressed, which torch.load reads too."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for member in given.infolist():
+            made.writestr(member.filename, given.read(member))
+    return file.getvalue()
+
+
+def test_compressed_pt_files_are_refused_unread(opened: Store, connect: Ask) -> None:
+    content = deflated(saved({"w": torch.zeros(50_000_000, dtype=torch.uint8)}))
+    assert len(content) < 100_000
+    assert len(torch.load(io.BytesIO(content), weights_only=True)["w"]) == 50_000_000
+    client = connect(opened, pt=True)
+    assert "are compressed" in refused(client.post("files?format=pt", content=content), 422)
+    kept_nothing(opened)
+    forged = io.BytesIO()  # a directory of the archive that names one part many times
+    with zipfile.ZipFile(forged, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000))
+        archive.filelist += archive.filelist * 299
+    client = connect(opened, pt=True, upload=1 << 20)
+    said = refused(client.post("files?format=pt", content=forged.getvalue()), 422)
+    assert "its members have 3000000 bytes, expected at most 1048576" in said
+    kept_nothing(opened)
+
+
+def test_memory_limit_ends_the_conversion(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, content = connect(opened, pt=True), saved({"w": torch.zeros(20_000_000)})
+    monkeypatch.setattr(uploads, "_COPIES", 0)
+    monkeypatch.setattr(uploads, "_ROOM", 64 << 20)
+    said = refused(client.post("files?format=pt", content=content), 422)
+    assert "cannot be read" in said
+    assert "memory" in said
+    kept_nothing(opened)
+    monkeypatch.undo()
+    assert client.post("files?format=pt", content=content).status_code == 201
+
+
+def test_few_conversions_run_at_once(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def convert(_store: Store, file: Path, _most: int) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.2)
+        with lock:
+            running -= 1
+        return keep(opened, file.rename(file.with_suffix(".safetensors")), 0)
+
+    keep = uploads.keep
+    monkeypatch.setattr(uploads, "keep", convert)
+    client = connect(opened, pt=True)
+    answers: list[int] = []
+
+    def send() -> None:
+        answers.append(client.post("files?format=pt", content=save({"w": np.eye(2)})).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (answers, most) == ([201] * 5, 2)
 
 
 def test_pt_file_of_something_else_is_refused(opened: Store, connect: Ask) -> None:
