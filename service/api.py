@@ -28,7 +28,7 @@ from starlette.routing import Match
 
 from . import edges, uploads
 from .examples import add_examples
-from .guard import Guard, Limits, problem
+from .guard import COMPUTED, Guard, Limits, problem
 from .jobs import JobRow
 from .metrics import Metrics
 from .queries import plain
@@ -100,7 +100,7 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 
 _LOOK = 0.5  # seconds between looks at a job whose events are streamed
 _FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
-_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")
+_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")  # others: octet-stream
 _SUFFIXES = dict.fromkeys(("node-link", "circuit-tracer", "eap"), "json")
 _SUFFIXES |= {"netcdf": "nc", "masks": "safetensors", "autocircuit": "pt"}
 
@@ -128,9 +128,10 @@ Filter = Annotated[str | None, Query(max_length=500, description="An ID or a nam
 Edges = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the strongest first.")]
 Epsilon = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Only edges above its square root.")]
 
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-}
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE: dict[int | str, dict[str, Any]] = {200: {"content": _BINARY}}
+_TYPES = {"application/xml": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
+_EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {**_TYPES, **_BINARY}}}
 
 routes = APIRouter()
 
@@ -180,7 +181,8 @@ def _json(request: Request, document: Any, status: int = 200, headers: dict[str,
 
 def _known(request: Request, etag: str) -> bool:
     named = request.headers.get("if-none-match", "")
-    return named.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in named.split(","))
+    given = [tag.strip().removeprefix("W/") for tag in named.split(",")]
+    return named.strip() == "*" or etag.removeprefix("W/") in given
 
 
 def _listed(request: Request, rows: Any) -> Response:
@@ -475,7 +477,7 @@ def bases_file(request: Request, store: Opened, ref: Ref) -> Response:
     return _file(request, store, row.bases_sha256, f"{row.id}-bases.safetensors")
 
 
-@routes.get("/graphs/{ref}/export", response_class=Response, responses=_FILE, tags=["graphs"])
+@routes.get("/graphs/{ref}/export", response_class=Response, responses=_EXPORT, tags=["graphs"])
 async def export_graph(
     request: Request,
     store: Opened,
@@ -483,9 +485,9 @@ async def export_graph(
     form: Annotated[GraphFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
-    """A graph for another tool."""
+    """A graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
     row = await to_thread.run_sync(store.get_graph, ref)
-    return await _exported(request, row.id, form, epsilon)
+    return await _exported(request, row, form, epsilon)
 
 
 # Partitions
@@ -581,7 +583,7 @@ def partition_file(request: Request, store: Opened, ref: Ref) -> Response:
     return _file(request, store, row.partition_sha256, f"{row.id}.safetensors")
 
 
-@routes.get("/partitions/{ref}/export", response_class=Response, responses=_FILE, tags=["partitions"])
+@routes.get("/partitions/{ref}/export", response_class=Response, responses=_EXPORT, tags=["partitions"])
 async def export_partition(
     request: Request,
     store: Opened,
@@ -592,9 +594,9 @@ async def export_partition(
         int | None, Query(ge=0, lt=2**31, description="Of eap and autocircuit: only the circuit of this module.")
     ] = None,
 ) -> Response:
-    """A partition with its graph for another tool; eap and autocircuit run the network again."""
+    """A partition with its graph for another tool; eap and autocircuit run the network again, which needs submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
-    return await _exported(request, row.id, form, epsilon, module)
+    return await _exported(request, row, form, epsilon, module)
 
 
 # Counts and estimates
@@ -632,7 +634,7 @@ def llc_file(request: Request, store: Opened, ref: Ref) -> Response:
 async def export_llc(request: Request, store: Opened, ref: Ref) -> Response:
     """The traces as netCDF, for ArviZ."""
     row = await to_thread.run_sync(store.get_llc, ref)
-    return await _exported(request, row.id, "netcdf", None)
+    return await _exported(request, row, "netcdf", None)
 
 
 @routes.get("/experiments", response_model=Listing[ExperimentRow], tags=["experiments"])
@@ -877,19 +879,43 @@ def revoke_token(request: Request, store: Opened, ref: Ref) -> Response:
 
 
 async def _exported(
-    request: Request, ref: str, form: str, epsilon: float | None, module: int | None = None
+    request: Request,
+    row: GraphRow | PartitionDetail | LlcRow,
+    form: str,
+    epsilon: float | None,
+    module: int | None = None,
 ) -> Response:
     """A result written by the command line in a process of its own, which may load the numerics."""
     store = _store(request)
+    etag = await to_thread.run_sync(_export_etag, store, row, form, epsilon, module)
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    if _known(request, etag):
+        return Response(status_code=304, headers=headers)
     handle, name = tempfile.mkstemp(prefix="interbasis-", suffix=f".{form}")
     os.close(handle)
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await uploads.export(store, ref, form, epsilon, Path(name), module)
+            await uploads.export(store, row.id, form, epsilon, Path(name), module)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     kind = _FORMATS.get(form, "application/octet-stream")
     suffix = _SUFFIXES.get(form, form)
-    return FileResponse(name, filename=f"{ref}.{suffix}", media_type=kind, background=done)
+    return FileResponse(name, headers=headers, filename=f"{row.id}.{suffix}", media_type=kind, background=done)
+
+
+def _export_etag(
+    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, epsilon: float | None, module: int | None
+) -> str:
+    """From what a file is made of; weak, since some formats note when they were written."""
+    made_of: list[Any] = [version("interbasis"), row.id, form, epsilon, module]
+    if isinstance(row, LlcRow):
+        made_of.append(row.llc_sha256)
+    else:
+        graph = store.get_graph(row.graph) if isinstance(row, PartitionDetail) else row
+        made_of += [graph.graph_sha256, graph.bases_sha256, getattr(row, "partition_sha256", None)]
+        if form in COMPUTED:
+            checkpoint, data = store.get_checkpoint(graph.checkpoint), store.get_dataset(graph.dataset)
+            made_of += [checkpoint.sha256, checkpoint.about, data.sha256]
+    return f'W/"{hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import anyio
 
-from .records import FileRow, StoreError, UnavailableError
+from .records import ArtifactError, FileRow, StoreError, UnavailableError
 from .store import Store
 
 __all__ = ["export", "keep"]
 
+_log = logging.getLogger(__name__)
+
 _ROOM = 256 << 20  # bytes that a process which reads a .pt file may use beside its tensors and torch itself
 _COPIES = 4  # of the tensors in it: as loaded, in order, as bytes, as written
 _SECONDS = 120
+_TAIL = 4000  # characters of what a process said last, for the log
 
 # what torch takes of the address space, which depends on its build, is known once it is imported
 _CONVERT = """
@@ -102,6 +106,7 @@ async def export(
 
     Raises:
         StoreError: it has no such form.
+        ArtifactError: it could not be written; the log says why.
         UnavailableError: it took too long.
     """
     location = store.location
@@ -114,7 +119,11 @@ async def export(
     with anyio.move_on_after(_SECONDS):
         done = await anyio.run_process(command, env=env, check=False)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise StoreError(said[-1].removeprefix("error: ") if said else "the export failed")
+            said = done.stderr.decode(errors="replace").strip()
+            ours = [line for line in said.splitlines() if line.startswith("error: ")]
+            if done.returncode == 2 and ours:
+                raise StoreError(ours[-1].removeprefix("error: "))
+            _log.error("the export of %s as %s ended with %s: %s", ref, form, done.returncode, said[-_TAIL:])
+            raise ArtifactError("the export failed; the service's log says why, under the request ID")
         return
     raise UnavailableError(f"the export took more than {_SECONDS} s")
