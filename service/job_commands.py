@@ -38,7 +38,10 @@ app = typer.Typer()
 def submit(
     task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
     targets: Annotated[
-        list[str], typer.Argument(help="Checkpoints, as files or IDs; of partition graphs, of track models.")
+        list[str],
+        typer.Argument(
+            help="Checkpoints, as files or IDs; of partition graphs, of experiment partitions, of track models."
+        ),
     ],
     choice: Annotated[
         list[str] | None,
