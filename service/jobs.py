@@ -79,8 +79,8 @@ class JobRow(Record):
         run: how often it was queued.
         attempts: how often the present run was tried, because the computation broke down.
         interruptions: how often a worker went away during the run, which went on elsewhere.
-        step, fraction, message, remaining: what goes on, how much of the step is done, and how many seconds it may
-            still take.
+        step, fraction, message, remaining: what goes on; of the phase that the message names, how much is done, and how
+            many seconds it may still take (None: not known).
         error: why it failed, in full.
         results: `{"kind": ..., "id": ...}` of what it made.
         version: grows with every change.

@@ -206,15 +206,15 @@ class Supervisor:
 
     def _step(self, row: JobRow, child: Child, step: str, before: Mapping[str, Any]) -> dict[str, Any]:
         """What a step returns, or how the job ended in it; a process that dies is replaced three times at most."""
-        begun, noted = time.monotonic(), 0.0
-        late, latest = False, None
+        noted, late, latest, pace = 0.0, False, None, _Pace()
 
         def go_on(news: Mapping[str, Any] | None) -> bool:
             nonlocal noted, late, latest
             latest = news or latest
+            if news:
+                pace.note(news["phase"], news["fraction"], time.monotonic())
             if self._stopping.is_set():
                 return False
-            spent = time.monotonic() - begun
             late = row.timeout is not None and time.monotonic() - child.begun > row.timeout
             if late:
                 return False
@@ -222,8 +222,7 @@ class Supervisor:
                 return True
             noted = time.monotonic()
             fraction = latest["fraction"] if latest else None
-            remaining = spent * (1 - fraction) / fraction if fraction else None
-            message = latest["message"] if latest else ""
+            message, remaining = latest["message"] if latest else "", pace.remaining(time.monotonic())
             try:
                 return self.store.report_job(
                     row.id, self.name, step=step, fraction=fraction, message=message, remaining=remaining
@@ -258,6 +257,30 @@ class Supervisor:
             except (UnavailableError, ReadOnlyError) as error:
                 _log.warning("%s", error)
                 time.sleep(_BEAT)
+
+
+class _Pace:
+    """How many seconds a phase of a step may still take, by how fast it went so far; phases say nothing of the next."""
+
+    def __init__(self) -> None:
+        """Before the first report."""
+        self._phase: str | None = None
+        self._first: tuple[float, float] | None = None  # fraction, and when
+        self._last: tuple[float, float] | None = None
+
+    def note(self, phase: str, fraction: float | None, now: float) -> None:
+        """A report; the clock starts anew with another phase, and with one that is gone through again."""
+        if fraction is None or phase != self._phase or (self._last is not None and fraction < self._last[0]):
+            self._first = None
+        self._phase, self._last = phase, None if fraction is None else (fraction, now)
+        self._first = self._first or self._last
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds; None where it cannot be known, or the phase is over and the step goes on."""
+        if self._first is None or self._last is None or not self._first[0] < self._last[0] < 1:
+            return None
+        (before, begun), (fraction, then) = self._first, self._last
+        return max((then - begun) * (1 - fraction) / (fraction - before) - (now - then), 0.0)
 
 
 def _exists(pid: int) -> bool:
