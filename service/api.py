@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from starlette.routing import Match
 
 from . import edges, uploads
 from .examples import add_examples
-from .guard import Guard, Limits, problem
+from .guard import COMPUTED, Guard, Limits, problem
 from .jobs import JobRow
 from .metrics import Metrics
 from .queries import plain
@@ -99,7 +100,7 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 
 _LOOK = 0.5  # seconds between looks at a job whose events are streamed
 _FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
-_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")
+_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")  # others: octet-stream
 _SUFFIXES = dict.fromkeys(("node-link", "circuit-tracer", "eap"), "json")
 _SUFFIXES |= {"netcdf": "nc", "masks": "safetensors", "autocircuit": "pt"}
 
@@ -127,9 +128,10 @@ Filter = Annotated[str | None, Query(max_length=500, description="An ID or a nam
 Edges = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the strongest first.")]
 Epsilon = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Only edges above its square root.")]
 
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-}
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE: dict[int | str, dict[str, Any]] = {200: {"content": _BINARY}}
+_TYPES = {"application/xml": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
+_EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {**_TYPES, **_BINARY}}}
 
 routes = APIRouter()
 
@@ -151,7 +153,7 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.store, app.state.limits, app.state.metrics = store, limits or Limits(), Metrics(store)
-    app.state.exporting = anyio.Semaphore(2)
+    app.state.exporting, app.state.converting = anyio.Semaphore(2), anyio.Semaphore(2)
     app.include_router(routes, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
     app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
     app.add_exception_handler(StoreError, _store_error)
@@ -179,7 +181,8 @@ def _json(request: Request, document: Any, status: int = 200, headers: dict[str,
 
 def _known(request: Request, etag: str) -> bool:
     named = request.headers.get("if-none-match", "")
-    return named.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in named.split(","))
+    given = [tag.strip().removeprefix("W/") for tag in named.split(",")]
+    return named.strip() == "*" or etag.removeprefix("W/") in given
 
 
 def _listed(request: Request, rows: Any) -> Response:
@@ -391,7 +394,8 @@ async def upload(
             async with await anyio.open_file(file, "wb") as stream:
                 async for part in request.stream():
                     await stream.write(part)
-            row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
+            async with request.app.state.converting if form == "pt" else contextlib.nullcontext():
+                row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
     except OSError as error:
         raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
     return _json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})
@@ -473,7 +477,7 @@ def bases_file(request: Request, store: Opened, ref: Ref) -> Response:
     return _file(request, store, row.bases_sha256, f"{row.id}-bases.safetensors")
 
 
-@routes.get("/graphs/{ref}/export", response_class=Response, responses=_FILE, tags=["graphs"])
+@routes.get("/graphs/{ref}/export", response_class=Response, responses=_EXPORT, tags=["graphs"])
 async def export_graph(
     request: Request,
     store: Opened,
@@ -481,9 +485,9 @@ async def export_graph(
     form: Annotated[GraphFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
-    """A graph for another tool."""
+    """A graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
     row = await to_thread.run_sync(store.get_graph, ref)
-    return await _exported(request, row.id, form, epsilon)
+    return await _exported(request, row, form, epsilon)
 
 
 # Partitions
@@ -579,7 +583,7 @@ def partition_file(request: Request, store: Opened, ref: Ref) -> Response:
     return _file(request, store, row.partition_sha256, f"{row.id}.safetensors")
 
 
-@routes.get("/partitions/{ref}/export", response_class=Response, responses=_FILE, tags=["partitions"])
+@routes.get("/partitions/{ref}/export", response_class=Response, responses=_EXPORT, tags=["partitions"])
 async def export_partition(
     request: Request,
     store: Opened,
@@ -590,9 +594,9 @@ async def export_partition(
         int | None, Query(ge=0, lt=2**31, description="Of eap and autocircuit: only the circuit of this module.")
     ] = None,
 ) -> Response:
-    """A partition with its graph for another tool; eap and autocircuit run the network again."""
+    """A partition with its graph for another tool; eap and autocircuit run the network again, which needs submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
-    return await _exported(request, row.id, form, epsilon, module)
+    return await _exported(request, row, form, epsilon, module)
 
 
 # Counts and estimates
@@ -630,7 +634,7 @@ def llc_file(request: Request, store: Opened, ref: Ref) -> Response:
 async def export_llc(request: Request, store: Opened, ref: Ref) -> Response:
     """The traces as netCDF, for ArviZ."""
     row = await to_thread.run_sync(store.get_llc, ref)
-    return await _exported(request, row.id, "netcdf", None)
+    return await _exported(request, row, "netcdf", None)
 
 
 @routes.get("/experiments", response_model=Listing[ExperimentRow], tags=["experiments"])
@@ -740,6 +744,7 @@ def submit(request: Request, store: Opened, limits: Allowed, body: JobRequest) -
     """Ask for work; the same work is done once, so that asking again is safe."""
     options: dict[str, Any] = {"queue": body.queue, "priority": body.priority, "timeout": body.timeout}
     row = store.submit(body.task, body.target, _choices(body.choices, limits), **options)
+    request.state.job_id = row.id  # for the log
     return _json(request, row.to_json(), 202, {"location": f"/api/v1/jobs/{row.id}"})
 
 
@@ -859,7 +864,8 @@ def tokens(
 @routes.post("/tokens", status_code=201, response_model=NewToken, tags=["tokens"])
 def new_token(request: Request, store: Opened, body: TokenRequest) -> Response:
     """Make a token, which is shown this once; from the first one on every request needs one."""
-    return _json(request, store.new_token(body.name, body.scope).to_json(), 201)
+    made = store.new_token(body.name, body.scope)
+    return _json(request, made.to_json(), 201, {"location": f"/api/v1/tokens/{made.id}"})
 
 
 @routes.get("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])
@@ -875,19 +881,43 @@ def revoke_token(request: Request, store: Opened, ref: Ref) -> Response:
 
 
 async def _exported(
-    request: Request, ref: str, form: str, epsilon: float | None, module: int | None = None
+    request: Request,
+    row: GraphRow | PartitionDetail | LlcRow,
+    form: str,
+    epsilon: float | None,
+    module: int | None = None,
 ) -> Response:
     """A result written by the command line in a process of its own, which may load the numerics."""
     store = _store(request)
+    etag = await to_thread.run_sync(_export_etag, store, row, form, epsilon, module)
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    if _known(request, etag):
+        return Response(status_code=304, headers=headers)
     handle, name = tempfile.mkstemp(prefix="interbasis-", suffix=f".{form}")
     os.close(handle)
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await uploads.export(store, ref, form, epsilon, Path(name), module)
+            await uploads.export(store, row.id, form, epsilon, Path(name), module)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     kind = _FORMATS.get(form, "application/octet-stream")
     suffix = _SUFFIXES.get(form, form)
-    return FileResponse(name, filename=f"{ref}.{suffix}", media_type=kind, background=done)
+    return FileResponse(name, headers=headers, filename=f"{row.id}.{suffix}", media_type=kind, background=done)
+
+
+def _export_etag(
+    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, epsilon: float | None, module: int | None
+) -> str:
+    """From what a file is made of; weak, since some formats note when they were written."""
+    made_of: list[Any] = [version("interbasis"), row.id, form, epsilon, module]
+    if isinstance(row, LlcRow):
+        made_of.append(row.llc_sha256)
+    else:
+        graph = store.get_graph(row.graph) if isinstance(row, PartitionDetail) else row
+        made_of += [graph.graph_sha256, graph.bases_sha256, getattr(row, "partition_sha256", None)]
+        if form in COMPUTED:
+            checkpoint, data = store.get_checkpoint(graph.checkpoint), store.get_dataset(graph.dataset)
+            made_of += [checkpoint.sha256, checkpoint.about, data.sha256]
+    return f'W/"{hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]}"'

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from .jobs import ENDED, ON_CHECKPOINTS, JobRow
 from .records import (
@@ -74,7 +74,7 @@ class Client:
     """A service at a URL; use it as a context manager, or `close` it.
 
     Methods that have the name of one of `Store`'s do the same. Only what is safe is tried again when the service cannot
-    be reached: reading, uploading, submitting (the same work is one job) and cancelling.
+    be reached: reading, uploading, submitting (the same work is one job, but not with `force`) and cancelling.
     """
 
     def __init__(
@@ -94,11 +94,15 @@ class Client:
             timeout: seconds to wait for an answer.
 
         Raises:
-            StoreError: not the URL of a service.
+            StoreError: not the URL of a service, or no token.
         """
         self.url = url.rstrip("/").removesuffix("/api/v1")
         if not self.url.startswith(("http://", "https://")):
             raise StoreError(f"{url!r} is no service: expected a URL like http://127.0.0.1:8422")
+        if token and not (token.isascii() and token.isprintable()):
+            raise StoreError(
+                "the token holds characters that none has: expected ib_... as `interbasis token new` printed it"
+            )
         headers = {"authorization": f"Bearer {token}"} if token else {}
         base = f"{self.url}/api/v1/"
         self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, transport=transport)
@@ -136,16 +140,18 @@ class Client:
 
     def _get(self, kind: type[RecordT], *path: Any, **params: Any) -> RecordT:
         given = {name: value for name, value in params.items() if value is not None}
-        return _typed(kind, self._request("GET", _path(*path), params=given).json())
+        return _typed(kind, _document(self._request("GET", _path(*path), params=given)))
 
     def _post(self, kind: type[RecordT], *path: Any, body: Any = None, safe: bool = False) -> RecordT:
-        return _typed(kind, self._request("POST", _path(*path), json=body, safe=safe).json())
+        return _typed(kind, _document(self._request("POST", _path(*path), json=body, safe=safe)))
 
     def _page(self, kind: type[RecordT], *path: Any, **params: Any) -> Page[RecordT]:
         params["newest"] = params.pop("newest_first", None) or None
         given = {name: value for name, value in params.items() if value is not None}
-        found = self._request("GET", _path(*path), params=given).json()
-        return Page(items=tuple(_typed(kind, item) for item in found["items"]), next_cursor=found["next_cursor"])
+        found = _document(self._request("GET", _path(*path), params=given))
+        if not isinstance(found, dict) or not isinstance(found.get("items"), list):
+            raise StoreError(f"{self.url} gave no list of {path[-1]}: is this an interbasis service?")
+        return Page(items=tuple(_typed(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
 
     def _bytes(self, *path: Any, **params: Any) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}
@@ -379,7 +385,7 @@ class Client:
         with _as_safetensors(path) as sent, sent.open("rb") as stream:
             content = stream.read()
         response = self._request("POST", "files", content=content, timeout=600.0)
-        return _typed(FileRow, response.json())
+        return _typed(FileRow, _document(response))
 
     def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
         """Make a checkpoint known: by its path where the service may read it, else by uploading it."""
@@ -407,7 +413,8 @@ class Client:
     ) -> JobHandle:
         """Ask for work; see `Store.submit`. Files that the service cannot read are uploaded.
 
-        A target that ends in .safetensors is the file of a checkpoint here.
+        A target that ends in .safetensors is the file of a checkpoint here. With `force`, which asks for new work each
+        time, the request is not sent again where the service does not answer.
         """
         given = {name: value for name, value in (choices or {}).items() if value is not None}
         if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
@@ -416,7 +423,7 @@ class Client:
             given["data"] = self.upload(given["data"]).uri
         body = {"task": task, "target": str(target), "choices": json.loads(json.dumps(given, default=str))}
         body |= {"queue": queue, "priority": priority, "timeout": timeout}
-        return JobHandle(self, self._post(JobRow, "jobs", body=body, safe=True))
+        return JobHandle(self, self._post(JobRow, "jobs", body=body, safe=not given.get("force")))
 
     def jobs(self, *, state: str | None = None, task: str | None = None, **options: Any) -> Page[JobRow]:
         """Jobs, all or those in one state or of one task."""
@@ -517,7 +524,7 @@ class Client:
 
     def revoke_token(self, ref: str) -> TokenRow:
         """Close a token for ever."""
-        return _typed(TokenRow, self._request("DELETE", _path("tokens", ref)).json())
+        return _typed(TokenRow, _document(self._request("DELETE", _path("tokens", ref))))
 
 
 class JobHandle:
@@ -574,7 +581,29 @@ class JobHandle:
 
 
 def _typed(kind: type[RecordT], document: Any) -> RecordT:
-    return TypeAdapter(kind).validate_python(document)
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise StoreError(
+            f"the service gave no {kind.__name__} ({where}: {first['msg']}): is it an interbasis service?"
+        ) from error
+
+
+def _document(response: httpx.Response) -> Any:
+    """The JSON of an answer that is no error.
+
+    Raises:
+        StoreError: it is none, as the page of something else at that address.
+    """
+    try:
+        return response.json()
+    except ValueError as error:
+        what = response.headers.get("content-type", "nothing")
+        raise StoreError(
+            f"{response.url} answered with {what}, expected JSON: is this an interbasis service?"
+        ) from error
 
 
 def _path(*parts: Any) -> str:
@@ -595,13 +624,23 @@ def _checked(response: httpx.Response) -> httpx.Response:
 
 
 def _events(response: httpx.Response) -> Iterator[Any]:
-    """The data of server-sent events."""
+    """The data of server-sent events.
+
+    Raises:
+        StoreError: there are none in this answer.
+    """
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        what = response.headers.get("content-type", "nothing")
+        raise StoreError(f"{response.url} answered with {what}, expected events: is this an interbasis service?")
     data: list[str] = []
     for line in response.iter_lines():
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line and data:
-            yield json.loads("\n".join(data))
+            try:
+                yield json.loads("\n".join(data))
+            except ValueError as error:
+                raise StoreError(f"{response.url} gave an event that is no JSON: {data[0][:80]!r}") from error
             data = []
 
 

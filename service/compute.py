@@ -153,7 +153,7 @@ def main() -> None:
             told = time.monotonic()
             fraction = report.done / report.total if report.total else None
             text = f"{report.step}: {report.message}" if report.message else report.step
-            _say(answers, {"progress": {"fraction": fraction, "message": text}})
+            _say(answers, {"progress": {"phase": report.step, "fraction": fraction, "message": text}})
 
     with Store.open(about["store"], about["artifacts"], patience=_PATIENCE) as store, ExitStack() as files:
         job: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """What every request passes before a route sees it: request ID, host, token, rate, size and speed of the body.
 
 It is ASGI middleware around the whole application, so that no route can be forgotten: reading needs scope read, what
-changes something scope submit, tokens scope admin.
+changes something, or runs a network, scope submit, tokens scope admin.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .records import StoreError, UnavailableError
+from .records import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, UnavailableError
 from .store import Store
 from .tokens import SCOPES
 
-__all__ = ["Guard", "Limits", "problem", "request_id"]
+__all__ = ["COMPUTED", "Guard", "Limits", "problem", "request_id"]
+
+COMPUTED = ("eap", "autocircuit")
+"""Formats of exports for which the network is run again."""
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 """Of the request that is being answered."""
@@ -39,6 +42,7 @@ _KNOWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(r"(ib_[A-Za-z0-9-]+_)[A-Za-z0-9_-]{20,}")
 _FAILURES, _WINDOW = 10, 60.0  # of authentication, per address, and seconds
 _ADDRESSES = 10_000  # remembered at most
+_AWAY = (UnavailableError, ReadOnlyError, OldSchemaError, NewerSchemaError)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -134,10 +138,11 @@ class Guard:
             return 429, "too many failed authentications from this address: wait a minute", {"retry-after": "60"}
         try:
             needed, allowed = await to_thread.run_sync(self._look_up, token, scope["path"])
-        except UnavailableError as error:
-            return 503, str(error), {"retry-after": "5"}
-        except StoreError as error:
-            return 500, str(error), {}
+        except StoreError as error:  # who asks is not known, and what the database says is not for everyone
+            _log.warning("a token cannot be looked up: %s", error)
+            if isinstance(error, _AWAY):
+                return 503, "the database cannot be used at the moment: try again later", {"retry-after": "5"}
+            return 500, "the database does not answer as it should; the service's log says why", {}
         if needed and allowed is None:
             self._note_failure(client)
             what = "the token is unknown or revoked" if token else "a token is needed: Authorization: Bearer ib_..."
@@ -213,6 +218,7 @@ class Guard:
         self._observe(route, scope["method"], request.status, seconds)
         about = {"method": scope["method"], "path": _named(scope), "status": request.status}
         about |= {"ms": round(1000 * seconds, 1), "request_id": request.identifier, "token": request.token}
+        about["job_id"] = scope.get("state", {}).get("job_id")
         _log.info("%s %s %s", scope["method"], _named(scope), request.status, extra={"fields": about})
 
 
@@ -255,7 +261,11 @@ def _scope_of(scope: Scope) -> str:
     """What a request needs."""
     if scope["path"].startswith("/api/v1/tokens"):
         return "admin"
-    return "read" if scope["method"] in ("GET", "HEAD", "OPTIONS") else "submit"
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+        return "submit"
+    given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    computed = scope["path"].endswith("/export") and any(n == "format" and form in COMPUTED for n, form in given)
+    return "submit" if computed else "read"
 
 
 def _foreign(headers: dict[str, str], host: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -31,6 +32,8 @@ from .remote import waited
 
 __all__ = ["app"]
 
+_log = logging.getLogger(__name__)
+
 app = typer.Typer()
 
 
@@ -38,7 +41,10 @@ app = typer.Typer()
 def submit(
     task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
     targets: Annotated[
-        list[str], typer.Argument(help="Checkpoints, as files or IDs; of partition graphs, of track models.")
+        list[str],
+        typer.Argument(
+            help="Checkpoints, as files or IDs; of partition graphs, of experiment partitions, of track models."
+        ),
     ],
     choice: Annotated[
         list[str] | None,
@@ -142,7 +148,11 @@ def worker(
         stop_on_signals(supervisor)
         if parent is not None:
             supervisor.stop_without(parent)
-        err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
+        if log == "json":
+            fields = {"worker": supervisor.name, "store": str(opened.location)}
+            _log.info("worker %s on %s", supervisor.name, opened.location, extra={"fields": fields})
+        else:
+            err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
         supervisor.run()
     os._exit(0)  # threads of unfinished runs wait for ever
 

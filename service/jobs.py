@@ -26,7 +26,7 @@ from .registry import Registry, file_sha256
 from .tables import Checkpoint, Graph, Job, Model, Partition, Worker
 from .writes import now
 
-__all__ = ["CHOICES", "ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs"]
+__all__ = ["CHOICES", "ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs", "check_request"]
 
 TASKS: dict[str, tuple[str, ...]] = {
     "analyze": ("load", "basis", "graph", "store", "partition"),
@@ -71,7 +71,7 @@ class JobRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        target: ID of a checkpoint, a graph or a model.
+        target: ID of a checkpoint, a graph, a partition or a model.
         choices: names of the task's recipe, `data` and `force`.
         queue: whose workers take it.
         priority: jobs with smaller numbers go first.
@@ -79,8 +79,8 @@ class JobRow(Record):
         run: how often it was queued.
         attempts: how often the present run was tried, because the computation broke down.
         interruptions: how often a worker went away during the run, which went on elsewhere.
-        step, fraction, message, remaining: what goes on, how much of the step is done, and how many seconds it may
-            still take.
+        step, fraction, message, remaining: what goes on; of the phase that the message names, how much is done, and how
+            many seconds it may still take (None: not known).
         error: why it failed, in full.
         results: `{"kind": ..., "id": ...}` of what it made.
         version: grows with every change.
@@ -145,20 +145,10 @@ class Jobs(Registry):
 
         Raises:
             StoreError: an unknown task or choice, a file that cannot be read, or a timeout that is not above 0.
-            NotFoundError: no such checkpoint, graph or model.
+            NotFoundError: no such checkpoint, graph, partition or model.
         """
-        if task not in TASKS:
-            raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
-        if timeout is not None and not timeout > 0:
-            raise StoreError(f"timeout is {timeout}: expected seconds above 0")
         given = {name: value for name, value in (choices or {}).items() if value is not None}
-        if unknown := set(given) - CHOICES[task] - {"force"}:
-            known = ", ".join(sorted(CHOICES[task]))
-            raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}: it has {known}")
-        if not _QUEUE.fullmatch(queue):
-            raise StoreError(f"a queue cannot be called {queue!r}: expected up to 80 letters, digits, - and _")
-        if not -1000 <= priority <= 1000:
-            raise StoreError(f"priority is {priority}: expected -1000 to 1000")
+        check_request(task, given, queue=queue, priority=priority, timeout=timeout)
         if isinstance(target, Path) and task in ON_CHECKPOINTS:
             target = self.register_checkpoint(target).id
         named, content = self._identity(task, str(target), given)
@@ -352,19 +342,20 @@ class Jobs(Registry):
         *,
         error: str | None = None,
         results: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """The end of a run, where it is still this worker's."""
+    ) -> str | None:
+        """The end of a run, where it is still this worker's; the state of the job then, None where the run is another."""
 
-        def end(session: Session) -> None:
+        def end(session: Session) -> str | None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
             if row is None or row.run != run:
-                return
+                return None
             mine = row.state == "running" and row.worker == worker
             left = row.state == "queued" and row.enqueued and row.worker is None  # given back just before it was done
             if mine or left:
                 _end(row, state, error=error, results=results)
+            return row.state
 
-        self._write(end)
+        return self._write(end)
 
     def give_back_job(self, job: str, worker: str) -> None:
         """A worker that stops leaves its job to the queue, which does not count as an interruption."""
@@ -406,6 +397,25 @@ class Jobs(Registry):
                 session.delete(row)
 
         self._write(forget)
+
+
+def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority: int, timeout: float | None) -> None:
+    """What is asked for in a job, or in the jobs of a schedule.
+
+    Raises:
+        StoreError: an unknown task or choice, a queue that cannot be called so, or a number out of its range.
+    """
+    if task not in TASKS:
+        raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
+    if timeout is not None and not timeout > 0:
+        raise StoreError(f"timeout is {timeout}: expected seconds above 0")
+    if unknown := set(choices) - CHOICES[task] - {"force"}:
+        known = ", ".join(sorted(CHOICES[task]))
+        raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}: it has {known}")
+    if not _QUEUE.fullmatch(queue):
+        raise StoreError(f"a queue cannot be called {queue!r}: expected up to 80 letters, digits, - and _")
+    if not -1000 <= priority <= 1000:
+        raise StoreError(f"priority is {priority}: expected -1000 to 1000")
 
 
 def _clock(session: Session) -> datetime:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from .blobs import Blobs
-from .jobs import CHOICES, ON_CHECKPOINTS, TASKS, Jobs
+from .jobs import ON_CHECKPOINTS, Jobs, check_request
 from .queries import new_id, page, plain, resolve
 from .records import NotFoundError, Page, Record, StoreError, UnavailableError
 from .settings import Location
@@ -38,7 +38,7 @@ class ScheduleRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        model: name of the model whose checkpoints (or graphs, or tracking) the jobs are about.
+        model: name of the model whose checkpoints (or graphs, partitions, or tracking) the jobs are about.
         cron: when, in UTC, as in crontab; None: for every new checkpoint.
         folder: where new checkpoints appear, as .safetensors with a .json beside it; None: they are registered.
         choices, queue, priority, timeout: of the jobs.
@@ -102,19 +102,14 @@ class Schedules(Jobs):
             timeout: of the jobs, in seconds.
 
         Raises:
-            StoreError: an unknown task or choice, a time that cannot be read, or no such folder.
+            StoreError: an unknown task or choice, a time that cannot be read, no such folder, or what `submit` refuses.
         """
-        if task not in TASKS:
-            raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
         given = {name: plain(value) for name, value in (choices or {}).items() if value is not None}
-        if unknown := set(given) - CHOICES[task] - {"force"}:
-            raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}")
+        check_request(task, given, queue=queue, priority=priority, timeout=timeout)
         if cron is None and task not in ON_CHECKPOINTS:
             raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
         if not model.strip() or not model.isprintable() or len(model) > 200:
             raise StoreError(f"no model is called {model[:80]!r}: expected up to 200 printable characters")
-        if timeout is not None and not timeout > 0:
-            raise StoreError(f"timeout is {timeout}: expected seconds above 0")
         if folder is not None and not Path(folder).is_dir():
             raise StoreError(f"{folder} is no folder: expected one to watch for checkpoints")
         moment = now()

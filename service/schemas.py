@@ -99,7 +99,9 @@ class JobRequest(_Request):
     )
 
     task: Task
-    target: str = Field(max_length=500, description="A checkpoint; of partition a graph, of track a model.")
+    target: str = Field(
+        max_length=500, description="A checkpoint; partition: a graph; experiment: a partition; track: a model."
+    )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"
     priority: Priority = 0

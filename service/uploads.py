@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,29 +10,52 @@ from pathlib import Path
 
 import anyio
 
-from .records import FileRow, StoreError, UnavailableError
+from .records import ArtifactError, FileRow, StoreError, UnavailableError
 from .store import Store
 
 __all__ = ["export", "keep"]
 
-_MEMORY = 8 << 30  # address space of a process that reads a .pt file: its weights, and torch itself
-_SECONDS = 120
+_log = logging.getLogger(__name__)
 
+_ROOM = 256 << 20  # bytes that a process which reads a .pt file may use beside its tensors and torch itself
+_COPIES = 4  # of the tensors in it: as loaded, in order, as bytes, as written
+_SECONDS = 120
+_TAIL = 4000  # characters of what a process said last, for the log
+
+# what torch takes of the address space, which depends on its build, is known once it is imported
 _CONVERT = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]),) * 2)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import os, resource, sys, zipfile
 import torch
 from safetensors.torch import save_file
-found = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+source, target, room, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+try:
+    with open("/proc/self/statm") as used:
+        base = int(used.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+except OSError:
+    base = 8 << 30
+resource.setrlimit(resource.RLIMIT_AS, (base + room,) * 2)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with open(source, "rb") as file:
+    archive = file.read(2) == b"PK"
+if archive or zipfile.is_zipfile(source):
+    try:
+        members = zipfile.ZipFile(source).infolist()
+    except zipfile.BadZipFile as error:
+        sys.exit(f"it is no zip archive: {error}")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        sys.exit("its members are compressed, which torch.save never does: save it again with torch.save")
+    size = sum(member.file_size for member in members)
+    if size > most:
+        sys.exit(f"its members have {size} bytes, expected at most {most}")
+found = torch.load(source, map_location="cpu", weights_only=True)
 found = found.get("state_dict", found) if isinstance(found, dict) else found
 plain = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in found.items())
 if not plain:
     sys.exit("expected tensors by name")
 size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
-if size > int(sys.argv[4]):
-    sys.exit(f"its tensors have {size} bytes, expected at most {sys.argv[4]}")
-save_file({name: tensor.contiguous().clone() for name, tensor in found.items()}, sys.argv[2])
+if size > most:
+    sys.exit(f"its tensors have {size} bytes, expected at most {most}")
+save_file({name: tensor.contiguous().clone() for name, tensor in found.items()}, target)
 """
 
 
@@ -54,11 +78,14 @@ def keep(store: Store, file: Path, most: int) -> FileRow:
 
 
 def _converted(file: Path, most: int) -> Path:
-    """The tensors of a .pt file, read with weights_only where memory is limited and nothing is inherited."""
+    """The tensors of a .pt file, read with weights_only where memory is limited and nothing is inherited.
+
+    What takes more than it said is refused before it is read: compressed members, or more bytes than may be uploaded.
+    """
     target = file.with_suffix(".safetensors")
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CONVERT, str(file), str(target), str(_MEMORY), str(most)],
+            [sys.executable, "-c", _CONVERT, str(file), str(target), str(_ROOM + _COPIES * most), str(most)],
             capture_output=True,
             timeout=_SECONDS,
             env={"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"},
@@ -79,6 +106,7 @@ async def export(
 
     Raises:
         StoreError: it has no such form.
+        ArtifactError: it could not be written; the log says why.
         UnavailableError: it took too long.
     """
     location = store.location
@@ -91,7 +119,11 @@ async def export(
     with anyio.move_on_after(_SECONDS):
         done = await anyio.run_process(command, env=env, check=False)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise StoreError(said[-1].removeprefix("error: ") if said else "the export failed")
+            said = done.stderr.decode(errors="replace").strip()
+            ours = [line for line in said.splitlines() if line.startswith("error: ")]
+            if done.returncode == 2 and ours:
+                raise StoreError(ours[-1].removeprefix("error: "))
+            _log.error("the export of %s as %s ended with %s: %s", ref, form, done.returncode, said[-_TAIL:])
+            raise ArtifactError("the export failed; the service's log says why, under the request ID")
         return
     raise UnavailableError(f"the export took more than {_SECONDS} s")

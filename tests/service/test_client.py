@@ -242,11 +242,13 @@ def test_path_that_holds_something_else_there_is_uploaded(
 
 
 def test_tokens(store: Store, connect: Callable[..., Client]) -> None:
-    made = connect().new_token("me", "admin")
+    first = connect()._http.post("tokens", json={"name": "you"})
+    made = store.new_token("me", "admin")
+    assert first.headers["location"] == f"/api/v1/tokens/{first.json()['id']}"
     with pytest.raises(StoreError, match="a token is needed"):
         connect().models()
     client = connect(made.token)
-    assert client.tokens().items == (client.get_token(made.id),)
+    assert client.tokens().items == (client.get_token(first.json()["id"]), client.get_token(made.id))
     reader = connect(client.new_token("reader").token)
     assert reader.models().items == ()
     with pytest.raises(ForbiddenError, match="needs a token of scope admin"):
@@ -295,6 +297,56 @@ def test_what_is_not_safe_is_tried_once(call: str) -> None:
     with pytest.raises(UnavailableError, match="cannot reach"):
         getattr(Client(transport=flaky), call)("x")
     assert flaky.asked == 1
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_forced_work_is_asked_for_once() -> None:
+    """Each request computes again; one that was answered may have been heard."""
+    forced, plain = Flaky(1), Flaky(1)
+    with pytest.raises(UnavailableError, match="cannot reach"):
+        Client(transport=forced).submit("partition", "g-x", {"force": True})
+    assert forced.asked == 1
+    for choices in ({"force": False}, {"force": None}, {"k": 2}):
+        plain.asked = 0
+        with pytest.raises(StoreError, match="no JobRow"):  # what answers the second time is no job
+            Client(transport=plain).submit("partition", "g-x", choices)
+        assert plain.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>Welcome</html>", "text/html"),
+        (b"", "application/json"),
+        (b"[1, 2]", "application/json"),
+        (b'{"items": 3}', "application/json"),
+        (b'{"items": [{"id": 1}], "next_cursor": null}', "application/json"),
+        (b"\xff\xfe", "application/octet-stream"),
+    ],
+)
+def test_answers_of_something_else_are_errors_of_ours(content: bytes, kind: str) -> None:
+    """Something that says 200 to everything, such as the page of a proxy."""
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=content, headers={"content-type": kind}))
+    client = Client(transport=answer)
+    calls: list[Callable[[], Any]] = [client.models, lambda: client.get_graph("g"), lambda: list(client.events("j"))]
+    calls += [lambda: client.submit("partition", "g"), lambda: client.revoke_token("t"), client.workers]
+    for call in calls:
+        with pytest.raises(StoreError, match=r"is (this|it) an interbasis service"):
+            call()
+
+
+def test_event_that_is_no_json_is_an_error_of_ours() -> None:
+    page = {"content-type": "text/event-stream"}
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=b"data: hello\n\n", headers=page))
+    with pytest.raises(StoreError, match="no JSON: 'hello'"):
+        list(Client(transport=answer).events("j"))
+
+
+@pytest.mark.parametrize("token", ["ib_t-1_ünï", "ib_t-1_\u2019", "ib_t-1_x\n", "ib_t-1\x00"])
+def test_token_that_cannot_be_sent_is_refused(token: str) -> None:
+    with pytest.raises(StoreError, match="interbasis token new") as refusal:
+        Client(token=token)
+    assert token not in str(refusal.value)
 
 
 def test_events_are_resumed_where_they_broke(store: Store, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Jobs: asked for once, run by real processes, not lost by `kill -9`, stopped when they are to stop."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,10 +20,11 @@ from sqlalchemy.exc import DBAPIError
 
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
-from interbasis.service import compute, worker
+from interbasis.service import compute, supervisor, worker
 from interbasis.service.jobs import CHOICES, TASKS
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
+from interbasis.service.supervisor import Supervisor
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -179,6 +181,45 @@ def test_silent_workers_are_found(store: Store) -> None:
     assert store.silent_workers(60) == ["a"]
     store.forget_worker("a")
     assert store.silent_workers(-60) == ["b"]
+
+
+class Reports:
+    """A computing process that says what it is told to, a report a second by its own clock, and answers."""
+
+    begun = 0.0
+
+    def __init__(self, reports: list[tuple[str, float | None]]) -> None:
+        self.reports, self.now = reports, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def run(self, _step: str, _before: Any, *, go_on: Callable[[Any], bool]) -> dict[str, Any]:
+        for phase, fraction in self.reports:
+            self.now += 1
+            assert go_on({"phase": phase, "fraction": fraction, "message": phase})
+        return {}
+
+
+def test_time_left_is_that_of_the_phase(store: Store, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new phase starts the clock again, and the end of one is not the end of the step."""
+    row = store.begin_job(store.submit("analyze", checkpoint).id, 1, "w")
+    assert row is not None
+    seen: list[tuple[float | None, float | None]] = []
+
+    def note(*_: Any, fraction: float | None, remaining: float | None, **__: Any) -> bool:
+        seen.append((fraction, remaining))
+        return True
+
+    monkeypatch.setattr(store, "report_job", note)
+    phases = [("moments", 0.0), ("moments", 0.5), ("moments", 1.0), ("basis", 0.0), ("basis", 0.1), ("basis", 0.2)]
+    phases += [("basis", 0.2), ("basis", 0.0), ("basis", 0.5), ("search", None), ("search", 1.0)]
+    child = Reports(phases)
+    monkeypatch.setattr(supervisor, "time", child)
+    Supervisor(store, name="w")._step(row, child, "basis", {})  # type: ignore[arg-type]
+    assert [fraction for fraction, _ in seen] == [fraction for _, fraction in phases]
+    left = {n: remaining for n, (_, remaining) in enumerate(seen) if remaining is not None}
+    assert left == pytest.approx({1: 1.0, 4: 9.0, 5: 8.0, 6: 12.0, 8: 1.0})
 
 
 # Running, in real processes
@@ -392,6 +433,35 @@ def test_computing_process_that_dies_is_replaced_three_times(
     assert failed.state == "failed"
     assert "given up after 3 attempts" in failed.error
     assert "SIGKILL" in failed.error
+
+
+def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) -> None:
+    with working(place, "w1", "--log", "json") as process:
+        long = {"temperature": 1000.0, "draws": 1_000_000}
+        late = ask(store, "llc", checkpoint, long, timeout=4)
+        wait(store, late)
+        stopped = ask(store, "llc", checkpoint, {**long, "seed": 1})
+        wait(store, stopped, until=lambda row: (row.fraction or 0) > 0)
+        store.cancel_job(stopped.id)
+        done, wrong = ask(store, "ledger", checkpoint), ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]})
+        wait(store, stopped, done, wrong)
+        process.terminate()
+        said = process.stderr.read().decode().splitlines()
+    logged = [json.loads(line) for line in said]
+    assert logged[0]["message"].startswith("worker w1 on ")
+    ends = {entry["job_id"]: entry for entry in logged if "state" in entry}
+    assert {job: entry["state"] for job, entry in ends.items()} == {
+        late.id: "failed",
+        stopped.id: "cancelled",
+        done.id: "succeeded",
+        wrong.id: "failed",
+    }
+    assert ends[late.id]["message"] == f"job {late.id} timed out: stopped after its timeout of 4 s in step llc"
+    assert ends[late.id]["timed_out"]
+    assert ends[stopped.id]["message"] == f"job {stopped.id} cancelled"
+    assert "layers.9" in ends[wrong.id]["message"]
+    assert "timed_out" not in ends[done.id]
+    assert ends[done.id]["results"] == [store.ledgers().items[0].id]
 
 
 def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start_worker: Start) -> None:

@@ -13,11 +13,13 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
+from interbasis.analysis.errors import InterbasisError
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service import estimates, experiments, guard, worker
+from interbasis.service import draw, estimates, experiments, guard, uploads, worker
 from interbasis.service.api import create_app
 from interbasis.service.guard import Limits
+from interbasis.service.records import StoreError
 from interbasis.service.store import Store
 
 Fuzz = Callable[..., tuple[Counter[str], list[str]]]
@@ -92,22 +94,28 @@ def fuzz(filled: Store, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
     monkeypatch.setattr(guard, "_FAILURES", 10**9)  # tokens are broken on purpose
     limits = Limits(roots=(Path(filled.location.file or "").parent,), stream=0.2, upload=1 << 20)
 
-    def run(examples: int, *phases: str, token: str | None = None, named: bool = False) -> Any:
+    def run(examples: int, *phases: str, token: str | None = None, named: bool = False, paths: str = "") -> Any:
         config: dict[str, Any] = {"seed": 0, "base-url": "http://127.0.0.1", "continue-on-failure": True}
         config |= {"headers": {"Authorization": f"Bearer {token}"}} if token else {}
         config |= {"checks": {"enabled": True, "positive_data_acceptance": {"expected-statuses": ACCEPTED}}}
         config |= {"phases": {p: {"enabled": p in phases} for p in ("examples", "coverage", "fuzzing", "stateful")}}
         config |= {"generation": {"max-examples": examples, "no-shrink": True, "database": "none"}}
-        config |= {"operations": stored(filled)} if named else {}
+        if named:  # what replaces a reference hides that it was to be invalid
+            config |= {"operations": stored(filled)}
+            config["checks"]["negative_data_rejection"] = {"enabled": False}
         app = create_app(filled, limits)
         schema = schemathesis.openapi.from_dict(app.openapi(), config=SchemathesisConfig.from_dict(config))
         schema.app = app
-        made: Counter[str] = Counter()
+        schema = schema.include(path_regex=paths) if paths else schema
+        made: Counter[str] = Counter()  # by check, and by status
         failed = []
         for event in engine.from_schema(schema).execute():
             assert not isinstance(event, FatalError | NonFatalError), event
             if isinstance(event, ScenarioFinished):
                 made["cases"] += len(event.recorder.interactions)
+                for interaction in event.recorder.interactions.values():
+                    if interaction.response is not None:
+                        made[str(interaction.response.status_code)] += 1
                 for check in (check for checks in event.recorder.checks.values() for check in checks):
                     made[check.name] += 1
                     if check.failure_info is not None:
@@ -133,3 +141,29 @@ def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
     made, failed = fuzz(3, "examples", "coverage", "fuzzing", token=filled.new_token("fuzz", "admin").token)
     print(made)
     assert not failed, "\n\n".join(failed)
+
+
+def test_document_is_kept_to_where_references_name_something(fuzz: Fuzz, filled: Store) -> None:
+    """What answers hold when they hold something, exports left out."""
+    token = filled.new_token("fuzz", "admin").token
+    made, failed = fuzz(2, "examples", "fuzzing", token=token, named=True, paths="^(?!.*/export$)")
+    assert not failed, "\n\n".join(failed)
+    assert made["200"] > 30
+
+
+def test_document_is_kept_to_by_exports(fuzz: Fuzz, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every format, written in this process instead of one each."""
+
+    async def written(
+        store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
+    ) -> None:
+        try:
+            file.write_bytes(draw.export(store, ref, form, epsilon, module=module))
+        except InterbasisError as error:
+            raise StoreError(str(error)) from error
+
+    monkeypatch.setattr(uploads, "export", written)
+    token = filled.new_token("fuzz", "admin").token
+    made, failed = fuzz(10, "coverage", "fuzzing", token=token, named=True, paths="/export$")
+    assert not failed, "\n\n".join(failed)
+    assert made["200"] > 10

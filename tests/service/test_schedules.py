@@ -233,6 +233,10 @@ def test_model_may_come_later_and_removed_schedule_is_gone(store: Store, tmp_pat
         ("track", {}, "not about one checkpoint"),
         ("ledger", {"folder": "/nowhere"}, "no folder"),
         ("ledger", {"timeout": -1}, "timeout is -1"),
+        ("experiment", {}, "not about one checkpoint"),
+        ("ledger", {"queue": "a b"}, "a queue cannot be called 'a b'"),
+        ("ledger", {"queue": ""}, "a queue cannot be called ''"),
+        ("ledger", {"priority": -1001}, "priority is -1001: expected -1000 to 1000"),
     ],
 )
 def test_senseless_schedules_are_refused(sqlite_place: Any, task: str, options: dict[str, Any], said: str) -> None:

@@ -9,6 +9,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 import threading
 import time
 import zipfile
@@ -23,14 +24,16 @@ import pytest
 import torch
 import uvicorn
 from cases_checkpoints import save_inputs, save_mlp
-from cases_store import save_graph
+from cases_store import save_graph, save_llc, save_partition
 from safetensors.numpy import save
 
+from interbasis.analysis import InteractionGraph
+from interbasis.analysis.circuit_files import CIRCUIT_FORMATS
 from interbasis.analysis.errors import CheckpointError
-from interbasis.service import api, guard, logs, schedules, worker
+from interbasis.service import api, guard, logs, schedules, uploads, worker
 from interbasis.service.guard import Limits
 from interbasis.service.in_process import InProcess
-from interbasis.service.records import StoreError, UnavailableError
+from interbasis.service.records import NewerSchemaError, ReadOnlyError, StoreError, UnavailableError
 from interbasis.service.serve import check_exposure
 from interbasis.service.store import Store
 
@@ -269,17 +272,55 @@ def test_first_token_of_another_process_closes_a_running_service(
     refused(client.get("models"), 401)
 
 
-def test_service_that_cannot_know_is_closed(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the database is away nobody knows whether there is a token."""
+@pytest.mark.parametrize(
+    ("kind", "status"), [(UnavailableError, 503), (ReadOnlyError, 503), (NewerSchemaError, 503), (StoreError, 500)]
+)
+def test_service_that_cannot_know_is_closed(
+    opened: Store,
+    connect: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[StoreError],
+    status: int,
+) -> None:
+    """While the database is away nobody knows whether there is a token; what it says is for the log alone."""
     opened.new_token("t")
 
     def away(_: Store) -> bool:
-        raise UnavailableError("the database is away")
+        raise kind("connection to db.internal:5432 failed for user u")
 
     monkeypatch.setattr(Store, "needs_token", away)
     client = connect(opened)
     for method, path in every_route():
-        assert "away" in refused(client.request(method, BASE + path), 503)
+        said = refused(client.request(method, BASE + path), status)
+        assert said.startswith("the database ")
+        assert "internal" not in said
+        assert "failed" not in said
+    assert "db.internal:5432" in caplog.text
+
+
+def test_exports_that_run_the_network_need_scope_submit(
+    opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(guard.COMPUTED) == set(CIRCUIT_FORMATS)
+
+    async def written(_store: Store, _ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
+        file.write_text(form)
+
+    monkeypatch.setattr(uploads, "export", written)
+    graph = save_graph(opened).id
+    refs = [f"graphs/{graph}", f"partitions/{save_partition(opened, graph).id}"]
+    read, submit = (connect(opened, opened.new_token(scope, scope).token) for scope in ("read", "submit"))
+    for ref in refs:
+        for form in ("eap", "autocircuit"):
+            for query in (f"format={form}", f"format=graphml&format={form}", f"%66ormat={form[:-1]}%{ord(form[-1]):x}"):
+                said = refused(read.get(f"{ref}/export?{query}"), 403)
+                assert said == "this needs a token of scope submit, the one given has scope read"
+                answer = submit.get(f"{ref}/export?{query}")
+                assert (answer.status_code, answer.text) == (200, form)
+        assert read.get(f"{ref}/export?format=graphml").status_code == 200
+        assert read.get(f"{ref}/export?format=graphml&epsilon=0").status_code == 200
+    assert refused(read.get(f"{refs[0]}/export?format=masks"), 422)
 
 
 def test_secrets_are_compared_in_constant_time(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,6 +534,101 @@ def test_errors_of_the_database_show_no_statements(store: Store, connect: Ask) -
     refused(answers[0], 422)
     refused(answers[2], 422)
     assert client.get("schedules").status_code == 200
+
+
+# Exports
+
+
+def save_real_partition(store: Store) -> tuple[str, str]:
+    """IDs of a graph with two modules and of its partition, whose files can be read."""
+    first = [[2.0, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 3.0, 2.0], [0.0, 1.0, 2.0]]
+    graph = InteractionGraph.from_blocks([first, [[2.0, 1.0, 0.0, 0.0], [0.1, 0.0, 1.0, 2.0]]])
+    row = save_graph(store, content=graph.to_bytes())
+    made = worker.modules(store, row.id, {"objective": "kway", "k": 2})
+    return row.id, made.id
+
+
+def test_exports_have_the_type_of_their_format(opened: Store, connect: Ask) -> None:
+    graph, partition = save_real_partition(opened)
+    client = connect(opened)
+    for ref in (f"graphs/{graph}", f"partitions/{partition}"):
+        document = client.get(f"{ref}/export", params={"format": "node-link"})
+        assert document.headers["content-type"] == "application/json"
+        assert len(document.json()["nodes"]) == 9
+    answer = client.get(f"partitions/{partition}/export", params={"format": "graphml"})
+    assert answer.headers["content-type"] == "application/xml"
+    assert b"<graphml" in answer.content
+    answer = client.get(f"graphs/{graph}/export", params={"format": "safetensors"})
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{graph}.safetensors"'
+    assert InteractionGraph.from_bytes(answer.content).widths == (3, 4, 2)
+    said = refused(client.get(f"graphs/{graph}/export", params={"format": "eap", "epsilon": 1.0}), 422)
+    assert said == "eap holds heads and MLPs, whose edges have no loss scale: leave epsilon out"
+
+
+def test_exports_are_known_by_what_they_are_made_of(
+    opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same export has the same ETag, and is not made again for whoever has it."""
+    made = []
+
+    async def written(_store: Store, ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
+        made.append((ref, form))
+        file.write_text(f"{ref} {form} {len(made)}")
+
+    monkeypatch.setattr(uploads, "export", written)
+    graph = save_graph(opened, 1).id
+    partition, other = (save_partition(opened, graph, n).id for n in (1, 2))
+    paths = [f"partitions/{partition}/export?format={form}" for form in ("graphml", "gexf", "eap")]
+    paths += [f"partitions/{partition}/export?format=graphml&epsilon={value}" for value in (0, 0.5)]
+    paths += [f"partitions/{partition}/export?format=eap&module={module}" for module in (0, 1)]
+    paths += [f"partitions/{other}/export?format=graphml", f"graphs/{graph}/export?format=graphml"]
+    paths += [f"llc/{save_llc(opened).id}/export"]
+    tags = {path: connect(opened).get(path).headers["etag"] for path in paths}
+    assert len(set(tags.values())) == len(paths) == len(made)
+    client = connect(opened)
+    for path, tag in tags.items():
+        for known in (tag, tag.removeprefix("W/"), f'"x", {tag}'):
+            answer = client.get(path, headers={"if-none-match": known})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    assert len(made) == len(paths)
+    assert client.get(paths[0], headers={"if-none-match": tags[paths[1]]}).status_code == 200
+    save_graph(opened, 1, force=True, content=b"another")  # its partitions go
+    assert client.get(paths[-2], headers={"if-none-match": tags[paths[-2]]}).status_code == 200
+    monkeypatch.setattr(api, "version", lambda _: "99")
+    assert client.get(paths[-1], headers={"if-none-match": tags[paths[-1]]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("echo 'a warning' >&2; echo 'error: it has no such form' >&2; exit 2", 422),
+        ("echo 'error: hidden/path' >&2; exit 1", 500),
+        ("echo 'Traceback: hidden/path' >&2; exit 2", 500),
+        ("kill -9 $$", 500),
+    ],
+)
+def test_exports_that_fail_tell_what_is_the_clients(
+    opened: Store,
+    connect: Ask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    script: str,
+    status: int,
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    graph = save_graph(opened).id
+    said = refused(connect(opened).get(f"graphs/{graph}/export?format=graphml"), status)
+    if status == 422:
+        assert said == "it has no such form"
+    else:
+        assert said == "the export failed; the service's log says why, under the request ID"
+        assert f"the export of {graph} as graphml ended with" in caplog.text
+        assert "hidden/path" in caplog.text or "-9" in caplog.text
 
 
 # Paths
@@ -1012,6 +1148,73 @@ def test_small_pt_files_that_become_large_are_refused(opened: Store, connect: As
         assert peak() - before < 100
     assert client.get("health").status_code == 200
     kept_nothing(opened)
+
+
+def deflated(content: bytes) -> bytes:
+    """A .pt file whose members are compressed, which torch.load reads too."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for member in given.infolist():
+            made.writestr(member.filename, given.read(member))
+    return file.getvalue()
+
+
+def test_compressed_pt_files_are_refused_unread(opened: Store, connect: Ask) -> None:
+    content = deflated(saved({"w": torch.zeros(50_000_000, dtype=torch.uint8)}))
+    assert len(content) < 100_000
+    assert len(torch.load(io.BytesIO(content), weights_only=True)["w"]) == 50_000_000
+    client = connect(opened, pt=True)
+    assert "are compressed" in refused(client.post("files?format=pt", content=content), 422)
+    kept_nothing(opened)
+    forged = io.BytesIO()  # a directory of the archive that names one part many times
+    with zipfile.ZipFile(forged, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000))
+        archive.filelist += archive.filelist * 299
+    client = connect(opened, pt=True, upload=1 << 20)
+    said = refused(client.post("files?format=pt", content=forged.getvalue()), 422)
+    assert "its members have 3000000 bytes, expected at most 1048576" in said
+    kept_nothing(opened)
+
+
+def test_memory_limit_ends_the_conversion(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, content = connect(opened, pt=True), saved({"w": torch.zeros(20_000_000)})
+    monkeypatch.setattr(uploads, "_COPIES", 0)
+    monkeypatch.setattr(uploads, "_ROOM", 64 << 20)
+    said = refused(client.post("files?format=pt", content=content), 422)
+    assert "cannot be read" in said
+    assert "memory" in said
+    kept_nothing(opened)
+    monkeypatch.undo()
+    assert client.post("files?format=pt", content=content).status_code == 201
+
+
+def test_few_conversions_run_at_once(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def convert(_store: Store, file: Path, _most: int) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.2)
+        with lock:
+            running -= 1
+        return keep(opened, file.rename(file.with_suffix(".safetensors")), 0)
+
+    keep = uploads.keep
+    monkeypatch.setattr(uploads, "keep", convert)
+    client = connect(opened, pt=True)
+    answers: list[int] = []
+
+    def send() -> None:
+        answers.append(client.post("files?format=pt", content=save({"w": np.eye(2)})).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (answers, most) == ([201] * 5, 2)
 
 
 def test_pt_file_of_something_else_is_refused(opened: Store, connect: Ask) -> None:
