@@ -343,7 +343,7 @@ class Jobs(Registry):
         error: str | None = None,
         results: Sequence[Mapping[str, Any]] = (),
     ) -> str | None:
-        """The end of a run, where it is still this worker's; the state of the job then, None where the run is another."""
+        """The end of a run, where it is still this worker's; the job's state then, None where the run is another."""
 
         def end(session: Session) -> str | None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases_circuits import WIDTH, Planted
+from safetensors.torch import load
 from scipy.stats import spearmanr
 
 from interbasis.analysis import (
@@ -16,6 +17,7 @@ from interbasis.analysis import (
 from interbasis.analysis.ablation import ablate_modules, isolate_modules, joined_labels
 from interbasis.analysis.bisection import bisect_edges
 from interbasis.analysis.errors import GraphError, InputError
+from interbasis.analysis.exchange import export_masks
 from interbasis.analysis.experiments import KINDS, Experiment, ExperimentRecipe, run_experiment
 from interbasis.analysis.faithfulness import circuit_faithfulness
 from interbasis.analysis.interventions import Interventions
@@ -246,3 +248,26 @@ def test_recipes_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             ExperimentRecipe(**choices)
+
+
+def test_masks_in_plain_pytorch_keep_a_module_as_interventions_do() -> None:
+    case = Planted(2, {(1, 0, 1): 0.3, (2, 1, 0): 0.2})
+    held = load(export_masks(case.bases, case.graph, case.part))
+
+    def project(cut: str, module: int, value: Tensor) -> Tensor:
+        mean, to_basis, from_basis, masks = (held[f"{cut}/{n}"] for n in ("mean", "to_basis", "from_basis", "masks"))
+        return mean + (value - mean) @ to_basis.T * masks[module] @ from_basis.T
+
+    study = Interventions(case.net, case.bases, [case.x])
+    for module in range(2):
+        kept = {p: case.part.labels[p] == module for p in range(3)}
+        ((expected, _, _),) = study.outputs(kept)
+        value = project("0:in", module, case.x)
+        for name, layer in zip(("0", "1"), case.model, strict=False):
+            value = project(name, module, layer(value))
+        torch.testing.assert_close(case.model[2](value), expected[:, 0], rtol=1e-12, atol=1e-12)
+    other = score_partition(InteractionGraph.from_blocks(case.graph.blocks), case.part.labels, 1e-12)
+    with pytest.raises(GraphError, match="partition is of another graph"):
+        export_masks(case.bases, case.graph, other)
+    with pytest.raises(GraphError, match="do not belong to this graph"):
+        export_masks(case.bases, InteractionGraph.from_blocks(case.graph.blocks), other)
