@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ import pytest
 from test_layers import ROOT, modules
 
 README = (ROOT / "README.md").read_text()
+CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
 
 
 @pytest.mark.parametrize("name", modules())
@@ -22,8 +24,8 @@ def test_doctests(name: str) -> None:
     assert result.failed == 0
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_python_in_readme_runs(tmp_path: Path) -> None:
@@ -68,9 +70,40 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
         service.wait(timeout=60)
 
 
-def test_commands_in_readme_exist() -> None:
+def test_circuits_document_runs(tmp_path: Path) -> None:
+    """Its commands in order, on the demo's results, then its Python; only IDs are filled in."""
+    env = {**_wide(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "INTERBASIS_STORE": "s.sqlite"}
+
+    def run(command: str) -> str:
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (command, done.stderr)
+        return done.stdout
+
+    run("interbasis demo --folder run")
+    partition = json.loads(run("interbasis ls partitions --json"))["items"][-1]
+    ids = {"p-e724a81e": partition["id"], "g-c64f29fa": partition["graph"]}
+    run(f"interbasis export {partition['id']} --format node-link -o nodes.json")
+    nodes = json.loads((tmp_path / "nodes.json").read_text())["nodes"]
+    lines = [f"{node['id']},{node['module'] if node['module'] >= 0 else ''}" for node in nodes]
+    (tmp_path / "theirs.csv").write_text("\n".join(["node,module", *lines]))
+    commands = [line.removeprefix("$ ") for block in blocks("console", CIRCUITS) for line in block.splitlines()]
+    assert len(commands) == 8
+    for command in (command for command in commands if "--url" not in command):
+        for printed, found in ids.items():
+            command = command.replace(printed, found)
+        run(command)
+        if not {"e-99650063", "e-c7f50ebb"} <= set(ids):
+            isolate, modules = json.loads(run("interbasis ls experiments --json"))["items"]
+            ids |= {"e-99650063": isolate["id"], "e-c7f50ebb": modules["id"]}
+    for program in blocks("python", CIRCUITS):
+        printed = run(f"{sys.executable} -c '{program}'")
+        assert printed.strip()
+
+
+def test_commands_in_documents_exist() -> None:
     """Each `interbasis ...` line names a command and options that the program has."""
-    lines = [line for block in blocks("console") for line in block.splitlines() if line.startswith("$ interbasis")]
+    texts = blocks("console") + blocks("console", CIRCUITS)
+    lines = [line for block in texts for line in block.splitlines() if line.startswith("$ interbasis")]
     assert lines
     for line in lines:
         words = line.removeprefix("$ interbasis ").split()

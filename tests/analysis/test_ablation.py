@@ -8,6 +8,7 @@ import torch
 from cases_circuits import WIDTH, Planted
 from safetensors.torch import load
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from interbasis.analysis import (
     Dataset,
