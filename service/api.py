@@ -744,6 +744,7 @@ def submit(request: Request, store: Opened, limits: Allowed, body: JobRequest) -
     """Ask for work; the same work is done once, so that asking again is safe."""
     options: dict[str, Any] = {"queue": body.queue, "priority": body.priority, "timeout": body.timeout}
     row = store.submit(body.task, body.target, _choices(body.choices, limits), **options)
+    request.state.job_id = row.id  # for the log
     return _json(request, row.to_json(), 202, {"location": f"/api/v1/jobs/{row.id}"})
 
 
@@ -863,7 +864,8 @@ def tokens(
 @routes.post("/tokens", status_code=201, response_model=NewToken, tags=["tokens"])
 def new_token(request: Request, store: Opened, body: TokenRequest) -> Response:
     """Make a token, which is shown this once; from the first one on every request needs one."""
-    return _json(request, store.new_token(body.name, body.scope).to_json(), 201)
+    made = store.new_token(body.name, body.scope)
+    return _json(request, made.to_json(), 201, {"location": f"/api/v1/tokens/{made.id}"})
 
 
 @routes.get("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])

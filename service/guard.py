@@ -218,6 +218,7 @@ class Guard:
         self._observe(route, scope["method"], request.status, seconds)
         about = {"method": scope["method"], "path": _named(scope), "status": request.status}
         about |= {"ms": round(1000 * seconds, 1), "request_id": request.identifier, "token": request.token}
+        about["job_id"] = scope.get("state", {}).get("job_id")
         _log.info("%s %s %s", scope["method"], _named(scope), request.status, extra={"fields": about})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -30,6 +31,8 @@ from .records import StoreError
 from .remote import waited
 
 __all__ = ["app"]
+
+_log = logging.getLogger(__name__)
 
 app = typer.Typer()
 
@@ -145,7 +148,11 @@ def worker(
         stop_on_signals(supervisor)
         if parent is not None:
             supervisor.stop_without(parent)
-        err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
+        if log == "json":
+            fields = {"worker": supervisor.name, "store": str(opened.location)}
+            _log.info("worker %s on %s", supervisor.name, opened.location, extra={"fields": fields})
+        else:
+            err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
         supervisor.run()
     os._exit(0)  # threads of unfinished runs wait for ever
 

@@ -342,19 +342,20 @@ class Jobs(Registry):
         *,
         error: str | None = None,
         results: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """The end of a run, where it is still this worker's."""
+    ) -> str | None:
+        """The end of a run, where it is still this worker's; the state it is then in, None of another run."""
 
-        def end(session: Session) -> None:
+        def end(session: Session) -> str | None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
             if row is None or row.run != run:
-                return
+                return None
             mine = row.state == "running" and row.worker == worker
             left = row.state == "queued" and row.enqueued and row.worker is None  # given back just before it was done
             if mine or left:
                 _end(row, state, error=error, results=results)
+            return row.state
 
-        self._write(end)
+        return self._write(end)
 
     def give_back_job(self, job: str, worker: str) -> None:
         """A worker that stops leaves its job to the queue, which does not count as an interruption."""

@@ -8,6 +8,8 @@ import sys
 import traceback
 from datetime import UTC, datetime
 
+from .records import StoreError
+
 __all__ = ["configure"]
 
 
@@ -16,7 +18,12 @@ def configure(form: str) -> None:
 
     Args:
         form: "json" or "text".
+
+    Raises:
+        StoreError: neither.
     """
+    if form not in ("text", "json"):
+        raise StoreError(f"--log {form}: expected text or json")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

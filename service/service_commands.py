@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ from .records import Record, StoreError
 from .tokens import SCOPES
 
 __all__ = ["app"]
+
+_log = logging.getLogger(__name__)
 
 app = typer.Typer()
 schedule = typer.Typer(help="Ask for jobs at times, or for every new checkpoint.", no_args_is_help=True)
@@ -62,11 +65,15 @@ def serve(
         if not folder.is_dir():
             raise StoreError(f"--root {folder}: there is no such folder")
     roots = tuple(folder.resolve() for folder in root or [])
-    configure(_log_form(log))
+    configure(log)
     with opened_store(store, artifacts) as opened:
         limits = Limits(roots=roots, upload=max_upload * 10**6, pt=allow_pt, host=host)
 
         def ready(url: str) -> None:
+            if log == "json":
+                fields = {"url": url, "store": str(opened.location), "needs_token": opened.needs_token()}
+                _log.info("interbasis serves %s at %s", opened.location, url, extra={"fields": fields})
+                return
             err.print(f"interbasis serves {opened.location} at {url}", soft_wrap=True)
             if opened.needs_token():
                 err.print("Requests need a token: Authorization: Bearer ib_... (INTERBASIS_TOKEN)", soft_wrap=True)
@@ -221,12 +228,6 @@ def revoke(
     """Close a token for ever, at once."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.revoke_token(ref), False)
-
-
-def _log_form(log: str) -> str:
-    if log not in ("text", "json"):
-        raise StoreError(f"--log {log}: expected text or json")
-    return log
 
 
 def _show(row: Record, as_json: bool) -> None:

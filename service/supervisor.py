@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ _PUMP = 0.25  # seconds between looks for new jobs
 _IDLE = 120.0  # seconds for which a computing process waits for the next job
 _JOBS = 50  # that one process does before it is replaced, should memory pile up
 _NOTE = 1.0  # seconds between notes of progress
+_SAID = 1000  # characters of an error, from its end, in the log
 
 
 class Supervisor:
@@ -143,6 +144,7 @@ class Supervisor:
         try:
             for job, _ in running:
                 self.store.give_back_job(job, self.name)
+                _log.info("job %s goes back to the queue", job, extra={"fields": {"job_id": job}})
             self.store.retire(self.name)
         except StoreError as error:  # the database is away: others take over once this worker has been silent
             _log.warning("%s", error)
@@ -152,6 +154,8 @@ class Supervisor:
         """A run of a job: its steps in order, those that are done not again."""
         row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
         if row is None:
+            state = self._patiently(lambda: self.store.get_job(job)).state
+            _log.info("job %s does not begin: it is %s", job, state, extra={"fields": {"job_id": job, "state": state}})
             return
         child = self._child(row)
         self._running[job] = child
@@ -162,23 +166,38 @@ class Supervisor:
             for step in TASKS[row.task]:
                 found = once(step, lambda step=step: self._step(row, child, step, before))
                 if "ended" in found:
-                    end, error = found["ended"], found.get("error")
-                    self._patiently(partial(self.store.end_job, job, run, self.name, end, error=error))
+                    self._end(row, found["ended"], error=found.get("error"), late=found.get("late", False))
                     return
                 before[step] = found
-            results = [result for found in before.values() for result in found.get("results", ())]
-            self._patiently(lambda: self.store.end_job(job, run, self.name, "succeeded", results=results))
+            self._end(row, "succeeded", [result for found in before.values() for result in found.get("results", ())])
             kept = self._rest(child)
         except Exception:  # of the engine, which forgets the run; ours must not be left running for ever
             if not self._stopping.is_set():
-                self._patiently(
-                    partial(self.store.end_job, job, run, self.name, "failed", error=traceback.format_exc())
-                )
+                self._end(row, "failed", error=traceback.format_exc())
             raise
         finally:
             self._running.pop(job, None)
             if not kept:
                 child.close()
+
+    def _end(
+        self,
+        row: JobRow,
+        state: str,
+        results: Sequence[Mapping[str, Any]] = (),
+        *,
+        error: str | None = None,
+        late: bool = False,
+    ) -> None:
+        """Note the end of a run, and log it; `late`: it has failed because of its timeout."""
+        end = partial(self.store.end_job, row.id, row.run, self.name, state, error=error, results=results)
+        left = self._patiently(end)
+        how = f"{left} now" if left != state else "timed out" if late else state
+        why = f": {' '.join(error.split())[-_SAID:]}" if error else ""
+        made = {"results": [result["id"] for result in results]} if results else {}
+        fields = {"job_id": row.id, "task": row.task, "state": left, "timed_out": late or None, **made}
+        level = logging.WARNING if state == "failed" else logging.INFO
+        _log.log(level, "job %s %s%s", row.id, how, why, extra={"fields": fields})
 
     def _child(self, row: JobRow) -> Child:
         """A computing process for a job, one that rests where there is one."""
@@ -238,7 +257,7 @@ class Supervisor:
                     threading.Event().wait()  # the process ends; the run goes on elsewhere
                 if isinstance(error, StoppedError):
                     late_error = f"stopped after its timeout of {row.timeout:g} s in step {step}" if late else None
-                    return {"ended": "failed" if late else "cancelled", "error": late_error}
+                    return {"ended": "failed" if late else "cancelled", "error": late_error, "late": late}
                 known = isinstance(error, FailedError | DiedError)
                 problem = str(error) if known else traceback.format_exc()
                 if isinstance(error, FailedError) and error.final:

@@ -1,5 +1,6 @@
 """Jobs: asked for once, run by real processes, not lost by `kill -9`, stopped when they are to stop."""
 
+import json
 import os
 import signal
 import subprocess
@@ -421,6 +422,35 @@ def test_computing_process_that_dies_is_replaced_three_times(
     assert failed.state == "failed"
     assert "given up after 3 attempts" in failed.error
     assert "SIGKILL" in failed.error
+
+
+def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) -> None:
+    with working(place, "w1", "--log", "json") as process:
+        long = {"temperature": 1000.0, "draws": 1_000_000}
+        late = ask(store, "llc", checkpoint, long, timeout=4)
+        wait(store, late)
+        stopped = ask(store, "llc", checkpoint, {**long, "seed": 1})
+        wait(store, stopped, until=lambda row: (row.fraction or 0) > 0)
+        store.cancel_job(stopped.id)
+        done, wrong = ask(store, "ledger", checkpoint), ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]})
+        wait(store, stopped, done, wrong)
+        process.terminate()
+        said = process.stderr.read().decode().splitlines()
+    logged = [json.loads(line) for line in said]
+    assert logged[0]["message"].startswith("worker w1 on ")
+    ends = {entry["job_id"]: entry for entry in logged if "state" in entry}
+    assert {job: entry["state"] for job, entry in ends.items()} == {
+        late.id: "failed",
+        stopped.id: "cancelled",
+        done.id: "succeeded",
+        wrong.id: "failed",
+    }
+    assert ends[late.id]["message"] == f"job {late.id} timed out: stopped after its timeout of 4 s in step llc"
+    assert ends[late.id]["timed_out"]
+    assert ends[stopped.id]["message"] == f"job {stopped.id} cancelled"
+    assert "layers.9" in ends[wrong.id]["message"]
+    assert "timed_out" not in ends[done.id]
+    assert ends[done.id]["results"] == [store.ledgers().items[0].id]
 
 
 def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start_worker: Start) -> None:

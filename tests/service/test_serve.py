@@ -36,7 +36,7 @@ def serving(place: Any, tmp_path: Path) -> Iterator[Serve]:
             own: dict[str, Any] = {"stderr": stream, "stdout": stream, "text": True, "env": env}
             started.append(subprocess.Popen(command, start_new_session=True, **own))
         deadline = time.monotonic() + 60
-        while not (found := re.search(r" at (http://\S+)", log.read_text())):
+        while not (found := re.search(r" at (http://[^\s\"]+)", log.read_text())):
             assert started[-1].poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -139,12 +139,17 @@ def test_worker_that_dies_is_started_again(store: Store, serving: Serve, tmp_pat
     assert again.pid != workers[0].pid
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
-    lines = [line for line in (tmp_path / "serve0.log").read_text().splitlines() if line.startswith("{")]
-    logged = [json.loads(line) for line in lines]
+    logged = [json.loads(line) for line in (tmp_path / "serve0.log").read_text().splitlines()]
     asked = [entry for entry in logged if entry.get("path") == "/api/v1/jobs" and entry["method"] == "POST"]
     assert [entry["status"] for entry in asked] == [202]
     assert re.fullmatch("[0-9a-f]{16}", asked[0]["request_id"])
-    assert job.id in {entry.get("job_id") for entry in logged}
+    assert asked[0]["job_id"] == job.id
+    ended = [entry for entry in logged if entry.get("state") == "succeeded"]
+    assert [(entry["job_id"], entry["message"]) for entry in ended] == [(job.id, f"job {job.id} succeeded")]
+    assert ended[0]["results"] == [job.result("ledger")]
+    (banner,) = [entry for entry in logged if "interbasis serves" in entry["message"]]
+    assert (banner["url"], banner["needs_token"]) == (url, False)
+    assert {entry["worker"] for entry in logged if "worker" in entry} == {workers[0].id}
     assert any("started again" in entry["message"] for entry in logged)
 
 
