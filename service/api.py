@@ -27,7 +27,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from . import edges, uploads
-from .examples import add_examples
+from .examples import add_examples, add_parameter_examples
 from .guard import COMPUTED, Guard, Limits, problem
 from .jobs import JobRow
 from .metrics import Metrics
@@ -36,6 +36,7 @@ from .records import (
     AmbiguousError,
     ArtifactError,
     CheckpointRow,
+    Collected,
     Comparison,
     ConflictError,
     DatasetRow,
@@ -67,6 +68,7 @@ from .roots import confined
 from .schedules import ScheduleRow
 from .schemas import (
     CheckpointRequest,
+    CollectRequest,
     ExportFormat,
     GraphFormat,
     Health,
@@ -259,6 +261,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         add_examples(schemas)
+        add_parameter_examples(document["paths"])
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -295,6 +298,12 @@ def metrics(request: Request) -> Response:
 def workers(request: Request, store: Opened) -> Response:
     """Processes that run jobs."""
     return _listed(request, store.workers())
+
+
+@routes.post("/gc", response_model=Collected, tags=["service"])
+def collect(request: Request, store: Opened, body: CollectRequest) -> Response:
+    """Remove stored files that belong to nothing: what interrupted and replaced results left behind."""
+    return _json(request, store.collect(body.grace).to_json())
 
 
 # Models, checkpoints, data, files
@@ -527,10 +536,15 @@ def module(request: Request, store: Opened, ref: Ref, index: Index) -> Response:
 
 @routes.get("/partitions/{ref}/nodes", response_model=Listing[NodeRow], tags=["partitions"])
 def nodes(
-    request: Request, store: Opened, ref: Ref, module: Annotated[int | None, Query(ge=0, lt=2**31)] = None
+    request: Request,
+    store: Opened,
+    ref: Ref,
+    module: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Response:
-    """The nodes of a partition, all or the members of one module."""
-    return _listed(request, store.nodes(ref, module=module))
+    """The nodes of a partition by cut and coordinate, all or the members of one module."""
+    return _json(request, store.node_page(ref, module=module, cursor=cursor, limit=limit).to_json())
 
 
 @routes.get("/partitions/{ref}/nodes/{cut}/{node}", response_model=NodeRow, tags=["partitions"])
@@ -552,9 +566,12 @@ def mediators(
     ref: Ref,
     earlier: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     later: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> Response:
     """The interaction surface: nodes through which modules feed each other, the strongest first."""
-    return _listed(request, store.mediators(ref, earlier=earlier, later=later))
+    options: dict[str, Any] = {"cursor": cursor, "limit": limit}
+    return _json(request, store.mediator_page(ref, earlier=earlier, later=later, **options).to_json())
 
 
 @routes.get("/partitions/{ref}/edges", response_model=Subgraph, tags=["partitions"])

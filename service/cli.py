@@ -488,10 +488,13 @@ def gc(
     grace: Annotated[float, typer.Option(help="Hours that a file must be old; jobs write files before rows.")] = 24.0,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove stored files that belong to nothing: what interrupted and replaced results left behind."""
-    with opened_store(store, artifacts) as opened:
+    if not grace >= 0:
+        raise StoreError(f"--grace is {grace:g}: expected hours, at least 0")
+    with opened_source(store, artifacts, url) as opened:
         found = opened.collect(grace * 3600)
     if as_json:
         print_json(found.to_json())

@@ -24,6 +24,7 @@ from .jobs import ENDED, ON_CHECKPOINTS, JobRow
 from .records import (
     AmbiguousError,
     CheckpointRow,
+    Collected,
     Comparison,
     ConflictError,
     DatasetRow,
@@ -68,6 +69,7 @@ _AGAIN = (429, 502, 503, 504)
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LOOK = 1.0
 _EXPORT = 150.0  # seconds that a service may take to write a file
+_COLLECTION = 600.0  # seconds that it may take to remove files
 
 
 class Client:
@@ -153,6 +155,17 @@ class Client:
             raise StoreError(f"{self.url} gave no list of {path[-1]}: is this an interbasis service?")
         return Page(items=tuple(_typed(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
 
+    def _all(self, kind: type[RecordT], *path: Any, **params: Any) -> tuple[RecordT, ...]:
+        """The whole of a list."""
+        items: tuple[RecordT, ...] = ()
+        cursor: str | None = None
+        while True:
+            page = self._page(kind, *path, **params, cursor=cursor, limit=1000)
+            items += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return items
+
     def _bytes(self, *path: Any, **params: Any) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}
         return self._request("GET", _path(*path), params=given).content
@@ -233,7 +246,7 @@ class Client:
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """The nodes of a partition, all or those of one module."""
-        return self._page(NodeRow, "partitions", partition, "nodes", module=module).items
+        return self._all(NodeRow, "partitions", partition, "nodes", module=module)
 
     def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
         """A node and the module that holds it."""
@@ -248,7 +261,7 @@ class Client:
     ) -> tuple[MediatorRow, ...]:
         """The interaction surface of a partition, or between some of its modules."""
         path = "partitions", partition, "mediators"
-        return self._page(MediatorRow, *path, earlier=earlier, later=later).items
+        return self._all(MediatorRow, *path, earlier=earlier, later=later)
 
     def edges_of(self, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
         """A node's strongest edges."""
@@ -450,6 +463,7 @@ class Client:
         """
         failures = 0
         while True:
+            silent = True
             try:
                 headers = {"last-event-id": str(after), "accept": "text/event-stream"}
                 with self._http.stream("GET", _path("jobs", ref, "events"), headers=headers, timeout=60.0) as response:
@@ -458,12 +472,14 @@ class Client:
                     if response.status_code in _AGAIN:
                         raise UnavailableError(f"{response.status_code} {response.reason_phrase}")
                     for data in _events(_checked(response)):
-                        failures = 0
+                        failures, silent = 0, False
                         row = _typed(JobRow, data)
                         after = row.version
                         yield row
                         if row.ended:
                             return
+                if silent and (row := self.get_job(ref)).ended and row.version <= after:
+                    return  # its end was seen before
             except (httpx.TransportError, UnavailableError) as error:
                 failures += 1
                 if failures > len(_PAUSES):
@@ -473,6 +489,11 @@ class Client:
     def workers(self) -> tuple[WorkerRow, ...]:
         """Processes that run jobs."""
         return self._page(WorkerRow, "workers").items
+
+    def collect(self, grace: float = 86_400.0) -> Collected:
+        """Have stored files removed that belong to nothing and are older than `grace` seconds."""
+        response = self._request("POST", "gc", json={"grace": grace}, safe=False, timeout=_COLLECTION)
+        return _typed(Collected, _document(response))
 
     # Schedules and tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["add_examples"]
+__all__ = ["add_examples", "add_parameter_examples"]
 
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _TIME = "2026-11-22T08:30:00.125000+00:00"
@@ -71,12 +71,14 @@ _EXAMPLES: dict[str, Any] = {
     "experiment": "isolate",
     "experiment_sha256": _SHA,
     "file_sha256": _SHA,
+    "files": [_SHA],
     "finished": _TIME,
     "first": "p-1a2b3c4d",
     "folder": "/srv/runs/two-digits",
     "fraction": 0.5,
     "gamma": 0.4,
     "gating": 0,
+    "grace": 86_400.0,
     "graph": "g-1a2b3c4d",
     "graph_sha256": _SHA,
     "heartbeat": _TIME,
@@ -208,3 +210,61 @@ def add_examples(schemas: dict[str, Any]) -> None:
             key = f"{name}.{field}" if f"{name}.{field}" in _EXAMPLES else field
             if key in _EXAMPLES:
                 described.setdefault("examples", [_EXAMPLES[key]])
+
+
+_CURSOR = "MjAyNi0xMS0yMlQwODozMDowMC4xMjUwMDArMDA6MDAgMTI"
+_REFS = {
+    "models": "two-digits",
+    "checkpoints": "two-digits@2500",
+    "datasets": "d-1a2b3c4d",
+    "graphs": "g-1a2b3c4d",
+    "partitions": "p-1a2b3c4d",
+    "llc": "l-1a2b3c4d",
+    "experiments": "e-1a2b3c4d",
+    "ledgers": "l-5e6f7a8b",
+    "trackings": "t-1a2b3c4d",
+    "jobs": "j-1a2b3c4d",
+    "schedules": "s-1a2b3c4d",
+    "tokens": "t-5e6f7a8b",
+}
+_PARAMETERS: dict[str, Any] = {
+    "action": "pause",
+    "checkpoint": "two-digits@2500",
+    "cursor": _CURSOR,
+    "/partitions/{ref}/nodes cursor": "MSAz",
+    "/partitions/{ref}/mediators cursor": "MCAxIDEgMw",
+    "cut": "layers.0",
+    "/graphs/{ref}/subgraph cut": ["layers.0", "layers.1"],
+    "dataset": "d-1a2b3c4d",
+    "earlier": 0,
+    "epsilon": 0.0025,
+    "format": "graphml",
+    "/files format": "safetensors",
+    "graph": "g-1a2b3c4d",
+    "index": 0,
+    "last-event-id": "7",
+    "later": 1,
+    "limit": 100,
+    "model": "two-digits",
+    "module": 0,
+    "newest": True,
+    "node": 3,
+    "other": "p-5e6f7a8b",
+    "partition": "p-1a2b3c4d",
+    "sha256": _SHA,
+    "state": "running",
+    "task": "analyze",
+}
+
+
+def add_parameter_examples(paths: dict[str, Any]) -> None:
+    """Give every parameter of every path its example, where it has none."""
+    for path, operations in paths.items():
+        route = path.removeprefix("/api/v1")
+        for operation in operations.values():
+            for described in operation.get("parameters", ()):
+                name = described["name"]
+                key = f"{route} {name}" if f"{route} {name}" in _PARAMETERS else name
+                found = _REFS.get(route.split("/")[1]) if name == "ref" else _PARAMETERS.get(key)
+                if found is not None:
+                    described.setdefault("example", found)

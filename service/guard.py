@@ -1,7 +1,7 @@
 """What every request passes before a route sees it: request ID, host, token, rate, size and speed of the body.
 
 It is ASGI middleware around the whole application, so that no route can be forgotten: reading needs scope read, what
-changes something, or runs a network, scope submit, tokens scope admin.
+changes something, or runs a network, scope submit, tokens and the removal of files scope admin.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _bearer(header: str) -> str | None:
 
 def _scope_of(scope: Scope) -> str:
     """What a request needs."""
-    if scope["path"].startswith("/api/v1/tokens"):
+    if scope["path"].startswith("/api/v1/tokens") or scope["path"] == "/api/v1/gc":
         return "admin"
     if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
         return "submit"

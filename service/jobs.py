@@ -45,7 +45,7 @@ _PARTITION = {"epsilon", "objective", "resolution", "seed", "k", "min_size", "ma
 CHOICES: dict[str, set[str]] = {
     "analyze": _PARTITION
     | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
-    "partition": _PARTITION | {"labels"},
+    "partition": _PARTITION,
     "track": _PARTITION | {"coupling", "align", "data"},
     "experiment": {"kind", "metric", "tolerance", "draws", "replacement", "seed", "data"},
     "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
@@ -343,7 +343,7 @@ class Jobs(Registry):
         error: str | None = None,
         results: Sequence[Mapping[str, Any]] = (),
     ) -> str | None:
-        """The end of a run, where it is still this worker's; the job's state then, None where the run is another."""
+        """The end of a run, where it is still this worker's; the state it is then in, None of another run."""
 
         def end(session: Session) -> str | None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())

@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from .records import (
@@ -31,6 +31,7 @@ from .records import (
     MediatorRow,
     ModelRow,
     ModuleRow,
+    NodeRow,
     NotFoundError,
     Page,
     PartitionDetail,
@@ -57,6 +58,7 @@ from .tables import (
     Model,
     Module,
     ModuleLink,
+    NodeAssignment,
     Partition,
     Row,
     Tracking,
@@ -71,9 +73,12 @@ __all__ = [
     "graph_row",
     "ledger_row",
     "llc_row",
+    "mediator_page",
     "mediator_row",
     "model_row",
     "new_id",
+    "node_page",
+    "node_row",
     "page",
     "partition_detail",
     "partition_row",
@@ -160,8 +165,7 @@ def page(
     Raises:
         StoreError: a cursor that no page had, or a limit out of range.
     """
-    if not 1 <= limit <= _MAX_LIMIT:
-        raise StoreError(f"limit is {limit}: expected 1 to {_MAX_LIMIT}")
+    _check_limit(limit)
     order = [table.created, table.key]
     if cursor is not None:
         created, key = _decode_cursor(cursor)
@@ -174,20 +178,76 @@ def page(
     return Page(items=tuple(convert(row) for row in rows[:limit]), next_cursor=more)
 
 
+def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[NodeRow]:
+    """The next rows of a query for nodes by cut and coordinate, and where to go on; raises as `page` does."""
+    _check_limit(limit)
+    if cursor is not None:
+        key = tuple_(NodeAssignment.cut, NodeAssignment.coordinate)
+        query = query.where(key > tuple_(*(literal(number) for number in _decode_key(cursor, 2))))
+    rows = session.scalars(query.limit(limit + 1)).all()
+    more = _encode(rows[limit - 1].cut, rows[limit - 1].coordinate) if len(rows) > limit else None
+    return Page(items=tuple(node_row(row) for row in rows[:limit]), next_cursor=more)
+
+
+def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[MediatorRow]:
+    """The next rows of a query for mediators, the strongest first between the same modules; see `node_page`."""
+    _check_limit(limit)
+    names = ("earlier", "later", "cut", "coordinate")
+    if cursor is not None:
+        key = dict(zip(names, _decode_key(cursor, 4), strict=True))
+        last = session.scalar(query.order_by(None).filter_by(**key))
+        if last is None:
+            raise _unknown(cursor)
+        pair = tuple_(Mediator.earlier, Mediator.later)
+        before = tuple_(literal(last.earlier), literal(last.later))
+        node = tuple_(Mediator.cut, Mediator.coordinate) > tuple_(literal(last.cut), literal(last.coordinate))
+        weaker = or_(Mediator.strength < last.strength, and_(Mediator.strength == last.strength, node))
+        query = query.where(or_(pair > before, and_(pair == before, weaker)))
+    rows = session.scalars(query.limit(limit + 1)).all()
+    more = _encode(*(getattr(rows[limit - 1], name) for name in names)) if len(rows) > limit else None
+    return Page(items=tuple(mediator_row(row) for row in rows[:limit]), next_cursor=more)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise StoreError(f"limit is {limit}: expected 1 to {_MAX_LIMIT}")
+
+
+def _encode(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(" ".join(map(str, parts)).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> list[str]:
+    return base64.urlsafe_b64decode((cursor + "=" * (-len(cursor) % 4)).encode()).decode().split()
+
+
+def _unknown(cursor: str) -> StoreError:
+    return StoreError(f"unknown cursor {cursor!r}: expected the next_cursor of an earlier page")
+
+
 def _encode_cursor(row: Row) -> str:
-    return base64.urlsafe_b64encode(f"{row.created.isoformat()} {row.key}".encode()).decode().rstrip("=")
+    return _encode(row.created.isoformat(), row.key)
 
 
 def _decode_cursor(cursor: str) -> tuple[datetime, int]:
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        created, key = base64.urlsafe_b64decode(padded.encode()).decode().split()
+        created, key = _decode(cursor)
         moment = datetime.fromisoformat(created)
         if moment.tzinfo is None or not 0 <= int(key) < 2**31:
             raise ValueError(created)
         return moment.astimezone(UTC), int(key)
     except (ValueError, OverflowError) as error:
-        raise StoreError(f"unknown cursor {cursor!r}: expected the next_cursor of an earlier page") from error
+        raise _unknown(cursor) from error
+
+
+def _decode_key(cursor: str, length: int) -> list[int]:
+    try:
+        key = [int(part) for part in _decode(cursor)]
+        if len(key) != length or not all(0 <= number < 2**31 for number in key):
+            raise ValueError(cursor)
+        return key
+    except ValueError as error:
+        raise _unknown(cursor) from error
 
 
 def storable(text: TextT) -> TextT:
@@ -268,6 +328,11 @@ def graph_row(row: Graph) -> GraphRow:
 def mediator_row(row: Mediator) -> MediatorRow:
     """As a frozen value."""
     return MediatorRow(**_columns(row, MediatorRow))
+
+
+def node_row(row: NodeAssignment) -> NodeRow:
+    """As a frozen value."""
+    return NodeRow(**_columns(row, NodeRow))
 
 
 def partition_row(row: Partition) -> PartitionRow:

@@ -20,8 +20,11 @@ from .queries import (
     graph_row,
     ledger_row,
     llc_row,
+    mediator_page,
     mediator_row,
     model_row,
+    node_page,
+    node_row,
     page,
     partition_detail,
     partition_row,
@@ -372,32 +375,44 @@ class Reader:
                     f"no node {coordinate} at cut {cut!r} of {row.id}: its cuts {row.graph.cuts} have "
                     f"{row.graph.widths} nodes, counted from 0"
                 )
-            return NodeRow(**{name: getattr(node, name) for name in NodeRow.__dataclass_fields__})
+            return node_row(node)
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """The nodes of a partition by cut and coordinate, all or those of one module."""
+        names = ("cut", "coordinate", "module", "importance", "confidence")
+        columns = [getattr(NodeAssignment, name) for name in names]
         with self._read() as session:
-            names = ("cut", "coordinate", "module", "importance", "confidence")
-            columns = [getattr(NodeAssignment, name) for name in names]
-            query = select(*columns).where(NodeAssignment.partition_key == resolve(session, Partition, partition).key)
-            if module is not None:
-                query = query.where(NodeAssignment.module == module)
-            rows = session.execute(query.order_by(NodeAssignment.cut, NodeAssignment.coordinate))
+            rows = session.execute(_nodes_query(session, partition, module).with_only_columns(*columns))
             return tuple(NodeRow(**dict(zip(names, row, strict=True))) for row in rows)
+
+    def node_page(
+        self, partition: str, *, module: int | None = None, cursor: str | None = None, limit: int = 100
+    ) -> Page[NodeRow]:
+        """`nodes` in parts."""
+        with self._read() as session:
+            return node_page(session, _nodes_query(session, partition, module), cursor=cursor, limit=limit)
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
         """The interaction surface of a partition, or between some of its modules; strongest nodes first."""
         with self._read() as session:
-            query = select(Mediator).where(Mediator.partition_key == resolve(session, Partition, partition).key)
-            if earlier is not None:
-                query = query.where(Mediator.earlier == earlier)
-            if later is not None:
-                query = query.where(Mediator.later == later)
-            order = Mediator.earlier, Mediator.later, Mediator.strength.desc(), Mediator.cut, Mediator.coordinate
-            rows = session.scalars(query.order_by(*order))
+            rows = session.scalars(_mediators_query(session, partition, earlier, later))
             return tuple(mediator_row(row) for row in rows)
+
+    def mediator_page(
+        self,
+        partition: str,
+        *,
+        earlier: int | None = None,
+        later: int | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[MediatorRow]:
+        """`mediators` in parts."""
+        with self._read() as session:
+            query = _mediators_query(session, partition, earlier, later)
+            return mediator_page(session, query, cursor=cursor, limit=limit)
 
     def check(self) -> CheckReport:
         """Read every artifact and look through the database for damage; nothing is changed."""
@@ -449,6 +464,24 @@ def _selected(
     if model is not None:
         query = query.where(table.checkpoint.has(Checkpoint.model_key == resolve(session, Model, model).key))
     return query
+
+
+def _nodes_query(session: Session, partition: str, module: int | None) -> Select[NodeAssignment]:
+    """The nodes of a partition, or of one of its modules, in order."""
+    of = NodeAssignment.partition_key == resolve(session, Partition, partition).key
+    query = select(NodeAssignment).where(of).order_by(NodeAssignment.cut, NodeAssignment.coordinate)
+    return query if module is None else query.where(NodeAssignment.module == module)
+
+
+def _mediators_query(session: Session, partition: str, earlier: int | None, later: int | None) -> Select[Mediator]:
+    """The mediators of a partition, or between some of its modules, in order."""
+    query = select(Mediator).where(Mediator.partition_key == resolve(session, Partition, partition).key)
+    if earlier is not None:
+        query = query.where(Mediator.earlier == earlier)
+    if later is not None:
+        query = query.where(Mediator.later == later)
+    order = Mediator.earlier, Mediator.later, Mediator.strength.desc(), Mediator.cut, Mediator.coordinate
+    return query.order_by(*order)
 
 
 def _cut_index(cuts: Sequence[str], cut: int | str) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "CheckpointRequest",
+    "CollectRequest",
     "ExportFormat",
     "GraphFormat",
     "Health",
@@ -140,6 +141,14 @@ class TokenRequest(_Request):
 
     name: str = Field(min_length=1, max_length=200)
     scope: Scope = "read"
+
+
+class CollectRequest(_Request):
+    """Files that belong to nothing are to be removed."""
+
+    grace: float = Field(
+        86_400.0, ge=0, le=1e10, description="Seconds that a file must be old; jobs write files before rows."
+    )
 
 
 class Health(BaseModel):

@@ -9,7 +9,17 @@ import httpx
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
+from cases_store import (
+    partition_parts,
+    partition_values,
+    provenance,
+    save_experiment,
+    save_graph,
+    save_ledger,
+    save_llc,
+    save_partition,
+    save_tracking,
+)
 
 from interbasis.analysis import InteractionGraph
 from interbasis.service import schemas, worker
@@ -22,6 +32,7 @@ from interbasis.service.records import (
     AmbiguousError,
     ConflictError,
     ForbiddenError,
+    MediatorRow,
     NotFoundError,
     StoreError,
     UnavailableError,
@@ -111,6 +122,48 @@ def test_pages_follow_each_other(store: Store, client: Client) -> None:
     assert [row.id for page in (first, second, last) for row in page.items] == [row.id for row in rows]
     assert last.next_cursor is None
     assert client.graphs(limit=1, newest_first=True).items[0] == rows[-1]
+
+
+def test_nodes_and_mediators_come_in_pages(store: Store, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of equal strengths too; the client's own methods give all of them."""
+    parts, graph = partition_parts(), save_graph(store)
+    strengths = [(0, 1, 2.0), (0, 1, 2.0), (0, 1, 0.1 + 0.2), (0, 1, 0.3), (1, 0, 5.0), (1, 0, 5.0), (0, 0, 1e-300)]
+    parts["mediators"] = [
+        MediatorRow(earlier=a, later=b, cut=n % 2, coordinate=n // 2, strength=strength, cost=0.1, gamma=None)
+        for n, (a, b, strength) in enumerate(strengths)
+    ]
+    given = {"provenance": provenance(), "values": partition_values(), "blobs": {"partition": b"p"}, **parts}
+    partition = store.save_partition(graph.id, **given).id
+    nodes, mediators = store.nodes(partition), store.mediators(partition)
+    assert (len(nodes), len(mediators)) == (9, 7)
+
+    def listed(path: str, limit: int, **params: Any) -> list[Any]:
+        items, cursor = [], None
+        while True:
+            query = {**params, "limit": limit, **({"cursor": cursor} if cursor else {})}
+            page = client._request("GET", f"partitions/{partition}/{path}", params=query).json()
+            assert len(page["items"]) <= limit
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
+            assert len(page["items"]) == limit
+
+    for limit in (1, 2, 3, 7, 9, 10):
+        assert listed("nodes", limit) == [row.to_json() for row in nodes]
+        assert listed("nodes", limit, module=1) == [row.to_json() for row in nodes if row.module == 1]
+        assert listed("mediators", limit) == [row.to_json() for row in mediators]
+        between = [row.to_json() for row in mediators if (row.earlier, row.later) == (0, 1)]
+        assert listed("mediators", limit, earlier=0, later=1) == between
+    asked = []
+    request = client._request
+    monkeypatch.setattr(client, "_request", lambda *a, **o: asked.append(o["params"]) or request(*a, **o))
+    monkeypatch.setattr(store, "node_page", lambda *a, **o: Store.node_page(store, *a, **{**o, "limit": 4}))
+    assert client.nodes(partition) == nodes
+    assert len(asked) == 3
+    for path, cursor in (("nodes", "MSAzIDQ"), ("nodes", "LTEgMw"), ("mediators", "OSA5IDkgOQ"), ("mediators", "x")):
+        with pytest.raises(StoreError, match="unknown cursor"):
+            client._request("GET", f"partitions/{partition}/{path}", params={"cursor": cursor})
 
 
 def test_objects_are_those_of_the_analysis(store: Store, client: Client, analysed: Any) -> None:
@@ -368,6 +421,39 @@ def test_events_are_resumed_where_they_broke(store: Store, tmp_path: Path) -> No
     states = [row.state for row in Client(transport=Breaking()).events(job.id)]
     assert states == ["running", "running", "succeeded"]
     assert asked == ["0", "2", "2", "2"]
+
+
+def test_events_go_on_after_the_one_that_was_seen_last(
+    store: Store, connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the service itself: the newest state, unless it was seen."""
+    monkeypatch.setattr("interbasis.service.api._LOOK", 0.05)
+    client = connect(stream=0.3)
+    job = store.submit("partition", save_graph(store).id)
+
+    def events(*last: str) -> list[tuple[str, str]]:
+        headers = {"last-event-id": last[0]} if last else {}
+        response = client._request("GET", f"jobs/{job.id}/events", headers=headers)
+        assert response.headers["content-type"].startswith("text/event-stream")
+        blocks = [block for block in response.text.split("\n\n") if "data:" in block]
+        parts = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+        assert all(part["event"] == "job" for part in parts)
+        return [(part["id"], json.loads(part["data"])["state"]) for part in parts]
+
+    first = [(str(job.version), "queued")]
+    assert events() == events("0") == events("x") == events("-1") == events("") == first
+    assert events(first[0][0]) == events("99") == []
+    store.begin_job(job.id, 1, "w")
+    seen = events(first[0][0])
+    assert [state for _, state in seen] == ["running"]
+    assert int(seen[0][0]) > job.version
+    store.end_job(job.id, 1, "w", "succeeded")
+    (end,) = events(seen[0][0])
+    assert end[1] == "succeeded"
+    assert events(end[0]) == []
+    row = store.get_job(job.id)
+    assert list(client.events(job.id)) == [row]
+    assert list(client.events(job.id, after=row.version)) == []  # it does not ask for ever
 
 
 def test_submitted_job_is_waited_for(

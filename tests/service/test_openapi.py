@@ -137,6 +137,18 @@ def test_every_field_has_an_example_that_is_one(filled: Store) -> None:
                 jsonschema_rs.validate(whole, example)
 
 
+def test_every_parameter_has_an_example_that_is_one(filled: Store) -> None:
+    document = create_app(filled).openapi()
+    seen = set()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for described in operation.get("parameters", ()):
+                assert "example" in described, (path, described["name"])
+                jsonschema_rs.validate(described["schema"], described["example"])
+                seen.add(described["name"])
+    assert seen > {"ref", "cursor", "limit", "epsilon", "format", "last-event-id", "cut"}
+
+
 def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
     made, failed = fuzz(3, "examples", "coverage", "fuzzing", token=filled.new_token("fuzz", "admin").token)
     print(made)

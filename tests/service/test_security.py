@@ -189,7 +189,7 @@ def test_every_route_needs_a_token(opened: Store, connect: Ask, monkeypatch: pyt
 
 
 def needed(method: str, path: str) -> str:
-    if path.startswith("/api/v1/tokens"):
+    if path.startswith("/api/v1/tokens") or path == "/api/v1/gc":
         return "admin"
     return "read" if method in ("GET", "HEAD") else "submit"
 
@@ -425,6 +425,25 @@ def test_secrets_are_nowhere(
         for answer in answers:
             assert secret not in answer.text, answer.request.url
     assert len({token.token for token in made}) == 2
+
+
+def test_files_are_removed_for_admins_alone(opened: Store, connect: Ask) -> None:
+    left = opened.blobs.put(b"of no result")
+    kept = save_graph(opened)
+    for scope in ("read", "submit"):
+        client = connect(opened, opened.new_token(scope, scope).token)
+        for path in ("gc", "gc?x=tokens", "%67c"):
+            refused(client.post(path, json={"grace": 0}), 403)
+    admin = connect(opened, opened.new_token("a", "admin").token)
+    for grace in (-1, "x", None, True, [], 1e300):
+        assert bad(admin.post("gc", json={"grace": grace})) or grace is True
+    refused(admin.post("gc", content=b'{"grace": NaN}', headers={"content-type": "application/json"}), 422)
+    refused(admin.get("gc"), 405)
+    assert admin.post("gc", json={}).json() == {"files": [], "bytes": 0}  # younger than a day
+    assert opened.blobs.exists(left)
+    assert admin.post("gc", json={"grace": 0}).json() == {"files": [left], "bytes": 12}
+    assert not opened.blobs.exists(left)
+    assert opened.graph_bytes(kept.id)
 
 
 # Without tokens

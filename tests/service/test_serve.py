@@ -94,6 +94,11 @@ def test_every_command_against_a_service(place: Any, store: Store, serving: Serv
     assert "no such" not in run("register", paths[0], **service)
     assert "installed families" in run("analyze", paths[0], "--factory", "os:system", code=2, **service)
     assert not (tmp_path / "not.sqlite").exists()
+    left = store.blobs.put(b"of no result")
+    assert json.loads(run("db", "gc", "--grace", "1", "--json", **service))["files"] == []
+    assert json.loads(run("db", "gc", "--grace", "0", "--json", **service))["files"] == [left]
+    assert "expected hours" in run("db", "gc", "--grace", "-1", code=2, **service)
+    assert not (tmp_path / "not.sqlite").exists()
     made = run("token", "new", "me", "--scope", "admin", **service).strip()
     assert "a token is needed" in run("ls", "models", code=2, **service)
     assert "run" in run("ls", "models", **service, INTERBASIS_TOKEN=made)
