@@ -68,7 +68,8 @@ class Diagnostics:
     """Everything that is known about an estimate.
 
     Attributes:
-        r_hat, ess: of the loss; ess is the smaller of bulk and tail.
+        r_hat, ess: of the loss, with and without the control variate, whichever is worse; ess is the smaller of bulk
+            and tail.
         r_hat_radius: of |theta - theta*|.
         plain, plain_error: t (mean L - L(theta*)) and its standard error, without the control variate.
         control_variate: see there.

@@ -295,6 +295,10 @@ class _Setup:
             return Metric((temperature * curvature.largest + self.gamma) ** -0.5)
         return curvature.metric(temperature, self.gamma)
 
+    def curved(self, temperature: float) -> bool:
+        """Whether theta* has curvature that counts: half a direction or more of the quadratic."""
+        return self.curvature.soft_rank(temperature, self.gamma) >= 0.5
+
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
         """Chains at a temperature; those that go on from others warm up for half as long."""
         landscape = self.landscape
@@ -305,7 +309,7 @@ class _Setup:
         d, rows = len(landscape.start), landscape.row_count
         work = plan.chains * max(rows, d) * d * min(d, rows or d) + 10 * min(d, rows * plan.chains or d) ** 3
         refined = self.preconditioner == "gauss-newton" and self.kernel in ("mala", "hmc") and work <= _REFINED
-        refined &= self.curvature.soft_rank(temperature, self.gamma) >= 0.5  # else theta* has hardly any curvature
+        refined &= self.curved(temperature)
 
         def refine(points: Sequence[Tensor]) -> Metric:
             return self.metric(exact_curvature(landscape, [*points, landscape.start]), temperature)
@@ -335,15 +339,16 @@ class _Setup:
         corrected, used = scaled[whole], ControlVariate({}, {})
         if self.sampler.control_variate and whole.any():
             variables = {"stein": stein}
-            if kernel.adjusted and radius.r_hat < _SAME_RADIUS:
+            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4, of which rare far excursions decide
+            if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
                 variables["virial"] = chains.virial[whole] - d
             corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
         low, high = interval_around(best, left)
         found = Diagnostics(
-            r_hat=plain.r_hat,
-            ess=plain.ess,
+            r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
+            ess=min(plain.ess, best.ess),
             r_hat_radius=radius.r_hat,
             plain=plain.mean,
             plain_error=plain.error,

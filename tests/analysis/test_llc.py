@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
+from cases_llc import SINGULAR, Cross, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
 from scipy.stats import binom
 from torch import nn
 
@@ -56,6 +56,20 @@ def test_singular_losses_match_the_quadrature(name: str, decade: int) -> None:
     assert abs(found.value - exact) < 4 * found.standard_error
     assert found.standard_error < 0.1 * exact
     assert found.verdict != "failed"
+
+
+def test_reliable_intervals_hold_the_value_where_there_is_no_curvature() -> None:
+    """The cross at the default settings: as often as 95 % intervals should."""
+    reliable = outside = 0
+    for t in (1e2, 1e4):
+        exact = thermal_average("cross", t, 1.0)
+        for seed in range(10):
+            found = learning_coefficient(Cross(), temperature=t, sampler=Sampler(gamma=1.0), seed=seed)
+            if found.verdict == "reliable":
+                reliable += 1
+                outside += not found.interval[0] <= exact <= found.interval[1]
+    assert reliable >= 5
+    assert outside <= binom.ppf(0.99, reliable, 0.05)
 
 
 @pytest.fixture(scope="module")
