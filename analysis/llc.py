@@ -339,13 +339,14 @@ class _Setup:
         corrected, used = scaled[whole], ControlVariate({}, {})
         if self.sampler.control_variate and whole.any():
             variables = {"stein": stein}
-            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4, of which rare far excursions decide
+            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4: rare far excursions decide on it
             if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
                 variables["virial"] = chains.virial[whole] - d
             corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
         low, high = interval_around(best, left)
+        descent = self._descent(temperature)
         found = Diagnostics(
             r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
             ess=min(plain.ess, best.ess),
@@ -373,15 +374,16 @@ class _Setup:
             draws=scaled.shape[1],
             gradients=chains.gradients,
             largest_curvature=self.curvature.largest,
+            descent=descent,
         )
-        verdict, reason = judge(best.mean, found, behavioural=self.landscape.behavioural)
+        verdict, reason = judge(best.mean, best.error, found)
         names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
         traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
         return LearningCoefficient(
             value=best.mean,
             standard_error=best.error,
-            interval=(max(low, 0.0) if self.landscape.behavioural else low, high),
-            epsilon=(best.mean + 1) / temperature,
+            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent),
+            epsilon=(best.mean + 1) / temperature if best.mean > -1 else math.nan,
             temperature=temperature,
             gamma=self.gamma,
             n_parameters=d,
@@ -393,6 +395,19 @@ class _Setup:
             seed=self.plan.seed,
             traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
         )
+
+    def _descent(self, temperature: float) -> float:
+        """How far t L falls from theta* to the mean of the localised quadratic.
+
+        With g = t grad L and P P = (t H + gamma)^-1, D = -P P g is the mean and t (L(theta*) - L) = 1/2 |P g|^2 +
+        gamma/2 |D|^2 there. Where not all eigenpairs are known the rest counts as its bound: a lower bound.
+        """
+        if self.landscape.behavioural:
+            return 0.0
+        slope = temperature * self.landscape.evaluate(self.landscape.start[None])[1]
+        metric = self.curvature.metric(temperature, self.gamma)
+        half = metric(slope)
+        return float(half.square().sum() + self.gamma * metric(half).square().sum()) / 2
 
     def _step_bias(self, temperature: float, chains: Chains) -> float:
         """What the step adds to t <L> on a quadratic loss, and the noise of random batches on top of that."""

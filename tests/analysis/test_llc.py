@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases_llc import SINGULAR, Cross, DeepLinear, deep_linear, quadratic, random_widths, thermal_average
+from cases_llc import SINGULAR, Cross, DeepLinear, deep_linear, quadratic, random_widths, soft_rank, thermal_average
 from scipy.stats import binom
 from torch import nn
 
@@ -15,6 +15,7 @@ from interbasis.analysis.coefficient import LearningCoefficient, LearningCoeffic
 from interbasis.analysis.degeneracy import parameter_ledger
 from interbasis.analysis.diagnostics import mean_with_error
 from interbasis.analysis.errors import DataError, InputError
+from interbasis.analysis.files import decode, encode
 from interbasis.analysis.landscape import Function, behavioural_loss, constrained_loss, training_loss
 from interbasis.analysis.llc import Sampler, learning_coefficient, learning_coefficient_curve
 from interbasis.analysis.network import Network
@@ -272,11 +273,33 @@ def test_point_that_is_no_minimum_is_explained() -> None:
     network, (x,) = relu_net(0)
     target = network.output(x)[:, 0] + 1.0
     loss = training_loss(network, [(x, target)], nn.functional.mse_loss)
-    found = learning_coefficient(loss, temperature=1e5)
+    found = learning_coefficient(loss, temperature=1e5, sampler=Sampler(warmup=90, draws=100))
     assert found.value < 0
     assert found.verdict == "failed"
-    assert "not a minimum" in found.reason
-    assert found.interval[1] < 0
+    assert "the estimate is negative" in found.reason
+
+
+@pytest.mark.parametrize(("distance", "verdict"), [(0.3, "failed"), (0.1, "doubtful"), (0.0, "reliable")])
+def test_slope_at_the_point_is_told_though_the_estimate_is_positive(distance: float, verdict: str) -> None:
+    """|w - a|^2 around 0: t L falls by t |a|^2 (1 - (gamma / (2 t + gamma))^2), and lambda is as much too low."""
+    a = distance / math.sqrt(30)
+    bowl = Function(lambda w: ((w - a) ** 2).sum(), torch.zeros(30, dtype=torch.float64))
+    found = learning_coefficient(bowl, temperature=100.0, sampler=Sampler(gamma=1.0))
+    fall, exact = 100 * distance**2 * (1 - 1 / 201**2), soft_rank([1.0] * 30, 100.0, 1.0)
+    assert found.diagnostics.descent == pytest.approx(fall)
+    assert abs(found.value - (exact - fall)) < 4 * found.standard_error + 1e-9
+    assert found.interval[0] < exact + 1e-9
+    assert exact - 1e-9 < found.interval[1]
+    assert found.verdict == verdict
+    assert ("not at a minimum" in found.reason) == (distance > 0)
+
+
+def test_saddle_is_told_though_the_loss_and_its_slope_are_0() -> None:
+    saddle = Function(lambda w: w[0] ** 2 - w[1] ** 2, torch.zeros(2, dtype=torch.float64))
+    found = learning_coefficient(saddle, temperature=0.3, sampler=Sampler(gamma=1.0))
+    assert found.verdict == "failed"
+    assert "the estimate is negative" in found.reason
+    assert found.interval[0] < found.value < found.interval[1] < 0
 
 
 class Breaking(nn.Module):
@@ -390,6 +413,10 @@ def test_results_survive_the_disk(tmp_path: Path) -> None:
             np.testing.assert_array_equal(trace, b.traces[name])
     with pytest.raises(InputError, match="expected a saved learning-coefficient"):
         LearningCoefficient.load(tmp_path / "curve.safetensors")
+    arrays, about = decode("learning-coefficient", point.to_bytes())
+    del about["points"][0]["diagnostics"]["descent"]  # as version 0.5 wrote it
+    older = LearningCoefficient.from_bytes(encode("learning-coefficient", arrays, about))
+    assert older.diagnostics == point.diagnostics
 
 
 def test_inference_data_is_read_by_arviz(tmp_path: Path) -> None:
