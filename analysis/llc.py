@@ -54,6 +54,7 @@ _SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a con
 _PILOTS = 4  # short runs that look for a temperature
 _PILOT_DRAWS = 50  # at least, of each
 _CLOSE = 0.1  # relative distance of the loss scale that is good enough
+_MISSED = 0.15  # and that is told
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Sampler:
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
             the first where it fits.
         radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
-        gamma: instead of a radius: gamma = d / (radius |theta*|)^2.
+        gamma: instead of the radius, which then plays no part; None for d / (radius |theta*|)^2.
         chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
             for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
         step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
@@ -74,7 +75,9 @@ class Sampler:
             for 256 where the network is large.
         control_variate: whether one is fitted.
         execution: "vectorised", "sequential", "processes", or "auto".
-        workers: of "processes".
+        workers: number of processes for "processes", the only execution that may be given one; None for one per chain.
+
+    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
     """
 
     kernel: str = "auto"
@@ -103,6 +106,10 @@ class Sampler:
                 raise InputError(f"{name} is {value}: expected a number above 0")
         if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
             raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        if self.workers is not None and self.execution != "processes":
+            raise InputError(
+                f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
+            )
         self.plan("hmc", 0)
 
     def plan(self, kernel: str, seed: int) -> Plan:
@@ -283,7 +290,7 @@ class _Setup:
             if abs(old / temperature - 1) < _CLOSE:
                 break
         chains = self.run(temperature, self.plan, before, progress)
-        return self.estimate(temperature, chains), chains
+        return _at_the_scale(self.estimate(temperature, chains), epsilon), chains
 
     def potential(self, temperature: float) -> Potential:
         """U at a temperature."""
@@ -487,6 +494,19 @@ def _landscape(
     if isinstance(network, nn.Module):
         network = Network(network, [])
     return behavioural_loss(network, batches, parameters=parameters, progress=progress)
+
+
+def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoefficient:
+    """The estimate, doubtful where it belongs to another loss scale than the one that was asked for."""
+    if not math.isfinite(found.epsilon) or abs(found.epsilon / epsilon - 1) <= _MISSED:  # NaN has its own reason
+        return found
+    missed = (
+        f"the search for a temperature ended at loss scale {found.epsilon:.3g}, not near {epsilon:.3g} as asked: "
+        "run the chains longer, or give a temperature"
+    )
+    if found.verdict == "reliable":
+        return replace(found, verdict="doubtful", reason=missed)
+    return replace(found, reason=f"{found.reason}; {missed}")
 
 
 def _gamma(landscape: Landscape, sampler: Sampler) -> float:
