@@ -48,6 +48,7 @@ __all__ = [
 PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
 _ADJUSTED = 30_000, 2 * 10**7  # parameters, and those times data points, up to which the Metropolis rule is affordable
 _LEADING = 128  # eigenpairs of a metric that does not hold all
+_HELD = 5 * 10**6  # numbers of eigenvectors up to which a metric of all is cheap beside the gradient
 _REFINED = 10**11  # floating point operations that a new metric may take
 _BATCH = 256  # random data points of a step of a large network
 _SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
@@ -65,7 +66,7 @@ class Sampler:
         kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters and
             2e7 parameters times data points, then sgld.
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
-            the first where it fits.
+            the first where it fits and its eigenvectors are at most 5 million numbers.
         radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
         gamma: instead of the radius, which then plays no part; None for d / (radius |theta*|)^2.
         chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
@@ -262,6 +263,8 @@ class _Setup:
             curvature = leading_curvature(landscape, min(_LEADING, max(1, d // 2)), seed=seed, progress=progress)
         else:
             curvature = exact_curvature(landscape, [landscape.start])
+            if sampler.preconditioner == "auto" and chosen == "gauss-newton" and curvature.vectors.numel() > _HELD:
+                chosen, curvature = "lanczos", curvature.leading(_LEADING)
         size = None if isinstance(batch_size, str) else batch_size
         gamma = _gamma(landscape, sampler)
         return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))

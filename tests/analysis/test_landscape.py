@@ -100,6 +100,10 @@ def test_few_rows_and_few_products_find_the_same_spectrum() -> None:
     torch.testing.assert_close(leading.values, whole.values[:5], rtol=1e-5, atol=0)
     assert leading.rest == pytest.approx(float(whole.values[4]), rel=1e-5)
     assert leading.largest == pytest.approx(whole.largest, rel=1e-8)
+    cut = whole.leading(5)
+    torch.testing.assert_close(cut.vectors.T @ cut.vectors, torch.eye(5, dtype=torch.float64))
+    assert cut.rest == float(whole.values[5])
+    assert cut.soft_rank(10.0, 1.0) == whole.soft_rank(10.0, 1.0)
     t = 1e3
     metric, vectors = leading.metric(t, 1.0), whole.vectors[:, :5]
     ones = torch.ones(1, len(loss.start), dtype=torch.float64)
