@@ -25,8 +25,8 @@ class LearningCoefficient:
     Attributes:
         value: the estimate.
         standard_error: Monte Carlo, from the effective sample size.
-        interval: 95 %, with the known bias of a fixed step added.
-        epsilon: the loss scale it belongs to, (value + 1) / temperature.
+        interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby (`descent`).
+        epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
         temperature: t = n beta.
         gamma: of the localiser.
         n_parameters: how many are varied.

@@ -76,6 +76,13 @@ class Curvature:
         a = temperature * np.maximum(self.nodes, 0.0)
         return float((self.weights * a / (a + gamma)).sum()) / 2
 
+    def leading(self, count: int) -> Curvature:
+        """The same with only so many eigenpairs; the spectrum stays whole."""
+        if len(self.values) <= count:
+            return self
+        rest = float(self.values[count])
+        return Curvature(self.values[:count], self.vectors[:, :count].contiguous(), rest, self.nodes, self.weights)
+
     def metric(self, temperature: float, gamma: float) -> Metric:
         """P with P P = (t H + gamma)^-1, as far as the eigenpairs say; the rest counts as its bound."""
         base = (temperature * self.rest + gamma) ** -0.5

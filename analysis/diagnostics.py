@@ -33,6 +33,7 @@ _VIRIAL = 0.05
 _CONFINED = 0.9  # share of the localiser in what confines the chains
 _FIT = 50  # draws per chain from which coefficients can be fitted
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
+_DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # what t L falls from theta*, relative to the estimate without that
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Diagnostics:
     """Everything that is known about an estimate.
 
     Attributes:
-        r_hat, ess: of the loss; ess is the smaller of bulk and tail.
+        r_hat, ess: of the loss, with and without the control variate, whichever is worse; ess is the smaller of bulk
+            and tail.
         r_hat_radius: of |theta - theta*|.
         plain, plain_error: t (mean L - L(theta*)) and its standard error, without the control variate.
         control_variate: see there.
@@ -85,6 +87,8 @@ class Diagnostics:
         step_sizes, leapfrog: as run.
         chains, warmup, draws, gradients: per chain but for the first.
         largest_curvature: of H.
+        descent: how far t L falls from theta* to the minimum of the quadratic, 0 at a minimum; lambda is measured from
+            L(theta*), so it is too low by about that.
     """
 
     r_hat: float
@@ -113,6 +117,7 @@ class Diagnostics:
     draws: int
     gradients: int
     largest_curvature: float
+    descent: float = 0.0  # files of version 0.5 lack it
 
 
 def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
@@ -197,10 +202,16 @@ def finite_chains(*traces: Float[np.ndarray, "chains draws"]) -> Bool[np.ndarray
     return np.asarray(np.isfinite(np.stack(traces)).all((0, 2)))
 
 
-def judge(value: float, found: Diagnostics, *, behavioural: bool) -> tuple[str, str]:
-    """The verdict on an estimate, and the reason in words; the worst that holds counts, all are named."""
-    failures = [reason for bad, reason in _failures(value, found, behavioural) if bad]
-    doubts = [reason for bad, reason in _doubts(value, found) if bad]
+def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
+    """The verdict on an estimate, and the reason in words; the worst that holds counts, all are named.
+
+    Args:
+        value: the estimate.
+        error: its standard error.
+        found: what is known about it.
+    """
+    failures = [reason for bad, reason in _failures(value, error, found) if bad]
+    doubts = [reason for bad, reason in _doubts(value, error, found) if bad]
     if failures:
         return "failed", "; ".join(failures + doubts)
     if doubts:
@@ -211,10 +222,11 @@ def judge(value: float, found: Diagnostics, *, behavioural: bool) -> tuple[str, 
     )
 
 
-def _failures(value: float, found: Diagnostics, behavioural: bool) -> list[tuple[bool, str]]:
+def _failures(value: float, error: float, found: Diagnostics) -> list[tuple[bool, str]]:
     chains = found.chains
     lost = len(found.failed_chains)
-    low = not behavioural and value < -2 * found.plain_error
+    low = value < -2 * error and found.plain < 0  # a loss that cannot be below L(theta*) has no negative mean
+    far = found.descent > max(2 * error, _FAR_DOWNHILL * (value + found.descent))
     acceptance = 1.0 if found.acceptance is None else found.acceptance
     return [
         (
@@ -228,6 +240,7 @@ def _failures(value: float, found: Diagnostics, behavioural: bool) -> list[tuple
             f"only {acceptance:.1%} of the proposals were accepted: the step size is too large",
         ),
         (low, "the estimate is negative: theta* is not a minimum of this loss, and the chains went downhill from it"),
+        (far, _downhill(found)),
         (found.r_hat > _UNMIXED, f"the chains disagree: R-hat {found.r_hat:.2f}; run them longer"),
         (found.ess < _FEW, f"only {found.ess:.0f} effective draws: run the chains longer"),
         (
@@ -238,8 +251,10 @@ def _failures(value: float, found: Diagnostics, behavioural: bool) -> list[tuple
     ]
 
 
-def _doubts(value: float, found: Diagnostics) -> list[tuple[bool, str]]:
+def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, str]]:
     off = abs(found.virial - 1)
+    whole = value + found.descent
+    downhill = max(2 * error, _DOWNHILL * whole) < found.descent <= max(2 * error, _FAR_DOWNHILL * whole)
     acceptance = 1.0 if found.acceptance is None else found.acceptance
     bias = _BIAS * max(abs(found.plain), 1e-300)
     return [
@@ -264,7 +279,15 @@ def _doubts(value: float, found: Diagnostics) -> list[tuple[bool, str]]:
             bias < abs(found.step_bias) <= 10 * bias,
             f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",
         ),
+        (downhill, _downhill(found)),
     ]
+
+
+def _downhill(found: Diagnostics) -> str:
+    return (
+        f"theta* is not at a minimum: nearby t L falls by {found.descent:.3g}, and lambda is too low by about that; "
+        "train on, or use the behavioural loss"
+    )
 
 
 def _rejected(found: Diagnostics) -> str:

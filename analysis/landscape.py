@@ -106,7 +106,7 @@ class Function:
     row_count: int = 0
 
     def __post_init__(self) -> None:
-        self.baseline = float(self.function(self.start))
+        self.baseline = float(_number(self.function(self.start), "the function"))
         slope = grad(self.function)(self.start)
         self.behavioural = self.baseline == 0 and not slope.any()
 
@@ -300,7 +300,8 @@ class NetworkLandscape:
         """The loss summed over the data points of a batch."""
         if self._loss is not None:
             (output,) = outputs
-            return self._loss(output.squeeze(1) if output.shape[1] == 1 else output, target) * len(output)
+            value = self._loss(output.squeeze(1) if output.shape[1] == 1 else output, target)
+            return _number(value, "the training loss") * len(output)
         total = _divergence(self.network.loss, outputs[0], target[0])
         for value, before in zip(outputs[1:], target[1:], strict=True):
             total = total + (value - before).square().sum()
@@ -379,7 +380,12 @@ def training_loss(
     parameters: Parameters | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkLandscape:
-    """The user's loss(output, target), the mean over the data points of a batch, on pairs of (input, target)."""
+    """The user's loss(output, target), the mean over the data points of a batch, on pairs of (input, target).
+
+    Raises:
+        DataError: no data, or batches that are not pairs.
+        InputError: the loss is not a single number, or `parameters` names none.
+    """
     return NetworkLandscape(network, batches, parameters=parameters, loss=loss, progress=progress)
 
 
@@ -441,6 +447,14 @@ def _index_of(network: Network, name: str) -> int:
 def _reference(loss: str, part: int, output: Tensor) -> Tensor:
     """What a behavioural loss compares with: log-probabilities for KL, else the values themselves."""
     return output.log_softmax(-1) if part == 0 and loss == "kl" else output
+
+
+def _number(value: Any, name: str) -> Tensor:
+    """The value of a loss of the user's, which must be a single number."""
+    if not isinstance(value, Tensor) or value.ndim:
+        seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise InputError(f"{name} returned {seen}: expected a tensor without dimensions, such as a mean")
+    return value
 
 
 def _divergence(loss: str, output: Tensor, target: Tensor) -> Tensor:

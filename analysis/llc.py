@@ -48,12 +48,14 @@ __all__ = [
 PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
 _ADJUSTED = 30_000, 2 * 10**7  # parameters, and those times data points, up to which the Metropolis rule is affordable
 _LEADING = 128  # eigenpairs of a metric that does not hold all
+_HELD = 5 * 10**6  # numbers of eigenvectors up to which a metric of all is cheap beside the gradient
 _REFINED = 10**11  # floating point operations that a new metric may take
 _BATCH = 256  # random data points of a step of a large network
 _SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
 _PILOTS = 4  # short runs that look for a temperature
 _PILOT_DRAWS = 50  # at least, of each
 _CLOSE = 0.1  # relative distance of the loss scale that is good enough
+_MISSED = 0.15  # and that is told
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Sampler:
         kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters and
             2e7 parameters times data points, then sgld.
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
-            the first where it fits.
+            the first where it fits and its eigenvectors are at most 5 million numbers.
         radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
-        gamma: instead of a radius: gamma = d / (radius |theta*|)^2.
+        gamma: instead of the radius, which then plays no part; None for d / (radius |theta*|)^2.
         chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
             for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
         step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
@@ -74,7 +76,9 @@ class Sampler:
             for 256 where the network is large.
         control_variate: whether one is fitted.
         execution: "vectorised", "sequential", "processes", or "auto".
-        workers: of "processes".
+        workers: number of processes for "processes", the only execution that may be given one; None for one per chain.
+
+    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
     """
 
     kernel: str = "auto"
@@ -103,6 +107,10 @@ class Sampler:
                 raise InputError(f"{name} is {value}: expected a number above 0")
         if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
             raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        if self.workers is not None and self.execution != "processes":
+            raise InputError(
+                f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
+            )
         self.plan("hmc", 0)
 
     def plan(self, kernel: str, seed: int) -> Plan:
@@ -255,6 +263,8 @@ class _Setup:
             curvature = leading_curvature(landscape, min(_LEADING, max(1, d // 2)), seed=seed, progress=progress)
         else:
             curvature = exact_curvature(landscape, [landscape.start])
+            if sampler.preconditioner == "auto" and chosen == "gauss-newton" and curvature.vectors.numel() > _HELD:
+                chosen, curvature = "lanczos", curvature.leading(_LEADING)
         size = None if isinstance(batch_size, str) else batch_size
         gamma = _gamma(landscape, sampler)
         return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))
@@ -283,7 +293,7 @@ class _Setup:
             if abs(old / temperature - 1) < _CLOSE:
                 break
         chains = self.run(temperature, self.plan, before, progress)
-        return self.estimate(temperature, chains), chains
+        return _at_the_scale(self.estimate(temperature, chains), epsilon), chains
 
     def potential(self, temperature: float) -> Potential:
         """U at a temperature."""
@@ -295,6 +305,10 @@ class _Setup:
             return Metric((temperature * curvature.largest + self.gamma) ** -0.5)
         return curvature.metric(temperature, self.gamma)
 
+    def curved(self, temperature: float) -> bool:
+        """Whether theta* has curvature that counts: half a direction or more of the quadratic."""
+        return self.curvature.soft_rank(temperature, self.gamma) >= 0.5
+
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
         """Chains at a temperature; those that go on from others warm up for half as long."""
         landscape = self.landscape
@@ -305,7 +319,7 @@ class _Setup:
         d, rows = len(landscape.start), landscape.row_count
         work = plan.chains * max(rows, d) * d * min(d, rows or d) + 10 * min(d, rows * plan.chains or d) ** 3
         refined = self.preconditioner == "gauss-newton" and self.kernel in ("mala", "hmc") and work <= _REFINED
-        refined &= self.curvature.soft_rank(temperature, self.gamma) >= 0.5  # else theta* has hardly any curvature
+        refined &= self.curved(temperature)
 
         def refine(points: Sequence[Tensor]) -> Metric:
             return self.metric(exact_curvature(landscape, [*points, landscape.start]), temperature)
@@ -335,15 +349,17 @@ class _Setup:
         corrected, used = scaled[whole], ControlVariate({}, {})
         if self.sampler.control_variate and whole.any():
             variables = {"stein": stein}
-            if kernel.adjusted and radius.r_hat < _SAME_RADIUS:
+            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4: rare far excursions decide on it
+            if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
                 variables["virial"] = chains.virial[whole] - d
             corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
         low, high = interval_around(best, left)
+        descent = self._descent(temperature)
         found = Diagnostics(
-            r_hat=plain.r_hat,
-            ess=plain.ess,
+            r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
+            ess=min(plain.ess, best.ess),
             r_hat_radius=radius.r_hat,
             plain=plain.mean,
             plain_error=plain.error,
@@ -368,15 +384,16 @@ class _Setup:
             draws=scaled.shape[1],
             gradients=chains.gradients,
             largest_curvature=self.curvature.largest,
+            descent=descent,
         )
-        verdict, reason = judge(best.mean, found, behavioural=self.landscape.behavioural)
+        verdict, reason = judge(best.mean, best.error, found)
         names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
         traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
         return LearningCoefficient(
             value=best.mean,
             standard_error=best.error,
-            interval=(max(low, 0.0) if self.landscape.behavioural else low, high),
-            epsilon=(best.mean + 1) / temperature,
+            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent),
+            epsilon=(best.mean + 1) / temperature if best.mean > -1 else math.nan,
             temperature=temperature,
             gamma=self.gamma,
             n_parameters=d,
@@ -388,6 +405,19 @@ class _Setup:
             seed=self.plan.seed,
             traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
         )
+
+    def _descent(self, temperature: float) -> float:
+        """How far t L falls from theta* to the mean of the localised quadratic.
+
+        With g = t grad L and P P = (t H + gamma)^-1, D = -P P g is the mean and t (L(theta*) - L) = 1/2 |P g|^2 +
+        gamma/2 |D|^2 there. Where not all eigenpairs are known the rest counts as its bound: a lower bound.
+        """
+        if self.landscape.behavioural:
+            return 0.0
+        slope = temperature * self.landscape.evaluate(self.landscape.start[None])[1]
+        metric = self.curvature.metric(temperature, self.gamma)
+        half = metric(slope)
+        return float(half.square().sum() + self.gamma * metric(half).square().sum()) / 2
 
     def _step_bias(self, temperature: float, chains: Chains) -> float:
         """What the step adds to t <L> on a quadratic loss, and the noise of random batches on top of that."""
@@ -467,6 +497,19 @@ def _landscape(
     if isinstance(network, nn.Module):
         network = Network(network, [])
     return behavioural_loss(network, batches, parameters=parameters, progress=progress)
+
+
+def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoefficient:
+    """The estimate, doubtful where it belongs to another loss scale than the one that was asked for."""
+    if not math.isfinite(found.epsilon) or abs(found.epsilon / epsilon - 1) <= _MISSED:  # NaN has its own reason
+        return found
+    missed = (
+        f"the search for a temperature ended at loss scale {found.epsilon:.3g}, not near {epsilon:.3g} as asked: "
+        "run the chains longer, or give a temperature"
+    )
+    if found.verdict == "reliable":
+        return replace(found, verdict="doubtful", reason=missed)
+    return replace(found, reason=f"{found.reason}; {missed}")
 
 
 def _gamma(landscape: Landscape, sampler: Sampler) -> float:

@@ -109,6 +109,8 @@ class LlcRecipe:
         epsilon, temperature, curve: one of them: a loss scale, a temperature, or the default range of loss scales.
         parameters: globs on the names of those that are varied; None for all.
 
+    What it leaves out of `Sampler` (batch_size, control_variate, execution, workers) keeps its defaults.
+
     Raises:
         InputError: none or several of epsilon, temperature and curve, or a sampler that makes no sense.
 

@@ -13,6 +13,7 @@ from interbasis.analysis.curvature import exact_curvature, leading_curvature
 from interbasis.analysis.errors import DataError, InputError
 from interbasis.analysis.graph import InteractionGraph, interaction_graph
 from interbasis.analysis.landscape import (
+    Function,
     NetworkLandscape,
     behavioural_loss,
     constrained_loss,
@@ -99,6 +100,10 @@ def test_few_rows_and_few_products_find_the_same_spectrum() -> None:
     torch.testing.assert_close(leading.values, whole.values[:5], rtol=1e-5, atol=0)
     assert leading.rest == pytest.approx(float(whole.values[4]), rel=1e-5)
     assert leading.largest == pytest.approx(whole.largest, rel=1e-8)
+    cut = whole.leading(5)
+    torch.testing.assert_close(cut.vectors.T @ cut.vectors, torch.eye(5, dtype=torch.float64))
+    assert cut.rest == float(whole.values[5])
+    assert cut.soft_rank(10.0, 1.0) == whole.soft_rank(10.0, 1.0)
     t = 1e3
     metric, vectors = leading.metric(t, 1.0), whole.vectors[:, :5]
     ones = torch.ones(1, len(loss.start), dtype=torch.float64)
@@ -247,6 +252,16 @@ def test_training_loss_is_the_users() -> None:
         torch.testing.assert_close(value, expected)
     kl = sum(block.T @ block for block in behavioural_loss(net("kl"), [x]).rows(loss.start))  # Gauss-Newton of both
     torch.testing.assert_close(loss.product(loss.start, torch.eye(26, dtype=torch.float64)), kl, rtol=1e-9, atol=1e-12)
+
+
+def test_losses_that_are_not_one_number_are_refused() -> None:
+    pairs = [(points(), torch.zeros(12, 2, dtype=torch.float64))]
+    with pytest.raises(InputError, match=r"training loss returned a tensor of shape \(12, 2\): expected"):
+        training_loss(net(), pairs, lambda output, target: (output - target).square())
+    with pytest.raises(InputError, match="training loss returned a float: expected"):
+        training_loss(net(), pairs, lambda output, target: 0.5)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match=r"function returned a tensor of shape \(3,\): expected"):
+        Function(lambda w: w**2, torch.zeros(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,8 @@ def test_vectorised_and_sequential_chains_agree(kernel: str) -> None:
 
 def test_processes_agree_and_seeds_repeat() -> None:
     def run(execution: str, seed: int = 0) -> np.ndarray:
-        sampler = Sampler(chains=2, warmup=6, draws=8, execution=execution, workers=2)
+        workers = 2 if execution == "processes" else None
+        sampler = Sampler(chains=2, warmup=6, draws=8, execution=execution, workers=workers)
         return learning_coefficient(small_loss(), temperature=100.0, sampler=sampler, seed=seed).traces["llc"]
 
     vectorised = run("vectorised")
@@ -323,6 +324,7 @@ def test_warm_up_is_not_in_the_traces_and_cancels_cleanly() -> None:
         ({"step_size": 0.0}, "step size is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"execution": "gpu"}, "unknown execution"),
+        ({"workers": 2}, "workers is 2 and execution 'auto'"),
     ],
 )
 def test_senseless_choices_are_refused(wrong: dict[str, object], said: str) -> None:
