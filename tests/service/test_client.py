@@ -22,7 +22,7 @@ from cases_store import (
 )
 
 from interbasis.analysis import InteractionGraph
-from interbasis.service import schemas, worker
+from interbasis.service import draw, schemas, worker
 from interbasis.service.api import create_app
 from interbasis.service.client import Client
 from interbasis.service.guard import Limits
@@ -477,3 +477,14 @@ def test_submitted_job_is_waited_for(
     wrong = client.submit("analyze", path, {"data": tmp_path / "x.npz", "cuts": ["nowhere"]})
     with pytest.raises(StoreError, match=r"failed: .*nowhere"):
         wrong.wait()
+
+
+def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
+    partition, graph = analysed.partition.id, analysed.graph.id
+    for ref, form in ((partition, "masks"), (graph, "node-link")):
+        assert client.export(ref, form) == draw.export(store, ref, form)
+    assert draw.export(client, partition, "masks") == draw.export(store, partition, "masks")
+    with pytest.raises(StoreError, match="data"):  # its checkpoint names none, and the network is run again
+        draw.export(client, partition, "eap")
+    with pytest.raises(NotFoundError):
+        client.export("g-x", "node-link")
