@@ -4,9 +4,9 @@
     python benchmarks/fuzz.py --seed 0 --examples 150 --named --phases examples,coverage,fuzzing
 
 The service runs without workers on a store that holds two analysed networks: graphs, partitions, ledgers, learning
-coefficients, a tracking, jobs, schedules and tokens. Requests carry an admin token, which the check `ignored_auth`
-leaves out or breaks. With --named references name what is stored; exports, which take seconds each, are then left out
-(--exports has only them). `fuzz.md` holds the results.
+coefficients, experiments, a tracking, jobs, schedules and tokens. Requests carry an admin token, which the check
+`ignored_auth` leaves out or breaks. With --named references name what is stored; exports, which take seconds each, are
+then left out (--exports has only them). `fuzz.md` holds the results.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import torch
 import uvicorn
 from safetensors.torch import save_file
 
+from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service import estimates, guard, worker
+from interbasis.service import estimates, experiments, guard, worker
 from interbasis.service.api import create_app
 from interbasis.service.guard import Limits
 from interbasis.service.store import Store
@@ -38,7 +39,19 @@ expected-statuses = ["2xx", "304", "401", "403", "404", "409", "422"]
 """
 
 
-_KINDS = ("model", "checkpoint", "dataset", "graph", "partition", "ledger", "llc", "tracking", "job", "schedule")
+_KINDS = (
+    "model",
+    "checkpoint",
+    "dataset",
+    "graph",
+    "partition",
+    "ledger",
+    "llc",
+    "experiment",
+    "tracking",
+    "job",
+    "schedule",
+)
 
 
 def named(store: Store) -> str:
@@ -74,14 +87,19 @@ def fill(store: Store, folder: Path) -> None:
     np.savez(data, inputs=np.random.default_rng(0).standard_normal((64, 4)))
     for step in (1, 2):
         path = checkpoint(folder, step)
-        graph = worker.analyze(store, path, {}, data=data).graph
+        outcome = worker.analyze(store, path, {}, data=data)
+        graph, partition = outcome.graph, outcome.partition
         estimates.ledger(store, path, LedgerRecipe(), data=data)
         estimates.llc(store, path, LlcRecipe(temperature=1000.0, draws=20, warmup=9), data=data)
+        for kind in ("isolate", "modules"):
+            experiments.experiment(store, partition.id, ExperimentRecipe(kind=kind, draws=1), data=data)
         store.submit("ledger", path, {"data": data, "seed": step})
+        store.submit("experiment", partition.id, {"kind": "bisect", "data": data})
         store.cancel_job(store.submit("partition", graph.id, {"k": 2}).id)
     worker.track(store, "run", {}, data=data)
     store.add_schedule("track", "run", cron="0 2 * * *")
     store.add_schedule("llc", "run", {"epsilon": 0.1})
+    store.add_schedule("experiment", "run", {"draws": 1}, cron="0 3 * * *")
 
 
 def main() -> None:
@@ -113,6 +131,7 @@ def main() -> None:
             elif options.named:  # what replaces a reference hides that it was to be invalid
                 command += ["--exclude-path-regex", "export$", "--exclude-checks", "negative_data_rejection"]
             command += ["--max-examples", str(options.examples), "--phases", options.phases]
+            command += ["--request-timeout", "120"]  # an export may take as long
             done = subprocess.run(
                 [str(Path(sys.executable).with_name(command[0])), *command[1:]], cwd=folder, check=False
             )

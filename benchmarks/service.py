@@ -40,14 +40,16 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT.parent / "tests"))
 from cases_checkpoints import save_inputs, save_mlp  # noqa: E402
 
+from interbasis.analysis.experiments import ExperimentRecipe  # noqa: E402
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, from_choices  # noqa: E402
-from interbasis.service import estimates, worker  # noqa: E402
+from interbasis.service import estimates, experiments, worker  # noqa: E402
 from interbasis.service.client import Client  # noqa: E402
 from interbasis.service.jobs import JobRow  # noqa: E402
 from interbasis.service.records import UnavailableError  # noqa: E402
 from interbasis.service.store import Store  # noqa: E402
 
 _LLC = {"temperature": 1000.0, "draws": 50}
+_EXPERIMENT = {"kind": "faithfulness", "draws": 40}
 _LONG_PAUSE = (16.0, 20.0)  # longer than a worker may be silent
 _NAMES = ("API", "worker 1", "worker 2", "computing process")
 
@@ -133,7 +135,7 @@ def main() -> None:
     one = commands.add_parser("chaos", help="kill processes while they work")
     one.add_argument("--rounds", type=int, default=100)
     one.add_argument("--seconds", type=float, default=5.0, help="mean time between kills")
-    one.add_argument("--models", type=int, default=40, help="each with two checkpoints and seven jobs")
+    one.add_argument("--models", type=int, default=40, help="each with two checkpoints and eight jobs")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, default=None, help="where logs are kept")
     two = commands.add_parser("load", help="many quick jobs, a few long ones, and readers")
@@ -180,9 +182,10 @@ class Submitter(threading.Thread):
         if any(row.state in ("queued", "running") for row in rows):
             return False
         if all(row.state == "succeeded" for row in rows):
-            graph = rows[0].results[0]["id"]
+            graph, partition = (result["id"] for result in rows[0].results)
             self._ask("partition", graph, f"{name} modularity", {"objective": "modularity"})
             self._ask("partition", graph, f"{name} cpm", {"objective": "layered_cpm"})
+            self._ask("experiment", partition, name, _EXPERIMENT)
             self._ask("track", name, name)
         return True
 
@@ -317,6 +320,7 @@ def _report_chaos(
         ("ledger", "checkpoint_key, dataset_key, recipe_hash"),
         ("llc_estimate", "checkpoint_key, dataset_key, recipe_hash"),
         ("partition", "graph_key, recipe_hash"),
+        ("experiment", "partition_key, recipe_hash"),
         ("tracking", "model_key, recipe_hash"),
         ("job", "digest"),
     ):
@@ -375,6 +379,11 @@ def _compare(where: Site, submitter: Submitter, rows: dict[str, JobRow], data: P
                 divided = worker.modules(calm, graphs[f"{name}-0"].graph.id, {"objective": objective})
                 made[f"p{of}"] = str(divided.partition_sha256)
                 note("partition", f"p{of}", str(chaotic.get_partition(stored["partition"]).partition_sha256))
+            elif task == "experiment":
+                test = from_choices(ExperimentRecipe, _EXPERIMENT)
+                tested = experiments.experiment(calm, graphs[f"{name}-0"].partition.id, test, data=data)
+                made[f"e{of}"] = str(tested.experiment_sha256)
+                note("experiment", f"e{of}", str(chaotic.get_experiment(stored["experiment"]).experiment_sha256))
             elif task == "track":
                 made[f"t{of}"] = str(worker.track(calm, name, {}, data=data).tracking_sha256)
                 note("tracking", f"t{of}", str(chaotic.get_tracking(stored["tracking"]).tracking_sha256))

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import compute, supervisor, worker
-from interbasis.service.jobs import CHOICES, TASKS
+from interbasis.service.jobs import CHOICES, SILENT, TASKS
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
 from interbasis.service.supervisor import Supervisor
@@ -39,6 +39,14 @@ def children(of: subprocess.Popen[bytes]) -> list[int]:
     """Computing processes that a worker started."""
     path = Path(f"/proc/{of.pid}/task")
     return [int(pid) for task in path.iterdir() for pid in (task / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 # Asking
@@ -273,13 +281,70 @@ def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, sta
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{computing}").exists() and "zombie" not in Path(f"/proc/{computing}/status").read_text():
+    while alive(computing):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert store.get_job(job.id).state == "running"
     start_worker()
     (done,) = wait(store, job)
     assert (done.state, done.attempts, done.interruptions) == ("succeeded", 1, 1)
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_job_of_a_dead_worker_is_taken_over_by_another(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    """Of another name, which goes by the silence of the first alone."""
+    process = start_worker("w1")
+    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
+    wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+    assert store.get_job(job.id).worker == "w1"
+    process.kill()
+    process.wait()
+    killed = time.monotonic()
+    start_worker("w2")
+    (taken,) = wait(store, job, until=lambda row: row.worker == "w2")
+    assert time.monotonic() - killed > SILENT - 5
+    assert (taken.state, taken.interruptions) == ("running", 1)
+    (done,) = wait(store, job)
+    assert (done.state, done.worker, done.attempts, done.interruptions) == ("succeeded", "w2", 1, 1)
+    assert [row.id for row in store.llcs().items] == [done.results[0]["id"]]
+    assert [row.id for row in store.workers()] == ["w2"]
+    assert store.check().ok
+
+
+def test_experiment_that_is_stopped_midway_leaves_nothing(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    data = checkpoint.with_name("x.npz")
+    partition = worker.analyze(store, checkpoint, {}, data=data).partition.id
+    files = set(store.blobs.list())
+    process = start_worker()
+    job = store.submit("experiment", partition, {"kind": "faithfulness", "draws": 700, "data": data})
+
+    def nothing_stored() -> bool:
+        return (store.experiments().items, store.collect(grace=0.0).files, set(store.blobs.list())) == ((), (), files)
+
+    wait(store, job, until=lambda row: (row.fraction or 0) > 0)
+    store.cancel_job(job.id)
+    (stopped,) = wait(store, job, seconds=5)
+    assert (stopped.state, stopped.results) == ("cancelled", ())
+    assert nothing_stored()
+    store.retry_job(job.id)
+    wait(store, job, until=lambda row: row.state == "running" and (row.fraction or 0) > 0)
+    computing = children(process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in computing):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert store.get_job(job.id).state == "running"
+    assert nothing_stored()
+    start_worker()
+    (done,) = wait(store, job)
+    assert (done.state, done.run, done.attempts, done.interruptions) == ("succeeded", 2, 1, 1)
+    (row,) = store.experiments().items
+    assert done.results == ({"kind": "experiment", "id": row.id},)
+    assert set(store.blobs.list()) - files == {row.experiment_sha256}
+    report = store.check()
+    assert (report.ok, report.uncollected) == (True, ())
 
 
 def done_steps(store: Store) -> dict[str, str]:

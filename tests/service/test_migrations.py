@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition
+from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
 from sqlalchemy import Connection, inspect, text
 
 from interbasis.service import database
@@ -127,6 +127,33 @@ def test_results_of_the_first_schema_are_kept(place: Any, connection: Connection
         assert store.check().schema == ()
 
 
+def test_results_of_the_second_schema_are_kept(place: Any, connection: Connection) -> None:
+    """Graphs, partitions with mediators, and trackings, in tables that later revisions rebuilt and refer to."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        graphs = [save_graph(store, n) for n in (0, 1)]
+        partition = save_partition(store, graphs[0].id)
+        tracking = save_tracking(store, [graph.id for graph in graphs])
+        nodes, mediators = store.nodes(partition.id), store.mediators(partition.id)
+        checkpoint = store.get_checkpoint(graphs[0].checkpoint)
+    command.downgrade(database.migration_config(connection), "0002")
+    connection.commit()
+    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token"}
+    assert tables(connection) == OURS - later
+    assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.graphs().items == tuple(graphs)
+        assert store.get_partition(partition.id) == partition
+        assert (store.nodes(partition.id), store.mediators(partition.id)) == (nodes, mediators)
+        assert (len(nodes), len(mediators)) == (9, 2)
+        assert store.get_tracking(tracking.id) == tracking
+        assert store.get_checkpoint(checkpoint.id) == checkpoint
+        assert store.graph_bytes(graphs[1].id)
+        assert save_ledger(store).checkpoint == checkpoint.id
+        assert save_experiment(store, partition.id).partition == partition.id
+        assert store.check().ok
+
+
 def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection: Connection) -> None:
     Store.upgrade(place.url)
     with place.open() as store:
@@ -160,6 +187,18 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         token = store.new_token("me")
+        schedules = [
+            store.add_schedule("partition", "digits", {"k": 2}, cron="0 2 * * *", queue="gpu", priority=-3),
+            store.add_schedule("ledger", "digits", {"epsilon": 0.1}, timeout=60.0),
+        ]
+        waiting, running, done, failed = (store.submit("partition", partition.graph, {"k": k}) for k in (2, 3, 4, 5))
+        for job in (running, done, failed):
+            store.begin_job(job.id, 1, "w")
+        store.report_job(running.id, "w", step="partition", fraction=0.5, message="half", remaining=2.0)
+        store.end_job(done.id, 1, "w", "succeeded", results=[{"kind": "partition", "id": partition.id}])
+        store.end_job(failed.id, 1, "w", "failed", error="no")
+        store.beat("w")
+        jobs = store.jobs()
     command.downgrade(database.migration_config(connection), "0006")
     connection.commit()
     assert "experiment" not in tables(connection)
@@ -167,6 +206,12 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
         assert store.scope_of(token.token) == "read"
+        assert store.schedules().items == tuple(schedules)
+        assert store.jobs() == jobs
+        assert [job.state for job in jobs.items] == ["queued", "running", "succeeded", "failed"]
+        assert [job.id for job in store.waiting_jobs()] == [waiting.id]
+        assert store.submit("partition", partition.graph, {"k": 4}) == store.get_job(done.id)
+        assert [row.id for row in store.workers()] == ["w"]
         assert save_experiment(store, partition.id).partition == partition.id
         assert store.check().ok
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_store import save_graph
+from cases_store import graph_values, provenance, save_graph, save_partition
 
 from interbasis.service import registry, schedules
 from interbasis.service.records import NotFoundError, StoreError
@@ -208,6 +208,32 @@ def test_tracking_at_times(store: Store, clock: Clock) -> None:
     store.look_after_schedules()
     (job,) = store.jobs().items
     assert (job.task, job.target) == ("track", store.get_model("digits").id)
+
+
+def test_experiments_at_times(store: Store, clock: Clock) -> None:
+    """One for every partition of the model, those of others left alone; what is there is not asked for again."""
+    graph = save_graph(store)
+    partitions = [save_partition(store, graph.id, n).id for n in (1, 2)]
+    store.register_model("another", "mlp", {})
+    checkpoint = store.add_checkpoint("another", sha256="e" * 64)
+    given = {"provenance": provenance(), "values": graph_values(), "blobs": {"graph": b"g"}}
+    save_partition(store, store.save_graph(checkpoint.id, graph.dataset, **given).id)
+    added = store.add_schedule("experiment", "digits", {"kind": "modules", "draws": 3}, cron="0 2 * * *", queue="gpu")
+    store.look_after_schedules()
+    assert store.jobs().items == ()
+    store.run_schedule(added.id)
+    store.look_after_schedules()
+    jobs = store.jobs().items
+    assert [job.target for job in jobs] == partitions
+    assert {(job.task, job.queue, job.choices["kind"], job.choices["draws"]) for job in jobs} == {
+        ("experiment", "gpu", "modules", 3)
+    }
+    assert store.get_schedule(added.id).jobs == tuple(job.id for job in jobs)
+    third = save_partition(store, graph.id, 3).id
+    clock.go(days=1, minutes=1)
+    store.look_after_schedules()
+    assert [job.target for job in store.jobs().items] == [*partitions, third]
+    assert store.get_schedule(added.id).error is None
 
 
 def test_model_may_come_later_and_removed_schedule_is_gone(store: Store, tmp_path: Path) -> None:

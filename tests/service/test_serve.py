@@ -81,6 +81,21 @@ def test_every_command_against_a_service(place: Any, store: Store, serving: Serv
     (estimate,) = json.loads(run("llc", paths[0], *short, *data, **service))["items"]
     assert estimate["n_effective"] == store.get_llc(estimate["id"]).n_effective
     assert json.loads(run("track", "run", *data, **service))["n_checkpoints"] == 2
+    kinds = ("--kind", "isolate", "--kind", "modules", "--draws", "2")
+    tested = json.loads(run("experiment", partition, *kinds, *data, **service))["items"]
+    assert [row["experiment"] for row in tested] == ["isolate", "modules"]
+    assert [row["partition"] for row in tested] == [partition] * 2
+    assert tested[1]["id"] in run("ls", "experiments", **service)
+    added = json.loads(
+        run("schedule", "add", "experiment", "run", "--cron", "0 2 * * *", "--set", "draws=1", *data, **service)
+    )
+    run("schedule", "run", added["id"], **service)
+    deadline = time.monotonic() + 120
+    while len(store.experiments().items) < 2 + len(store.partitions().items):
+        assert time.monotonic() < deadline, (store.jobs(task="experiment"), store.get_schedule(added["id"]))
+        time.sleep(0.2)
+    assert store.get_schedule(added["id"]).error is None
+    run("schedule", "rm", added["id"], **service)
     (job,) = json.loads(run("submit", "ledger", paths[1], *data, "--watch", **service))["items"]
     assert job["state"] == "succeeded"
     assert job["id"] in run("jobs", **service)
