@@ -30,7 +30,6 @@ _MIXED, _UNMIXED = 1.02, 1.1  # R-hat
 _LOCALLY_MIXED = 1.05  # R-hat of the distance from theta*
 _BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
 _VIRIAL = 0.05
-_CONFINED = 0.9  # share of the localiser in what confines the chains
 _FIT = 50  # draws per chain from which coefficients can be fitted
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
 _DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # what t L falls from theta*, relative to the estimate without that

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 CHAINS = 4
 BURN_IN = 0.25
 STEPS = (0.5, 1.5)  # of SGLD, in units of 1 / largest curvature of the potential
-_PILOT = 500
+_PILOTS = 100, 500  # steps of two runs, of whose CPU times the slope is that of a step and the rest is fixed cost
 
 Run = Callable[[dict, float, int], np.ndarray]
 
@@ -41,15 +41,19 @@ def main() -> None:
     run(problem, 0.1 / problem["stiffest"], 10)  # imports
     for step in STEPS:
         size = step / problem["stiffest"]
-        begin = time.process_time()
-        run(problem, size, _PILOT)
-        pace = (time.process_time() - begin) / _PILOT
-        steps = max(int(problem["seconds"] / pace), _PILOT)
+        spent = []
+        for count in _PILOTS:
+            begin = time.process_time()
+            run(problem, size, count)
+            spent.append(time.process_time() - begin)
+        pace = max((spent[1] - spent[0]) / (_PILOTS[1] - _PILOTS[0]), 1e-6)
+        fixed = max(spent[0] - _PILOTS[0] * pace, 0.0)
+        steps = max(int((problem["seconds"] - fixed) / pace), _PILOTS[1])
         begin = time.process_time()
         losses = run(problem, size, steps)
-        spent = time.process_time() - begin
+        seconds = time.process_time() - begin
         kept = problem["t"] * losses[:, int(BURN_IN * steps) :].astype(float)
-        answers["runs"].append({"step": step, "seconds": spent, "steps": steps, "trace": kept.tolist()})
+        answers["runs"].append({"step": step, "seconds": seconds, "steps": steps, "trace": kept.tolist()})
     with open(sys.argv[3], "w") as file:
         json.dump(answers, file)
 

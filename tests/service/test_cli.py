@@ -811,6 +811,17 @@ def test_llc_is_not_estimated_twice(interbasis: Callable[..., Result], empty: Pa
     assert some["recipe"]["parameters"] == ["layers.0*", "*bias"]
 
 
+def test_llc_of_the_divergence_of_probabilities(
+    interbasis: Callable[..., Result], empty: Path, relu: list[object]
+) -> None:
+    command = ("llc", *relu, "--temperature", "1e4", *SHORT, "--json")
+    mse, kl = (interbasis(*command, "--loss", loss).document["items"][0] for loss in ("mse", "kl"))
+    assert (kl["loss"], kl["n_parameters"], kl["temperature"]) == ("kl", 83, 1e4)
+    assert kl["lower"] <= kl["value"] <= kl["upper"]
+    assert kl["id"] != mse["id"]
+    assert kl["points"][0]["diagnostics"]["soft_rank"] < mse["points"][0]["diagnostics"]["soft_rank"]  # 2 of 3 logits
+
+
 def test_several_llc_end_with_a_summary(interbasis: Callable[..., Result], empty: Path, relu: list[object]) -> None:
     path, *options = relu
     assert isinstance(path, Path)
