@@ -55,7 +55,10 @@ def attribution_graph(
     last = len(graph.cuts) - 1
     outputs = float(graph.importance[last].sum()) or 1.0
     target = next((node for node in ranked if node[0] == last), None)
-    names = {node: f"{node[0]}_{node[1]}_{int(labels[node[0]][node[1]]) % (len(lanes) + 1)}" for node in ranked}
+    used = {int(labels[cut][i]) for cut, i in ranked}
+    tokens = [*lanes, _NONE] if len(used) > 1 else [_NONE, *lanes]  # nodes in the first lane alone have no place
+    lane = {m: tokens.index(lanes[m] if m >= 0 else _NONE) for m in used}
+    names = {node: f"{node[0]}_{node[1]}_{lane[int(labels[node[0]][node[1]])]}" for node in ranked}
 
     def described(node: Node) -> dict[str, Any]:
         cut, i = node
@@ -65,7 +68,7 @@ def attribution_graph(
             "node_id": names[node],
             "feature": i,
             "layer": "E" if cut == 0 else str(cut),
-            "ctx_idx": module % (len(lanes) + 1),  # nodes of no module stand in the lane after the last
+            "ctx_idx": lane[module],
             "feature_type": kind,
             "token_prob": share if cut == last else 0.0,
             "is_target_logit": node == target,
@@ -89,7 +92,7 @@ def attribution_graph(
             "slug": "interbasis",
             "scan": f"interbasis {graph.basis} basis",
             "transcoder_list": [],
-            "prompt_tokens": [*lanes, _NONE],  # a single token would leave the page empty
+            "prompt_tokens": tokens,  # a single one would leave the page empty
             "prompt": ", ".join(lanes),
             "node_threshold": 1.0,
             "schema_version": 1,

@@ -123,7 +123,7 @@ def bisect_edges(
             study,
             "jointly",
             edges=kept,
-            draw=lambda generator: ({}, random_edges(kept, generator)),
+            draw=lambda generator: ({}, random_edges(kept, graph, generator)),
             draws=draws,
             seed=study.seed,
             step=search.report,

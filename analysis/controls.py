@@ -118,9 +118,14 @@ def random_nodes(nodes: Nodes, generator: np.random.Generator) -> Nodes:
     return {p: generator.permutation(mask) for p, mask in nodes.items()}
 
 
-def random_edges(edges: Edges, generator: np.random.Generator) -> Edges:
-    """As many edges of each pair of cuts, at random."""
-    return {p: generator.permutation(mask.ravel()).reshape(mask.shape) for p, mask in edges.items()}
+def random_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:
+    """As many edges with a strength above zero of each pair of cuts, at random."""
+    drawn: dict[int, Bool[np.ndarray, "_ _"]] = {}
+    for p, mask in edges.items():
+        real = graph.blocks[p] > 0
+        drawn[p] = mask.copy()
+        drawn[p][real] = generator.permutation(mask[real])
+    return drawn
 
 
 def matched_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:

@@ -63,9 +63,9 @@ class ExperimentRecipe:
     Attributes:
         kind: one of `KINDS`.
         metric: "loss" (behavioural), or one of `metrics.METRICS`; None for accuracy where the targets are classes,
-            else the loss.
-        tolerance: of the metric, for "bisect" and "epsilon".
-        draws: random interventions beside the real one; None for 20, with "faithfulness" 5.
+            else, and for "predict", the loss.
+        tolerance: of the metric, for "bisect" and "epsilon"; plays no part in the others.
+        draws: random interventions beside the real one; None for 20, with "faithfulness" 5; no part in "predict".
         replacement: what takes the place of what is ablated, see `interventions.REPLACEMENTS`.
         seed: of resampling and of the random interventions.
 
@@ -92,13 +92,22 @@ class ExperimentRecipe:
             raise InputError(f"unknown replacement {self.replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise InputError(f"tolerance is {self.tolerance}: expected how much of the metric may be lost, 0 or more")
-        if self.draws is not None and self.draws < 0:
-            raise InputError(f"draws is {self.draws}: expected 0 or more")
+        for name in ("draws", "seed"):
+            given = getattr(self, name)
+            if given is not None and given < 0:
+                raise InputError(f"{name} is {given}: expected 0 or more")
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Those that play a part in this kind of experiment."""
+        idle = {"tolerance"} if self.kind not in ("bisect", "epsilon") else set()
+        idle |= {"draws"} if self.kind == "predict" else set()
+        return {name: value for name, value in asdict(self).items() if name not in idle}
 
     @property
     def sha256(self) -> str:
-        """Hash of all choices."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Hash of all choices that play a part."""
+        return hashlib.sha256(json.dumps(self.choices, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,9 @@ class Experiment:
             name: value for name, value in particular.items() if getattr(value, "size", 0) <= _MOST_IN_SUMMARY
         }
         plain = {name: value for name, value in _packed(particular, None).items() if not _holds_rows(value)}
+        if isinstance(self.result, Prediction):
+            names = ("earlier", "later", "predicted")
+            plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
         return {"rows": [_packed(asdict(row), None) for row in self.outcomes], **plain}
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -234,7 +246,7 @@ def run_experiment(
         DataError: data or targets that do not fit.
     """
     classes = data.targets is not None and not data.targets.is_floating_point()
-    metric = recipe.metric or ("accuracy" if classes else "loss")
+    metric = recipe.metric or ("accuracy" if classes and recipe.kind != "predict" else "loss")
     draws = _DRAWS[recipe.kind] if recipe.draws is None else recipe.draws
     options: dict[str, Any] = {"replacement": recipe.replacement, "seed": recipe.seed, "progress": progress}
     result: ExperimentResult

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from .partition import score_partition
 
 __all__ = ["labels_of", "read_assignment", "read_labels", "read_partition"]
 
-_NONE = ("", "-1", "none", "null")
+_NONE = ("", "-1", "none", "null", "nan")
 
 
 def read_partition(
@@ -106,16 +107,30 @@ def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[In
 def _rows(content: bytes) -> Iterator[tuple[str, str]]:
     try:
         text = content.decode("utf-8-sig")
-        rows = _of_json(json.loads(text)) if text.lstrip()[:1] in ("{", "[") else csv.DictReader(io.StringIO(text))
+        rows = (
+            _of_json(json.loads(text, object_pairs_hook=_once))
+            if text.lstrip()[:1] in ("{", "[")
+            else csv.DictReader(io.StringIO(text))
+        )
         for row in rows:
             node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
             module = row["module"]
-            yield str(node).strip(), "" if module is None else str(module).strip()
+            name = "" if module is None else str(module).strip()
+            yield str(node).strip(), re.sub(r"^(-?\d+)\.0+$", r"\1", name)  # as pandas writes whole numbers
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise InputError(
             f"the file is no division into modules ({type(error).__name__}: {error}): expected CSV with the columns "
             'node,module or JSON like {"layers.0/3": 1}'
         ) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON that names nothing twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise GraphError(f"the file names the node {twice!r} twice")
+    return found
 
 
 def _of_json(document: Any) -> Iterable[dict[str, Any]]:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from .basis import Bases
+from .basis import KINDS, Bases
 from .datasets import Dataset
 from .errors import DataError, GraphError
 from .graph import InteractionGraph
@@ -40,7 +40,7 @@ Edges: TypeAlias = Mapping[int, Bool[np.ndarray, "_ _"]]
 Values: TypeAlias = dict[str, Float[np.ndarray, " _"]]
 """By name of a metric its value at every data point."""
 
-_KEPT = 2**25  # numbers that are kept of nodes that see the same again
+_KEPT = 2**25  # numbers that are kept of nodes that see the same again, over all batches
 _CHECKS = 2  # random tensors by which the last cut is compared with the output
 
 
@@ -110,7 +110,11 @@ class Interventions:
             raise GraphError(f"unknown replacement {replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
         found = [find_metric(net.loss if m == "loss" else m, higher_is_better) for m in metrics]
         self.net, self.bases, self.replacement, self.seed = net, bases, replacement, seed
-        self.metrics = tuple({m.name: m for m in (find_metric(net.loss), *found)}.values())
+        named = {m.name: m for m in (find_metric(net.loss), *found)}
+        for m in found:
+            if named[m.name] != m or (m.name == net.loss and m != find_metric(net.loss)):
+                raise GraphError(f"two metrics are called {m.name!r}: give each function a name of its own")
+        self.metrics = tuple(named.values())
         self._order = [bases[cut] for cut in net.cuts]
         inputs = list(batches)
         if not inputs:
@@ -121,6 +125,7 @@ class Interventions:
             for p, (a, b) in enumerate(zip(self._order[:-1], self._order[1:], strict=True))
         ]
         given = batches.targets if targets is None and isinstance(batches, Dataset) else targets
+        given = None if given is None else torch.as_tensor(given)
         self._parts = self._read(inputs, given)
         self.n = sum(len(part.whole) for part in self._parts)
         self.ends_in_cut = self._is_output_last_cut(self._parts[0])
@@ -165,6 +170,11 @@ class Interventions:
             raise GraphError(
                 f"the graph has the cuts {dict(zip(graph.cuts, graph.widths, strict=True))}, the network's bases "
                 f"{dict(zip(self.net.cuts, self.widths, strict=True))}: give the graph that was built from them"
+            )
+        if graph.basis in KINDS and graph.basis != self._order[0].kind:
+            raise GraphError(
+                f"the graph is of a {graph.basis} basis, the bases are of kind {self._order[0].kind}: give the graph "
+                "that was built from them"
             )
         if graph.pairs != tuple(pairwise(range(len(self.widths)))):
             raise GraphError("the graph has edges that skip a cut: only edges between adjacent cuts can be cut")
@@ -254,7 +264,7 @@ class Interventions:
         if len(nodes):
             columns = self._receivers[p].receive(part.inputs, coordinates, others, mask, nodes).unbind(-1)
             seen |= dict(zip(nodes.tolist(), columns, strict=True))
-            if (len(part.known) + len(columns)) * columns[0].numel() > _KEPT:
+            if (len(part.known) + len(columns)) * columns[0].numel() > _KEPT // len(self._parts):
                 part.known.clear()
             part.known |= {keys[j]: seen[j] for j in nodes.tolist()}
         for j, column in seen.items():

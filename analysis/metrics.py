@@ -49,7 +49,12 @@ class Metric:
         Raises:
             DataError: targets that are missing or do not fit, NaN, or not one number per data point.
         """
-        values = self.function(output, whole, targets)
+        try:
+            values = self.function(output, whole, targets)
+        except DataError:
+            raise
+        except Exception as error:  # a function of the user's may fail in any way
+            raise DataError(f"metric {self.name!r} failed: {type(error).__name__}: {error}") from error
         if not isinstance(values, Tensor) or values.shape != (len(output),):
             seen = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise DataError(f"metric {self.name!r} gave {seen}: expected one number per data point, ({len(output)},)")
@@ -163,6 +168,8 @@ def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor,
     expected = targets.long().flatten(1) if targets.ndim > 1 else targets.long()[:, None]
     n, positions, width = output.shape
     answers = expected.shape[1]
+    if not answers:
+        raise DataError(f"targets have shape {tuple(targets.shape)}: metric {name!r} needs a class per data point")
     if positions == 1 and width % answers == 0:
         output = output.reshape(n, answers, width // answers)
     if output.shape[:2] != expected.shape:

@@ -247,6 +247,8 @@ class Network:
         """
         with torch.no_grad():
             if stop is not None and all(p in self.transitions for p in range(start, stop)):
+                wanted_type = next((w.dtype for w in self.model.parameters()), values.dtype)
+                values = values.to(wanted_type)
                 for p in range(start, stop):
                     values = self.transitions[p].apply(values)
                 return values

@@ -357,6 +357,10 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         notes.append(f"CPR {number(row.value)} (random {number(row.control)}, p {number(row.p_value)})")
         notes[-1] += f", CMD {number(found['cmd'])}"
     if row.experiment == "predict":
+        costs = ", ".join(
+            f"{link['earlier']} to {link['later']}: {number(link['predicted'])}" for link in found["links"]
+        )
+        notes.append(f"predicted cost of {costs}")
         interval = found["interval"]
         notes.append(
             "too few links between modules to rank"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from ..analysis import Bases, InteractionGraph, Partition
@@ -54,7 +53,7 @@ def experiment(
     pair = store.get_checkpoint(row.checkpoint), graph_row
     checkpoint = worker.reloaded(store, pair, data, build)
     test = checkpoint.test_batches
-    described = {**asdict(recipe), "data": test.sha256}
+    described = {**recipe.choices, "data": test.sha256}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     found = None if force else store.find_experiment(row.id, digest)
     if found is not None:
@@ -67,7 +66,7 @@ def experiment(
         Partition.from_bytes(store.partition_bytes(row.id)),
         test,
         recipe,
-        held_out=test.sha256 != checkpoint.batches.sha256,
+        held_out=test.sha256 != store.get_dataset(graph_row.dataset).sha256,
         progress=progress,
     )
     return store.save_experiment(
