@@ -45,7 +45,7 @@ _PARTITION = {"epsilon", "objective", "resolution", "seed", "k", "min_size", "ma
 CHOICES: dict[str, set[str]] = {
     "analyze": _PARTITION
     | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
-    "partition": _PARTITION,
+    "partition": _PARTITION | {"labels"},
     "track": _PARTITION | {"coupling", "align", "data"},
     "experiment": {"kind", "metric", "tolerance", "draws", "replacement", "seed", "data"},
     "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
