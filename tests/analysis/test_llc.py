@@ -79,10 +79,10 @@ def deep_linear_estimates() -> list[tuple[DeepLinear, LearningCoefficient]]:
     """Of 20 networks drawn at random, with short chains at the temperature of the loss scale."""
     found: list[tuple[DeepLinear, LearningCoefficient]] = []
     seed = 0
-    sampler = Sampler(radius=0.002, warmup=90, draws=150)
+    sampler = Sampler(radius=0.002, warmup=75, draws=110)
     while len(found) < 20:
         case = deep_linear(seed, random_widths(seed))
-        if case is not None and 60 < case.size < 200:
+        if case is not None and 60 < case.size < 160:
             t = (case.coefficient + 1) / case.epsilon(sampler.radius)
             found.append((case, learning_coefficient(case.loss(), temperature=t, sampler=sampler, seed=seed)))
         seed += 1
