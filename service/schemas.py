@@ -64,14 +64,13 @@ class Problem(BaseModel):
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # not strict, `true` is the number 1
 
 
 class CheckpointRequest(_Request):
     """A checkpoint to be registered: by a path that the service may read, or as an upload."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"path": "/data/run/step500.safetensors"},
@@ -93,7 +92,6 @@ class JobRequest(_Request):
     """Work to be done; the same work is done once."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [{"task": "analyze", "target": "c-0a1b2c3d", "choices": {"basis": "local"}, "priority": 5}]
         },
@@ -113,7 +111,6 @@ class ScheduleRequest(_Request):
     """Work to be asked for at times, or for every new checkpoint of a model."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"task": "llc", "model": "run", "choices": {"epsilon": 0.01}},
@@ -135,9 +132,7 @@ class ScheduleRequest(_Request):
 class TokenRequest(_Request):
     """A token to be made."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "training cluster", "scope": "submit"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "training cluster", "scope": "submit"}]})
 
     name: str = Field(min_length=1, max_length=200)
     scope: Scope = "read"

@@ -436,7 +436,7 @@ def test_files_are_removed_for_admins_alone(opened: Store, connect: Ask) -> None
             refused(client.post(path, json={"grace": 0}), 403)
     admin = connect(opened, opened.new_token("a", "admin").token)
     for grace in (-1, "x", None, True, [], 1e300):
-        assert bad(admin.post("gc", json={"grace": grace})) or grace is True
+        assert bad(admin.post("gc", json={"grace": grace}))
     refused(admin.post("gc", content=b'{"grace": NaN}', headers={"content-type": "application/json"}), 422)
     refused(admin.get("gc"), 405)
     assert admin.post("gc", json={}).json() == {"files": [], "bytes": 0}  # younger than a day
