@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .basis import Bases
 from .controls import Control, Outcome, control, matched_edges, outcome, random_nodes
+from .cost import graph_costs
 from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes, Options
@@ -27,6 +28,7 @@ from .network import Batch, Network
 from .progress import ProgressCallback, counter
 
 __all__ = [
+    "InputLosses",
     "Isolation",
     "ModuleAblation",
     "ablate_modules",
@@ -35,6 +37,10 @@ __all__ = [
     "link_edges",
     "require_partition",
 ]
+
+
+_LARGEST = 5  # data points that are named
+_ROUNDING = 1e-6  # by which sums of the costs of one graph may differ
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,37 @@ class ModuleAblation:
     whole_classes: Float[np.ndarray, "answers classes"]
     losses: Float[np.ndarray, "2 modules n"]
 
+    @property
+    def inputs(self) -> tuple[tuple[InputLosses, ...], tuple[InputLosses, ...]]:
+        """Which data points suffer without each module, and with each alone."""
+        without, alone = (tuple(InputLosses.of(row) for row in side) for side in self.losses)
+        return without, alone
+
+
+@dataclass(frozen=True)
+class InputLosses:
+    """How a behavioural loss is spread over the data points.
+
+    Attributes:
+        half: the smallest share of the data points that have half of the loss; None where nothing is lost.
+        largest: (index, loss) of the data points that lose most, at most five, those that lose anything.
+    """
+
+    half: float | None
+    largest: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, losses: Float[np.ndarray, " n"]) -> InputLosses:
+        """Of one loss per data point.
+
+        >>> InputLosses.of(np.array([0.0, 1.0, 6.0, 1.0]))
+        InputLosses(half=0.25, largest=((2, 6.0), (1, 1.0), (3, 1.0)))
+        """
+        order = np.argsort(-losses, kind="stable")
+        total = np.cumsum(losses[order])
+        half = float(1 + (total < total[-1] / 2).sum()) / len(losses) if total[-1] > 0 else None
+        return cls(half, tuple((int(i), float(losses[i])) for i in order[:_LARGEST] if losses[i] > 0))
+
 
 def isolate_modules(
     net: Network,
@@ -100,7 +137,7 @@ def isolate_modules(
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Isolation:
-    """Cut all interactions between modules, and what is lost (math.md section 8).
+    """Cut all interactions between modules, and what is lost.
 
     At each cut every node recomputes its coordinate from an input in which the coordinates of other modules are
     replaced. Nodes of no module go with the module that they exchange most loss with.
@@ -131,17 +168,19 @@ def isolate_modules(
     def random_modules(generator: np.random.Generator) -> tuple[Nodes, Edges]:
         return {}, _inside(graph, [generator.permutation(array) for array in labels])
 
-    isolated = outcome(study, "isolated", edges=kept, draw=random_modules, draws=draws, seed=study.seed, step=step)
+    isolated = outcome(
+        study, "isolated", edges=kept, graph=graph, draw=random_modules, draws=draws, seed=study.seed, step=step
+    )
     return Isolation(
         n_modules=partition.n_modules,
         cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.blocks)),
         n_edges=tuple(int((block > 0).sum()) for block in graph.blocks),
         whole=outcome(study, "whole", step=step),
-        ablated=outcome(study, "no edges", edges=study.without_edges(), step=step),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
         isolated=isolated,
         matched=control(
             study,
-            study.measure(edges=kept),
+            isolated.values,
             lambda generator: ({}, matched_edges(kept, graph, generator)),
             draws,
             study.seed,
@@ -208,10 +247,9 @@ def ablate_modules(
 
 
 def link_edges(
-    graph: InteractionGraph, partition: Partition, earlier: int, later: int
+    graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]], earlier: int, later: int
 ) -> dict[int, Bool[np.ndarray, "_ _"]]:
     """Per pair of cuts the edges by which one module feeds another."""
-    labels = joined_labels(graph, partition)
     return {p: (labels[b] == later)[:, None] & (labels[a] == earlier) for p, (a, b) in enumerate(graph.pairs)}
 
 
@@ -250,13 +288,20 @@ def require_partition(graph: InteractionGraph, partition: Partition) -> None:
     """Refuse a partition of another graph.
 
     Raises:
-        GraphError: other cuts, or other numbers of nodes.
+        GraphError: other cuts, other numbers of nodes, or edges of other strengths.
     """
     widths = tuple(map(len, partition.labels))
     if partition.cuts != graph.cuts or widths != graph.widths:
         raise GraphError(
             f"the partition is of another graph: it has {_nodes(partition.cuts, widths)}, "
             f"the graph has {_nodes(graph.cuts, graph.widths)}"
+        )
+    here = sum(float(costs.sum()) for costs in graph_costs(graph, partition.epsilons))
+    there = partition.edge_cost + sum(module.inner_cost for module in partition.modules)
+    if abs(here - there) > _ROUNDING * max(here, there):
+        raise GraphError(
+            f"the partition is of another graph: the costs of all edges of its graph sum to {there:.6g}, of this graph "
+            f"to {here:.6g} at the same loss scale; take its labels to this graph with score_partition"
         )
 
 

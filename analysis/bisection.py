@@ -39,8 +39,8 @@ class EdgeBisection:
         epsilon: loss scale per pair of cuts: w^2 just below the weakest edge that is jointly required; with it
             the graph has exactly these edges.
         whole, ablated: the network as it is, and without any edge.
-        pairs: with the required edges of one pair of cuts each.
-        jointly: with the jointly required edges, beside as many random ones.
+        pairs: with the required edges of one pair of cuts each, beside as many random ones.
+        jointly: with the jointly required edges of all pairs, beside as many random ones.
         curves: (edges kept, metric) as they were tried, per pair of cuts; the last one jointly.
     """
 
@@ -70,7 +70,7 @@ def bisect_edges(
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> EdgeBisection:
-    """The fewest strongest edges that keep a metric, found by bisection (math.md section 8).
+    """The fewest strongest edges that keep a metric, found by bisection.
 
     Per pair of cuts the number of edges is doubled until the metric is kept, then bisected. Jointly, the numbers of
     all pairs grow by a common factor, found in the same way, and then each pair is lowered while the others stay. The
@@ -83,7 +83,7 @@ def bisect_edges(
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
         tolerance: loss of the metric's mean that is allowed.
-        draws: random sets of as many edges, measured beside the jointly required ones.
+        draws: random sets of as many edges, measured beside the required ones.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -102,7 +102,21 @@ def bisect_edges(
     for p in sorted(pairs, key=lambda p: (-joint[p], p)):
         others = {q: m for q, m in enumerate(joint) if q != p}
         joint = (*joint[:p], search.fewest(p, others, required[p], joint[p]), *joint[p + 1 :])
-    kept = search.masks(dict(enumerate(joint)))
+
+    def beside(name: str, counts: Mapping[int, int]) -> Outcome:
+        """With so many of the strongest edges, beside as many random ones."""
+        kept = search.masks(counts)
+        return outcome(
+            study,
+            name,
+            edges=kept,
+            graph=graph,
+            draw=lambda generator: ({}, random_edges(kept, graph, generator)),
+            draws=draws,
+            seed=study.seed,
+            step=search.report,
+        )
+
     return EdgeBisection(
         cuts=graph.cuts,
         metric=study.metrics[-1].name,
@@ -114,20 +128,9 @@ def bisect_edges(
             _scale(block, order, m) for block, order, m in zip(graph.blocks, search.orders, joint, strict=True)
         ),
         whole=outcome(study, "whole"),
-        ablated=outcome(study, "no edges", edges=study.without_edges()),
-        pairs=tuple(
-            outcome(study, f"{graph.cuts[p]} to {graph.cuts[p + 1]}", edges=search.masks({p: required[p]}))
-            for p in pairs
-        ),
-        jointly=outcome(
-            study,
-            "jointly",
-            edges=kept,
-            draw=lambda generator: ({}, random_edges(kept, graph, generator)),
-            draws=draws,
-            seed=study.seed,
-            step=search.report,
-        ),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph),
+        pairs=tuple(beside(f"{graph.cuts[p]} to {graph.cuts[p + 1]}", {p: required[p]}) for p in pairs),
+        jointly=beside("jointly", dict(enumerate(joint))),
         curves=tuple(search.curve(tried) for tried in (*[(p,) for p in pairs], tuple(pairs))),
     )
 

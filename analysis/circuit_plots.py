@@ -122,7 +122,7 @@ def _faithfulness(found: Faithfulness) -> Figure:
     axes.errorbar(found.fractions, values, errors, fmt="o-", ms=4, lw=1.2, capsize=2.5, color=_BLUE, label="strongest")
     axes.legend(fontsize=8, frameon=False)
     _tidy(axes, xscale="log", xlabel="share of the edges kept", ylabel=f"faithfulness ({found.metric})")
-    axes.set_title(f"CPR {found.cpr.value:.3f}, CMD {found.cmd:.3f}, p {found.p_value:.2g}", fontsize=10)
+    axes.set_title(f"CPR {found.cpr.value:.3f}, CMD {found.cmd.value:.3f}, p {found.p_value:.2g}", fontsize=10)
     return figure
 
 

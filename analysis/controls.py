@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .graph import InteractionGraph
-from .interventions import Edges, Interventions, Nodes, Values
+from .interventions import Edges, Interventions, Nodes
 from .metrics import Estimate, difference, estimate
 
-__all__ = ["Control", "Outcome", "control", "count_removed", "matched_edges", "outcome", "random_edges", "random_nodes"]
+__all__ = ["Control", "Outcome", "control", "count_cut", "matched_edges", "outcome", "random_edges", "random_nodes"]
 
 Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
 
@@ -40,7 +40,7 @@ class Outcome:
 
     Attributes:
         name: of the intervention.
-        removed: nodes or edges that it ablates.
+        removed: nodes, or edges with a strength above zero, that it ablates.
         values: every metric, mean over data points with its standard error.
         changes: against the whole network at the same data points.
         controls: per metric the random interventions of the same size; empty where there are none.
@@ -59,6 +59,7 @@ def outcome(
     nodes: Nodes | None = None,
     edges: Edges | None = None,
     *,
+    graph: InteractionGraph | None = None,
     draw: Draw | None = None,
     draws: int = 0,
     seed: int = 0,
@@ -71,6 +72,7 @@ def outcome(
         name: of the row.
         nodes: those that are kept, as of `Interventions.measure`.
         edges: those that are kept.
+        graph: needed with edges: those with a strength above zero are counted.
         draw: a random intervention of the same size.
         draws: how many.
         seed: of them all.
@@ -78,39 +80,50 @@ def outcome(
     """
     values = study.measure(nodes, edges)
     step()
+    found = {key: estimate(array) for key, array in values.items()}
     return Outcome(
         name,
-        count_removed(nodes) + count_removed(edges),
-        {key: estimate(array) for key, array in values.items()},
+        count_removed(nodes) if graph is None else count_cut(edges or {}, graph),
+        found,
         {key: difference(array, study.whole[key]) for key, array in values.items()},
-        {} if draw is None else control(study, values, draw, draws, seed, step),
+        {} if draw is None else control(study, found, draw, draws, seed, step),
     )
 
 
 def control(
-    study: Interventions, values: Values, draw: Draw, draws: int, seed: int, step: Callable[[], None] = lambda: None
+    study: Interventions,
+    found: Mapping[str, Estimate],
+    draw: Draw,
+    draws: int,
+    seed: int,
+    step: Callable[[], None] = lambda: None,
 ) -> dict[str, Control]:
-    """Per metric how random interventions do, beside the values of the real one; empty for no draws."""
+    """Per metric how random interventions do, beside what was found with the real one; empty for no draws."""
     if not draws:
         return {}
     generator = np.random.default_rng(seed)
-    random: dict[str, list[float]] = {key: [] for key in values}
+    random: dict[str, list[float]] = {key: [] for key in found}
     for _ in range(draws):
         for key, array in study.measure(*draw(generator)).items():
             random[key].append(float(array.mean()))
         step()
-    found = {}
+    beside = {}
     for metric in study.metrics:
-        drawn, limit = random[metric.name], metric.loss(float(values[metric.name].mean()))
+        drawn, limit = random[metric.name], metric.loss(found[metric.name].value)
         as_good = sum(metric.loss(value) <= limit for value in drawn)
         spread = stdev(drawn) if draws > 1 else 0.0
-        found[metric.name] = Control(fmean(drawn), spread, draws, (1 + as_good) / (1 + draws))
-    return found
+        beside[metric.name] = Control(fmean(drawn), spread, draws, (1 + as_good) / (1 + draws))
+    return beside
 
 
-def count_removed(kept: Mapping[int, np.ndarray] | None) -> int:
-    """Nodes or edges that masks take away."""
-    return sum(int((~mask).sum()) for mask in (kept or {}).values())
+def count_removed(nodes: Nodes | None) -> int:
+    """Nodes that masks take away."""
+    return sum(int((~mask).sum()) for mask in (nodes or {}).values())
+
+
+def count_cut(edges: Edges, graph: InteractionGraph) -> int:
+    """Edges with a strength above zero that masks take away."""
+    return sum(int((graph.blocks[p][~mask] > 0).sum()) for p, mask in edges.items())
 
 
 def random_nodes(nodes: Nodes, generator: np.random.Generator) -> Nodes:

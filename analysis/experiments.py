@@ -39,7 +39,7 @@ KINDS = ("isolate", "modules", "faithfulness", "bisect", "epsilon", "predict")
 """What can be asked; "epsilon" is "bisect" whose loss scales divide the graph anew."""
 
 _MOST_IN_SUMMARY = 4096  # numbers of a table; larger ones are in the file alone
-_DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 0}
+_DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 5}
 _STORED: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
@@ -65,7 +65,7 @@ class ExperimentRecipe:
         metric: "loss" (behavioural), or one of `metrics.METRICS`; None for accuracy where the targets are classes,
             else, and for "predict", the loss.
         tolerance: of the metric, for "bisect" and "epsilon"; plays no part in the others.
-        draws: random interventions beside the real one; None for 20, with "faithfulness" 5; no part in "predict".
+        draws: random interventions beside the real one; None for 20, with "faithfulness" and "predict" 5.
         replacement: what takes the place of what is ablated, see `interventions.REPLACEMENTS`.
         seed: of resampling and of the random interventions.
 
@@ -101,7 +101,6 @@ class ExperimentRecipe:
     def choices(self) -> dict[str, Any]:
         """Those that play a part in this kind of experiment."""
         idle = {"tolerance"} if self.kind not in ("bisect", "epsilon") else set()
-        idle |= {"draws"} if self.kind == "predict" else set()
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
     @property
@@ -140,7 +139,7 @@ class Experiment:
             return (r.whole, r.ablated)
         if isinstance(r, EdgeBisection):
             return (r.whole, r.ablated, *r.pairs, r.jointly)
-        return (r.whole, *(link.measured for link in r.links))
+        return (r.whole, r.ablated, *(link.measured for link in r.links))
 
     @property
     def measured(self) -> str:
@@ -179,7 +178,8 @@ class Experiment:
     def summary(self) -> dict[str, Any]:
         """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind.
 
-        Of "modules" the tables of classes and outputs are among them where they are not large.
+        Of "modules" the tables of classes and outputs are among them where they are not large, and which data points
+        suffer most.
         """
         particular = {
             f.name: getattr(self.result, f.name)
@@ -190,6 +190,8 @@ class Experiment:
             name: value for name, value in particular.items() if getattr(value, "size", 0) <= _MOST_IN_SUMMARY
         }
         plain = {name: value for name, value in _packed(particular, None).items() if not _holds_rows(value)}
+        if isinstance(self.result, ModuleAblation):
+            plain["inputs"] = _packed(self.result.inputs, None)
         if isinstance(self.result, Prediction):
             names = ("earlier", "later", "predicted")
             plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
@@ -255,7 +257,7 @@ def run_experiment(
     elif recipe.kind == "modules":
         result = ablate_modules(net, bases, graph, partition, data, metrics=[metric], draws=draws, **options)
     elif recipe.kind == "predict":
-        result = predict_losses(net, bases, graph, partition, data, metric=metric, **options)
+        result = predict_losses(net, bases, graph, partition, data, metric=metric, draws=draws, **options)
     elif recipe.kind == "faithfulness":
         result = circuit_faithfulness(net, bases, graph, data, metric=metric, draws=draws, **options)
     else:

@@ -35,8 +35,9 @@ class Faithfulness:
         fractions: k.
         edges: how many these are, over all pairs of cuts.
         curve: f(k) with its standard error over data points.
-        cpr: area under f(k), linear trapezoids over the fractions: larger is better.
-        cmd: area between f(k) and 1: smaller is better.
+        cpr: area under f(k), linear trapezoids over the fractions: larger is better. The standard errors of both areas
+            are over data points (delta method).
+        cmd: area between f(k) and 1, int |1 - f(k)| dk: smaller is better.
         random: (draws, fractions) f(k) of edges in random order.
         random_cpr, random_cmd: the areas of each.
         p_value: (1 + random orders with at least this cpr) / (1 + draws).
@@ -48,7 +49,7 @@ class Faithfulness:
     edges: tuple[int, ...]
     curve: tuple[Estimate, ...]
     cpr: Estimate
-    cmd: float
+    cmd: Estimate
     random: Float[np.ndarray, "draws fractions"]
     random_cpr: tuple[float, ...]
     random_cmd: tuple[float, ...]
@@ -124,13 +125,13 @@ def circuit_faithfulness(
         edges=tuple(counts.tolist()),
         curve=tuple(estimate(row) for row in found),
         cpr=cpr,
-        cmd=float(np.trapezoid(np.abs(1 - found.mean(1)), shares)),
+        cmd=estimate(np.trapezoid(np.sign(1 - found.mean(1, keepdims=True)) * (1 - found), shares, axis=0)),
         random=random,
         random_cpr=tuple(random_cpr.tolist()),
         random_cmd=tuple(np.trapezoid(np.abs(1 - random), shares, axis=1).tolist()),
         p_value=float(1 + (random_cpr >= cpr.value).sum()) / (1 + draws),
         whole=outcome(study, "whole"),
-        ablated=outcome(study, "no edges", edges=study.without_edges()),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph),
     )
 
 

@@ -49,13 +49,13 @@ class Options(TypedDict, total=False):
 
     Attributes:
         targets: of the data, where they are not a `Dataset`.
-        higher_is_better: of metrics that are functions.
+        higher_is_better: of metrics that are functions, which need it.
         replacement: what takes the place of what is ablated, see `REPLACEMENTS`; default "mean".
         seed: of resampling, and of random controls; default 0.
     """
 
     targets: Tensor | None
-    higher_is_better: bool
+    higher_is_better: bool | None
     replacement: str
     seed: int
 
@@ -80,7 +80,7 @@ class Interventions:
         *,
         targets: Tensor | None = None,
         metrics: Sequence[str | MetricFunction | Metric] = (),
-        higher_is_better: bool = False,
+        higher_is_better: bool | None = None,
         replacement: str = "mean",
         seed: int = 0,
         exact: bool = True,
@@ -93,7 +93,7 @@ class Interventions:
             batches: held-out data, kept in memory with the activations at the cuts; a `Dataset` brings its targets.
             targets: (n, ...), for metrics that need them.
             metrics: besides the behavioural loss, see `find_metric`.
-            higher_is_better: of a metric that is a function.
+            higher_is_better: of metrics that are functions, which need it.
             replacement: "mean" (over the data of the basis), "zero" or "resample" (another data point's, drawn
                 once for all).
             seed: of that draw.

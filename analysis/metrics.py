@@ -94,16 +94,16 @@ def difference(values: Float[np.ndarray, " n"], whole: Float[np.ndarray, " n"]) 
     return estimate(values - whole)
 
 
-def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool = False) -> Metric:
+def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | None = None) -> Metric:
     """The metric of a name, or one around a function of the user's.
 
     Args:
         metric: "loss" is the behavioural loss in the network's own kind, named "mse" or "kl" before it gets here;
             "accuracy", "cross_entropy"; or a function of (output, targets).
-        higher_is_better: of a function.
+        higher_is_better: of a function, which does not say so itself; plays no part in the others.
 
     Raises:
-        GraphError: no such metric.
+        GraphError: no such metric, or a function of which it is not known whether higher is better.
 
     >>> find_metric("accuracy").higher_is_better
     True
@@ -114,10 +114,13 @@ def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool = 
         if metric not in METRICS:
             raise GraphError(f"unknown metric {metric!r}: expected loss, {', '.join(METRICS)}, or a function")
         return METRICS[metric]
-    given = metric
-    return Metric(
-        getattr(metric, "__name__", "metric"), lambda output, _, targets: given(output, targets), higher_is_better
-    )
+    given, name = metric, getattr(metric, "__name__", "metric")
+    if higher_is_better is None:
+        raise GraphError(
+            f"is a higher {name!r} better? p-values depend on it: give higher_is_better=True (an accuracy) or "
+            "False (a loss)"
+        )
+    return Metric(name, lambda output, _, targets: given(output, targets), higher_is_better)
 
 
 def class_accuracy(output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:

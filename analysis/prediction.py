@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from .ablation import link_edges, require_partition
+from .ablation import joined_labels, link_edges
 from .basis import Bases
-from .controls import Outcome, outcome
+from .controls import Outcome, count_cut, outcome, random_edges
 from .cost import Division
 from .graph import InteractionGraph
 from .interventions import Interventions, Options
@@ -34,7 +34,7 @@ class LinkCut:
     Attributes:
         earlier, later: labels of the feeding and of the fed module.
         predicted: its edge cost, the sum of c(w) (see `cost`).
-        measured: what the network does without these edges.
+        measured: what the network does without these edges, beside as many random ones of the same pairs of cuts.
     """
 
     earlier: int
@@ -53,7 +53,7 @@ class Prediction:
         spearman: rank correlation of prediction and loss; None for fewer than 3 links, or where one of both does
             not vary.
         interval: of the same, 2.5 to 97.5 % of bootstrap samples of the links.
-        whole: the network as it is.
+        whole, ablated: the network as it is, and without any edge.
     """
 
     metric: str
@@ -61,6 +61,7 @@ class Prediction:
     spearman: float | None
     interval: tuple[float, float] | None
     whole: Outcome
+    ablated: Outcome
 
 
 def predict_losses(
@@ -71,6 +72,7 @@ def predict_losses(
     batches: Iterable[Batch],
     *,
     metric: str | MetricFunction | Metric = "loss",
+    draws: int = 5,
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Prediction:
@@ -83,6 +85,7 @@ def predict_losses(
         partition: of the graph.
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
+        draws: random sets of as many edges, measured beside those of each link that has any.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -92,35 +95,52 @@ def predict_losses(
     """
     study = Interventions(net, bases, batches, metrics=[metric], **options)
     study.require(graph)
-    require_partition(graph, partition)
+    labels = joined_labels(graph, partition)
     metric = study.metrics[-1]
     division = Division(graph, partition.labels, partition.epsilons)
     costs = {(link.earlier, link.later): link.edge_cost for link in division.links}
     ordered = [(a, b) for a in range(partition.n_modules) for b in range(partition.n_modules) if a != b]
-    step = counter("prediction", len(ordered), progress)
+    step = counter("prediction", 2 + len(ordered) * (1 + draws), progress)
     links = []
     for a, b in sorted(ordered, key=lambda pair: -costs.get(pair, 0.0)):
-        kept = {p: ~mask for p, mask in link_edges(graph, partition, a, b).items()}
-        links.append(LinkCut(a, b, costs.get((a, b), 0.0), outcome(study, f"{a} to {b}", edges=kept, step=step)))
+        kept = {p: ~mask for p, mask in link_edges(graph, labels, a, b).items()}
+        measured = outcome(
+            study,
+            f"{a} to {b}",
+            edges=kept,
+            graph=graph,
+            draw=lambda generator, kept=kept: ({}, random_edges(kept, graph, generator)),
+            draws=draws if count_cut(kept, graph) else 0,
+            seed=study.seed,
+            step=step,
+        )
+        links.append(LinkCut(a, b, costs.get((a, b), 0.0), measured))
     predicted = np.array([link.predicted for link in links])
-    measured = np.array([metric.loss(link.measured.changes[metric.name].value) for link in links])
-    rho, interval = _rank_correlation(predicted, measured, study.seed)
-    return Prediction(metric.name, tuple(links), rho, interval, outcome(study, "whole"))
+    losses = np.array([metric.loss(link.measured.changes[metric.name].value) for link in links])
+    rho, interval = _rank_correlation(predicted, losses, study.seed)
+    return Prediction(
+        metric.name,
+        tuple(links),
+        rho,
+        interval,
+        whole=outcome(study, "whole", step=step),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
+    )
 
 
 def _rank_correlation(
-    predicted: Float[np.ndarray, " links"], measured: Float[np.ndarray, " links"], seed: int
+    predicted: Float[np.ndarray, " links"], losses: Float[np.ndarray, " links"], seed: int
 ) -> tuple[float | None, tuple[float, float] | None]:
     def varies(*arrays: np.ndarray) -> bool:
         return all(len(np.unique(array)) > 1 for array in arrays)
 
-    if len(predicted) < _FEWEST or not varies(predicted, measured):
+    if len(predicted) < _FEWEST or not varies(predicted, losses):
         return None, None
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(_RESAMPLES):
         chosen = generator.integers(len(predicted), size=len(predicted))
-        if varies(predicted[chosen], measured[chosen]):
-            found.append(spearmanr(predicted[chosen], measured[chosen]).statistic)
+        if varies(predicted[chosen], losses[chosen]):
+            found.append(spearmanr(predicted[chosen], losses[chosen]).statistic)
     low, high = np.quantile(found, [0.025, 0.975]).tolist()
-    return float(spearmanr(predicted, measured).statistic), (low, high)
+    return float(spearmanr(predicted, losses).statistic), (low, high)

@@ -157,7 +157,7 @@ def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) ->
         )
         curve = " ".join(f"{point.value:.2f}" for point in found.curve)
         shown = f"{np.mean(found.random_cpr):.3f}, {found.p_value:.2g}"
-        rows.append((name, curve, found.cpr, shown, f"{found.cmd:.3f}"))
+        rows.append((name, curve, found.cpr, shown, found.cmd))
     fractions = " ".join(f"{k:g}" for k in found.fractions)
     table("Faithfulness", ("network", f"f(k), k = {fractions}", "CPR", "random, p", "CMD"), rows)
 

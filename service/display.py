@@ -280,6 +280,8 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
         tables.append(_classes_table(row.summary))
     elif row.summary.get("outputs"):
         tables.append(_outputs_table(row.summary))
+    if row.summary.get("inputs"):
+        tables.append(_inputs_table(row.summary))
     return tables
 
 
@@ -315,6 +317,19 @@ def _outputs_table(found: Mapping[str, Any]) -> Table:
         for name, values in _sides(found, "outputs")
     ]
     return table(("network", "outputs that change most"), lines)
+
+
+def _inputs_table(found: Mapping[str, Any]) -> Table:
+    """The data points that lose most, and how many have half of the loss."""
+    lines = [
+        (
+            name,
+            None if row["half"] is None else f"{100 * row['half']:.3g} %",
+            ", ".join(f"{i} ({loss:.3g})" for i, loss in row["largest"][:3]) or "-",
+        )
+        for name, row in _sides(found, "inputs")
+    ]
+    return table(("network", "half of the loss in", "data points that lose most"), lines)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -355,7 +370,7 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         )
         notes.append(f"f(k) of the strongest edges: {shares}")
         notes.append(f"CPR {number(row.value)} (random {number(row.control)}, p {number(row.p_value)})")
-        notes[-1] += f", CMD {number(found['cmd'])}"
+        notes[-1] += f", CMD {number(found['cmd']['value'])}"
     if row.experiment == "predict":
         costs = ", ".join(
             f"{link['earlier']} to {link['later']}: {number(link['predicted'])}" for link in found["links"]

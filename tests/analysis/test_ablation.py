@@ -39,7 +39,7 @@ def test_isolating_planted_blocks_costs_nothing_and_random_modules_much(kind: st
     control = found.isolated.controls["mse"]
     assert control.p_value == 1 / 20
     assert control.value - 3 * control.spread > 0.01 * found.ablated.values["mse"].value
-    assert found.isolated.removed == 3 * (9 * 9 - 3 * 9)
+    assert found.isolated.removed == sum(found.cut_edges)
     assert sum(found.cut_edges) < sum(found.n_edges)
 
 
@@ -102,6 +102,33 @@ def test_ablating_a_block_hurts_its_own_outputs_only() -> None:
     assert found.nothing.values["mse"].value > max(row.values["mse"].value for row in found.without)
 
 
+@pytest.mark.parametrize("kind", ["global", "local", "neuron", "pca"])
+def test_random_nodes_cost_more_than_a_planted_block_that_counts_as_much(kind: str) -> None:
+    """Of blocks with the same variance of outputs: as many random nodes are of all of them, and spoil all."""
+    found = ablate_modules(*Planted(3, {}, kind=kind, level=True).args, draws=39)
+    for rows, cost in ((found.without, 1), (found.alone, 2)):
+        for row in rows:
+            beside = row.controls["mse"]
+            assert row.values["mse"].value == pytest.approx(cost, rel=1e-2)
+            assert beside.value - beside.spread > cost
+            assert beside.p_value <= 0.1
+
+
+def test_data_points_that_suffer_are_named() -> None:
+    case = Planted(2, {})
+    found = ablate_modules(*case.args, draws=0)
+    for side, rows in enumerate(found.inputs):
+        for module, row in enumerate(rows):
+            losses = found.losses[side, module]
+            assert [loss for _, loss in row.largest] == sorted(losses, reverse=True)[:5]
+            assert all(losses[i] == loss for i, loss in row.largest)
+            worst = np.sort(losses)[::-1][: round(row.half * len(losses))]
+            assert worst[:-1].sum() < losses.sum() / 2 <= worst.sum() * (1 + 1e-12)
+    one = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12)
+    (alone,) = ablate_modules(case.net, case.bases, case.graph, one, [case.x], draws=0).inputs[1]
+    assert (alone.half, alone.largest) == (None, ())
+
+
 def ablated_change(case: Planted, block: int) -> np.ndarray:
     """Squared change of each output when a block's input and hidden units are at their means, by hand."""
     mine = torch.zeros(3 * WIDTH, dtype=torch.bool)
@@ -140,6 +167,10 @@ def test_predicted_costs_rank_the_losses() -> None:
     assert found.spearman > 0.9
     assert found.interval is not None
     assert found.interval[0] > 0.6
+    for link in found.links:
+        assert (link.measured.removed, link.measured.controls["mse"].draws) == (1, 5)
+        assert link.measured.controls["mse"].value > link.measured.values["mse"].value
+    assert found.ablated.values["mse"].value > 1
     few = Planted(2, {(2, 0, 1): 0.1})
     found = predict_losses(*few.args)
     assert (found.spearman, found.interval, len(found.links)) == (None, None, 2)
@@ -153,13 +184,19 @@ def test_faithfulness_of_strongest_edges() -> None:
     assert found.edges[-1] == case.graph.n_edges()
     assert values[-1] == pytest.approx(1, abs=1e-12)
     assert found.cpr.value == pytest.approx(np.trapezoid(values, found.fractions))
-    assert found.cmd == pytest.approx(np.trapezoid(np.abs(1 - np.array(values)), found.fractions))
+    assert found.cmd.value == pytest.approx(np.trapezoid(np.abs(1 - np.array(values)), found.fractions))
     assert found.p_value == 0.1
     assert max(found.random_cpr) < found.cpr.value
     with pytest.raises(GraphError, match="ascending shares"):
         circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric="loss", fractions=(0.5, 0.1))
+
+    def flat(output: Tensor, _: Tensor | None) -> Tensor:
+        return output[:, 0, 0] * 0 + 1
+
+    with pytest.raises(GraphError, match="is a higher 'flat' better"):
+        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=flat)
     with pytest.raises(GraphError, match="has no faithfulness"):
-        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=lambda o, t: o[:, 0, 0] * 0 + 1)
+        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=flat, higher_is_better=True)
 
 
 def test_bisection_finds_the_edges_that_are_there() -> None:
@@ -174,6 +211,7 @@ def test_bisection_finds_the_edges_that_are_there() -> None:
     assert all(a <= b for a, b in zip(loose.edges_required, loose.jointly_required, strict=True))
     assert loose.jointly.values["mse"].value <= 0.05
     assert loose.jointly.controls["mse"].p_value == 0.05
+    assert all(pair.controls["mse"].p_value == 0.05 for pair in loose.pairs)
     for p, m in enumerate(loose.jointly_required):
         assert case.graph.blocks[p][case.graph.blocks[p] > loose.epsilon[p] ** 0.5].size == m
         tried = dict(loose.curves[p])
@@ -194,6 +232,9 @@ def test_nodes_of_no_module_go_with_their_strongest() -> None:
     other = InteractionGraph.from_blocks([np.eye(3), np.eye(3)], cuts=["a", "b", "c"])
     with pytest.raises(GraphError, match="the partition is of another graph: it has 3 nodes at 0"):
         joined_labels(other, part)
+    sibling = InteractionGraph.from_blocks([2 * np.eye(3), np.eye(3)])
+    with pytest.raises(GraphError, match=r"the partition is of another graph: the costs of all edges.*score_partition"):
+        joined_labels(sibling, part)
 
 
 def test_one_module_has_no_interactions_to_cut() -> None:

@@ -198,7 +198,9 @@ def test_metrics_and_targets(generator: torch.Generator) -> None:
         assert targets is not None
         return output[:, 0].gather(1, targets[:, None])[:, 0]
 
-    study = Interventions(net, built(net, x), data, metrics=["accuracy", "cross_entropy", margin])
+    study = Interventions(
+        net, built(net, x), data, metrics=["accuracy", "cross_entropy", margin], higher_is_better=True
+    )
     assert list(study.whole) == ["kl", "accuracy", "cross_entropy", "margin"]
     logits = net.output(x)[:, 0]
     assert study.whole["accuracy"].mean() == float((logits.argmax(1) == targets).double().mean())
@@ -221,8 +223,12 @@ def test_bad_input_is_refused(generator: torch.Generator) -> None:
         ({"metrics": ["accuracy"], "targets": torch.full((30,), 4)}, DataError, "expected classes 0 to 3"),
         ({"metrics": ["accuracy"], "targets": torch.zeros(29, dtype=torch.long)}, DataError, "29 targets for 30"),
         ({"metrics": ["accuracy"], "targets": torch.zeros(30, 3, dtype=torch.long)}, DataError, "do not fit"),
-        ({"metrics": [lambda o, t: o[:, 0, 0] * np.nan]}, DataError, "NaN or infinite"),
-        ({"metrics": [lambda o, t: o.mean()]}, DataError, "expected one number per data point"),
+        ({"metrics": [lambda o, t: o[:, 0, 0] * np.nan], "higher_is_better": True}, DataError, "NaN or infinite"),
+        (
+            {"metrics": [lambda o, t: o.mean()], "higher_is_better": True},
+            DataError,
+            "expected one number per data point",
+        ),
         ({"replacement": "noise"}, GraphError, "unknown replacement"),
     ):
         with pytest.raises(error, match=message):
