@@ -7,7 +7,6 @@ says so. Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
@@ -43,8 +42,7 @@ def attribution_graph(
     """
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
     lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
-    found = sorted(_edges(graph, epsilon), key=lambda edge: (-edge[2], edge[:2]))
-    kept = found[:most_links]
+    n_edges, kept = graph.n_edges(epsilon), _strongest(graph, epsilon, most_links)
     carried: dict[Node, float] = {}
     for earlier, later, w in kept:
         for node in (earlier, later):
@@ -82,7 +80,7 @@ def attribution_graph(
 
     pinned = ranked[:MOST_PINNED]
     supernodes = [[lane, *(names[n] for n in pinned if labels[n[0]][n[1]] == m)] for m, lane in enumerate(lanes)]
-    part = f"all {len(found)}" if len(kept) == len(found) else f"the strongest {len(kept)} of {len(found)}"
+    part = f"all {n_edges}" if len(kept) == n_edges else f"the strongest {len(kept)} of {n_edges}"
     described_as = (
         f"Interaction graph, {part} edges with strengths above {epsilon**0.5:.3g}. Tokens are modules, layers are "
         "cuts, weights are strengths w (w^2 is a loss), probabilities are shares of the variance of the last cut."
@@ -113,8 +111,14 @@ def attribution_graph(
     }
 
 
-def _edges(graph: InteractionGraph, epsilon: float) -> Iterator[tuple[Node, Node, float]]:
+def _strongest(graph: InteractionGraph, epsilon: float, count: int) -> list[tuple[Node, Node, float]]:
+    """The strongest edges above the cutoff, ties by earlier and then later node."""
+    strengths = [block[block > np.sqrt(epsilon)] for block in graph.blocks]
+    every = np.concatenate(strengths)
+    least = np.partition(every, -count)[-count] if len(every) > count > 0 else 0.0
+    found: list[tuple[Node, Node, float]] = []
     for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
-        later, earlier = np.nonzero(block > np.sqrt(epsilon))
-        for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
-            yield (a, i), (b, j), float(block[j, i])
+        later, earlier = np.nonzero((block > np.sqrt(epsilon)) & (block >= least))
+        ends = zip(later.tolist(), earlier.tolist(), block[later, earlier].tolist(), strict=True)
+        found += [((a, i), (b, j), w) for j, i, w in ends]
+    return sorted(found, key=lambda edge: (-edge[2], edge[:2]))[:count]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_experiment"]
 
 _GREY, _BLUE = "#9a9a9a", "tab:blue"
+_MOST_LABELS = 20  # of dots, those with the largest predicted cost
 _MOST_COLUMNS = 40  # of a heat map: classes or outputs, those that change most
 
 
@@ -31,7 +32,8 @@ def plot_experiment(experiment: Experiment) -> Figure:
 
     isolate: every metric of the network whole, isolated, with random cuts, and without any edge. modules: which classes
     (else outputs) each module serves. faithfulness: f(k) beside random orders. bisect, epsilon: the metric over the
-    edges kept. predict: measured loss over predicted cost, a dot per link. Error bars are one standard error, of random
+    edges kept. predict: measured loss over predicted cost, a dot per link, beside as many
+    random edges. Error bars are one standard error, of random
     interventions one standard deviation over the draws.
     """
     draw: dict[type[Any], Callable[[Any], Figure]] = {
@@ -136,13 +138,15 @@ def _bisection(found: EdgeBisection) -> Figure:
     panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     whole = found.whole.values[found.metric].value
     for axes, name, curve, count in zip(panels, names, found.curves, needed, strict=False):
-        edges, values = np.maximum([m for m, _ in curve], 0.5), [value for _, value in curve]
+        edges, values = zip(*curve, strict=True)
         axes.plot(edges, values, "o", ms=3, color=_BLUE)
         axes.axhline(whole, color="black", lw=0.8, ls=":")
-        axes.axvline(max(count, 0.5), color="tab:orange", lw=1)
+        axes.axvline(count, color="tab:orange", lw=1)
         axes.set_title(f"{name}: {count:,}", fontsize=9)
-        wide = len(edges) > 1 and edges.max() > 10 * edges.min()
-        _tidy(axes, xscale="log" if wide else "linear", xlabel="strongest edges kept")
+        _tidy(axes, xlabel="strongest edges kept")
+        if max(edges) > 10 * max(1, min(edges)):
+            axes.set_xscale("symlog", linthresh=1)  # shows none, too
+            axes.set_xlim(-0.1 if min(edges) == 0 else None, 1.2 * max(edges))
     panels[0].set_ylabel(found.metric)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
@@ -156,10 +160,19 @@ def _prediction(found: Prediction) -> Figure:
     cost = np.array([link.predicted for link in found.links])
     changes = [link.measured.changes[found.metric] for link in found.links]
     axes.errorbar(cost, _column(changes, "value"), _column(changes, "standard_error"), fmt="o", ms=4, lw=1, capsize=2)
-    for x, link, change in zip(cost, found.links, changes, strict=True):
-        text = f"{link.earlier}>{link.later}"
+    for x, link, change in list(zip(cost, found.links, changes, strict=True))[:_MOST_LABELS]:
+        text = f"{link.earlier} to {link.later}"
         axes.annotate(text, (x, change.value), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.margins(x=0.15, y=0.1)  # for the labels
+    random = [link.measured.controls.get(found.metric) for link in found.links]
+    whole = found.whole.values[found.metric].value
+    drawn = [(x, beside.value - whole) for x, beside in zip(cost, random, strict=True) if beside is not None]
+    if drawn:
+        axes.plot(*zip(*drawn, strict=True), "x", ms=4, color=_GREY, label="as many random edges")
+        axes.legend(fontsize=8, frameon=False)
     _tidy(axes, xlabel="predicted interaction cost", ylabel=f"change of {found.metric} when cut")
+    if all(change.value > 0 for change in changes):
+        axes.set_yscale("log")  # as the cost is a logarithm
     if found.spearman is None or found.interval is None:
         axes.set_title("too few links to rank", fontsize=10)
     else:

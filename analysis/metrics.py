@@ -76,7 +76,7 @@ class Estimate:
     standard_error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.standard_error:.1g}"
+        return f"{self.value:.4g} ± {float(f'{self.standard_error:.1g}'):g}"
 
 
 def estimate(values: Float[np.ndarray, " n"]) -> Estimate:

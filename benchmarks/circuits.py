@@ -34,6 +34,7 @@ from interbasis.analysis import (
 )
 from interbasis.analysis.controls import Control, Outcome
 from interbasis.analysis.demo import RECIPE, train_two_digits
+from interbasis.analysis.metrics import Estimate
 from interbasis.analysis.recipe import Recipe, run
 
 _LOCAL = {"basis": "local", "output": "neuron", "rotation": "none"}
@@ -190,7 +191,7 @@ def reference(data: Path) -> dict[str, list[int]]:
 
 def random(beside: Control | None) -> str:
     """Random interventions in a cell."""
-    return "" if beside is None else f"{beside.value:.4g} ± {beside.spread:.1g}, {beside.p_value:.2g}"
+    return "" if beside is None else f"{Estimate(beside.value, beside.spread)}, {beside.p_value:.2g}"
 
 
 def numbers(values: Sequence[int]) -> str:

@@ -529,7 +529,9 @@ def experiment(
         str | None, typer.Option(help="loss, accuracy or cross_entropy; default: accuracy where targets are classes.")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Of the metric, for bisect and epsilon.")] = 1e-3,
-    draws: Annotated[int | None, typer.Option(help="Random interventions; default: 20, faithfulness, predict 5.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Random interventions; default: 20, faithfulness, predict 5.")
+    ] = None,
     replacement: Annotated[str, typer.Option(help="For what is ablated: mean, zero or resample.")] = "mean",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     data: DataOption = None,

@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
+_BEHAVIOURAL = ("mse", "kl")  # losses, shown first
 _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 _SHOWN = 12  # rows of a table of modules
 
@@ -267,15 +268,20 @@ _EFFECTIVE = {
 def experiment_tables(row: ExperimentRow) -> list[Table]:
     """What was measured, a table per metric, a line per intervention, with random ones of the same size beside it."""
     rows = row.summary["rows"]
+    costs = [None] * (len(rows) - len(row.summary.get("links", ())))  # of the whole network, and of none
+    costs += [link["predicted"] for link in row.summary.get("links", ())]
     tables = []
-    for metric in rows[0]["values"]:
+    for metric in sorted(rows[0]["values"], key=lambda name: name not in _BEHAVIOURAL):
         lines = []
-        for line in rows:
+        for line, cost in zip(rows, costs, strict=True):
             found, beside = line["values"][metric], line["controls"].get(metric)
-            shown = f"{number(found['value'])} ± {found['standard_error']:.1g}"
-            random = f"{number(beside['value'])} ± {beside['spread']:.1g}" if beside else "-"
-            lines.append((line["name"], line["removed"], shown, random, beside["p_value"] if beside else None))
-        tables.append(table(("network", "ablated", metric, "random", "p"), lines))
+            shown = f"{number(found['value'])} ± {_uncertainty(found['standard_error'])}"
+            random = f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}" if beside else "-"
+            cells: tuple[Any, ...] = (line["name"], line["removed"], shown, random)
+            cells += (beside["p_value"] if beside else None,)
+            lines.append((*cells[:1], cost, *cells[1:]) if "links" in row.summary else cells)
+        names = ("network", *(("cost",) if "links" in row.summary else ()), "ablated", metric, "random", "p")
+        tables.append(table(names, lines))
     if row.summary.get("classes") and row.summary.get("whole_classes"):
         tables.append(_classes_table(row.summary))
     elif row.summary.get("outputs"):
@@ -283,6 +289,11 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     if row.summary.get("inputs"):
         tables.append(_inputs_table(row.summary))
     return tables
+
+
+def _uncertainty(value: float) -> str:
+    """One significant digit, 20 rather than 2e+01."""
+    return f"{float(f'{value:.1g}'):g}"
 
 
 def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
@@ -351,10 +362,12 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
     if row.experiment == "isolate":
         cut, edges = sum(found["cut_edges"]), sum(found["n_edges"])
         notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
+        if found["n_modules"] == 1:
+            notes.append(f"there is one module; to test a division all the same: interbasis modules {row.graph} --k 2")
         for metric, beside in found["matched"].items():
             notes.append(
                 f"as many edges of the same strengths at random: {metric} {number(beside['value'])} ± "
-                f"{beside['spread']:.1g}, p {number(beside['p_value'])}"
+                f"{_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
             )
     if row.experiment in ("bisect", "epsilon"):
         cuts = found["cuts"]
@@ -372,13 +385,9 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         notes.append(f"CPR {number(row.value)} (random {number(row.control)}, p {number(row.p_value)})")
         notes[-1] += f", CMD {number(found['cmd']['value'])}"
     if row.experiment == "predict":
-        costs = ", ".join(
-            f"{link['earlier']} to {link['later']}: {number(link['predicted'])}" for link in found["links"]
-        )
-        notes.append(f"predicted cost of {costs}")
         interval = found["interval"]
         notes.append(
-            "too few links between modules to rank"
+            f"too few links between modules to rank; for more modules: interbasis modules {row.graph} --k 4"
             if row.value is None
             else f"Spearman of predicted cost and loss {row.value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
         )

@@ -76,7 +76,8 @@ def test_bisection_marks_the_edges_that_are_required(case: Planted) -> None:
         assert axes.get_title().endswith(f": {count:,}")
         dots, _, marked = axes.lines
         np.testing.assert_allclose(dots.get_ydata(), [value for _, value in curve])
-        assert marked.get_xdata()[0] == max(count, 0.5)
+        np.testing.assert_allclose(dots.get_xdata(), [edges for edges, _ in curve])
+        assert marked.get_xdata()[0] == count
 
 
 def test_prediction_is_a_dot_per_link(case: Planted) -> None:

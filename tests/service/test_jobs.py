@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
-from interbasis.service import compute, supervisor, worker
+from interbasis.service import compute, experiments, supervisor, worker
 from interbasis.service.jobs import CHOICES, SILENT, TASKS
 from interbasis.service.records import NotFoundError, StoreError
 from interbasis.service.store import Store
@@ -267,6 +267,15 @@ def test_every_task_is_done_and_equals_what_is_computed_here(
     assert store.get_partition(rest[1].results[0]["id"]).n_modules == 2
     experiment, divided = (result["id"] for result in rest[5].results)
     assert list(store.get_partition(divided).epsilons) == store.get_experiment(experiment).summary["epsilon"]
+    reports: list[object] = []
+    bisected = experiments.experiment(  # the same measurements, which are not made again
+        store,
+        partitions[0],
+        ExperimentRecipe(kind="bisect", draws=1),
+        data=checkpoint.with_name("x.npz"),
+        progress=reports.append,
+    )
+    assert (bisected.experiment, bisected.summary, reports) == ("bisect", store.get_experiment(experiment).summary, [])
     here = worker.analyze(store, checkpoint, {}, data=checkpoint.with_name("x.npz"), force=True)
     assert (here.graph.id, here.partition.id) == (graphs[0], partitions[0])
     assert here.graph.graph_sha256 == store.get_graph(graphs[0]).graph_sha256
