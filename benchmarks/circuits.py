@@ -2,7 +2,7 @@
 
     INTERBASIS_TEST_DATA=... python benchmarks/circuits.py
 
-Takes about fifteen minutes on two cores.
+Takes about twenty minutes on one core.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def isolation(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> No
             cells: tuple[Any, ...] = (title, part.n_modules, f"{sum(found.cut_edges):,} of {sum(found.n_edges):,}")
             for kind in (loaded.network.loss, metric):
                 beside, matched = found.isolated.controls.get(kind), found.matched.get(kind)
-                measured = (found.whole.values[kind], found.isolated.values[kind])
+                measured = tuple(row.values[kind] for row in (found.whole, found.isolated, found.ablated))
                 rows.append((*cells, kind, *measured, random(beside), random(matched)))
                 cells = ("", "", "")
     table(
         "Isolated modules",
-        ("network", "modules", "edges cut", "metric", "whole", "isolated", "random modules, p", "random edges, p"),
+        "network|modules|edges cut|metric|whole|isolated|no edges|random modules, p|random edges, p".split("|"),
         rows,
     )
 
@@ -139,13 +139,14 @@ def bisection(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]], peers
                 found.whole.values[metric],
                 found.jointly.values[metric],
                 random(found.jointly.controls[metric]),
+                ", ".join(f"{pair.controls[metric].value:.2g}" for pair in found.pairs),
                 f"{spent:.0f} s, {worked:.0f} s",
                 " ".join(f"{e**0.5:.3g}" for e in found.epsilon),
                 part.n_modules,
             )
         )
-    heads = ("network", "edges per pair", "rib", "jointly", "whole", "kept", "random, p", "time, of CPU")
-    table("Fewest edges that keep accuracy within 0.001", (*heads, "sqrt(epsilon)", "modules with it"), rows)
+    heads = "network|edges per pair|rib|jointly|whole|kept|random, p|random per pair|time, of CPU|sqrt(epsilon)"
+    table("Fewest edges that keep accuracy within 0.001", [*heads.split("|"), "modules with it"], rows)
 
 
 def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
@@ -173,11 +174,17 @@ def prediction(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> N
             ("four parts", find_modules(made.graph, k=4)),
             ("eight parts", find_modules(made.graph, k=8)),
         ):
-            found = predict_losses(loaded.network, made.bases, made.graph, part, loaded.test_batches)
+            found = predict_losses(loaded.network, made.bases, made.graph, part, loaded.test_batches, draws=1)
             if found.spearman is not None and found.interval is not None:
                 low, high = found.interval
-                rows.append((name, how, len(found.links), f"{found.spearman:.2f} [{low:.2f}, {high:.2f}]"))
-    table("Predicted cost and measured loss", ("network", "modules", "links", "Spearman"), rows)
+                kind = found.metric
+                beside = [(row.controls.get(kind), row.values[kind]) for row in (link.measured for link in found.links)]
+                cheap = sum(drawn.value > real.value for drawn, real in beside if drawn is not None)
+                known = sum(drawn is not None for drawn, _ in beside)
+                shown = f"{found.spearman:.2f} [{low:.2f}, {high:.2f}]"
+                rows.append((name, how, len(found.links), shown, f"{cheap} of {known}"))
+    heads = ("network", "modules", "links", "Spearman", "cheaper than as many random edges")
+    table("Predicted cost and measured loss", heads, rows)
 
 
 def reference(data: Path) -> dict[str, list[int]]:
