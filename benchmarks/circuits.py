@@ -101,7 +101,7 @@ def isolation(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> No
                 cells = ("", "", "")
     table(
         "Isolated modules",
-        "network|modules|edges cut|metric|whole|isolated|no edges|random modules, p|random edges, p".split("|"),
+        "network | modules | edges cut | metric | whole | isolated | no edges | random modules, p | random edges, p",
         rows,
     )
 
@@ -118,7 +118,7 @@ def modules(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None
         for line in lines:
             rows.append((name, line.name, line.removed, line.values[metric], random(line.controls.get(metric))))
             name = ""
-    table("Modules ablated and alone", ("network", "", "nodes ablated", "accuracy", "random nodes, p"), rows)
+    table("Modules ablated and alone", "network | | nodes ablated | accuracy | random nodes, p", rows)
 
 
 def bisection(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]], peers: dict[str, list[int]]) -> None:
@@ -145,8 +145,8 @@ def bisection(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]], peers
                 part.n_modules,
             )
         )
-    heads = "network|edges per pair|rib|jointly|whole|kept|random, p|random per pair|time, of CPU|sqrt(epsilon)"
-    table("Fewest edges that keep accuracy within 0.001", [*heads.split("|"), "modules with it"], rows)
+    heads = "network | edges per pair | rib | jointly | whole | kept | random, p | random per pair | time, of CPU | "
+    table("Fewest edges that keep accuracy within 0.001", heads + "sqrt(epsilon) | modules with it", rows)
 
 
 def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
@@ -161,7 +161,7 @@ def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) ->
         shown = f"{np.mean(found.random_cpr):.3f}, {found.p_value:.2g}"
         rows.append((name, curve, found.cpr, shown, found.cmd))
     fractions = " ".join(f"{k:g}" for k in found.fractions)
-    table("Faithfulness", ("network", f"f(k), k = {fractions}", "CPR", "random, p", "CMD"), rows)
+    table("Faithfulness", f"network | f(k), k = {fractions} | CPR | random, p | CMD", rows)
 
 
 def prediction(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> None:
@@ -183,7 +183,7 @@ def prediction(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> N
                 known = sum(drawn is not None for drawn, _ in beside)
                 shown = f"{found.spearman:.2f} [{low:.2f}, {high:.2f}]"
                 rows.append((name, how, len(found.links), shown, f"{cheap} of {known}"))
-    heads = ("network", "modules", "links", "Spearman", "cheaper than as many random edges")
+    heads = "network | modules | links | Spearman | cheaper than as many random edges"
     table("Predicted cost and measured loss", heads, rows)
 
 
@@ -206,9 +206,9 @@ def numbers(values: Sequence[int]) -> str:
     return " / ".join(map(str, values))
 
 
-def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def table(title: str, heads: str, rows: Sequence[Sequence[Any]]) -> None:
     """As Markdown."""
-    print(f"\n## {title}\n\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
+    print(f"\n## {title}\n\n| {heads} |\n|{' --- |' * (1 + heads.count('|'))}")
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |", flush=True)
 
