@@ -47,6 +47,7 @@ from .options import (
     singular,
 )
 from .records import ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
+from .series import described_series
 from .service_commands import app as service_commands
 from .store import Store
 
@@ -335,6 +336,12 @@ def track(
     objective: ObjectiveOption = None,
     resolution: ResolutionOption = None,
     seed: SeedOption = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GRAPH", help="Follow the graphs made as this one was; default: as those of most checkpoints were."
+        ),
+    ] = None,
     coupling: Annotated[
         float, typer.Option(help="Tie between a node and its copy at the next checkpoint; in mean costs per node.")
     ] = 0.0,
@@ -350,7 +357,7 @@ def track(
     """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
     choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        ties: dict[str, Any] = {"coupling": coupling, "align": align}
+        ties: dict[str, Any] = {"like": like, "coupling": coupling, "align": align}
         options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
         if not isinstance(opened, Store):
             (job,) = remote.computed(opened, "track", [model], {**choices, **ties}, **options)
@@ -360,6 +367,9 @@ def track(
 
             allow(factory)
             found = run(opened, model, choices, progress=bars.update, **ties, **options)
+        taken = described_series(opened, model, [step.graph for step in found.steps])
+    if taken:
+        err.print(taken, soft_wrap=True)
     show_row(found, as_json)
 
 

@@ -77,7 +77,7 @@ class _Steps:
         if task == "partition":
             row = worker.modules(self._store, target, self._choices, **shared)
         elif task == "track":
-            ties = {name: value for name, value in self._choices.items() if name in ("coupling", "align")}
+            ties = {name: value for name, value in self._choices.items() if name in ("like", "coupling", "align")}
             choices = {name: value for name, value in self._choices.items() if name not in ties}
             row = worker.track(self._store, target, choices, data=self._data, **ties, **shared)
         elif task == "experiment":

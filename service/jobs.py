@@ -46,7 +46,7 @@ CHOICES: dict[str, set[str]] = {
     "analyze": _PARTITION
     | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
     "partition": _PARTITION | {"labels"},
-    "track": _PARTITION | {"coupling", "align", "data"},
+    "track": _PARTITION | {"like", "coupling", "align", "data"},
     "experiment": {"kind", "metric", "tolerance", "draws", "replacement", "seed", "data"},
     "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
     "llc": {"epsilon", "temperature", "curve", "loss", "parameters", "kernel", "preconditioner", "radius", "gamma"}
@@ -198,6 +198,8 @@ class Jobs(Registry):
                 return partition.id, [*content, partition.id, partition.partition_sha256]
             if task == "track":
                 model = resolve(session, Model, target)
+                if choices.get("like") is not None:
+                    choices["like"] = resolve(session, Graph, str(choices["like"])).id
                 of_model = Graph.checkpoint.has(model_key=model.key)
                 graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_model).order_by(Graph.key))
                 return model.id, [*content, model.id, *(part for graph in graphs for part in graph)]

@@ -40,6 +40,7 @@ from ..analysis.recipe import (
 )
 from .checkout import checked_out
 from .records import Outcome
+from .series import chosen_series
 from .store import (
     CheckpointRow,
     DatasetRow,
@@ -197,6 +198,7 @@ def track(
     model: str,
     choices: Mapping[str, Any],
     *,
+    like: str | None = None,
     coupling: float = 0.0,
     align: bool = True,
     data: Path | None = None,
@@ -206,12 +208,14 @@ def track(
 ) -> TrackingDetail:
     """Match the modules of all checkpoints of a model; the same checkpoints and choices are not tracked again.
 
-    The graphs are those with the recipe and the data of the latest graph of the model, one per checkpoint, by step.
+    The graphs have one recipe and one data set, one graph per checkpoint, by step: those of the graph `like`; by
+    default of the recipe and data that most checkpoints share, of several the one used last (`series`).
 
     Args:
         store: where graphs come from and the result goes.
         model: reference.
         choices: names of a partition's recipe; None is left out.
+        like: reference of a graph of the model.
         coupling: see `analysis.tracking.track_modules`.
         align: align the nodes by their values on the data, for which checkpoints are loaded again; without, node i
             continues node i.
@@ -225,7 +229,7 @@ def track(
         InputError: choices that make no sense.
     """
     recipe = Recipe.from_mapping(choices).partition
-    graphs = _graphs_of(store, model)
+    graphs = chosen_series(store, model, like).graphs
     described = {**asdict(recipe), "coupling": coupling, "align": align, "graphs": [row.id for _, row in graphs]}
     if data is not None and align:
         described["data"] = hashlib.sha256(read_bytes(data)).hexdigest()
@@ -258,27 +262,6 @@ def track(
         blobs={"tracking": tracking.to_bytes()},
         force=force,
     )
-
-
-def _graphs_of(store: Store, model: str) -> list[tuple[CheckpointRow, GraphRow]]:
-    """The graph of each checkpoint, by step, with the recipe and the data of the latest one."""
-    latest = store.graphs(model=model, limit=1, newest_first=True).items
-    rows: list[tuple[CheckpointRow, GraphRow]] = []
-    cursor: str | None = None
-    while latest:
-        page = store.checkpoints(model=model, limit=1000, cursor=cursor)
-        for checkpoint in page.items:
-            found = store.find_graph(checkpoint.id, latest[0].dataset, latest[0].recipe_hash)
-            rows += [(checkpoint, found)] if found is not None else []
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    if len(rows) < 2:
-        raise NotFoundError(
-            f"{len(rows)} checkpoints of {model!r} have a graph with the same recipe and data: tracking needs two; "
-            "analyze more of them in the same way first"
-        )
-    return sorted(rows, key=lambda pair: (math.inf if pair[0].step is None else pair[0].step, pair[0].created))
 
 
 def _moment(checkpoint: CheckpointRow) -> str:

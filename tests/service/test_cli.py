@@ -616,7 +616,7 @@ def test_track_says_what_is_missing(
 ) -> None:
     options = ("--data", files.data, "--resolution", "1")
     assert interbasis("analyze", training[0], *options).code == 0
-    assert_refused(interbasis("track", "pair", *options), "1 checkpoints of 'pair'", "tracking needs two")
+    assert_refused(interbasis("track", "pair", *options), "1 checkpoint of 'pair'", "tracking needs two")
     assert_refused(interbasis("track", "nothing", *options), "'nothing'")
     assert interbasis("analyze", *training[1:], *options).code == 0
     save_mlp(training[1], seed=5, blocks=2, model="pair", step=10)
@@ -625,6 +625,36 @@ def test_track_says_what_is_missing(
     assert_refused(interbasis("track", "pair", *options), str(training[1]))
     assert interbasis("ls", "trackings", "--json").document["items"] == []
     assert interbasis("track", "pair", *options, "--no-align").code == 0
+
+
+def test_track_follows_the_graphs_that_most_checkpoints_have(
+    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files
+) -> None:
+    """A later analysis of one checkpoint in another way changes nothing; the user can name another series."""
+    data = ("--data", files.data)
+    options = (*data, "--resolution", "0.5", "--no-align")
+    for basis, paths in (("neuron", training), ("pca", training[1:]), ("global", training[2:])):
+        assert interbasis("analyze", *paths, *data, "--basis", basis).code == 0
+    graphs = {row["id"]: row for row in interbasis("ls", "graphs", "--json").document["items"]}
+    newest = {row["basis"]: row["id"] for row in graphs.values()}
+
+    def followed(*more: str) -> list[str]:
+        steps = interbasis("track", "pair", *options, *more, "--json").document["steps"]
+        return [graphs[step["graph"]]["basis"] for step in steps]
+
+    assert followed() == ["neuron"] * 3
+    assert followed("--like", newest["pca"]) == ["pca"] * 2
+    said = interbasis("track", "pair", *options).err.splitlines()
+    assert said[0].startswith("followed: 3 checkpoints with ")
+    assert "basis neuron" in said[0]
+    assert [line.split(" with")[0] for line in said[1:]] == [
+        f"--like {newest['pca']}: 2 checkpoints",
+        f"--like {newest['global']}: 1 checkpoint",
+    ]
+    assert_refused(interbasis("track", "pair", *options, "--like", newest["global"]), "1 checkpoint of", "needs two")
+    assert_refused(interbasis("track", "pair", *options, "--like", "g-none"), "g-none")
+    assert interbasis("analyze", files.net, *data).code == 0
+    assert_refused(interbasis("track", "net", *options, "--like", newest["pca"]), "of model 'pair', not of 'net'")
 
 
 # Circuit experiments

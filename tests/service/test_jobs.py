@@ -132,6 +132,10 @@ def test_tracking_is_of_the_graphs_as_they_are(store: Store, tmp_path: Path) -> 
         worker.analyze(store, path, {}, data=data)
     first = store.submit("track", "run")
     assert store.submit("track", "run").id == first.id
+    graph = store.graphs().items[0].id
+    assert store.submit("track", "run", {"like": graph[:6]}).choices == {"like": graph}
+    with pytest.raises(NotFoundError):
+        store.submit("track", "run", {"like": "g-none"})
     store._write(lambda session: session.execute(text("UPDATE graph SET graph_sha256 = bases_sha256")))
     assert store.submit("track", "run").id != first.id
 
@@ -173,7 +177,7 @@ def test_choices_are_those_of_the_recipes() -> None:
     assert {
         "analyze": graph | partition | data,
         "partition": partition | {"labels"},
-        "track": partition | {"coupling", "align"} | data,
+        "track": partition | {"like", "coupling", "align"} | data,
         "ledger": ledger | data,
         "experiment": experiment | data,
         "llc": llc | data,
