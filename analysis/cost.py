@@ -42,6 +42,7 @@ __all__ = [
     "mediator_cost",
     "module_links",
     "normalised",
+    "shown_scales",
 ]
 
 Labels: TypeAlias = Sequence[Int[np.ndarray, " _"]]
@@ -131,6 +132,15 @@ def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
     return tuple(_checked_scale(scale) for scale in given.tolist())
 
 
+def shown_scales(epsilon: Epsilon) -> str:
+    """Loss scales for people: one number where all are the same.
+
+    >>> shown_scales(np.full(3, 0.1)), shown_scales((0.1, 0.25))
+    ('0.1', '0.1, 0.25')
+    """
+    return ", ".join(dict.fromkeys(f"{scale:.4g}" for scale in np.ravel(epsilon).tolist()))
+
+
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
     """The costs x^p = c(w^p) of every pair of cuts."""
     return [interaction_cost(w, e) for w, e in zip(graph.blocks, loss_scales(graph, epsilon), strict=True)]
@@ -158,7 +168,7 @@ def checked_labels(
             node = int(np.flatnonzero(strong & (a < 0))[0])
             raise GraphError(
                 f"node {node} of cut {graph.cuts[cut]!r} has label -1 but an edge above the cutoff at "
-                f"epsilon {epsilon}: give it a module"
+                f"epsilon {shown_scales(epsilon)}: give it a module"
             )
     return tuple(a.astype(np.int64) for a in arrays)
 

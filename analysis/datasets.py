@@ -22,6 +22,7 @@ __all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_data
 
 _BATCH_SIZE = 512
 _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
+_EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known, `targets`, or a .npy file of inputs"
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,13 +106,15 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         DataError: the file is missing, cannot be read, or has no `inputs`.
     """
     file = Path(path)
+    if file.suffix not in (".npz", ".npy", ".safetensors"):
+        raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
     try:
         if file.suffix == ".safetensors":
             arrays: dict[str, np.ndarray] = load_file(file)
         else:
             arrays = _load_numpy(file)
     except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
-        raise DataError(f"cannot read the data file {file}: {error}") from error
+        raise DataError(f"cannot read the data file {file}: {error}; {_EXPECTED}") from error
     if "inputs" not in arrays:
         raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
     try:

@@ -38,7 +38,11 @@ __all__ = [
 
 @runtime_checkable
 class Family(Protocol):
-    """What a family gives; third parties register theirs under the entry point group `interbasis.families`."""
+    """What a family gives; third parties register theirs under the entry point group `interbasis.families`.
+
+    Two more methods are used where a family has them: `components(config)` names heads and MLPs (`components_of`), and
+    `tensor(path)`, the inverse of `parameter`, lets errors call missing tensors as files do.
+    """
 
     @staticmethod
     def build(config: Mapping[str, Any]) -> nn.Module:
@@ -108,7 +112,8 @@ def components_of(checkpoint: Checkpoint) -> Components:
     named = getattr(family, "components", None)
     if named is None:
         raise InputError(
-            f"family {checkpoint.family!r} names no heads and MLPs: name them in Python, see `component_circuit`"
+            f"family {checkpoint.family!r} names no heads and MLPs: name them in Python, see "
+            "`interbasis.analysis.projection.component_circuit` and `interbasis.analysis.components.Components`"
         )
     found: Components = named(checkpoint.config)
     return found
@@ -165,7 +170,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {error}"
         ) from error
-    _fill(model.double(), {family.parameter(k): v for k, v in tensors.items()}, file)
+    _fill(model.double(), tensors, family, file)
     train, test = _data(about, data, file, batch_size)
     if cuts is None:
         cuts = about.get("cuts") or family.cuts(config)
@@ -275,21 +280,23 @@ def _read_tensors(file: Path) -> tuple[dict[str, Tensor], str]:
         raise CheckpointError(f"cannot read {file}: {error} (is the file truncated?)") from error
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], family: type[Family] | _Torch, file: Path) -> None:
+    """Put the tensors of a file into the model; errors call them as the file does."""
     expected = model.state_dict()
-    if missing := set(expected) - set(tensors):
-        held = _some(set(tensors))
-        raise CheckpointError(f"{file} lacks the tensors {_some(missing)} that the config's model has; it holds {held}")
-    if extra := set(tensors) - set(expected):
+    paths = {name: family.parameter(name) for name in tensors}
+    if missing := set(expected) - set(paths.values()):
+        stored = getattr(family, "tensor", str)
+        lacks, held = _some({stored(path) for path in missing}), _some(set(tensors))
+        raise CheckpointError(f"{file} lacks the tensors {lacks} that the config's model has; it holds {held}")
+    if extra := {name for name, path in paths.items() if path not in expected}:
         raise CheckpointError(f"{file} holds the tensors {_some(extra)}, which the model of its config does not have")
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{file}: {name} has shape {tuple(tensor.shape)}, the config expects {tuple(expected[name].shape)}"
-            )
+        wanted = expected[paths[name]].shape
+        if tensor.shape != wanted:
+            raise CheckpointError(f"{file}: {name} has shape {tuple(tensor.shape)}, the config expects {tuple(wanted)}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
-    model.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()})
+    model.load_state_dict({path: tensors[name].to(expected[path].dtype) for name, path in paths.items()})
 
 
 def _data(

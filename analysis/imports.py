@@ -23,6 +23,7 @@ from .partition import score_partition
 __all__ = ["labels_of", "read_assignment", "read_labels", "read_partition"]
 
 _NONE = ("", "-1", "none", "null", "nan")
+_COLUMNS = ({"node", "module"}, {"cut", "coordinate", "module"})
 
 
 def read_partition(
@@ -110,7 +111,7 @@ def _rows(content: bytes) -> Iterator[tuple[str, str]]:
         rows = (
             _of_json(json.loads(text, object_pairs_hook=_once))
             if text.lstrip()[:1] in ("{", "[")
-            else csv.DictReader(io.StringIO(text))
+            else _of_csv(csv.DictReader(io.StringIO(text)))
         )
         for row in rows:
             node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
@@ -122,6 +123,17 @@ def _rows(content: bytes) -> Iterator[tuple[str, str]]:
             f"the file is no division into modules ({type(error).__name__}: {error}): expected CSV with the columns "
             'node,module or JSON like {"layers.0/3": 1}'
         ) from error
+
+
+def _of_csv(reader: csv.DictReader[str]) -> Iterable[dict[str, Any]]:
+    names = reader.fieldnames
+    if names and not any(needed <= set(names) for needed in _COLUMNS):
+        first = ",".join(names)
+        raise InputError(
+            f"the first line of the file is {first[:80]!r}: expected the names of its columns, node,module or "
+            "cut,coordinate,module, and a line per node below"
+        )
+    return reader
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

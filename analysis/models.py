@@ -84,6 +84,15 @@ class MLP(nn.Module):
         return f"{head}.linear.{tail}"
 
     @staticmethod
+    def tensor(path: str) -> str:
+        """The inverse of `parameter`, for errors.
+
+        >>> MLP.tensor("layers.0.linear.bias")
+        'layers.0.bias'
+        """
+        return path.replace(".linear.", ".")
+
+    @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:
         """The input, each hidden activation, the output."""
         return ["layers.0:in", *(f"layers.{i}" for i in range(len(config["widths"]) - 1))]
@@ -255,6 +264,21 @@ class ModularAdditionTransformer(nn.Module):
             return f"attention.{which}.{kind}"
         inner = {"in": "inner", "out": "outer"}.get(which)
         return f"mlp.{inner}.{kind}" if block == "mlp" and inner else name
+
+    @staticmethod
+    def tensor(path: str) -> str:
+        """The inverse of `parameter`, for errors.
+
+        >>> [ModularAdditionTransformer.tensor(path) for path in ("embed.tok", "attention.q.w", "mlp.outer.b")]
+        ['tok_embed', 'attn.w_q', 'mlp.b_out']
+        """
+        block, _, rest = path.partition(".")
+        which, _, kind = rest.partition(".")
+        if block == "embed":
+            return f"{rest}_embed"
+        if block == "attention":
+            return f"attn.{kind}_{which}"
+        return f"mlp.{kind}_{which.removesuffix('ner').removesuffix('er')}" if block == "mlp" else path
 
     @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:

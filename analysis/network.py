@@ -534,7 +534,9 @@ def naming_batch(batch: Batch) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, IndexError, TypeError) as error:
-        hint = "; a tuple holds the model's arguments: leave out labels" if isinstance(batch, tuple | list) else ""
+        hint = ""
+        if isinstance(batch, tuple | list):
+            hint = "; a tuple holds the arguments of the model: labels do not belong there, pass them as targets="
         raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}{hint}") from error
 
 

@@ -1,10 +1,13 @@
-"""The files of a job on disk: a registered checkpoint with its JSON beside it, and data that were uploaded."""
+"""The files of a job on disk: a registered checkpoint with its JSON beside it, and data that were uploaded.
+
+They lie in temporary folders, which users have not seen: errors call them by what was registered or uploaded.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +15,9 @@ from .reader import Reader
 from .records import CheckpointRow, NotFoundError
 from .registry import file_sha256
 
-__all__ = ["checked_out", "data_file"]
+__all__ = ["checked_out", "data_file", "names_of_checkpoint", "names_of_data", "own_names"]
+
+_SHOWN = 12  # digits of a hash that name an upload
 
 
 @contextmanager
@@ -35,9 +40,12 @@ def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]
             raise NotFoundError(f"{row.path} is not the checkpoint {row.id} any more: its content has changed")
         else:
             file.symlink_to(Path(row.path).resolve())
-        if row.about is not None:
-            file.with_suffix(".json").write_text(json.dumps(row.about))
-        yield row, file if row.about is not None else Path(str(row.path))
+        if row.about is None:
+            yield row, Path(str(row.path))
+            return
+        file.with_suffix(".json").write_text(json.dumps(row.about))
+        with own_names(names_of_checkpoint(row, file)):
+            yield row, file
 
 
 @contextmanager
@@ -49,7 +57,40 @@ def data_file(store: Reader, named: str | None) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
         file = Path(folder) / "data.safetensors"
         _link(store, named.removeprefix("sha256:"), file)
-        yield file
+        with own_names(names_of_data(named, file)):
+            yield file
+
+
+def names_of_checkpoint(row: CheckpointRow, file: Path) -> dict[str, str]:
+    """What errors are to call a checkpoint that was checked out to a file, and its JSON."""
+    if str(file) == row.path:
+        return {}
+    return {str(file): row.path or f"the file of {row.id}", str(file.with_suffix(".json")): f"the JSON of {row.id}"}
+
+
+def names_of_data(named: str | None, file: Path | None) -> dict[str, str]:
+    """What errors are to call uploaded data that lie in a file."""
+    if named is None or file is None or str(file) == named:
+        return {}
+    return {str(file): f"uploaded data {named[: len('sha256:') + _SHOWN]}"}
+
+
+@contextmanager
+def own_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors name what users know instead of temporary paths.
+
+    Args:
+        names: what to say instead of each path.
+    """
+    try:
+        yield
+    except Exception as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            text = error.args[0]
+            for path, name in names.items():
+                text = text.replace(path, name)
+            error.args = (text,)
+        raise
 
 
 def _link(store: Reader, sha256: str, file: Path) -> None:

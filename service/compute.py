@@ -28,7 +28,7 @@ from ..analysis.families import Checkpoint
 from ..analysis.progress import Progress
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
 from . import estimates, experiments, worker
-from .checkout import checked_out, data_file
+from .checkout import checked_out, data_file, names_of_checkpoint, names_of_data, own_names
 from .jobs import ON_CHECKPOINTS
 from .records import ArtifactError, NotFoundError, StoreError
 from .store import Store
@@ -53,20 +53,27 @@ class _Steps:
         self._loaded: tuple[Checkpoint, Recipe] | None = None
         self._data: Path | None = None
         self._file = Path()
+        self._names: dict[str, str] = {}
 
     @contextmanager
     def files(self) -> Iterator[None]:
         """The checkpoint and the data on disk as long as steps are taken."""
         with ExitStack() as stack:
             self._data = stack.enter_context(data_file(self._store, self._named_data))
+            self._names |= names_of_data(self._named_data, self._data)
             if self._job["target"].endswith(".safetensors"):  # a job that an earlier version wrote
                 self._file = Path(self._job["target"])
             elif self._job["task"] in ON_CHECKPOINTS:
-                _, self._file = stack.enter_context(checked_out(self._store, self._job["target"]))
+                row, self._file = stack.enter_context(checked_out(self._store, self._job["target"]))
+                self._names |= names_of_checkpoint(row, self._file)
             yield
 
     def take(self, step: str, before: Mapping[str, Answer]) -> Answer:
-        """Do one step."""
+        """Do one step; errors call files as the user does."""
+        with own_names(self._names):
+            return self._taken(step, before)
+
+    def _taken(self, step: str, before: Mapping[str, Answer]) -> Answer:
         return {"analyze": self._analyze}.get(self._job["task"], self._whole)(step, before)
 
     def _whole(self, _step: str, _before: Mapping[str, Answer]) -> Answer:

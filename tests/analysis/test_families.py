@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp
+from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp, save_transformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -160,6 +160,14 @@ def test_transitions_of_every_activation_agree_with_the_model(tmp_path: Path, in
 def test_registered_families_keep_the_protocol(family: type[Family]) -> None:
     assert family in families.families().values()
     assert isinstance(family, Family)
+
+
+@pytest.mark.parametrize(
+    ("family", "save"), [(MLP, save_mlp), (ModularAdditionTransformer, save_transformer)], ids=["mlp", "transformer"]
+)
+def test_tensors_of_registered_families_are_called_as_files_call_them(family: Any, save: Any, tmp_path: Path) -> None:
+    names = list(load_file(save(tmp_path / "a.safetensors")))
+    assert [family.tensor(family.parameter(name)) for name in names] == names
 
 
 # Families of other packages
@@ -346,12 +354,12 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "empty": (_empty, ["cannot read", "net.safetensors", "truncated?"]),
     "wrong shape": (
         _put("layers.1.weight", torch.zeros(6, 5)),
-        ["layers.1", "has shape (6, 5)", "expects (5, 6)"],
+        [": layers.1.weight has shape (6, 5)", "expects (5, 6)"],
     ),
-    "missing tensor": (_change_tensors(lambda t: t.pop("layers.2.bias")), ["lacks the tensors", "layers.2"]),
-    "unexpected tensor": (_put("layers.3.weight", torch.zeros(2)), ["holds the tensors", "layers.3"]),
-    "NaN": (_put("layers.0.bias", torch.full((6,), torch.nan)), ["layers.0", "holds NaN or infinite weights"]),
-    "infinite": (_put("layers.0.bias", torch.full((6,), torch.inf)), ["layers.0", "holds NaN or infinite weights"]),
+    "missing tensor": (_change_tensors(lambda t: t.pop("layers.2.bias")), ["lacks the tensors layers.2.bias that"]),
+    "unexpected tensor": (_put("layers.3.weight", torch.zeros(2)), ["holds the tensors layers.3.weight, which"]),
+    "NaN": (_put("layers.0.bias", torch.full((6,), torch.nan)), [": layers.0.bias holds NaN or infinite weights"]),
+    "infinite": (_put("layers.0.bias", torch.full((6,), torch.inf)), [": layers.0.bias holds NaN or infinite weights"]),
 }
 
 
@@ -451,6 +459,13 @@ def test_bad_data_file_raises_with_the_problem_named(mlp: Path, tmp_path: Path, 
         load_checkpoint(mlp, data=file)
     for text in said:
         assert text in str(caught.value)
+
+
+def test_table_of_numbers_is_no_data_file(mlp: Path, tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("1,2,3,4\n5,6,7,8\n")
+    with pytest.raises(DataError, match=r"data\.csv: expected a \.npz or \.safetensors file with `inputs`"):
+        load_checkpoint(mlp, data=file)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".safetensors"])

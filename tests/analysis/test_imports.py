@@ -83,8 +83,9 @@ def test_any_labels_come_back(labels: list[int]) -> None:
     [
         (b"", GraphError, "put no node into a module"),
         (b"node,module\nout/0,-1\n", GraphError, "put no node into a module"),
-        (b"node,modul\nout/0,1\n", InputError, "expected CSV with the columns node,module"),
-        (b"cut,module\nout,1\n", InputError, "expected CSV"),
+        (b"node,modul\nout/0,1\n", InputError, "'node,modul': expected the names of its columns, node,module or"),
+        (b"cut,module\nout,1\n", InputError, "'cut,module': expected the names"),
+        (b"out/0,1\nout/1,0\n", InputError, "the first line of the file is 'out/0,1': expected the names"),
         (b"[1, 2]", InputError, "no division into modules"),
         (b'{"a":', InputError, "no division into modules"),
         (b"\xff\xfe\x00", InputError, "no division into modules"),
@@ -102,6 +103,7 @@ def test_what_makes_no_sense_is_refused(
 
 def test_node_with_an_edge_needs_a_module(graph: InteractionGraph) -> None:
     labels = read_labels(FILES["json"], graph)
-    with pytest.raises(GraphError, match="has label -1 but an edge above the cutoff"):
-        score_partition(graph, labels, 1e-9)
+    for scale in (1e-9, tuple(np.full(2, 1e-9))):
+        with pytest.raises(GraphError, match="has label -1 but an edge above the cutoff at epsilon 1e-09: give it"):
+            score_partition(graph, labels, scale)
     assert score_partition(graph, [*labels[:2], np.array([0, 0, 1, 1])], 1e-9).n_modules == 2
