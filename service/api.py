@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -87,6 +88,8 @@ from .tokens import NewToken, TokenRow
 
 __all__ = ["create_app"]
 
+_log = logging.getLogger(__name__)
+
 _STATUS: tuple[tuple[type[StoreError], int], ...] = (
     (NotFoundError, 404),
     (AmbiguousError, 409),
@@ -100,6 +103,11 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
     (StoreError, 422),
 )
 
+_OURS: dict[type[StoreError], str] = {
+    ArtifactError: "a stored file is missing or damaged, or none could be written",
+    ReadOnlyError: "the store cannot be written",
+}
+_OURS = {kind: f"{said}; the service's log says why, under the request ID" for kind, said in _OURS.items()}
 _LOOK = 0.5  # seconds between looks at a job whose events are streamed
 _FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
 _FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")  # others: octet-stream
@@ -210,7 +218,10 @@ def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Resp
 
 def _store_error(_: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    return _problem(status, str(error), {"retry-after": "5"} if status == 503 else None)
+    detail = next((said for kind, said in _OURS.items() if isinstance(error, kind)), None)
+    if detail is not None:  # where things lie on the server is the operator's business
+        _log.error("%s: %s", type(error).__name__, error, exc_info=error)
+    return _problem(status, detail or str(error), {"retry-after": "5"} if status == 503 else None)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

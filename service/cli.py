@@ -46,7 +46,7 @@ from .options import (
     show_row,
     singular,
 )
-from .records import ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
+from .records import ArtifactError, ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
 from .series import described_series
 from .service_commands import app as service_commands
 from .store import Store
@@ -630,7 +630,7 @@ def _require(checkpoints: list[Path]) -> None:
 def _exit_code(error: Exception) -> int | None:
     """2 for bad input, 1 for failures of ours, None for a bug; does not import the numerics to find out."""
     if isinstance(error, StoreError):
-        return 1 if isinstance(error, UnavailableError) else 2
+        return 1 if isinstance(error, ArtifactError | UnavailableError) else 2
     errors: Any = sys.modules.get("interbasis.analysis.errors")
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None

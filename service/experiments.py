@@ -14,7 +14,7 @@ from ..analysis.experiments import Experiment, ExperimentRecipe, run_experiment
 from ..analysis.families import load_factory
 from ..analysis.progress import ProgressCallback
 from . import worker
-from .records import ArtifactError
+from .records import NotFoundError
 from .store import ExperimentRow, ExperimentValues, PartitionDetail, Store
 
 __all__ = ["divided", "experiment"]
@@ -46,13 +46,12 @@ def experiment(
         progress: called as the work goes on.
 
     Raises:
-        NotFoundError: no such partition, or the file of its checkpoint is gone.
-        ArtifactError: the bases of the graph were not kept.
+        NotFoundError: no such partition, the file of its checkpoint is gone, or the bases of its graph were not kept.
     """
     row = store.get_partition(ref)
     graph_row = store.get_graph(row.graph)
     if graph_row.bases_sha256 is None:
-        raise ArtifactError(f"the bases of {graph_row.id} were not kept: analyze its checkpoint again with --force")
+        raise NotFoundError(f"the bases of {graph_row.id} were not kept: analyze its checkpoint again with --force")
     build = load_factory(factory) if factory else None
     pair = store.get_checkpoint(row.checkpoint), graph_row
     checkpoint = worker.reloaded(store, pair, data, build)

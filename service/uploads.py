@@ -121,9 +121,9 @@ async def export(
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             ours = [line for line in said.splitlines() if line.startswith("error: ")]
-            if done.returncode == 2 and ours:
+            if done.returncode == 2 and ours and str(file) not in ours[-1]:  # that it cannot be written is our failure
                 raise StoreError(ours[-1].removeprefix("error: "))
             _log.error("the export of %s as %s ended with %s: %s", ref, form, done.returncode, said[-_TAIL:])
-            raise ArtifactError("the export failed; the service's log says why, under the request ID")
+            raise ArtifactError(f"the export of {ref} as {form} failed")
         return
     raise UnavailableError(f"the export took more than {_SECONDS} s")

@@ -623,6 +623,7 @@ def test_exports_are_known_by_what_they_are_made_of(
     [
         ("echo 'a warning' >&2; echo 'error: it has no such form' >&2; exit 2", 422),
         ("echo 'error: hidden/path' >&2; exit 1", 500),
+        ('echo "error: cannot write $8: hidden/path" >&2; exit 2', 500),
         ("echo 'Traceback: hidden/path' >&2; exit 2", 500),
         ("kill -9 $$", 500),
     ],
@@ -645,9 +646,33 @@ def test_exports_that_fail_tell_what_is_the_clients(
     if status == 422:
         assert said == "it has no such form"
     else:
-        assert said == "the export failed; the service's log says why, under the request ID"
+        assert (
+            said == "a stored file is missing or damaged, or none could be written; the service's log says why, "
+            "under the request ID"
+        )
         assert f"the export of {graph} as graphml ended with" in caplog.text
         assert "hidden/path" in caplog.text or "-9" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_damaged_file_of_a_result_is_the_services_failure(
+    opened: Store, connect: Ask, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """Read here or by the process that exports, it is logged in full, and the client learns no path."""
+    graph = save_graph(opened)
+    file = opened.blobs.path(graph.graph_sha256)
+    assert file is not None
+    if damage == "changed":
+        file.write_bytes(b"garbage")
+    else:
+        file.unlink()
+    for path in (f"graphs/{graph.id}/file", f"graphs/{graph.id}/export?format=graphml"):
+        caplog.clear()
+        said = refused(connect(opened).get(path), 500)
+        assert said.startswith("a stored file is missing or damaged")
+        assert "/" not in said
+        assert str(file) in caplog.text
+        assert ("is damaged" if damage == "changed" else "is missing") in caplog.text
 
 
 # Paths
