@@ -572,10 +572,12 @@ class JobHandle:
         Raises:
             StoreError: it failed or was cancelled; the message is its error.
         """
-        from .display import job_bars
+        from .display import JobBars, waiting_hint
 
-        bars = job_bars([self.row]) if progress is True else contextlib.nullcontext(progress or (lambda _: None))
+        bars: Any = JobBars([self.row]) if progress is True else contextlib.nullcontext(progress or (lambda _: None))
         with bars as show:
+            if progress is True and (hint := waiting_hint([self.row], self._client.workers())):
+                show.say(hint)
             if self.row.state not in ENDED:
                 for row in self._client.events(self.row.id):
                     self.row = row

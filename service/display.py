@@ -1,10 +1,10 @@
-"""What the terminal shows: tables that fit 80 columns, and progress bars."""
+"""What the terminal shows: tables that fit 80 columns, and progress: bars, or lines where output goes elsewhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -27,15 +27,16 @@ from .records import (
     Record,
     TrackingDetail,
     TrackingRow,
+    WorkerRow,
 )
 
 __all__ = [
     "COLUMNS",
+    "JobBars",
     "ProgressBars",
     "details",
     "experiment_notes",
     "experiment_tables",
-    "job_bars",
     "layers_table",
     "ledger_table",
     "llc_summary",
@@ -46,12 +47,14 @@ __all__ = [
     "table",
     "tracking_table",
     "verdict",
+    "waiting_hint",
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
 _BEHAVIOURAL = ("mse", "kl")  # losses, shown first
 _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 _SHOWN = 12  # rows of a table of modules
+_NOW_AND_THEN = 10.0  # seconds between lines of progress where there is no terminal
 
 
 class Report(Protocol):
@@ -75,10 +78,13 @@ class Report(Protocol):
 
 
 class ProgressBars:
-    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error."""
+    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
+
+    Where that is no terminal it writes a line now and then.
+    """
 
     def __init__(self, console: Console) -> None:
-        """Bars are drawn on a terminal only."""
+        """On a console."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -86,7 +92,9 @@ class ProgressBars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[message]}", markup=False),
         )
+        self._console = console
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._said = time.monotonic()
         self._task: TaskID | None = None
         self._title = ""
         self._step = ""
@@ -104,6 +112,9 @@ class ProgressBars:
 
     def update(self, report: Report) -> None:
         """Show a report."""
+        if not self._console.is_terminal:
+            self._tell(report)
+            return
         if self._task is None or report.step != self._step or report.done == 0:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -111,20 +122,67 @@ class ProgressBars:
             self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total, message="")
         self._bars.update(self._task, completed=report.done, message=report.message)
 
+    def _tell(self, report: Report) -> None:
+        if time.monotonic() - self._said < _NOW_AND_THEN:
+            return
+        self._said = time.monotonic()
+        of = f" of {report.total}" if report.total is not None else ""
+        line = f"{self._title} {report.step}: {report.done}{of} {report.message}".strip()
+        self._console.print(line, soft_wrap=True, highlight=False)
 
-@contextmanager
-def job_bars(rows: Sequence[JobRow]) -> Iterator[Callable[[JobRow], None]]:
-    """Bars of jobs on standard error; what it gives is called with each job that has changed."""
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
-    console = Console(stderr=True)
-    with Bars(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
-        tasks = {row.id: bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
 
-        def show(row: JobRow) -> None:
-            note = " ".join(part for part in (row.state, row.step, row.message) if part)
-            bars.update(tasks[row.id], completed=row.fraction or 0.0, note=note)
+class JobBars:
+    """Context manager that draws the progress of jobs on standard error; it is called with each job that has changed.
 
-        yield show
+    Where standard error is no terminal it writes a line when the state of a job has changed, else now and then.
+    """
+
+    def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
+        """For these jobs."""
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
+        self._console = console or Console(stderr=True, markup=False, emoji=False)
+        self._bars = Bars(
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks = {row.id: self._bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
+        self._told: dict[str, tuple[str, str, float]] = {}  # state, line and when, of each job
+
+    def __enter__(self) -> JobBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, row: JobRow) -> None:
+        """Show a job as it stands."""
+        note = " ".join(part for part in (row.state, row.step, row.message) if part and not row.ended) or row.state
+        self._bars.update(self._tasks[row.id], completed=row.fraction or 0.0, note=note)
+        if self._console.is_terminal:
+            return
+        percent = f" ({100 * row.fraction:.0f} %)" if row.fraction and not row.ended else ""
+        line, now = f"{row.task} {row.id}: {note}{percent}", time.monotonic()
+        state, before, when = self._told.get(row.id, ("", "", 0.0))
+        if row.state != state or (line != before and now - when > _NOW_AND_THEN):
+            self._told[row.id] = row.state, line, now
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Write a line, above the bars."""
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def waiting_hint(rows: Sequence[JobRow], workers: Sequence[WorkerRow]) -> str | None:
+    """What jobs that are queued wait for, where no worker runs; None where one does, or none is queued."""
+    queues = sorted({row.queue for row in rows if row.state == "queued"})
+    if not queues or any(worker.alive for worker in workers):
+        return None
+    named = "".join(f" --queue {queue}" for queue in queues) if queues != ["default"] else ""
+    return f"no worker is running, and jobs wait until there is one: `interbasis worker{named}` starts it, on the store"
 
 
 def number(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .display import details, rows_table
+from .display import details, rows_table, waiting_hint
 from .jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
 from .options import (
     ArtifactsOption,
@@ -72,6 +72,8 @@ def submit(
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
             rows = waited(opened, rows)
+        elif hint := waiting_hint(rows, opened.workers()):
+            err.print(hint, soft_wrap=True)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
     else:

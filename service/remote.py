@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .client import Client, JobHandle
-from .display import job_bars
+from .display import JobBars, waiting_hint
 from .jobs import JobRow
 from .records import Outcome, StoreError
 
 __all__ = ["analyses", "computed", "waited"]
+
+_STARTING = 3.0  # seconds that a worker may take to say that it runs
 
 
 def computed(
@@ -44,16 +47,19 @@ def computed(
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
-    """Jobs of a store or a service when all have ended, with a bar for each."""
-    import time
-
-    with job_bars(rows) as show:
+    """Jobs of a store or a service when all have ended, with a bar for each; that there is no worker is said once."""
+    begun, hint = time.monotonic(), None
+    with JobBars(rows) as show:
         while True:
             rows = [row if row.ended else source.get_job(row.id) for row in rows]
             for row in rows:
                 show(row)
             if all(row.ended for row in rows):
                 return list(rows)
+            if hint is None and time.monotonic() - begun > _STARTING:
+                hint = waiting_hint(rows, source.workers())
+                if hint is not None:
+                    show.say(hint)
             time.sleep(0.3)
 
 
