@@ -12,8 +12,9 @@ from platformdirs import user_data_dir
 from rich.text import Text
 
 from . import remote
+from .bars import ProgressBars
 from .client import Client
-from .display import ProgressBars, llc_summary, number, rows_table, table
+from .display import counted, llc_summary, number, rows_table, table
 from .job_commands import app as job_commands
 from .options import (
     KINDS,
@@ -107,7 +108,7 @@ def demo(
         if line.outcome.partition.n_modules == 1:
             out.print(f"Step {line.outcome.checkpoint.step} is not modular: no division beats chance.")
     last = lines[-1].outcome.partition
-    count = "is one module" if last.n_modules == 1 else f"has {last.n_modules} modules"
+    count = "is one module" if last.n_modules == 1 else f"has {counted(last.n_modules, 'module')}"
     out.print(
         f"After training the network {count}. Look closer:\n"
         f"  interbasis ls partitions\n"
@@ -398,9 +399,7 @@ def ls(
 
 @app.command()
 def show(
-    kind: Annotated[
-        str, typer.Argument(help="model, checkpoint, dataset, graph, partition, ledger, llc, experiment or tracking.")
-    ],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -486,9 +485,10 @@ def check(store: StoreOption = None, artifacts: ArtifactsOption = None, as_json:
     else:
         for problem in report.problems:
             out.print(problem, style="red", soft_wrap=True)
-        out.print(f"{number(report.n_artifacts)} files read, {len(report.problems)} problems", soft_wrap=True)
+        read, problems = counted(report.n_artifacts, "file"), counted(len(report.problems), "problem")
+        out.print(f"{read} read, {problems}", soft_wrap=True)
         if report.uncollected:
-            out.print(f"{len(report.uncollected)} files belong to no result (harmless leftovers)")
+            out.print(f"of no result (harmless leftovers): {counted(len(report.uncollected), 'file')}")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -509,7 +509,7 @@ def gc(
     if as_json:
         print_json(found.to_json())
     else:
-        out.print(f"removed {len(found.files)} files, {found.bytes / 1e6:.1f} MB")
+        out.print(f"removed {counted(len(found.files), 'file')}, {found.bytes / 1e6:.1f} MB")
 
 
 def main() -> None:
@@ -582,7 +582,9 @@ def experiment(
         out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
         show_experiment(row)
     for part in new:
-        out.print(f"with these loss scales: {part.id}, {part.n_modules} modules", style="bold", soft_wrap=True)
+        out.print(
+            f"with these loss scales: {part.id}, {counted(part.n_modules, 'module')}", style="bold", soft_wrap=True
+        )
         show_row(part, False)
 
 

@@ -572,7 +572,7 @@ class JobHandle:
         Raises:
             StoreError: it failed or was cancelled; the message is its error.
         """
-        from .display import JobBars, waiting_hint
+        from .bars import JobBars, waiting_hint
 
         bars: Any = JobBars([self.row]) if progress is True else contextlib.nullcontext(progress or (lambda _: None))
         with bars as show:

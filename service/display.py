@@ -1,15 +1,12 @@
-"""What the terminal shows: tables that fit 80 columns, and progress: bars, or lines where output goes elsewhere."""
+"""What the terminal shows of results and jobs: tables that fit 80 columns."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -27,13 +24,11 @@ from .records import (
     Record,
     TrackingDetail,
     TrackingRow,
-    WorkerRow,
 )
 
 __all__ = [
     "COLUMNS",
-    "JobBars",
-    "ProgressBars",
+    "counted",
     "details",
     "experiment_notes",
     "experiment_tables",
@@ -43,146 +38,17 @@ __all__ = [
     "llc_table",
     "modules_table",
     "number",
+    "plainly",
     "rows_table",
     "table",
     "tracking_table",
     "verdict",
-    "waiting_hint",
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
 _BEHAVIOURAL = ("mse", "kl")  # losses, shown first
 _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 _SHOWN = 12  # rows of a table of modules
-_NOW_AND_THEN = 10.0  # seconds between lines of progress where there is no terminal
-
-
-class Report(Protocol):
-    """The shape of `analysis.Progress`, so that this module starts without torch."""
-
-    @property
-    def step(self) -> str:
-        """Name of the step."""
-
-    @property
-    def done(self) -> int:
-        """Units done."""
-
-    @property
-    def total(self) -> int | None:
-        """Units in all, where known."""
-
-    @property
-    def message(self) -> str:
-        """What is known so far."""
-
-
-class ProgressBars:
-    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
-
-    Where that is no terminal it writes a line now and then.
-    """
-
-    def __init__(self, console: Console) -> None:
-        """On a console."""
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[message]}", markup=False),
-        )
-        self._console = console
-        self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._said = time.monotonic()
-        self._task: TaskID | None = None
-        self._title = ""
-        self._step = ""
-
-    def __enter__(self) -> ProgressBars:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def title(self, title: str) -> None:
-        """What the following steps belong to."""
-        self._title = title
-
-    def update(self, report: Report) -> None:
-        """Show a report."""
-        if not self._console.is_terminal:
-            self._tell(report)
-            return
-        if self._task is None or report.step != self._step or report.done == 0:
-            if self._task is not None:
-                self._bars.remove_task(self._task)
-            self._step = report.step
-            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total, message="")
-        self._bars.update(self._task, completed=report.done, message=report.message)
-
-    def _tell(self, report: Report) -> None:
-        if time.monotonic() - self._said < _NOW_AND_THEN:
-            return
-        self._said = time.monotonic()
-        of = f" of {report.total}" if report.total is not None else ""
-        line = f"{self._title} {report.step}: {report.done}{of} {report.message}".strip()
-        self._console.print(line, soft_wrap=True, highlight=False)
-
-
-class JobBars:
-    """Context manager that draws the progress of jobs on standard error; it is called with each job that has changed.
-
-    Where standard error is no terminal it writes a line when the state of a job has changed, else now and then.
-    """
-
-    def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
-        """For these jobs."""
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
-        self._console = console or Console(stderr=True, markup=False, emoji=False)
-        self._bars = Bars(
-            *columns,
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._tasks = {row.id: self._bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
-        self._told: dict[str, tuple[str, str, float]] = {}  # state, line and when, of each job
-
-    def __enter__(self) -> JobBars:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, row: JobRow) -> None:
-        """Show a job as it stands."""
-        note = " ".join(part for part in (row.state, row.step, row.message) if part and not row.ended) or row.state
-        self._bars.update(self._tasks[row.id], completed=row.fraction or 0.0, note=note)
-        if self._console.is_terminal:
-            return
-        percent = f" ({100 * row.fraction:.0f} %)" if row.fraction and not row.ended else ""
-        line, now = f"{row.task} {row.id}: {note}{percent}", time.monotonic()
-        state, before, when = self._told.get(row.id, ("", "", 0.0))
-        if row.state != state or (line != before and now - when > _NOW_AND_THEN):
-            self._told[row.id] = row.state, line, now
-            self.say(line)
-
-    def say(self, line: str) -> None:
-        """Write a line, above the bars."""
-        self._console.print(line, soft_wrap=True, highlight=False)
-
-
-def waiting_hint(rows: Sequence[JobRow], workers: Sequence[WorkerRow]) -> str | None:
-    """What jobs that are queued wait for, where no worker runs; None where one does, or none is queued."""
-    queues = sorted({row.queue for row in rows if row.state == "queued"})
-    if not queues or any(worker.alive for worker in workers):
-        return None
-    named = "".join(f" --queue {queue}" for queue in queues) if queues != ["default"] else ""
-    return f"no worker is running, and jobs wait until there is one: `interbasis worker{named}` starts it, on the store"
 
 
 def number(value: Any) -> str:
@@ -194,6 +60,37 @@ def number(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "module"), counted(2000, "module")
+    ('1 module', '2,000 modules')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def plainly(value: Any) -> str:
+    """Any value of a record for people: objects and lists as what they hold, with commas between.
+
+    >>> plainly({"k": 2, "cuts": ["a", "b"], "seed": None})
+    'k 2, cuts a b'
+    >>> plainly([{"kind": "graph", "id": "g-1"}])
+    'kind graph id g-1'
+    """
+    return _joined(value, ", ")
+
+
+def _joined(value: Any, between: str) -> str:
+    if isinstance(value, Mapping):
+        given = ((name, each) for name, each in value.items() if each is not None)
+        return between.join(f"{name} {_joined(each, ' ')}" for name, each in given) or "-"
+    if isinstance(value, list | tuple):
+        return between.join(_joined(each, " ") for each in value) or "-"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return number(value)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
@@ -237,8 +134,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
     "experiments": (
-        ("id", "partition", "kind", "metric", "value", "control", "p", "created"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value, _when(r)),
+        ("id", "partition", "kind", "metric", "value", "control", "p"),
+        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value),
     ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
@@ -279,7 +176,7 @@ def details(row: Record) -> Table:
     result.add_column(style="bold")
     result.add_column(overflow="fold")
     for name, value in _facts(row).items():
-        result.add_row(name, number(value))
+        result.add_row(name, plainly(value))
     return result
 
 
@@ -287,7 +184,7 @@ def modules_table(row: PartitionDetail) -> Table:
     """The modules of a partition, largest first."""
     rows = [(m.index, m.size, " ".join(map(str, m.sizes)), m.inner_cost, m.outer_cost) for m in row.modules[:_SHOWN]]
     hidden = len(row.modules) - len(rows)
-    title = f"{hidden} more modules: show with --json" if hidden else None
+    title = f"{counted(hidden, 'more module')}: show with --json" if hidden else None
     return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
 
 
@@ -346,12 +243,27 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
         tables.append(_outputs_table(row.summary))
     if row.summary.get("inputs"):
         tables.append(_inputs_table(row.summary))
+    if row.experiment in ("bisect", "epsilon"):
+        tables.append(_required_table(row))
     return tables
 
 
 def _uncertainty(value: float) -> str:
     """One significant digit, 20 rather than 2e+01."""
     return f"{float(f'{value:.1g}'):g}"
+
+
+def _required_table(row: ExperimentRow) -> Table:
+    """The edges that are enough, a line per pair of cuts."""
+    found = row.summary
+    pairs = zip(found["cuts"][:-1], found["cuts"][1:], strict=True)
+    numbers = zip(found["edges_required"], found["jointly_required"], found["n_edges"], strict=True)
+    lines = [
+        (f"{earlier} to {later}", *counts, epsilon**0.5)
+        for (earlier, later), counts, epsilon in zip(pairs, numbers, found["epsilon"], strict=True)
+    ]
+    title = f"fewest of the strongest edges that keep {row.metric} within {found['tolerance']:g}"
+    return table(("pair of cuts", "cut alone", "all pairs cut", "edges", "sqrt(epsilon)"), lines, title)
 
 
 def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
@@ -426,14 +338,6 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
             notes.append(
                 f"as many edges of the same strengths at random: {metric} {number(beside['value'])} ± "
                 f"{_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
-            )
-    if row.experiment in ("bisect", "epsilon"):
-        cuts = found["cuts"]
-        for p, (alone, jointly) in enumerate(zip(found["edges_required"], found["jointly_required"], strict=True)):
-            pair = f"{cuts[p]} to {cuts[p + 1]}"
-            notes.append(
-                f"{pair}: {alone:,} of {found['n_edges'][p]:,} edges keep {row.metric} within {found['tolerance']:g}; "
-                f"{jointly:,} with all pairs cut at once, sqrt(epsilon) {found['epsilon'][p] ** 0.5:.3g}"
             )
     if row.experiment == "faithfulness":
         shares = ", ".join(
@@ -542,7 +446,7 @@ def _facts(row: Record) -> dict[str, Any]:
     names: tuple[str, ...]
     match row:
         case ModelRow():
-            return {"id": row.id, "name": row.name, "family": row.family, "config": row.config, "created": _when(row)}
+            return {"id": row.id, "name": row.name, "family": row.family, "config": row.config, "created": row.created}
         case CheckpointRow():
             names = ("id", "model", "step", "label", "sha256", "path")
         case DatasetRow():
@@ -568,11 +472,37 @@ def _facts(row: Record) -> dict[str, Any]:
         case TrackingRow():
             names = ("id", "model", "n_checkpoints", "n_tracks", "churn")
             return {name: getattr(row, name) for name in names} | _origin(row)
+        case JobRow():
+            return _job_facts(row)
         case _:
             names = tuple(row.to_json())
-    return {name: getattr(row, name) for name in names} | ({"created": _when(row)} if hasattr(row, "created") else {})
+    return {name: getattr(row, name) for name in names} | ({"created": row.created} if hasattr(row, "created") else {})
+
+
+def _job_facts(row: JobRow) -> dict[str, Any]:
+    """A job; what does not apply to it is left out."""
+    left = f", {row.remaining:.0f} s left" if row.remaining is not None else ""
+    facts: dict[str, Any] = {
+        "id": row.id,
+        "task": row.task,
+        "target": row.target,
+        "choices": row.choices or None,
+        "queue": None if row.queue == "default" else row.queue,
+        "priority": row.priority or None,
+        "timeout": None if row.timeout is None else f"{row.timeout:g} s",
+        "state": "to be cancelled" if row.cancelling and not row.ended else row.state,
+        "step": row.step,
+        "done": None if row.fraction is None or row.ended else f"{_percent(row.fraction)} %{left}",
+        "message": None if row.ended else row.message or None,
+        "attempts": row.attempts if row.attempts > 1 else None,
+        "interruptions": row.interruptions or None,
+        "worker": row.worker,
+        "error": row.error,
+        "results": ", ".join(f"{made['kind']} {made['id']}" for made in row.results) or None,
+    }
+    facts |= {"created": row.created, "started": row.started, "finished": row.finished}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _origin(row: ExperimentRow | GraphRow | LedgerRow | LlcRow | PartitionRow | TrackingRow) -> dict[str, Any]:
-    chosen = ", ".join(f"{k} {v}" for k, v in row.recipe.items() if v is not None)
-    return {"recipe": chosen, "version": row.code_version, "seconds": row.wall_time, "created": _when(row)}
+    return {"recipe": row.recipe, "version": row.code_version, "seconds": row.wall_time, "created": row.created}

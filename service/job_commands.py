@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .display import details, rows_table, waiting_hint
+from .bars import waiting_hint
+from .display import details, rows_table
 from .jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
 from .options import (
     ArtifactsOption,

@@ -164,7 +164,7 @@ def show_experiment(row: ExperimentRow) -> None:
         out.print(part)
         out.print()
     for note in experiment_notes(row):
-        out.print(note, soft_wrap=True)
+        out.print(note)
     out.print()
 
 

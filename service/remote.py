@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .bars import JobBars, waiting_hint
 from .client import Client, JobHandle
-from .display import JobBars, waiting_hint
 from .jobs import JobRow
 from .records import Outcome, StoreError
 

@@ -1,138 +1,56 @@
-"""What people see of work that goes on: bars on a terminal, lines now and then elsewhere."""
+"""What is shown of results and jobs, for people: no dictionaries, no brackets, within 80 columns."""
 
-import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from interbasis.service import display, remote
-from interbasis.service.display import JobBars, ProgressBars, waiting_hint
+from interbasis.service.display import details
 from interbasis.service.jobs import JobRow
-from interbasis.service.records import WorkerRow
-from interbasis.service.store import Store
+from interbasis.service.records import Record
+
+THEN = datetime(2026, 11, 5, 7, 3, tzinfo=UTC)
 
 
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@dataclass
-class Report:
-    step: str
-    done: int
-    total: int | None = None
-    message: str = ""
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(display, "time", made)
-    monkeypatch.setattr(remote, "time", made)
-    return made
+def shown(row: Record) -> dict[str, str]:
+    """The lines of the details of a record, by their names."""
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(details(row))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not set("{}[]'") & set(capture.get())
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
 
 
 @pytest.fixture
 def job(sqlite_place: Any) -> JobRow:
     with sqlite_place.open() as store:
-        model = store.register_model("m", "mlp", {})
-        return store.submit("track", model.id)
+        model = store.register_model("m", "mlp", {"widths": [2, 3], "activation": "relu"})
+        assert shown(model)["config"] == "widths 2 3, activation relu"
+        return store.submit("track", model.id, {"epsilon": [0.1, 0.2], "align": False})
 
 
-def worker(alive: bool) -> WorkerRow:
-    then = datetime(2026, 1, 1, tzinfo=UTC)
-    return WorkerRow(id="w", host="h", pid=1, started=then, heartbeat=then, alive=alive)
+def test_job_that_waits_is_shown_without_what_does_not_apply(job: JobRow) -> None:
+    row = replace(job, created=THEN)
+    assert shown(row) == {
+        "id": job.id,
+        "task": "track",
+        "target": job.target,
+        "choices": "epsilon 0.1 0.2, align False",
+        "state": "queued",
+        "created": "2026-11-05 07:03",
+    }
 
 
-def test_redirected_steps_are_told_now_and_then(clock: Clock) -> None:
-    out = io.StringIO()
-    with ProgressBars(Console(file=out, width=80)) as bars:
-        bars.title("net")
-        for done in range(100):
-            bars.update(Report("moments", done, 100, "some"))
-            clock.now += 1
-        bars.update(Report("search", 3))
-    assert out.getvalue().splitlines() == [
-        *(f"net moments: {done} of 100 some" for done in range(10, 100, 10)),
-        "net search: 3",
-    ]
-
-
-def test_redirected_jobs_are_told_when_their_state_changes_and_now_and_then(clock: Clock, job: JobRow) -> None:
-    out = io.StringIO()
-    with JobBars([job], Console(file=out, width=80)) as show:
-        for _ in range(3):
-            show(job)
-        running = replace(job, state="running", step="track")
-        for percent in range(40):
-            show(replace(running, fraction=percent / 100, message="aligning"))
-            clock.now += 1
-        show(replace(running, state="succeeded", fraction=1.0, message="aligning"))
-    name = f"track {job.id}: "
-    assert out.getvalue().splitlines() == [
-        f"{name}queued",
-        f"{name}running track aligning",
-        *(f"{name}running track aligning ({percent} %)" for percent in (11, 22, 33)),
-        f"{name}succeeded",
-    ]
-
-
-def test_terminal_gets_bars_and_no_lines(clock: Clock, job: JobRow) -> None:
-    out = io.StringIO()
-    console = Console(file=out, width=80, force_terminal=True)
-    with ProgressBars(console) as bars, JobBars([job], console) as show:
-        bars.update(Report("moments", 1, 2))
-        clock.now += 100
-        bars.update(Report("moments", 2, 2))
-        show(job)
-    assert "moments: " not in out.getvalue()
-    assert f"{job.id}: " not in out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("changes", "workers", "said"),
-    [
-        ({}, [], "`interbasis worker` starts it"),
-        ({"queue": "night"}, [worker(False)], "`interbasis worker --queue night` starts it"),
-        ({}, [worker(False), worker(True)], None),
-        ({"state": "running"}, [], None),
-    ],
-)
-def test_hint_where_nobody_takes_jobs(
-    job: JobRow, changes: dict[str, Any], workers: list[WorkerRow], said: str | None
-) -> None:
-    hint = waiting_hint([replace(job, **changes)], workers)
-    assert hint is None if said is None else hint is not None and said in hint
-
-
-def test_who_watches_a_job_that_nobody_takes_is_told_once(
-    clock: Clock, sqlite_place: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Patience(Clock):
-        """A user who gives up after a minute."""
-
-        def sleep(self, seconds: float) -> None:
-            super().sleep(seconds)
-            if self.now > 60:
-                store.cancel_job(row.id)
-
-    with pytest.MonkeyPatch.context() as patch, sqlite_place.open() as opened:
-        store: Store = opened
-        row = store.submit("track", store.register_model("m", "mlp", {}).id)
-        patch.setattr(remote, "time", Patience())
-        (ended,) = remote.waited(store, [row])
-    assert ended.state == "cancelled"
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"track {row.id}: queued"
-    assert [line for line in said if "no worker is running" in line] == said[1:2]
-    assert said[2:] == [f"track {row.id}: cancelled"]
+def test_job_that_runs_and_one_that_has_ended(job: JobRow) -> None:
+    row = replace(job, state="running", step="track", fraction=0.25, remaining=12.0, worker="w", queue="night")
+    lines = shown(replace(row, message="aligning", cancelling=True, attempts=2, timeout=60.0))
+    assert (lines["state"], lines["done"], lines["queue"]) == ("to be cancelled", "25 %, 12 s left", "night")
+    assert (lines["timeout"], lines["attempts"], lines["message"]) == ("60 s", "2", "aligning")
+    made = ({"kind": "graph", "id": "g-1"}, {"kind": "partition", "id": "p-2"})
+    assert shown(replace(row, state="succeeded", results=made))["results"] == "graph g-1, partition p-2"
+    failed = shown(replace(row, state="failed", error="no data\nat all"))
+    assert (failed["error"], "done" in failed) == ("no data", False)
