@@ -289,7 +289,7 @@ def test_path_that_holds_something_else_there_is_uploaded(
 ) -> None:
     """Client and service may see different files under one name."""
     path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
-    monkeypatch.setattr("interbasis.service.api.file_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr("interbasis.service.checkpoint_routes.file_sha256", lambda _: "0" * 64)
     row = connect(roots=(tmp_path,)).register_checkpoint(path)
     assert (row.path, row.file_sha256) == (None, row.sha256)
 
@@ -427,7 +427,7 @@ def test_events_go_on_after_the_one_that_was_seen_last(
     store: Store, connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the service itself: the newest state, unless it was seen."""
-    monkeypatch.setattr("interbasis.service.api._LOOK", 0.05)
+    monkeypatch.setattr("interbasis.service.job_routes._LOOK", 0.05)
     client = connect(stream=0.3)
     job = store.submit("partition", save_graph(store).id)
 

@@ -30,7 +30,7 @@ from safetensors.numpy import save
 from interbasis.analysis import InteractionGraph
 from interbasis.analysis.circuit_files import CIRCUIT_FORMATS
 from interbasis.analysis.errors import CheckpointError
-from interbasis.service import api, guard, logs, schedules, uploads, worker
+from interbasis.service import answers, api, guard, logs, schedules, uploads, worker
 from interbasis.service.guard import Limits
 from interbasis.service.in_process import InProcess
 from interbasis.service.records import NewerSchemaError, ReadOnlyError, StoreError, UnavailableError
@@ -114,7 +114,8 @@ def every_route() -> list[tuple[str, str]]:
     """Method and path of everything that the application answers, references filled in."""
     filled = [
         (method, re.sub(r"\{\w+\}", "x", route.path.replace("{action}", "pause")))  # type: ignore[attr-defined]
-        for route in api.routes.routes
+        for part in api._PARTS
+        for route in part.routes.routes
         for method in route.methods  # type: ignore[attr-defined]
     ]
     return [(method, f"/api/v1{path}") for method, path in filled] + [("GET", "/api/v1/openapi.json")]
@@ -614,7 +615,7 @@ def test_exports_are_known_by_what_they_are_made_of(
     assert client.get(paths[0], headers={"if-none-match": tags[paths[1]]}).status_code == 200
     save_graph(opened, 1, force=True, content=b"another")  # its partitions go
     assert client.get(paths[-2], headers={"if-none-match": tags[paths[-2]]}).status_code == 200
-    monkeypatch.setattr(api, "version", lambda _: "99")
+    monkeypatch.setattr(answers, "version", lambda _: "99")
     assert client.get(paths[-1], headers={"if-none-match": tags[paths[-1]]}).status_code == 200
 
 
