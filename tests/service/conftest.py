@@ -15,6 +15,9 @@ import cases_store
 import psycopg
 import pytest
 
+from interbasis.analysis.errors import InterbasisError
+from interbasis.service import draw
+from interbasis.service.records import StoreError
 from interbasis.service.store import Store
 
 _numbers = itertools.count()
@@ -108,6 +111,21 @@ def ordinary_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@pytest.fixture
+def export_here() -> Callable[..., Any]:
+    """Does what `uploads.export` does, in this process instead of one that starts for seconds."""
+
+    async def written(
+        store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
+    ) -> None:
+        try:
+            file.write_bytes(draw.export(store, ref, form, epsilon, module=module))
+        except InterbasisError as error:
+            raise StoreError(str(error)) from error
+
+    return written
 
 
 @pytest.fixture

@@ -13,13 +13,11 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
-from interbasis.analysis.errors import InterbasisError
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service import draw, estimates, experiments, guard, uploads, worker
+from interbasis.service import estimates, experiments, guard, uploads, worker
 from interbasis.service.api import create_app
 from interbasis.service.guard import Limits
-from interbasis.service.records import StoreError
 from interbasis.service.store import Store
 
 Fuzz = Callable[..., tuple[Counter[str], list[str]]]
@@ -163,18 +161,11 @@ def test_document_is_kept_to_where_references_name_something(fuzz: Fuzz, filled:
     assert made["200"] > 30
 
 
-def test_document_is_kept_to_by_exports(fuzz: Fuzz, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_is_kept_to_by_exports(
+    fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In every format, written in this process instead of one each."""
-
-    async def written(
-        store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
-    ) -> None:
-        try:
-            file.write_bytes(draw.export(store, ref, form, epsilon, module=module))
-        except InterbasisError as error:
-            raise StoreError(str(error)) from error
-
-    monkeypatch.setattr(uploads, "export", written)
+    monkeypatch.setattr(uploads, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
     made, failed = fuzz(10, "coverage", "fuzzing", token=token, named=True, paths="/export$")
     assert not failed, "\n\n".join(failed)

@@ -568,9 +568,14 @@ def save_real_partition(store: Store) -> tuple[str, str]:
     return row.id, made.id
 
 
-def test_exports_have_the_type_of_their_format(opened: Store, connect: Ask) -> None:
+def test_exports_have_the_type_of_their_format(
+    opened: Store, connect: Ask, export_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph, partition = save_real_partition(opened)
     client = connect(opened)
+    said = refused(client.get(f"graphs/{graph}/export", params={"format": "eap", "epsilon": 1.0}), 422)
+    assert said == "eap holds heads and MLPs, whose edges have no loss scale: leave epsilon out"
+    monkeypatch.setattr(uploads, "export", export_here)
     for ref in (f"graphs/{graph}", f"partitions/{partition}"):
         document = client.get(f"{ref}/export", params={"format": "node-link"})
         assert document.headers["content-type"] == "application/json"
@@ -582,8 +587,6 @@ def test_exports_have_the_type_of_their_format(opened: Store, connect: Ask) -> N
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["content-disposition"] == f'attachment; filename="{graph}.safetensors"'
     assert InteractionGraph.from_bytes(answer.content).widths == (3, 4, 2)
-    said = refused(client.get(f"graphs/{graph}/export", params={"format": "eap", "epsilon": 1.0}), 422)
-    assert said == "eap holds heads and MLPs, whose edges have no loss scale: leave epsilon out"
 
 
 def test_exports_are_known_by_what_they_are_made_of(
