@@ -143,4 +143,4 @@ def waiting_hint(rows: Sequence[JobRow], workers: Sequence[WorkerRow]) -> str | 
     if not queues or any(worker.alive for worker in workers):
         return None
     named = "".join(f" --queue {queue}" for queue in queues) if queues != ["default"] else ""
-    return f"no worker is running, and jobs wait until there is one: `interbasis worker{named}` starts it, on the store"
+    return f"no worker is running, and jobs wait for one: start it with `interbasis worker{named}` on the same store"

@@ -102,8 +102,8 @@ def test_terminal_gets_bars_and_no_lines(clock: Clock, job: JobRow) -> None:
 @pytest.mark.parametrize(
     ("changes", "workers", "said"),
     [
-        ({}, [], "`interbasis worker` starts it"),
-        ({"queue": "night"}, [worker(False)], "`interbasis worker --queue night` starts it"),
+        ({}, [], "`interbasis worker` on the same store"),
+        ({"queue": "night"}, [worker(False)], "`interbasis worker --queue night` on the same store"),
         ({}, [worker(False), worker(True)], None),
         ({"state": "running"}, [], None),
     ],
