@@ -33,7 +33,7 @@ from .records import (
 from .schemas import Problem
 from .store import Store
 
-__all__ = ["create_app"]
+__all__ = ["ROUTERS", "create_app"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,9 @@ _OURS: dict[type[StoreError], str] = {
 _OURS = {kind: f"{said}; the service's log says why, under the request ID" for kind, said in _OURS.items()}
 _PARTS = (service_routes, checkpoint_routes, graph_routes, partition_routes, result_routes, job_routes)
 
+ROUTERS = tuple(part.routes for part in _PARTS)
+"""Everything that is answered, below /api/v1."""
+
 
 def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     """The application on an open store.
@@ -76,8 +79,8 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     )
     app.state.store, app.state.limits, app.state.metrics = store, limits or Limits(), Metrics(store)
     app.state.exporting, app.state.converting = anyio.Semaphore(2), anyio.Semaphore(2)
-    for part in _PARTS:
-        app.include_router(part.routes, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
     app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(AnyHTTPException, _http_error)

@@ -114,8 +114,8 @@ def every_route() -> list[tuple[str, str]]:
     """Method and path of everything that the application answers, references filled in."""
     filled = [
         (method, re.sub(r"\{\w+\}", "x", route.path.replace("{action}", "pause")))  # type: ignore[attr-defined]
-        for part in api._PARTS
-        for route in part.routes.routes
+        for router in api.ROUTERS
+        for route in router.routes
         for method in route.methods  # type: ignore[attr-defined]
     ]
     return [(method, f"/api/v1{path}") for method, path in filled] + [("GET", "/api/v1/openapi.json")]
