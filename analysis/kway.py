@@ -1,7 +1,8 @@
 """A given number of modules of bounded size, with the least interaction between them (a balanced cut).
 
 From the modules of a free search, merged or split until there are k; then moves of single nodes and exchanges of two
-nodes (Kernighan & Lin 1970) while either gains, from kicks that exchange the labels of a share of the nodes.
+nodes (Kernighan & Lin 1970) while either gains, from kicks that exchange the labels of a share of the nodes. A
+heuristic: the optimum is not guaranteed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .leiden import Weights, compact, leiden, value
 
 __all__ = ["check_bounds", "kway"]
 
-_KICK = 0.2
+_KICK, _LEAST = 0.2, 4  # share of the nodes that exchange their labels, and how many at least
 
 
 def check_bounds(n: int, k: int | None, min_size: int | None, max_size: int | None) -> tuple[int, int]:
@@ -59,7 +60,8 @@ def kway(
     best = _polished(graph, _into_k(graph, start, k, sizes), state, sizes)
     for _ in range(kicks):
         labels = best.copy()
-        drawn = np.flatnonzero((generator.random(graph.n) < _KICK) & (graph.pin == 0) & (graph.size == 1))
+        free = generator.permutation(np.flatnonzero((graph.pin == 0) & (graph.size == 1)))
+        drawn = free[: max(_LEAST, int(generator.binomial(len(free), _KICK)))]
         labels[drawn] = labels[generator.permutation(drawn)]
         labels = _polished(graph, labels, state, sizes)
         if value(graph, labels) > value(graph, best):

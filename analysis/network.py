@@ -151,17 +151,12 @@ class Network:
 
         A function of its arguments alone, so that `torch.func` can transform it.
         """
-        values: dict[Place, Tensor] = {}
-
-        def keep(place: Place, value: Tensor) -> Tensor:
-            values[place] = value.clone()
-            return value
-
+        kept = _Kept()
         places = [place for p in cuts for place in self._cuts[p].places]
-        raw = self._forward(batch, places, keep, parameters)
+        raw = self._forward(batch, places, kept, parameters)
         found = []
         for p in cuts:
-            parts = [_as_sequence(values[place], place.name) for place in self._cuts[p].places]
+            parts = [_as_sequence(kept.values[place], place.name) for place in self._cuts[p].places]
             found.append(self._select(torch.cat(parts, -1), p))
         return self._select(_as_sequence(raw, "output"), "output"), found
 
@@ -404,27 +399,26 @@ class Network:
     def _forward(
         self, batch: Batch, places: Iterable[Place], visit: Any, parameters: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        final: list[Tensor] = []
+        final = _Kept()
+        keep = Place(str(self._output), False)
         by_module = isinstance(self._output, str) and self._output in self._modules
-
-        def keep_final(_: Place, value: Tensor) -> Tensor:
-            final.append(value.clone())  # modules after it may work in place
-            return value
-
         with ExitStack() as stack:
             stack.enter_context(at_rest(self.model, freeze=parameters is None))
             for place in places:
                 stack.callback(hooked(self._modules[place.path], place, visit).remove)
             if by_module:
-                keep = Place(str(self._output), False)
-                stack.callback(hooked(self._modules[keep.path], keep, keep_final).remove)
+                stack.callback(hooked(self._modules[keep.path], keep, final).remove)
             args = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
             kwargs = dict(batch) if isinstance(batch, Mapping) else {}
             if parameters is None:
                 returned = self.model(*args, **kwargs)
             else:
                 returned = functional_call(self.model, dict(parameters), args, kwargs)
-        return final[-1] if by_module else self._pick(returned)
+        if not by_module:
+            return self._pick(returned)
+        if keep not in final.values:
+            raise CutError(f"the output {keep.name!r} is not computed in a forward pass: name a module that is used")
+        return final.values[keep]
 
     def _pick(self, returned: Any) -> Tensor:
         value = returned
@@ -461,6 +455,17 @@ class Network:
         holds = []
         tree_map(lambda v: holds.append(not torch.isfinite(v).all()) if isinstance(v, Tensor) else None, batch)
         return "the data holds them" if any(holds) else "data and weights are finite, so the model overflows"
+
+
+class _Kept:
+    """Visits places and keeps copies of what is there, since modules after them may work in place."""
+
+    def __init__(self) -> None:
+        self.values: dict[Place, Tensor] = {}
+
+    def __call__(self, place: Place, value: Tensor) -> Tensor:
+        self.values[place] = value.clone()
+        return value
 
 
 class _ReachedError(BaseException):

@@ -93,12 +93,15 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_title(_title(partition, epsilon, shown_edges, hidden), fontsize=10)
+    if partition is not None:
+        _module_legend(figure, labels, edges=True)
     return figure
 
 
 def plot_membership(partition: Partition) -> Figure:
     """Cuts as columns, coordinates (most important first) as cells in the colour of their module; grey: no edge."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     deepest = max(map(len, partition.labels))
     figure = Figure(figsize=(1.3 * len(partition.cuts) + 1.5, 5.5), layout="constrained")
@@ -109,7 +112,9 @@ def plot_membership(partition: Partition) -> Figure:
     axes.imshow(picture, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(partition.cuts)), _with_widths(partition.cuts, [len(a) for a in partition.labels]))
     axes.set_ylabel("coordinate")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(_title(partition, partition.epsilon, None, 0), fontsize=10)
+    _module_legend(figure, partition.labels, edges=False)
     return figure
 
 
@@ -120,6 +125,7 @@ def plot_profile(partition: Partition) -> Figure:
         GraphError: the partition has no profile.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not partition.profile:
         raise GraphError("this partition was given, not searched: it has no profile to plot")
@@ -138,11 +144,10 @@ def plot_profile(partition: Partition) -> Figure:
         grid[-1, column].set_xlabel("resolution")
         if all(row.resolution > 0 for row in partition.profile):
             grid[-1, column].set_xscale("log")
-            shown = [row.resolution for row in partition.profile if row.objective == name][
-                :: 2 if len(names) > 1 else 1
-            ]
-            grid[-1, column].set_xticks(shown, [f"{value:.2g}" for value in shown])
+            shown = _round_values([row.resolution for row in rows])
+            grid[-1, column].set_xticks(shown, [f"{value:g}" for value in shown])
             grid[-1, column].minorticks_off()
+    grid[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle(
         _title(partition, partition.epsilon, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
     )
@@ -151,10 +156,10 @@ def plot_profile(partition: Partition) -> Figure:
 
 _PROFILE = {
     "n_modules": "modules",
-    "z": "z against null graphs",
-    "gap": "gap over the null",
+    "z": "z against\nnull graphs",
+    "gap": "gap over\nthe null",
     "contrast": "contrast",
-    "description_length": "description length\nminus one module's (nats)",
+    "description_length": "description\nlength minus one\nmodule's (nats)",
 }
 
 
@@ -206,6 +211,7 @@ def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
         GraphError: no partitions.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not partitions:
         raise GraphError("no partitions to plot: expected those of `epsilon_profile`")
@@ -215,6 +221,7 @@ def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
     counts, costs, changes = figure.subplots(3, 1, sharex=True)
     counts.plot(x, [part.n_modules for part in ordered], marker="o")
     counts.set_ylabel("modules")
+    counts.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     costs.plot(x, [part.edge_cost for part in ordered], marker="o", label="edge cost")
     costs.plot(x, [part.mediator_cost for part in ordered], marker="s", label="mediator cost")
     costs.set_ylabel("cost between modules")
@@ -275,9 +282,11 @@ def plot_ledger(ledger: Ledger) -> Figure:
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     rows = ledger.rows()
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     shades = colormaps["viridis"](np.linspace(0.15, 0.9, len(ledger.layers)))
     top = ledger.nominal
@@ -305,9 +314,13 @@ def plot_ledger(ledger: Ledger) -> Figure:
     axes.set_ylim(0, 1.08 * ledger.nominal)
     axes.set_ylabel("parameters")
     axes.spines[["top", "right"]].set_visible(False)
-    handles = [axes.bar(0, 0, color=shade) for shade in shades]
-    names = [f"{layer.name} ({layer.n_inputs} to {layer.n_outputs})" for layer in ledger.layers]
-    axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.97))
+    handles: list[Patch | Line2D] = [
+        Patch(color=shade, label=f"{layer.name} ({layer.n_inputs} to {layer.n_outputs})")
+        for layer, shade in zip(ledger.layers, shades, strict=True)
+    ]
+    if not ledger.hessian.exact:
+        handles.append(Line2D([], [], color="tab:orange", lw=2, label="rank of the Hessian, bounds"))
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
     scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
     most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
     title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"
@@ -336,7 +349,7 @@ def plot_curve(curve: LearningCoefficientCurve) -> Figure:
             left.errorbar(x, y, np.abs(ends).T, fmt="o", ms=4, capsize=2.5, lw=1.2, color=colour, label=verdict)
     left.set(xscale="log", xlabel="loss scale epsilon", ylabel="effective parameters 2 lambda")
     left.set_ylim(bottom=min(0.0, *(2 * p.interval[0] for p in curve.points if np.isfinite(p.value)), 0.0))
-    left.legend(fontsize=8, frameon=False)
+    left.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0.0, -0.15))
     left.set_title(f"{curve.points[0].n_parameters:,} parameters varied, verdict {curve.verdict}", fontsize=10)
     right.errorbar(curve.epsilons, curve.log_volume, 1.96 * curve.log_volume_error, fmt="o-", ms=3.5, lw=1, capsize=2)
     right.set(xscale="log", xlabel="loss scale epsilon", ylabel="log volume, from the smallest scale on")
@@ -351,8 +364,9 @@ def plot_traces(found: LearningCoefficient) -> Figure:
     The line is lambda, the band its interval; where control variates were used, the mean of the draws is dashed.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for chain, (loss, radius) in enumerate(zip(found.traces["llc"], found.traces["radius"], strict=True)):
         upper.plot(loss, lw=0.6, alpha=0.8, label=f"chain {chain}")
@@ -365,7 +379,8 @@ def plot_traces(found: LearningCoefficient) -> Figure:
             upper.axhline(plain, color="black", lw=1, ls="--", label=f"mean {plain:.4g}, before control variates")
     upper.set_ylabel("t (L - L*)")
     lower.set(xlabel="draw", ylabel="distance from theta*")
-    upper.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
+    figure.legend(*upper.get_legend_handles_labels(), fontsize=8, frameon=False, ncols=3, loc="outside lower center")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = found.interval
     title = f"lambda = {found.value:.4g} in [{low:.4g}, {high:.4g}] at loss scale {found.epsilon:.3g}: {found.verdict}"
     upper.set_title(title, fontsize=10, color=_VERDICTS[found.verdict] if found.verdict != "reliable" else "black")
@@ -455,6 +470,34 @@ def _colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4"]:
 
     table = np.array([*colormaps["tab10"](np.arange(10)), to_rgba(_GREY)])
     return table[np.where(labels < 0, 10, labels % 10)]
+
+
+def _round_values(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten in the range of positive values; where there are fewer than two, its ends."""
+    low, high = min(values), max(values)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    round_ones = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    inside = [value for value in round_ones if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    return inside if len(inside) > 1 else [float(f"{value:.2g}") for value in sorted({low, high})]
+
+
+def _module_legend(figure: Figure, labels: Sequence[Int[np.ndarray, " _"]], *, edges: bool) -> None:
+    """Beside the axes, what colours mean: modules, which share ten colours, and nodes that are in none."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    found = np.unique(np.concatenate(labels))
+    handles: list[Line2D | Patch] = []
+    for first in range(10):
+        same = [str(module) for module in found[found >= 0] if module % 10 == first]
+        if same:
+            name = f"module {', '.join(same[:3])}" + (", ..." if len(same) > 3 else "")
+            handles.append(Patch(color=_colours(np.array([first]))[0], label=name))
+    if (found < 0).any():
+        handles.append(Patch(color=_GREY, label="no edge above the cutoff"))
+    if edges and (found >= 0).sum() > 1:
+        handles.append(Line2D([], [], color=_GREY, ls="dashed", lw=1, label="edge between modules"))
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
 
 
 def _with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:

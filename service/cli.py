@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -514,6 +515,9 @@ def gc(
 
 def main() -> None:
     """Run the command line; errors of ours become one line on standard error."""
+    # before torch is loaded: threads that spin while they wait for a core that another program has take ten times as
+    # long as those that sleep, which are as fast as one thread where there is little to do
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SystemExit as stop:

@@ -68,6 +68,23 @@ def draw(figure: Figure) -> None:
     figure.savefig(io.BytesIO(), format="png", dpi=40)
 
 
+def legend_of(figure: Figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def assert_no_legend_over_axes(figure: Figure) -> None:
+    """Once drawn, no legend covers what axes show, and all of it is on the figure."""
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    assert legends
+    for legend in legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.bbox) for axes in figure.axes)
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1
+
+
 @pytest.mark.parametrize("epsilon", [None, 0.25, 4.0])
 def test_as_many_dots_as_nodes_and_segments_as_edges(
     graph: InteractionGraph, partition: Partition, epsilon: float | None
@@ -184,6 +201,21 @@ def test_membership_colours_every_coordinate() -> None:
     assert partition.labels[1][1] == -1
 
 
+def test_legends_say_what_colours_mean(graph: InteractionGraph, partition: Partition) -> None:
+    modules = ["module 0", "module 1", "no edge above the cutoff"]
+    assert legend_of(plot_graph(graph, partition)) == [*modules, "edge between modules"]
+    assert legend_of(plot_membership(partition)) == modules
+    assert not plot_graph(graph).legends
+    for figure in (plot_graph(graph, partition), plot_membership(partition)):
+        assert_no_legend_over_axes(figure)
+        keys = figure.legends[0].get_patches()
+        assert [key.get_facecolor() for key in keys] == [colour(0), colour(1), GREY]
+    many = score_partition(InteractionGraph.from_blocks([2 * np.eye(42)]), [np.arange(42)] * 2, EPSILON)
+    names = legend_of(plot_membership(many))
+    assert len(names) == 10, "as many as there are colours"
+    assert names[0] == "module 0, 10, 20, ..."
+
+
 def test_methods_draw_the_same_figures(graph: InteractionGraph, partition: Partition) -> None:
     assert graph.plot(partition).axes[0].get_title() == plot_graph(graph, partition).axes[0].get_title()
     assert partition.plot().axes[0].get_title() == plot_membership(partition).axes[0].get_title()
@@ -199,12 +231,20 @@ def test_profile_shows_every_resolution_of_every_criterion() -> None:
         line = axes.get_lines()[0]
         np.testing.assert_allclose(line.get_xdata(), [row.resolution for row in rows])
         np.testing.assert_allclose(line.get_ydata(), [row.n_modules for row in rows])
+    for axes in figure.axes[-2:]:
+        ticks, labels = axes.get_xticks(), [label.get_text() for label in axes.get_xticklabels()]
+        assert [float(label) for label in labels] == list(ticks)
+        assert {label.strip("0.") for label in labels} <= {"1", "2", "5"}
+        assert len(labels) > 1
     dashed = [axes for axes in figure.axes if any(line.get_linestyle() == "--" for line in axes.get_lines())]
     assert len(dashed) == 5  # the chosen objective's column
 
 
 def test_profile_without_null_graphs_says_so(partition: Partition, graph: InteractionGraph) -> None:
     figure = plot_profile(find_modules(graph, epsilon=EPSILON, resolution=1.0))
+    draw(figure)
+    assert all(tick == round(tick) for tick in figure.axes[0].get_yticks())
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["1"]
     assert any("no null graphs" in text.get_text() for axes in figure.axes for text in axes.texts)
     with pytest.raises(GraphError, match="it has no profile"):
         plot_profile(partition)
@@ -224,6 +264,7 @@ def test_epsilon_profile_has_a_point_for_each_scale(graph: InteractionGraph) -> 
     figure = plot_epsilon_profile(parts)
     draw(figure)
     np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), [p.n_modules for p in reversed(parts)])
+    assert all(tick == round(tick) for tick in figure.axes[0].get_yticks())
     with pytest.raises(GraphError, match="no partitions to plot"):
         plot_epsilon_profile([])
 
@@ -254,8 +295,10 @@ def test_waterfall_goes_from_all_parameters_to_the_effective_ones(options: dict)
     assert heights == [count for _, count in ledger.rows()]
     said = {text.get_text() for text in axes.texts}
     assert ("not known" in said) == (ledger.hessian.method == "sampled")
-    assert len(axes.get_legend().get_texts()) == len(ledger.layers)
-    figure.savefig(io.BytesIO())
+    names = legend_of(figure)
+    assert [name.split()[0] for name in names[: len(ledger.layers)]] == [layer.name for layer in ledger.layers]
+    assert names[len(ledger.layers) :] == ([] if ledger.hessian.exact else ["rank of the Hessian, bounds"])
+    assert_no_legend_over_axes(figure)
 
 
 def test_distances_are_sorted_by_block_and_blocks_framed() -> None:
@@ -281,6 +324,7 @@ def test_curve_shows_every_scale_in_the_colour_of_its_verdict() -> None:
     np.testing.assert_array_equal(left.lines[1].get_xdata(), curve.epsilons)
     np.testing.assert_array_equal(left.lines[1].get_ydata(), curve.n_effective)
     names = [text.get_text() for text in left.get_legend().get_texts()]
+    assert_no_legend_over_axes(left.figure)
     assert set(names) - {"soft rank (quadratic loss)"} == {point.verdict for point in curve.points}
     np.testing.assert_array_equal(right.containers[0].lines[0].get_ydata(), curve.log_volume)
     left.figure.savefig(io.BytesIO())
@@ -295,4 +339,5 @@ def test_traces_show_every_chain_and_the_estimate() -> None:
         np.testing.assert_array_equal(lower.lines[chain].get_ydata(), found.traces["radius"][chain])
     assert upper.lines[3].get_ydata()[0] == found.value
     assert found.verdict in upper.get_title()
-    upper.figure.savefig(io.BytesIO())
+    assert legend_of(upper.figure)[:3] == [f"chain {chain}" for chain in range(3)]
+    assert_no_legend_over_axes(upper.figure)

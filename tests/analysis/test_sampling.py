@@ -278,7 +278,7 @@ model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Lin
 data = [torch.randn(20, 3, dtype=torch.float64)]
 for kernel in KERNELS:
     for more in ({"preconditioner": "lanczos"}, {"execution": "sequential"}):
-        sampler = Sampler(kernel=kernel, warmup=6, draws=8, **more)
+        sampler = Sampler(kernel=kernel, warmup=3, draws=4, **more)
         assert learning_coefficient(model, data, temperature=100.0, sampler=sampler).value > 0
 """
 

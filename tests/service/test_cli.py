@@ -1155,6 +1155,17 @@ def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Re
     assert done.stdout
 
 
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(chosen: str | None) -> None:
+    """As the OpenMP library itself reports when torch loads it."""
+    program = "import interbasis.service.cli as cli\ncli.app = lambda: __import__('torch')\ncli.main()\n"
+    given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
+    done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert f"OMP_WAIT_POLICY = '{chosen or 'PASSIVE'}'" in done.stderr
+
+
 def count_graphs(store: Path) -> int:
     if not store.exists():
         return 0
