@@ -153,8 +153,11 @@ def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
     assert not failed, "\n\n".join(failed)
 
 
-def test_document_is_kept_to_where_references_name_something(fuzz: Fuzz, filled: Store) -> None:
-    """What answers hold when they hold something, exports left out."""
+def test_document_is_kept_to_where_references_name_something(
+    fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What answers hold when they hold something, exports left out: those that examples ask for are written here."""
+    monkeypatch.setattr(uploads, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
     made, failed = fuzz(2, "examples", "fuzzing", token=token, named=True, paths="^(?!.*/export$)")
     assert not failed, "\n\n".join(failed)
