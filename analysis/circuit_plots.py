@@ -69,7 +69,8 @@ def _isolation(found: Isolation) -> Figure:
     beside = found.isolated.controls.get(metrics[-1])
     p = f", p {beside.p_value:.2g} against random modules" if beside else ""
     cut = f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut"
-    figure.suptitle(f"{found.n_modules} modules, {cut}{p}", fontsize=10)
+    count = f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"
+    figure.suptitle(f"{count}, {cut}{p}", fontsize=10)
     return figure
 
 
