@@ -477,9 +477,11 @@ def upgrade(store: StoreOption = None) -> None:
 
 
 @db.command()
-def check(store: StoreOption = None, artifacts: ArtifactsOption = None, as_json: JsonOption = False) -> None:
+def check(
+    store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None, as_json: JsonOption = False
+) -> None:
     """Check the database and every stored file; exit code 1 where something is damaged."""
-    with opened_store(store, artifacts) as opened:
+    with opened_source(store, artifacts, url) as opened:
         report = opened.check()
     if as_json:
         print_json(report.to_json())

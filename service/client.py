@@ -24,6 +24,7 @@ from .jobs import ENDED, ON_CHECKPOINTS, JobRow
 from .records import (
     AmbiguousError,
     CheckpointRow,
+    CheckReport,
     Collected,
     Comparison,
     ConflictError,
@@ -69,7 +70,7 @@ _AGAIN = (429, 502, 503, 504)
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 _LOOK = 1.0
 _EXPORT = 150.0  # seconds that a service may take to write a file
-_COLLECTION = 600.0  # seconds that it may take to remove files
+_COLLECTION = 600.0  # seconds that it may take to read or remove all files
 
 
 class Client:
@@ -489,6 +490,10 @@ class Client:
     def workers(self) -> tuple[WorkerRow, ...]:
         """Processes that run jobs."""
         return self._page(WorkerRow, "workers").items
+
+    def check(self) -> CheckReport:
+        """Have every stored file read, and the database looked through for damage."""
+        return _typed(CheckReport, _document(self._request("GET", "check", timeout=_COLLECTION)))
 
     def collect(self, grace: float = 86_400.0) -> Collected:
         """Have stored files removed that belong to nothing and are older than `grace` seconds."""

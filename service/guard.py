@@ -259,7 +259,7 @@ def _bearer(header: str) -> str | None:
 
 def _scope_of(scope: Scope) -> str:
     """What a request needs."""
-    if scope["path"].startswith("/api/v1/tokens") or scope["path"] == "/api/v1/gc":
+    if scope["path"].startswith("/api/v1/tokens") or scope["path"] in ("/api/v1/gc", "/api/v1/check"):
         return "admin"
     if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
         return "submit"

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request, Response
 
 from .answers import Cursor, Limit, Newest, Opened, Ref, as_json, as_list
-from .records import Collected, WorkerRow
+from .records import CheckReport, Collected, WorkerRow
 from .schemas import CollectRequest, Health, Listing, Readiness, TokenRequest
 from .tables import SCHEMA_REVISION
 from .tokens import NewToken, TokenRow
@@ -46,6 +46,12 @@ def metrics(request: Request) -> Response:
 def workers(request: Request, store: Opened) -> Response:
     """Processes that run jobs."""
     return as_list(request, store.workers())
+
+
+@routes.get("/check", response_model=CheckReport, tags=["service"])
+def check(request: Request, store: Opened) -> Response:
+    """Read every stored file and look through the database for damage; nothing is changed."""
+    return as_json(request, store.check().to_json())
 
 
 @routes.post("/gc", response_model=Collected, tags=["service"])

@@ -132,6 +132,9 @@ def test_every_command_against_a_service(
     assert "installed families" in here("analyze", paths[0], "--factory", "os:system", code=2, **service)
     assert not (tmp_path / "not.sqlite").exists()
     left = store.blobs.put(b"of no result")
+    report = json.loads(here("db", "check", "--json", **service))
+    assert (report["uncollected"], report["artifacts"]) == ([f"file without a row {left}"], [])
+    assert "0 problems" in here("db", "check", **service)
     assert json.loads(here("db", "gc", "--grace", "1", "--json", **service))["files"] == []
     assert json.loads(here("db", "gc", "--grace", "0", "--json", **service))["files"] == [left]
     assert "expected hours" in here("db", "gc", "--grace", "-1", code=2, **service)
