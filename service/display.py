@@ -396,6 +396,7 @@ def llc_table(row: LlcRow) -> Table:
         ("R-hat", row.r_hat, "of the loss, expected 1"),
         ("effective draws", row.ess, f"of {found['chains']} chains of {found['draws']}"),
         ("virial", found["virial"], f"+- {deviation}, expected 1"),
+        ("heat", found["heat"], "t^2 Var(L) / lambda, 1 for constant lambda"),
         ("acceptance", found["acceptance"], "of proposals"),
         ("soft rank", found["soft_rank"], "lambda if the loss were quadratic"),
         ("kernel", row.kernel, f"preconditioner {row.preconditioner}"),
