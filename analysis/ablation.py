@@ -159,18 +159,16 @@ def isolate_modules(
     """
     study = Interventions(net, bases, batches, metrics=metrics, **options)
     study.require(graph)
-    kept = _inside(graph, joined_labels(graph, partition))
-    if all(mask.all() for mask in kept.values()):
-        draws = 0  # nothing is cut: random cuts of nothing say nothing
-    step = counter("isolation", 3 + 2 * draws, progress)
     labels = joined_labels(graph, partition)
+    kept = _inside(graph, labels)
 
     def random_modules(generator: np.random.Generator) -> tuple[Nodes, Edges]:
         return {}, _inside(graph, [generator.permutation(array) for array in labels])
 
-    isolated = outcome(
-        study, "isolated", edges=kept, graph=graph, draw=random_modules, draws=draws, seed=study.seed, step=step
-    )
+    one = all(mask.all() for mask in kept.values())  # nothing is cut: random cuts of nothing say nothing
+    chance, matched = None if one else random_modules, matched_edges(kept, graph)
+    step = counter("isolation", 3 + draws * ((chance is not None) + (matched is not None)), progress)
+    isolated = outcome(study, "isolated", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step)
     return Isolation(
         n_modules=partition.n_modules,
         cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.blocks)),
@@ -178,14 +176,7 @@ def isolate_modules(
         whole=outcome(study, "whole", step=step),
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
         isolated=isolated,
-        matched=control(
-            study,
-            isolated.values,
-            lambda generator: ({}, matched_edges(kept, graph, generator)),
-            draws,
-            study.seed,
-            step,
-        ),
+        matched=control(study, isolated.values, matched, draws, study.seed, step),
     )
 
 
@@ -212,24 +203,15 @@ def ablate_modules(
     labels = joined_labels(graph, partition)
     inner = range(len(labels) - study.ends_in_cut)  # to ablate the outputs themselves says nothing
     count = partition.n_modules
-    step = counter("modules", 2 + 2 * count * (2 + draws), progress)
+    plans = [[{p: (labels[p] == module) == alone for p in inner} for module in range(count)] for alone in (False, True)]
+    drawn = sum(draws for side in plans for nodes in side if random_nodes(nodes))
+    step = counter("modules", 2 + 2 * 2 * count + drawn, progress)
     rows: list[list[Outcome]] = [[], []]
     details: list[list[_Detail]] = [[], []]
-    for side, alone in enumerate((False, True)):
-        for module in range(count):
-            nodes = {p: (labels[p] == module) == alone for p in inner}
-            name = f"module {module} alone" if alone else f"without module {module}"
-            rows[side].append(
-                outcome(
-                    study,
-                    name,
-                    nodes,
-                    draw=lambda generator, nodes=nodes: (random_nodes(nodes, generator), {}),
-                    draws=draws,
-                    seed=study.seed,
-                    step=step,
-                )
-            )
+    for side, form in enumerate(("without module {}", "module {} alone")):
+        for module, nodes in enumerate(plans[side]):
+            chance, name = random_nodes(nodes), form.format(module)
+            rows[side].append(outcome(study, name, nodes, draw=chance, draws=draws, seed=study.seed, step=step))
             details[side].append(_detail(study, nodes))
             step()
     nothing = {p: np.zeros(len(labels[p]), dtype=bool) for p in inner}

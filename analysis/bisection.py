@@ -17,11 +17,12 @@ from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Options
 from .metrics import Metric, MetricFunction
 from .network import Batch, Network
-from .progress import Progress, ProgressCallback
+from .progress import Progress, ProgressCallback, counter
 
 __all__ = ["EdgeBisection", "bisect_edges", "strongest", "strongest_order"]
 
 _ROUNDING = 1e-12  # a metric may miss its tolerance by so much
+_PAIR_DRAWS = 5  # at most, of random edges of one pair of cuts
 _WINDOW = 16  # numbers of edges below one that does that are tried too
 _GROWTH, _FACTOR = 1.25, 0.02  # of the common factor: how it grows, and how finely it is bisected
 
@@ -83,7 +84,7 @@ def bisect_edges(
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
         tolerance: loss of the metric's mean that is allowed.
-        draws: random sets of as many edges, measured beside the required ones.
+        draws: random sets of as many edges, measured beside those jointly required; at most 5 beside those of one pair.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -103,20 +104,15 @@ def bisect_edges(
         others = {q: m for q, m in enumerate(joint) if q != p}
         joint = (*joint[:p], search.fewest(p, others, required[p], joint[p]), *joint[p + 1 :])
 
-    def beside(name: str, counts: Mapping[int, int]) -> Outcome:
-        """With so many of the strongest edges, beside as many random ones."""
-        kept = search.masks(counts)
-        return outcome(
-            study,
-            name,
-            edges=kept,
-            graph=graph,
-            draw=lambda generator: ({}, random_edges(kept, graph, generator)),
-            draws=draws,
-            seed=study.seed,
-            step=search.report,
-        )
-
+    plans = {f"{graph.cuts[p]} to {graph.cuts[p + 1]}": {p: required[p]} for p in pairs}
+    masks = [search.masks(counts) for counts in (*plans.values(), dict(enumerate(joint)))]
+    chances = [random_edges(kept, graph) for kept in masks]
+    drawn = [draws if i == len(pairs) else min(draws, _PAIR_DRAWS) for i in range(len(masks))]
+    step = counter("random edges", 2 + len(masks) + sum(d for d, c in zip(drawn, chances, strict=True) if c), progress)
+    rows = [
+        outcome(study, name, edges=kept, graph=graph, draw=chance, draws=count, seed=study.seed, step=step)
+        for name, kept, chance, count in zip((*plans, "jointly"), masks, chances, drawn, strict=True)
+    ]
     return EdgeBisection(
         cuts=graph.cuts,
         metric=study.metrics[-1].name,
@@ -127,10 +123,10 @@ def bisect_edges(
         epsilon=tuple(
             _scale(block, order, m) for block, order, m in zip(graph.blocks, search.orders, joint, strict=True)
         ),
-        whole=outcome(study, "whole"),
-        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph),
-        pairs=tuple(beside(f"{graph.cuts[p]} to {graph.cuts[p + 1]}", {p: required[p]}) for p in pairs),
-        jointly=beside("jointly", dict(enumerate(joint))),
+        whole=outcome(study, "whole", step=step),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
+        pairs=tuple(rows[:-1]),
+        jointly=rows[-1],
         curves=tuple(search.curve(tried) for tried in (*[(p,) for p in pairs], tuple(pairs))),
     )
 

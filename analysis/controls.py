@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes
@@ -73,7 +73,7 @@ def outcome(
         nodes: those that are kept, as of `Interventions.measure`.
         edges: those that are kept.
         graph: needed with edges: those with a strength above zero are counted.
-        draw: a random intervention of the same size.
+        draw: a random intervention of the same size; None where there is none but this one.
         draws: how many.
         seed: of them all.
         step: called after each measurement.
@@ -83,23 +83,23 @@ def outcome(
     found = {key: estimate(array) for key, array in values.items()}
     return Outcome(
         name,
-        count_removed(nodes) if graph is None else count_cut(edges or {}, graph),
+        count_removed(nodes or {}) + (count_cut(edges, graph) if edges and graph is not None else 0),
         found,
         {key: difference(array, study.whole[key]) for key, array in values.items()},
-        {} if draw is None else control(study, found, draw, draws, seed, step),
+        control(study, found, draw, draws, seed, step),
     )
 
 
 def control(
     study: Interventions,
     found: Mapping[str, Estimate],
-    draw: Draw,
+    draw: Draw | None,
     draws: int,
     seed: int,
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, Control]:
-    """Per metric how random interventions do, beside what was found with the real one; empty for no draws."""
-    if not draws:
+    """Per metric how random interventions do, beside what was found with the real one; empty where none is drawn."""
+    if draw is None or not draws:
         return {}
     generator = np.random.default_rng(seed)
     random: dict[str, list[float]] = {key: [] for key in found}
@@ -116,9 +116,9 @@ def control(
     return beside
 
 
-def count_removed(nodes: Nodes | None) -> int:
+def count_removed(nodes: Nodes) -> int:
     """Nodes that masks take away."""
-    return sum(int((~mask).sum()) for mask in (nodes or {}).values())
+    return sum(int((~mask).sum()) for mask in nodes.values())
 
 
 def count_cut(edges: Edges, graph: InteractionGraph) -> int:
@@ -126,34 +126,50 @@ def count_cut(edges: Edges, graph: InteractionGraph) -> int:
     return sum(int((graph.blocks[p][~mask] > 0).sum()) for p, mask in edges.items())
 
 
-def random_nodes(nodes: Nodes, generator: np.random.Generator) -> Nodes:
-    """As many nodes of each cut, at random."""
-    return {p: generator.permutation(mask) for p, mask in nodes.items()}
+def random_nodes(nodes: Nodes) -> Draw | None:
+    """As many nodes of each cut, at random; None where all or none of each are kept."""
+    groups = {p: np.zeros(mask.shape) for p, mask in nodes.items()}
+    return None if _fixed(nodes, groups) else lambda generator: (_shuffled(nodes, groups, generator), {})
 
 
-def random_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:
-    """As many edges with a strength above zero of each pair of cuts, at random."""
-    drawn: dict[int, Bool[np.ndarray, "_ _"]] = {}
-    for p, mask in edges.items():
-        real = graph.blocks[p] > 0
+def random_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
+    """As many edges with a strength above zero of each pair of cuts, at random; None where all or none are kept."""
+    groups = {p: np.where(graph.blocks[p] > 0, 0.0, np.nan) for p in edges}
+    return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
+
+
+def matched_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
+    """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random.
+
+    None where all or none of each are kept.
+    """
+    groups = {p: _octaves(graph.blocks[p]) for p in edges}
+    return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
+
+
+def _fixed(masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray]) -> bool:
+    """Whether all or none of each group are kept. Edges of no strength are none of a group (NaN), or of one (-inf)."""
+    return not any(
+        mask[inside].any() and not mask[inside].all()
+        for p, mask in masks.items()
+        for inside in (groups[p] == group for group in np.unique(groups[p][np.isfinite(groups[p])]))
+    )
+
+
+def _shuffled(
+    masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray], generator: np.random.Generator
+) -> dict[int, np.ndarray]:
+    """Masks with as many kept of each group, at random; what is in no group stays as it is."""
+    drawn = {}
+    for p, mask in masks.items():
         drawn[p] = mask.copy()
-        drawn[p][real] = generator.permutation(mask[real])
-    return drawn
-
-
-def matched_edges(edges: Edges, graph: InteractionGraph, generator: np.random.Generator) -> Edges:
-    """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random."""
-    drawn: dict[int, Bool[np.ndarray, "_ _"]] = {}
-    for p, mask in edges.items():
-        octaves = _octaves(graph.blocks[p])
-        chosen = mask.copy()
-        for octave in np.unique(octaves):
-            inside = octaves == octave
-            chosen[inside] = generator.permutation(mask[inside])
-        drawn[p] = chosen
+        for group in np.unique(groups[p][~np.isnan(groups[p])]):
+            inside = groups[p] == group
+            drawn[p][inside] = generator.permutation(mask[inside])
     return drawn
 
 
 def _octaves(strengths: Float[np.ndarray, "j k"]) -> Float[np.ndarray, "j k"]:
+    """log2 of the strengths, rounded down."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.floor(np.log2(strengths)))

@@ -106,10 +106,10 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         DataError: the file is missing, cannot be read, or has no `inputs`.
     """
     file = Path(path)
-    if file.suffix not in (".npz", ".npy", ".safetensors"):
+    if file.is_file() and file.suffix.lower() not in (".npz", ".npy", ".safetensors"):
         raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             arrays: dict[str, np.ndarray] = load_file(file)
         else:
             arrays = _load_numpy(file)

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from .ablation import joined_labels, link_edges
 from .basis import Bases
-from .controls import Outcome, count_cut, outcome, random_edges
+from .controls import Outcome, outcome, random_edges
 from .cost import Division
 from .graph import InteractionGraph
 from .interventions import Interventions, Options
@@ -85,7 +85,7 @@ def predict_losses(
         partition: of the graph.
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
-        draws: random sets of as many edges, measured beside those of each link that has any.
+        draws: random sets of as many edges, measured beside those of each link.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -100,19 +100,14 @@ def predict_losses(
     division = Division(graph, partition.labels, partition.epsilons)
     costs = {(link.earlier, link.later): link.edge_cost for link in division.links}
     ordered = [(a, b) for a in range(partition.n_modules) for b in range(partition.n_modules) if a != b]
-    step = counter("prediction", 2 + len(ordered) * (1 + draws), progress)
+    ordered.sort(key=lambda pair: -costs.get(pair, 0.0))
+    plans = [{p: ~mask for p, mask in link_edges(graph, labels, a, b).items()} for a, b in ordered]
+    chances = [random_edges(kept, graph) for kept in plans]
+    step = counter("prediction", 2 + len(plans) + draws * sum(chance is not None for chance in chances), progress)
     links = []
-    for a, b in sorted(ordered, key=lambda pair: -costs.get(pair, 0.0)):
-        kept = {p: ~mask for p, mask in link_edges(graph, labels, a, b).items()}
+    for (a, b), kept, chance in zip(ordered, plans, chances, strict=True):
         measured = outcome(
-            study,
-            f"{a} to {b}",
-            edges=kept,
-            graph=graph,
-            draw=lambda generator, kept=kept: ({}, random_edges(kept, graph, generator)),
-            draws=draws if count_cut(kept, graph) else 0,
-            seed=study.seed,
-            step=step,
+            study, f"{a} to {b}", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step
         )
         links.append(LinkCut(a, b, costs.get((a, b), 0.0), measured))
     predicted = np.array([link.predicted for link in links])

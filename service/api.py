@@ -22,6 +22,7 @@ from .records import (
     AmbiguousError,
     ArtifactError,
     ConflictError,
+    ExportError,
     ForbiddenError,
     NewerSchemaError,
     NotFoundError,
@@ -51,6 +52,7 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 )
 
 _OURS: dict[type[StoreError], str] = {
+    ExportError: "the export failed",
     ArtifactError: "a stored file is missing or damaged, or none could be written",
     ReadOnlyError: "the store cannot be written",
 }
@@ -79,6 +81,7 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     )
     app.state.store, app.state.limits, app.state.metrics = store, limits or Limits(), Metrics(store)
     app.state.exporting, app.state.converting = anyio.Semaphore(2), anyio.Semaphore(2)
+    app.state.checking = anyio.Semaphore(1)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
     app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from .jobs import JobRow
-from .records import WorkerRow
+from .records import UnavailableError, WorkerRow
 
 __all__ = ["JobBars", "ProgressBars", "waiting_hint"]
 
@@ -36,6 +36,13 @@ class Report(Protocol):
     @property
     def message(self) -> str:
         """What is known so far."""
+
+
+class HasWorkers(Protocol):
+    """A store or a service."""
+
+    def workers(self) -> Sequence[WorkerRow]:
+        """Processes that run jobs."""
 
 
 class ProgressBars:
@@ -137,10 +144,13 @@ class JobBars:
         self._console.print(line, soft_wrap=True, highlight=False)
 
 
-def waiting_hint(rows: Sequence[JobRow], workers: Sequence[WorkerRow]) -> str | None:
-    """What jobs that are queued wait for, where no worker runs; None where one does, or none is queued."""
+def waiting_hint(rows: Sequence[JobRow], source: HasWorkers) -> str | None:
+    """What queued jobs wait for where no worker runs; None where one does, where none is queued, or nobody knows."""
     queues = sorted({row.queue for row in rows if row.state == "queued"})
-    if not queues or any(worker.alive for worker in workers):
+    try:
+        if not queues or any(worker.alive for worker in source.workers()):
+            return None
+    except UnavailableError:
         return None
     named = "".join(f" --queue {queue}" for queue in queues) if queues != ["default"] else ""
     return f"no worker is running, and jobs wait for one: start it with `interbasis worker{named}` on the same store"

@@ -493,7 +493,7 @@ class Client:
 
     def check(self) -> CheckReport:
         """Have every stored file read, and the database looked through for damage."""
-        return _typed(CheckReport, _document(self._request("GET", "check", timeout=_COLLECTION)))
+        return _typed(CheckReport, _document(self._request("POST", "check", safe=False, timeout=_COLLECTION)))
 
     def collect(self, grace: float = 86_400.0) -> Collected:
         """Have stored files removed that belong to nothing and are older than `grace` seconds."""
@@ -581,7 +581,7 @@ class JobHandle:
 
         bars: Any = JobBars([self.row]) if progress is True else contextlib.nullcontext(progress or (lambda _: None))
         with bars as show:
-            if progress is True and (hint := waiting_hint([self.row], self._client.workers())):
+            if progress is True and (hint := waiting_hint([self.row], self._client)):
                 show.say(hint)
             if self.row.state not in ENDED:
                 for row in self._client.events(self.row.id):

@@ -333,7 +333,7 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         cut, edges = sum(found["cut_edges"]), sum(found["n_edges"])
         notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
         if found["n_modules"] == 1:
-            notes.append(f"there is one module; to test a division all the same: interbasis modules {row.graph} --k 2")
+            notes.append(f"one module; to divide it by force: interbasis modules {row.graph} --k 2")
         for metric, beside in found["matched"].items():
             notes.append(
                 f"as many edges of the same strengths at random: {metric} {number(beside['value'])} ± "
@@ -349,7 +349,7 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
     if row.experiment == "predict":
         interval = found["interval"]
         notes.append(
-            f"too few links between modules to rank; for more modules: interbasis modules {row.graph} --k 4"
+            f"too few links to rank; more modules: interbasis modules {row.graph} --k 4"
             if row.value is None
             else f"Spearman of predicted cost and loss {row.value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
         )

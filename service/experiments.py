@@ -14,7 +14,7 @@ from ..analysis.experiments import Experiment, ExperimentRecipe, run_experiment
 from ..analysis.families import load_factory
 from ..analysis.progress import ProgressCallback
 from . import worker
-from .records import NotFoundError
+from .records import ArtifactError, NotFoundError
 from .store import ExperimentRow, ExperimentValues, PartitionDetail, Store
 
 __all__ = ["divided", "experiment"]
@@ -63,8 +63,9 @@ def experiment(
     start = time.monotonic()
     twin = _TWINS.get(recipe.kind)  # the same measurements under another name
     same = store.find_experiment(row.id, _described(replace(recipe, kind=twin), test)[1]) if twin else None
-    if same is not None and not force:
-        result = replace(Experiment.from_bytes(store.experiment_bytes(same.id)), kind=recipe.kind)
+    result = None if same is None or force else _stored(store, same)
+    if result is not None:
+        result = replace(result, kind=recipe.kind)
     else:
         result = run_experiment(
             checkpoint.network,
@@ -90,6 +91,14 @@ def divided(store: Store, row: ExperimentRow, *, progress: ProgressCallback | No
     if row.experiment != "epsilon":
         return None
     return worker.modules(store, row.graph, {"epsilon": list(row.summary["epsilon"])}, progress=progress)
+
+
+def _stored(store: Store, row: ExperimentRow) -> Experiment | None:
+    """An experiment from its file; None where that is damaged or gone."""
+    try:
+        return Experiment.from_bytes(store.experiment_bytes(row.id))
+    except ArtifactError:
+        return None
 
 
 def _described(recipe: ExperimentRecipe, test: Dataset) -> tuple[dict[str, Any], str]:

@@ -259,20 +259,21 @@ def _bearer(header: str) -> str | None:
 
 def _scope_of(scope: Scope) -> str:
     """What a request needs."""
-    if scope["path"].startswith("/api/v1/tokens") or scope["path"] in ("/api/v1/gc", "/api/v1/check"):
+    path = scope["path"].rstrip("\n")  # a route takes a path with a newline at its end, too
+    if path.startswith("/api/v1/tokens") or path in ("/api/v1/gc", "/api/v1/check"):
         return "admin"
     if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
         return "submit"
     given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    computed = scope["path"].endswith("/export") and any(n == "format" and form in COMPUTED for n, form in given)
+    computed = path.endswith("/export") and any(n == "format" and form in COMPUTED for n, form in given)
     return "submit" if computed else "read"
 
 
 def _foreign(headers: dict[str, str], host: str | None) -> str | None:
     """Why a request to a service without tokens does not come from where it should; None where it does.
 
-    Any page that the user's browser shows can send requests to this machine; its `Origin`, or the `Host` of a name
-    that was pointed here, gives it away.
+    Any page that the user's browser shows can send requests to this machine; its `Origin`, `Sec-Fetch-Site`, or the
+    `Host` of a name that was pointed here, gives it away. Links may be followed.
     """
     allowed = {*_LOOPBACK, host}
     given = headers.get("host", "")
@@ -283,6 +284,8 @@ def _foreign(headers: dict[str, str], host: str | None) -> str | None:
     origin = headers.get("origin")
     if origin is not None and _parts(origin).netloc != headers.get("host"):
         return f"without a token requests from pages of {origin!r} are refused"
+    if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        return "without a token requests from pages of other sites are refused"
     return None
 
 

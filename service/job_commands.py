@@ -73,7 +73,7 @@ def submit(
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
             rows = waited(opened, rows)
-        elif hint := waiting_hint(rows, opened.workers()):
+        elif hint := waiting_hint(rows, opened):
             err.print(hint, soft_wrap=True)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})

@@ -31,6 +31,7 @@ __all__ = [
     "EdgeRow",
     "ExperimentRow",
     "ExperimentValues",
+    "ExportError",
     "FileRow",
     "ForbiddenError",
     "GraphRow",
@@ -106,6 +107,10 @@ class UnavailableError(StoreError):
 
 class ArtifactError(StoreError):
     """An artifact is missing, damaged, or cannot be written."""
+
+
+class ExportError(ArtifactError):
+    """The process that wrote a file for another tool failed."""
 
 
 def _plain(value: Any) -> Any:

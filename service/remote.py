@@ -14,7 +14,7 @@ from .records import Outcome, StoreError
 
 __all__ = ["analyses", "computed", "waited"]
 
-_STARTING = 3.0  # seconds that a worker may take to say that it runs
+_STARTING = 3.0  # seconds that a worker may take to say that it runs, and until it is asked for again
 
 
 def computed(
@@ -48,7 +48,7 @@ def computed(
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
     """Jobs of a store or a service when all have ended, with a bar for each; that there is no worker is said once."""
-    begun, hint = time.monotonic(), None
+    ask, hint = time.monotonic() + _STARTING, None
     with JobBars(rows) as show:
         while True:
             rows = [row if row.ended else source.get_job(row.id) for row in rows]
@@ -56,8 +56,8 @@ def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
                 show(row)
             if all(row.ended for row in rows):
                 return list(rows)
-            if hint is None and time.monotonic() - begun > _STARTING:
-                hint = waiting_hint(rows, source.workers())
+            if hint is None and time.monotonic() > ask:
+                ask, hint = time.monotonic() + _STARTING, waiting_hint(rows, source)
                 if hint is not None:
                     show.say(hint)
             time.sleep(0.3)

@@ -40,9 +40,10 @@ def graph_series(source: Store | Client, model: str) -> list[Series]:
     Raises:
         NotFoundError: there is no such model.
     """
+    graphs = _all(source.graphs, model)  # before the checkpoints, to which others may come meanwhile
     checkpoints = {row.id: row for row in _all(source.checkpoints, model)}
     found: dict[tuple[str, str], list[tuple[int, GraphRow]]] = {}
-    for key, graph in enumerate(_all(source.graphs, model)):
+    for key, graph in enumerate(graphs):
         found.setdefault((graph.dataset, graph.recipe_hash), []).append((key, graph))
     series = [
         Series(tuple(sorted(((checkpoints[graph.checkpoint], graph) for _, graph in rows), key=_moment)), rows[-1][0])
@@ -87,11 +88,12 @@ def described_series(source: Store | Client, model: str, graphs: Sequence[str]) 
 
 def _line(one: Series, series: Sequence[Series]) -> str:
     """How many checkpoints, and in what its recipe differs from the others."""
-    mine, differs = _way(one), []
-    for name, value in mine.items():
-        if any(_way(each).get(name) != value for each in series):
+    ways, mine, differs = [_way(each) for each in series], _way(one), []
+    for name in dict.fromkeys(name for way in ways for name in way):
+        value = mine.get(name)
+        if any(way.get(name) != value for way in ways):
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            differs.append(f"{name} {shown}")
+            differs.append(f"{name} {'default' if value is None else shown}")
     count = len(one.graphs)
     return f"{count} checkpoint{'s' if count != 1 else ''} with {'; '.join(differs)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from .answers import Cursor, Limit, Newest, Opened, Ref, as_json, as_list
@@ -48,10 +49,12 @@ def workers(request: Request, store: Opened) -> Response:
     return as_list(request, store.workers())
 
 
-@routes.get("/check", response_model=CheckReport, tags=["service"])
-def check(request: Request, store: Opened) -> Response:
-    """Read every stored file and look through the database for damage; nothing is changed."""
-    return as_json(request, store.check().to_json())
+@routes.post("/check", response_model=CheckReport, tags=["service"])
+async def check(request: Request, store: Opened) -> Response:
+    """Read every stored file and look through the database for damage; nothing is changed. One check at a time."""
+    async with request.app.state.checking:
+        report = await to_thread.run_sync(store.check)
+    return as_json(request, report.to_json())
 
 
 @routes.post("/gc", response_model=Collected, tags=["service"])

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from .queries import new_id, page, resolve
-from .records import Page, Record, StoreError
+from .records import NotFoundError, Page, Record, StoreError
 from .schedules import Schedules
 from .tables import Token
 from .writes import now
@@ -72,9 +72,16 @@ class Tokens(Schedules):
         return NewToken(**vars(row), token=f"ib_{row.id}_{secret}")
 
     def get_token(self, ref: str) -> TokenRow:
-        """The token with that ID, without its secret."""
+        """The token with that ID, without its secret.
+
+        Raises:
+            NotFoundError: there is none, or it was revoked.
+        """
         with self._read() as session:
-            return _token_row(resolve(session, Token, ref))
+            row = _token_row(resolve(session, Token, ref))
+        if row.revoked:
+            raise NotFoundError(f"{row.id} was revoked: the list of tokens has it")
+        return row
 
     def tokens(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[TokenRow]:
         """All tokens, the revoked ones too."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from .records import ArtifactError, FileRow, StoreError, UnavailableError
+from .records import ExportError, FileRow, StoreError, UnavailableError
 from .store import Store
 
 __all__ = ["export", "keep"]
@@ -106,7 +106,7 @@ async def export(
 
     Raises:
         StoreError: it has no such form.
-        ArtifactError: it could not be written; the log says why.
+        ExportError: it failed; the log says why.
         UnavailableError: it took too long.
     """
     location = store.location
@@ -124,6 +124,6 @@ async def export(
             if done.returncode == 2 and ours and str(file) not in ours[-1]:  # that it cannot be written is our failure
                 raise StoreError(ours[-1].removeprefix("error: "))
             _log.error("the export of %s as %s ended with %s: %s", ref, form, done.returncode, said[-_TAIL:])
-            raise ArtifactError(f"the export of {ref} as {form} failed")
+            raise ExportError(f"the export of {ref} as {form} failed")
         return
     raise UnavailableError(f"the export took more than {_SECONDS} s")

@@ -1,6 +1,7 @@
 """Experiments on networks whose modules are known: what they must cost, and how much worse chance does."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_bisection_finds_the_edges_that_are_there() -> None:
     assert all(a <= b for a, b in zip(loose.edges_required, loose.jointly_required, strict=True))
     assert loose.jointly.values["mse"].value <= 0.05
     assert loose.jointly.controls["mse"].p_value == 0.05
-    assert all(pair.controls["mse"].p_value == 0.05 for pair in loose.pairs)
+    assert all(pair.controls["mse"].p_value == 1 / 6 for pair in loose.pairs)  # 5 draws
     for p, m in enumerate(loose.jointly_required):
         assert case.graph.blocks[p][case.graph.blocks[p] > loose.epsilon[p] ** 0.5].size == m
         tried = dict(loose.curves[p])
@@ -244,6 +245,33 @@ def test_one_module_has_no_interactions_to_cut() -> None:
     assert found.cut_edges == (0, 0, 0)
     assert found.isolated.changes["mse"].value == 0
     assert found.isolated.controls == {}
+
+
+def test_nothing_is_drawn_where_there_is_nothing_to_draw() -> None:
+    """All or none of the nodes or edges are kept: a random choice of as many is the same, and says nothing."""
+    case = Planted(2, {(2, 0, 1): 0.05}, kind="neuron")
+    one = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12)
+    modules = ablate_modules(case.net, case.bases, case.graph, one, [case.x])
+    assert [row.controls for row in (*modules.without, *modules.alone)] == [{}, {}]
+    everything = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.0)
+    nothing = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=1e9)
+    assert [row.controls for found in (everything, nothing) for row in (*found.pairs, found.jointly)] == [{}] * 8
+    links = predict_losses(*case.args).links
+    assert [set(link.measured.controls) for link in links] == [{"mse"}, set()]  # the other way there is no edge
+    outer = score_partition(case.graph, [np.zeros(6, int), *[labels + 1 for labels in case.side[1:]]], 1e-12)
+    halves = [link for link in predict_losses(*case.args[:3], outer, [case.x]).links if link.measured.removed == 9]
+    assert [set(link.measured.controls) for link in halves] == [{"mse"}] * 2  # each of the edges of one pair of cuts
+
+
+@pytest.mark.parametrize("kind", ["isolate", "modules", "faithfulness", "predict"])
+@pytest.mark.parametrize("modules", [1, 2, 3])
+def test_progress_reaches_its_total(kind: str, modules: int) -> None:
+    case = Planted(max(modules, 2), {(2, 0, 1): 0.05}, kind="neuron", points=4)
+    part = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12) if modules == 1 else case.part
+    reports: list[Any] = []
+    recipe = ExperimentRecipe(kind=kind, metric="loss", draws=3)
+    run_experiment(*case.args[:3], part, Dataset("planted", case.x), recipe, progress=reports.append)
+    assert [report.done for report in reports] == list(range(1, reports[-1].total + 1))
 
 
 def test_edges_that_skip_a_cut_are_refused() -> None:

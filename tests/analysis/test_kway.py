@@ -216,7 +216,7 @@ def together(pins, labels):
     return bool((same == (pins[pinned][:, None] == pins[pinned])).all())
 
 
-# The search is a heuristic: of 1,600 graphs as small as these it missed no optimum; those named here are hard ones.
+# The search is a heuristic, which finds the optimum of graphs as small as these; those named here are hard ones.
 
 
 @settings(max_examples=15, deadline=None)

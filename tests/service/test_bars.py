@@ -11,7 +11,7 @@ from rich.console import Console
 from interbasis.service import bars, remote
 from interbasis.service.bars import JobBars, ProgressBars, waiting_hint
 from interbasis.service.jobs import JobRow
-from interbasis.service.records import WorkerRow
+from interbasis.service.records import UnavailableError, WorkerRow
 from interbasis.service.store import Store
 
 
@@ -111,8 +111,19 @@ def test_terminal_gets_bars_and_no_lines(clock: Clock, job: JobRow) -> None:
 def test_hint_where_nobody_takes_jobs(
     job: JobRow, changes: dict[str, Any], workers: list[WorkerRow], said: str | None
 ) -> None:
-    hint = waiting_hint([replace(job, **changes)], workers)
+    class Source:
+        def workers(self) -> list[WorkerRow]:
+            assert job.state == "queued", "workers are asked for where a job waits only"
+            return workers
+
+    class Away:
+        def workers(self) -> list[WorkerRow]:
+            raise UnavailableError("gone")
+
+    job = replace(job, **changes)
+    hint = waiting_hint([job], Source())
     assert hint is None if said is None else hint is not None and said in hint
+    assert waiting_hint([job], Away()) is None
 
 
 def test_who_watches_a_job_that_nobody_takes_is_told_once(
