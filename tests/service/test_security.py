@@ -674,10 +674,11 @@ def test_damaged_file_of_a_result_is_the_services_failure(
         file.write_bytes(b"garbage")
     else:
         file.unlink()
-    for path in (f"graphs/{graph.id}/file", f"graphs/{graph.id}/export?format=graphml"):
+    reasons = {"file": "a stored file is missing or damaged", "export?format=graphml": "the export failed"}
+    for path, reason in ((f"graphs/{graph.id}/{part}", reason) for part, reason in reasons.items()):
         caplog.clear()
         said = refused(connect(opened).get(path), 500)
-        assert said.startswith("a stored file is missing or damaged")
+        assert said.startswith(reason)
         assert "/" not in said
         assert str(file) in caplog.text
         assert ("is damaged" if damage == "changed" else "is missing") in caplog.text
