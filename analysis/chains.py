@@ -8,11 +8,12 @@ to; the number of leapfrog steps from the step size. The three phases of the war
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pickle import PicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -322,13 +323,9 @@ class _Pool:
         if self._pool is None:
             done = [_run_phase(part, tell) for part in alone]
         else:
-            try:
-                done = list(self._pool.map(_run_phase, alone))
-            except (PicklingError, AttributeError, TypeError) as error:
-                raise InputError(
-                    f"the model or the loss cannot be sent to another process ({error}): define them at the top of a "
-                    "module, or use another execution"
-                ) from error
+            # bytes, which the executor can always send: where it cannot, Python 3.11 may wait for ever
+            sent = [_crossed(pickle.dumps, part) for part in alone]
+            done = [pickle.loads(data) for data in self._pool.map(_run_sent, sent)]
             tell(phase.steps, float(np.mean([part.state.loss.mean() for part in done])))
         return _Done(
             State.join([part.state for part in done]),
@@ -337,6 +334,27 @@ class _Pool:
             tuple(count for part in done for count in part.broken),
             done[0].gradients,
         )
+
+
+def _crossed(way: Callable[[Any], Any], phase: Any) -> Any:
+    """A phase packed or unpacked, for its way to another process.
+
+    Raises:
+        InputError: the model or the loss is not one that can be sent.
+    """
+    try:
+        return way(phase)
+    except (pickle.PicklingError, AttributeError, TypeError, ImportError) as error:
+        raise InputError(
+            f"the model or the loss cannot be sent to another process ({error}): define them at the top of a module, "
+            "or use another execution"
+        ) from error
+
+
+def _run_sent(data: bytes) -> bytes:
+    """`_run_phase` in another process."""
+    phase: _Phase = _crossed(pickle.loads, data)
+    return pickle.dumps(_run_phase(phase))
 
 
 def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) -> _Done:
