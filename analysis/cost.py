@@ -132,7 +132,7 @@ def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
     return tuple(_checked_scale(scale) for scale in given.tolist())
 
 
-def shown_scales(epsilon: Epsilon) -> str:
+def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
     """Loss scales for people: one number where all are the same.
 
     >>> shown_scales(np.full(3, 0.1)), shown_scales((0.1, 0.25))
