@@ -170,7 +170,7 @@ def _prediction(found: Prediction) -> Figure:
     drawn = [(x, beside.value - whole) for x, beside in zip(cost, random, strict=True) if beside is not None]
     if drawn:
         axes.plot(*zip(*drawn, strict=True), "x", ms=4, color=_GREY, label="as many random edges")
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="lower right")  # where the cost is large, so are the losses
     _tidy(axes, xlabel="predicted interaction cost", ylabel=f"change of {found.metric} when cut")
     if all(change.value > 0 for change in changes):
         axes.set_yscale("log")  # as the cost is a logarithm

@@ -33,6 +33,9 @@ class Control:
     draws: int
     p_value: float
 
+    def __str__(self) -> str:
+        return f"{Estimate(self.value, self.spread)} ({self.draws} draws, p {self.p_value:.2g})"
+
 
 @dataclass(frozen=True)
 class Outcome:

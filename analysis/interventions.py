@@ -108,6 +108,12 @@ class Interventions:
             raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
         if replacement not in REPLACEMENTS:
             raise GraphError(f"unknown replacement {replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
+        if isinstance(metrics, str):
+            raise GraphError(f"metrics is {metrics!r}: expected a list, [{metrics!r}]")
+        if isinstance(batches, Tensor):
+            raise DataError(
+                f"batches is one tensor of shape {tuple(batches.shape)}: expected a list of batches, [tensor]"
+            )
         found = [find_metric(net.loss if m == "loss" else m, higher_is_better) for m in metrics]
         self.net, self.bases, self.replacement, self.seed = net, bases, replacement, seed
         named = {m.name: m for m in (find_metric(net.loss), *found)}

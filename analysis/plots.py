@@ -53,6 +53,11 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
+    if partition is not None and tuple(map(len, partition.labels)) != graph.widths:
+        widths = tuple(map(len, partition.labels))
+        raise GraphError(
+            f"the partition is of another graph: it has {widths} nodes at the cuts, this one {graph.widths}"
+        )
     if epsilon is None:
         epsilon = partition.epsilon if partition is not None else default_epsilon(graph)
     scales = (

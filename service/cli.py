@@ -546,7 +546,10 @@ def experiment(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Of the metric, for bisect and epsilon.")] = 1e-3,
     draws: Annotated[
-        int | None, typer.Option(help="Random interventions; default: 20, faithfulness, predict 5.")
+        int | None,
+        typer.Option(
+            help="Random interventions; default: 20, faithfulness and predict 5; bisect at most 5 per pair of cuts."
+        ),
     ] = None,
     replacement: Annotated[str, typer.Option(help="For what is ablated: mean, zero or resample.")] = "mean",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -587,11 +590,11 @@ def experiment(
     for row in rows:
         out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
         show_experiment(row)
-    for part in new:
-        out.print(
-            f"with these loss scales: {part.id}, {counted(part.n_modules, 'module')}", style="bold", soft_wrap=True
-        )
-        show_row(part, False)
+        if row.experiment == "epsilon":
+            part = new.pop(0)
+            named = f"divided again with these loss scales: {part.id}, {counted(part.n_modules, 'module')}"
+            out.print(named, style="bold", soft_wrap=True)
+            show_row(part, False)
 
 
 def _counted(

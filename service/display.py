@@ -263,7 +263,7 @@ def _required_table(row: ExperimentRow) -> Table:
         for (earlier, later), counts, epsilon in zip(pairs, numbers, found["epsilon"], strict=True)
     ]
     title = f"fewest of the strongest edges that keep {row.metric} within {found['tolerance']:g}"
-    return table(("pair of cuts", "cut alone", "all pairs cut", "edges", "sqrt(epsilon)"), lines, title)
+    return table(("pair of cuts", "alone", "jointly", "of", "sqrt(epsilon)"), lines, title)
 
 
 def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
@@ -328,7 +328,7 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
     """What an experiment found, in words."""
     found, notes = row.summary, [f"{row.n:,} {'held-out ' if row.held_out else ''}data points"]
     if not row.held_out:
-        notes.append("they are those of the basis: bring others to be sure")
+        notes.append("the basis was made from the same data: give held-out data to be sure (test_inputs)")
     if row.experiment == "isolate":
         cut, edges = sum(found["cut_edges"]), sum(found["n_edges"])
         notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")

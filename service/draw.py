@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -60,7 +61,12 @@ def export(
         InputError: a form that this result does not have.
     """
     if form not in CIRCUIT_FORMATS and (module, data, factory) != (None, None, None):
-        raise InputError(f"module, data and factory are of the formats {' and '.join(CIRCUIT_FORMATS)}")
+        given = [
+            name for name, value in (("module", module), ("data", data), ("factory", factory)) if value is not None
+        ]
+        raise InputError(f"{', '.join(given)}: only for the formats {' and '.join(CIRCUIT_FORMATS)}, not for {form}")
+    if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
+        raise InputError(f"epsilon is {epsilon}: expected a loss scale, 0 or more")
     if form in CIRCUIT_FORMATS and epsilon is not None:
         raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
     try:

@@ -65,7 +65,7 @@ def submit(
 ) -> None:
     """Put work in the queue; workers do it (`interbasis worker`)."""
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
-    choices |= {"data": str(data) if data else None, "force": force or None}
+    choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
     named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
     with opened_source(store, artifacts, url) as opened:

@@ -235,6 +235,10 @@ def test_bad_input_is_refused(generator: torch.Generator) -> None:
             Interventions(net, bases, [x], **options)
     with pytest.raises(DataError, match="no batch"):
         Interventions(net, bases, [])
+    with pytest.raises(DataError, match=r"one tensor of shape .*expected a list of batches"):
+        Interventions(net, bases, x)
+    with pytest.raises(GraphError, match=r"expected a list, \['accuracy'\]"):
+        Interventions(net, bases, [x], metrics="accuracy")
     with pytest.raises(DataError, match="resampling needs another"):
         Interventions(net, bases, x.split(1)[:1], replacement="resample")
     with pytest.raises(DataError, match="the model failed on a batch"):

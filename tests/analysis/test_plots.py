@@ -175,6 +175,12 @@ def test_cuts_are_named_with_their_widths(graph: InteractionGraph, partition: Pa
         assert names == [f"{i}\n9 nodes" for i in range(4)]
 
 
+def test_partition_of_another_graph_is_refused(graph: InteractionGraph, partition: Partition) -> None:
+    other = InteractionGraph.from_blocks([np.ones((1, 1))] * len(graph.blocks))
+    with pytest.raises(GraphError, match="the partition is of another graph"):
+        plot_graph(other, partition)
+
+
 def test_graph_without_edges_above_the_cutoff_is_drawn() -> None:
     figure = plot_graph(InteractionGraph.from_blocks([[[0.5, 0.1]]]), epsilon=1.0)
     draw(figure)

@@ -403,7 +403,8 @@ def test_heads_and_mlps_for_other_tools(interbasis: Callable[..., Result], empty
     for options, said in (
         (("--format", "eap", "--epsilon", "1"), "leave epsilon out"),
         (("--format", "eap", "--module", "99"), "there is no module 99"),
-        (("--format", "gexf", "--module", "0"), "of the formats eap and autocircuit"),
+        (("--format", "gexf", "--module", "0"), "module: only for the formats eap and autocircuit, not for gexf"),
+        (("--format", "gexf", "--epsilon", "nan"), "epsilon is nan"),
         (("--format", "eap", "--data", tmp_path / "none.npz"), "none.npz"),
     ):
         assert_refused(interbasis("export", partition, *options, "-o", file), said)
@@ -669,8 +670,8 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
     assert max(map(len, printed.out.splitlines())) <= 80
     for said in ("edges join different modules and were cut", "without module 0", "CPR", "that keep loss within 0.5"):
         assert said in printed.out
-    assert "they are those of the basis" in printed.out
-    assert "with these loss scales: p-" in printed.out
+    assert "made from the same data" in printed.out
+    assert "divided again with these loss scales: p-" in printed.out
     rows = interbasis(*asked, "--json").document["items"]
     assert [row["experiment"] for row in rows] == list(EXPERIMENTS)
     assert {row["metric"] for row in rows} == {"loss"}
