@@ -118,7 +118,9 @@ def test_every_command_against_a_service(
         time.sleep(0.2)
     assert store.get_schedule(added["id"]).error is None
     here("schedule", "rm", added["id"], **service)
-    (job,) = json.loads(here("submit", "ledger", paths[1], "--set", f"data={data[1]}", "--watch", **service))["items"]
+    (job,) = json.loads(here("submit", "ledger", paths[1], "--set", f"data={data[1]}", "--watch", "--json", **service))[
+        "items"
+    ]
     assert job["state"] == "succeeded"
     assert job["id"] in here("jobs", **service)
     assert "only a job that failed" in here("retry", job["id"], code=2, **service)
