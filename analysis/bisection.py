@@ -103,7 +103,6 @@ def bisect_edges(
     for p in sorted(pairs, key=lambda p: (-joint[p], p)):
         others = {q: m for q, m in enumerate(joint) if q != p}
         joint = (*joint[:p], search.fewest(p, others, required[p], joint[p]), *joint[p + 1 :])
-
     plans = {f"{graph.cuts[p]} to {graph.cuts[p + 1]}": {p: required[p]} for p in pairs}
     masks = [search.masks(counts) for counts in (*plans.values(), dict(enumerate(joint)))]
     chances = [random_edges(kept, graph) for kept in masks]

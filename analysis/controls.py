@@ -13,7 +13,7 @@ from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes
 from .metrics import Estimate, difference, estimate
 
-__all__ = ["Control", "Outcome", "control", "count_cut", "matched_edges", "outcome", "random_edges", "random_nodes"]
+__all__ = ["Control", "Outcome", "control", "matched_edges", "outcome", "random_edges", "random_nodes"]
 
 Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
 

@@ -145,7 +145,11 @@ class Guard:
             return 500, "the database does not answer as it should; the service's log says why", {}
         if needed and allowed is None:
             self._note_failure(client)
-            what = "the token is unknown or revoked" if token else "a token is needed: Authorization: Bearer ib_..."
+            what = (
+                "the token is unknown or revoked"
+                if token
+                else "a token is needed: Authorization: Bearer ib_... (commands take it from INTERBASIS_TOKEN)"
+            )
             return 401, what, {"www-authenticate": "Bearer"}
         wanted = _scope_of(scope)
         if needed and allowed is not None and SCOPES.index(allowed) < SCOPES.index(wanted):
