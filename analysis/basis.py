@@ -40,6 +40,7 @@ _GAP = 0.25  # relative gap below which neighbouring eigenvalues count as degene
 _MEMORY = 2**28  # bytes that second moments per output may take
 _ARRAYS = ("mean", "to_basis", "from_basis", "importance", "gram_spectrum", "jacobian_spectrum", "influence")
 
+_Plain: TypeAlias = "Callable[[str, ActivationMoments], Basis]"
 _SecondMoments: TypeAlias = Callable[
     [Mapping[int, Tensor], Mapping[int, Sequence[slice]] | None], dict[int, list[Tensor]]
 ]
@@ -171,7 +172,8 @@ def interaction_basis(
             output is PCA, "neuron" keeps the raw outputs.
         rotation: "degenerate" rotates inside runs of eigenvalues with relative gaps below `gap` so that few outputs
             depend on each coordinate, "full" ignores the gaps, "none" gives the paper's plain basis.
-        rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped.
+        rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
+            neuron bases keep every coordinate, and where all are such the settings say None.
         gap: relative gap of neighbouring eigenvalues that ends a run.
         probes: random probes per data point for M, None for the exact sum over output coordinates; with probes the
             outputs cannot be told apart, so that `rotation` must be "none".
@@ -190,11 +192,11 @@ def interaction_basis(
         _require_variance(cut, activations[cut])
     net.check_once(batches)
     last = len(net.cuts) - 1
-    plain = {"pca": _pca, "neuron": _neuron}
+    plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=rank_tolerance), "neuron": _neuron}
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
-        return Bases(tuple(bases), asdict(options))
+        return Bases(tuple(bases), _settings(options, bases))
     frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
     found: dict[int, Basis] = {}
@@ -214,7 +216,8 @@ def interaction_basis(
         for p in reversed(range(last)):
             rows = torch.from_numpy(found[p + 1].to_basis)
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
-    return Bases(tuple(found[p] for p in range(last + 1)), asdict(options))
+    ordered = [found[p] for p in range(last + 1)]
+    return Bases(tuple(ordered), _settings(options, ordered))
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,12 @@ class _Options:
             raise GraphError(
                 "random probes mix the outputs, and the rotation needs each one: pass rotation='none' or probes=None"
             )
+
+
+def _settings(options: _Options, bases: Sequence[Basis]) -> dict[str, Any]:
+    """The options that fix the numbers; neuron bases drop nothing, so that no tolerance is claimed for them."""
+    drops = any(basis.kind != "neuron" for basis in bases)
+    return {**asdict(options), "rank_tolerance": options.rank_tolerance if drops else None}
 
 
 @dataclass(frozen=True)
@@ -364,8 +373,8 @@ def _plain(cut: str, kind: str, moments: ActivationMoments, to_basis: Tensor, im
     return Basis(cut, kind, moments.mean.numpy(), c, c.T.copy(), importance.numpy(), spectrum, none, none[:, None])
 
 
-def _pca(cut: str, moments: ActivationMoments) -> Basis:
-    eigen = eigh(moments.gram)
+def _pca(cut: str, moments: ActivationMoments, *, rank_tolerance: float) -> Basis:
+    eigen = eigh(moments.gram, rank_tolerance)
     return _plain(cut, "pca", moments, eigen.vectors.T.contiguous(), eigen.values)
 
 

@@ -225,6 +225,29 @@ def test_probes_do_not_depend_on_batches(generator: torch.Generator) -> None:
     np.testing.assert_allclose(a.importance, b.importance, rtol=1e-9)
 
 
+@pytest.mark.parametrize("tolerance", [1e-10, 1e-5, 0.2])
+def test_pca_drops_eigenvalues_below_the_tolerance(tolerance: float, generator: torch.Generator) -> None:
+    x = normal(50, 4, generator=generator) * torch.tensor([1.0, 0.5, 1e-2, 1e-4], dtype=torch.float64)
+    net = cut_network(random_mlp((4, 5, 3), generator), x)
+    bases = interaction_basis(net, [x], kind="pca", rank_tolerance=tolerance)
+    for basis in bases.values():
+        kept = (basis.gram_spectrum > tolerance * basis.gram_spectrum[0]).sum()
+        assert len(basis.importance) == len(basis.to_basis) == kept
+    assert bases.settings["rank_tolerance"] == tolerance
+    assert interaction_graph(net, bases, [x]).settings["rank_tolerance"] == tolerance
+
+
+def test_settings_of_neuron_bases_claim_no_tolerance(generator: torch.Generator) -> None:
+    net, x = linear_network(generator)
+    neuron = interaction_basis(net, [x], kind="neuron", output="neuron", rank_tolerance=0.5)
+    assert neuron.settings["rank_tolerance"] is None
+    assert [len(basis.importance) for basis in neuron.values()] == list(net.widths)
+    mixed = interaction_basis(net, [x], kind="neuron", output="pca", rank_tolerance=0.5)
+    assert mixed.settings["rank_tolerance"] == 0.5
+    last = mixed[net.cuts[-1]]
+    assert len(last.importance) == (last.gram_spectrum > 0.5 * last.gram_spectrum[0]).sum() < net.widths[-1]
+
+
 def test_save_and_load_round_trip(tmp_path: Path, generator: torch.Generator) -> None:
     net, x = linear_network(generator)
     bases = interaction_basis(net, [x])
