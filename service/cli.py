@@ -15,7 +15,7 @@ from rich.text import Text
 from . import remote
 from .bars import ProgressBars
 from .client import Client
-from .display import counted, llc_summary, number, rows_table, table
+from .display import counted, llc_summary, number, partition_notes, rows_table, table, verdict
 from .job_commands import app as job_commands
 from .options import (
     KINDS,
@@ -175,10 +175,12 @@ def analyze(
         print_json({"items": [outcome.to_json() for outcome in outcomes]})
         return
     rows = [
-        (o.checkpoint.label, o.graph.id, o.graph.n_nodes, o.partition.id, o.partition.n_modules, o.partition.edge_cost)
+        (*(o.checkpoint.label, o.graph.id, o.partition.id, o.partition.n_modules), verdict(o.partition.verdict))
         for o in outcomes
     ]
-    out.print(table(("checkpoint", "graph", "nodes", "partition", "modules", "cost"), rows))
+    out.print(table(("checkpoint", "graph", "partition", "modules", "verdict"), rows))
+    for note in partition_notes([o.partition for o in outcomes]):
+        out.print(note)
 
 
 @app.command()
@@ -394,6 +396,8 @@ def ls(
         print_json(page.to_json())
         return
     out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
+    for note in partition_notes(page.items, reasons=False) if name == "partition" else ():
+        out.print(note)
     if page.next_cursor:
         out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}", soft_wrap=True)
 

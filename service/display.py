@@ -38,11 +38,13 @@ __all__ = [
     "llc_table",
     "modules_table",
     "number",
+    "partition_notes",
     "plainly",
     "rows_table",
     "table",
     "tracking_table",
     "verdict",
+    "verdict_line",
 ]
 
 _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
@@ -122,8 +124,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.model, r.basis, r.n_nodes, r.n_edges, _when(r)),
     ),
     "partitions": (
-        ("id", "model", "graph", "modules", "cost", "contrast", "p"),
-        lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.contrast, r.p_value),
+        ("id", "model", "graph", "modules", "cost", "p", "verdict"),
+        lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.p_value, verdict(r.verdict)),
     ),
     "ledgers": (
         ("id", "checkpoint", "epsilon", "nominal", "effective", "rank known by", "created"),
@@ -134,8 +136,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
     "experiments": (
-        ("id", "partition", "kind", "metric", "value", "control", "p"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value),
+        ("id", "partition", "kind", "metric", "value", "control", "p", "verdict"),
+        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value, verdict(r.verdict)),
     ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
@@ -367,9 +369,30 @@ def layers_table(row: LedgerRow) -> Table:
     return table(("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)"), rows)
 
 
-def verdict(name: str) -> Text:
-    """A verdict in its colour: green, yellow or red."""
-    return Text(name, {"reliable": "green", "doubtful": "yellow"}.get(name, "bold red"))
+_COLOURS = {"reliable": "green", "supported": "green", "failed": "bold red", "refuted": "bold red"}
+
+
+def verdict(name: str | None) -> Text:
+    """A verdict in its colour, green, yellow or red; a dash where none was stored."""
+    return Text("-") if name is None else Text(name, _COLOURS.get(name, "yellow"))
+
+
+def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
+    """The verdict on a result and why, in one sentence; None where none was stored."""
+    if row.verdict is None:
+        return None
+    why = (row.reason or "").strip()
+    return verdict(row.verdict).append(f": {why}" if why else "", "default")
+
+
+def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> list[Text]:
+    """What to keep in mind of partitions in a list: why they have their verdicts, and their warnings."""
+    notes = []
+    for row in rows:
+        line = verdict_line(row) if reasons else None
+        notes += [] if line is None else [Text(f"{row.id}: ").append_text(line)]
+        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if row.warning else []
+    return notes
 
 
 def _interval(point: Any, factor: float = 1.0) -> str:

@@ -22,7 +22,7 @@ from .display import (
     llc_table,
     modules_table,
     tracking_table,
-    verdict,
+    verdict_line,
 )
 from .records import ExperimentRow, LedgerRow, LlcRow, PartitionDetail, Record, StoreError, TrackingDetail
 from .settings import Settings
@@ -143,6 +143,9 @@ def show_row(row: Record, as_json: bool) -> None:
     if isinstance(row, PartitionDetail):
         out.print()
         out.print(modules_table(row))
+        if (line := verdict_line(row)) is not None:
+            out.print()
+            out.print(line)
     if isinstance(row, TrackingDetail):
         out.print()
         out.print(tracking_table(row))
@@ -165,6 +168,8 @@ def show_experiment(row: ExperimentRow) -> None:
         out.print()
     for note in experiment_notes(row):
         out.print(note)
+    if (line := verdict_line(row)) is not None:
+        out.print(line)
     out.print()
 
 
@@ -172,7 +177,7 @@ def show_llc(row: LlcRow) -> None:
     """A learning coefficient, or one line per loss scale of a curve, the verdict and its reason, for people."""
     out.print(llc_table(row))
     out.print()
-    out.print(verdict(row.verdict).append(": ", "default").append(row.reason, "default"))
+    out.print(verdict_line(row))
     out.print()
 
 

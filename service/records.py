@@ -301,7 +301,13 @@ class MediatorRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionValues(Record):
-    """Numbers of a partition that are queried; see `interbasis.analysis.Partition`."""
+    """Numbers of a partition that are queried; see `interbasis.analysis.Partition`.
+
+    Attributes:
+        verdict: "supported", "one module", "not told apart from chance", "refuted" or "untested"; None of a partition
+            that an earlier version stored, where what is stored does not tell.
+        reason: of the verdict, one sentence.
+    """
 
     n_modules: int
     edge_cost: float
@@ -321,6 +327,8 @@ class PartitionValues(Record):
     variation_of_information: float | None = None
     polished: bool | None = None
     warning: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -480,6 +488,8 @@ class ExperimentValues(Record):
             "predict" the rank correlation.
         control, p_value: the same of random interventions of the same size, and how often they do as well.
         summary: every row and number, as a JSON object.
+        verdict, reason: "supported", "not told apart from chance" or "refuted", and why, in one sentence; None of an
+            experiment that gives no verdict, or that an earlier version stored.
     """
 
     experiment: str
@@ -491,6 +501,8 @@ class ExperimentValues(Record):
     control: float | None
     p_value: float | None
     summary: dict[str, Any]
+    verdict: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 VERSION_TABLE = "interbasis_version"
 
 
@@ -223,6 +223,8 @@ class Partition(Result, Base):
     variation_of_information: Mapped[float | None]
     polished: Mapped[bool | None]
     warning: Mapped[str | None]
+    verdict: Mapped[str | None]
+    reason: Mapped[str | None]
     partition_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
@@ -419,6 +421,8 @@ class Experiment(Result, Base):
     control: Mapped[float | None]
     p_value: Mapped[float | None]
     summary: Mapped[dict[str, Any]]
+    verdict: Mapped[str | None]
+    reason: Mapped[str | None]
     experiment_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)

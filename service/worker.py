@@ -429,10 +429,11 @@ def _save_partition(
     store: Store, row: GraphRow, graph: InteractionGraph, partition: Partition, made: Provenance, force: bool
 ) -> PartitionDetail:
     links = module_links(graph, partition.labels, partition.epsilons)
+    values: dict[str, Any] = {f.name: getattr(partition, f.name, None) for f in fields(PartitionValues)}
     return store.save_partition(
         row.id,
         provenance=made,
-        values=PartitionValues(**{f.name: getattr(partition, f.name) for f in fields(PartitionValues)}),
+        values=PartitionValues(**values),
         modules=[ModuleRow(**asdict(module)) for module in partition.modules],
         links=[LinkRow(**asdict(link)) for link in links],
         labels=[labels.tolist() for labels in partition.labels],

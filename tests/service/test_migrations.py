@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from cases_store import save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
+from cases_store import register, save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
 from sqlalchemy import Connection, inspect, text
 
 from interbasis.service import database
@@ -300,3 +301,52 @@ def test_processes_that_upgrade_at_once(place: Any) -> None:
 def test_alembic_alone_is_refused() -> None:
     with pytest.raises(SystemExit, match="interbasis db upgrade"):
         command.upgrade(database.migration_config(), "head")
+
+
+def test_partitions_get_the_verdicts_that_are_sure(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        graph = save_graph(store).id
+        tested, untested, one = (save_partition(store, graph, n).id for n in range(3))
+        experiment = save_experiment(store, tested).id
+    command.downgrade(database.migration_config(connection), "0007")
+    connection.commit()
+    run(
+        connection,
+        f"UPDATE partition SET p_value = NULL WHERE id IN ('{untested}', '{one}')",
+        f"UPDATE partition SET n_modules = 1 WHERE id = '{one}'",
+    )
+    assert Store.upgrade(place.url) == Upgrade(before="0007", after=SCHEMA_REVISION)
+    with place.open() as store:
+        found = {row.id: row for row in store.partitions().items}
+        assert {name: row.verdict for name, row in found.items()} == {
+            **{tested: None, untested: "untested", one: "one module"}
+        }
+        assert all((row.reason is None) == (row.verdict is None) for row in found.values())
+        assert store.get_experiment(experiment).verdict is None
+        assert store.check().ok
+
+
+def test_analyses_keep_the_output_basis_that_they_meant(place: Any, connection: Connection) -> None:
+    """Whatever the default is by now, for waiting and running jobs, for those tried again, and for schedules."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        register(store)
+        plain = {"basis": "local"}
+        schedules = [store.add_schedule(task, "digits", {}).id for task in ("analyze", "ledger")]
+        schedules.append(store.add_schedule("analyze", "digits", {"output": "neuron"}).id)
+        asked = [store.submit("analyze", "digits@100", given) for given in (plain, {"output": "neuron"}, {})]
+        ledger = store.submit("ledger", "digits@100")
+        for job, state in zip(asked[1:], ("failed", "succeeded"), strict=True):
+            store.begin_job(job.id, 1, "w")
+            store.end_job(job.id, 1, "w", state)
+    command.downgrade(database.migration_config(connection), "0007")
+    connection.commit()
+    Store.upgrade(place.url)
+    with place.open() as store:
+        assert [store.get_schedule(ref).choices for ref in schedules] == [{"output": "pca"}, {}, {"output": "neuron"}]
+        assert store.get_job(asked[0].id).choices == {"basis": "local", "output": "pca"}
+        assert store.get_job(asked[1].id) == replace(store.get_job(asked[1].id), choices={"output": "neuron"})
+        assert store.get_job(ledger.id).choices == {}
+        assert store.submit("analyze", "digits@100", {"output": "pca"}).id == asked[2].id
+        assert store.submit("analyze", "digits@100").id not in [job.id for job in asked]
