@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .cost import Epsilon
 from .graph import InteractionGraph
 from .modules import Partition
 
@@ -30,14 +31,14 @@ _NONE = "no module"
 
 
 def attribution_graph(
-    graph: InteractionGraph, partition: Partition | None, epsilon: float, *, most_links: int = MOST_LINKS
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon, *, most_links: int = MOST_LINKS
 ) -> dict[str, Any]:
     """The strongest edges of a graph and the nodes they join, with modules as supernodes.
 
     Args:
         graph: the strengths; a link's weight is w.
         partition: its modules; without one all nodes stand in one lane.
-        epsilon: only edges above its square root.
+        epsilon: only edges above its square root; one for all pairs of cuts, or one per pair.
         most_links: at most so many, the strongest.
     """
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
@@ -81,8 +82,9 @@ def attribution_graph(
     pinned = ranked[:MOST_PINNED]
     supernodes = [[lane, *(names[n] for n in pinned if labels[n[0]][n[1]] == m)] for m, lane in enumerate(lanes)]
     part = f"all {n_edges}" if len(kept) == n_edges else f"the strongest {len(kept)} of {n_edges}"
+    above = ", ".join(dict.fromkeys(f"{cutoff:.3g}" for cutoff in graph.cutoffs(epsilon)))
     described_as = (
-        f"Interaction graph, {part} edges with strengths above {epsilon**0.5:.3g}. Tokens are modules, layers are "
+        f"Interaction graph, {part} edges with strengths above {above}. Tokens are modules, layers are "
         "cuts, weights are strengths w (w^2 is a loss), probabilities are shares of the variance of the last cut."
     )
     return {
@@ -111,14 +113,15 @@ def attribution_graph(
     }
 
 
-def _strongest(graph: InteractionGraph, epsilon: float, count: int) -> list[tuple[Node, Node, float]]:
+def _strongest(graph: InteractionGraph, epsilon: Epsilon, count: int) -> list[tuple[Node, Node, float]]:
     """The strongest edges above the cutoff, ties by earlier and then later node."""
-    strengths = [block[block > np.sqrt(epsilon)] for block in graph.blocks]
+    cutoffs = graph.cutoffs(epsilon)
+    strengths = [block[block > cutoff] for block, cutoff in zip(graph.blocks, cutoffs, strict=True)]
     every = np.concatenate(strengths)
     least = np.partition(every, -count)[-count] if len(every) > count > 0 else 0.0
     found: list[tuple[Node, Node, float]] = []
-    for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
-        later, earlier = np.nonzero((block > np.sqrt(epsilon)) & (block >= least))
+    for (a, b), block, cutoff in zip(graph.pairs, graph.blocks, cutoffs, strict=True):
+        later, earlier = np.nonzero((block > cutoff) & (block >= least))
         ends = zip(later.tolist(), earlier.tolist(), block[later, earlier].tolist(), strict=True)
         found += [((a, i), (b, j), w) for j, i, w in ends]
     return sorted(found, key=lambda edge: (-edge[2], edge[:2]))[:count]

@@ -11,6 +11,7 @@ import numpy as np
 from .ablation import joined_labels, require_partition
 from .attribution_graphs import attribution_graph
 from .basis import Bases
+from .cost import Epsilon
 from .errors import GraphError
 from .files import encode
 from .graph import InteractionGraph
@@ -23,17 +24,18 @@ __all__ = ["FORMATS", "export", "export_masks", "to_networkx"]
 
 
 def to_networkx(
-    graph: InteractionGraph, partition: Partition | None = None, epsilon: float | None = None
+    graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None
 ) -> networkx.DiGraph:
     """The graph with text nodes "cut/coordinate"; with a partition each node has its `module` (-1: none).
 
     Args:
         graph: the strengths.
         partition: of this graph.
-        epsilon: only edges above its square root; default the partition's, without one all edges above 0.
+        epsilon: only edges above its square root, one for all or one per pair of cuts; default the partition's, without
+            one all edges above 0.
 
     Raises:
-        GraphError: the partition belongs to a graph of another shape.
+        GraphError: the partition belongs to a graph of another shape, or a wrong number of loss scales.
 
     >>> graph = InteractionGraph.from_blocks([[[2.0]]], cuts=["a", "b"])
     >>> list(to_networkx(graph).edges(data="strength"))
@@ -41,17 +43,16 @@ def to_networkx(
     """
     import networkx
 
-    if epsilon is None:
-        epsilon = partition.epsilon if partition is not None else 0.0
-    nodes = graph.to_networkx(epsilon)
     if partition is not None:
         require_partition(graph, partition)
+    nodes = graph.to_networkx(_scales(partition, epsilon))
+    if partition is not None:
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
         networkx.set_node_attributes(nodes, {(c, i): int(labels[c][i]) for c, i in nodes.nodes}, "module")
     return networkx.relabel_nodes(nodes, {(c, i): f"{c}/{i}" for c, i in nodes.nodes})
 
 
-def export(graph: InteractionGraph, partition: Partition | None, form: str, epsilon: float | None = None) -> bytes:
+def export(graph: InteractionGraph, partition: Partition | None, form: str, epsilon: Epsilon | None = None) -> bytes:
     """A graph, or a partition with its graph, as the content of a file.
 
     Args:
@@ -93,7 +94,7 @@ def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) ->
     return encode("masks", arrays, {"cuts": list(graph.cuts), "n_modules": partition.n_modules})
 
 
-def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
     import networkx
 
     stream = io.BytesIO()
@@ -101,18 +102,18 @@ def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: floa
     return stream.getvalue()
 
 
-def _node_link(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+def _node_link(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
     import networkx
 
     data: dict[str, Any] = networkx.node_link_data(to_networkx(graph, partition, epsilon), edges="edges")
     return json.dumps(data).encode()
 
 
-def _safetensors(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+def _safetensors(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
     return graph.to_bytes() if partition is None else partition.to_bytes()
 
 
-def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
+def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
     import networkx
 
     stream = io.BytesIO()
@@ -120,9 +121,15 @@ def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: float |
     return stream.getvalue()
 
 
-def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: float | None) -> bytes:
-    scale = epsilon if epsilon is not None else partition.epsilon if partition is not None else 0.0
-    return json.dumps(attribution_graph(graph, partition, scale)).encode()
+def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    return json.dumps(attribution_graph(graph, partition, _scales(partition, epsilon))).encode()
+
+
+def _scales(partition: Partition | None, epsilon: Epsilon | None) -> Epsilon:
+    """The loss scale, or those of the pairs of cuts, that edges are above."""
+    if epsilon is not None:
+        return epsilon
+    return partition.epsilons if partition is not None else 0.0
 
 
 FORMATS = {

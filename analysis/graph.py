@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -126,22 +127,50 @@ class InteractionGraph:
         """Number of nodes of all cuts together."""
         return sum(self.widths)
 
-    def n_edges(self, epsilon: float = 0.0) -> int:
-        """Number of edges with w > sqrt(epsilon)."""
-        return sum(int((block > np.sqrt(epsilon)).sum()) for block in self.blocks)
+    def cutoffs(self, epsilon: float | Sequence[float] = 0.0) -> tuple[float, ...]:
+        """The cutoff sqrt(epsilon) of each block, for one loss scale or one per pair of cuts.
 
-    def edges(self, epsilon: float = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
-        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon)."""
-        for (a, b), block in zip(self.pairs, self.blocks, strict=True):
-            later, earlier = np.nonzero(block > np.sqrt(epsilon))
+        Raises:
+            GraphError: a loss scale below 0 or not finite, or not one per pair.
+
+        >>> InteractionGraph.from_blocks([np.eye(2), np.eye(2)]).cutoffs((0.25, 4.0))
+        (0.5, 2.0)
+        """
+        try:
+            scales = np.asarray(epsilon, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise GraphError(f"epsilon is {epsilon!r}: expected a number, or one per pair of cuts") from None
+        scales = np.full(len(self.blocks), scales) if scales.ndim == 0 else scales.ravel()
+        if len(scales) != len(self.blocks):
+            raise GraphError(
+                f"{len(scales)} loss scales were given: expected one, or one for each of {len(self.blocks)} pairs"
+            )
+        if not (np.isfinite(scales) & (scales >= 0)).all():
+            raise GraphError(f"epsilon is {epsilon!r}: expected loss scales of 0 or more")
+        return tuple(np.sqrt(scales).tolist())
+
+    def n_edges(self, epsilon: float | Sequence[float] = 0.0) -> int:
+        """Number of edges with w > sqrt(epsilon), one epsilon for all or one per pair of cuts."""
+        return sum(int((w > cutoff).sum()) for w, cutoff in zip(self.blocks, self.cutoffs(epsilon), strict=True))
+
+    def edges(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
+        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon), which may differ between pairs."""
+        for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
             for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
                 yield (self.cuts[a], i), (self.cuts[b], j), float(block[j, i])
 
-    def to_networkx(self, epsilon: float = 0.0) -> networkx.DiGraph:
-        """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`."""
+    def to_networkx(self, epsilon: float | Sequence[float] = 0.0) -> networkx.DiGraph:
+        """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`.
+
+        Its attribute `epsilon` is the loss scale; where pairs of cuts have different ones, `epsilons` is the JSON list
+        of them and there is no `epsilon`.
+        """
         import networkx
 
-        graph = networkx.DiGraph(**{k: getattr(self, k) for k in ("strengths", "basis")}, epsilon=epsilon)
+        scales = [epsilon] if np.ndim(epsilon) == 0 else np.ravel(epsilon).tolist()
+        named = {"epsilon": scales[0]} if len(set(scales)) == 1 else {"epsilons": json.dumps(scales)}
+        graph = networkx.DiGraph(**{k: getattr(self, k) for k in ("strengths", "basis")}, **named)
         for cut, importance in zip(self.cuts, self.importance, strict=True):
             graph.add_nodes_from(
                 ((cut, i), {"cut": cut, "coordinate": i, "importance": float(w)}) for i, w in enumerate(importance)
@@ -149,14 +178,14 @@ class InteractionGraph:
         graph.add_edges_from((a, b, {"strength": w}) for a, b, w in self.edges(epsilon))
         return graph
 
-    def to_igraph(self, epsilon: float = 0.0) -> igraph.Graph:
+    def to_igraph(self, epsilon: float | Sequence[float] = 0.0) -> igraph.Graph:
         """Directed igraph graph: vertices by cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
         import igraph
 
         ends: list[tuple[int, int]] = []
         strengths: list[float] = []
-        for (a, b), block in zip(self.pair_slices, self.blocks, strict=True):
-            later, earlier = np.nonzero(block > np.sqrt(epsilon))
+        for (a, b), block, cutoff in zip(self.pair_slices, self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
             ends += zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True)
             strengths += block[later, earlier].tolist()
         graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs={"strength": strengths})
@@ -165,7 +194,7 @@ class InteractionGraph:
         graph.vs["importance"] = np.concatenate(self.importance).tolist()
         return graph
 
-    def plot(self, partition: Partition | None = None, epsilon: float | None = None) -> Figure:
+    def plot(self, partition: Partition | None = None, epsilon: float | Sequence[float] | None = None) -> Figure:
         """Figure of the layered graph, modules in colour; see `plots.plot_graph`."""
         from .plots import plot_graph
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from .cost import shown_scales
 from .files import decode, encode, read_bytes, write_bytes
 from .mediators import Mediator
 from .resolution import ProfileRow
@@ -125,9 +126,10 @@ class Partition:
         """The main numbers and one line per module."""
         p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
         count = f"{self.n_modules} module{'' if self.n_modules == 1 else 's'}"
+        scales = f"{self.epsilon:.3g}" if len(set(self.epsilons)) < 2 else shown_scales(self.epsilons)
         head = (
             f"Partition: {count}, edge cost {self.edge_cost:.4g}, contrast {self.contrast:.3f}{p} "
-            f"({self.objective}, resolution {self.resolution:.3g}, epsilon {self.epsilon:.3g})"
+            f"({self.objective}, resolution {self.resolution:.3g}, epsilon {scales})"
         )
         shown = [
             f"  {m.index}: {m.size} nodes {m.sizes}, inner cost {m.inner_cost:.4g}, outer {m.outer_cost:.4g}"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .cost import interaction_cost
+from .cost import Epsilon, interaction_cost, loss_scales
 from .degeneracy import Ledger
 from .errors import GraphError
 from .graph import InteractionGraph
@@ -44,7 +44,7 @@ _MAX_EDGES = 4000
 _WEAK = 0.15  # opacity of the weakest edge shown
 
 
-def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsilon: float | None = None) -> Figure:
+def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None) -> Figure:
     """Cuts as columns, nodes as dots (area: importance), edges above the cutoff as lines (opacity: cost c(w)).
 
     With a partition nodes are sorted and coloured by module; edges inside a module take its colour, edges between
@@ -59,10 +59,8 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
             f"the partition is of another graph: it has {widths} nodes at the cuts, this one {graph.widths}"
         )
     if epsilon is None:
-        epsilon = partition.epsilon if partition is not None else default_epsilon(graph)
-    scales = (
-        partition.epsilons if partition is not None and epsilon == partition.epsilon else [epsilon] * len(graph.blocks)
-    )
+        epsilon = partition.epsilons if partition is not None else default_epsilon(graph)
+    scales = loss_scales(graph, epsilon)
     labels = partition.labels if partition is not None else tuple(np.zeros(k, int) for k in graph.widths)
     heights = [_heights(a) for a in labels]
     figure = Figure(figsize=(2.2 * len(graph.cuts) + 1.5, 5.5), layout="constrained")
@@ -97,7 +95,7 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     axes.set_xticks(range(len(graph.cuts)), _with_widths(graph.cuts, graph.widths))
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(_title(partition, epsilon, shown_edges, hidden), fontsize=10)
+    axes.set_title(_title(partition, scales, shown_edges, hidden), fontsize=10)
     if partition is not None:
         _module_legend(figure, labels, edges=True)
     return figure
@@ -118,7 +116,7 @@ def plot_membership(partition: Partition) -> Figure:
     axes.set_xticks(range(len(partition.cuts)), _with_widths(partition.cuts, [len(a) for a in partition.labels]))
     axes.set_ylabel("coordinate")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_title(_title(partition, partition.epsilon, None, 0), fontsize=10)
+    axes.set_title(_title(partition, partition.epsilons, None, 0), fontsize=10)
     _module_legend(figure, partition.labels, edges=False)
     return figure
 
@@ -154,7 +152,7 @@ def plot_profile(partition: Partition) -> Figure:
             grid[-1, column].minorticks_off()
     grid[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle(
-        _title(partition, partition.epsilon, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
+        _title(partition, partition.epsilons, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
     )
     return figure
 
@@ -182,15 +180,16 @@ def _profile_line(axes: Axes, rows: Sequence[ProfileRow], field: str) -> None:
         axes.axhline(0.0, color=_GREY, lw=0.6)
 
 
-def plot_strengths(graph: InteractionGraph, epsilon: float | None = None) -> Figure:
-    """Distribution of the strengths, the share of w^2 that those up to w carry, and the cutoff sqrt(epsilon).
+def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None) -> Figure:
+    """Distribution of the strengths, the share of w^2 that those up to w carry, and the cutoffs sqrt(epsilon).
 
-    The epsilon read off the graph is shown where none is given.
+    The epsilon read off the graph is shown where none is given; with one per pair of cuts each has a line.
     """
     from matplotlib.figure import Figure
 
     found = strength_distribution(graph.blocks)
-    cutoff = found.cutoff if epsilon is None else float(np.sqrt(epsilon))
+    scales = loss_scales(graph, found.cutoff**2 if epsilon is None else epsilon)
+    cutoffs = [found.cutoff] * len(scales) if epsilon is None else np.sqrt(scales).tolist()
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     w = 10**found.log10
@@ -198,14 +197,15 @@ def plot_strengths(graph: InteractionGraph, epsilon: float | None = None) -> Fig
     axes.set_ylabel("density of strengths per decade", color="C0")
     axes.set_xlabel("strength w")
     axes.set_xscale("log")
-    axes.axvline(cutoff, color="black", lw=1, ls="dashed")
+    for cutoff in dict.fromkeys(cutoffs):
+        axes.axvline(cutoff, color="black", lw=1, ls="dashed")
     axes.set_ylim(bottom=0)
     share = axes.twinx()
     share.plot(w, found.carried, color="C1")
     share.set_ylabel("share of w$^2$ carried up to w", color="C1")
     share.set_ylim(0, 1.02)
-    edges = sum(int((block > cutoff).sum()) for block in graph.blocks)
-    axes.set_title(f"cutoff {cutoff:.3g} (dashed), epsilon {cutoff**2:.3g}, {edges:,} edges above", fontsize=10)
+    edges = sum(int((block > cutoff).sum()) for block, cutoff in zip(graph.blocks, cutoffs, strict=True))
+    axes.set_title(f"cutoff {_range(cutoffs)} (dashed), epsilon {_range(scales)}, {edges:,} edges above", fontsize=10)
     return figure
 
 
@@ -509,12 +509,18 @@ def _with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [f"{cut}\n{width} nodes" for cut, width in zip(cuts, widths, strict=True)]
 
 
-def _title(partition: Partition | None, epsilon: float, n_edges: int | None, hidden: int) -> str:
+def _title(partition: Partition | None, epsilons: Sequence[float], n_edges: int | None, hidden: int) -> str:
     parts = []
     if partition is not None:
         parts.append("one module" if partition.n_modules == 1 else f"{partition.n_modules} modules")
         parts.append(f"cost between modules {partition.edge_cost:.3g}")
-    parts.append(f"epsilon {epsilon:.3g}")
+    parts.append(f"epsilon {_range(epsilons)}")
     if n_edges is not None:
         parts.append(f"{n_edges:,} edges" + (f" ({hidden:,} weakest not drawn)" if hidden else ""))
     return ", ".join(parts)
+
+
+def _range(values: Sequence[float]) -> str:
+    """One number, or the least and the largest of those of the pairs of cuts."""
+    least, largest = (f"{value:.3g}" for value in (min(values), max(values)))
+    return least if least == largest else f"{least} to {largest}"

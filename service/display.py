@@ -483,7 +483,10 @@ def _facts(row: Record) -> dict[str, Any]:
             names = ("id", "model", "checkpoint", "graph", "n_modules", "edge_cost", "mediator_cost")
             names += ("normalised_cost", "contrast", "p_value", "z", "stability", "description_length")
             names += ("objective", "resolution", "epsilon", "epsilon_source", "warning")
-            return {name: getattr(row, name) for name in names} | _origin(row)
+            facts = {name: getattr(row, name) for name in names}
+            if len(scales := list(dict.fromkeys(row.epsilons or ()))) > 1:
+                facts["epsilon"] = ", ".join(map(number, scales))
+            return facts | _origin(row)
         case LedgerRow():
             names = ("id", "model", "checkpoint", "dataset", "n", "epsilon", "warning")
             return {name: getattr(row, name) for name in names} | _origin(row)

@@ -178,7 +178,7 @@ def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
         "graph": lambda: graph.plot(partition),
         "membership": lambda: plot_membership(partition),
         "profile": lambda: plot_profile(partition),
-        "strengths": lambda: plot_strengths(graph, partition.epsilon),
+        "strengths": lambda: plot_strengths(graph, partition.epsilons),
     }
 
 

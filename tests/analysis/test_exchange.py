@@ -2,7 +2,9 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import igraph
 import jsonschema_rs
@@ -10,12 +12,15 @@ import networkx
 import numpy as np
 import pytest
 from cases_graphs import planted
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from interbasis.analysis.attribution_graphs import attribution_graph
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange import FORMATS, export, to_networkx
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition, score_partition
+from interbasis.analysis.plots import plot_graph, plot_strengths
 
 EPSILON = 1.0
 
@@ -23,10 +28,10 @@ EPSILON = 1.0
 @pytest.fixture(scope="module")
 def graph() -> InteractionGraph:
     """Two planted modules; one node has no edge above the cutoff."""
-    given = planted((4, 3), n_cuts=3, seed=0)[0]
-    blocks = [block.copy() for block in given.blocks]
+    whole = planted((4, 3), n_cuts=3, seed=0)[0]
+    blocks = [block.copy() for block in whole.blocks]
     blocks[0][:, 2] = 0.5
-    importance = [np.linspace(1, 2, width) for width in given.widths]
+    importance = [np.linspace(1, 2, width) for width in whole.widths]
     return InteractionGraph.from_blocks(blocks, ["in", "layers.0", "out"], importance, basis="global")
 
 
@@ -83,6 +88,74 @@ def test_epsilon_given_goes_before_the_partitions(graph: InteractionGraph, parti
     else:
         read = networkx.node_link_graph(json.loads(content), edges="edges")
     assert_complete(read, graph, partition, 4.0)
+
+
+def edges_in(content: bytes, form: str) -> dict[tuple[str, str], float]:
+    """Edges of an export of any format by the names of their nodes."""
+    if form == "circuit-tracer":
+        made = json.loads(content)
+        name = {node["node_id"]: node["clerp"].partition(" ")[0] for node in made["nodes"]}
+        return {(name[e["source"]], name[e["target"]]): e["weight"] for e in made["links"]}
+    if form == "node-link":
+        read = networkx.node_link_graph(json.loads(content), edges="edges")
+    else:
+        read = {"graphml": networkx.read_graphml, "gexf": networkx.read_gexf}[form](io.BytesIO(content))
+    return {(a, b): w for a, b, w in read.edges(data="strength")}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.floats(-3, 1.5), min_size=2, max_size=4))
+def test_every_export_has_the_edges_above_the_cutoff_of_their_pair(seed: int, decades: list[float]) -> None:
+    draws = np.random.default_rng(seed)
+    widths = draws.integers(1, 5, len(decades) + 1)
+    blocks = [draws.lognormal(sigma=2, size=(b, a)) for a, b in pairwise(widths)]
+    graph = InteractionGraph.from_blocks(blocks)
+    epsilons = tuple(10.0**decade for decade in decades)
+    assume(any((block > e**0.5).any() for block, e in zip(blocks, epsilons, strict=True)))
+    expected = {
+        (f"{p}/{i}", f"{p + 1}/{j}"): float(block[j, i])
+        for p, (block, epsilon) in enumerate(zip(blocks, epsilons, strict=True))
+        for j in range(block.shape[0])
+        for i in range(block.shape[1])
+        if block[j, i] > epsilon**0.5
+    }
+    found = score_partition(graph, [np.zeros(width, dtype=int) for width in widths], epsilons)
+    for form in ("graphml", "gexf", "node-link", "circuit-tracer"):
+        assert edges_in(export(graph, found, form), form) == expected
+        assert edges_in(export(graph, None, form, epsilons), form) == expected
+    assert graph.n_edges(epsilons) == len(expected)
+    vertices = [f"{v['cut']}/{v['coordinate']}" for v in graph.to_igraph(epsilons).vs]
+    joined = graph.to_igraph(epsilons).es
+    assert {(vertices[e.source], vertices[e.target]): e["strength"] for e in joined} == expected
+    assert to_networkx(graph, found).number_of_edges() == len(expected)
+    shown = plot_graph(graph, found).axes[0]
+    assert f"{len(expected):,} edges" in shown.get_title()
+    assert f"{len(expected):,} edges above" in plot_strengths(graph, epsilons).axes[0].get_title()
+
+
+def test_loss_scales_of_pairs_are_named_where_they_differ() -> None:
+    graph = InteractionGraph.from_blocks([np.eye(2) * 3, np.eye(2) * 3])
+    labels = [np.arange(2)] * 3
+    same, other = score_partition(graph, labels, (0.25, 0.25)), score_partition(graph, labels, (0.25, 4.0))
+    assert to_networkx(graph, same).graph["epsilon"] == 0.25
+    named = to_networkx(graph, other).graph
+    assert json.loads(named["epsilons"]) == [0.25, 4.0]
+    assert "epsilon" not in named
+    assert "epsilon 0.25)" in repr(same)
+    assert "epsilon 0.25, 4)" in repr(other)
+    assert "epsilon 0.25 to 4" in plot_graph(graph, other).axes[0].get_title()
+    made = json.loads(export(graph, other, "circuit-tracer"))
+    assert "strengths above 0.5, 2." in made["metadata"]["info"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "said"),
+    [((1.0,), "1 loss scales were given"), ((1.0, -1.0), "of 0 or more"), (np.nan, "of 0 or more")],
+)
+def test_loss_scales_that_make_no_sense_raise(epsilon: Any, said: str) -> None:
+    graph = InteractionGraph.from_blocks([np.eye(2), np.eye(2)])
+    with pytest.raises(GraphError, match=said):
+        graph.cutoffs(epsilon)
 
 
 def test_without_a_partition_all_edges_and_no_modules(graph: InteractionGraph) -> None:
