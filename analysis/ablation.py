@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .basis import Bases
+from .batches import Batch
 from .controls import Control, Outcome, control, matched_edges, outcome, random_nodes
 from .cost import graph_costs
 from .errors import GraphError
@@ -24,7 +25,7 @@ from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes, Options
 from .metrics import Metric, MetricFunction, class_accuracy
 from .modules import Partition
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback, counter
 
 __all__ = [

@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .batches import Batch
 from .errors import CutError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .linalg import Eigen, Whitening, column_signs, eigh, whiten
 from .moments import ActivationMoments, collect, output_moments, pair_moments
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 from .rotation import degenerate_runs, rotate
 

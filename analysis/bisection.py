@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from .basis import Bases
+from .batches import Batch
 from .controls import Outcome, outcome, random_edges
 from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Options
 from .metrics import Metric, MetricFunction
-from .network import Batch, Network
+from .network import Network
 from .progress import Progress, ProgressCallback, counter
 
 __all__ = ["EdgeBisection", "bisect_edges", "strongest", "strongest_order"]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.linalg import qr
 from torch import Tensor
 
+from .batches import Batch, read_batches
 from .directions import Moves, Part, independent
 from .hessian import Fit, gradient_rows, kronecker_fit
 from .layers import (
@@ -32,8 +33,7 @@ from .layers import (
     trace_layers,
 )
 from .linalg import RowSpace, column_rank
-from .moments import read_batches
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import FiringPatterns, HeadPatterns, SynchronisedUnits
 

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from .batches import Batch
 from .census import Block, Census, LayerLedger
 from .errors import InputError
 from .files import decode, encode, read_bytes, write_bytes
 from .hessian import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
 from .layers import in_double
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import SynchronisedUnits, check_scale
 

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .basis import Bases
+from .batches import Batch
 from .controls import Outcome, outcome
 from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Options
 from .metrics import Estimate, Metric, MetricFunction, estimate
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback, counter
 
 __all__ = ["FRACTIONS", "Faithfulness", "circuit_faithfulness"]

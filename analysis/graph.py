@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .basis import Bases
+from .batches import Batch
 from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .moments import diagonal_moments, pair_attributions
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from jaxtyping import Float
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from .batches import Batch, read_batches
 from .layers import Layer, LayerTrace, arranged, jacobian_blocks, trace_layers
 from .linalg import RowSpace, column_rank
-from .moments import Probes, output_cotangents, read_batches
-from .network import Batch, Network
+from .moments import Probes, output_cotangents
+from .network import Network
 from .progress import ProgressCallback, report
 
 __all__ = [

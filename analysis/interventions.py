@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from .basis import KINDS, Bases
+from .batches import Batch
 from .datasets import Dataset
 from .errors import DataError, GraphError
 from .graph import InteractionGraph
 from .metrics import Metric, MetricFunction, find_metric
-from .network import Batch, Network
+from .network import Network
 from .receivers import Receivers, to_coordinates, to_values
 
 __all__ = ["REPLACEMENTS", "Edges", "Interventions", "Nodes", "Options", "Values"]

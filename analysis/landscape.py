@@ -23,10 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_map
 
 from .basis import Bases
+from .batches import Batch, naming_batch
 from .errors import DataError, InputError
 from .layers import in_double
 from .mediators import Mediator
-from .network import Batch, Network, naming_batch
+from .network import Network
 from .progress import ProgressCallback, report
 
 __all__ = [

@@ -20,11 +20,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from .batches import Batch
 from .cuts import first_tensor
 from .errors import DataError, LayerError
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
 from .moments import output_cotangents
-from .network import Batch, Network
+from .network import Network
 
 __all__ = [
     "Activation",

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from .batches import Batch
 from .chains import Chains, Plan, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .curvature import DENSE, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
@@ -34,7 +35,7 @@ from .diagnostics import (
 from .errors import InputError
 from .hessian import lanczos
 from .landscape import Landscape, NetworkLandscape, Parameters, behavioural_loss
-from .network import Batch, Network
+from .network import Network
 from .progress import Progress, ProgressCallback
 from .sampling import KERNELS, HamiltonianMonteCarlo, Potential, PreconditionedLangevin
 

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from .batches import Batch, read_batches
 from .errors import DataError, GraphError
-from .network import Batch, Network, Trace
-from .progress import ProgressCallback, report
+from .network import Network, Trace
+from .progress import ProgressCallback
 from .transitions import PositionWise, SlopeMoments
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "output_moments",
     "pair_attributions",
     "pair_moments",
-    "read_batches",
 ]
 
 _BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
@@ -482,17 +481,3 @@ def _gram(rows: Float[Tensor, "v batch positions d"]) -> Float[Tensor, "d d"]:
 
 def _rows_per_block(entries: int, block: int = _BLOCK) -> int:
     return max(1, block // max(entries, 1))
-
-
-def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback | None) -> Iterator[Batch]:
-    """Iterate over the data, refusing data that is empty or can be read only once."""
-    if iter(batches) is batches:
-        raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")
-    empty = True
-    for batch in report(batches, step, progress):
-        empty = False
-        if any(isinstance(v, Tensor) and v.ndim and not len(v) for v in tree_leaves(batch)):
-            raise DataError("a batch holds no data point: leave empty batches out")
-        yield batch
-    if empty:
-        raise DataError("there are no batches: expected at least one data point")

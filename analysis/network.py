@@ -8,7 +8,7 @@ that of x.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -17,19 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_map
 
+from .batches import Batch, arguments, batch_size, map_points, naming_batch, read_batches, tensors
 from .cuts import Cut, Place, candidates, resolve
 from .errors import CutError, DataError, GraphError
 from .hooks import at_rest, hooked
 from .transitions import Transition
 
-__all__ = ["Batch", "Network", "Positions", "Trace", "naming_batch"]
-
-Batch: TypeAlias = Any
-"""A tensor (the model's argument), a tuple (its arguments) or a dict (its keyword arguments)."""
+__all__ = ["BatchFirst", "Network", "Positions", "Trace"]
 
 Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
+
+BatchFirst: TypeAlias = bool | Mapping[str, bool]
 
 _LEAK = 1e-6  # share of the effect of swapping the whole input that still counts as rounding
 
@@ -65,6 +64,10 @@ class Network:
         transitions: exact forms of the map between two cuts, by their names (see `transitions`); used where the two
             are adjacent, and checked against the model.
         example: a batch, on which the order and the widths of the cuts are found right away.
+        batch_first: layout of tensors with three axes at the cuts: True for (batch, positions, width), False for
+            (positions, batch, width); or a mapping from names of cuts (and "output") to such values.
+        check: whether `check_once` tests what the analyses assume about the model; without, the model is trusted,
+            and `checked` stays False.
 
     Raises:
         CutError: a cut does not exist or, once a batch was seen, is out of order, is not called exactly once, or
@@ -81,6 +84,8 @@ class Network:
         positions: Positions | Mapping[str, Positions] = "all",
         transitions: Mapping[tuple[str, str], Transition] | None = None,
         example: Batch | None = None,
+        batch_first: BatchFirst = True,
+        check: bool = True,
     ) -> None:
         if loss not in ("mse", "kl"):
             raise GraphError(f"unknown behavioural loss {loss!r}: expected 'mse' or 'kl'")
@@ -91,7 +96,8 @@ class Network:
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
-        self._checked = False
+        self._check, self._checked = check, False
+        self._batch_first = batch_first
         if cuts == "auto":
             if example is None:
                 raise CutError("cuts='auto' needs a batch to scan the model with: pass example=batch")
@@ -108,6 +114,11 @@ class Network:
     def cuts(self) -> tuple[str, ...]:
         """Resolved names, in order of computation."""
         return tuple(cut.name for cut in self._cuts)
+
+    @property
+    def checked(self) -> bool:
+        """Whether the checks of `check_once` ran on this model and passed."""
+        return self._checked
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -302,14 +313,22 @@ class Network:
         self._checked = True
 
     def check_once(self, batches: Iterable[Batch]) -> None:
-        """Run `check_cuts` on the first batches that hold two data points, unless it has passed before."""
-        if self._checked:
+        """Run the checks on the first batches that hold two data points, unless they have passed or `check` is False.
+
+        Raises:
+            CutError: see `check_cuts`.
+            DataError: no batch holds two data points.
+        """
+        if self._checked or not self._check:
             return
-        for batch in batches:
-            if _size(batch) >= 2:
-                self.check_cuts(batch)
+        for batch in read_batches(batches, "checks", None):
+            if batch_size(batch) >= 2:
+                if self._cuts:
+                    self.check_cuts(batch)
+                self._checked = True
                 return
-        raise DataError("no batch holds two data points: the cuts can only be checked by swapping two of them")
+        if self._cuts:
+            raise DataError("no batch holds two data points: the cuts can only be checked by swapping two of them")
 
     def _scan(self, batch: Batch) -> tuple[Cut, ...]:
         """Every place that passes the swap test; of places with the same tensor the one with the shortest path."""
@@ -318,7 +337,7 @@ class Network:
 
         def note(place: Place, value: Tensor) -> Tensor:
             calls[place] = calls.get(place, 0) + 1
-            if value.ndim in (2, 3) and value.is_floating_point() and len(value) == _size(batch):
+            if value.ndim in (2, 3) and value.is_floating_point() and len(value) == batch_size(batch):
                 key = id(value), value._version  # in-place modules return the tensor they take
                 known = found.get(key, (place, value))[0]
                 found[key] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
@@ -336,7 +355,7 @@ class Network:
 
     def _leaks(self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]) -> list[float]:
         """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
-        rolled = tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) else v, batch)
+        rolled = map_points(lambda v: v.roll(1, 0), batch)
         with torch.no_grad():
             run = _Run(None, {})
             here = self._select(_as_sequence(self._run(batch, cuts, run), "output"), "output")
@@ -408,8 +427,7 @@ class Network:
                 stack.callback(hooked(self._modules[place.path], place, visit).remove)
             if by_module:
                 stack.callback(hooked(self._modules[keep.path], keep, final).remove)
-            args = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-            kwargs = dict(batch) if isinstance(batch, Mapping) else {}
+            args, kwargs = arguments(batch)
             if parameters is None:
                 returned = self.model(*args, **kwargs)
             else:
@@ -452,9 +470,8 @@ class Network:
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
                 return f"the weight {name!r} holds them"
-        holds = []
-        tree_map(lambda v: holds.append(not torch.isfinite(v).all()) if isinstance(v, Tensor) else None, batch)
-        return "the data holds them" if any(holds) else "data and weights are finite, so the model overflows"
+        holds = not all(torch.isfinite(v).all() for v in tensors(batch))
+        return "the data holds them" if holds else "data and weights are finite, so the model overflows"
 
 
 class _Kept:
@@ -525,27 +542,3 @@ def _index(positions: Positions) -> slice | list[int]:
 
 def _at(value: Tensor, positions: Positions) -> Tensor:
     return value[..., _index(positions), :]
-
-
-def _size(batch: Batch) -> int:
-    sizes: list[int] = []
-    tree_map(lambda v: sizes.append(len(v)) if isinstance(v, Tensor) and v.ndim else None, batch)
-    return min(sizes, default=0)
-
-
-@contextmanager
-def naming_batch(batch: Batch) -> Iterator[None]:
-    """Turn an error of the model into ours, which names the batch."""
-    try:
-        yield
-    except (RuntimeError, IndexError, TypeError) as error:
-        hint = ""
-        if isinstance(batch, tuple | list):
-            hint = "; a tuple holds the arguments of the model: labels do not belong there, pass them as targets="
-        raise DataError(f"the model failed on a batch of {_describe(batch)}: {error}{hint}") from error
-
-
-def _describe(batch: Batch) -> str:
-    shapes: list[str] = []
-    tree_map(lambda v: shapes.append(str(tuple(v.shape))) if isinstance(v, Tensor) else None, batch)
-    return "tensors of shape " + ", ".join(shapes) if shapes else f"type {type(batch).__name__}"

@@ -12,13 +12,14 @@ from scipy.stats import spearmanr
 
 from .ablation import joined_labels, link_edges
 from .basis import Bases
+from .batches import Batch
 from .controls import Outcome, outcome, random_edges
 from .cost import Division
 from .graph import InteractionGraph
 from .interventions import Interventions, Options
 from .metrics import Metric, MetricFunction
 from .modules import Partition
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback, counter
 
 __all__ = ["LinkCut", "Prediction", "predict_losses"]

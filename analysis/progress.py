@@ -1,6 +1,7 @@
 """What a long computation tells its caller: the step it is in, and how far it has come."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias, TypeVar
@@ -34,9 +35,10 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
 def report(items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None) -> Iterator[T]:
-    """Iterate over the items, reporting before the first and after each one."""
+    """Iterate over the items, reporting before the first and after each one; items need no length."""
     if total is None and isinstance(items, Sized):
-        total = len(items)
+        with suppress(TypeError):  # a loader over a stream has the method, and no length
+            total = len(items)
     if progress is not None:
         progress(Progress(step, 0, total))
     for done, item in enumerate(items, 1):

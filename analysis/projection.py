@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .ablation import joined_labels
 from .basis import Bases
+from .batches import Batch, naming_batch
 from .components import Components, Part
 from .cuts import Place
 from .errors import CutError, DataError, GraphError
@@ -27,7 +28,7 @@ from .graph import InteractionGraph
 from .hooks import hooked
 from .metrics import find_metric
 from .modules import Partition
-from .network import Batch, Network, naming_batch
+from .network import Network
 from .progress import ProgressCallback, counter
 
 __all__ = ["ComponentCircuit", "Edge", "component_circuit"]

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .basis import Basis
-from .network import Batch, Network
+from .batches import Batch
+from .network import Network
 from .transitions import Frame, PositionWise, Transition
 
 __all__ = ["Receivers", "to_coordinates", "to_values"]

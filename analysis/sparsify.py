@@ -22,6 +22,7 @@ from jaxtyping import Float
 from scipy.linalg import qr
 from torch import Tensor, nn
 
+from .batches import Batch, read_batches
 from .errors import LayerError, NumericalError
 from .layers import (
     Activation,
@@ -35,8 +36,7 @@ from .layers import (
 )
 from .linalg import RowSpace
 from .models import Affine
-from .moments import read_batches
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import FiringPatterns, SynchronisedUnits, check_scale
 

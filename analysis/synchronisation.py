@@ -23,6 +23,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from .batches import Batch, read_batches
 from .errors import GraphError, InputError
 from .layers import (
     AttentionHeads,
@@ -35,8 +36,7 @@ from .layers import (
     jacobian_blocks,
     trace_layers,
 )
-from .moments import read_batches
-from .network import Batch, Network
+from .network import Network
 from .progress import ProgressCallback
 
 __all__ = [

@@ -28,12 +28,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 
 from .basis import Bases
+from .batches import Batch
 from .errors import DataError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .leiden import Weights, leiden, random_state, value
 from .modules import Partition
-from .network import Batch, Network
+from .network import Network
 from .partition import find_modules, renumbered, scored
 from .progress import ProgressCallback, report
 from .resolution import join_satellites

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "files", "cuts", "hooks", "transitions", "network", "components", "models"),
+    *("errors", "linalg", "progress", "batches", "files", "cuts", "hooks", "checks"),
+    *("transitions", "network", "components", "models"),
     *(
         "datasets",
         "families",
