@@ -27,7 +27,7 @@ ANALYSIS = [
     ),
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
-    *("landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
+    *("derivatives", "landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
     *("experiments", "projection", "attribution_graphs", "exchange", "circuit_files", "imports", "plots"),
     *("circuit_plots", "recipe", "demo"),
