@@ -171,6 +171,13 @@ class Network:
             found.append(self._select(torch.cat(parts, -1), p))
         return self._select(_as_sequence(raw, "output"), "output"), found
 
+    def returned(self, parameters: Mapping[str, Tensor], batch: Batch) -> Any:
+        """What the model returns with these parameters, or the part that `output` names, as it is.
+
+        Its shape and structure are the model's own, whatever `positions` and `batch_first` say.
+        """
+        return self._forward(batch, (), None, parameters, whole=True)
+
     def trace(
         self,
         batch: Batch,
@@ -416,8 +423,14 @@ class Network:
         return output
 
     def _forward(
-        self, batch: Batch, places: Iterable[Place], visit: Any, parameters: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+        self,
+        batch: Batch,
+        places: Iterable[Place],
+        visit: Any,
+        parameters: Mapping[str, Tensor] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Any:
         final = _Kept()
         keep = Place(str(self._output), False)
         by_module = isinstance(self._output, str) and self._output in self._modules
@@ -433,12 +446,12 @@ class Network:
             else:
                 returned = functional_call(self.model, dict(parameters), args, kwargs)
         if not by_module:
-            return self._pick(returned)
+            return self._pick(returned, whole)
         if keep not in final.values:
             raise CutError(f"the output {keep.name!r} is not computed in a forward pass: name a module that is used")
         return final.values[keep]
 
-    def _pick(self, returned: Any) -> Tensor:
+    def _pick(self, returned: Any, whole: bool) -> Any:
         value = returned
         if self._output is not None:
             try:
@@ -448,7 +461,7 @@ class Network:
                 raise CutError(
                     f"the model's return value has no {self._output!r}: it is a {type(returned).__name__}"
                 ) from error
-        if not isinstance(value, Tensor):
+        if not whole and not isinstance(value, Tensor):
             raise CutError(
                 f"the model returns a {type(value).__name__}: say which part is the output, for example output='logits'"
             )
