@@ -420,7 +420,8 @@ class Network:
                     f"{place.name!r} is computed {count} times in a forward pass, expected once: "
                     "cut at a module that is not shared and is used"
                 )
-        return output
+        result: Tensor = output
+        return result
 
     def _forward(
         self,
