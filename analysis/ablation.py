@@ -158,7 +158,7 @@ def isolate_modules(
         GraphError: a partition of another graph, or a graph of another network.
         DataError: data or targets that do not fit.
     """
-    study = Interventions(net, bases, batches, metrics=metrics, **options)
+    study = Interventions(net, bases, batches, metrics=metrics, ordered=False, **options)
     study.require(graph)
     labels = joined_labels(graph, partition)
     kept = _inside(graph, labels)

@@ -93,7 +93,7 @@ def bisect_edges(
         GraphError: a graph of other cuts or with edges that skip a cut, or a tolerance below zero.
         DataError: data or targets that do not fit.
     """
-    study = Interventions(net, bases, batches, metrics=[metric], **options)
+    study = Interventions(net, bases, batches, metrics=[metric], ordered=False, **options)
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise GraphError(f"tolerance is {tolerance}: expected how much of the metric may be lost, 0 or more")
     study.require(graph)

@@ -88,7 +88,7 @@ def circuit_faithfulness(
         GraphError: a graph of other cuts, fractions that make no sense, or a metric that is the same without edges.
         DataError: data or targets that do not fit.
     """
-    study = Interventions(net, bases, batches, metrics=[metric], **options)
+    study = Interventions(net, bases, batches, metrics=[metric], ordered=False, **options)
     study.require(graph)
     shares = np.asarray(fractions, dtype=float)
     if shares.ndim != 1 or not len(shares) or (np.diff(shares) <= 0).any() or shares[0] <= 0 or shares[-1] > 1:

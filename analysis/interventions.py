@@ -25,6 +25,7 @@ from .errors import DataError, GraphError
 from .graph import InteractionGraph
 from .metrics import Metric, MetricFunction, find_metric
 from .network import Network
+from .order import read_in_order
 from .receivers import Receivers, to_coordinates, to_values
 
 __all__ = ["REPLACEMENTS", "Edges", "Interventions", "Nodes", "Options", "Values"]
@@ -85,6 +86,7 @@ class Interventions:
         replacement: str = "mean",
         seed: int = 0,
         exact: bool = True,
+        ordered: bool = True,
     ) -> None:
         """Read the data and run the whole network on them.
 
@@ -92,6 +94,7 @@ class Interventions:
             net: the network.
             bases: of all its cuts.
             batches: held-out data, kept in memory with the activations at the cuts; a `Dataset` brings its targets.
+                They come in the order of the data in every pass (see `order`), as targets and values are paired by it.
             targets: (n, ...), for metrics that need them.
             metrics: besides the behavioural loss, see `find_metric`.
             higher_is_better: of metrics that are functions, which need it.
@@ -99,10 +102,11 @@ class Interventions:
                 once for all).
             seed: of that draw.
             exact: use exact forms of the maps between cuts; without, the model runs for each different mask.
+            ordered: False where no data point is named and no targets are given, so that the order plays no part.
 
         Raises:
             GraphError: bases of other cuts, or an unknown metric or replacement.
-            DataError: no data, NaN, data or targets that do not fit.
+            DataError: no data, NaN, data or targets that do not fit, or a loader that shuffles.
             CutError: a cut leaks.
         """
         if tuple(bases) != net.cuts:
@@ -123,7 +127,7 @@ class Interventions:
                 raise GraphError(f"two metrics are called {m.name!r}: give each function a name of its own")
         self.metrics = tuple(named.values())
         self._order = [bases[cut] for cut in net.cuts]
-        inputs = list(batches)
+        inputs = read_in_order(batches) if ordered or targets is not None else list(batches)
         if not inputs:
             raise DataError("the held-out data hold no batch: nothing to measure on")
         net.check_once(inputs)

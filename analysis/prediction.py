@@ -94,7 +94,7 @@ def predict_losses(
         GraphError: a partition of another graph, or a graph of another network.
         DataError: data or targets that do not fit.
     """
-    study = Interventions(net, bases, batches, metrics=[metric], **options)
+    study = Interventions(net, bases, batches, metrics=[metric], ordered=False, **options)
     study.require(graph)
     labels = joined_labels(graph, partition)
     metric = study.metrics[-1]

@@ -28,7 +28,8 @@ ANALYSIS = [
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
     *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("derivatives", "landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
-    *("metrics", "receivers", "interventions", "controls", "ablation", "faithfulness", "bisection", "prediction"),
+    *("metrics", "order", "receivers", "interventions", "controls", "ablation"),
+    *("faithfulness", "bisection", "prediction"),
     *("experiments", "projection", "attribution_graphs", "exchange", "circuit_files", "imports", "plots"),
     *("circuit_plots", "recipe", "demo"),
 ]
