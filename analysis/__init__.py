@@ -13,7 +13,7 @@ from .errors import InterbasisError
 from .exchange import to_networkx
 from .experiments import Experiment, ExperimentRecipe, run_experiment
 from .faithfulness import circuit_faithfulness
-from .families import Checkpoint, load_checkpoint
+from .families import Checkpoint, load_checkpoint, save_checkpoint
 from .graph import InteractionGraph, interaction_graph
 from .imports import read_partition
 from .interventions import Interventions
@@ -73,6 +73,7 @@ __all__ = [
     "read_partition",
     "run",
     "run_experiment",
+    "save_checkpoint",
     "score_partition",
     "sparsify",
     "synchronised_units",

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from .components import Components
+from .cuts import resolve
 from .datasets import Dataset, load_dataset, read_dataset
-from .errors import CheckpointError, DataError, InputError
+from .errors import CheckpointError, DataError, InputError, InterbasisError
+from .files import write_bytes
 from .models import MLP, ModularAdditionTransformer
 from .network import Network, Positions
+from .places import positions_at
+from .tensors import read_tensors
 from .transitions import Transition
+from .weights import as_double, fill, stored_once
 
 __all__ = [
     "MLP",
@@ -33,7 +37,11 @@ __all__ = [
     "families",
     "load_checkpoint",
     "load_factory",
+    "save_checkpoint",
 ]
+
+
+_METHODS = ("build", "parameter", "cuts", "positions", "transitions")
 
 
 @runtime_checkable
@@ -79,6 +87,8 @@ class Checkpoint:
         sha256: of the .safetensors file.
         family, config: how the model was built.
         path: of the .safetensors file.
+        about: its JSON.
+        notes: what to know about how the file was read, in words.
     """
 
     network: Network
@@ -92,23 +102,33 @@ class Checkpoint:
     config: dict[str, Any]
     path: Path
     about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.label!r}, step={self.step}, family={self.family!r}, cuts={list(self.network.cuts)})"
+        """What it is, and a line per note."""
+        head = f"Checkpoint({self.label!r}, step={self.step}, family={self.family!r}, cuts={list(self.network.cuts)})"
+        return "\n".join([head, *(f"  note: {note}" for note in self.notes)])
 
 
 def families() -> dict[str, type[Family]]:
-    """Registered families by name: those of interbasis and those of installed packages."""
-    return {point.name: point.load() for point in entry_points(group="interbasis.families")}
+    """Registered families by name: those of interbasis and those of installed packages that can be imported.
+
+    One that cannot be is left out, and `load_checkpoint` says why when a checkpoint asks for it.
+    """
+    found = {}
+    for name in _registered():
+        with suppress(CheckpointError):
+            found[name] = _loaded(name)
+    return found
 
 
 def components_of(checkpoint: Checkpoint) -> Components:
     """Heads and MLPs of a checkpoint's model, where its family names them by a method `components(config)`.
 
     Raises:
-        InputError: it does not.
+        InputError: it does not, or cannot be imported.
     """
-    family = families().get(checkpoint.family)
+    family = _loaded(checkpoint.family) if checkpoint.family in _registered() else None
     named = getattr(family, "components", None)
     if named is None:
         raise InputError(
@@ -160,31 +180,26 @@ def load_checkpoint(
     """
     file = Path(path)
     about = _read_json(file)
-    tensors, digest = _read_tensors(file)
+    try:
+        tensors, digest = read_tensors(file)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
     name, config = about["family"], about.get("config", {})
     family = _family(name, factory)
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are replaced: leave the caller's random state alone
             model = family.build(config)
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+    except InterbasisError:
+        raise
+    except Exception as error:  # of the user's function, or of another package
         raise CheckpointError(
-            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {error}"
+            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {type(error).__name__}: {error}"
         ) from error
-    _fill(model.double(), tensors, family, file)
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"family {name!r} built a {type(model).__name__}: expected a torch.nn.Module")
+    notes = fill(as_double(model), tensors, file, parameter=family.parameter, stored=getattr(family, "tensor", str))
     train, test = _data(about, data, file, batch_size)
-    if cuts is None:
-        cuts = about.get("cuts") or family.cuts(config)
-    elif list(cuts) == ["auto"]:
-        cuts = "auto"
-    network = Network(
-        model,
-        cuts,
-        output=about.get("output"),
-        loss=loss or about.get("loss", "mse"),
-        positions=_positions(about, family, cuts),
-        transitions=family.transitions(model),
-        example=next(iter(train)),
-    )
+    network = _network(model, cuts, family, about, loss or about.get("loss", "mse"), next(iter(train)))
     label = str(about.get("label") or file.stem)
     return Checkpoint(
         network,
@@ -198,7 +213,45 @@ def load_checkpoint(
         config,
         file,
         about,
+        notes,
     )
+
+
+def save_checkpoint(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    /,
+    *,
+    family: str = "torch",
+    config: Mapping[str, Any] | None = None,
+    **about: Any,
+) -> Path:
+    """Write a model as `load_checkpoint` reads it: a .safetensors file, and a .json of the same name beside it.
+
+    A tensor that the model has under several names (tied weights) is written once.
+
+    Args:
+        model: the model, as it is; names that a wrapper added are kept, and passed over on loading.
+        path: where to, ending in .safetensors.
+        family: how it will be rebuilt; "torch": by the function that is passed on loading.
+        config: arguments of that function, or of the family.
+        **about: more for the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`.
+
+    Raises:
+        CheckpointError: another suffix, what JSON cannot hold, or a state that does not consist of tensors.
+    """
+    file = Path(path)
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{file} does not end in .safetensors: choose such a name")
+    tensors, same = stored_once(model.state_dict())
+    named: Callable[[str], str] = str if family == "torch" else getattr(_family(family, None), "tensor", str)
+    try:
+        described = json.dumps({"family": family, "config": dict(config or {}), **about}, indent=1, allow_nan=False)
+        content = save({named(name): tensor for name, tensor in tensors.items()}, {"format": "pt", **same})
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write {file}: {error}") from error
+    write_bytes(file.with_suffix(".json"), described.encode())
+    return write_bytes(file, content)
 
 
 @dataclass(frozen=True)
@@ -207,8 +260,8 @@ class _Torch:
 
     factory: Callable[..., nn.Module]
 
-    def build(self, config: Mapping[str, Any]) -> nn.Module:
-        """See `Family`."""
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """See `Family`; what the function returns is looked at afterwards."""
         return self.factory(**config)
 
     def parameter(self, name: str) -> str:
@@ -235,23 +288,64 @@ def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family]
                 "family 'torch' needs the function that builds its model: pass --factory module:function"
             )
         return _Torch(factory)
-    known = {point.name: point for point in entry_points(group="interbasis.families")}
-    if name not in known:
+    if name not in (known := _registered()):
         raise CheckpointError(f"unknown family {name!r}: known are {', '.join(sorted([*known, 'torch']))}")
+    return _loaded(name)
+
+
+def _registered() -> dict[str, list[EntryPoint]]:
+    """Entry points of families by name; several of one name where packages disagree."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group="interbasis.families"):
+        same = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in same]:
+            same.append(point)
+    return found
+
+
+def _loaded(name: str) -> type[Family]:
+    """The class of a registered family.
+
+    Raises:
+        CheckpointError: it cannot be imported, is no family, or two packages register one of this name.
+    """
+    points = _registered()[name]
+    places = " and ".join(point.value for point in points)
+    if len(points) > 1:
+        raise CheckpointError(f"the family {name!r} is registered by several packages, from {places}: remove one")
     try:
-        family: type[Family] = known[name].load()
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"the family {name!r} cannot be imported from {known[name].value}: {error}") from error
+        family: type[Family] = points[0].load()
+    except (Exception, SystemExit) as error:  # another package's module may fail in any way
+        raise CheckpointError(
+            f"the family {name!r} cannot be imported from {places}: {type(error).__name__}: {error}"
+        ) from error
+    if lacks := [method for method in _METHODS if not callable(getattr(family, method, None))]:
+        raise CheckpointError(f"the family {name!r} of {places} is no family: it lacks {', '.join(lacks)}")
     return family
 
 
-def _positions(about: Mapping[str, Any], family: type[Family] | _Torch, cuts: Any) -> Any:
-    if "positions" in about:
-        return about["positions"]
-    positions = family.positions(about.get("config", {}))
+def _network(
+    model: nn.Module,
+    cuts: str | Sequence[str | Sequence[str]] | None,
+    family: type[Family] | _Torch,
+    about: Mapping[str, Any],
+    loss: str,
+    example: Tensor,
+) -> Network:
+    """The network with the cuts that are wanted, in whatever spelling, and the positions that count at each."""
+    own = about.get("cuts") or family.cuts(about.get("config", {}))
+    wanted = own if cuts is None else cuts
+    output: dict[str, Any] = {"output": about.get("output"), "loss": loss}
+    if list(wanted) == ["auto"] or wanted == "auto":
+        wanted = Network(model, "auto", example=example, **output).cuts
+    positions = about.get("positions", family.positions(about.get("config", {})))
     if isinstance(positions, Mapping):
-        return {k: v for k, v in positions.items() if k == "output" or k in cuts}
-    return positions
+        last = "" if isinstance(own, str) else own[-1]
+        positions = {"output": positions.get(last, "all"), **positions} if isinstance(last, str) else positions
+        resolved = resolve(model, [wanted] if isinstance(wanted, str) else wanted)
+        positions = positions_at(Network(model, (), **output), resolved, positions, example)
+    transitions = family.transitions(model)
+    return Network(model, wanted, positions=positions, transitions=transitions, example=example, **output)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -273,32 +367,6 @@ def _read_json(file: Path) -> dict[str, Any]:
     return about
 
 
-def _read_tensors(file: Path) -> tuple[dict[str, Tensor], str]:
-    try:
-        return load_file(file), hashlib.sha256(file.read_bytes()).hexdigest()
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {file}: {error} (is the file truncated?)") from error
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], family: type[Family] | _Torch, file: Path) -> None:
-    """Put the tensors of a file into the model; errors call them as the file does."""
-    expected = model.state_dict()
-    paths = {name: family.parameter(name) for name in tensors}
-    if missing := set(expected) - set(paths.values()):
-        stored = getattr(family, "tensor", str)
-        lacks, held = _some({stored(path) for path in missing}), _some(set(tensors))
-        raise CheckpointError(f"{file} lacks the tensors {lacks} that the config's model has; it holds {held}")
-    if extra := {name for name, path in paths.items() if path not in expected}:
-        raise CheckpointError(f"{file} holds the tensors {_some(extra)}, which the model of its config does not have")
-    for name, tensor in tensors.items():
-        wanted = expected[paths[name]].shape
-        if tensor.shape != wanted:
-            raise CheckpointError(f"{file}: {name} has shape {tuple(tensor.shape)}, the config expects {tuple(wanted)}")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
-    model.load_state_dict({path: tensors[name].to(expected[path].dtype) for name, path in paths.items()})
-
-
 def _data(
     about: Mapping[str, Any], data: str | os.PathLike[str] | None, file: Path, batch_size: int | None
 ) -> tuple[Dataset, Dataset]:
@@ -318,8 +386,3 @@ def _double(data: Dataset) -> Dataset:
     if not data.inputs.is_floating_point():
         return data
     return Dataset(data.name, data.inputs.double(), data.targets, data.batch_size)
-
-
-def _some(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

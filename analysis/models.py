@@ -287,8 +287,9 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def positions(config: Mapping[str, Any]) -> Mapping[str, Positions]:
-        """All before attention, the last one afterwards."""
-        return {"attention": "last", "mlp": "last", "unembed": "last", "output": "last"}
+        """All before attention, the last one afterwards, inside the MLP too."""
+        after = ("attention", "mlp.inner", "mlp.activation", "mlp.outer", "mlp", "unembed", "output")
+        return dict.fromkeys(after, "last")
 
     @staticmethod
     def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:

@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "batches", "files", "cuts", "hooks", "checks"),
+    *("errors", "linalg", "progress", "batches", "files", "tensors", "weights", "cuts", "hooks", "checks"),
     *("transitions", "network", "components", "models"),
     *(
+        "places",
         "datasets",
         "families",
         "moments",

@@ -1,6 +1,7 @@
 """Checkpoints: real networks are rebuilt as their JSON describes them; bad files are named with a way out."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp, save_transformer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -79,6 +82,65 @@ def test_transformer_has_the_cuts_and_positions_of_its_family(real_data: Path) -
     assert shapes == {"embed": (3, 128), "attention": (1, 128), "mlp": (1, 128), "unembed": (1, 114)}
     assert list(checkpoint.network.transitions) == [0, 1, 2]
     checkpoint.network.check_cuts(checkpoint.batches.inputs[:8])
+
+
+SPELLINGS = (
+    ("embed", "emb*", "attention:in", ("embed",), ("attention:in",)),
+    ("attention", "att*", "mlp:in", ("attention",), ("mlp:in",)),
+    ("mlp", "m?p", "unembed:in", ("mlp",)),
+    ("unembed", "un*", ("unembed",)),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(*map(st.sampled_from, SPELLINGS)))
+def test_positions_of_the_family_hold_with_any_spelling_of_cuts(
+    tmp_path_factory: pytest.TempPathFactory, cuts: tuple[Any, ...]
+) -> None:
+    path = save_transformer(tmp_path_factory.mktemp("net") / "net.safetensors")
+    own, other = load_checkpoint(path), load_checkpoint(path, cuts=cuts)
+    batch = own.batches.inputs[:6]
+    expected, found = (list(c.network.activations(batch).values()) for c in (own, other))
+    assert [value.shape[1] for value in expected] == [3, 1, 1, 1]
+    for value, right in zip(found, expected, strict=True):
+        assert torch.equal(value, right)
+    assert torch.equal(other.network.output(batch), own.network.output(batch))
+    other.network.check_cuts(batch)
+
+
+@pytest.mark.parametrize("cuts", ["auto", ["auto"], ("auto",), ["*"], "*"])
+def test_positions_of_the_family_hold_where_cuts_are_found_or_matched(tmp_path: Path, cuts: Any) -> None:
+    network = load_checkpoint(save_transformer(tmp_path / "net.safetensors"), cuts=cuts).network
+    expected = {"embed": 3, "attention": 1, "mlp": 1, "unembed": 1}
+    found = {cut: value.shape[1] for cut, value in network.activations(torch.tensor([[0, 1, 5], [1, 2, 5]])).items()}
+    assert len(found) >= 3
+    assert found == {cut: expected[cut] for cut in found}
+    assert network.output(torch.tensor([[0, 1, 5]])).shape == (1, 1, 6)
+
+
+def test_concatenated_cuts_count_the_positions_on_which_their_parts_agree(tmp_path: Path) -> None:
+    path = save_transformer(tmp_path / "net.safetensors")
+    network = load_checkpoint(path, cuts=["embed", ("mlp.activation", "mlp:in"), "unembed"]).network
+    tokens = torch.tensor([[0, 1, 5], [1, 2, 5]])
+    assert [value.shape[1] for value in network.activations(tokens).values()] == [3, 1, 1]
+    network.check_cuts(tokens)
+    mixed = load_checkpoint(path, cuts=["embed", ("embed", "attention.o"), "unembed"]).network
+    assert [value.shape[1] for value in mixed.activations(tokens).values()] == [3, 3, 1]
+    assert mixed.output(tokens).shape[1] == 1
+
+
+def test_positions_of_the_json_hold_with_other_cuts_too(tmp_path: Path) -> None:
+    about = {"cuts": ["embed", "attention", "unembed"], "positions": {"attention": [1, 2], "unembed": [2]}}
+    path = save_transformer(tmp_path / "net.safetensors", **about)
+    tokens = torch.tensor([[0, 1, 5], [1, 2, 5]])
+    for cuts in (None, ["attention:in", "mlp:in", "unembed"], ["embed", "attention", "mlp"]):
+        network = load_checkpoint(path, cuts=cuts).network
+        assert next(iter(network.activations(tokens).values())).shape[1] == 3
+        assert list(network.activations(tokens).values())[1].shape[1] == 2
+        assert network.output(tokens).shape[1] == 1
+    spoilt = save_transformer(tmp_path / "spoilt.safetensors", positions={"attn": "last"})
+    with pytest.raises(CutError, match=r"positions are given for \['attn'\], which the model does not have"):
+        load_checkpoint(spoilt)
 
 
 def test_split_follows_the_rule_of_the_json() -> None:
@@ -237,13 +299,50 @@ def test_family_of_an_installed_package_is_found(
     assert families.families()["doubling"] is Doubling
 
 
+BROKEN = {
+    "missing": (None, "ModuleNotFoundError: No module named 'broken_families'"),
+    "raises": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    "exits": ("raise SystemExit(3)", "SystemExit: 3"),
+    "syntax": ("def", "SyntaxError: invalid syntax"),
+    "empty": ("", "AttributeError: module 'broken_families' has no attribute 'Doubling'"),
+    "no family": (
+        "class Doubling:\n    build = parameter = print",
+        "is no family: it lacks cuts, positions, transitions",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
 def test_broken_family_of_another_package_breaks_nothing_else(
+    other_package: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mlp: Path,
+    inputs: Path,
+    case: str,
+) -> None:
+    code, said = BROKEN[case]
+    other_package("doubling = broken_families:Doubling")
+    monkeypatch.delitem(sys.modules, "broken_families", raising=False)
+    if code is not None:
+        (tmp_path / "packages" / "broken_families.py").write_text(code)
+    assert load_checkpoint(mlp, data=inputs).family == "mlp"
+    assert {"mlp", "modular_addition_transformer"} <= set(families.families())
+    assert "doubling" not in families.families()
+    assert families.components_of(load_checkpoint(save_transformer(tmp_path / "t.safetensors"))).n_heads == 2
+    with pytest.raises(CheckpointError, match=r"the family 'doubling' .*broken_families:Doubling") as caught:
+        load_checkpoint(save_doubling(tmp_path), data=inputs)
+    assert said in str(caught.value)
+    monkeypatch.delitem(sys.modules, "broken_families", raising=False)
+
+
+def test_family_that_two_packages_register_raises(
     other_package: Callable[[str], None], tmp_path: Path, mlp: Path, inputs: Path
 ) -> None:
-    other_package("doubling = no_such_module:Doubling")
-    assert load_checkpoint(mlp, data=inputs).family == "mlp"
-    with pytest.raises(CheckpointError, match="'doubling' cannot be imported from no_such_module:Doubling"):
-        load_checkpoint(save_doubling(tmp_path), data=inputs)
+    other_package("mlp = other_families:Doubling\nmodular_addition_transformer = interbasis.analysis.models:MLP")
+    with pytest.raises(CheckpointError, match=r"'mlp' is registered by several packages, from .* and .*: remove one"):
+        load_checkpoint(mlp, data=inputs)
+    assert "mlp" not in families.families()
 
 
 def test_entry_points_name_the_families(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +370,19 @@ def test_family_torch_builds_with_the_users_function(torch_checkpoint: Path, inp
     expected = torch.tanh(x @ w["0.weight"].T + w["0.bias"]) @ w["2.weight"].T + w["2.bias"]
     torch.testing.assert_close(network.output(x)[:, 0], expected)
     assert "1" in network.cuts
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (lambda **_: 3, "family 'torch' built a int: expected a torch.nn.Module"),
+        (lambda **_: [][1], "does not fit family 'torch': IndexError: list index out of range"),
+        (lambda **_: nn.Linear(4, 2, device="meta"), "lacks the tensors"),
+    ],
+)
+def test_function_that_builds_no_model_raises(torch_checkpoint: Path, inputs: Path, factory: Any, said: str) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load_checkpoint(torch_checkpoint, data=inputs, factory=factory)
 
 
 def test_family_torch_without_a_function_says_how_to_give_one(torch_checkpoint: Path, inputs: Path) -> None:
