@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from torch import Tensor
 
-from .errors import DataError
+from .errors import DataError, InputError
+from .tensors import converted, named, read_tensors
 
 __all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_dataset", "two_digits"]
 
+_T = TypeVar("_T")
 _BATCH_SIZE = 512
+_FLOATS = (torch.float16, torch.float32, torch.float64)
+_WHOLE = (torch.bool, torch.int32, torch.int64)  # uint8 would be taken for a mask where it is an index
 _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 _EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known, `targets`, or a .npy file of inputs"
 
@@ -48,10 +51,16 @@ class Dataset:
             )
         if len(self.inputs) == 0:
             raise DataError(f"the data set {self.name!r} is empty: expected at least one data point")
-        if self.inputs.is_floating_point() and not torch.isfinite(self.inputs).all():
-            raise DataError(f"the inputs of the data set {self.name!r} hold NaN or infinite values: clean them first")
-        if self.targets is not None and len(self.targets) != len(self.inputs):
-            raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {len(self.targets)} targets")
+        if self.inputs.numel() == 0:
+            raise DataError(f"the inputs of {self.name!r} have shape {tuple(self.inputs.shape)}: they hold no numbers")
+        for what, tensor in (("inputs", self.inputs), ("targets", self.targets)):
+            if tensor is not None and not torch.isfinite(tensor).all():
+                raise DataError(
+                    f"the {what} of the data set {self.name!r} hold NaN or infinite values: clean them first"
+                )
+        if self.targets is not None and (self.targets.ndim == 0 or len(self.targets) != len(self.inputs)):
+            n = len(self.targets) if self.targets.ndim else "a single number as"
+            raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {n} targets")
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -76,7 +85,7 @@ class Dataset:
         for tensor in (self.inputs, self.targets):
             if tensor is not None:
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().numpy().tobytes())
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -102,35 +111,84 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     `test_inputs` and `test_targets` make up the test set; without them the training set serves as both. A .npy file
     holds the inputs alone.
 
+    Numbers are those of the file: other byte orders and small types are widened, what would be rounded is refused.
+
     Raises:
-        DataError: the file is missing, cannot be read, or has no `inputs`.
+        DataError: the file is missing, cannot be read, has no `inputs`, or holds a type of numbers that is not read,
+            which is named.
     """
     file = Path(path)
     if file.is_file() and file.suffix.lower() not in (".npz", ".npy", ".safetensors"):
         raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
-    try:
-        if file.suffix.lower() == ".safetensors":
-            arrays: dict[str, np.ndarray] = load_file(file)
-        else:
-            arrays = _load_numpy(file)
-    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
-        raise DataError(f"cannot read the data file {file}: {error}; {_EXPECTED}") from error
-    if "inputs" not in arrays:
-        raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
-    try:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in _ARRAYS if name in arrays}
-    except TypeError as error:
-        raise DataError(f"the arrays of {file} have to hold numbers: {error}") from error
+    arrays = _of_safetensors(file) if file.suffix.lower() == ".safetensors" else _of_numpy(file)
+    tensors = {name: _plain(array, f"{file}: {name}") for name, array in arrays.items()}
     train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"))
     if "test_inputs" not in tensors:
         return train, train
     return train, Dataset(f"{file.stem} (test)", tensors["test_inputs"], tensors.get("test_targets"))
 
 
-def _load_numpy(file: Path) -> dict[str, np.ndarray]:
-    with file.open("rb") as stream:
-        opened = np.load(stream, allow_pickle=False)
-        return {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
+def _of_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors, _ = read_tensors(file)
+    except InputError as error:
+        raise DataError(f"cannot read the data file {file}: {error}; {_EXPECTED}") from error
+    return _named(tensors, file)
+
+
+def _of_numpy(file: Path) -> dict[str, Tensor]:
+    """Tensors of a .npz or .npy file; what it holds under other names is not read."""
+    try:
+        with file.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
+            if isinstance(opened, np.ndarray):
+                return {"inputs": _from_numpy(opened, f"{file}: inputs")}
+            arrays = {name: opened[name] for name in opened.files if name in _ARRAYS}
+            _named(dict.fromkeys(opened.files), file)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        hint = " (arrays of dtype object are pickled, and pickles are not read)" if "pickle" in str(error) else ""
+        raise DataError(f"cannot read the data file {file}: {error}{hint}; {_EXPECTED}") from error
+    return {name: _from_numpy(array, f"{file}: {name}") for name, array in arrays.items()}
+
+
+def _named(arrays: Mapping[str, _T], file: Path) -> dict[str, _T]:
+    """The arrays whose names mean something."""
+    if "inputs" not in arrays:
+        raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
+    return {name: arrays[name] for name in _ARRAYS if name in arrays}
+
+
+def _from_numpy(array: Any, name: str) -> Tensor:
+    """The same numbers in the byte order of this machine.
+
+    Raises:
+        DataError: a type that torch does not have, which is named.
+    """
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{name} is a {type(array).__name__}: expected an array of numbers")
+    try:
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["W"]))
+    except TypeError as error:
+        raise DataError(
+            f"{name} has dtype {array.dtype}: the arrays of a data file have to hold numbers, of at most 64 bits each"
+        ) from error
+
+
+def _plain(tensor: Tensor, name: str) -> Tensor:
+    """The same numbers in a type that models take: of whole numbers int32 or int64, bool; of others float16 and wider.
+
+    Raises:
+        DataError: complex numbers, or whole ones beyond int64.
+    """
+    kind = tensor.dtype
+    if kind.is_complex:
+        raise DataError(f"{name} has dtype {named(kind)}: expected real numbers")
+    try:
+        if kind.is_floating_point:
+            return tensor if kind in _FLOATS else converted(tensor, torch.float64).float()
+        return tensor if kind in _WHOLE else converted(tensor, torch.int64)
+    except InputError as error:
+        raise DataError(f"{name} {error}") from error
 
 
 def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tuple[Dataset, Dataset]:

@@ -681,6 +681,7 @@ def _as_safetensors(file: Path) -> Iterator[Path]:
     import tempfile
 
     import numpy as np
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
@@ -690,5 +691,9 @@ def _as_safetensors(file: Path) -> Iterator[Path]:
         raise StoreError(f"cannot read {file}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
         sent = Path(folder) / f"{file.stem}.safetensors"
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, sent)
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, sent)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            kinds = ", ".join(f"{name} has dtype {array.dtype}" for name, array in arrays.items())
+            raise StoreError(f"cannot send {file} as safetensors: {kinds}; expected numbers") from error
         yield sent

@@ -1,8 +1,10 @@
 """Checkpoints: real networks are rebuilt as their JSON describes them; bad files are named with a way out."""
 
+import hashlib
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp, save_transformer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -540,6 +543,11 @@ def _truncated_npz(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
+def _text_in_npz(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inputs", "text")
+
+
 BAD_DATA: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "missing": (void, ["cannot read the data file", "bad.npz"]),
     "garbage": (lambda p: p.write_bytes(b"garbage"), ["cannot read the data file", "bad.npz"]),
@@ -553,6 +561,13 @@ BAD_DATA: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "NaN": (_npz(inputs=np.full((3, 4), np.nan)), ["'bad'", "hold NaN or infinite values"]),
     "infinite": (_npz(inputs=np.full((3, 4), np.inf)), ["'bad'", "hold NaN or infinite values"]),
     "empty": (_npz(inputs=np.ones((0, 4))), ["'bad' is empty", "at least one data point"]),
+    "no numbers": (_npz(inputs=np.ones((3, 0))), ["'bad' have shape (3, 0): they hold no numbers"]),
+    "one target": (_npz(inputs=np.ones((3, 4)), targets=np.int64(1)), ["3 inputs but a single number as targets"]),
+    "NaN targets": (_npz(inputs=np.ones((3, 4)), targets=np.full(3, np.nan)), ["the targets of", "hold NaN"]),
+    "no array": (
+        lambda p: zipfile.ZipFile(p, "w").writestr("inputs", "text"),
+        ["inputs is a bytes", "array of numbers"],
+    ),
     "too wide": (_npz(inputs=np.ones((3, 9))), ["failed on a batch", "(3, 9)"]),
     "targets of another length": (_npz(inputs=np.ones((3, 4)), targets=np.ones(2)), ["3 inputs but 2 targets"]),
     "NaN in the test set": (
@@ -571,6 +586,84 @@ def test_bad_data_file_raises_with_the_problem_named(mlp: Path, tmp_path: Path, 
         load_checkpoint(mlp, data=file)
     for text in said:
         assert text in str(caught.value)
+
+
+NUMBERS = [
+    f"{order}{code}" for order in "<>" for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+]
+OTHERS = ["<c8", ">c16", "<m8[s]", ">M8[D]", "<U3", "S2", "V2", "longdouble", "clongdouble", "O", "i4,f8"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from([*NUMBERS, "?", *OTHERS]),
+    st.sampled_from([".npz", ".npy", ".safetensors"]),
+    st.integers(0, 10**6),
+    st.sampled_from(["C", "F"]),
+    st.booleans(),
+)
+def test_numbers_of_data_files_are_right_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, code: str, suffix: str, seed: int, order: Any, large: bool
+) -> None:
+    draws = np.random.default_rng(seed)
+    kind = np.dtype(code)
+    if kind.kind in "iu":
+        size = 2 ** (8 * kind.itemsize - 1 if large else 3)
+        low = 0 if kind.kind == "u" else -size
+        array = draws.integers(low, min(2 * size - 1 if kind.kind == "u" else size - 1, 2**63 - 1), (3, 2)).astype(kind)
+        array[0, 0] = np.iinfo(kind).max if large else 1
+    else:
+        array = draws.integers(0, 3, (3, 2)).astype(kind) if kind.kind in "fcb" else np.zeros((3, 2), kind)
+        array = array / kind.type(8) if kind.kind == "f" else array
+    array = np.asarray(array, dtype=kind, order=order)
+    assert array.dtype == kind
+    file = tmp_path_factory.mktemp("data") / f"data{suffix}"
+    if suffix == ".safetensors":
+        if code in OTHERS and code != "<c8":
+            return  # safetensors cannot write such
+        save_arrays({"inputs": np.ascontiguousarray(array)}, file)
+    elif suffix == ".npz":
+        np.savez(file, allow_pickle=True, inputs=array, other=np.array([{}], dtype=object))
+    else:
+        np.save(file, array, allow_pickle=True)
+    refused = code in OTHERS or (kind == np.dtype("u8") and large) or (kind == np.dtype(">u8") and large)
+    if refused:
+        name = "object" if code == "O" else "uint64" if "u8" in code else str(kind)
+        name = "complex64" if code == "<c8" else "complex128" if code == ">c16" else name
+        with pytest.raises(DataError, match=re.escape(name)):
+            read_dataset(file)
+        return
+    train, _ = read_dataset(file)
+    assert train.inputs.tolist() == array.tolist()
+    assert train.inputs.dtype in (torch.bool, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64)
+    assert train.sha256 == read_dataset(file)[0].sha256
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_small_floats_of_data_files_are_widened(tmp_path: Path, kind: torch.dtype) -> None:
+    values = torch.tensor([[0.5, -1.75], [3.0, 0.0]]).to(kind)
+    save_file({"inputs": values}, tmp_path / "data.safetensors")
+    train, _ = read_dataset(tmp_path / "data.safetensors")
+    assert (train.inputs.dtype, train.inputs.tolist()) == (torch.float32, [[0.5, -1.75], [3.0, 0.0]])
+
+
+def test_bytes_as_tokens_are_no_mask(tmp_path: Path) -> None:
+    path = save_transformer(tmp_path / "net.safetensors")
+    tokens = np.array([[0, 1, 5], [1, 1, 5], [1, 0, 5]])
+    outputs = []
+    for kind in ("i8", "u1", ">u2", "i1"):
+        np.savez(tmp_path / "tokens.npz", inputs=tokens.astype(kind))
+        loaded = load_checkpoint(path, data=tmp_path / "tokens.npz")
+        outputs.append(loaded.network.output(loaded.batches.inputs))
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+
+
+def test_fingerprint_is_that_of_types_shapes_and_values() -> None:
+    inputs, targets = torch.tensor([[1.5, 2.0]]), torch.tensor([3])
+    expected = hashlib.sha256(b"torch.float32(1, 2)" + np.array([1.5, 2.0], "<f4").tobytes())
+    expected.update(b"torch.int64(1,)" + np.array([3], "<i8").tobytes())
+    assert Dataset("a", inputs, targets).sha256 == expected.hexdigest()
+    assert Dataset("a", inputs.T.contiguous().T, targets).sha256 == expected.hexdigest()
 
 
 def test_table_of_numbers_is_no_data_file(mlp: Path, tmp_path: Path) -> None:
