@@ -22,6 +22,7 @@ from .records import (
     AmbiguousError,
     ArtifactError,
     ConflictError,
+    DatabaseError,
     ExportError,
     ForbiddenError,
     NewerSchemaError,
@@ -47,6 +48,7 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
     (ReadOnlyError, 503),
     (OldSchemaError, 503),
     (NewerSchemaError, 503),
+    (DatabaseError, 500),
     (ArtifactError, 500),
     (StoreError, 422),
 )
@@ -54,9 +56,12 @@ _STATUS: tuple[tuple[type[StoreError], int], ...] = (
 _OURS: dict[type[StoreError], str] = {
     ExportError: "the export failed",
     ArtifactError: "a stored file is missing or damaged, or none could be written",
+    DatabaseError: "the database failed",
     ReadOnlyError: "the store cannot be written",
+    OldSchemaError: "the database is older than this service: its operator has to run `interbasis db upgrade`",
+    NewerSchemaError: "the database was written by a newer version than this service's",
 }
-_OURS = {kind: f"{said}; the service's log says why, under the request ID" for kind, said in _OURS.items()}
+_LOGGED = "; the service's log says why, under the request ID"
 _PARTS = (service_routes, checkpoint_routes, graph_routes, partition_routes, result_routes, job_routes)
 
 ROUTERS = tuple(part.routes for part in _PARTS)
@@ -100,10 +105,13 @@ def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Resp
 
 def _store_error(_: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    detail = next((said for kind, said in _OURS.items() if isinstance(error, kind)), None)
+    given = cast(StoreError, error)
+    detail = given.public or next((said for kind, said in _OURS.items() if isinstance(error, kind)), None)
     if detail is not None:  # where things lie on the server is the operator's business
+        detail += _LOGGED
         _log.error("%s: %s", type(error).__name__, error, exc_info=error)
-    return _problem(status, detail or str(error), {"retry-after": "5"} if status == 503 else None)
+    headers = {"retry-after": "5"} if status == 503 else None
+    return _problem(status, detail or str(error), headers, code=given.code)
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -120,11 +128,11 @@ def _invalid(_: Request, error: Exception) -> Response:
     found = cast(RequestValidationError, error).errors()
     errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in found[:20]]
     detail = "; ".join(f"{e['where']}: {e['what']}" for e in errors[:3])
-    return _problem(422, detail, errors=errors)
+    return _problem(422, detail, code=StoreError.code, errors=errors)
 
 
 def _too_deep(_: Request, __: Exception) -> Response:
-    return _problem(422, "the document is nested too deeply")
+    return _problem(422, "the document is nested too deeply", code=StoreError.code)
 
 
 def _gone(_: Request, __: Exception) -> Response:

@@ -24,11 +24,21 @@ from typing import IO, Any
 __all__ = ["Child", "DiedError", "FailedError", "StoppedError"]
 
 _TAIL = 4000  # characters of what a dead process said last
+_LAST = 300  # and of its last line, which those see who asked for the job
 _LOOK = 0.2  # seconds between looks at whether to go on
 
 
 class DiedError(Exception):
-    """The process ended without an answer; the message says how, and what it said last."""
+    """The process ended without an answer; the message says how, and its last words.
+
+    Attributes:
+        trace: all that it said last, for the log.
+    """
+
+    def __init__(self, message: str, trace: str) -> None:
+        """In short, and in full."""
+        super().__init__(message)
+        self.trace = trace
 
 
 class FailedError(Exception):
@@ -36,12 +46,13 @@ class FailedError(Exception):
 
     Attributes:
         final: whether trying again makes no sense, because the input is wrong.
+        trace: the traceback of an error that was not expected, for the log.
     """
 
-    def __init__(self, message: str, *, final: bool) -> None:
-        """With the whole traceback."""
+    def __init__(self, message: str, *, final: bool, trace: str | None = None) -> None:
+        """As the computing process said it."""
         super().__init__(message)
-        self.final = final
+        self.final, self.trace = final, trace
 
 
 class StoppedError(Exception):
@@ -106,7 +117,7 @@ class Child:
                 if "done" in answer:
                     return dict(answer["done"])
                 if "error" in answer:
-                    raise FailedError(answer["error"], final=answer["final"])
+                    raise FailedError(answer["error"], final=answer["final"], trace=answer.get("trace"))
                 news = answer["progress"]
             if time.monotonic() - asked >= _LOOK:
                 asked = time.monotonic()
@@ -182,4 +193,5 @@ class Child:
             self._said.seek(0)
             said = self._said.read().decode(errors="replace")[-_TAIL:].strip()
         self.kill()
-        return DiedError(f"the computing process ended with {how}" + (f"; it said last:\n{said}" if said else ""))
+        last = said.splitlines()[-1][-_LAST:] if said else ""
+        return DiedError(f"the computing process ended with {how}" + (f"; it said last: {last}" if last else ""), said)

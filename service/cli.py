@@ -48,7 +48,15 @@ from .options import (
     show_row,
     singular,
 )
-from .records import ArtifactError, ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
+from .records import (
+    ArtifactError,
+    ExperimentRow,
+    LedgerRow,
+    LlcRow,
+    Record,
+    StoreError,
+    UnavailableError,
+)
 from .series import described_series
 from .service_commands import app as service_commands
 from .store import Store

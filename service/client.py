@@ -9,27 +9,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from .choices import as_json
 from .jobs import ENDED, ON_CHECKPOINTS, JobRow
 from .records import (
     AmbiguousError,
+    ArtifactError,
     CheckpointRow,
     CheckReport,
     Collected,
     Comparison,
     ConflictError,
+    DatabaseError,
     DatasetRow,
     ExperimentRow,
+    ExportError,
     FileRow,
     ForbiddenError,
     GraphRow,
@@ -65,9 +73,19 @@ __all__ = ["Client", "JobHandle"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
-_ERRORS: dict[int, type[StoreError]] = {404: NotFoundError, 403: ForbiddenError, 503: UnavailableError}
+_KINDS: tuple[type[StoreError], ...] = (
+    *(NotFoundError, AmbiguousError, ConflictError, ForbiddenError),
+    *(UnavailableError, DatabaseError, ArtifactError, ExportError),
+)
+_ERRORS = {kind.code: kind for kind in _KINDS}
+_STATUS: dict[int, type[StoreError]] = {
+    **{404: NotFoundError, 403: ForbiddenError, 409: ConflictError},
+    **{502: UnavailableError, 503: UnavailableError, 504: UnavailableError},
+}
 _AGAIN = (429, 502, 503, 504)
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
+_LONGEST = 30.0  # seconds that a request waits in all because it was asked to
+_CHUNK = 1 << 20  # bytes of a file that are sent at a time
 _LOOK = 1.0
 _EXPORT = 150.0  # seconds that a service may take to write a file
 _COLLECTION = 600.0  # seconds that it may take to read or remove all files
@@ -128,18 +146,26 @@ class Client:
     # Requests
 
     def _request(self, method: str, path: str, *, safe: bool = True, **options: Any) -> httpx.Response:
-        """An answer that is no error; with `safe` asked for again where the service is away for a moment."""
-        pauses = list(_PAUSES) if safe else []
+        """An answer that is no error; with `safe` asked for again where the service is away for a moment.
+
+        It waits as long as Retry-After says, where that is not too long; else what the service said is raised at once.
+        A body that is sent in parts is given as a function that begins it anew.
+        """
+        pauses, left = list(_PAUSES) if safe else [], _LONGEST
         while True:
+            asked = 0.0
+            sent = {"content": options["content"]()} if callable(options.get("content")) else {}
             try:
-                response = self._http.request(method, path, **options)
+                response = self._http.request(method, path, **{**options, **sent})
             except httpx.TransportError as error:
                 if not pauses:
                     raise UnavailableError(f"cannot reach {self.url}: {error}") from error
             else:
-                if response.status_code not in _AGAIN or not pauses:
+                asked = _asked_pause(response)
+                if response.status_code not in _AGAIN or not pauses or asked > left:
                     return _checked(response)
-            time.sleep(pauses.pop(0))
+            left -= asked
+            time.sleep(max(pauses.pop(0), asked))
 
     def _get(self, kind: type[RecordT], *path: Any, **params: Any) -> RecordT:
         given = {name: value for name, value in params.items() if value is not None}
@@ -396,13 +422,23 @@ class Client:
     def upload(self, file: str | Path) -> FileRow:
         """Keep a file in the service; data in .npz or .npy files are sent as safetensors."""
         path = Path(file)
-        with _as_safetensors(path) as sent, sent.open("rb") as stream:
-            content = stream.read()
-        response = self._request("POST", "files", content=content, timeout=600.0)
+        try:
+            with _as_safetensors(path) as sent, sent.open("rb") as stream:
+                headers = {"content-length": str(os.fstat(stream.fileno()).st_size)}
+                content = functools.partial(_parts, stream)
+                response = self._request("POST", "files", content=content, headers=headers, timeout=600.0)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
         return _typed(FileRow, _document(response))
 
     def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
-        """Make a checkpoint known: by its path where the service may read it, else by uploading it."""
+        """Make a checkpoint known: by its path where the service may read it, else by uploading it.
+
+        A file that was uploaded before is called "sha256:..."; its JSON is then given as `about`.
+        """
+        if isinstance(file, str) and file.startswith("sha256:"):
+            body: dict[str, Any] = {"uri": file, "about": describe(about, file[:15])}
+            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
         path = Path(file)
         given = beside(path) if about is None else about
         described = describe(given, path.stem)
@@ -430,12 +466,12 @@ class Client:
         A target that ends in .safetensors is the file of a checkpoint here. With `force`, which asks for new work each
         time, the request is not sent again where the service does not answer.
         """
-        given = {name: value for name, value in (choices or {}).items() if value is not None}
+        given = as_json(choices or {})
         if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
             target = self.register_checkpoint(target).id
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri
-        body = {"task": task, "target": str(target), "choices": json.loads(json.dumps(given, default=str))}
+        body: dict[str, Any] = {"task": task, "target": str(target), "choices": given}
         body |= {"queue": queue, "priority": priority, "timeout": timeout}
         return JobHandle(self, self._post(JobRow, "jobs", body=body, safe=not given.get("force")))
 
@@ -506,7 +542,7 @@ class Client:
         self, task: str, model: str, choices: Mapping[str, Any] | None = None, **options: Any
     ) -> ScheduleRow:
         """Ask for jobs again and again; see `Store.add_schedule`."""
-        given = {name: value for name, value in (choices or {}).items() if value is not None}
+        given = as_json(choices or {})
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri
         named = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
@@ -608,9 +644,16 @@ class JobHandle:
         raise NotFoundError(f"{self.row.id} ({self.row.state}) has made no {kind}")
 
 
+@functools.cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    """Made once per type: making one takes a thousand times as long as using it."""
+    return TypeAdapter(kind)
+
+
 def _typed(kind: type[RecordT], document: Any) -> RecordT:
     try:
-        return TypeAdapter(kind).validate_python(document)
+        found: RecordT = _validator(kind).validate_python(document)  # type: ignore[arg-type]
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
@@ -643,12 +686,26 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
     try:
-        detail = str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+        found = response.json()
+        detail, code = str(found["detail"]), found.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
         detail = f"{response.status_code} {response.reason_phrase} from {response.url}: is this an interbasis service?"
-    if response.status_code == 409:
-        raise (AmbiguousError if "could be any of" in detail else ConflictError)(detail)
-    raise _ERRORS.get(response.status_code, StoreError)(detail)
+        code = None
+    kind = _ERRORS.get(code) if isinstance(code, str) else None
+    raise (kind or _STATUS.get(response.status_code, StoreError))(detail)
+
+
+def _asked_pause(response: httpx.Response) -> float:
+    """The seconds that an answer asks to wait in Retry-After, as a number or a date; 0 where it asks for none."""
+    given = response.headers.get("retry-after", "").strip()
+    if given.isascii() and given.isdecimal():
+        return float(min(int(given[:12]), 10**9))
+    try:
+        moment = parsedate_to_datetime(given)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _events(response: httpx.Response) -> Iterator[Any]:
@@ -670,6 +727,13 @@ def _events(response: httpx.Response) -> Iterator[Any]:
             except ValueError as error:
                 raise StoreError(f"{response.url} gave an event that is no JSON: {data[0][:80]!r}") from error
             data = []
+
+
+def _parts(stream: BinaryIO) -> Iterator[bytes]:
+    """A file from its beginning, in parts."""
+    stream.seek(0)
+    while part := stream.read(_CHUNK):
+        yield part
 
 
 @contextlib.contextmanager

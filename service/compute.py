@@ -29,8 +29,9 @@ from ..analysis.progress import Progress
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
 from . import estimates, experiments, worker
 from .checkout import checked_out, data_file, names_of_checkpoint, names_of_data, own_names
+from .choices import check_choices
 from .jobs import ON_CHECKPOINTS
-from .records import ArtifactError, NotFoundError, StoreError
+from .records import ArtifactError, ReadOnlyError, StoreError, UnavailableError
 from .store import Store
 
 __all__ = ["main"]
@@ -38,6 +39,8 @@ __all__ = ["main"]
 Answer = dict[str, Any]
 MadeT = TypeVar("MadeT")
 _OFTEN = 0.1  # seconds between reports of progress
+_PASSING = (ArtifactError, ReadOnlyError, UnavailableError)  # what may be better the next time
+_BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what will be the same
 _PATIENCE = 3600.0  # seconds for which a result waits for a server that is away
 
 
@@ -50,6 +53,7 @@ class _Steps:
         self._force = bool(choices.pop("force", False))
         self._named_data = choices.pop("data", None)
         self._choices = choices
+        check_choices(job["task"], job["choices"])  # an earlier version took any
         self._loaded: tuple[Checkpoint, Recipe] | None = None
         self._data: Path | None = None
         self._file = Path()
@@ -111,6 +115,8 @@ class _Steps:
         checkpoint, recipe = self._checkpoint()
         if step == "load":
             found = None if self._force else worker.stored_graph(self._store, checkpoint, recipe.graph)
+            if found is None:
+                worker.check_registrable(self._store, checkpoint)
             return {"graph": found.id if found else None}
         if before["load"]["graph"]:
             return {} if step != "store" else {"results": [{"kind": "graph", "id": before["load"]["graph"]}]}
@@ -178,12 +184,25 @@ def main() -> None:
                     steps = fresh
                 done = steps.take(command["step"], command["before"])
             except Exception as error:
-                # input that cannot be used will not be better the next time; the store may be
-                final = isinstance(error, InterbasisError | NotFoundError)
-                message = str(error) if isinstance(error, InterbasisError | StoreError) else traceback.format_exc()
-                _say(answers, {"error": message, "final": final})
+                _say(answers, _failure(error, store))
             else:
                 _say(answers, {"done": done})
+
+
+def _failure(error: Exception, store: Store) -> dict[str, Any]:
+    """An error as an answer: input that cannot be used will not be better the next time; the store or memory may be.
+
+    The traceback of an error that is none of ours, and where the store lies, are for the worker's log.
+    """
+    ours = isinstance(error, InterbasisError | StoreError)
+    passing = isinstance(error, _PASSING) or not (ours or isinstance(error, _BUGS))
+    message = str(error) if ours else f"{type(error).__name__}: {error} (the worker's log has the traceback)"
+    trace = None if ours else "".join(traceback.format_exception(error))
+    places = {str(store.location.artifacts): "the store's folder", str(store.location): "the store"}
+    for place, name in places.items():
+        if place in message:
+            trace, message = trace or message, message.replace(place, name)
+    return {"error": message, "final": not passing, "trace": trace}
 
 
 def _say(answers: TextIO, message: Mapping[str, Any]) -> None:

@@ -10,14 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
-from .records import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, UnavailableError, Upgrade
+from .records import (
+    DatabaseError,
+    NewerSchemaError,
+    OldSchemaError,
+    ReadOnlyError,
+    StoreError,
+    UnavailableError,
+    Upgrade,
+)
 from .settings import Location
 from .tables import SCHEMA_REVISION, VERSION_TABLE, Base
 
@@ -105,32 +114,83 @@ def translated(location: Location) -> Iterator[None]:
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _translation(location, error) from error
     except (OverflowError, UnicodeError) as error:
-        raise StoreError(f"{location}: a value cannot be stored ({error}); nothing was changed") from error
+        raise StoreError(f"a value cannot be stored ({error}); nothing was changed") from error
+    except ValueError as error:
+        if not _met_in_reading(error):
+            raise
+        raise _damaged(location, str(error)) from error
+
+
+def _met_in_reading(error: Exception) -> bool:
+    """Whether a stored value could not be read, as opposed to a bug of ours."""
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    return frames[-1].startswith("sqlalchemy.") or isinstance(error, json.JSONDecodeError)
+
+
+def _damaged(location: Location, what: str) -> StoreError:
+    return _error(DatabaseError, f"{location}: {what}", "the store is damaged", _RESTORE)
+
+
+def _error(kind: type[StoreError], where: str, said: str, advice: str) -> StoreError:
+    """An error with a message for those who have the file, and one for those who ask a service."""
+    error = kind(f"{said} ({where}): {advice}")
+    error.public = said
+    return error
 
 
 def _translation(location: Location, error: Exception) -> StoreError:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     what = " ".join(str(cause).split())
-    for sign, kind, advice in _SQLITE_ERRORS if location.file is not None else ():
-        if sign in what:
-            return kind(f"{location}: {what}; {advice}")
+    if isinstance(error, DataError):
+        return StoreError(f"a value cannot be stored ({what}); nothing was changed")
     away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
-    return (UnavailableError if away else StoreError)(f"{location}: {what}")
+    found: tuple[type[StoreError], str, str] = (
+        (UnavailableError, "the database cannot be used at the moment", "try again later")
+        if away
+        else (DatabaseError, "the database failed", f"have `interbasis db check --store {location}` look at it")
+    )
+    for sign, *known in _SQLITE_ERRORS if location.file is not None else ():
+        if sign in what:
+            found = tuple(known)  # type: ignore[assignment]
+            break
+    kind, said, advice = found
+    return _error(kind, f"{location}: {what}", said, advice)
 
 
-_SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
-    ("readonly database", ReadOnlyError, "nothing was changed; make the file and its folder writable"),
-    ("unable to open", ReadOnlyError, "the file must be readable, and its folder writable, for the log beside it"),
+_RESTORE = "restore it from a backup, or name another one with --store"
+_SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str, str], ...] = (
+    (
+        "readonly database",
+        ReadOnlyError,
+        "the store cannot be written",
+        "nothing was changed; make the file and its folder writable",
+    ),
+    (
+        "unable to open",
+        ReadOnlyError,
+        "the store cannot be opened",
+        "the file must be readable, and its folder writable, for the log beside it",
+    ),
     (
         "locked",
         UnavailableError,
+        "the store is busy",
         f"another process kept it locked for {_BUSY_SECONDS:.0f} s; nothing was changed, try again",
     ),
-    ("disk is full", UnavailableError, "nothing was changed; free some space"),
-    ("disk I/O error", UnavailableError, "nothing was changed; check the disk and its free space"),
-    ("not a database", StoreError, "the file is no SQLite database; name another file with --store"),
-    ("malformed", StoreError, "the file is damaged; restore it from a backup"),
+    ("disk is full", UnavailableError, "the disk is full", "nothing was changed; free some space"),
+    (
+        "disk I/O error",
+        UnavailableError,
+        "the disk failed",
+        "nothing was changed; check the disk and its free space",
+    ),
+    ("not a database", DatabaseError, "the file is no SQLite database", "name another one with --store"),
+    *(
+        (sign, DatabaseError, "the store is damaged", _RESTORE)
+        for sign in ("malformed", "UTF-8", "missing from index", "no such table", "no such column", "damaged")
+    ),
 )
+"""Part of a message, what it means, in words, and what to do."""
 
 
 def require_writable(location: Location) -> None:

@@ -7,7 +7,7 @@ table `job` says everything else. Nothing else of interbasis knows DBOS.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dbos import DBOS, DBOSPortableJSONSerializer, EnqueueOptions
@@ -23,6 +23,7 @@ Workflow = Callable[[str, int, "Callable[[str, Callable[[], Any]], Any]"], None]
 
 _VERSION = "1"  # of the workflow; runs of another version are not gone on with
 _POLLING = 0.2
+_GOING_ON = ("PENDING", "ENQUEUED", "DELAYED")
 
 
 class Engine:
@@ -85,16 +86,31 @@ class Engine:
             DBOS.resume_workflow(status.workflow_id, queue_name=status.queue_name)
         return [status.workflow_id.partition(":")[0] for status in found]
 
+    def given_up(self, runs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+        """Of runs those that will not go on, and why; None of one that the engine does not know."""
+        names = {_workflow_id(job, run): (job, run) for job, run in runs}
+        known = DBOS.list_workflows(workflow_ids=list(names), load_input=False) if names else []
+        found = {status.workflow_id: status for status in known}
+        result: dict[tuple[str, int], str | None] = {run: None for name, run in names.items() if name not in found}
+        for name, status in found.items():
+            if status.status not in _GOING_ON:
+                result[names[name]] = str(status.error) if status.error else status.status.lower().replace("_", " ")
+        return result
+
     def close(self) -> None:
         """Stop listening; what runs is not waited for."""
         DBOS.destroy()
+
+
+def _workflow_id(job: str, run: int) -> str:
+    return f"{job}:{run}"
 
 
 def _options(queue: str, job: str, run: int, priority: int) -> EnqueueOptions:
     return {
         "workflow_name": "job",
         "queue_name": queue,
-        "workflow_id": f"{job}:{run}",
+        "workflow_id": _workflow_id(job, run),
         "priority": priority + 1001,  # DBOS takes numbers from 1 on
         "app_version": _VERSION,
     }

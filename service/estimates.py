@@ -17,7 +17,7 @@ from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
 from .records import LedgerRow, LedgerValues, LlcRow, LlcValues
 from .store import Store
-from .worker import provenance, register, stored
+from .worker import check_registrable, provenance, register, stored
 
 __all__ = ["ledger", "llc"]
 
@@ -49,6 +49,7 @@ def ledger(
     found = store.find_ledger(*known, chosen.sha256) if known else None
     if found is not None:
         return found
+    check_registrable(store, checkpoint)
     start = time.monotonic()
     counted = build_ledger(checkpoint, chosen, progress=progress)
     row, dataset = register(store, checkpoint)
@@ -89,6 +90,7 @@ def llc(
     found = store.find_llc(*known, chosen.sha256) if known else None
     if found is not None:
         return found
+    check_registrable(store, checkpoint)
     start = time.monotonic()
     estimate = build_llc(checkpoint, chosen, progress=progress)
     row, dataset = register(store, checkpoint)

@@ -42,6 +42,7 @@ _KNOWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(r"(ib_[A-Za-z0-9-]+_)[A-Za-z0-9_-]{20,}")
 _FAILURES, _WINDOW = 10, 60.0  # of authentication, per address, and seconds
 _ADDRESSES = 10_000  # remembered at most
+_CODES: dict[int, str] = {401: "unauthorized", 403: "forbidden", 404: "not-found", 429: "too-many-requests"}
 _AWAY = (UnavailableError, ReadOnlyError, OldSchemaError, NewerSchemaError)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -227,10 +228,12 @@ class Guard:
 
 
 def problem(status: int, detail: str, **more: Any) -> bytes:
-    """The body of an error, as in RFC 9457."""
+    """The body of an error, as in RFC 9457, with a code for programs: the status in words where none is given."""
     from http import HTTPStatus
 
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
+    body |= more
     return _without_secrets(json.dumps(body | {"request_id": request_id.get()})).encode()
 
 

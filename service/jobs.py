@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +21,14 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from .queries import new_id, page, resolve, storable
+from .choices import as_json, check_choices
+from .queries import new_id, page, plain, resolve, storable
 from .records import ConflictError, Page, Record, StoreError, WorkerRow
 from .registry import Registry, file_sha256
 from .tables import Checkpoint, Graph, Job, Model, Partition, Worker
 from .writes import now
 
-__all__ = ["CHOICES", "ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs", "check_request"]
+__all__ = ["ENDED", "ON_CHECKPOINTS", "SILENT", "STATES", "TASKS", "JobRow", "Jobs", "check_request"]
 
 TASKS: dict[str, tuple[str, ...]] = {
     "analyze": ("load", "basis", "graph", "store", "partition"),
@@ -41,19 +43,6 @@ TASKS: dict[str, tuple[str, ...]] = {
 ON_CHECKPOINTS = ("analyze", "ledger", "llc")
 """Tasks whose target is a checkpoint."""
 
-_PARTITION = {"epsilon", "objective", "resolution", "seed", "k", "min_size", "max_size", "mediator_polish"}
-CHOICES: dict[str, set[str]] = {
-    "analyze": _PARTITION
-    | {"cuts", "loss", "basis", "output", "rotation", "rank_tolerance", "gap", "probes", "strengths", "points", "data"},
-    "partition": _PARTITION | {"labels"},
-    "track": _PARTITION | {"like", "coupling", "align", "data"},
-    "experiment": {"kind", "metric", "tolerance", "draws", "replacement", "seed", "data"},
-    "ledger": {"loss", "epsilon", "tolerance", "method", "seed", "data"},
-    "llc": {"epsilon", "temperature", "curve", "loss", "parameters", "kernel", "preconditioner", "radius", "gamma"}
-    | {"chains", "warmup", "draws", "step_size", "seed", "data"},
-}
-"""What can be chosen in a task: the names of its recipe, listed here so that the queue needs no numerics."""
-
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -62,6 +51,7 @@ SILENT = 15.0
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _MOST_ATTEMPTS = 3
+_LOST = 500  # jobs that are looked at at once
 _MOST_INTERRUPTIONS = 20  # a job that takes its worker down with it ends some time
 
 
@@ -144,17 +134,18 @@ class Jobs(Registry):
             again: whether a job that failed or was cancelled is queued again.
 
         Raises:
-            StoreError: an unknown task or choice, a file that cannot be read, or a timeout that is not above 0.
+            StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
+                timeout that is not above 0.
             NotFoundError: no such checkpoint, graph, partition or model.
         """
-        given = {name: value for name, value in (choices or {}).items() if value is not None}
+        given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
+        given = plain(given)
         if isinstance(target, Path) and task in ON_CHECKPOINTS:
             target = self.register_checkpoint(target).id
         named, content = self._identity(task, str(target), given)
-        described = json.dumps([task, content, given], sort_keys=True, default=str)
+        described = json.dumps([task, content, given], sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()
-        given = json.loads(json.dumps(given, default=str))
 
         def make(session: Session) -> JobRow:
             row = session.scalar(select(Job).where(Job.digest == digest).with_for_update())
@@ -288,6 +279,35 @@ class Jobs(Registry):
         """The engine knows this run."""
         self._write(lambda s: s.execute(update(Job).where(Job.id == job, Job.run == run).values(enqueued=True)))
 
+    def lost_jobs(self, worker: str, running: Collection[str]) -> list[JobRow]:
+        """Jobs that the engine should know and that nobody runs, unless it begins one just now.
+
+        They are queued, or count as running on a worker that is gone, or on this one, which does not run them.
+        """
+        with self._read() as session:
+            known = set(session.scalars(select(Worker.id))) - {worker}
+            query = select(Job).where(Job.state.in_(("queued", "running")), Job.enqueued.is_(True))
+            rows = session.scalars(query.order_by(Job.priority, Job.key).limit(_LOST))
+            return [job_row(row) for row in rows if row.worker not in known and row.id not in running]
+
+    def end_lost_job(self, job: str, run: int, *, error: str | None) -> bool:
+        """A run that the engine gave up fails with its reason; without one the engine is to be told of it again.
+
+        Returns whether the job still waited for it.
+        """
+
+        def end(session: Session) -> bool:
+            row = session.scalar(select(Job).where(Job.id == job).with_for_update())
+            if row is None or row.run != run or row.state in ENDED:
+                return False
+            if error is not None:
+                _end(row, "failed", error=error)
+            else:
+                row.state, row.worker, row.enqueued = "queued", None, False
+            return True
+
+        return self._write(end)
+
     def begin_job(self, job: str, run: int, worker: str, *, error: str | None = None) -> JobRow | None:
         """A worker begins or goes on with a run; None where there is nothing to do any more.
 
@@ -405,19 +425,18 @@ def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority
     """What is asked for in a job, or in the jobs of a schedule.
 
     Raises:
-        StoreError: an unknown task or choice, a queue that cannot be called so, or a number out of its range.
+        StoreError: an unknown task or choice, a choice of the wrong type or value, a queue that cannot be called so, or
+            a number out of its range.
     """
     if task not in TASKS:
         raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
-    if timeout is not None and not timeout > 0:
-        raise StoreError(f"timeout is {timeout}: expected seconds above 0")
-    if unknown := set(choices) - CHOICES[task] - {"force"}:
-        known = ", ".join(sorted(CHOICES[task]))
-        raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))}: it has {known}")
-    if not _QUEUE.fullmatch(queue):
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0 and math.isfinite(timeout)):
+        raise StoreError(f"timeout is {timeout!r}: expected seconds above 0")
+    check_choices(task, choices)
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise StoreError(f"a queue cannot be called {queue!r}: expected up to 80 letters, digits, - and _")
-    if not -1000 <= priority <= 1000:
-        raise StoreError(f"priority is {priority}: expected -1000 to 1000")
+    if not isinstance(priority, int) or not -1000 <= priority <= 1000:
+        raise StoreError(f"priority is {priority!r}: expected -1000 to 1000")
 
 
 def _clock(session: Session) -> datetime:

@@ -33,8 +33,7 @@ class Registry(Writer):
             ConflictError: the name belongs to a model of another family or config.
             StoreError: it cannot be a name.
         """
-        if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
-            raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
+        _check_name(name)
         values = {"family": family, "config": plain(config)}
 
         def find(session: Session) -> ModelRow | None:
@@ -46,12 +45,29 @@ class Registry(Writer):
             return model_row(added(session, row))
 
         model = self._once(find, make)
-        if (model.family, model.config) != (family, values["config"]):
-            raise ConflictError(
-                f"the model {name!r} is stored with family {model.family!r} and config {model.config}, not "
-                f"{family!r} and {values['config']}: choose another name for this one"
-            )
+        _check_same(model, family, values["config"])
         return model
+
+    def check_registrable(self, name: str, family: str, config: Mapping[str, Any]) -> None:
+        """Refuse, before anything is computed, what could not be stored afterwards; nothing is registered.
+
+        Args:
+            name: of the model; the other arguments are those of `register_model`.
+            family: of the model.
+            config: of the model.
+
+        Raises:
+            ConflictError: the name belongs to a model of another family or config.
+            StoreError: it cannot be a name.
+            ReadOnlyError: the store cannot be written.
+        """
+        _check_name(name)
+        described = plain(config)
+        with self._read() as session:
+            row = session.scalar(select(Model).where(Model.name == name))
+            if row is not None:
+                _check_same(model_row(row), family, described)
+        database.require_writable(self.location)
 
     def add_checkpoint(
         self,
@@ -135,16 +151,17 @@ class Registry(Writer):
         """The checkpoint of a file, so that jobs can name it; its model is made where there is none.
 
         Args:
-            file: a .safetensors file, or "sha256:..." of one that `add_file` kept.
+            file: a .safetensors file, by its path, or "sha256:..." of one that `add_file` kept.
             about: the JSON that belongs to it; default: that of the .json file beside it.
             path: what to note as its path; default: its own.
 
         Raises:
             StoreError: the file cannot be read, or its JSON makes no sense.
         """
-        if isinstance(file, str):
+        if isinstance(file, str) and file.startswith("sha256:"):
             kept = self.get_file(file)
             return self._register(kept.sha256, describe(about, file[:15]), None, kept.sha256)
+        file = Path(file)
         if file.suffix != ".safetensors":
             raise StoreError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
         digest = file_sha256(file)
@@ -200,6 +217,19 @@ class Registry(Writer):
             if row is None:
                 raise NotFoundError(f"no file {ref!r} in the store: upload it first")
             return _file_row(row)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
+        raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
+
+
+def _check_same(model: ModelRow, family: str, config: Any) -> None:
+    if (model.family, model.config) != (family, config):
+        raise ConflictError(
+            f"the model {model.name!r} is stored with family {model.family!r} and config {model.config}, not "
+            f"{family!r} and {config}: choose another name for this one"
+        )
 
 
 def _file_row(row: Artifact) -> FileRow:

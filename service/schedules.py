@@ -19,6 +19,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from .blobs import Blobs
+from .choices import as_json
 from .jobs import ON_CHECKPOINTS, Jobs, check_request
 from .queries import new_id, page, plain, resolve
 from .records import NotFoundError, Page, Record, StoreError, UnavailableError
@@ -104,8 +105,9 @@ class Schedules(Jobs):
         Raises:
             StoreError: an unknown task or choice, a time that cannot be read, no such folder, or what `submit` refuses.
         """
-        given = {name: plain(value) for name, value in (choices or {}).items() if value is not None}
+        given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
+        given = plain(given)
         if cron is None and task not in ON_CHECKPOINTS:
             raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
         if not model.strip() or not model.isprintable() or len(model) > 200:

@@ -53,11 +53,12 @@ class Listing(BaseModel, Generic[ItemT]):
 
 
 class Problem(BaseModel):
-    """An error, as in RFC 9457."""
+    """An error, as in RFC 9457; `code` tells programs which one it is, `detail` people what to do."""
 
     type: str
     title: str
     status: int
+    code: str
     detail: str
     request_id: str | None = None
     errors: list[dict[str, Any]] | None = None

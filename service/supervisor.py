@@ -35,6 +35,7 @@ _IDLE = 120.0  # seconds for which a computing process waits for the next job
 _JOBS = 50  # that one process does before it is replaced, should memory pile up
 _NOTE = 1.0  # seconds between notes of progress
 _SAID = 1000  # characters of an error, from its end, in the log
+_TRACE = 8000  # characters of a traceback there
 
 
 class Supervisor:
@@ -91,10 +92,10 @@ class Supervisor:
         while not self._stopping.wait(_PUMP):
             try:
                 for job in self.store.waiting_jobs():
-                    engine.enqueue(job.queue, job.id, job.run, job.priority)
-                    self.store.mark_enqueued(job.id, job.run)
+                    self._enqueue(engine, job)
                 if time.monotonic() - looked > _BEAT:
                     self._take_over(engine)
+                    self._find_lost(engine)
                     self.store.look_after_schedules()
                     self._dismiss(_IDLE)
                     looked = time.monotonic()
@@ -136,6 +137,29 @@ class Supervisor:
                 _log.warning("job %s of silent worker %s goes back", job, worker, extra={"fields": {"job_id": job}})
             self.store.forget_worker(worker)
 
+    def _enqueue(self, engine: Engine, job: JobRow) -> None:
+        """Tell the engine of a run; one that it does not take fails, and the others go on."""
+        try:
+            engine.enqueue(job.queue, job.id, job.run, job.priority)
+        except (StoreError, SQLAlchemyError):
+            raise  # the database is away
+        except Exception as error:
+            self._fail_lost(job, f"the job engine did not take it: {_in_short(error)}")
+        else:
+            self.store.mark_enqueued(job.id, job.run)
+
+    def _find_lost(self, engine: Engine) -> None:
+        """Jobs that wait for a run that will not go on: they fail with its reason, or are queued again."""
+        lost = {(job.id, job.run): job for job in self.store.lost_jobs(self.name, list(self._running))}
+        for key, why in engine.given_up(list(lost)).items():
+            what = "it could not be started" if lost[key].state == "queued" else "its run broke off"
+            self._fail_lost(lost[key], None if why is None else f"{what}: {why}")
+
+    def _fail_lost(self, job: JobRow, error: str | None) -> None:
+        if self.store.end_lost_job(job.id, job.run, error=error):
+            said = error or "the job engine does not know it: it is queued again"
+            _log.warning("job %s: %s", job.id, said, extra={"fields": {"job_id": job.id}})
+
     def _give_back(self, engine: Engine) -> None:
         running = list(self._running.items())
         for _, child in running:
@@ -152,16 +176,21 @@ class Supervisor:
 
     def _workflow(self, job: str, run: int, once: Callable[[str, Callable[[], Any]], Any]) -> None:
         """A run of a job: its steps in order, those that are done not again."""
-        row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
+        try:
+            row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
+        except Exception as error:
+            why = f"it cannot begin: {_in_short(error)}"
+            _log.exception("job %s cannot begin", job, extra={"fields": {"job_id": job}})
+            self._patiently(lambda: self.store.end_lost_job(job, run, error=why))
+            raise
         if row is None:
             state = self._patiently(lambda: self.store.get_job(job)).state
             _log.info("job %s does not begin: it is %s", job, state, extra={"fields": {"job_id": job, "state": state}})
             return
-        child = self._child(row)
-        self._running[job] = child
-        kept = False
         _log.info("job %s begins: %s %s", job, row.task, row.target, extra={"fields": {"job_id": job}})
+        child, kept = None, False
         try:
+            child = self._running[job] = self._child(row)
             before: dict[str, Any] = {}
             for step in TASKS[row.task]:
                 found = once(step, lambda step=step: self._step(row, child, step, before))
@@ -171,13 +200,14 @@ class Supervisor:
                 before[step] = found
             self._end(row, "succeeded", [result for found in before.values() for result in found.get("results", ())])
             kept = self._rest(child)
-        except Exception:  # of the engine, which forgets the run; ours must not be left running for ever
+        except Exception as error:  # of the engine, which forgets the run; ours must not be left running for ever
             if not self._stopping.is_set():
-                self._end(row, "failed", error=traceback.format_exc())
+                _log.exception("job %s broke down", job, extra={"fields": {"job_id": job}})
+                self._end(row, "failed", error=_in_short(error))
             raise
         finally:
             self._running.pop(job, None)
-            if not kept:
+            if child is not None and not kept:
                 child.close()
 
     def _end(
@@ -259,7 +289,11 @@ class Supervisor:
                     late_error = f"stopped after its timeout of {row.timeout:g} s in step {step}" if late else None
                     return {"ended": "failed" if late else "cancelled", "error": late_error, "late": late}
                 known = isinstance(error, FailedError | DiedError)
-                problem = str(error) if known else traceback.format_exc()
+                problem = str(error) if known else _in_short(error)
+                trace = error.trace if isinstance(error, FailedError | DiedError) else traceback.format_exc()
+                if trace:
+                    said = "job %s, step %s:\n%s"
+                    _log.warning(said, row.id, step, trace[-_TRACE:], extra={"fields": {"job_id": row.id}})
                 if isinstance(error, FailedError) and error.final:
                     return {"ended": "failed", "error": problem}
                 child.kill()
@@ -300,6 +334,11 @@ class _Pace:
             return None
         (before, begun), (fraction, then) = self._first, self._last
         return max((then - begun) * (1 - fraction) / (fraction - before) - (now - then), 0.0)
+
+
+def _in_short(error: BaseException) -> str:
+    """An unexpected error for those who asked for a job; the traceback is in the log."""
+    return f"{type(error).__name__}: {error} (the worker's log has the traceback)"
 
 
 def _exists(pid: int) -> bool:

@@ -73,7 +73,8 @@ def keep(store: Store, file: Path, most: int) -> FileRow:
         with safe_open(file, framework="numpy") as opened:
             opened.keys()
     except (SafetensorError, OSError) as error:
-        raise StoreError(f"the upload is no safetensors file: {error}") from error
+        why = str(error).replace(str(file), "it")
+        raise StoreError(f"the upload is no safetensors file: {why}") from error
     return store.add_file(file)
 
 
@@ -95,7 +96,8 @@ def _converted(file: Path, most: int) -> Path:
         raise StoreError(f"the .pt file was not read within {_SECONDS} s") from error
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()
-        raise StoreError(f"the .pt file cannot be read: {why[-1] if why else 'the process was ended'}")
+        said = why[-1].replace(str(file.parent), "") if why else "the process was ended"
+        raise StoreError(f"the .pt file cannot be read: {said}")
     return target
 
 
@@ -121,7 +123,8 @@ async def export(
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             ours = [line for line in said.splitlines() if line.startswith("error: ")]
-            if done.returncode == 2 and ours and str(file) not in ours[-1]:  # that it cannot be written is our failure
+            places = str(file), str(location), str(location.artifacts)  # what is wrong there is our failure
+            if done.returncode == 2 and ours and not any(place in ours[-1] for place in places):
                 raise StoreError(ours[-1].removeprefix("error: "))
             _log.error("the export of %s as %s ended with %s: %s", ref, form, done.returncode, said[-_TAIL:])
             raise ExportError(f"the export of {ref} as {form} failed")

@@ -62,6 +62,7 @@ from .store import (
 __all__ = [
     "DemoLine",
     "analyze",
+    "check_registrable",
     "load",
     "modules",
     "provenance",
@@ -145,6 +146,7 @@ def store_analysis(
     """`analyze` for a checkpoint and a recipe from `load`."""
     graph_row = None if force else stored_graph(store, checkpoint, recipe.graph)
     if graph_row is None:
+        check_registrable(store, checkpoint)
         start = time.monotonic()
         bases = build_bases(checkpoint, recipe.graph, progress=progress)
         graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
@@ -333,6 +335,11 @@ def stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
         if page.next_cursor is None:
             return None
         page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
+
+
+def check_registrable(store: Store, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose results could not be stored before they are computed; see `Store.check_registrable`."""
+    store.check_registrable(checkpoint.model, checkpoint.family, checkpoint.config)
 
 
 def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:

@@ -15,16 +15,19 @@ from typing import Any
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_jobs import ask, wait
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
+from interbasis.analysis.errors import InputError
 from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import compute, experiments, supervisor, worker
-from interbasis.service.jobs import CHOICES, SILENT, TASKS
-from interbasis.service.records import NotFoundError, StoreError
+from interbasis.service.choices import CHOICES
+from interbasis.service.jobs import SILENT, TASKS
+from interbasis.service.records import ArtifactError, ConflictError, NotFoundError, StoreError
 from interbasis.service.store import Store
 from interbasis.service.supervisor import Supervisor
+from interbasis.service.tables import Job
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -181,7 +184,7 @@ def test_choices_are_those_of_the_recipes() -> None:
         "ledger": ledger | data,
         "experiment": experiment | data,
         "llc": llc | data,
-    } == CHOICES
+    } == {task: set(choices) for task, choices in CHOICES.items()}
     assert set(CHOICES) == set(TASKS)
 
 
@@ -232,6 +235,77 @@ def test_time_left_is_that_of_the_phase(store: Store, checkpoint: Path, monkeypa
     assert [fraction for fraction, _ in seen] == [fraction for _, fraction in phases]
     left = {n: remaining for n, (_, remaining) in enumerate(seen) if remaining is not None}
     assert left == pytest.approx({1: 1.0, 4: 9.0, 5: 8.0, 6: 12.0, 8: 1.0})
+
+
+class Refusing:
+    """An engine that does not take some jobs, gives up others, and does not know the rest."""
+
+    def __init__(self, refused: str, gone: str) -> None:
+        self.refused, self.gone, self.taken = refused, gone, []
+
+    def enqueue(self, _queue: str, job: str, _run: int, _priority: int) -> None:
+        if job == self.refused:
+            raise KeyError("no such queue")
+        self.taken.append(job)
+
+    def given_up(self, runs: list[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+        return {run: "starting it raised" if run[0] == self.gone else None for run in runs}
+
+
+def test_job_that_cannot_be_started_fails_with_the_reason(store: Store, checkpoint: Path) -> None:
+    """None stays queued for ever: what the engine gave up fails, what it does not know is told to it again."""
+    refused, gone, unknown, mine, other = (store.submit("ledger", checkpoint, {"seed": n}) for n in range(5))
+    store.beat("elsewhere")
+    for job, name in ((mine, "w"), (other, "elsewhere")):
+        store.begin_job(job.id, 1, name)
+        store.mark_enqueued(job.id, 1)
+    engine, looking = Refusing(refused.id, gone.id), Supervisor(store, name="w")
+    for job in store.waiting_jobs():
+        looking._enqueue(engine, job)  # type: ignore[arg-type]
+    assert engine.taken == [gone.id, unknown.id]
+    assert "did not take it: KeyError: 'no such queue'" in str(store.get_job(refused.id).error)
+    looking._running[mine.id] = None  # type: ignore[assignment]
+    looking._find_lost(engine)  # type: ignore[arg-type]
+    states = {job.id: store.get_job(job.id).state for job in (refused, gone, unknown, mine, other)}
+    assert list(states.values()) == ["failed", "failed", "queued", "running", "running"]
+    assert store.get_job(gone.id).error == "it could not be started: starting it raised"
+    assert [job.id for job in store.waiting_jobs()] == [unknown.id]
+
+
+def test_run_that_cannot_begin_fails(store: Store, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, childless = (store.submit("ledger", checkpoint, {"seed": n}) for n in (0, 1))
+
+    def fail(*_: Any) -> None:
+        raise ValueError("odd row")
+
+    looking = Supervisor(store, name="w")
+    monkeypatch.setattr(looking, "_child", fail)
+    with pytest.raises(ValueError, match="odd row"):
+        looking._workflow(childless.id, 1, lambda _, work: work())
+    monkeypatch.setattr(store, "begin_job", fail)
+    with pytest.raises(ValueError, match="odd row"):
+        looking._workflow(broken.id, 1, lambda _, work: work())
+    for job in (broken, childless):
+        row = store.get_job(job.id)
+        assert (row.state, "ValueError: odd row" in str(row.error)) == ("failed", True)
+    assert looking._running == {}
+
+
+def test_errors_of_a_step_say_whether_to_try_again(store: Store) -> None:
+    """And hold no traceback, nor where the store lies."""
+    place = str(store.location.artifacts)
+    for error, final in [
+        (InputError("no such cut"), True),
+        (ConflictError("another config"), True),
+        (TypeError("bad operand"), True),
+        (MemoryError(), False),
+        (RuntimeError("out of memory"), False),
+        (ArtifactError(f"cannot write artifacts in {place}: No space left"), False),
+    ]:
+        answer = compute._failure(error, store)
+        assert answer["final"] is final, error
+        assert "Traceback" not in answer["error"]
+        assert place not in answer["error"]
 
 
 # Running, in real processes
@@ -487,15 +561,15 @@ def test_timeout_kills(store: Store, checkpoint: Path, start_worker: Start) -> N
 
 
 def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start_worker: Start) -> None:
+    """Also choices of a type that an earlier version took."""
+    wrong = [ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}), ask(store, "ledger", checkpoint)]
+    old = update(Job).where(Job.id == wrong[1].id).values(choices={"epsilon": "small"})
+    store._write(lambda session: session.execute(old))
     start_worker()
-    wrong = [
-        ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}),
-        ask(store, "llc", checkpoint, {"epsilon": 1.0, "temperature": 3.0}),
-    ]
     first, second = wait(store, *wrong)
     assert (first.state, first.attempts) == (second.state, second.attempts) == ("failed", 1)
     assert "layers.9" in first.error
-    assert "epsilon and temperature were given" in second.error
+    assert second.error == "ledger: epsilon is 'small', expected a number above 0"
 
 
 def test_computing_process_that_dies_is_replaced_three_times(
