@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .batches import Batch, read_batches
 from .directions import Moves, Part, independent
+from .gradients import check_layers
 from .hessian import Fit, gradient_rows, kronecker_fit
 from .layers import (
     Activation,
@@ -147,11 +148,16 @@ class Census:
 
     @classmethod
     def take(cls, network: Network, batches: Iterable[Batch], epsilon: float | None, tolerance: float) -> Census:
-        """Find the layers and count the data."""
+        """Find the layers, check them against autograd, and count the data.
+
+        Raises:
+            LayerError: the layers do not explain what autograd says of the parameters (see `gradients`).
+        """
         n = rows = 0
         layers: tuple[Layer, ...] = ()
         for batch in read_batches(batches, "layers", None):
             layers = layers or find_layers(network, batch)
+            check_layers(network, layers, batch)
             output = network.output(batch)
             free = output.shape[-1] - (network.loss == "kl")  # a softmax does not see the mean of its logits
             n, rows = n + len(output), rows + output[..., 0].numel() * free

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from .batches import Batch
+from .batches import Batch, read_batches
 from .census import Block, Census, LayerLedger
-from .errors import InputError
+from .errors import InputError, LayerError
 from .files import decode, encode, read_bytes, write_bytes
+from .gradients import check_derivatives, plain_factor, plain_size, unused_parameters
 from .hessian import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
 from .layers import in_double
 from .network import Network
@@ -54,6 +55,7 @@ class Ledger:
         layers: each layer's share.
         n: number of data points.
         warning: what the reader must know about these counts, or None.
+        checked: whether the model passed the checks of `Network.check_once` before.
     """
 
     nominal: int
@@ -72,6 +74,7 @@ class Ledger:
     n: int
     seed: int
     warning: str | None = None
+    checked: bool = False
 
     @property
     def hessian_rank(self) -> int:
@@ -124,7 +127,7 @@ class Ledger:
         for i, found in enumerate(self.units):
             arrays[f"distances.{i}"], arrays[f"power.{i}"] = found.distances, found.power
             units.append({k: v for k, v in asdict(found).items() if k not in ("distances", "power")})
-        for name in _SCALARS:
+        for name in (*_SCALARS, "checked"):
             about[name] = getattr(self, name)
         return encode("ledger", arrays, about | {"hessian": asdict(self.hessian), "layers": layers, "units": units})
 
@@ -144,7 +147,7 @@ class Ledger:
             found |= {"silent": tuple(found["silent"]), "complements": tuple(map(tuple, found["complements"]))}
             found |= {name: arrays[f"{name}.{i}"] for name in ("distances", "power")}
             units.append(SynchronisedUnits(**found))
-        scalars = {name: about[name] for name in _SCALARS}
+        scalars = {name: about[name] for name in _SCALARS} | {"checked": about.get("checked", False)}
         return cls(hessian=HessianRank(**about["hessian"]), layers=tuple(layers), units=tuple(units), **scalars)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -196,7 +199,9 @@ def parameter_ledger(
 
     Raises:
         DataError: no data, or data that does not fit.
-        LayerError: parameters outside supported layers (they are named).
+        LayerError: a gradient that is not the derivative of the output, or one that no layer explains in a network too
+            large to count without layers (the parameter is named).
+        CutError: the model mixes data points, or is not a function of its parameters and the batch.
         GraphError: an epsilon or a method that makes no sense.
 
     >>> import torch
@@ -208,8 +213,15 @@ def parameter_ledger(
     check_scale(epsilon, tolerance)
     if method not in ("auto", "exact", "estimate"):
         raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
+    network.check_once(batches)
+    checked = network.checked
     network, batches = in_double(network, batches)
-    census = Census.take(network, batches, epsilon, tolerance)
+    check_derivatives(network, next(read_batches(batches, "derivatives", None)))
+    try:
+        census = Census.take(network, batches, epsilon, tolerance)
+    except LayerError as error:
+        settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": checked}
+        return _plain_ledger(network, batches, str(error), method, settings, progress)
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
     kept = census.gate(batches, progress)
@@ -258,4 +270,52 @@ def parameter_ledger(
         n=census.n,
         seed=seed,
         warning=warning,
+        checked=checked,
+    )
+
+
+def _plain_ledger(
+    network: Network,
+    batches: Iterable[Batch],
+    reason: str,
+    method: str,
+    settings: dict[str, Any],
+    progress: ProgressCallback | None,
+) -> Ledger:
+    """The rank of the gradients that autograd gives, where layers do not explain them: no cause is named.
+
+    Parameters with no path to the output count as Jacobians, which are zero.
+    """
+    size = plain_size(network, batches)
+    if method == "estimate" or not size.feasible:
+        limit = (
+            "an estimate needs layers"
+            if method == "estimate"
+            else f"{size.parameters:,} parameters and {size.rows:,} gradients are too many for that"
+        )
+        raise LayerError(f"{reason}. Without layers only the exact rank of all gradients can be counted, but {limit}")
+    for batch in batches:
+        check_derivatives(network, batch)
+    unused = unused_parameters(network, batches)
+    factor = plain_factor(network, batches, progress)
+    hessian = exact_rank(factor, size.n, tolerance=settings["tolerance"], epsilon=settings["epsilon"])
+    warning = f"no causes are named, because layers do not explain the gradients of all parameters: {reason}"
+    if unused:
+        named = ", ".join(list(unused)[:6]) + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
+        warning += f"; the output does not depend on {named}: {sum(unused.values()):,} free directions"
+    return Ledger(
+        nominal=size.parameters,
+        activations=0,
+        jacobians=sum(unused.values()),
+        gating=0,
+        synchronised=0,
+        tied=0,
+        unexplained=size.parameters - hessian.value - sum(unused.values()),
+        effective=hessian.value,
+        hessian=hessian,
+        layers=(),
+        units=(),
+        n=size.n,
+        warning=warning,
+        **settings,
     )

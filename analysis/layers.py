@@ -8,19 +8,20 @@ heads of one map are side by side. `trace_layers` records f and p of every layer
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from .batches import Batch
+from .batches import Batch, map_tensors
 from .cuts import first_tensor
 from .errors import DataError, LayerError
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
@@ -35,10 +36,13 @@ __all__ = [
     "activations_between",
     "arranged",
     "attention_heads",
+    "batched_gradients",
     "find_layers",
     "in_double",
     "jacobian_blocks",
+    "layer_modules",
     "layer_weight",
+    "parameter_parts",
     "trace_layers",
 ]
 
@@ -125,11 +129,15 @@ class LayerTrace:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How to read a type of module: its sizes, its input as (batch, positions, d_in), its weights as (d_out, d_in)."""
+    """How to read a type of module: its sizes, its input as (batch, positions, d_in), its weights as (d_out, d_in).
+
+    `names` are its parameters, which `weight` reads, the bias last where there is one.
+    """
 
     layer: Callable[[str, Any], Layer]
     read: Callable[[Any, Tensor], Tensor]
     weight: Callable[[Any], Tensor]
+    names: tuple[str, ...]
 
 
 def _sequence(value: Tensor) -> Tensor:
@@ -152,27 +160,34 @@ _KINDS: dict[type[nn.Module], _Kind] = {
         lambda name, m: Layer(name, m.in_features, m.out_features, m.bias is not None),
         lambda _, x: _sequence(x),
         lambda m: m.weight,
+        ("weight", "bias"),
     ),
-    Affine: _Kind(lambda name, m: Layer(name, *m.w.shape, bias=True), lambda _, x: _sequence(x), lambda m: m.w.T),
+    Affine: _Kind(
+        lambda name, m: Layer(name, *m.w.shape, bias=True), lambda _, x: _sequence(x), lambda m: m.w.T, ("w", "b")
+    ),
     Heads: _Kind(
         lambda name, m: Layer(name, m.w.shape[1], m.b.numel(), bias=True, heads=len(m.w)),
         lambda _, x: _sequence(x),
         lambda m: m.w.transpose(1, 2).flatten(0, 1),
+        ("w", "b"),
     ),
     HeadOutput: _Kind(
         lambda name, m: Layer(name, m.w.shape[0] * m.w.shape[1], m.w.shape[2], bias=True),
         lambda _, z: _side_by_side(z),
         lambda m: m.w.flatten(0, 1).T,
+        ("w", "b"),
     ),
     Embedding: _Kind(
         lambda name, m: Layer(name, len(m.tok) + len(m.pos), m.tok.shape[1], bias=False, tokens=len(m.tok)),
         _one_hot_positions,
         lambda m: torch.cat([m.tok, m.pos]).T,
+        ("tok", "pos"),
     ),
     nn.Embedding: _Kind(
         lambda name, m: Layer(name, m.num_embeddings, m.embedding_dim, bias=False, tokens=m.num_embeddings),
         lambda m, x: nn.functional.one_hot(_ids(x), m.num_embeddings).to(m.weight.dtype),
         lambda m: m.weight.T,
+        ("weight",),
     ),
 }
 
@@ -187,7 +202,7 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
     >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
     Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0, heads=0)
     """
-    modules = {name: m for name, m in network.model.named_modules() if type(m) in _KINDS}
+    modules = layer_modules(network.model)
     _check_parameters(network.model, modules)
     calls = Counter[str]()
     order: list[str] = []
@@ -212,12 +227,20 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
     return tuple(_KINDS[type(modules[name])].layer(name, modules[name]) for name in order)
 
 
+def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of types that can be counted, by name."""
+    return {name: module for name, module in model.named_modules() if type(module) in _KINDS}
+
+
 def in_double(network: Network, batches: Iterable[Batch]) -> tuple[Network, Iterable[Batch]]:
     """The network and its data in float64, in which ranks can be decided: as they are, or copies."""
     parameters = list(network.model.parameters())
     if all(p.dtype == torch.float64 for p in parameters if p.is_floating_point()):
         return network, batches
-    return network.with_model(deepcopy(network.model).double()), _Doubled(batches)
+    # weights that hooks compute (weight_norm, pruning) are kept with their graph, which cannot be copied
+    computed = [v for module in network.model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
+    return network.with_model(deepcopy(network.model, memo).double()), _Doubled(batches)
 
 
 class _Doubled:
@@ -230,7 +253,7 @@ class _Doubled:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            yield tree_map(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, batch)
+            yield map_tensors(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, batch)
 
 
 def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
@@ -301,9 +324,7 @@ def jacobian_blocks(
     """
     given = (u for _, u in output_cotangents(network, trace.output)) if cotangents is None else cotangents
     for block in given:
-        grads = torch.autograd.grad(
-            trace.output, trace.outputs, block, is_grads_batched=True, retain_graph=True, allow_unused=True
-        )
+        grads = batched_gradients(trace.output, trace.outputs, block)
         found = []
         for grad, output, layer in zip(grads, trace.outputs, layers, strict=True):
             whole = output.new_zeros(len(block), *output.shape) if grad is None else grad
@@ -311,14 +332,53 @@ def jacobian_blocks(
         yield found
 
 
+def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Tensor, "v ..."]) -> list[Tensor | None]:
+    """Vector-Jacobian products for a block of cotangents, None where nothing depends: at once, or one after another.
+
+    Backward functions that cannot be vectorised (custom ones, some recurrent ones) take the slow way.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> batched_gradients(x * x, [x], torch.eye(2))
+    [tensor([[2., 0.],
+            [0., 2.]])]
+    """
+    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return list(torch.autograd.grad(output, by, cotangents, is_grads_batched=True, **options))
+    except Exception:  # whatever a backward function of the caller's raises when it is vectorised
+        rows = [torch.autograd.grad(output, by, cotangent, **options) for cotangent in cotangents]
+    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
+
+
 def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
     """Weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
     module = network.model.get_submodule(layer.name)
-    weight = _KINDS[type(module)].weight(module).detach()
-    if layer.bias:
-        bias = getattr(module, "bias" if isinstance(module, nn.Linear) else "b")
-        weight = torch.cat([weight, bias.detach().reshape(-1, 1)], 1)
-    return weight.to(torch.float64)
+    return _matrix(_KINDS[type(module)], module, layer).detach().to(torch.float64)
+
+
+def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out n_inputs"]) -> dict[str, Tensor]:
+    """A matrix in the layout of `layer_weight`, for example a gradient, in the shapes of the layer's parameters.
+
+    >>> network = Network(nn.Sequential(nn.Linear(2, 1)), [])
+    >>> parameter_parts(network, Layer("0", 2, 1, bias=True), torch.tensor([[1.0, 2.0, 3.0]]))
+    {'0.weight': tensor([[1., 2.]]), '0.bias': tensor([3.])}
+    """
+    module = network.model.get_submodule(layer.name)
+    kind = _KINDS[type(module)]
+    own = {name: value.detach().requires_grad_() for name, value in module.named_parameters(recurse=False)}
+    with torch.enable_grad():  # the layout is linear: its transpose takes a matrix back
+        laid_out = _matrix(kind, SimpleNamespace(**own), layer)
+        parts = torch.autograd.grad(laid_out, list(own.values()), matrix.to(laid_out))
+    prefix = f"{layer.name}." if layer.name else ""
+    return {prefix + name: part for name, part in zip(own, parts, strict=True)}
+
+
+def _matrix(kind: _Kind, holder: Any, layer: Layer) -> Tensor:
+    """Weights and bias that a module, or anything with the same attributes, holds."""
+    weight = kind.weight(holder)
+    return torch.cat([weight, getattr(holder, kind.names[-1]).reshape(-1, 1)], 1) if layer.bias else weight
 
 
 def activations_between(network: Network, layers: Sequence[Layer], batches: Iterable[Batch]) -> tuple[Activation, ...]:
@@ -414,6 +474,16 @@ def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None
     for names in owners.values():
         if len(names) > 1:
             raise LayerError(f"the layers {' and '.join(map(repr, names))} share a parameter: it cannot be counted")
+    for name, module in layers.items():
+        own = {own for own, _ in module.named_parameters(recurse=False)}
+        needed = {own for own in _KINDS[type(module)].names if getattr(module, own, None) is not None}
+        if own != needed:
+            computed = ", ".join(map(repr, sorted(needed - own))) or "what it adds"
+            sources = f" but computed from {', '.join(map(repr, sorted(own - needed)))}" if own - needed else ""
+            raise LayerError(
+                f"{computed} of layer {name!r} ({type(module).__name__}) is no parameter of its own{sources} (pruned "
+                "or normalised weights): its parameters are not those of one linear map"
+            )
     unsupported: dict[str, str] = {}
     for name, module in model.named_modules():
         if any(id(parameter) not in owners for parameter in module.parameters(recurse=False)):

@@ -301,6 +301,7 @@ def plot_ledger(ledger: Ledger) -> Figure:
             shares = [(total, _GREY if name == "unexplained" else "#2b2b2b")]
         else:
             shares = [(getattr(layer, field), shade) for layer, shade in zip(ledger.layers, shades, strict=True)]
+            shares = shares or [(total, _GREY)]  # counted without layers
         level = ledger.nominal if name == "nominal" else top
         for share, colour in shares:
             axes.bar(x, share, bottom=level - share if name != "effective" else 0, color=colour, width=0.72)
@@ -325,7 +326,8 @@ def plot_ledger(ledger: Ledger) -> Figure:
     ]
     if not ledger.hessian.exact:
         handles.append(Line2D([], [], color="tab:orange", lw=2, label="rank of the Hessian, bounds"))
-    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
+    if handles:
+        figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
     scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
     most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
     title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"

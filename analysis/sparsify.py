@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from .batches import Batch, read_batches
 from .errors import LayerError, NumericalError
+from .gradients import explained_layers
 from .layers import (
     Activation,
     Layer,
     activations_between,
     arranged,
-    find_layers,
     in_double,
     layer_weight,
     trace_layers,
@@ -84,12 +84,14 @@ class SparseNetwork:
     Attributes:
         layers: in order of computation.
         deviation: largest change of the output on the data, relative to the largest output.
+        checked: whether the model passed the checks of `Network.check_once` before.
     """
 
     layers: tuple[SparseLayer, ...]
     deviation: float
     _network: Network
     _sources: tuple[int | None, ...]
+    checked: bool = False
 
     @property
     def zeros(self) -> int:
@@ -146,7 +148,8 @@ def sparsify(
         progress: called after each batch.
 
     Raises:
-        LayerError: layers that are not dense.
+        LayerError: layers that are not dense, or parameters used otherwise than by their layer.
+        CutError: the model mixes data points, or is not a function of its parameters and the batch.
         NumericalError: the outputs changed by more than 1e-6 of the largest, because the tolerance is too large; with
             exact degeneracy they change by rounding (below 1e-9), see `deviation`.
         DataError: no data, or data that does not fit.
@@ -159,11 +162,10 @@ def sparsify(
             [0., 1.]], dtype=torch.float64)
     """
     check_scale(None, tolerance)
+    network.check_once(batches)
+    checked = network.checked
     network, batches = in_double(network, batches)
-    layers: tuple[Layer, ...] = ()
-    for batch in read_batches(batches, "layers", None):
-        layers = find_layers(network, batch)
-        break
+    layers = explained_layers(network, batches)
     _check_dense(network, layers)
     links = activations_between(network, layers, batches)
     spaces = [RowSpace(layer.n_inputs) for layer in layers]
@@ -181,7 +183,7 @@ def sparsify(
             f"the outputs change by {deviation:.1e} of the largest: at the tolerance {tolerance:g} activations count "
             "as of low rank that are not; choose a smaller one"
         )
-    return SparseNetwork(sparse.layers, deviation, network, sparse._sources)
+    return SparseNetwork(sparse.layers, deviation, network, sparse._sources, checked)
 
 
 def _layer_by_layer(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ from torch import Tensor
 
 from .batches import Batch, read_batches
 from .errors import GraphError, InputError
+from .gradients import explained_layers
 from .layers import (
     AttentionHeads,
     Layer,
     LayerTrace,
     activations_between,
     arranged,
-    find_layers,
     in_double,
     jacobian_blocks,
     trace_layers,
@@ -64,6 +64,7 @@ class SynchronisedUnits:
         dead: units that are zero on all data.
         silent: leaky units that are never on; p times the slope everywhere, they count as always on.
         complements: pairs of blocks of which exactly one is on at every data point, r_a + r_b = 1.
+        checked: whether the model passed the checks of `Network.check_once` before.
     """
 
     layer: str
@@ -76,6 +77,7 @@ class SynchronisedUnits:
     dead: tuple[int, ...]
     silent: tuple[int, ...] = ()
     complements: tuple[tuple[int, int], ...] = ()
+    checked: bool = False
 
     def __repr__(self) -> str:
         sizes = [len(block) for block in self.blocks]
@@ -220,13 +222,16 @@ def synchronised_units(
         progress: called after each batch.
 
     Raises:
-        LayerError: parameters outside supported layers.
+        LayerError: parameters outside supported layers, or used otherwise than by their layer.
+        CutError: the model mixes data points, or is not a function of its parameters and the batch.
         DataError: no data, or data that does not fit.
         GraphError: an epsilon that is not above zero.
     """
     check_scale(epsilon, tolerance)
+    network.check_once(batches)
+    checked = network.checked
     network, batches = in_double(network, batches)
-    layers = find_layers(network, next(iter(read_batches(batches, "layers", None))))
+    layers = explained_layers(network, batches)
     links = activations_between(network, layers, batches)
     patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
     for batch in read_batches(batches, "firing patterns", progress):
@@ -238,7 +243,9 @@ def synchronised_units(
             felt = torch.stack([blocks[reader][0].ne(0).any(-1) for reader in link.readers]).any(0)
             found.add(arranged(trace.outputs[link.source].detach(), layers[link.source])[felt])
     return {
-        layers[link.source].name: found.synchronised(layers[link.source].name, epsilon, tolerance)
+        layers[link.source].name: replace(
+            found.synchronised(layers[link.source].name, epsilon, tolerance), checked=checked
+        )
         for link, found in patterns.items()
     }
 

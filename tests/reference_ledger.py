@@ -33,6 +33,18 @@ def hessian_rank(model: nn.Module, inputs: Tensor) -> int:
     return rank(parameter_gradients(model, inputs, list(model.parameters())))
 
 
+def plain_rank(model: nn.Module, batch: Tensor) -> int:
+    """Rank of the Jacobian of all outputs of a batch by `named_parameters()`, one output after another."""
+    held = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+    rows = []
+    for value in torch.func.functional_call(model, held, (batch,)).flatten():
+        grads = torch.autograd.grad(
+            value, list(held.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        rows.append(torch.cat([g.flatten() for g in grads]).numpy())
+    return rank(np.array(rows))
+
+
 def count(model: nn.Sequential, inputs: Tensor) -> int:
     """sum_l rank(G) rank(K) - sum_a s_a t_a for the layers of `cases.sequential`, blocks by equal firing patterns."""
     dense = [layer[0] for layer in model]

@@ -27,7 +27,7 @@ ANALYSIS = [
         "kway",
     ),
     *("multiplex", "search", "mediators", "significance", "scales", "resolution", "modules", "partition", "tracking"),
-    *("layers", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
+    *("layers", "gradients", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("derivatives", "landscape", "curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "order", "receivers", "interventions", "controls", "ablation"),
     *("faithfulness", "bisection", "prediction"),

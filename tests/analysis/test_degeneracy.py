@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interbasis.analysis import census
 from interbasis.analysis.degeneracy import Ledger, parameter_ledger
-from interbasis.analysis.errors import DataError, GraphError, InputError, LayerError
+from interbasis.analysis.errors import DataError, GraphError, InputError
 from interbasis.analysis.families import load_checkpoint
 from interbasis.analysis.network import Network
 
@@ -499,46 +499,9 @@ class TestBadInput:
         with pytest.raises(DataError, match="no batches"):
             parameter_ledger(dense(generic((3, 4, 2))), [])
 
-    def test_layers_that_cannot_be_counted_are_named(self) -> None:
-        model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)).double()
-        with pytest.raises(LayerError, match=r"1 \(LayerNorm\).*Linear"):
-            parameter_ledger(Network(model, ["0:in", "2"]), [inputs(5, 4)])
-
-    def test_layer_that_is_called_twice(self) -> None:
-        class Twice(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.enter, self.leave = nn.Identity(), nn.Identity()
-                self.layer = nn.Linear(3, 3, dtype=torch.float64)
-
-            def forward(self, x: Tensor) -> Tensor:
-                return self.leave(self.layer(torch.relu(self.layer(self.enter(x)))))
-
-        with pytest.raises(LayerError, match="'layer' is called 2 times"):
-            parameter_ledger(Network(Twice(), ["enter", "leave"]), [inputs(5, 3)])
-
-    def test_layer_without_a_batch_axis(self) -> None:
-        class Positions(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.tokens, self.places, self.last = nn.Embedding(5, 4), nn.Embedding(3, 4), nn.Linear(4, 2)
-
-            def forward(self, x: Tensor) -> Tensor:
-                return self.last(self.tokens(x) + self.places(torch.arange(x.shape[1])[None]))
-
-        network = Network(Positions().double(), ["last:in", "last"])
-        with pytest.raises(LayerError, match="'places' reads 1 items for 40 data points"):
-            parameter_ledger(network, [torch.randint(5, (40, 3))])
-
     def test_empty_batch(self) -> None:
         with pytest.raises(DataError, match="holds no data point"):
             parameter_ledger(dense(generic((3, 4, 2))), [inputs(5, 3), inputs(0, 3)])
-
-    def test_shared_parameter(self) -> None:
-        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).double()
-        model[1].weight = model[0].weight
-        with pytest.raises(LayerError, match="'0' and '1' share a parameter"):
-            parameter_ledger(Network(model, ["0:in", "1"]), [inputs(5, 3)])
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),
