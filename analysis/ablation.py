@@ -303,7 +303,7 @@ def _detail(study: Interventions, nodes: Nodes) -> _Detail:
     """Which outputs, which classes and which data points suffer."""
     change: Tensor | None = None
     losses, hits = [], []
-    for output, whole, targets in study.outputs(nodes):
+    for output, whole, targets, counted in study.outputs(nodes):
         if study.net.loss == "kl":
             output_, whole_ = output.log_softmax(-1), whole.log_softmax(-1)
         else:
@@ -311,11 +311,13 @@ def _detail(study: Interventions, nodes: Nodes) -> _Detail:
         squared = (output_ - whole_).double().square().sum((0, 1))
         change = squared if change is None else change + squared
         losses.append(study.metrics[0].values(output, whole, targets))
-        hits.append(class_accuracy(output, targets))
+        hits.append(class_accuracy(output, targets, counted))
     outputs = (change if change is not None else torch.zeros(0)) / study.n
     return _Detail(outputs.numpy(), _mean_by_class(hits), torch.cat(losses).numpy())
 
 
 def _mean_by_class(hits: Sequence[tuple[Tensor, Tensor]]) -> Float[np.ndarray, "answers classes"]:
+    if len({count.shape for _, count in hits}) > 1:  # batches of other lengths: answers are positions
+        return np.zeros((0, 0))
     right, count = (torch.stack(parts).sum(0) for parts in zip(*hits, strict=True))
     return np.asarray((right / count).numpy())

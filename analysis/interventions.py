@@ -23,6 +23,7 @@ from .batches import Batch
 from .datasets import Dataset
 from .errors import DataError, GraphError
 from .graph import InteractionGraph
+from .masks import Counted
 from .metrics import Metric, MetricFunction, find_metric
 from .network import Network
 from .order import read_in_order
@@ -155,21 +156,28 @@ class Interventions:
             DataError: a metric fails.
         """
         values: dict[str, list[Tensor]] = {metric.name: [] for metric in self.metrics}
-        for output, whole, targets in self.outputs(nodes, edges):
+        for given in self.outputs(nodes, edges):
             for metric in self.metrics:
-                values[metric.name].append(metric.values(output, whole, targets))
+                values[metric.name].append(metric.values(*given))
         return {name: torch.cat(parts).numpy() for name, parts in values.items()}
 
     def outputs(
         self, nodes: Nodes | None = None, edges: Edges | None = None
-    ) -> Iterator[tuple[Float[Tensor, "batch _ _"], Float[Tensor, "batch _ _"], Tensor | None]]:
-        """Per batch the output of what is kept, that of the whole network, and the targets."""
+    ) -> Iterator[
+        tuple[
+            Float[Tensor, "batch _ _"],
+            Float[Tensor, "batch _ _"],
+            Tensor | None,
+            Bool[Tensor, "batch positions"] | None,
+        ]
+    ]:
+        """Per batch the output of what is kept, that of the whole network, the targets, and which positions count."""
         kept = {p: self._mask(mask, (self.widths[p],), f"cut {p}") for p, mask in (nodes or {}).items()}
         seen = {
             p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}") for p, mask in (edges or {}).items()
         }
         for part in self._parts:
-            yield self._output(part, kept, seen), part.whole, part.targets
+            yield self._output(part, kept, seen), part.whole, part.targets, part.counted_output.mask
 
     def require(self, graph: InteractionGraph) -> None:
         """Refuse a graph whose edges cannot be cut here.
@@ -210,10 +218,22 @@ class Interventions:
             with torch.no_grad():
                 trace = self.net.trace(batch)
             stop = start + len(trace.output)
-            part = _Part(batch, trace.output, None if targets is None else targets[start:stop], list(trace.values))
+            part = _Part(
+                batch,
+                trace.output,
+                None if targets is None else targets[start:stop],
+                list(trace.values),
+                trace.output_counted,
+            )
             if donors is not None:
-                given = self.net.activations(donors(start, stop))
-                part.others = [to_coordinates(self.bases[cut], given[cut]) for cut in self.net.cuts]
+                with torch.no_grad():
+                    given = self.net.trace(donors(start, stop))
+                if not all(map(Counted.agrees, given.counted, trace.counted)):
+                    raise DataError(
+                        "data points cannot be resampled where other positions count at another one: take "
+                        "replacement='mean', or data points of one length"
+                    )
+                part.others = [to_coordinates(basis, v) for basis, v in zip(self._order, given.values, strict=True)]
             elif self.replacement == "zero":
                 part.others = [
                     to_coordinates(basis, torch.zeros(len(basis.mean), dtype=torch.float64)).expand(
@@ -251,7 +271,7 @@ class Interventions:
         last = len(self._order) - 1
         if not self.ends_in_cut:
             return self.net.resume(part.inputs, at, values)
-        return values if at == last else self.net.resume(part.inputs, at, values, last)
+        return part.counted_output.clean(values) if at == last else self.net.resume(part.inputs, at, values, last)
 
     def _receive(self, part: _Part, p: int, values: Tensor, mask: np.ndarray, *, touched: bool) -> Tensor:
         """Coordinates at cut p + 1; those that see everything see also what the basis dropped."""
@@ -289,7 +309,7 @@ class Interventions:
             return False
         draws = torch.Generator().manual_seed(0)
         for _ in range(_CHECKS):
-            random = torch.randn(part.whole.shape, generator=draws).to(part.whole)
+            random = part.counted_output.clean(torch.randn(part.whole.shape, generator=draws).to(part.whole))
             if not torch.equal(self.net.resume(part.inputs, last, random), random):
                 return False
         return True
@@ -303,6 +323,7 @@ class _Part:
     whole: Tensor
     targets: Tensor | None
     values: list[Tensor]
+    counted_output: Counted
     others: list[Tensor] = field(default_factory=list)
     known: dict[tuple[int, int, bytes], Tensor] = field(default_factory=dict)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import DataError, GraphError
@@ -43,12 +43,34 @@ class Metric:
     function: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     higher_is_better: bool = False
 
-    def values(self, output: Tensor, whole: Tensor, targets: Tensor | None) -> Float[Tensor, " batch"]:
+    def values(
+        self,
+        output: Tensor,
+        whole: Tensor,
+        targets: Tensor | None,
+        counted: Bool[Tensor, "batch positions"] | None = None,
+    ) -> Float[Tensor, " batch"]:
         """Of every data point, float64.
+
+        Args:
+            output: (batch, positions, width).
+            whole: the whole network's.
+            targets: (batch, ...).
+            counted: which positions count at each data point; None for all. The function sees only these, of data
+                points with as many of them at a time; of targets (batch, positions, ...) likewise.
 
         Raises:
             DataError: targets that are missing or do not fit, NaN, or not one number per data point.
         """
+        if counted is not None and not counted.all():
+            values = torch.zeros(len(output), dtype=torch.float64)
+            for members in _alike(counted):
+                mask = counted[members]
+                given = None if targets is None else _where_counted(targets[members], mask)
+                values[members] = self.values(
+                    _where_counted(output[members], mask), _where_counted(whole[members], mask), given
+                )
+            return values
         try:
             values = self.function(output, whole, targets)
         except DataError:
@@ -123,8 +145,15 @@ def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | 
     return Metric(name, lambda output, _, targets: given(output, targets), higher_is_better)
 
 
-def class_accuracy(output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Right answers and data points per (answer, class); empty where targets are no classes that fit the output."""
+def class_accuracy(
+    output: Tensor, targets: Tensor | None, counted: Bool[Tensor, "batch positions"] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Right answers and data points per (answer, class); empty where targets are no classes that fit the output.
+
+    Answers are positions, so it is empty, too, where other positions count at other data points.
+    """
+    if counted is not None and not counted.all():
+        return torch.zeros(0, 0), torch.zeros(0, 0)
     try:
         logits, expected = _answers("accuracy", output, targets)
     except DataError:
@@ -136,6 +165,18 @@ def class_accuracy(output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tens
         right[answer].index_add_(0, expected[:, answer], hits[:, answer])
         count[answer].index_add_(0, expected[:, answer], torch.ones(len(expected), dtype=torch.float64))
     return right, count
+
+
+def _alike(counted: Bool[Tensor, "batch positions"]) -> Iterator[Int[Tensor, " members"]]:
+    """Data points at which as many positions count."""
+    numbers = counted.sum(1)
+    for number in numbers.unique():
+        yield (numbers == number).nonzero()[:, 0]
+
+
+def _where_counted(value: Tensor, mask: Bool[Tensor, "batch positions"]) -> Tensor:
+    """What is given of the positions that count, as many at each data point; as it is where it has no positions."""
+    return value[mask].unflatten(0, (len(mask), -1)) if value.shape[:2] == mask.shape else value
 
 
 def _mse(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:

@@ -3,7 +3,9 @@
     G^l = 1/n sum_x f f^T (centred, averaged over positions)
     M^l = 1/n sum_x sum_k (df^L_k/df^l)(df^L_k/df^l)^T (summed over all pairs of positions)
 
-All sums are float64, take one batch times one block of backward passes of memory, and merge.
+All sums are float64, take one batch times one block of backward passes of memory, and merge. Positions that a mask
+leaves out take no part: G is the mean over those that count of all data points, M and strengths sum over pairs of
+those that count, and are means over data points. So padding and batching change nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from .batches import Batch, read_batches
 from .errors import DataError, GraphError
+from .masks import EVERYTHING, Counted
 from .network import Network, Trace
 from .progress import ProgressCallback
 from .transitions import PositionWise, SlopeMoments
@@ -48,7 +51,7 @@ class ActivationMoments:
 
     Attributes:
         n: number of data points.
-        count: number of data points times positions.
+        count: number of positions that count, of all data points.
         mean: (d,).
         scatter: sum of (f - mean)(f - mean)^T (d, d).
 
@@ -64,9 +67,9 @@ class ActivationMoments:
     scatter: Float[Tensor, "d d"]
 
     @classmethod
-    def of(cls, values: Float[Tensor, "batch positions d"]) -> ActivationMoments:
-        """Moments of one batch."""
-        flat = values.to(torch.float64).flatten(0, 1)
+    def of(cls, values: Float[Tensor, "batch positions d"], counted: Counted = EVERYTHING) -> ActivationMoments:
+        """Moments of one batch, at the positions that count."""
+        flat = counted.rows(values).to(torch.float64)
         mean = flat.mean(0)
         centred = flat - mean
         return cls(len(values), len(flat), mean, centred.T @ centred)
@@ -163,11 +166,11 @@ def collect(
     draws = None if probes is None else Probes(probes, seed)
     for batch in read_batches(batches, "moments", progress):
         with torch.no_grad():
-            values = network.activations(batch)
-        for cut, value in values.items():
-            new = ActivationMoments.of(value)
+            trace = network.trace(batch)
+        for cut, value, counted in zip(network.cuts, trace.values, trace.counted, strict=True):
+            new = ActivationMoments.of(value, counted)
             activations[cut] = activations[cut].merge(new) if cut in activations else new
-        n += len(next(iter(values.values())))
+        n += len(trace.output)
         if not jacobians:
             continue
         if not totals:
@@ -218,7 +221,7 @@ def output_moments(
             sums = {p: _zeros(c, trace.output.shape[-1], _of(groups, p)) for p, c in columns.items()}
         inner = [p for p in columns if not _is_output(network, trace, p)]
         for p in set(columns) - set(inner):
-            _add_identity(sums[p], trace.output.shape, columns[p], _of(groups, p))
+            _add_identity(sums[p], len(trace.output_counted.rows(trace.output)), columns[p], _of(groups, p))
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
                 _add(sums[p], labels, rows.to(torch.float64) @ columns[p], _of(groups, p))
@@ -268,8 +271,9 @@ def gate_moments(
     first, second = torch.zeros(()), torch.zeros(())
     for batch in read_batches(batches, f"slopes into {network.cuts[pair + 1]}", progress):
         with torch.no_grad():
-            value = network.trace(batch).values[pair]
-        q = form.slopes(value).to(torch.float64).flatten(0, 1)
+            trace = network.trace(batch)
+        value, counted = trace.values[pair], trace.counted[pair]
+        q = counted.rows(form.slopes(value)).to(torch.float64)
         first, second = first + q.sum(0), second + q.T @ q
         n, count = n + len(value), count + len(q)
     return SlopeMoments(n, count, first, second)
@@ -320,7 +324,7 @@ def pair_attributions(
             here = network.trace(batch)
         n += len(here.output)
         centred = here.values[pair].to(torch.float64) - mean
-        coordinates = _one_position(network, pair, centred @ to_basis.T)
+        coordinates = _one_position(network, here, pair, centred @ to_basis.T)
         traces = [
             _pair_trace(network, batch, pair, network.moved(here, pair, (alpha - 1) * centred))
             for alpha in (nodes + 1) / 2
@@ -335,7 +339,8 @@ def pair_attributions(
 class Probes:
     """Rademacher probes of variance 1/count.
 
-    Probe j has a generator of its own, so that blocks and batches do not change the draws.
+    Probe j has a generator of its own, and draws for the positions that count alone, data point after data point, so
+    that blocks, batches and padding do not change the draws.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -343,13 +348,28 @@ class Probes:
             raise GraphError(f"the number of probes is {count}: expected at least one, or None for the exact sum")
         self.generators = [torch.Generator().manual_seed(hash((seed, j)) % 2**63) for j in range(count)]
 
-    def blocks(self, shape: Sequence[int], dtype: torch.dtype) -> Iterator[Float[Tensor, "v batch positions width"]]:
-        """The probes of one batch."""
+    def blocks(
+        self, shape: Sequence[int], dtype: torch.dtype, counted: Counted = EVERYTHING
+    ) -> Iterator[Float[Tensor, "v batch positions width"]]:
+        """The probes of one batch, 0 where positions do not count."""
         size = _rows_per_block(math.prod(shape))
         scale = 1 / math.sqrt(len(self.generators))
         for start in range(0, len(self.generators), size):
-            bits = [torch.randint(0, 2, tuple(shape), generator=g) for g in self.generators[start : start + size]]
-            yield (torch.stack(bits).to(dtype) * 2 - 1) * scale
+            yield (
+                torch.stack([self._one(g, shape, counted) for g in self.generators[start : start + size]]).to(dtype)
+                * scale
+            )
+
+    @staticmethod
+    def _one(
+        generator: torch.Generator, shape: Sequence[int], counted: Counted
+    ) -> Int[Tensor, "batch positions width"]:
+        """Signs for one probe."""
+        if counted.mask is None:
+            return torch.randint(0, 2, tuple(shape), generator=generator) * 2 - 1
+        signs = torch.zeros(*shape, dtype=torch.int64)
+        signs[counted.mask] = torch.randint(0, 2, (int(counted.mask.sum()), shape[-1]), generator=generator) * 2 - 1
+        return signs
 
 
 def _output_rows(
@@ -357,26 +377,29 @@ def _output_rows(
 ) -> Iterator[tuple[list[int], Int[Tensor, " v"], list[Float[Tensor, "v batch _ _"]]]]:
     """Blocks of rows of the loss-weighted output's Jacobian: the cuts it is by, the outputs' indices, the rows."""
     for trace, served in network.output_traces(batch, cuts):
-        for labels, cotangents in output_cotangents(network, trace.output, draws):
+        for labels, cotangents in output_cotangents(network, trace.output, draws, trace.output_counted):
             yield served, labels, network.vjps(trace, trace.output, served, cotangents)
 
 
 def output_cotangents(
-    network: Network, output: Float[Tensor, "batch positions width"], draws: Probes | None = None
+    network: Network,
+    output: Float[Tensor, "batch positions width"],
+    draws: Probes | None = None,
+    counted: Counted = EVERYTHING,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions width"]]]:
     """Cotangents u with sum_u u u^T = I (MSE) or Fisher's matrix (KL); exact, or in expectation over the probes."""
     output = output.detach()
     p = output.softmax(-1) if network.loss == "kl" else None
     if draws is not None:
-        for u in draws.blocks(output.shape, output.dtype):
+        for u in draws.blocks(output.shape, output.dtype, counted):
             if p is not None:
                 u = p.sqrt() * u - p * (p.sqrt() * u).sum(-1, keepdim=True)
             yield torch.zeros(len(u), dtype=torch.int64), u
         return
     for labels, unit in _coordinate_cotangents(output, torch.eye(output.shape[-1], dtype=output.dtype)):
         if p is not None:
-            counted = unit.abs().sum(-1, keepdim=True)
-            unit = (p[..., labels].sqrt().movedim(-1, 0)[..., None]) * (unit - p * counted)
+            here = unit.abs().sum(-1, keepdim=True)
+            unit = (p[..., labels].sqrt().movedim(-1, 0)[..., None]) * (unit - p * here)
         yield labels, unit
 
 
@@ -415,20 +438,23 @@ def _pair_rows(
     target, form = trace.values[pair + 1], network.transitions.get(pair)
     if draws is not None:
         shape = (*target.shape[:2], len(rows))
-        for u in draws.blocks(shape, target.dtype):
+        for u in draws.blocks(shape, target.dtype, trace.counted[pair + 1]):
             back = network.vjp(trace, target, pair, u @ rows.to(target.dtype))
             yield torch.zeros(len(u), dtype=torch.int64), back.to(torch.float64) @ columns
     elif form is not None:
-        value = _one_position(network, pair, trace.values[pair].detach().to(torch.float64))
+        value = _one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
         yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
     else:
         for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
             yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
 
 
-def _one_position(network: Network, pair: int, value: Float[Tensor, "batch positions d"]) -> Float[Tensor, "_ _ d"]:
-    """Each position as a data point of its own where the transition is position-wise."""
-    return value.flatten(0, 1)[:, None] if isinstance(network.transitions.get(pair), PositionWise) else value
+def _one_position(
+    network: Network, trace: Trace, pair: int, value: Float[Tensor, "batch positions d"]
+) -> Float[Tensor, "_ _ d"]:
+    """Each position that counts as a data point of its own where the transition is position-wise."""
+    position_wise = isinstance(network.transitions.get(pair), PositionWise)
+    return trace.counted[pair].rows(value)[:, None] if position_wise else value
 
 
 def _of(groups: Mapping[int, Sequence[slice]] | None, p: int) -> Sequence[slice] | None:
@@ -458,14 +484,14 @@ def _add(
 def _is_output(network: Network, trace: Trace, cut: int) -> bool:
     """Whether the cut is the output itself and the loss MSE, so that its Jacobian is the identity."""
     same = cut == len(network.cuts) - 1 and network.loss == "mse"
-    return same and trace.values[cut].shape == trace.output.shape and torch.equal(trace.values[cut], trace.output)
+    same = same and trace.values[cut].shape == trace.output.shape and torch.equal(trace.values[cut], trace.output)
+    return same and trace.counted[cut].agrees(trace.output_counted)
 
 
 def _add_identity(
-    sums: list[Tensor], shape: Sequence[int], columns: Float[Tensor, "d k"], groups: Sequence[slice] | None
+    sums: list[Tensor], count: int, columns: Float[Tensor, "d k"], groups: Sequence[slice] | None
 ) -> None:
-    """What `_add` adds for a batch of the given shape whose Jacobian is the identity at each position."""
-    count = shape[0] * shape[1]
+    """What `_add` adds for a batch whose Jacobian is the identity at each of so many positions."""
     if groups is None:
         sums[0] += columns.T @ columns * count
         return

@@ -7,14 +7,16 @@ that of x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from inspect import signature
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -22,11 +24,10 @@ from .batches import Batch, arguments, batch_size, map_points, naming_batch, rea
 from .cuts import Cut, Place, candidates, resolve
 from .errors import CutError, DataError, GraphError
 from .hooks import at_rest, hooked
-from .transitions import Transition
+from .masks import Counted, Mask, Positions, counted_at, read_mask, swap_partners
+from .transitions import PositionWise, Transition
 
 __all__ = ["BatchFirst", "Network", "Positions", "Trace"]
-
-Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
 
 BatchFirst: TypeAlias = bool | Mapping[str, bool]
 
@@ -39,13 +40,18 @@ class Trace:
 
     Attributes:
         entries: per cut the tensors to differentiate by, one per place, each (batch, positions, width).
-        values: per cut the activations at the counted positions (batch, positions, width).
-        output: the network's output at the counted positions.
+        values: per cut the activations at the positions that are read (batch, positions, width), 0 where one does not
+            count.
+        output: the network's output, likewise.
+        counted: per cut which positions are read, and which of them count.
+        output_counted: the same of the output.
     """
 
     entries: tuple[tuple[Float[Tensor, "batch _ _"], ...], ...]
     values: tuple[Float[Tensor, "batch _ _"], ...]
     output: Float[Tensor, "batch _ _"]
+    counted: tuple[Counted, ...]
+    output_counted: Counted
 
 
 class Network:
@@ -60,9 +66,13 @@ class Network:
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
         positions: which positions of the output and of the last cut count; or a mapping from names of cuts (and
-            "output") to the positions that count there. Others count everywhere.
+            "output") to the positions that count there. Others count everywhere. "last" is the last one that the mask
+            counts; a list counts from the first position of the tensor, padding included.
+        mask: which positions count at each data point, where batches are padded: a key of the batch or the name of an
+            argument of the model, such as "attention_mask", or a function of the batch; (data points, positions).
+        skip_first: leave out the first position of each data point, a token that only begins the text.
         transitions: exact forms of the map between two cuts, by their names (see `transitions`); used where the two
-            are adjacent, and checked against the model.
+            are adjacent, and checked against the model. Those of attention know no mask, and with one are left out.
         example: a batch, on which the order and the widths of the cuts are found right away.
         batch_first: layout of tensors with three axes at the cuts: True for (batch, positions, width), False for
             (positions, batch, width); or a mapping from names of cuts (and "output") to such values.
@@ -82,6 +92,8 @@ class Network:
         output: str | int | None = None,
         loss: str = "mse",
         positions: Positions | Mapping[str, Positions] = "all",
+        mask: Mask | None = None,
+        skip_first: bool = False,
         transitions: Mapping[tuple[str, str], Transition] | None = None,
         example: Batch | None = None,
         batch_first: BatchFirst = True,
@@ -93,6 +105,7 @@ class Network:
         self.loss = loss
         self._modules = dict(model.named_modules())
         self._output = output
+        self._mask, self._skip_first = mask, skip_first
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
@@ -106,7 +119,8 @@ class Network:
             self._cuts = resolve(model, [cuts] if isinstance(cuts, str) else cuts) if len(cuts) else ()
         self._positions = self._resolve_positions(positions)
         pairs = list(zip(self.cuts[:-1], self.cuts[1:], strict=True))
-        self.transitions = {p: (transitions or {})[pair] for p, pair in enumerate(pairs) if pair in (transitions or {})}
+        forms = {p: (transitions or {})[pair] for p, pair in enumerate(pairs) if pair in (transitions or {})}
+        self.transitions = {p: f for p, f in forms.items() if isinstance(f, PositionWise) or not self.masked}
         if example is not None:
             self.activations(example)
 
@@ -134,8 +148,23 @@ class Network:
             raise CutError("the width of the output is known once a batch was seen: pass example=batch")
         return self._output_width
 
+    @property
+    def masked(self) -> bool:
+        """Whether other positions may count at one data point than at another."""
+        return self._mask is not None or self._skip_first
+
+    def mask(self, batch: Batch) -> Bool[Tensor, "batch positions"] | None:
+        """Which positions count at each data point of a batch; None where all do."""
+        if not self.masked:
+            return None
+        arguments = list(signature(self.model.forward).parameters)
+        return read_mask(self._mask, batch, arguments, skip_first=self._skip_first)
+
     def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch _ _"]]:
-        """Activations at all cuts (counted positions only) in one forward pass; matrices get one position."""
+        """Activations at all cuts (counted positions only) in one forward pass; matrices get one position.
+
+        They are 0 where a mask leaves a position out; see `trace` for which these are.
+        """
         with torch.no_grad():
             return dict(zip(self.cuts, self.trace(batch).values, strict=True))
 
@@ -153,7 +182,7 @@ class Network:
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
         """Run the model as it is, parameters frozen; an autograd graph starts only where hooks of the caller's do."""
-        return self._select(_as_sequence(self._forward(batch, (), None), "output"), "output")
+        return self._read(_as_sequence(self._forward(batch, (), None), "output"), "output", self.mask(batch))
 
     def evaluate(
         self, parameters: Mapping[str, Tensor], batch: Batch, cuts: Sequence[int] = ()
@@ -165,11 +194,12 @@ class Network:
         kept = _Kept()
         places = [place for p in cuts for place in self._cuts[p].places]
         raw = self._forward(batch, places, kept, parameters)
+        mask = self.mask(batch)
         found = []
         for p in cuts:
             parts = [_as_sequence(kept.values[place], place.name) for place in self._cuts[p].places]
-            found.append(self._select(torch.cat(parts, -1), p))
-        return self._select(_as_sequence(raw, "output"), "output"), found
+            found.append(self._read(torch.cat(parts, -1), p, mask))
+        return self._read(_as_sequence(raw, "output"), "output", mask), found
 
     def returned(self, parameters: Mapping[str, Tensor], batch: Batch) -> Any:
         """What the model returns with these parameters, or the part that `output` names, as it is.
@@ -200,15 +230,18 @@ class Network:
             raw = self._run(batch, self._cuts, run)
         entries = tuple(tuple(run.entries[p, i] for i in range(len(cut.places))) for p, cut in enumerate(self._cuts))
         whole = [_concatenate(run.values, p, cut) for p, cut in enumerate(self._cuts)]
-        values = tuple(self._select(value, p) for p, value in enumerate(whole))
-        output = self._select(_as_sequence(raw, "output"), "output")
+        mask = self.mask(batch)
+        counted = tuple(self._counted(value, p, mask) for p, value in enumerate(whole))
+        values = tuple(where.read(value) for where, value in zip(counted, whole, strict=True))
+        last = self._counted(_as_sequence(raw, "output"), "output", mask)
+        output = last.read(_as_sequence(raw, "output"))
         self._widths = tuple(value.shape[-1] for value in values)
         self._part_widths = tuple(tuple(entry.shape[-1] for entry in parts) for parts in entries)
         self._output_width = output.shape[-1]
         for name, value in (*zip(self.cuts, values, strict=True), ("the output", output)):
             if not torch.isfinite(value).all():
                 raise DataError(f"NaN or infinite activations at {name}: {self._blame(batch)}")
-        return Trace(entries, values, output)
+        return Trace(entries, values, output, counted, last)
 
     def output_traces(self, batch: Batch, cuts: Iterable[int]) -> Iterator[tuple[Trace, list[int]]]:
         """Joined traces for derivatives of the output by the given cuts, each with the cuts it serves.
@@ -240,15 +273,16 @@ class Network:
                 target, entries, cotangents, is_grads_batched=True, retain_graph=True, materialize_grads=True
             )
         )
-        return [self._select(torch.cat([next(grads) for _ in trace.entries[cut]], -1), cut) for cut in cuts]
+        return [trace.counted[cut].read(torch.cat([next(grads) for _ in trace.entries[cut]], -1)) for cut in cuts]
 
     def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch _ _"]) -> list[Tensor]:
         """The tensors at a cut with the counted positions shifted, to be put back with `trace(replace=...)`."""
-        entries = [entry.detach().clone() for entry in trace.entries[cut]]
-        index = _index(self._positions.get(cut, "all"))
-        for entry, part in zip(entries, shift.split([e.shape[-1] for e in entries], -1), strict=True):
-            entry[:, index] += part.to(entry.dtype)
-        return entries
+        entries, where = [entry.detach() for entry in trace.entries[cut]], trace.counted[cut]
+        parts = shift.split([entry.shape[-1] for entry in entries], -1)
+        return [
+            where.write(entry, where.read(entry) + part.to(entry.dtype))
+            for entry, part in zip(entries, parts, strict=True)
+        ]
 
     def resume(
         self, batch: Batch, start: int, values: Float[Tensor, "batch _ _"], stop: int | None = None
@@ -259,7 +293,7 @@ class Network:
         its input to the cut that is asked for, and no further.
         """
         with torch.no_grad():
-            if stop is not None and all(p in self.transitions for p in range(start, stop)):
+            if stop is not None and not self.masked and all(p in self.transitions for p in range(start, stop)):
                 wanted_type = next((w.dtype for w in self.model.parameters()), values.dtype)
                 values = values.to(wanted_type)
                 for p in range(start, stop):
@@ -268,12 +302,12 @@ class Network:
             given = dict(zip(self._cuts[start].places, values.split(self._part_widths[start], -1), strict=True))
             wanted = self._cuts[stop].places if stop is not None else ()
             read: dict[Place, Tensor] = {}
+            mask = self.mask(batch)
 
             def visit(place: Place, value: Tensor) -> Tensor:
                 sequence = _as_sequence(value, place.name)
                 if place in given:
-                    sequence = sequence.clone()
-                    sequence[:, _index(self._positions.get(start, "all"))] = given[place].to(sequence.dtype)
+                    sequence = self._counted(sequence, start, mask).write(sequence, given[place])
                 if place in wanted:
                     read[place] = sequence.clone()
                     if len(read) == len(wanted):
@@ -283,8 +317,8 @@ class Network:
             try:
                 output = self._forward(batch, {**given, **dict.fromkeys(wanted)}, visit)
             except _ReachedError:
-                return self._select(torch.cat([read[place] for place in wanted], -1), stop or 0)
-        return self._select(_as_sequence(output, "output"), "output")
+                return self._read(torch.cat([read[place] for place in wanted], -1), stop or 0, mask)
+        return self._read(_as_sequence(output, "output"), "output", mask)
 
     def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
         """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
@@ -362,28 +396,34 @@ class Network:
 
     def _leaks(self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]) -> list[float]:
         """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
-        rolled = map_points(lambda v: v.roll(1, 0), batch)
+        mask = self.mask(batch)
+        donors = torch.arange(batch_size(batch)).roll(1) if mask is None else swap_partners(mask)
+        rolled = map_points(lambda v: v[donors], batch)
         with torch.no_grad():
             run = _Run(None, {})
-            here = self._select(_as_sequence(self._run(batch, cuts, run), "output"), "output")
-            there = self._select(_as_sequence(self._run(rolled, (), _Run(None, {})), "output"), "output")
+            here = self._read(_as_sequence(self._run(batch, cuts, run), "output"), "output", mask)
+            there = self._read(_as_sequence(self._run(rolled, (), _Run(None, {})), "output"), "output", mask)
             span = (there - here).norm()
             if not span > 0:
                 raise DataError("swapping the data points of a batch leaves the output unchanged: give different ones")
             leaks = []
             for p, cut in enumerate(cuts):
                 held = {0: [run.entries[p, i] for i in range(len(cut.places))]}
-                swap = _Run(None, held, {0: positions.get(p, "all")})
-                swapped = self._select(_as_sequence(self._run(rolled, (cut,), swap), "output"), "output")
+                only = positions.get(p, "all")
+                where = partial(self._where, mask, only, cut.name)
+                swapped = self._read(
+                    _as_sequence(self._run(rolled, (cut,), _Run(None, held, where)), "output"), "output", mask
+                )
                 leaks.append(float((swapped - here).norm() / span))
         return leaks
 
     def _check_transitions(self, trace: Trace) -> None:
         for p, transition in self.transitions.items():
             expected = trace.values[p + 1].detach()
-            got = transition.apply(trace.values[p].detach())
+            got = trace.counted[p + 1].clean(transition.apply(trace.values[p].detach()))
             tolerance = 1e-9 if expected.dtype == torch.float64 else 1e-4
-            if got.shape != expected.shape or (got - expected).norm() > tolerance * expected.norm():
+            same = got.shape == expected.shape and trace.counted[p].agrees(trace.counted[p + 1])
+            if not same or (got - expected).norm() > tolerance * expected.norm():
                 raise CutError(
                     f"the transition declared from {self.cuts[p]!r} to {self.cuts[p + 1]!r} does not reproduce the "
                     "model's activations: correct it or leave it out"
@@ -477,8 +517,16 @@ class Network:
         chosen["output"] = positions.get("output", chosen.get(len(self._cuts) - 1, "all"))
         return chosen
 
-    def _select(self, value: Tensor, key: int | str) -> Tensor:
-        return _at(value, self._positions.get(key, "all"))
+    def _counted(self, value: Tensor, key: int | str, mask: Tensor | None) -> Counted:
+        name = "the output" if isinstance(key, str) else repr(self.cuts[key])
+        return counted_at(mask, self._positions.get(key, "all"), len(value), value.shape[1], name)
+
+    @staticmethod
+    def _where(mask: Tensor | None, positions: Positions, name: str, _: int, value: Tensor) -> Counted:
+        return counted_at(mask, positions, len(value), value.shape[1], repr(name))
+
+    def _read(self, value: Tensor, key: int | str, mask: Tensor | None) -> Tensor:
+        return self._counted(value, key, mask).read(value)
 
     def _blame(self, batch: Batch) -> str:
         for name, parameter in self.model.named_parameters():
@@ -510,9 +558,9 @@ class _Run:
         self,
         start: int | None,
         replace: Mapping[int, Sequence[Tensor]],
-        only: Mapping[int, Positions] | None = None,
+        where: Callable[[int, Tensor], Counted] | None = None,
     ) -> None:
-        self.start, self.replace, self.only = start, replace, only or {}
+        self.start, self.replace, self.where = start, replace, where
         self.entries: dict[tuple[int, int], Tensor] = {}
         self.values: dict[tuple[int, int], Tensor] = {}
 
@@ -522,10 +570,9 @@ class _Run:
         entry = sequence
         if p in self.replace:
             entry = self.replace[p][i]
-            if (only := self.only.get(p, "all")) != "all":
-                index = _index(only)
-                entry = sequence.clone()
-                entry[:, index] = self.replace[p][i][:, index]
+            if self.where is not None:
+                counted = self.where(p, sequence)
+                entry = counted.write(sequence, counted.read(entry))
         if torch.is_grad_enabled() and (self.start in (None, p) or not entry.requires_grad):
             entry = entry.detach().requires_grad_()
         self.entries[p, i] = entry
@@ -548,11 +595,3 @@ def _concatenate(values: Mapping[tuple[int, int], Tensor], p: int, cut: Cut) -> 
     return torch.cat(parts, -1)
 
 
-def _index(positions: Positions) -> slice | list[int]:
-    if isinstance(positions, str):
-        return slice(None) if positions == "all" else slice(-1, None)
-    return list(positions)
-
-
-def _at(value: Tensor, positions: Positions) -> Tensor:
-    return value[..., _index(positions), :]

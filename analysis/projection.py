@@ -108,6 +108,11 @@ def component_circuit(
     """
     if tuple(bases) != net.cuts or graph.cuts != net.cuts:
         raise GraphError(f"graph and bases have the cuts {list(graph.cuts)} and {list(bases)}, the network {net.cuts}")
+    if net.masked:
+        raise GraphError(
+            "means of what heads and MLPs write are taken position by position, over data points of one length: give a "
+            "network without mask and skip_first"
+        )
     labels = [np.zeros(k, dtype=np.int64) for k in graph.widths]
     labels = labels if partition is None else joined_labels(graph, partition)
     inputs = list(batches)

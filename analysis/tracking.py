@@ -180,10 +180,14 @@ def coordinate_correlation(
     squares = [[np.zeros(k) for k in shape] for shape in widths]
     count = [0] * len(widths)
     for batch in report(batches, "aligning", progress):
-        values = first.activations(batch), second.activations(batch)
+        with torch.no_grad():
+            traces = second.trace(batch), first.trace(batch)
         for c, cut in enumerate(a):
-            new, old = (_coordinates(basis[cut], v[cut]) for basis, v in ((b, values[1]), (a, values[0])))
-            if len(new) != len(old):
+            new, old = (
+                _coordinates(basis[cut], trace.counted[c].rows(trace.values[c]))
+                for basis, trace in zip((b, a), traces, strict=True)
+            )
+            if len(new) != len(old) or not traces[0].counted[c].agrees(traces[1].counted[c]):
                 raise GraphError(
                     f"cut {cut!r} has {len(old)} values per batch at one network and {len(new)} at the other"
                 )
@@ -204,9 +208,8 @@ def coordinate_correlation(
     return result
 
 
-def _coordinates(basis: Any, values: torch.Tensor) -> Float[np.ndarray, "n k"]:
-    flat = values.to(torch.float64).flatten(0, 1).numpy()
-    return np.asarray((flat - basis.mean) @ basis.to_basis.T)
+def _coordinates(basis: Any, rows: torch.Tensor) -> Float[np.ndarray, "n k"]:
+    return np.asarray((rows.to(torch.float64).numpy() - basis.mean) @ basis.to_basis.T)
 
 
 def align_nodes(

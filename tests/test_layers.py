@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "batches", "files", "tensors", "weights", "cuts", "hooks", "checks"),
-    *("transitions", "network", "components", "models"),
+    *("errors", "linalg", "progress", "batches", "masks", "files", "tensors", "weights", "cuts", "hooks"),
+    *("checks", "transitions", "network", "components", "models"),
     *(
         "places",
         "datasets",

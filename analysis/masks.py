@@ -1,0 +1,214 @@
+"""Positions that count: which positions of a tensor are read, and at which of them each data point counts.
+
+Data points of different lengths share a batch, padded on the left or on the right; a boolean mask (data points,
+positions) says which positions count. Shapes stay as they are: what is read where a position does not count is 0 and
+passes no gradient on, so that sums over positions leave it out, and means divide by the positions that count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import DataError
+
+__all__ = ["EVERYTHING", "Counted", "Mask", "Positions", "counted_at", "read_mask", "swap_partners"]
+
+Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
+"""All positions, the last one that counts, or some by their index from the first position of the tensor."""
+
+Mask: TypeAlias = str | Callable[[Any], Tensor]
+"""A key of the batch (or the name of an argument of the model) or a function of it: (data points, positions)."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Which positions of a tensor (batch, all positions, width) are read, and which of these count.
+
+    Attributes:
+        index: the positions that are read; a tensor holds one per data point, the last that counts.
+        mask: which of them count; None where all do.
+
+    >>> counted = counted_at(torch.tensor([[True, True, False], [True, True, True]]), "last", 2, 3, "a cut")
+    >>> value = torch.arange(6.0).reshape(2, 3, 1)
+    >>> counted.read(value).flatten().tolist()
+    [1.0, 5.0]
+    >>> counted.write(value, torch.zeros(2, 1, 1))[..., 0].tolist()
+    [[0.0, 0.0, 2.0], [3.0, 4.0, 0.0]]
+    """
+
+    index: slice | list[int] | Int[Tensor, " batch"]
+    mask: Bool[Tensor, "batch read"] | None
+
+    def read(self, value: Float[Tensor, "*v batch positions width"]) -> Float[Tensor, "*v batch read width"]:
+        """The positions that are read, 0 where one does not count."""
+        if isinstance(self.index, Tensor):
+            index = self.index.reshape(*(1,) * (value.ndim - 3), -1, 1, 1)
+            return torch.take_along_dim(value, index, -2)
+        return self.clean(value[..., self.index, :])
+
+    def clean(self, read: Float[Tensor, "*v batch read width"]) -> Float[Tensor, "*v batch read width"]:
+        """What was read, 0 where a position does not count."""
+        return read if self.mask is None else read.masked_fill(~self.mask[..., None], 0.0)
+
+    def write(
+        self, value: Float[Tensor, "batch positions width"], new: Float[Tensor, "batch read width"]
+    ) -> Float[Tensor, "batch positions width"]:
+        """A copy of the tensor with new values where positions count."""
+        new = new.to(value.dtype)
+        if isinstance(self.index, Tensor):
+            here = torch.arange(value.shape[1], device=value.device) == self.index[:, None]
+            return torch.where(here[..., None], new, value)
+        changed = value.clone()
+        if self.mask is not None:
+            new = torch.where(self.mask[..., None], new, value[:, self.index])
+        changed[:, self.index] = new
+        return changed
+
+    def rows(self, read: Float[Tensor, "batch read width"]) -> Float[Tensor, "rows width"]:
+        """What was read where positions count, data point after data point."""
+        return read.flatten(0, 1) if self.mask is None else read[self.mask]
+
+    def agrees(self, other: Counted) -> bool:
+        """Whether the same of what was read counts."""
+        if self.mask is None or other.mask is None:
+            return all(part is None or bool(part.all()) for part in (self.mask, other.mask))
+        return torch.equal(self.mask, other.mask)
+
+
+EVERYTHING = Counted(slice(None), None)
+"""All positions of a tensor."""
+
+
+def read_mask(
+    mask: Mask | None, batch: Any, arguments: Sequence[str] = (), *, skip_first: bool = False
+) -> Bool[Tensor, "batch positions"] | None:
+    """Which positions count at each data point of a batch; None where all do.
+
+    Args:
+        mask: see `Mask`; None where all positions count.
+        batch: of the model.
+        arguments: names of the model's arguments, for a batch that is a tuple of them.
+        skip_first: leave out the first position of each data point that the mask counts.
+
+    Raises:
+        DataError: no mask in the batch, or one of another shape or of other values than true and false.
+
+    >>> read_mask("attention_mask", {"attention_mask": torch.tensor([[0, 1, 1]])}, skip_first=True)
+    tensor([[False, False,  True]])
+    """
+    if mask is None:
+        found = _all_positions(batch) if skip_first else None
+    elif isinstance(mask, str):
+        found = _as_mask(_entry(batch, mask, arguments), f"the mask {mask!r}")
+    else:
+        try:
+            given = mask(batch)
+        except Exception as error:  # a function of the user's may fail in any way
+            raise DataError(f"the function that gives the mask failed: {type(error).__name__}: {error}") from error
+        found = _as_mask(given, "the mask that the function gave")
+    if found is not None and skip_first:
+        found = found & (found.cumsum(1) > 1)
+    return found
+
+
+def counted_at(
+    mask: Bool[Tensor, "points positions"] | None, positions: Positions, batch: int, length: int, name: str
+) -> Counted:
+    """Which positions of a tensor (batch, length, width) are read and count.
+
+    A tensor with one position, where the mask has more, is of the whole data point (pooled, say): it counts.
+
+    Raises:
+        DataError: a position that is not there, a mask of other data points or positions, or a data point at which
+            nothing counts.
+    """
+    index = (slice(None) if positions == "all" else slice(-1, None)) if isinstance(positions, str) else list(positions)
+    if isinstance(index, list) and any(not -length <= i < length for i in index):
+        raise DataError(f"the positions {index} are to count at {name}, which has {length}, counted from 0")
+    if mask is None or (length == 1 < mask.shape[1]):
+        return Counted(index, None)
+    if mask.shape[1] != length or len(mask) not in (1, batch):
+        raise DataError(
+            f"the mask is of (data points, positions) {tuple(mask.shape)}, {name} of {(batch, length)}: expected a "
+            "mask that says of each position there whether it counts"
+        )
+    mask = mask.expand(batch, -1)
+    if positions == "last":
+        _require_counted(mask, "none of its positions", name)
+        return Counted(length - 1 - mask.flip(1).long().argmax(1), None)
+    read = mask[:, index]
+    _require_counted(read, "none of its positions" if positions == "all" else f"none of the positions {index}", name)
+    return Counted(index, read)
+
+
+def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " points"]:
+    """For each data point another one at which the same positions count; itself where there is none.
+
+    >>> swap_partners(torch.tensor([[True, False], [True, True], [True, False]])).tolist()
+    [2, 1, 0]
+    """
+    partners = torch.arange(len(mask))
+    group = mask.unique(dim=0, return_inverse=True)[1]
+    for label in group.unique():
+        members = (group == label).nonzero()[:, 0]
+        partners[members] = members.roll(1)
+    return partners
+
+
+def _entry(batch: Any, name: str, arguments: Sequence[str]) -> Any:
+    if isinstance(batch, Mapping):
+        if name not in batch:
+            raise DataError(f"a batch has no entry {name!r} that says which positions count: it has {list(batch)}")
+        return batch[name]
+    if not isinstance(batch, tuple | list):
+        raise DataError(
+            f"the mask is an argument of the model, {name!r}, and a batch is a {type(batch).__name__}: give batches as "
+            f"{{'...': inputs, {name!r}: mask}}, or a function as mask"
+        )
+    if name not in arguments or arguments.index(name) >= len(batch):
+        raise DataError(
+            f"{name!r}, which says what positions count, is none of the {len(batch)} arguments in a batch: the model "
+            f"takes {list(arguments)}"
+        )
+    return batch[arguments.index(name)]
+
+
+def _as_mask(given: Any, what: str) -> Bool[Tensor, "batch positions"]:
+    if not isinstance(given, Tensor) or given.ndim != 2:
+        seen = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+        raise DataError(f"{what} is {seen}: expected booleans of (data points, positions)")
+    if given.dtype == torch.bool:
+        return given
+    if _holds(((given != 0) & (given != 1)).any()):
+        raise DataError(f"{what} holds other numbers than 0 and 1: expected true or 1 where a position counts")
+    return given != 0
+
+
+def _all_positions(batch: Any) -> Bool[Tensor, "batch positions"]:
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim > 1:
+            return torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
+    raise DataError("skip_first leaves out the first position, and no tensor of a batch has positions")
+
+
+def _require_counted(mask: Bool[Tensor, "batch read"], none: str, name: str) -> None:
+    empty = ~mask.any(1)
+    if _holds(empty.any()):
+        raise DataError(
+            f"data point {int(empty.long().argmax())} of a batch counts {none} at {name}: leave it out, or count one"
+        )
+
+
+def _holds(condition: Tensor) -> bool:
+    """Whether it is true; false inside `torch.func.vmap`, where nothing can be looked at (and was, before)."""
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return False
