@@ -243,8 +243,12 @@ class NetworkLandscape:
     def _constant_output(self) -> float:
         """The behavioural loss of a network whose output is always the mean one."""
         held = [target[0] for _, target in self._batches]
+        if self.network.masked or len({part.shape[1:] for part in held}) > 1:  # the mean of all positions that count
+            with torch.no_grad():
+                counted = [self.network.counted_output(inputs)[1] for inputs, _ in self._batches]
+            held = [where.rows(part) for where, part in zip(counted, held, strict=True)]
         outputs = [part.exp() for part in held] if self.network.loss == "kl" else held
-        mean = torch.cat(outputs).mean(0) if len({part.shape[1:] for part in held}) == 1 else outputs[0].mean((0, 1))
+        mean = torch.cat(outputs).mean(0)
         if self.network.loss == "kl":
             mean = mean.log()
             total = sum(float((p * (target - mean)).sum()) for p, target in zip(outputs, held, strict=True))

@@ -161,6 +161,26 @@ def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " point
     return partners
 
 
+def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | None:
+    """The batch with other values where its mask counts nothing; None where there are none, or they make the mask.
+
+    There stands what stands at the first position that counts: a token that there is, a position that there is.
+    Tensors of zeros and ones alone stay as they are, since they may be masks.
+    """
+    mask = mask_of(batch)
+    first = mask.long().argmax(1)
+    found = None
+    for wanted in tensors(batch):
+        if wanted.shape[:2] != mask.shape or bool(((wanted == 0) | (wanted == 1)).all()):
+            continue
+        shaped = mask.reshape(*mask.shape, *(1,) * (wanted.ndim - 2))
+        other = torch.where(shaped, wanted, wanted[torch.arange(len(first)), first][:, None])
+        trial = map_tensors(lambda v, a=wanted, b=other: b if v is a else v, batch if found is None else found)
+        if not torch.equal(other, wanted) and torch.equal(mask_of(trial), mask):
+            found = trial
+    return found
+
+
 def _entry(batch: Any, name: str, arguments: Sequence[str]) -> Any:
     if isinstance(batch, Mapping):
         if name not in batch:

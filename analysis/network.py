@@ -182,7 +182,13 @@ class Network:
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
         """Run the model as it is, parameters frozen; an autograd graph starts only where hooks of the caller's do."""
-        return self._read(_as_sequence(self._forward(batch, (), None), "output"), "output", self.mask(batch))
+        return self.counted_output(batch)[0]
+
+    def counted_output(self, batch: Batch) -> tuple[Float[Tensor, "batch positions width"], Counted]:
+        """What `forward` gives, and which of its positions count."""
+        raw = _as_sequence(self._forward(batch, (), None), "output")
+        counted = self._counted(raw, "output", self.mask(batch))
+        return counted.read(raw), counted
 
     def evaluate(
         self, parameters: Mapping[str, Tensor], batch: Batch, cuts: Sequence[int] = ()
