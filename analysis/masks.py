@@ -15,14 +15,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .batches import Batch, map_points, map_tensors, tensors
 from .errors import DataError
 
-__all__ = ["EVERYTHING", "Counted", "Mask", "Positions", "counted_at", "read_mask", "swap_partners"]
+__all__ = [
+    "EVERYTHING",
+    "Counted",
+    "Mask",
+    "Positions",
+    "counted_at",
+    "mask_entry",
+    "other_padding",
+    "read_mask",
+    "swap_partners",
+    "swapped",
+]
 
 Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
 """All positions, the last one that counts, or some by their index from the first position of the tensor."""
 
-Mask: TypeAlias = str | Callable[[Any], Tensor]
+Mask: TypeAlias = str | Callable[[Batch], Tensor]
 """A key of the batch (or the name of an argument of the model) or a function of it: (data points, positions)."""
 
 
@@ -86,7 +98,7 @@ EVERYTHING = Counted(slice(None), None)
 
 
 def read_mask(
-    mask: Mask | None, batch: Any, arguments: Sequence[str] = (), *, skip_first: bool = False
+    mask: Mask | None, batch: Batch, arguments: Sequence[str] = (), *, skip_first: bool = False
 ) -> Bool[Tensor, "batch positions"] | None:
     """Which positions count at each data point of a batch; None where all do.
 
@@ -105,7 +117,7 @@ def read_mask(
     if mask is None:
         found = _all_positions(batch) if skip_first else None
     elif isinstance(mask, str):
-        found = _as_mask(_entry(batch, mask, arguments), f"the mask {mask!r}")
+        found = _as_mask(mask_entry(batch, mask, arguments), f"the mask {mask!r}")
     else:
         try:
             given = mask(batch)
@@ -115,6 +127,29 @@ def read_mask(
     if found is not None and skip_first:
         found = found & (found.cumsum(1) > 1)
     return found
+
+
+def mask_entry(batch: Batch, name: str, arguments: Sequence[str] = ()) -> Any:
+    """What a batch holds under a key, or as an argument of the model of that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if isinstance(batch, Mapping):
+        if name not in batch:
+            raise DataError(f"a batch has no entry {name!r} that says which positions count: it has {list(batch)}")
+        return batch[name]
+    if not isinstance(batch, tuple | list):
+        raise DataError(
+            f"the mask is an argument of the model, {name!r}, and a batch is a {type(batch).__name__}: give batches as "
+            f"{{'...': inputs, {name!r}: mask}}, or a function as mask"
+        )
+    if name not in arguments[: len(batch)]:
+        raise DataError(
+            f"{name!r}, which says what positions count, is none of the {len(batch)} arguments in a batch: the model "
+            f"takes {list(arguments)}"
+        )
+    return batch[list(arguments).index(name)]
 
 
 def counted_at(
@@ -161,6 +196,31 @@ def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " point
     return partners
 
 
+def swapped(batch: Batch, mask: Bool[Tensor, "points positions"] | None, held: Any = None) -> Batch:
+    """The batch with the data points exchanged, each for one at which the same positions count.
+
+    Args:
+        batch: of the model.
+        mask: which positions count; None where all do.
+        held: the batch's own tensor that says so. Where no two data points are alike the others are exchanged under it.
+
+    Raises:
+        DataError: no two data points are alike, and the mask is none of the batch's own tensors.
+
+    >>> swapped(torch.tensor([[1.0], [2.0], [3.0]]), None).flatten().tolist()
+    [3.0, 1.0, 2.0]
+    """
+    alike = None if mask is None else swap_partners(mask)
+    if alike is not None and not torch.equal(alike, torch.arange(len(alike))):
+        return map_points(lambda v: v[alike], batch)
+    if alike is not None and held is None:
+        raise DataError(
+            "no two data points of a batch count the same positions: cuts are checked by swapping two such; put data "
+            "points of one length into a batch, or give the mask as a key of the batch"
+        )
+    return map_points(lambda v: v if v is held else v.roll(1, 0), batch)
+
+
 def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | None:
     """The batch with other values where its mask counts nothing; None where there are none, or they make the mask.
 
@@ -181,24 +241,6 @@ def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | N
     return found
 
 
-def _entry(batch: Any, name: str, arguments: Sequence[str]) -> Any:
-    if isinstance(batch, Mapping):
-        if name not in batch:
-            raise DataError(f"a batch has no entry {name!r} that says which positions count: it has {list(batch)}")
-        return batch[name]
-    if not isinstance(batch, tuple | list):
-        raise DataError(
-            f"the mask is an argument of the model, {name!r}, and a batch is a {type(batch).__name__}: give batches as "
-            f"{{'...': inputs, {name!r}: mask}}, or a function as mask"
-        )
-    if name not in arguments or arguments.index(name) >= len(batch):
-        raise DataError(
-            f"{name!r}, which says what positions count, is none of the {len(batch)} arguments in a batch: the model "
-            f"takes {list(arguments)}"
-        )
-    return batch[arguments.index(name)]
-
-
 def _as_mask(given: Any, what: str) -> Bool[Tensor, "batch positions"]:
     if not isinstance(given, Tensor) or given.ndim != 2:
         seen = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
@@ -210,7 +252,7 @@ def _as_mask(given: Any, what: str) -> Bool[Tensor, "batch positions"]:
     return given != 0
 
 
-def _all_positions(batch: Any) -> Bool[Tensor, "batch positions"]:
+def _all_positions(batch: Batch) -> Bool[Tensor, "batch positions"]:
     values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
     for value in values:
         if isinstance(value, Tensor) and value.ndim > 1:

@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .batches import Batch, arguments, batch_size, map_points, naming_batch, read_batches, tensors
+from .batches import Batch, arguments, batch_size, naming_batch, read_batches, tensors
 from .cuts import Cut, Place, candidates, resolve
 from .errors import CutError, DataError, GraphError
 from .hooks import at_rest, hooked
-from .masks import Counted, Mask, Positions, counted_at, read_mask, swap_partners
+from .masks import Counted, Mask, Positions, counted_at, mask_entry, other_padding, read_mask, swap_partners, swapped
 from .transitions import PositionWise, Transition
 
 __all__ = ["BatchFirst", "Network", "Positions", "Trace"]
@@ -157,8 +157,13 @@ class Network:
         """Which positions count at each data point of a batch; None where all do."""
         if not self.masked:
             return None
-        arguments = list(signature(self.model.forward).parameters)
-        return read_mask(self._mask, batch, arguments, skip_first=self._skip_first)
+        mask = read_mask(self._mask, batch, self._arguments, skip_first=self._skip_first)
+        return mask if mask is None or len(mask) > 1 else mask.expand(batch_size(batch), -1)
+
+    @property
+    def _arguments(self) -> list[str]:
+        """Names of the model's arguments."""
+        return list(signature(self.model.forward).parameters)
 
     def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch _ _"]]:
         """Activations at all cuts (counted positions only) in one forward pass; matrices get one position.
@@ -368,23 +373,69 @@ class Network:
         """
         if self._checked or not self._check:
             return
+        self._check_padding(batches)
         for batch in read_batches(batches, "checks", None):
-            if batch_size(batch) >= 2:
+            if batch_size(batch) >= 2 and self._swappable(batch):
                 if self._cuts:
                     self.check_cuts(batch)
                 self._checked = True
                 return
         if self._cuts:
-            raise DataError("no batch holds two data points: the cuts can only be checked by swapping two of them")
+            alike = " at which the same positions count" if self.masked else ""
+            raise DataError(
+                f"no batch holds two data points{alike}: the cuts can only be checked by swapping two of them"
+            )
+
+    def _swappable(self, batch: Batch) -> bool:
+        """Whether two data points can be swapped and the mask stays: it is held, or the same for both."""
+        mask = self.mask(batch)
+        if mask is None or isinstance(self._mask, str):
+            return True
+        return not torch.equal(swap_partners(mask), torch.arange(len(mask)))
+
+    def _check_padding(self, batches: Iterable[Batch]) -> None:
+        """Test, on the first batch with padding, that it has no effect where positions count."""
+        if self._mask is None:
+            return
+
+        def mask_of(batch: Batch) -> Tensor:
+            mask = read_mask(self._mask, batch, self._arguments)
+            return torch.ones(1, 1, dtype=torch.bool) if mask is None else mask
+
+        batch = next((b for b in read_batches(batches, "checks", None) if not mask_of(b).all()), None)
+        if batch is None:
+            return
+        mask, changed = mask_of(batch), other_padding(batch, mask_of)
+        with torch.no_grad():
+            here = self.trace(batch)
+            entries = here.entries[0] if self._cuts else ()
+            if changed is not None:
+                there = self.trace(changed)
+            elif (
+                entries and entries[0].shape[:2] == mask.shape
+            ):  # the tokens make the mask: change what is made of them
+                padding = Counted(slice(None), ~mask)
+                there = self.trace(batch, replace={0: [padding.write(e, e.roll(1, 1) + 1) for e in entries]})
+            else:
+                return
+        leak = float((there.output - here.output).norm() / here.output.norm())
+        if leak > _LEAK:
+            raise DataError(
+                f"the output where positions count depends on padding, {leak:.2g} of it: the model does not leave out "
+                "what the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all that it "
+                "reads"
+            )
 
     def _scan(self, batch: Batch) -> tuple[Cut, ...]:
         """Every place that passes the swap test; of places with the same tensor the one with the shortest path."""
         found: dict[tuple[int, int], tuple[Place, Tensor]] = {}
         calls: dict[Place, int] = {}
+        mask = self.mask(batch)
 
         def note(place: Place, value: Tensor) -> Tensor:
             calls[place] = calls.get(place, 0) + 1
-            if value.ndim in (2, 3) and value.is_floating_point() and len(value) == batch_size(batch):
+            fits = value.ndim == 2 or mask is None or (value.ndim == 3 and value.shape[1] in (1, mask.shape[1]))
+            if fits and value.ndim in (2, 3) and value.is_floating_point() and len(value) == batch_size(batch):
                 key = id(value), value._version  # in-place modules return the tensor they take
                 known = found.get(key, (place, value))[0]
                 found[key] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
@@ -401,10 +452,10 @@ class Network:
         return cuts
 
     def _leaks(self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]) -> list[float]:
-        """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch rolled by one."""
+        """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch with its data points swapped."""
         mask = self.mask(batch)
-        donors = torch.arange(batch_size(batch)).roll(1) if mask is None else swap_partners(mask)
-        rolled = map_points(lambda v: v[donors], batch)
+        held = mask_entry(batch, self._mask, self._arguments) if isinstance(self._mask, str) else None
+        rolled = swapped(batch, mask, held)
         with torch.no_grad():
             run = _Run(None, {})
             here = self._read(_as_sequence(self._run(batch, cuts, run), "output"), "output", mask)
@@ -414,13 +465,12 @@ class Network:
                 raise DataError("swapping the data points of a batch leaves the output unchanged: give different ones")
             leaks = []
             for p, cut in enumerate(cuts):
-                held = {0: [run.entries[p, i] for i in range(len(cut.places))]}
+                entries = {0: [run.entries[p, i] for i in range(len(cut.places))]}
                 only = positions.get(p, "all")
                 where = partial(self._where, mask, only, cut.name)
-                swapped = self._read(
-                    _as_sequence(self._run(rolled, (cut,), _Run(None, held, where)), "output"), "output", mask
-                )
-                leaks.append(float((swapped - here).norm() / span))
+                got = self._run(rolled, (cut,), _Run(None, entries, where))
+                got = self._read(_as_sequence(got, "output"), "output", mask)
+                leaks.append(float((got - here).norm() / span))
         return leaks
 
     def _check_transitions(self, trace: Trace) -> None:
@@ -599,5 +649,3 @@ def _concatenate(values: Mapping[tuple[int, int], Tensor], p: int, cut: Cut) -> 
     if len({part.shape[:-1] for part in parts}) > 1:
         raise CutError(f"the parts of {cut.name!r} have shapes {[tuple(v.shape) for v in parts]}: positions must agree")
     return torch.cat(parts, -1)
-
-
