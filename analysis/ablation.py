@@ -303,7 +303,7 @@ def _detail(study: Interventions, nodes: Nodes) -> _Detail:
     """Which outputs, which classes and which data points suffer."""
     change: Tensor | None = None
     losses, hits = [], []
-    for output, whole, targets, counted in study.outputs(nodes):
+    for (output, whole, targets), counted in zip(study.outputs(nodes), study.counted, strict=True):
         if study.net.loss == "kl":
             output_, whole_ = output.log_softmax(-1), whole.log_softmax(-1)
         else:

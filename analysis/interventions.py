@@ -148,6 +148,11 @@ class Interventions:
         """Number of nodes at each cut."""
         return tuple(len(basis.importance) for basis in self._order)
 
+    @property
+    def counted(self) -> tuple[Bool[Tensor, "batch positions"] | None, ...]:
+        """Per batch which positions of the output count at each data point; None where all do."""
+        return tuple(part.counted_output.mask for part in self._parts)
+
     def measure(self, nodes: Nodes | None = None, edges: Edges | None = None) -> Values:
         """Every metric at every data point, with some nodes and edges kept.
 
@@ -156,28 +161,21 @@ class Interventions:
             DataError: a metric fails.
         """
         values: dict[str, list[Tensor]] = {metric.name: [] for metric in self.metrics}
-        for given in self.outputs(nodes, edges):
+        for (output, whole, targets), counted in zip(self.outputs(nodes, edges), self.counted, strict=True):
             for metric in self.metrics:
-                values[metric.name].append(metric.values(*given))
+                values[metric.name].append(metric.values(output, whole, targets, counted))
         return {name: torch.cat(parts).numpy() for name, parts in values.items()}
 
     def outputs(
         self, nodes: Nodes | None = None, edges: Edges | None = None
-    ) -> Iterator[
-        tuple[
-            Float[Tensor, "batch _ _"],
-            Float[Tensor, "batch _ _"],
-            Tensor | None,
-            Bool[Tensor, "batch positions"] | None,
-        ]
-    ]:
-        """Per batch the output of what is kept, that of the whole network, the targets, and which positions count."""
+    ) -> Iterator[tuple[Float[Tensor, "batch _ _"], Float[Tensor, "batch _ _"], Tensor | None]]:
+        """Per batch the output of what is kept, that of the whole network, and the targets."""
         kept = {p: self._mask(mask, (self.widths[p],), f"cut {p}") for p, mask in (nodes or {}).items()}
         seen = {
             p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}") for p, mask in (edges or {}).items()
         }
         for part in self._parts:
-            yield self._output(part, kept, seen), part.whole, part.targets, part.counted_output.mask
+            yield self._output(part, kept, seen), part.whole, part.targets
 
     def require(self, graph: InteractionGraph) -> None:
         """Refuse a graph whose edges cannot be cut here.
