@@ -284,7 +284,13 @@ class Network:
                 target, entries, cotangents, is_grads_batched=True, retain_graph=True, materialize_grads=True
             )
         )
-        return [trace.counted[cut].read(torch.cat([next(grads) for _ in trace.entries[cut]], -1)) for cut in cuts]
+        found = [trace.counted[cut].read(torch.cat([next(grads) for _ in trace.entries[cut]], -1)) for cut in cuts]
+        if self.masked and not all(torch.isfinite(rows).all() for rows in found):
+            raise DataError(
+                "NaN or infinite gradients, while values are finite: the model gives such numbers where positions do "
+                "not count (softmax over nothing, say); have it give finite ones there"
+            )
+        return found
 
     def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch _ _"]) -> list[Tensor]:
         """The tensors at a cut with the counted positions shifted, to be put back with `trace(replace=...)`."""
@@ -411,9 +417,7 @@ class Network:
             entries = here.entries[0] if self._cuts else ()
             if changed is not None:
                 there = self.trace(changed)
-            elif (
-                entries and entries[0].shape[:2] == mask.shape
-            ):  # the tokens make the mask: change what is made of them
+            elif entries and entries[0].shape[:2] == mask.shape:  # the tokens make the mask: change the first cut
                 padding = Counted(slice(None), ~mask)
                 there = self.trace(batch, replace={0: [padding.write(e, e.roll(1, 1) + 1) for e in entries]})
             else:
