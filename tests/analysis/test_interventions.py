@@ -24,8 +24,8 @@ def transformer(generator: torch.Generator, loss: str = "mse") -> tuple[Network,
     for parameter in model.parameters():
         parameter.data = normal(*parameter.shape, generator=generator) / 2
     x = torch.tensor([[a, b, 5] for a, b in product(range(5), repeat=2)])
-    positions = ModularAdditionTransformer.positions({})
     cuts = ModularAdditionTransformer.cuts({})
+    positions = {name: p for name, p in ModularAdditionTransformer.positions({}).items() if name in {*cuts, "output"}}
     return Network(model, cuts, positions=positions, loss=loss, transitions=model.transitions(model), example=x), x
 
 
