@@ -12,14 +12,19 @@ by Jacobi sweeps with a closed form per pair of coordinates.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from jaxtyping import Float
+
+from .errors import NumericalError
 
 __all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
 
 _MAX_SWEEPS = 200
 _ANGLE = 1e-9  # radians; a sweep that turns no pair by more has converged
+_TURNED = 1e-6  # radians; up to here sweeps that end at their limit are as good as converged
+_RISING = 1e-6  # share of the criterion that the last sweep may still have added
 _FLAT = 1e-13  # a pair whose criterion varies by less than this share of its value is left alone
 
 
@@ -52,11 +57,18 @@ def pair_angle(
     return math.atan2(sine, cosine) / 4
 
 
-def rotate(moments: Float[np.ndarray, "o k k"]) -> Float[np.ndarray, "k k"]:
+def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Float[np.ndarray, "k k"]:
     """Orthogonal matrix whose columns maximise the varimax criterion, by Jacobi sweeps over pairs of columns.
+
+    No turn lowers the criterion. Where the sweeps end before no pair turns any more, a warning says by how much the
+    last one turned.
 
     Args:
         moments: E_x[J_oi J_oi'] per output o.
+        sweeps: at most so many.
+
+    Raises:
+        NumericalError: they end while the criterion is still rising, by more than 1e-6 of its value in the last sweep.
 
     >>> c, s = np.cos(0.3), np.sin(0.3)
     >>> turn = np.array([[c, -s], [s, c]])
@@ -69,20 +81,45 @@ def rotate(moments: Float[np.ndarray, "o k k"]) -> Float[np.ndarray, "k k"]:
     t = moments.transpose(1, 2, 0).copy()  # (i, i', o): the rows of a pair lie together
     turn = np.eye(k)
     noise = 1e-14 * float(np.abs(t).max(initial=0.0))
-    for _ in range(_MAX_SWEEPS):
-        largest = 0.0
-        for i in range(k - 1):
-            for j in range(i + 1, k):
-                theta = pair_angle(t[i, i], t[j, j], t[i, j], noise)
-                if abs(theta) <= _ANGLE:
-                    continue
-                largest = max(largest, abs(theta))
-                c, s = math.cos(theta), math.sin(theta)
-                for array, axis in ((t, 0), (t, 1), (turn, 1)):
-                    _turn(array, axis, i, j, c, s)
+    before = reached = _criterion(t)
+    largest = 0.0
+    for _ in range(sweeps):
+        largest, before = _sweep(t, turn, noise), reached
         if largest <= _ANGLE:
-            break
+            return turn
+        reached = _criterion(t)
+    if reached - before > _RISING * reached:
+        raise NumericalError(
+            f"the rotation of {k} coordinates has not converged: sweep {sweeps}, the last, still turned a pair by "
+            f"{largest:.2g} rad and raised the criterion by {(reached - before) / reached:.2g} of its value; take a "
+            "smaller gap, so that runs are shorter, or rotation='none'"
+        )
+    if largest > _TURNED:
+        warnings.warn(
+            f"the rotation of {k} coordinates ended after {sweeps} sweeps, the last of which turned a pair by "
+            f"{largest:.2g} rad: coordinates are known to about that angle",
+            stacklevel=2,
+        )
     return turn
+
+
+def _criterion(t: Float[np.ndarray, "k k o"]) -> float:
+    return float((np.einsum("iio->io", t) ** 2).sum())
+
+
+def _sweep(t: Float[np.ndarray, "k k o"], turn: Float[np.ndarray, "k k"], noise: float) -> float:
+    """Turn every pair once, in place; the largest angle."""
+    largest = 0.0
+    for i in range(len(turn) - 1):
+        for j in range(i + 1, len(turn)):
+            theta = pair_angle(t[i, i], t[j, j], t[i, j], noise)
+            if abs(theta) <= _ANGLE:
+                continue
+            largest = max(largest, abs(theta))
+            c, s = math.cos(theta), math.sin(theta)
+            for array, axis in ((t, 0), (t, 1), (turn, 1)):
+                _turn(array, axis, i, j, c, s)
+    return largest
 
 
 def degenerate_runs(values: Float[np.ndarray, " k"], gap: float) -> list[slice]:
