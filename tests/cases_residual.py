@@ -346,21 +346,17 @@ def tokens(vocabularies: Sequence[int], context: int):
     return draw
 
 
-def chains(vocabularies: Sequence[int], context: int, seed: int = 0, order: int = 1):
-    """Independent Markov chains of sparse transitions, one per vocabulary; the next token of each is asked for."""
+def chains(vocabularies: Sequence[int], context: int, seed: int = 0, lag: int = 1):
+    """Independent Markov chains, one per vocabulary; each token hangs on that `lag` before; the next are asked for."""
     draws = torch.Generator().manual_seed(seed)
-    tables = [
-        torch.softmax(2.5 * torch.randn(*[v] * order, v, generator=draws) + 1.0 / v, -1).cumsum(-1)
-        for v in vocabularies
-    ]
+    tables = [torch.softmax(3.0 * torch.randn(v, v, generator=draws), -1).cumsum(-1) for v in vocabularies]
 
     def draw(generator: torch.Generator, n: int) -> Tensor:
         parts = []
         for v, table in zip(vocabularies, tables, strict=True):
-            words = [torch.randint(v, (n,), generator=generator) for _ in range(order)]
+            words = [torch.randint(v, (n,), generator=generator) for _ in range(lag)]
             while len(words) < context:
-                odds = table[tuple(words[-order:])]
-                drawn = torch.searchsorted(odds, torch.rand(n, 1, generator=generator)).squeeze(1)
+                drawn = torch.searchsorted(table[words[-lag]], torch.rand(n, 1, generator=generator)).squeeze(1)
                 words.append(drawn.clamp(max=v - 1))
             parts.append(torch.stack(words, 1))
         return parts[0] if len(parts) == 1 else torch.stack(parts, -1)
@@ -369,7 +365,7 @@ def chains(vocabularies: Sequence[int], context: int, seed: int = 0, order: int 
         x = x if x.ndim == 3 else x[..., None]
         total = y.new_zeros(())
         for i, logits in enumerate(y.split(list(vocabularies), -1)):
-            total = total + nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), x[:, 1:, i].flatten())
+            total = total + nn.functional.cross_entropy(logits[:, lag - 1 : -1].flatten(0, 1), x[:, lag:, i].flatten())
         return total
 
     return draw, loss
@@ -377,7 +373,7 @@ def chains(vocabularies: Sequence[int], context: int, seed: int = 0, order: int 
 
 def interleaved(vocabulary: int, context: int, seed: int = 0):
     """Two independent Markov chains that take turns; each position is asked for the next token of its own chain."""
-    draw_both, _ = chains((vocabulary, vocabulary), context // 2, seed, order=2)
+    draw_both, _ = chains((vocabulary, vocabulary), context // 2, seed)
 
     def draw(generator: torch.Generator, n: int) -> Tensor:
         return (draw_both(generator, n) + torch.tensor([0, vocabulary])).flatten(1)
@@ -535,7 +531,7 @@ def _cases() -> dict[str, Case]:
     )
 
     for seed in range(3):
-        draw, loss = chains((12, 12), 6, 60 + seed, order=2)
+        draw, loss = chains((12, 12), 6, 60 + seed, lag=1 + seed % 2)
         cases[f"modular/decoder of two chains {seed}"] = _decoder(
             "modular", (12, 12), 32, 2, 6, 4, inputs=draw, loss=loss, points=48, seed=seed, **language
         )
@@ -561,7 +557,7 @@ def _cases() -> dict[str, Case]:
         _plain(mixtures((12,), (8,), 53), (12,), (8,), (32, 32), nn.ReLU), group="joint"
     )
 
-    draw, loss = chains((64,), 8, 70, order=2)
+    draw, loss = chains((64,), 8, 70, lag=2)
     cases["joint/decoder"] = _decoder("joint", (64,), 64, 2, 8, 4, inputs=draw, loss=loss, points=24, **language)
     cases["joint/decoder, auto"] = replace(cases["joint/decoder"], cuts="auto")
 
