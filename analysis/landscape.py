@@ -10,25 +10,27 @@ Everything is of a subset of the parameters if wanted, and for a stack of vector
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad, grad_and_value, jacrev, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.func import grad, grad_and_value, vjp, vmap
 
 from .basis import Bases
-from .batches import Batch, naming_batch
+from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
+from .batches import Batch, batch_size, map_tensors, naming_batch, take_points
+from .derivatives import describe_disagreements, gradient_disagreements
 from .errors import DataError, InputError
 from .layers import in_double
 from .mediators import Mediator
 from .network import Network
-from .progress import ProgressCallback, report
+from .pairs import Pair, join_pairs, read_pairs, reduction_of, sliceable
+from .progress import ProgressCallback
+from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
 
 __all__ = [
     "Function",
@@ -42,15 +44,16 @@ __all__ = [
     "training_loss",
 ]
 
-TrainingLoss: TypeAlias = Callable[[Tensor, Any], Tensor]
-"""loss(output, target) of one batch, the mean over its data points, as in `torch.nn.functional.cross_entropy`."""
-
-Parameters: TypeAlias = str | Sequence[str] | Mapping[str, Bool[Tensor, "..."]]
-"""Globs on the names of parameters, or a mask of entries per name."""
-
 _IN_DOUBLE = 10**5  # parameters up to which a model in float32 is copied to float64
-_MERGED = 1024, 10**6  # data points and numbers of a merged batch
 _ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
+_ROWS_ALONE = 3000  # rows up to which they are made one by one
+_TESTED = 256  # data points on which gradients are tested
+
+_NO_DERIVATIVE = (
+    "Something there tells autograd another derivative: padding_idx or scale_grad_by_freq of F.embedding, a "
+    "straight-through estimator, detach, a hook on gradients, or a backward of its own. Take it out, or hold these "
+    "parameters fixed by leaving them out of parameters="
+)
 
 
 @runtime_checkable
@@ -107,9 +110,23 @@ class Function:
     row_count: int = 0
 
     def __post_init__(self) -> None:
-        self.baseline = float(_number(self.function(self.start), "the function"))
-        slope = grad(self.function)(self.start)
-        self.behavioural = self.baseline == 0 and not slope.any()
+        self.baseline = float(number(self.function(self.start), "the function"))
+        size = float(self.start.square().mean().sqrt()) or 1.0
+        away = torch.randn(len(self.start), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        nearby = self.start + 0.02 * size * away.to(self.start)
+        value, slope = gradient(self.function, nearby)
+        try:
+            fast = _stacked(grad_and_value(self.function), self.vectorised)(nearby[None])
+            self._transformed = _same(fast[0][0], slope) and _same(fast[1][0], value)
+        except FAILURES:
+            self._transformed = False
+        self.vectorised = self.vectorised and self._transformed
+        found = gradient_disagreements(lambda named: self.function(named["theta"]), {"theta": nearby}, {"theta": slope})
+        if found:
+            raise InputError(
+                f"autograd's gradient is not the derivative of the function: {describe_disagreements(found)}"
+            )
+        self.behavioural = self.baseline == 0 and not gradient(self.function, self.start)[1].any()
 
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
@@ -117,6 +134,9 @@ class Function:
         """L and its gradient."""
         if points is not None:
             raise InputError("a loss that is given as a function has no data points to draw batches from")
+        if not self._transformed:
+            found = [gradient(self.function, row) for row in theta]
+            return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
         slope, value = _stacked(grad_and_value(self.function), self.vectorised)(theta)
         return value, slope
 
@@ -125,15 +145,20 @@ class Function:
         return iter(())
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """The Hessian, which is symmetric, times each of the vectors."""
-        _, pull = vjp(grad(self.function), theta)
-        return torch.stack([pull(vector)[0] for vector in vectors])
+        """The Hessian, which is symmetric, times each of the vectors; by differences where it has to be."""
+        if self._transformed:
+            _, pull = vjp(grad(self.function), theta)
+            return torch.stack([pull(vector)[0] for vector in vectors])
+        return products_of(self.function, theta, vectors)
 
 
 class NetworkLandscape:
     """A loss of a network's parameters on data, which is held in memory.
 
-    Use `behavioural_loss`, `constrained_loss` or `training_loss` to make one.
+    Use `behavioural_loss`, `constrained_loss` or `training_loss` to make one. The network's own checks run first
+    (`Network.check_once`), and autograd's gradient is tested against finite differences, unless the network is to be
+    trusted (`Network(check=False)`). Rows of embeddings with `padding_idx` are parameters like others: give masks to
+    hold them fixed, as training does.
 
     Args:
         network: the network; models in float32 with at most 100,000 parameters are copied to float64.
@@ -141,7 +166,14 @@ class NetworkLandscape:
         parameters: which of them are varied: globs, or masks by name; None for all.
         readout: per name of a cut a matrix (m, width) whose rows are weighted mediating nodes.
         loss: a training loss instead of the behavioural one.
+        reduction: of the training loss, see `training_loss`.
         progress: called after each batch.
+
+    Attributes:
+        names: parameters that are varied.
+        checked: whether the checks of the network ran and passed.
+        notes: what is not as usual, in sentences.
+        reduction: of the training loss, as given or found.
     """
 
     def __init__(
@@ -152,93 +184,182 @@ class NetworkLandscape:
         parameters: Parameters | None = None,
         readout: Mapping[str, Float[Tensor, "m width"]] | None = None,
         loss: TrainingLoss | None = None,
+        reduction: str | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        count = sum(p.numel() for p in network.model.parameters())
-        if count <= _IN_DOUBLE:
-            network, batches = in_double(network, batches)
-        self.network = network
-        self.vectorised = True
+        if reduction not in (None, "mean", "sum"):
+            raise InputError(f"unknown reduction {reduction!r}: expected 'mean', 'sum', or None to find out")
         self.behavioural = loss is None
-        self._loss = loss
-        named = dict(network.model.named_parameters())
-        self._fixed = {name: value.detach().clone() for name, value in named.items()}
-        self._entries = _chosen(self._fixed, parameters)
-        self.names = tuple(self._entries)
-        picked = [self._fixed[name].flatten()[index] for name, index in self._entries.items()]
-        self.start = torch.cat(picked)
-        self._sizes = [len(part) for part in picked]
-        self._cuts = [_index_of(network, name) for name in readout or ()]
-        self._readouts = [matrix.to(self.start) for matrix in (readout or {}).values()]
-        self._batches: list[tuple[Batch, Any]] = []
-        self.n = self.row_count = 0
-        for inputs, given in _merged(report(batches, "data", progress), labelled=loss is not None):
-            with naming_batch(inputs):
-                outputs = self._outputs(self.start, inputs)
-            if not all(torch.isfinite(part).all() for part in outputs):
-                raise DataError("NaN or infinite outputs at the trained parameters: check data and weights")
-            target = (
-                given if loss is not None else [_reference(network.loss, i, part) for i, part in enumerate(outputs)]
-            )
-            self._batches.append((inputs, target))
-            self.n += len(outputs[0])
-            self.row_count += 0 if loss is not None else sum(part.numel() for part in outputs)
-        if not self.n:
-            raise DataError("the data holds no batch: nothing to measure the loss on")
+        self.notes: tuple[str, ...] = ()
+        self._batches = read_pairs(batches, labelled=loss is not None, progress=progress)
+        given = [inputs for inputs, _ in self._batches]
+        self.n = sum(batch_size(inputs) for inputs in given)
+        self._loss = self._of(network, lambda network: BatchLoss(network, parameters, readout or {}, loss))
+        network.check_once(given)
+        self.checked = network.checked
+        self.network, self.start, self.names = self._loss.network, self._loss.start, self._loss.names
+        self.reduction = reduction or "mean"
+        if loss is not None and reduction is None:
+            self.reduction = reduction_of(lambda pair: float(self._loss.value(self._loss.nearby, *pair)), self._batches)
+        self.row_count = 0
+        if self.behavioural:
+            self.row_count = sum(part.numel() for _, target in self._batches for part in target)
+        self._choose_ways()
         first = float(self.evaluate(self.start[None])[0])
         if not math.isfinite(first):
             raise DataError("the loss is NaN or infinite at the trained parameters: check data, targets and weights")
+        if self.behavioural and first > self._rounding():
+            raise DataError(
+                f"the behavioural loss at the trained parameters is {first:.3g}, expected 0: the model gives other "
+                "outputs when it is run again, so it keeps state, is random, or takes another path with gradients"
+            )
         self.baseline = 0.0 if self.behavioural else first
         self.scale = self._constant_output() if self.behavioural else max(abs(first), 1e-12)
+        if network._check:
+            self._check_gradient()
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether a stack of vectors is evaluated in one go, by `torch.func`; set it to False for plain autograd."""
+        return isinstance(self._ways["values"], Transforms)
+
+    @vectorised.setter
+    def vectorised(self, wanted: bool) -> None:
+        way = Transforms(self._loss) if wanted else PlainAutograd(self._loss)
+        self._ways: dict[str, Way] = dict.fromkeys(("values", "rows", "products"), way)
 
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
         """L and its gradient; over all data, or as the mean over each chain's own data points."""
         if points is not None:
-            inputs, target = self._only_batch()
-            part = tree_map(lambda v: v[points] if isinstance(v, Tensor) else v, (inputs, target))
-            axes = tree_map(lambda v: 0 if isinstance(v, Tensor) else None, part)
-            slope, value = self._stack((0, *axes))(theta, *part)
-            return value / points.shape[1], slope / points.shape[1]
+            value, slope = self._ways["values"].values(theta, self._only_batch(), points)
+            weight = self._weight(points.shape[1], points.shape[1])
+            return weight * value, weight * slope
         value, slope = theta.new_zeros(len(theta)), torch.zeros_like(theta)
-        for inputs, target in self._batches:
-            more, other = self._stack((0, None, None))(theta, inputs, target)
-            value, slope = value + other, slope + more
-        return value / self.n, slope / self.n
+        for pair in self._batches:
+            more, other = self._ways["values"].values(theta, pair)
+            weight = self._weight(batch_size(pair[0]), self.n)
+            value, slope = value + weight * more, slope + weight * other
+        return value, slope
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
         """Blocks of rows R with sum R^T R = H: gradients of single data points, weighted by the loss."""
-        if self._loss is not None:
+        if not self.row_count:
             return
-        per_point = self.row_count // self.n
-        size = max(1, _ROWS // (per_point * len(theta)))
+        size = max(1, _ROWS // max(1, self.row_count // self.n * len(theta)))
         for inputs, _ in self._batches:
-            count = len(tree_flatten(self._outputs(theta, inputs))[0][0])
-            for first in range(0, count, size):
-                part = tree_map(lambda v: v[first : first + size] if isinstance(v, Tensor) else v, inputs)  # noqa: B023
-                blocks = self._point_rows(theta, part)
-                yield blocks.flatten(0, 1) / math.sqrt(self.n)
+            n = batch_size(inputs)
+            for first in range(0, n, size):
+                part = take_points(inputs, slice(first, first + size)) if size < n else inputs
+                yield self._ways["rows"].rows(theta, part).flatten(0, 1) / math.sqrt(self.n)
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v, all by backward derivatives."""
+        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v."""
         total = torch.zeros_like(vectors)
-        for inputs, target in self._batches:
+        for pair in self._batches:
+            total += self._weight(batch_size(pair[0]), self.n) * self._ways["products"].products(theta, vectors, pair)
+        return total
 
-            def outputs_of(theta: Tensor, inputs: Batch = inputs) -> list[Tensor]:
-                return self._outputs(theta, inputs)
+    def _of(self, network: Network, make: Callable[[Network], BatchLoss]) -> BatchLoss:
+        """The loss of batches, and the batches' targets: in float64 where it is affordable and the model can do it."""
+        pairs = self._batches
+        parameters = [p for p in network.model.parameters() if p.is_floating_point()]
+        double = all(p.dtype == torch.float64 for p in parameters)
+        if not double and sum(p.numel() for p in parameters) <= _IN_DOUBLE:
+            try:
+                loss = make(_doubled(network))
+                self._batches = [loss.with_targets(_pair_in_double(pair)) for pair in pairs]
+                loss.value(loss.nearby, *self._batches[0])
+                return loss
+            except (DataError, *FAILURES) as error:
+                loss = make(network)
+                self._batches = [loss.with_targets(pair) for pair in pairs]
+                self.notes += (f"computed in {loss.start.dtype}: in float64 the model fails ({short(error)})",)
+                return loss
+        loss = make(network)
+        self._batches = [loss.with_targets(pair) for pair in pairs]
+        return loss
 
-            outputs, pull = vjp(outputs_of, theta)
-            _, push = vjp(lambda cotangents, pull=pull: pull(cotangents)[0], [torch.zeros_like(y) for y in outputs])
-            _, bend = vjp(lambda parts, target=target: grad(self._total)(parts, target), outputs)
+    def _choose_ways(self) -> None:
+        """`torch.func` for all chains at once where it can take the model and gives autograd's numbers."""
+        pair, theta = self._batches[0], self._loss.nearby
+        few = take_points(pair[0], slice(0, 2))
+        plain, fast = PlainAutograd(self._loss), Transforms(self._loss)
+        with naming_batch(pair[0]):
+            plain.settle(pair[0])
+            values = plain.values(theta[None], pair)
+        self.vectorised = True
+        why: dict[str, str] = {}
 
-            def one(vector: Tensor, push: Any = push, bend: Any = bend, pull: Any = pull) -> Tensor:
-                (moved,) = push(vector)  # J v, the derivative of J^T u by u
-                result: Tensor = pull(*bend(moved))[0]
-                return result
+        def probe(name: str, way: Way) -> tuple[Tensor, ...]:
+            if name == "values":
+                return way.values(theta[None], pair)
+            return (way.products(theta, theta[None], pair) if name == "products" else way.rows(theta, few),)
 
-            total += _stacked(one, self.vectorised)(vectors)
-        return total / self.n
+        for name in ("values", "products", "rows")[: 3 if self.row_count else 2]:
+            try:
+                pairs = zip(probe(name, fast), values if name == "values" else probe(name, plain), strict=True)
+                if not all(_same(a, b) for a, b in pairs):
+                    why[name] = "it gives other numbers"
+            except FAILURES as error:
+                why[name] = short(error)
+        if plain.once:
+            why.setdefault("products", plain.once)
+        self._ways |= dict.fromkeys(why, plain)
+        if "values" in why:
+            said = f"derivatives by plain autograd, one chain at a time, since torch.func cannot ({why['values']})"
+            self.notes += (said,)
+        if "rows" in why and self.row_count > _ROWS_ALONE:
+            self.row_count = 0
+        if "products" in why and plain.once and not self.row_count:
+            self.notes += (f"curvature by finite differences, since autograd differentiates once ({plain.once})",)
+
+    def _check_gradient(self) -> None:
+        """Refuse a loss whose gradient is not its derivative, a little away from theta*.
+
+        Raises:
+            InputError: names the parameters.
+        """
+        loss, pair = self._loss, self._batches[0]
+        if self.start.dtype != torch.float64:
+            try:
+                loss, pair = self._in_double()
+            except (DataError, *FAILURES):
+                loss, pair = self._loss, self._batches[0]
+        if sliceable(pair):
+            pair = take_points(pair, slice(0, _TESTED))
+        theta = loss.nearby
+        way = Transforms(loss) if self.vectorised else PlainAutograd(loss)
+
+        def value(named: Mapping[str, Tensor]) -> Tensor:
+            return loss.value(torch.cat(list(named.values())), *pair)
+
+        with naming_batch(pair[0]):
+            slope = way.values(theta[None], pair)[1][0]
+            at, slopes = (dict(zip(loss.names, v.split(loss.sizes), strict=True)) for v in (theta, slope))
+            found = gradient_disagreements(value, at, slopes)
+        if found:
+            raise InputError(
+                f"autograd's gradient is not the derivative of the loss for {describe_disagreements(found)}. "
+                f"{_NO_DERIVATIVE}"
+            )
+
+    def _in_double(self) -> tuple[BatchLoss, Pair]:
+        """The loss and the first batch in float64, for tests only."""
+        loss = copy(self._loss)
+        loss.network = _doubled(self.network)
+        loss.fixed = {name: value.double() for name, value in loss.fixed.items()}
+        loss.readouts = [matrix.double() for matrix in loss.readouts]
+        loss.start = self.start.double()
+        pair = loss.with_targets(_pair_in_double(self._batches[0]))
+        loss.value(loss.nearby, *pair)
+        return loss, pair
+
+    def _rounding(self) -> float:
+        """What a behavioural loss at theta* may be."""
+        square = max(float(part.square().sum(-1).max()) for _, target in self._batches for part in target)
+        return float((1e3 * torch.finfo(self.start.dtype).eps) ** 2 * square)
 
     def _constant_output(self) -> float:
         """The behavioural loss of a network whose output is always the mean one."""
@@ -256,88 +377,19 @@ class NetworkLandscape:
             total = sum(float((part - mean).square().sum()) for part in held)
         return total / self.n or 1.0
 
-    def _only_batch(self) -> tuple[Batch, Any]:
-        if len(self._batches) > 1:
-            joined = _joined(list(self._batches))
+    def _weight(self, count: int, whole: int) -> float:
+        """What the loss of a batch of `count` data points is multiplied by, where there are `whole` in all."""
+        if self.behavioural:
+            return 1 / whole
+        return count / whole if self.reduction == "mean" else self.n / whole
+
+    def _only_batch(self) -> Pair:
+        if len(self._batches) > 1 or not sliceable(self._batches[0]):
+            joined = join_pairs(self._batches)
             if joined is None:
                 raise DataError("the batches have different shapes: batches of random data points need equal ones")
             self._batches = [joined]
         return self._batches[0]
-
-    def _stack(self, axes: tuple[Any, ...]) -> Callable[..., Any]:
-        """The gradient and the value of the summed loss for a stack of vectors."""
-
-        def total(theta: Tensor, inputs: Batch, target: Any) -> Tensor:
-            return self._total(self._outputs(theta, inputs), target)
-
-        derivative = grad_and_value(total)
-        if self.vectorised:
-            return vmap(derivative, in_dims=axes)
-
-        def one_by_one(theta: Tensor, inputs: Batch, target: Any) -> tuple[Tensor, Tensor]:
-            own = axes[1] is not None
-            parts = [
-                tree_map(lambda v, c=c: v[c] if own and isinstance(v, Tensor) else v, (inputs, target))
-                for c in range(len(theta))
-            ]
-            pairs = [derivative(row, *part) for row, part in zip(theta, parts, strict=True)]
-            return torch.stack([slope for slope, _ in pairs]), torch.stack([value for _, value in pairs])
-
-        return one_by_one
-
-    def _outputs(self, theta: Float[Tensor, " d"], inputs: Batch) -> list[Tensor]:
-        """Output at the counted positions, and the weighted mediating nodes."""
-        with sdpa_kernel(SDPBackend.MATH):  # the only one with all derivatives
-            output, values = self.network.evaluate(self._assembled(theta), inputs, self._cuts)
-        return [output, *(value @ matrix.T for value, matrix in zip(values, self._readouts, strict=True))]
-
-    def _assembled(self, theta: Float[Tensor, " d"]) -> dict[str, Tensor]:
-        whole = dict(self._fixed)
-        for (name, index), part in zip(self._entries.items(), theta.split(self._sizes), strict=True):
-            value = whole[name]
-            if len(part) == value.numel():
-                whole[name] = part.reshape(value.shape)
-            else:
-                whole[name] = torch.scatter(value.flatten(), 0, index, part).reshape(value.shape)
-        return whole
-
-    def _total(self, outputs: list[Tensor], target: Any) -> Tensor:
-        """The loss summed over the data points of a batch."""
-        if self._loss is not None:
-            (output,) = outputs
-            value = self._loss(output.squeeze(1) if output.shape[1] == 1 else output, target)
-            return _number(value, "the training loss") * len(output)
-        total = _divergence(self.network.loss, outputs[0], target[0])
-        for value, before in zip(outputs[1:], target[1:], strict=True):
-            total = total + (value - before).square().sum()
-        return total
-
-    def _point_rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
-        """Rows of each data point on its own."""
-        axes = tree_map(lambda v: 0 if isinstance(v, Tensor) else None, inputs)
-
-        def rows(theta: Tensor, inputs: Batch) -> Tensor:
-            alone = tree_map(lambda v: v[None] if isinstance(v, Tensor) else v, inputs)
-
-            def residual(theta: Tensor) -> tuple[Tensor, list[Tensor]]:
-                outputs = self._outputs(theta, alone)
-                return torch.cat([part.flatten() for part in outputs]), outputs
-
-            slopes, outputs = jacrev(residual, has_aux=True)(theta)
-            if self.network.loss != "kl":
-                return torch.mul(slopes, math.sqrt(2))
-            size = outputs[0].numel()
-            head = slopes[:size].reshape(*outputs[0].shape[1:], -1)
-            p = outputs[0][0].softmax(-1)[..., None]
-            head = p.sqrt() * (head - (p * head).sum(-2, keepdim=True))
-            return torch.cat([head.flatten(0, 1), math.sqrt(2) * slopes[size:]])
-
-        if self.vectorised:
-            stacked: Tensor = vmap(rows, in_dims=(None, axes))(theta, inputs)
-            return stacked
-        count = len(tree_flatten(inputs)[0][0])
-        parts = [tree_map(lambda v, i=i: v[i] if isinstance(v, Tensor) else v, inputs) for i in range(count)]
-        return torch.stack([rows(theta, part) for part in parts])
 
 
 def behavioural_loss(
@@ -383,15 +435,28 @@ def training_loss(
     loss: TrainingLoss,
     *,
     parameters: Parameters | None = None,
+    reduction: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkLandscape:
-    """The user's loss(output, target), the mean over the data points of a batch, on pairs of (input, target).
+    """The user's loss(output, target) on pairs of (input, target), as it is on one batch of all data.
+
+    Args:
+        network: the network. The loss sees what the model returns, or the part that `Network(output=...)` names, in its
+            own shape and structure; `positions` play no part.
+        batches: pairs of (input, target). Targets may have any structure whose tensors hold the data points along their
+            leading axes; others only in a single batch.
+        loss: a mean over the data points of a batch, or their sum.
+        parameters: which are varied.
+        reduction: "mean": L = sum_b n_b loss_b / n; "sum": L = sum_b loss_b; None finds out, by taking the data points
+            of a batch twice.
+        progress: called after each batch.
 
     Raises:
         DataError: no data, or batches that are not pairs.
-        InputError: the loss is not a single number, or `parameters` names none.
+        InputError: the loss is not a single number, it is neither a mean nor a sum and there are several batches, or
+            `parameters` names none.
     """
-    return NetworkLandscape(network, batches, parameters=parameters, loss=loss, progress=progress)
+    return NetworkLandscape(network, batches, parameters=parameters, loss=loss, reduction=reduction, progress=progress)
 
 
 def mediating_readout(
@@ -417,56 +482,20 @@ def mediating_readout(
     return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"]]:
-    """Per name the flat indices of the entries that are varied."""
-    if parameters is None:
-        parameters = "*"
-    if isinstance(parameters, Mapping):
-        chosen = {}
-        for name, mask in parameters.items():
-            if name not in named or mask.shape != named[name].shape or mask.dtype != torch.bool:
-                shape = tuple(named[name].shape) if name in named else "no such parameter"
-                raise InputError(
-                    f"the mask of {name!r} is {mask.dtype} of {tuple(mask.shape)}: expected torch.bool of {shape}"
-                )
-            chosen[name] = mask.flatten().nonzero()[:, 0]
-    else:
-        globs = [parameters] if isinstance(parameters, str) else list(parameters)
-        for glob in globs:
-            if not any(fnmatchcase(name, glob) for name in named):
-                raise InputError(f"no parameter is called {glob!r}: they are {', '.join(list(named)[:20]) or 'none'}")
-        kept = [name for name in named if any(fnmatchcase(name, glob) for glob in globs)]
-        chosen = {name: torch.arange(named[name].numel()) for name in kept}
-    chosen = {name: index for name, index in chosen.items() if len(index)}
-    if not chosen:
-        raise InputError("no parameter is varied: the model has none, or the masks are empty")
-    return chosen
+def _doubled(network: Network) -> Network:
+    return in_double(network, [])[0]
 
 
-def _index_of(network: Network, name: str) -> int:
-    if name not in network.cuts:
-        raise InputError(f"{name!r} is not a cut of the network: they are {', '.join(network.cuts)}")
-    return network.cuts.index(name)
+def _pair_in_double(pair: Pair) -> Pair:
+    changed: Pair = map_tensors(lambda v: v.double() if v.is_floating_point() else v, pair)
+    return changed
 
 
-def _reference(loss: str, part: int, output: Tensor) -> Tensor:
-    """What a behavioural loss compares with: log-probabilities for KL, else the values themselves."""
-    return output.log_softmax(-1) if part == 0 and loss == "kl" else output
-
-
-def _number(value: Any, name: str) -> Tensor:
-    """The value of a loss of the user's, which must be a single number."""
-    if not isinstance(value, Tensor) or value.ndim:
-        seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise InputError(f"{name} returned {seen}: expected a tensor without dimensions, such as a mean")
-    return value
-
-
-def _divergence(loss: str, output: Tensor, target: Tensor) -> Tensor:
-    if loss == "mse":
-        return (output - target).square().sum()
-    change = output.log_softmax(-1) - target
-    return (target.exp() * (torch.expm1(change) - change)).sum()  # sum p* (p / p* - 1) = 0: every term is >= 0
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding, or both not finite."""
+    if not torch.isfinite(b).all():
+        return not torch.isfinite(a).all()
+    return float((a - b).norm()) <= 1e4 * torch.finfo(b.dtype).eps * float(b.norm()) + 1e-30
 
 
 def _stacked(function: Callable[[Tensor], Any], vectorised: bool) -> Callable[[Tensor], Any]:
@@ -481,43 +510,3 @@ def _stacked(function: Callable[[Tensor], Any], vectorised: bool) -> Callable[[T
         return tuple(torch.stack(column) for column in zip(*results, strict=True))
 
     return one_by_one
-
-
-def _merged(batches: Iterable[Any], *, labelled: bool) -> Iterator[tuple[Batch, Any]]:
-    """Inputs and targets in batches of a good size: small ones of the same shapes are joined."""
-    held: list[Any] = []
-    for batch in batches:
-        if labelled and not (isinstance(batch, tuple | list) and len(batch) == 2):
-            raise DataError(f"a training loss needs pairs of (input, target), not a {type(batch).__name__}")
-        pair = tuple(batch) if labelled else (batch, None)
-        joined = _joined([*held, pair]) if held else pair
-        if joined is None or _extent(joined)[0] > _MERGED[0] or _extent(joined)[1] > _MERGED[1]:
-            if held:
-                yield held[0]
-            held = [pair]
-        else:
-            held = [joined]
-    if held:
-        yield held[0]
-
-
-def _joined(pairs: Sequence[tuple[Batch, Any]]) -> tuple[Batch, Any] | None:
-    """One pair of all data points, or None where their structures or shapes differ."""
-    leaves, specs = zip(*(tree_flatten(pair) for pair in pairs), strict=True)
-    if any(spec != specs[0] for spec in specs):
-        return None
-    whole = []
-    for column in zip(*leaves, strict=True):
-        if all(isinstance(v, Tensor) and v.ndim for v in column) and len({v.shape[1:] for v in column}) == 1:
-            whole.append(torch.cat(column))
-        elif isinstance(column[0], Tensor) or any(v != column[0] for v in column):
-            return None
-        else:
-            whole.append(column[0])
-    joined: tuple[Batch, Any] = specs[0].unflatten(whole)
-    return joined
-
-
-def _extent(pair: tuple[Batch, Any]) -> tuple[int, int]:
-    sizes = [(len(v), v.numel()) for v in tree_flatten(pair)[0] if isinstance(v, Tensor) and v.ndim]
-    return max((n for n, _ in sizes), default=0), sum(size for _, size in sizes)

@@ -266,7 +266,7 @@ def test_losses_that_are_not_one_number_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("batches", "said"),
-    [([], "holds no batch"), ([torch.full((4, 3), math.nan, dtype=torch.float64)], "NaN or infinite")],
+    [([], "there are no batches"), ([torch.full((4, 3), math.nan, dtype=torch.float64)], "NaN or infinite")],
 )
 def test_useless_data_is_refused(batches: list[torch.Tensor], said: str) -> None:
     with pytest.raises(DataError, match=said):
