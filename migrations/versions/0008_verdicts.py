@@ -1,4 +1,4 @@
-"""What partitions and experiments show, in words; analyses that were asked for keep the output basis they meant."""
+"""What partitions and experiments show, in words; jobs that were asked for keep the defaults they meant."""
 
 import hashlib
 import json
@@ -14,13 +14,17 @@ depends_on = None
 
 _PARTITION = sa.table(
     "partition",
-    *(sa.column(name) for name in ("n_modules", "p_value", "verdict", "reason")),
+    *(sa.column(name) for name in ("key", "n_modules", "p_value", "warning", "verdict", "reason")),
 )
 _JOB = sa.table(
     "job", *(sa.column(name) for name in ("key", "task", "target", "digest")), sa.column("choices", sa.JSON())
 )
 _SCHEDULE = sa.table("schedule", sa.column("key"), sa.column("task"), sa.column("choices", sa.JSON()))
-_CHECKPOINT = sa.table("checkpoint", sa.column("id"), sa.column("sha256"))
+_CONTENT = {
+    "analyze": (sa.table("checkpoint", sa.column("id"), sa.column("sha256")), "sha256"),
+    "experiment": (sa.table("partition", sa.column("id"), sa.column("partition_sha256")), "partition_sha256"),
+}
+_MEANT = {"analyze": {"output": "pca"}, "experiment": {"kind": "isolate"}}  # defaults that changed
 
 
 def upgrade() -> None:
@@ -30,7 +34,8 @@ def upgrade() -> None:
             table.add_column(sa.Column("verdict", sa.String(), nullable=True))
             table.add_column(sa.Column("reason", sa.String(), nullable=True))
     _judge()
-    _name_output()
+    for task, meant in _MEANT.items():
+        _name_defaults(task, meant)
 
 
 def downgrade() -> None:
@@ -42,28 +47,41 @@ def downgrade() -> None:
 
 
 def _judge() -> None:
-    """The verdicts that are sure from what is stored; others stay unknown."""
-    one = _PARTITION.c.n_modules == 1
-    said = {"verdict": "one module", "reason": "all nodes are in one module"}
-    op.execute(_PARTITION.update().where(one).values(**said))
-    said = {"verdict": "untested", "reason": "it was not compared with divisions of random graphs"}
-    op.execute(_PARTITION.update().where(~one, _PARTITION.c.p_value.is_(None)).values(**said))
+    """The verdicts of partitions, the same that their files give."""
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(_PARTITION)).all():
+        verdict, reason = _verdict(row)
+        values = {"verdict": verdict, "reason": reason}
+        connection.execute(_PARTITION.update().where(_PARTITION.c.key == row.key).values(**values))
 
 
-def _name_output() -> None:
-    """Analyses that name no output basis meant "pca", the default when they were asked for.
+def _verdict(row: Any) -> tuple[str, str]:
+    """Null graphs of version 0.6 and before took chains for modules: what they found is not tested."""
+    warning = row.warning or ""
+    if row.n_modules == 1:
+        return "one module", warning.removeprefix("one module: ") or "no division was asked for"
+    if row.p_value is None:
+        return "untested", "no null graph was searched for this division"
+    if warning.startswith("no more modular"):
+        return "not told apart from chance", "null graphs divide as well"
+    return "untested", "found by a version that took one-to-one chains for evidence: divide the graph again"
+
+
+def _name_defaults(task: str, meant: dict[str, str]) -> None:
+    """Jobs and schedules that do not name a choice meant its default when they were asked for.
 
     Jobs that have ended change too: they may be retried, and the same choices, given now, are other work.
     """
     connection = op.get_bind()
-    for row in connection.execute(sa.select(_SCHEDULE).where(_SCHEDULE.c.task == "analyze")).all():
-        if row.choices.get("output") is None:
-            chosen = {**row.choices, "output": "pca"}
+    for row in connection.execute(sa.select(_SCHEDULE).where(_SCHEDULE.c.task == task)).all():
+        if set(meant) - set(row.choices):
+            chosen = {**meant, **row.choices}
             connection.execute(_SCHEDULE.update().where(_SCHEDULE.c.key == row.key).values(choices=chosen))
-    hashes = dict(connection.execute(sa.select(_CHECKPOINT.c.id, _CHECKPOINT.c.sha256)).all())
-    for row in connection.execute(sa.select(_JOB).where(_JOB.c.task == "analyze")).all():
-        if row.choices.get("output") is None:
-            chosen = {**row.choices, "output": "pca"}
+    table, column = _CONTENT[task]
+    hashes = dict(connection.execute(sa.select(table.c.id, table.c[column])).all())
+    for row in connection.execute(sa.select(_JOB).where(_JOB.c.task == task)).all():
+        if set(meant) - set(row.choices):
+            chosen = {**meant, **row.choices}
             values = {"choices": chosen, "digest": _digest(row, chosen, hashes.get(row.target))}
             connection.execute(_JOB.update().where(_JOB.c.key == row.key).values(**values))
 
@@ -77,4 +95,4 @@ def _digest(row: Any, chosen: dict[str, Any], sha256: str | None) -> str:
         hashlib.sha256(json.dumps([row.task, content, choices], sort_keys=True).encode()).hexdigest()
         for choices in (row.choices, chosen)
     )
-    return after if before == row.digest else hashlib.sha256(f"{row.digest} pca".encode()).hexdigest()
+    return after if before == row.digest else hashlib.sha256(f"{row.digest} {after}".encode()).hexdigest()

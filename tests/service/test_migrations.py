@@ -144,7 +144,7 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.graphs().items == tuple(graphs)
-        assert store.get_partition(partition.id) == partition
+        assert replace(store.get_partition(partition.id), verdict=None, reason=None) == partition
         assert (store.nodes(partition.id), store.mediators(partition.id)) == (nodes, mediators)
         assert (len(nodes), len(mediators)) == (9, 2)
         assert store.get_tracking(tracking.id) == tracking
@@ -205,7 +205,7 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
     assert "experiment" not in tables(connection)
     assert Store.upgrade(place.url) == Upgrade(before="0006", after=SCHEMA_REVISION)
     with place.open() as store:
-        assert store.get_partition(partition.id) == partition
+        assert replace(store.get_partition(partition.id), verdict=None, reason=None) == partition
         assert store.scope_of(token.token) == "read"
         assert store.schedules().items == tuple(schedules)
         assert store.jobs() == jobs
@@ -303,31 +303,34 @@ def test_alembic_alone_is_refused() -> None:
         command.upgrade(database.migration_config(), "head")
 
 
-def test_partitions_get_the_verdicts_that_are_sure(place: Any, connection: Connection) -> None:
+def test_partitions_get_the_verdicts_of_their_files(place: Any, connection: Connection) -> None:
     Store.upgrade(place.url)
     with place.open() as store:
         graph = save_graph(store).id
-        tested, untested, one = (save_partition(store, graph, n).id for n in range(3))
+        tested, untested, one, told, chance = (save_partition(store, graph, n).id for n in range(5))
         experiment = save_experiment(store, tested).id
     command.downgrade(database.migration_config(connection), "0007")
     connection.commit()
     run(
         connection,
         f"UPDATE partition SET p_value = NULL WHERE id IN ('{untested}', '{one}')",
-        f"UPDATE partition SET n_modules = 1 WHERE id = '{one}'",
+        f"UPDATE partition SET n_modules = 1 WHERE id IN ('{one}', '{told}')",
+        f"UPDATE partition SET warning = 'one module: entangled' WHERE id = '{told}'",
+        f"UPDATE partition SET warning = 'no more modular than chance' WHERE id = '{chance}'",
     )
     assert Store.upgrade(place.url) == Upgrade(before="0007", after=SCHEMA_REVISION)
     with place.open() as store:
-        found = {row.id: row for row in store.partitions().items}
-        assert {name: row.verdict for name, row in found.items()} == {
-            **{tested: None, untested: "untested", one: "one module"}
-        }
-        assert all((row.reason is None) == (row.verdict is None) for row in found.values())
+        found = {row.id: (row.verdict, row.reason) for row in store.partitions().items}
+        assert [found[name][0] for name in (tested, untested, one, told, chance)] == [
+            *("untested", "untested", "one module", "one module", "not told apart from chance")
+        ]
+        assert (found[one][1], found[told][1]) == ("no division was asked for", "entangled")
+        assert all(reason for _, reason in found.values())
         assert store.get_experiment(experiment).verdict is None
         assert store.check().ok
 
 
-def test_analyses_keep_the_output_basis_that_they_meant(place: Any, connection: Connection) -> None:
+def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connection: Connection) -> None:
     """Whatever the default is by now, for waiting and running jobs, for those tried again, and for schedules."""
     Store.upgrade(place.url)
     with place.open() as store:
@@ -335,6 +338,9 @@ def test_analyses_keep_the_output_basis_that_they_meant(place: Any, connection: 
         plain = {"basis": "local"}
         schedules = [store.add_schedule(task, "digits", {}).id for task in ("analyze", "ledger")]
         schedules.append(store.add_schedule("analyze", "digits", {"output": "neuron"}).id)
+        schedules.append(store.add_schedule("experiment", "digits", {"draws": 3}, cron="0 2 * * *").id)
+        partition = save_partition(store, save_graph(store).id).id
+        experiment = store.submit("experiment", partition)
         asked = [store.submit("analyze", "digits@100", given) for given in (plain, {"output": "neuron"}, {})]
         ledger = store.submit("ledger", "digits@100")
         for job, state in zip(asked[1:], ("failed", "succeeded"), strict=True):
@@ -344,7 +350,10 @@ def test_analyses_keep_the_output_basis_that_they_meant(place: Any, connection: 
     connection.commit()
     Store.upgrade(place.url)
     with place.open() as store:
-        assert [store.get_schedule(ref).choices for ref in schedules] == [{"output": "pca"}, {}, {"output": "neuron"}]
+        meant = [{"output": "pca"}, {}, {"output": "neuron"}, {"draws": 3, "kind": "isolate"}]
+        assert [store.get_schedule(ref).choices for ref in schedules] == meant
+        assert store.get_job(experiment.id).choices == {"kind": "isolate"}
+        assert store.submit("experiment", partition, {"kind": "isolate"}).id == experiment.id
         assert store.get_job(asked[0].id).choices == {"basis": "local", "output": "pca"}
         assert store.get_job(asked[1].id) == replace(store.get_job(asked[1].id), choices={"output": "neuron"})
         assert store.get_job(ledger.id).choices == {}
