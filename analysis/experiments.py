@@ -19,6 +19,7 @@ from .controls import Control, Outcome
 from .datasets import Dataset
 from .errors import InputError
 from .faithfulness import Faithfulness, circuit_faithfulness
+from .fields import settle_fields
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .interventions import REPLACEMENTS
@@ -84,6 +85,7 @@ class ExperimentRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         if self.kind not in KINDS:
             raise InputError(f"unknown experiment {self.kind!r}: expected one of {', '.join(KINDS)}")
         if self.metric not in (None, "loss", *METRICS):

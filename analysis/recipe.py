@@ -17,6 +17,7 @@ from .degeneracy import Ledger, parameter_ledger
 from .errors import InputError
 from .experiments import ExperimentRecipe
 from .families import Checkpoint
+from .fields import settle_fields
 from .graph import InteractionGraph, interaction_graph
 from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .modules import Partition
@@ -60,6 +61,9 @@ class GraphRecipe:
     points: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
     @property
     def sha256(self) -> str:
         """Hash of all choices."""
@@ -79,6 +83,9 @@ class PartitionRecipe:
     mediator_polish: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
     @property
     def sha256(self) -> str:
         """Hash of all choices."""
@@ -94,6 +101,9 @@ class LedgerRecipe:
     tolerance: float = 1e-10
     method: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
 
     @property
     def sha256(self) -> str:
@@ -134,6 +144,7 @@ class LlcRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle_fields(self)
         chosen = [name for name in ("epsilon", "temperature") if getattr(self, name) is not None]
         chosen += ["curve"] if self.curve else []
         if not chosen:

@@ -200,10 +200,11 @@ def check_choices(task: str, choices: Mapping[str, Any]) -> None:
     Raises:
         StoreError: the message names the choice, what was seen and what was expected.
 
-    >>> check_choices("analyze", {"probes": "many"})
-    Traceback (most recent call last):
-    ...
-    interbasis.service.records.StoreError: analyze: probes is 'many', expected a whole number of at least 1
+    >>> try:
+    ...     check_choices("analyze", {"probes": "many"})
+    ... except StoreError as error:
+    ...     print(error)
+    analyze: probes is 'many', expected a whole number of at least 1
     """
     known = {**CHOICES[task], "force": _FLAG}
     if unknown := {str(name) for name in choices} - set(known):

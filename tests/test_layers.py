@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "linalg", "progress", "batches", "masks", "files", "tensors", "weights", "cuts", "hooks"),
+    *("errors", "fields", "linalg", "progress", "batches", "masks", "files", "tensors", "weights", "cuts", "hooks"),
     *("checks", "transitions", "network", "components", "models"),
     *(
         "places",

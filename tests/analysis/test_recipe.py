@@ -1,20 +1,23 @@
 """Recipes: read, checked, hashed; and `run` is nothing but the steps it names."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interbasis.analysis.basis import interaction_basis
 from interbasis.analysis.errors import InputError
+from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.families import Checkpoint, load_checkpoint
 from interbasis.analysis.graph import interaction_graph
 from interbasis.analysis.partition import find_modules
-from interbasis.analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, read_choices, run
+from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, read_choices, run
 
 CHOICES: dict[str, Any] = {
     "cuts": ["layers.0:in", "layers.2"],
@@ -178,3 +181,44 @@ def test_run_reports_progress(checkpoint: Checkpoint) -> None:
     steps: list[str] = []
     run(checkpoint, Recipe(), progress=lambda report: steps.append(report.step))
     assert len(set(steps)) >= 3
+
+
+_RECIPES = (GraphRecipe, PartitionRecipe, LedgerRecipe, LlcRecipe, ExperimentRecipe)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=2), each, max_size=2),
+)
+
+
+@pytest.mark.parametrize(("recipe", "name"), [(kind, field.name) for kind in _RECIPES for field in fields(kind)])
+@settings(max_examples=12, deadline=None)
+@given(value=_json)
+def test_any_value_of_any_field_is_taken_or_refused_in_words(recipe: Any, name: str, value: Any) -> None:
+    """Also from Python: no error of another kind, and what is taken can be hashed and stored."""
+    needed = {"temperature": 9.0} if recipe is LlcRecipe and name not in ("epsilon", "curve") else {}
+    try:
+        made = _made(recipe, **needed | {name: value})
+    except InputError as error:
+        said = str(error)
+    else:
+        json.dumps(asdict(made), allow_nan=False)
+        assert made == _made(recipe, **asdict(made))
+        assert len(made.sha256) == 64
+        return
+    assert value is None or name in said.replace("step size", "step_size")
+
+
+def _made(recipe: Any, **values: Any) -> Any:
+    """A recipe as users make it, without the checks of types that are on in tests."""
+    made = object.__new__(recipe)
+    for field in fields(recipe):
+        object.__setattr__(made, field.name, values.get(field.name, field.default))
+    made.__post_init__()
+    return made
+
+
+def test_fields_become_what_their_annotations_say() -> None:
+    made = _made(GraphRecipe, gap=1, probes=np.int64(3), cuts=["a", ["b", "c"]], rank_tolerance=np.float32(0.5))
+    assert made == GraphRecipe(gap=1.0, probes=3, cuts=("a", ("b", "c")), rank_tolerance=0.5)
+    with pytest.raises(InputError, match="LedgerRecipe: epsilon is 'big', expected a finite number or None"):
+        _made(LedgerRecipe, epsilon="big")
