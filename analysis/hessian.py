@@ -259,7 +259,8 @@ def sampled_gradients(
         trace = trace_layers(network, layers, batch)
         mine = chosen[start : start + len(trace.output)]
         start += len(trace.output)
-        cotangents = torch.cat([u for _, u in output_cotangents(network, trace.output, draws)]) * math.sqrt(2)
+        given = output_cotangents(network, trace.output, draws, trace.counted)
+        cotangents = torch.cat([u for _, u in given]) * math.sqrt(2)
         for blocks in jacobian_blocks(network, layers, trace, iter([cotangents])):
             for held, f, jacobian in zip(rows, trace.inputs, blocks, strict=True):
                 held.append(gradient_rows(f[mine], jacobian[:, mine]).unflatten(0, (2, -1)))

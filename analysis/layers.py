@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .batches import Batch, map_tensors
 from .cuts import first_tensor
 from .errors import DataError, LayerError
+from .masks import EVERYTHING, Counted
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
 from .moments import output_cotangents
 from .network import Network
@@ -119,12 +120,14 @@ class LayerTrace:
         outputs: per layer p, in the shape the module gave it.
         output: of the network, at the counted positions.
         patterns: attention patterns (batch, heads, queries, keys) by the name of their module.
+        counted: which positions of the output count.
     """
 
     inputs: tuple[Float[Tensor, "batch _ _"], ...]
     outputs: tuple[Tensor, ...]
     output: Float[Tensor, "batch _ _"]
     patterns: Mapping[str, Float[Tensor, "batch heads q k"]] = field(default_factory=dict)
+    counted: Counted = EVERYTHING
 
 
 @dataclass(frozen=True)
@@ -297,7 +300,7 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
             stack.callback(handle.remove)
         for heads in attention_heads(network, layers):
             stack.callback(modules[heads.pattern].register_forward_hook(keep_pattern(heads.pattern)).remove)
-        output = network.forward(batch)
+        output, counted = network.counted_output(batch)
     for layer in layers:
         if layer.name not in inputs:
             raise LayerError(f"layer {layer.name!r} is called for some batches only: its parameters cannot be counted")
@@ -307,7 +310,7 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
                 "an input with a batch axis, expanded where it is the same for all"
             )
     names = [layer.name for layer in layers]
-    return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns)
+    return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns, counted)
 
 
 def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
