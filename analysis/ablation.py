@@ -1,7 +1,8 @@
 """Tests of modules on the network itself: cut the interactions between them, ablate each, keep each alone.
 
 A module is a hypothesis. It predicts that the network can do without the interactions between modules, and that
-each module serves outputs of its own. Every number stands beside the whole network's, the fully ablated one's, and
+each module serves outputs of its own. What tells modules from chance is data mixed between them (see `mixing`). Every
+number stands beside the whole network's, the fully ablated one's, and
 that of random interventions of the same size.
 """
 
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from .basis import Bases
 from .batches import Batch
-from .controls import Control, Outcome, control, matched_edges, outcome, random_nodes
+from .controls import CHANCE, REFUTED, Control, Judged, Outcome, Verdict, control, matched_edges, outcome, random_nodes
 from .cost import graph_costs
-from .errors import GraphError
+from .errors import DataError, GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes, Options
-from .metrics import Metric, MetricFunction, class_accuracy
+from .metrics import BEHAVIOURAL, Metric, MetricFunction, class_accuracy
+from .mixing import Mixing, mixed_modules
 from .modules import Partition
 from .network import Network
 from .progress import ProgressCallback, counter
@@ -42,10 +44,12 @@ __all__ = [
 
 _LARGEST = 5  # data points that are named
 _ROUNDING = 1e-6  # by which sums of the costs of one graph may differ
+_DESTROYED = 0.1  # share of the loss without any edge from which isolation counts as destructive
+_IDLE = 1e-3  # share of the loss without any node below which a module does nothing
 
 
 @dataclass(frozen=True)
-class Isolation:
+class Isolation(Judged):
     """The network with all interactions between its modules cut, in all pairs of cuts at once.
 
     Attributes:
@@ -57,6 +61,9 @@ class Isolation:
         matched: per metric the same beside as many random edges of the same strengths (see `matched_edges`). Where
             modules are joined by weak edges only, these are weak too: it says whether it matters which edges are cut,
             given how strong they are.
+        mixing: how far modules go by their own inputs; None of one module, of data that cannot be mixed, and of results
+            of version 0.6 and before.
+        checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
     n_modules: int
@@ -66,10 +73,25 @@ class Isolation:
     ablated: Outcome
     isolated: Outcome
     matched: dict[str, Control]
+    mixing: Mixing | None = None
+    checked: bool | None = None
+
+    def judge(self) -> Verdict | None:
+        """Refuted where isolation destroys no less than random cuts of the same strengths; else as `Mixing.judge`."""
+        loss = _behavioural(self.whole)
+        cost, everything = (row.values[loss].value for row in (self.isolated, self.ablated))
+        beside = self.matched.get(loss)
+        if self.n_modules > 1 and beside is not None and cost >= max(_DESTROYED * everything, beside.value):
+            return Verdict(
+                REFUTED,
+                f"isolated, the network loses {cost:.4g} of the {everything:.4g} that it loses without any edge, "
+                f"no less than with as many edges of the same strengths cut at random ({beside})",
+            )
+        return _by_mixing(self.n_modules, self.mixing, self.checked)
 
 
 @dataclass(frozen=True)
-class ModuleAblation:
+class ModuleAblation(Judged):
     """Each module ablated, and each kept alone, at all cuts but the output.
 
     Attributes:
@@ -82,6 +104,7 @@ class ModuleAblation:
             empty without classes as targets.
         whole_classes: (answers, classes) the same of the whole network.
         losses: (2, modules, data points) behavioural loss of each data point: which inputs suffer.
+        mixing, checked: see `Isolation`.
     """
 
     n_modules: int
@@ -93,12 +116,75 @@ class ModuleAblation:
     classes: Float[np.ndarray, "2 modules answers classes"]
     whole_classes: Float[np.ndarray, "answers classes"]
     losses: Float[np.ndarray, "2 modules n"]
+    mixing: Mixing | None = None
+    checked: bool | None = None
+
+    def judge(self) -> Verdict | None:
+        """Refuted where a module does nothing; else as `Mixing.judge`."""
+        if self.n_modules > 1 and (idle := [m for m, share in enumerate(self.shares) if share < _IDLE]):
+            return Verdict(REFUTED, _idle(idle[0], self.shares[idle[0]]))
+        return _by_mixing(self.n_modules, self.mixing, self.checked)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Per module the behavioural loss without it, as a share of that without any node."""
+        loss = _behavioural(self.whole)
+        everything = self.nothing.values[loss].value
+        return tuple(row.values[loss].value / everything if everything > 0 else 1.0 for row in self.without)
+
+    @property
+    def parts(self) -> tuple[Verdict, ...]:
+        """Per module the verdict on it: what it does, and whose inputs it goes by; () where the whole has none."""
+        whole = self.judge()
+        if whole is None:
+            return ()
+        found = []
+        for module, share in enumerate(self.shares):
+            followed = self.mixing.followed[module] if self.mixing is not None else None
+            own = "" if followed is None else f", and {followed:.1%} of its outputs' variance goes by its own inputs"
+            does = f"without module {module} the network loses {share:.1%} of what it loses without any node{own}"
+            idle = share < _IDLE and self.n_modules > 1
+            found.append(Verdict(REFUTED, _idle(module, share)) if idle else Verdict(whole.verdict, does))
+        return tuple(found)
 
     @property
     def inputs(self) -> tuple[tuple[InputLosses, ...], tuple[InputLosses, ...]]:
         """Which data points suffer without each module, and with each alone."""
         without, alone = (tuple(InputLosses.of(row) for row in side) for side in self.losses)
         return without, alone
+
+
+def _behavioural(row: Outcome) -> str:
+    return next(name for name in BEHAVIOURAL if name in row.values)
+
+
+def _idle(module: int, share: float) -> str:
+    return f"module {module} is idle: without it the network loses {share:.2g} of what it loses without any node"
+
+
+def _by_mixing(n_modules: int, mixing: Mixing | None, checked: bool | None) -> Verdict | None:
+    if n_modules == 1:
+        return Verdict(CHANCE, "there is one module: nothing to tell apart")
+    if mixing is None:
+        if checked is None:  # of version 0.6 and before
+            return None
+        return Verdict(CHANCE, "the data cannot be mixed between modules: that takes two data points of one length")
+    return mixing.judge()
+
+
+def _mixing(
+    study: Interventions,
+    graph: InteractionGraph,
+    partition: Partition,
+    labels: Sequence[Int[np.ndarray, " _"]],
+    draws: int,
+    progress: ProgressCallback | None,
+) -> Mixing | None:
+    """None where sequences have different lengths."""
+    try:
+        return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -150,7 +236,8 @@ def isolate_modules(
         partition: of the graph.
         batches: held-out data; see `Interventions`.
         metrics: besides the behavioural loss.
-        draws: random modules of the same sizes, and as many random sets of edges of the same strengths.
+        draws: random modules of the same sizes, as many random sets of edges of the same strengths, and as many null
+            graphs (at least 39, or none) beside the data that are mixed between modules, see `mixing`.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -178,6 +265,8 @@ def isolate_modules(
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
         isolated=isolated,
         matched=control(study, isolated.values, matched, draws, study.seed, step),
+        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        checked=net.checked,
     )
 
 
@@ -226,6 +315,8 @@ def ablate_modules(
         classes=np.array([[d.classes for d in side] for side in details]),
         whole_classes=_detail(study, {}).classes,
         losses=np.array([[d.losses for d in side] for side in details]),
+        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        checked=net.checked,
     )
 
 

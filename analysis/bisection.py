@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from .basis import Bases
 from .batches import Batch
-from .controls import Outcome, outcome, random_edges
+from .controls import Judged, Outcome, Verdict, against_chance, outcome, random_edges
 from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Options
@@ -29,7 +29,7 @@ _GROWTH, _FACTOR = 1.25, 0.02  # of the common factor: how it grows, and how fin
 
 
 @dataclass(frozen=True)
-class EdgeBisection:
+class EdgeBisection(Judged):
     """The fewest strongest edges that keep a metric within a tolerance of the whole network's.
 
     Attributes:
@@ -44,6 +44,7 @@ class EdgeBisection:
         pairs: with the required edges of one pair of cuts each, beside as many random ones.
         jointly: with the jointly required edges of all pairs, beside as many random ones.
         curves: (edges kept, metric) as they were tried, per pair of cuts; the last one jointly.
+        checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
     cuts: tuple[str, ...]
@@ -58,6 +59,18 @@ class EdgeBisection:
     pairs: tuple[Outcome, ...]
     jointly: Outcome
     curves: tuple[tuple[tuple[int, float], ...], ...]
+    checked: bool | None = None
+
+    def judge(self) -> Verdict:
+        """Whether the edges that are enough do better than as many random ones."""
+        beside = self.jointly.controls.get(self.metric)
+        kept = f"{sum(self.jointly_required):,} of {sum(self.n_edges):,} edges keep {self.metric}"
+        return against_chance(
+            None if beside is None else beside.p_value,
+            0 if beside is None else beside.draws,
+            f"{kept}, and as many random ones do not: {beside}",
+            f"{kept}, and as many random ones may do as well: {beside}",
+        )
 
 
 def bisect_edges(
@@ -128,6 +141,7 @@ def bisect_edges(
         pairs=tuple(rows[:-1]),
         jointly=rows[-1],
         curves=tuple(search.curve(tried) for tried in (*[(p,) for p in pairs], tuple(pairs))),
+        checked=net.checked,
     )
 
 

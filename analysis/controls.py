@@ -13,9 +13,85 @@ from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes
 from .metrics import Estimate, difference, estimate
 
-__all__ = ["Control", "Outcome", "control", "matched_edges", "outcome", "random_edges", "random_nodes"]
+__all__ = [
+    "CHANCE",
+    "LEVEL",
+    "REFUTED",
+    "SUPPORTED",
+    "Control",
+    "Judged",
+    "Outcome",
+    "Verdict",
+    "against_chance",
+    "control",
+    "matched_edges",
+    "outcome",
+    "random_edges",
+    "random_nodes",
+]
+
+SUPPORTED, CHANCE, REFUTED = "supported", "not told apart from chance", "refuted"
+"""What an experiment may say of the hypothesis that it tests."""
+
+LEVEL = 0.05
+"""p-value below which a hypothesis is supported."""
+
+_ENOUGH = 20  # draws of which p can be below LEVEL
 
 Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an experiment says of its hypothesis, and why.
+
+    Attributes:
+        verdict: "supported", "not told apart from chance" or "refuted".
+        reason: one sentence.
+    """
+
+    verdict: str
+    reason: str
+
+
+class Judged:
+    """A result that says in a word and a sentence what came of its hypothesis."""
+
+    def judge(self) -> Verdict | None:
+        """The verdict and its reason; None of a result of an earlier version that lacks what it rests on."""
+        raise NotImplementedError
+
+    @property
+    def verdict(self) -> str | None:
+        """In a word, see `Verdict`."""
+        return None if (found := self.judge()) is None else found.verdict
+
+    @property
+    def reason(self) -> str | None:
+        """Of the verdict."""
+        return None if (found := self.judge()) is None else found.reason
+
+
+def against_chance(p_value: float | None, draws: int, better: str, worse: str) -> Verdict:
+    """The verdict where random interventions of the same size are the only control.
+
+    Refuted where the real one does no better than half of them.
+
+    Args:
+        p_value: of "no better than random"; None where nothing was drawn.
+        draws: how many.
+        better: what is so where p is small.
+        worse: what is so where it is not.
+
+    >>> against_chance(0.25, 3, "better", "not better").reason
+    'not better (p 0.25; 3 draws cannot give less than 0.25, 20 can give 0.048)'
+    """
+    if p_value is None:
+        return Verdict(CHANCE, "nothing was drawn at random to compare with")
+    if p_value < LEVEL:
+        return Verdict(SUPPORTED, f"{better} (p {p_value:.2g})")
+    few = f"; {draws} draws cannot give less than {1 / (1 + draws):.2g}, {_ENOUGH} can give 0.048"
+    return Verdict(REFUTED if p_value > 0.5 else CHANCE, f"{worse} (p {p_value:.2g}{few if draws < _ENOUGH else ''})")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
 from .interventions import REPLACEMENTS
 from .metrics import BEHAVIOURAL, METRICS, Estimate
+from .mixing import Mixing
 from .modules import Partition
 from .network import Network
 from .prediction import LinkCut, Prediction, predict_losses
@@ -36,7 +37,7 @@ __all__ = ["KINDS", "Experiment", "ExperimentRecipe", "ExperimentResult", "run_e
 
 ExperimentResult: TypeAlias = Isolation | ModuleAblation | Faithfulness | EdgeBisection | Prediction
 
-KINDS = ("isolate", "modules", "faithfulness", "bisect", "epsilon", "predict")
+KINDS = ("modules", "isolate", "faithfulness", "bisect", "epsilon", "predict")
 """What can be asked; "epsilon" is "bisect" whose loss scales divide the graph anew."""
 
 _MOST_IN_SUMMARY = 4096  # numbers of a table; larger ones are in the file alone
@@ -50,6 +51,7 @@ _STORED: dict[str, type[Any]] = {
         Faithfulness,
         Isolation,
         LinkCut,
+        Mixing,
         ModuleAblation,
         Outcome,
         Prediction,
@@ -77,7 +79,7 @@ class ExperimentRecipe:
     0.001
     """
 
-    kind: str = "isolate"
+    kind: str = "modules"
     metric: str | None = None
     tolerance: float = 1e-3
     draws: int | None = None
@@ -150,15 +152,30 @@ class Experiment:
         return self.metric if self.metric in names else next(name for name in BEHAVIOURAL if name in names)
 
     @property
+    def verdict(self) -> str | None:
+        """Of the hypothesis, see `controls.Verdict`; None of results of version 0.6 that do not tell."""
+        return self.result.verdict
+
+    @property
+    def reason(self) -> str | None:
+        """Of the verdict, one sentence."""
+        return self.result.reason
+
+    @property
     def headline(self) -> tuple[float | None, float | None, float | None, float | None]:
         """The one number to list, its standard error, that of random interventions, and the p-value, where known.
 
-        Of "isolate" the change of the metric, of "modules" that without the module that costs most, of "faithfulness"
-        the CPR, of "bisect" and "epsilon" the edges jointly required, of "predict" the rank correlation.
+        Of "isolate" the change of the metric, beside as many edges of the same strengths cut at random; of "modules"
+        the selectivity, beside the mean of the null graphs (see `mixing`; of results without it the change without the
+        module that costs most); of "faithfulness" the CPR, of "bisect" and "epsilon" the edges jointly required, of
+        "predict" the rank correlation.
         """
         r = self.result
         if isinstance(r, Isolation):
-            return _change(r.isolated, r.whole, self.measured)
+            return _change(r.isolated, r.whole, self.measured, r.matched)
+        if isinstance(r, ModuleAblation) and r.mixing is not None:
+            random = float(np.mean(r.mixing.null)) if r.mixing.null else None
+            return min(r.mixing.selectivity, r.mixing.predicted), None, random, r.mixing.p_value
         if isinstance(r, ModuleAblation):
             return max(
                 (_change(row, r.whole, self.measured) for row in r.without), key=lambda found: abs(found[0] or 0.0)
@@ -194,6 +211,7 @@ class Experiment:
         plain = {name: value for name, value in _packed(particular, None).items() if not _holds_rows(value)}
         if isinstance(self.result, ModuleAblation):
             plain["inputs"] = _packed(self.result.inputs, None)
+            plain["parts"] = _packed(self.result.parts, None)
         if isinstance(self.result, Prediction):
             names = ("earlier", "later", "predicted")
             plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
@@ -213,6 +231,7 @@ class Experiment:
         arrays: dict[str, np.ndarray] = {}
         about = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("kind", "result")}
         about |= {"experiment": self.kind, "result": _packed(self.result, arrays)}
+        about |= {"verdict": self.verdict, "reason": self.reason}
         return encode("experiment", arrays, about)
 
     @classmethod
@@ -269,9 +288,11 @@ def run_experiment(
     return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
 
 
-def _change(row: Outcome, whole: Outcome, name: str) -> tuple[float | None, float | None, float | None, float | None]:
-    """Change of a metric, its error, that of the random interventions, and the p-value."""
-    beside = row.controls.get(name)
+def _change(
+    row: Outcome, whole: Outcome, name: str, controls: Mapping[str, Control] | None = None
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Change of a metric, its error, that of the random interventions (default: the row's), and the p-value."""
+    beside = (row.controls if controls is None else controls).get(name)
     change = row.changes[name]
     random = beside.value - whole.values[name].value if beside else None
     return change.value, change.standard_error, random, beside.p_value if beside else None

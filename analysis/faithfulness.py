@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from .basis import Bases
 from .batches import Batch
-from .controls import Outcome, outcome
+from .controls import Judged, Outcome, Verdict, against_chance, outcome
 from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Options
@@ -28,7 +28,7 @@ _FLAT = 1e-9  # change of a metric, relative to its size, that counts as none
 
 
 @dataclass(frozen=True)
-class Faithfulness:
+class Faithfulness(Judged):
     """f(k) = (m(C_k) - m(empty)) / (m(whole) - m(empty)) of the share k of the edges that are strongest.
 
     Attributes:
@@ -43,6 +43,7 @@ class Faithfulness:
         random_cpr, random_cmd: the areas of each.
         p_value: (1 + random orders with at least this cpr) / (1 + draws).
         whole, ablated: the network as it is, and without any edge.
+        checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
     metric: str
@@ -57,6 +58,18 @@ class Faithfulness:
     p_value: float
     whole: Outcome
     ablated: Outcome
+    checked: bool | None = None
+
+    def judge(self) -> Verdict:
+        """Whether the strongest edges carry more of the network than edges in random order."""
+        draws = len(self.random_cpr)
+        beside = f"CPR {self.cpr.value:.3g}, of {draws} random orders at most {max(self.random_cpr, default=0):.3g}"
+        return against_chance(
+            self.p_value if draws else None,
+            draws,
+            f"the strongest edges carry more than edges in random order: {beside}",
+            f"the strongest edges are not shown to carry more than edges in random order: {beside}",
+        )
 
 
 def circuit_faithfulness(
@@ -133,6 +146,7 @@ def circuit_faithfulness(
         p_value=float(1 + (random_cpr >= cpr.value).sum()) / (1 + draws),
         whole=outcome(study, "whole"),
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph),
+        checked=net.checked,
     )
 
 

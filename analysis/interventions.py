@@ -177,6 +177,51 @@ class Interventions:
         for part in self._parts:
             yield self._output(part, kept, seen), part.whole, part.targets
 
+    def coordinates(self) -> list[Float[Tensor, "n _ _"]]:
+        """Per cut the coordinates of all data points.
+
+        Raises:
+            DataError: batches of sequences of different lengths.
+        """
+        for p in range(len(self._order)):
+            if len(lengths := {part.values[p].shape[1] for part in self._parts}) > 1:
+                raise DataError(f"batches have sequences of different lengths: {sorted(lengths)}")
+        return [
+            torch.cat([to_coordinates(basis, part.values[p]) for part in self._parts])
+            for p, basis in enumerate(self._order)
+        ]
+
+    def receive(
+        self, p: int, coordinates: Float[Tensor, "n s k"], others: Float[Tensor, "n s k"], mask: Bool[np.ndarray, "j k"]
+    ) -> Float[Tensor, "n t j"]:
+        """Coordinates at cut p + 1; a node sees `coordinates` where its row of the mask says so, else `others`."""
+        nodes = np.arange(len(mask))
+        return torch.cat(
+            [
+                self._receivers[p].receive(part.inputs, coordinates[rows], others[rows], mask, nodes)
+                for part, rows in self._rows()
+            ]
+        )
+
+    def pushed(self, start: int, coordinates: Float[Tensor, "n s k"], stop: int) -> Float[Tensor, "n t j"]:
+        """Coordinates at a later cut, from those at an earlier one."""
+        return torch.cat(
+            [
+                to_coordinates(
+                    self._order[stop],
+                    self.net.resume(part.inputs, start, to_values(self._order[start], coordinates[rows]), stop),
+                )
+                for part, rows in self._rows()
+            ]
+        )
+
+    def _rows(self) -> Iterator[tuple[_Part, slice]]:
+        """Each batch, and which of all data points are its own."""
+        start = 0
+        for part in self._parts:
+            yield part, slice(start, start + len(part.whole))
+            start += len(part.whole)
+
     def require(self, graph: InteractionGraph) -> None:
         """Refuse a graph whose edges cannot be cut here.
 

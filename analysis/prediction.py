@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from .ablation import joined_labels, link_edges
 from .basis import Bases
 from .batches import Batch
-from .controls import Outcome, outcome, random_edges
+from .controls import CHANCE, REFUTED, SUPPORTED, Judged, Outcome, Verdict, outcome, random_edges
 from .cost import Division
 from .graph import InteractionGraph
 from .interventions import Interventions, Options
@@ -45,7 +45,7 @@ class LinkCut:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Judged):
     """Predicted cost and measured loss of cutting each link between modules.
 
     Attributes:
@@ -55,6 +55,7 @@ class Prediction:
             not vary.
         interval: of the same, 2.5 to 97.5 % of bootstrap samples of the links.
         whole, ablated: the network as it is, and without any edge.
+        checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
     metric: str
@@ -63,6 +64,17 @@ class Prediction:
     interval: tuple[float, float] | None
     whole: Outcome
     ablated: Outcome
+    checked: bool | None = None
+
+    def judge(self) -> Verdict:
+        """Whether the predicted costs rank the losses."""
+        if self.spearman is None or self.interval is None:
+            return Verdict(CHANCE, f"{len(self.links)} links give no ranks to compare")
+        low, high = self.interval
+        shown = f"rank correlation {self.spearman:.2f} [{low:.2f}, {high:.2f}] over {len(self.links)} links"
+        if low > 0:
+            return Verdict(SUPPORTED, f"the predicted costs rank the losses: {shown}")
+        return Verdict(REFUTED if self.spearman <= 0 else CHANCE, f"the costs do not rank the losses: {shown}")
 
 
 def predict_losses(
@@ -121,6 +133,7 @@ def predict_losses(
         interval,
         whole=outcome(study, "whole", step=step),
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
+        checked=net.checked,
     )
 
 

@@ -30,7 +30,7 @@ ANALYSIS = [
     *("layers", "gradients", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
     *("derivatives", "pairs", "batch_loss", "ways", "landscape"),
     *("curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
-    *("metrics", "order", "receivers", "interventions", "controls", "ablation"),
+    *("metrics", "order", "receivers", "interventions", "controls", "mixing", "ablation"),
     *("faithfulness", "bisection", "prediction"),
     *("experiments", "projection", "attribution_graphs", "exchange", "circuit_files", "imports", "plots"),
     *("circuit_plots", "recipe", "demo"),
