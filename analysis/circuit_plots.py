@@ -66,8 +66,8 @@ def _isolation(found: Isolation) -> Figure:
         axes.set_yticks(range(len(bars)), names, fontsize=8)
         axes.invert_yaxis()
         _tidy(axes, xlabel=metric)
-    beside = found.isolated.controls.get(metrics[-1])
-    p = f", p {beside.p_value:.2g} against random modules" if beside else ""
+    beside = found.matched.get(metrics[-1])
+    p = f", p {beside.p_value:.2g} against as many edges of the same strengths" if beside else ""
     cut = f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut"
     count = f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"
     figure.suptitle(f"{count}, {cut}{p}", fontsize=10)

@@ -551,8 +551,8 @@ def main() -> None:
 def experiment(
     partition: Annotated[str, typer.Argument(metavar="PARTITION", help="ID of a partition.")],
     kind: Annotated[
-        list[str], typer.Option("--kind", help="isolate, modules, faithfulness, bisect, epsilon or predict; several.")
-    ] = ["isolate"],  # noqa: B006 - typer copies it
+        list[str], typer.Option("--kind", help="modules, isolate, faithfulness, bisect, epsilon or predict; several.")
+    ] = ["modules"],  # noqa: B006 - typer copies it
     metric: Annotated[
         str | None, typer.Option(help="loss, accuracy or cross_entropy; default: accuracy where targets are classes.")
     ] = None,
@@ -573,7 +573,7 @@ def experiment(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Test modules on the network: cut what joins them, ablate each, keep the strongest edges; store what is lost."""
+    """Test modules on the network: ablate each, cut what joins them, keep the strongest edges; store what is lost."""
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     rows: list[ExperimentRow] = []
     new = []

@@ -232,6 +232,8 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
         lines = []
         for line, cost in zip(rows, costs, strict=True):
             found, beside = line["values"][metric], line["controls"].get(metric)
+            if row.experiment == "isolate" and line is rows[-1]:  # as many edges of the same strengths, cut at random
+                beside = row.summary["matched"].get(metric)
             shown = f"{number(found['value'])} ± {_uncertainty(found['standard_error'])}"
             random = f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}" if beside else "-"
             cells: tuple[Any, ...] = (line["name"], line["removed"], shown, random)
@@ -336,11 +338,19 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
         if found["n_modules"] == 1:
             notes.append(f"one module; to divide it by force: interbasis modules {row.graph} --k 2")
-        for metric, beside in found["matched"].items():
+        if found["matched"]:
+            notes.append("random: as many edges of the same strengths, cut at random")
+        for metric, beside in found["rows"][-1]["controls"].items():
             notes.append(
-                f"as many edges of the same strengths at random: {metric} {number(beside['value'])} ± "
-                f"{_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
+                f"footnote: random modules of the same sizes, which any set of strong edges beats: {metric} "
+                f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
             )
+    if mixed := found.get("mixing"):
+        notes.append(
+            f"fed from two data points, nodes take {number(mixed['others'])} from other modules and "
+            f"{number(mixed['own'])} from their own, one partner each left out"
+        )
+    notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]
     if row.experiment == "faithfulness":
         shares = ", ".join(
             f"{k:g}: {point['value']:.3f}" for k, point in zip(found["fractions"], found["curve"], strict=True)

@@ -69,7 +69,7 @@ _EXAMPLES: dict[str, Any] = {
     "ess": 812.0,
     "events": [{"kind": "birth", "step": 150, "track": 1}],
     "family": "mlp",
-    "experiment": "isolate",
+    "experiment": "modules",
     "experiment_sha256": _SHA,
     "file_sha256": _SHA,
     "files": [_SHA],

@@ -516,13 +516,14 @@ class ExperimentValues(Record):
     """Numbers of a circuit experiment that are queried; see `interbasis.analysis.Experiment`.
 
     Attributes:
-        experiment: "isolate", "modules", "faithfulness", "bisect", "epsilon" or "predict".
+        experiment: "modules", "isolate", "faithfulness", "bisect", "epsilon" or "predict".
         metric: that was asked for.
         n: data points; held_out: whether they are others than those of the basis.
-        value, standard_error: of "isolate" the change of the metric; of "modules" that without the module whose loss
-            costs most; of "faithfulness" the CPR; of "bisect" and "epsilon" the edges that are jointly required; of
-            "predict" the rank correlation.
-        control, p_value: the same of random interventions of the same size, and how often they do as well.
+        value, standard_error: of "modules" the selectivity of data mixed between modules (in version 0.6 the change of
+            the metric without the module that costs most); of "isolate" the change of the metric; of "faithfulness"
+            the CPR; of "bisect" and "epsilon" the edges that are jointly required; of "predict" the rank correlation.
+        control, p_value: the same of null graphs ("modules"), of as many edges of the same strengths cut at random
+            ("isolate") or of random interventions of the same size, and how often they do as well.
         summary: every row and number, as a JSON object.
         verdict, reason: "supported", "not told apart from chance" or "refuted", and why, in one sentence; None of an
             experiment that gives no verdict, or that an earlier version stored.

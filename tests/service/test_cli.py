@@ -681,14 +681,18 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
     cells = [line.split()[:4] for line in listed.splitlines()[1:]]
     assert cells == [[row["id"], row["partition"], row["experiment"], "loss"] for row in rows], "a line each"
     assert interbasis("show", "experiment", rows[0]["id"], "--json").document == rows[0]
-    shown = interbasis("show", "experiment", rows[0]["id"]).out
-    assert "isolated" in shown
-    assert "outputs that change most" in interbasis("show", "experiment", rows[1]["id"]).out
+    shown = {row["experiment"]: interbasis("show", "experiment", row["id"]).out for row in rows}
+    assert "isolated" in shown["isolate"]
+    assert "outputs that change most" in shown["modules"]
+    for row in rows:
+        assert row["verdict"] in ("supported", "not told apart from chance", "refuted")
+        assert row["verdict"] in shown[row["experiment"]]
+        assert row["reason"].split()[0] in shown[row["experiment"]]
     for row in rows:
         picture = copied.with_name(f"{row['experiment']}.png")
         assert interbasis("plot", row["id"], "-o", picture, "--figure", row["experiment"]).code == 0
         assert picture.read_bytes().startswith(b"\x89PNG")
-    assert_refused(interbasis("plot", rows[0]["id"], "-o", picture, "--figure", "graph"), "expected one of isolate")
+    assert_refused(interbasis("plot", rows[0]["id"], "-o", picture, "--figure", "graph"), "expected one of modules")
     (forced,) = interbasis(*asked[:2], *asked[-6:], "--force", "--json").document["items"]
     assert (forced["id"], forced["summary"]) == (rows[0]["id"], rows[0]["summary"])
     assert_whole(interbasis("db", "check", "--json"))
@@ -697,7 +701,7 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--kind", "isolation"), "unknown experiment 'isolation': expected one of isolate, modules"),
+        (("--kind", "isolation"), "unknown experiment 'isolation': expected one of modules, isolate"),
         (("--metric", "recall"), "unknown metric 'recall'"),
         (("--metric", "accuracy"), "needs targets, and the data have none"),
         (("--replacement", "noise"), "unknown replacement 'noise'"),
