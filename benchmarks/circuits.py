@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import circuits_mixing
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -65,6 +66,7 @@ def main() -> None:
         bisection(bisected, peers)
         faithfulness([runs[5], *runs[6:9]])
         prediction(runs)
+    circuits_mixing.main()
 
 
 def mnist(data: Path, folder: Path) -> Checkpoint:

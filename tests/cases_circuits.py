@@ -1,5 +1,7 @@
 """Networks of planted blocks, for interventions."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from cases import normal, sequential
@@ -14,8 +16,10 @@ from interbasis.analysis import (
     interaction_graph,
     score_partition,
 )
+from interbasis.analysis.models import MLP
 
 WIDTH = 3
+ENTANGLED = ("random", "teacher", "sum", "product", "permuted")
 
 
 class Planted:
@@ -58,3 +62,53 @@ class Planted:
     @property
     def args(self) -> tuple[Network, Bases, InteractionGraph, Partition, list[Tensor]]:
         return self.net, self.bases, self.graph, self.part, [self.x]
+
+
+def entangled(seed: int) -> tuple[str, MLP, Tensor]:
+    """A network without modules, and data: five kinds in turn.
+
+    random: no training. teacher: trained on the outputs of another random network. sum, product: two symbols out of six
+    side by side, named by their sum, or product mod 7. permuted: blocks side by side whose weights are permuted.
+    """
+    g = torch.Generator().manual_seed(seed)
+    kind = ENTANGLED[seed % len(ENTANGLED)]
+    activation = ("relu", "gelu")[seed // len(ENTANGLED) % 2]
+    if kind in ("random", "teacher"):
+        widths = torch.randint(10, 25, (4,), generator=g).tolist()
+        model, x = _random(widths, activation, g), torch.randn(600, widths[0], generator=g)
+        if kind == "teacher":
+            with torch.no_grad():
+                y = model(x)
+            model = _random(widths, activation, g)
+            _fit(model, x, y, nn.functional.mse_loss, 300, g)
+    elif kind in ("sum", "product"):
+        a, symbols = torch.randint(6, (2, 3000), generator=g), torch.randn(2, 6, 8, generator=g)
+        x = torch.cat([symbols[0][a[0]], symbols[1][a[1]]], 1) + 0.1 * torch.randn(3000, 16, generator=g)
+        y = a[0] + a[1] if kind == "sum" else (a[0] * a[1]) % 7
+        model = _random([16, 24, 24, 11 if kind == "sum" else 7], activation, g)
+        _fit(model, x, y, nn.functional.cross_entropy, 600, g)
+    else:
+        x, model = torch.randn(600, 16, generator=g), _random([16, 20, 20, 12], activation, g)
+        for layer in model.dense:
+            weight = layer.linear.weight
+            rows, columns = (torch.arange(k) * 2 // k for k in weight.shape)
+            blocks = weight * (rows[:, None] == columns) * 2**0.5
+            weight.data = blocks.flatten()[torch.randperm(weight.numel(), generator=g)].reshape(weight.shape)
+    return kind, model.double(), x[:600].double()
+
+
+def _random(widths: list[int], activation: str, generator: torch.Generator) -> MLP:
+    model = MLP(tuple(widths), activation)
+    for parameter in model.parameters():
+        scale = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.2
+        parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def _fit(model: MLP, x: Tensor, y: Tensor, loss: Any, steps: int, generator: torch.Generator) -> None:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.3)
+    for _ in range(steps):
+        chosen = torch.randint(len(x), (128,), generator=generator)
+        optimiser.zero_grad()
+        loss(model(x[chosen]), y[chosen]).backward()
+        optimiser.step()

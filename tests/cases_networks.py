@@ -23,8 +23,13 @@ TASKS = {"two digits": (10, 10), "digit, parity": (10, 2), "three digits": (10, 
 _WIDTH = 24  # hidden units per digit
 
 
-def trained_graph(task, seed, *, weight_decay=1.0, fresh=True, steps=2000):
+def trained_graph(task, seed, **training):
     """Interaction graph of a trained network, the true side of each node per cut (None for the sum), accuracy."""
+    return trained_network(task, seed, **training)[2:5]
+
+
+def trained_network(task, seed, *, weight_decay=1.0, fresh=True, steps=2000):
+    """Network, bases, graph, the true side of each node per cut (None for the sum), accuracy, held-out inputs."""
     heads = TASKS[task]
     sides = 3 if task == "three digits" else 2
     pictures, digits = _digits()
@@ -56,7 +61,8 @@ def trained_graph(task, seed, *, weight_decay=1.0, fresh=True, steps=2000):
     data = Dataset("digits", pictures[fixed].flatten(1))
     net = Network(model.double(), cuts=["layers.0:in", "layers.0", "layers.1", "layers.2"])
     bases = interaction_basis(net, data, output="neuron", rotation="degenerate")
-    return interaction_graph(net, bases, data), (None if len(heads) == 1 else _sides(bases, heads)), accuracy
+    sides = None if len(heads) == 1 else _sides(bases, heads)
+    return net, bases, interaction_graph(net, bases, data), sides, accuracy, pictures[test].flatten(1)
 
 
 def _digits():
