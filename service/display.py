@@ -136,8 +136,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
     "experiments": (
-        ("id", "partition", "kind", "metric", "value", "control", "p", "verdict"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, r.value, r.control, r.p_value, verdict(r.verdict)),
+        ("id", "partition", "kind", "metric", "p", "verdict"),
+        lambda r: (r.id, r.partition, r.experiment, r.metric, r.p_value, verdict(_short(r.verdict))),
     ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
@@ -385,6 +385,11 @@ _COLOURS = {"reliable": "green", "supported": "green", "failed": "bold red", "re
 def verdict(name: str | None) -> Text:
     """A verdict in its colour, green, yellow or red; a dash where none was stored."""
     return Text("-") if name is None else Text(name, _COLOURS.get(name, "yellow"))
+
+
+def _short(name: str | None) -> str | None:
+    """A verdict for a column of a list: "not told apart"."""
+    return None if name is None else name.removesuffix(" from chance")
 
 
 def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
