@@ -11,6 +11,9 @@ Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data
                    where two blocks are complementary (r_a + r_b = 1), a constant passes through both of them together
     unexplained    what the exact rank of the Hessian is below all that
 
+Layers are held against autograd first, parameter by parameter (see `gradients`). Where they do not explain its
+gradients, the rank of these is counted and no cause is named.
+
 All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
 has s_a^2, which is right only where the Jacobians have full rank and no block is always on.
 """
@@ -300,6 +303,8 @@ def _plain_ledger(
     factor = plain_factor(network, batches, progress)
     hessian = exact_rank(factor, size.n, tolerance=settings["tolerance"], epsilon=settings["epsilon"])
     warning = f"no causes are named, because layers do not explain the gradients of all parameters: {reason}"
+    if size.rows < size.parameters:
+        warning += f"; {size.n} data points give {size.rows:,} gradients: the data themselves limit the rank"
     if unused:
         named = ", ".join(list(unused)[:6]) + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
         warning += f"; the output does not depend on {named}: {sum(unused.values()):,} free directions"

@@ -392,6 +392,12 @@ class TestTooLarge:
             parameter_ledger(dense(model()), [inputs(10, 3)], **options)
 
 
+def test_too_few_data_points_are_told() -> None:
+    ledger = parameter_ledger(dense(shared(3, nn.Tanh())), [inputs(4, 3)])
+    assert ledger.effective <= 8
+    assert "4 data points give 8 gradients" in ledger.warning
+
+
 def test_unused_parameters_are_free_and_named() -> None:
     model, data = unused(3, 4, nn.Tanh()), inputs(40, 3)
     ledger = parameter_ledger(dense(model), [data])
