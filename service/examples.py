@@ -41,6 +41,7 @@ _EXAMPLES: dict[str, Any] = {
     "checkpoint": "c-1a2b3c4d",
     "choices": {"output": "neuron"},
     "churn": 0.02,
+    "code": "not-found",
     "code_version": "0.6.0",
     "config": {"widths": [128, 48, 48, 20], "activation": "relu"},
     "confidence": 0.98,
