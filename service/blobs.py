@@ -7,12 +7,12 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -82,14 +82,22 @@ class Blobs:
         return sha256
 
     def put_file(self, file: Path) -> str:
-        """Store a file, which is read in pieces, and return its SHA-256; see `put`."""
+        """Store a file, which is read in pieces, and return its SHA-256; see `put`.
+
+        Raises:
+            ArtifactError: also if it changes while it is read.
+        """
         with self._translated("write"):
             with file.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             if self._local:
-                _write_whole(Path(self._address(sha256)), file)
+                _write_whole(Path(self._address(sha256)), file, sha256)
             else:
-                self._fs.put_file(str(file), self._address(sha256))
+                with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
+                    copy = Path(folder) / "file"
+                    with copy.open("wb") as stream:
+                        _copy(file, stream, sha256)
+                    self._fs.put_file(str(copy), self._address(sha256))
         return sha256
 
     def get(self, sha256: str) -> bytes:
@@ -196,8 +204,19 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _write_whole(target: Path, data: bytes | Path) -> None:
-    """Write bytes, or a copy of a file, so that it appears under its name only when whole and on disk."""
+def _copy(file: Path, target: BinaryIO, sha256: str) -> None:
+    """Copy a file whose hash was taken before, unless it is another one by now."""
+    digest = hashlib.sha256()
+    with file.open("rb") as source:
+        while part := source.read(1 << 20):
+            digest.update(part)
+            target.write(part)
+    if digest.hexdigest() != sha256:
+        raise ArtifactError(f"{file} changed while it was read: store it again")
+
+
+def _write_whole(target: Path, data: bytes | Path, sha256: str = "") -> None:
+    """Write bytes, or a copy of a file of that hash, so that it appears under its name only when whole and on disk."""
     _make_folder(target.parent)
     temporary = target.with_name(f".{target.name[:8]}-{secrets.token_hex(8)}.tmp")
     try:
@@ -205,8 +224,7 @@ def _write_whole(target: Path, data: bytes | Path) -> None:
             if isinstance(data, bytes):
                 stream.write(data)
             else:
-                with data.open("rb") as source:
-                    shutil.copyfileobj(source, stream, 1 << 20)
+                _copy(data, stream, sha256)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)

@@ -15,8 +15,7 @@ from fastapi import Path as InPath
 from . import uploads
 from .answers import FILE, Allowed, Cursor, Filter, Limit, Newest, Opened, Ref, as_file, as_json
 from .checkout import own_names
-from .records import CheckpointRow, DatasetRow, FileRow, ForbiddenError, ModelRow, StoreError, UnavailableError
-from .registry import file_sha256
+from .records import CheckpointRow, DatasetRow, FileRow, ModelRow, StoreError, UnavailableError
 from .roots import confined
 from .schemas import CheckpointRequest, Listing
 
@@ -66,12 +65,10 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
         file = confined(str(body.path), limits.roots)
         if body.about is None and file.with_suffix(".json").exists():
             confined(str(file.with_suffix(".json")), limits.roots)
-        if body.sha256 is not None and file_sha256(file) != body.sha256:
-            raise ForbiddenError(f"{body.path} has other content here: upload the file")
         with own_names(
             {str(file): str(body.path), str(file.with_suffix("")): str(Path(str(body.path)).with_suffix(""))}
         ):
-            row = store.register_checkpoint(file, about=body.about)
+            row = store.register_checkpoint(file, about=body.about, sha256=body.sha256)
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/checkpoints/{row.id}"})
 
 

@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session
 
 from . import database
 from .queries import checkpoint_row, dataset_row, model_row, new_id, plain, resolve
-from .records import CheckpointRow, ConflictError, DatasetRow, FileRow, ModelRow, NotFoundError, StoreError
+from .records import (
+    CheckpointRow,
+    ConflictError,
+    DatasetRow,
+    FileRow,
+    ForbiddenError,
+    ModelRow,
+    NotFoundError,
+    StoreError,
+)
 from .tables import Artifact, Checkpoint, Dataset, Model
 from .writer import Writer
 from .writes import added, now
@@ -147,6 +156,7 @@ class Registry(Writer):
         *,
         about: Mapping[str, Any] | None = None,
         path: str | None = None,
+        sha256: str | None = None,
     ) -> CheckpointRow:
         """The checkpoint of a file, so that jobs can name it; its model is made where there is none.
 
@@ -154,8 +164,10 @@ class Registry(Writer):
             file: a .safetensors file, by its path, or "sha256:..." of one that `add_file` kept.
             about: the JSON that belongs to it; default: that of the .json file beside it.
             path: what to note as its path; default: its own.
+            sha256: what the file has to hold; default: anything.
 
         Raises:
+            ForbiddenError: it has another hash.
             StoreError: the file cannot be read, or its JSON makes no sense.
         """
         if isinstance(file, str) and file.startswith("sha256:"):
@@ -165,6 +177,8 @@ class Registry(Writer):
         if file.suffix != ".safetensors":
             raise StoreError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
         digest = file_sha256(file)
+        if sha256 not in (None, digest):
+            raise ForbiddenError(f"{path or file} has other content here: upload the file")
         found = describe(beside(file) if about is None else about, file.stem)
         return self._register(digest, found, path or str(file.resolve()), None)
 

@@ -299,7 +299,11 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
     checkpoint, row = pair
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
     with checked_out(store, checkpoint.id) as (_, file):
-        return load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
+        loaded = load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
+    if loaded.sha256 != checkpoint.sha256:
+        where = checkpoint.path or "its file"
+        raise NotFoundError(f"{where} is not the checkpoint {checkpoint.id} any more: its content has changed")
+    return loaded
 
 
 def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) -> TrackingStep:

@@ -43,6 +43,24 @@ class TestEveryPlace:
         assert blobs.exists(names[0])
         assert not blobs.exists("0" * 64)
 
+    def test_file_that_is_swapped_while_it_is_read_is_not_kept(
+        self, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file, hashed = tmp_path / "file", hashlib.file_digest
+
+        def swap(*given: Any) -> Any:
+            digest = hashed(*given)
+            file.write_bytes(b"second")
+            return digest
+
+        file.write_bytes(b"first")
+        monkeypatch.setattr(hashlib, "file_digest", swap)
+        with pytest.raises(ArtifactError, match="file changed while it was read: store it again"):
+            blobs.put_file(file)
+        assert list(blobs.list()) == list(blobs.partial()) == []
+        sha256 = blobs.put_file(file)
+        assert (sha256, blobs.get(sha256)) == (hashlib.sha256(b"second").hexdigest(), b"second")
+
     def test_missing(self, blobs: Blobs) -> None:
         with pytest.raises(ArtifactError, match=f"{'0' * 64} is missing.*INTERBASIS_ARTIFACTS.*--force"):
             blobs.get("0" * 64)
