@@ -29,6 +29,7 @@ from .mixing import Mixing, mixed_modules
 from .modules import Partition
 from .network import Network
 from .progress import ProgressCallback, counter
+from .values import by_value
 
 __all__ = [
     "InputLosses",
@@ -90,6 +91,7 @@ class Isolation(Judged):
         return _by_mixing(self.n_modules, self.mixing, self.checked)
 
 
+@by_value
 @dataclass(frozen=True)
 class ModuleAblation(Judged):
     """Each module ablated, and each kept alone, at all cuts but the output.

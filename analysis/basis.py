@@ -30,6 +30,7 @@ from .moments import ActivationMoments, collect, output_moments, pair_moments
 from .network import Network
 from .progress import ProgressCallback
 from .rotation import degenerate_runs, rotate
+from .values import by_value
 
 __all__ = ["KINDS", "OUTPUTS", "ROTATIONS", "Bases", "Basis", "interaction_basis"]
 
@@ -47,6 +48,7 @@ _SecondMoments: TypeAlias = Callable[
 ]
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Basis:
     """Coordinates of one cut.
@@ -90,6 +92,7 @@ class Basis:
         return (activations.double() - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Bases(Mapping[str, Basis]):
     """The bases of all cuts of a network, by name of the cut, in order of computation.

@@ -37,6 +37,7 @@ from .linalg import RowSpace, column_rank
 from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import FiringPatterns, HeadPatterns, SynchronisedUnits
+from .values import by_value
 
 __all__ = ["Block", "Census", "LayerLedger"]
 
@@ -70,6 +71,7 @@ class Block:
         return self.s * self.t
 
 
+@by_value
 @dataclass(frozen=True)
 class LayerLedger:
     """One layer's share of the ledger.

@@ -25,6 +25,7 @@ from .errors import InputError
 from .landscape import Landscape
 from .progress import Progress, ProgressCallback
 from .sampling import KERNELS, HamiltonianMonteCarlo, Kernel, Potential, PreconditionedLangevin, State, normal
+from .values import by_value
 
 __all__ = ["EXECUTIONS", "Chains", "Plan", "run_chains"]
 
@@ -64,6 +65,7 @@ class Plan:
             raise InputError(f"the step size is {self.step_size}: expected a number above 0")
 
 
+@by_value
 @dataclass(frozen=True)
 class Chains:
     """Traces of the draws, one row per chain, and how they were made.

@@ -14,10 +14,12 @@ from scipy.special import gammaln
 
 from .diagnostics import ControlVariate, Diagnostics
 from .files import decode, encode, read_bytes, write_bytes
+from .values import by_value
 
 __all__ = ["LearningCoefficient", "LearningCoefficientCurve"]
 
 
+@by_value
 @dataclass(frozen=True)
 class LearningCoefficient:
     """lambda at one loss scale.

@@ -20,6 +20,7 @@ from .hessian import lanczos
 from .landscape import Landscape
 from .linalg import eigh
 from .progress import ProgressCallback
+from .values import by_value
 
 __all__ = ["DENSE", "Curvature", "Metric", "exact_curvature", "fits_densely", "leading_curvature"]
 
@@ -30,6 +31,7 @@ _QUADRATURE_STEPS = 48
 _NOT_FINITE = "the curvature holds NaN or infinite numbers: the model's derivatives overflow"
 
 
+@by_value
 @dataclass(frozen=True)
 class Metric:
     """A symmetric square root P of the covariance that a sampler assumes: P z = s (z + V ((c - 1) * V^T z)).
@@ -50,6 +52,7 @@ class Metric:
         return self.scale * (z + (z @ self.vectors * (self.factors - 1)) @ self.vectors.T)
 
 
+@by_value
 @dataclass(frozen=True)
 class Curvature:
     """Eigenpairs of H, the largest first, and a quadrature of its whole spectrum.

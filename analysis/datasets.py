@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import DataError, InputError
 from .tensors import converted, named, read_tensors
+from .values import by_value
 
 __all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_dataset", "two_digits"]
 
@@ -28,6 +29,7 @@ _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 _EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known, `targets`, or a .npy file of inputs"
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """Inputs, and targets where there are any; iterating yields batches of inputs, any number of times.

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .linalg import RowSpace
+from .values import by_value
 
 __all__ = ["Moves", "Part", "independent"]
 
@@ -24,6 +25,7 @@ _ROUNDING = 1e-14  # eigenvalues of the Gram matrix of n unit directions are cer
 _WORK = 10**12  # floating point operations, about a minute on two cores
 
 
+@by_value
 @dataclass(frozen=True)
 class Moves:
     """Directions of one layer's units: dp = left (right . (p, 1)), and behind it df = left' (right' . (f, 1)).
@@ -53,6 +55,7 @@ class Moves:
         return Moves(left, right, self.gain, undo)
 
 
+@by_value
 @dataclass(frozen=True)
 class Part:
     """One tensor space of a layer: factors of J and f, and what the moves of each layer's units are there.

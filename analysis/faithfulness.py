@@ -18,6 +18,7 @@ from .interventions import Edges, Interventions, Options
 from .metrics import Estimate, Metric, MetricFunction, estimate
 from .network import Network
 from .progress import ProgressCallback, counter
+from .values import by_value
 
 __all__ = ["FRACTIONS", "Faithfulness", "circuit_faithfulness"]
 
@@ -27,6 +28,7 @@ FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _FLAT = 1e-9  # change of a metric, relative to its size, that counts as none
 
 
+@by_value
 @dataclass(frozen=True)
 class Faithfulness(Judged):
     """f(k) = (m(C_k) - m(empty)) / (m(whole) - m(empty)) of the share k of the edges that are strongest.

@@ -26,6 +26,7 @@ from .network import Network, Positions
 from .places import positions_at
 from .tensors import read_tensors
 from .transitions import Transition
+from .values import by_value
 from .weights import as_double, fill, stored_once
 
 __all__ = [
@@ -73,6 +74,7 @@ class Family(Protocol):
         """Exact forms of the maps between cuts, where known."""
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A loaded checkpoint: the network with its cuts, its data, and where it comes from.

@@ -21,6 +21,7 @@ from .files import decode, encode, read_bytes, write_bytes
 from .moments import diagonal_moments, pair_attributions
 from .network import Network
 from .progress import ProgressCallback
+from .values import by_value
 
 if TYPE_CHECKING:
     import igraph
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["InteractionGraph", "interaction_graph"]
 
 
+@by_value
 @dataclass(frozen=True)
 class InteractionGraph:
     """Weighted graph whose nodes are (cut, coordinate) and whose edges go from earlier to later, mostly adjacent, cuts.

@@ -30,6 +30,7 @@ from .mediators import Mediator
 from .network import Network
 from .pairs import Pair, join_pairs, read_pairs, reduction_of, sliceable
 from .progress import ProgressCallback
+from .values import by_value
 from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
 
 __all__ = [
@@ -93,6 +94,7 @@ class Landscape(Protocol):
         ...
 
 
+@by_value
 @dataclass
 class Function:
     """A loss that is given as a function of the vector; its curvature is the Hessian at `start`.

@@ -28,6 +28,7 @@ from .masks import EVERYTHING, Counted
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
 from .moments import output_cotangents
 from .network import Network
+from .values import by_value
 
 __all__ = [
     "Activation",
@@ -111,6 +112,7 @@ class Activation:
     slope: float
 
 
+@by_value
 @dataclass(frozen=True)
 class LayerTrace:
     """One forward pass over a batch, with the autograd graph from the layers to the output.

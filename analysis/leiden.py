@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from .compiled import compiled
+from .values import by_value
 
 __all__ = ["Weights", "compact", "contracted", "leiden", "random_below", "random_state", "value"]
 
 _PASSES = 20
 
 
+@by_value
 @dataclass(frozen=True)
 class Weights:
     """A weighted graph on flat nodes, with the values that are priced.

@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .errors import NumericalError
+from .values import by_value
 
 __all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "whiten"]
 
 _NEGATIVE = 1e-8  # a Gram matrix may have eigenvalues below zero by rounding, at most this share of the largest
 
 
+@by_value
 @dataclass(frozen=True)
 class Eigen:
     """Kept eigenpairs of a Gram matrix, and its whole spectrum.
@@ -32,6 +34,7 @@ class Eigen:
     spectrum: Float[Tensor, " d"]
 
 
+@by_value
 @dataclass(frozen=True)
 class Whitening:
     """A = (D_G^{1/2})^+ U and its pseudoinverse, for the kept eigenpairs of G.

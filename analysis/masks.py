@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .batches import Batch, map_points, map_tensors, tensors
 from .errors import DataError
+from .values import by_value
 
 __all__ = [
     "EVERYTHING",
@@ -38,6 +39,7 @@ Mask: TypeAlias = str | Callable[[Batch], Tensor]
 """A key of the batch (or the name of an argument of the model) or a function of it: (data points, positions)."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Counted:
     """Which positions of a tensor (batch, all positions, width) are read, and which of these count.

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import DataError, GraphError
+from .values import by_value
 
 __all__ = [
     "BEHAVIOURAL",
@@ -29,6 +30,7 @@ MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 """metric(output (batch, positions, width), targets or None) -> one number per data point (batch,)."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Metric:
     """One value per data point, whose mean says how well a network does.

@@ -13,6 +13,7 @@ from .cost import shown_scales
 from .files import decode, encode, read_bytes, write_bytes
 from .mediators import Mediator
 from .resolution import ProfileRow
+from .values import by_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ class Module:
     outer_cost: float
 
 
+@by_value
 @dataclass(frozen=True)
 class Level:
     """A significant division with another number of modules: modules contain modules.
@@ -59,6 +61,7 @@ class Level:
     nesting: float | None
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Partition:
     """Modules of an interaction graph, with what they cost and the evidence for them.

@@ -26,6 +26,7 @@ from .masks import EVERYTHING, Counted
 from .network import Network, Trace
 from .progress import ProgressCallback
 from .transitions import PositionWise, SlopeMoments
+from .values import by_value
 
 __all__ = [
     "ActivationMoments",
@@ -45,6 +46,7 @@ _BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some 
 _EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows where an exact form gives them
 
 
+@by_value
 @dataclass(frozen=True)
 class ActivationMoments:
     """Mean and centred scatter of the activations at a cut; `merge` is exact (Chan et al. 1983).
@@ -88,6 +90,7 @@ class ActivationMoments:
         return self.scatter / self.count
 
 
+@by_value
 @dataclass(frozen=True)
 class JacobianMoments:
     """Sum over data points of J^T J for one cut, J the Jacobian of the loss-weighted output.

@@ -26,6 +26,7 @@ from .errors import CutError, DataError, GraphError
 from .hooks import at_rest, hooked
 from .masks import Counted, Mask, Positions, counted_at, mask_entry, other_padding, read_mask, swap_partners, swapped
 from .transitions import PositionWise, Transition
+from .values import by_value
 
 __all__ = ["BatchFirst", "Network", "Positions", "Trace"]
 
@@ -34,6 +35,7 @@ BatchFirst: TypeAlias = bool | Mapping[str, bool]
 _LEAK = 1e-6  # share of the effect of swapping the whole input that still counts as rounding
 
 
+@by_value
 @dataclass(frozen=True)
 class Trace:
     """One forward pass: the tensors at the cuts, with the autograd graph between them.

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from .cost import Division, Epsilon, checked_labels, graph_costs
 from .errors import GraphError
 from .graph import InteractionGraph
+from .values import by_value
 
 __all__ = [
     "LAYERED",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 
+@by_value
 @dataclass(frozen=True)
 class Side:
     """A priced pair: values of all nodes (flat, cut after cut) on its two sides, and its price."""
@@ -50,6 +52,7 @@ class Side:
     price: float
 
 
+@by_value
 @dataclass(frozen=True)
 class Objective:
     """An entry of the registry.

@@ -30,6 +30,7 @@ from .metrics import find_metric
 from .modules import Partition
 from .network import Network
 from .progress import ProgressCallback, counter
+from .values import by_value
 
 __all__ = ["ComponentCircuit", "Edge", "component_circuit"]
 
@@ -39,6 +40,7 @@ Edge: TypeAlias = tuple[str, str, str]
 _INPUT, _LOGITS = "input", "logits"
 
 
+@by_value
 @dataclass(frozen=True)
 class ComponentCircuit:
     """Heads and MLPs with their modules, and the edges between them.

@@ -41,6 +41,7 @@ from .objectives import LAYERED, checked_resolution, find_objective
 from .progress import ProgressCallback, report
 from .search import Effort, Search
 from .significance import degree_preserving_null
+from .values import by_value
 
 __all__ = ["Profile", "ProfileRow", "description_length", "join_satellites", "join_small", "profile", "resolutions"]
 
@@ -73,6 +74,7 @@ class ProfileRow:
     significant: bool | None
 
 
+@by_value
 @dataclass(frozen=True)
 class Profile:
     """All rows, their flat labels, and what the rule makes of them.

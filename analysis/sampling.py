@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .curvature import Metric
 from .landscape import Landscape
+from .values import by_value
 
 __all__ = [
     "KERNELS",
@@ -78,6 +79,7 @@ class Potential:
         return loss, energy, self.temperature * slope + self.gamma * away
 
 
+@by_value
 @dataclass(frozen=True)
 class State:
     """Where the chains are.
@@ -124,6 +126,7 @@ def _each(function: Callable[..., Tensor], *states: State) -> State:
     return State(of("position"), of("loss"), of("energy"), of("gradient"), of("step_size"), memory)
 
 
+@by_value
 @dataclass(frozen=True)
 class Info:
     """What a step did.

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from .cost import Epsilon, loss_scales
 from .errors import GraphError
 from .graph import InteractionGraph
+from .values import by_value
 
 __all__ = ["LossScale", "StrengthDistribution", "choose_epsilon", "default_epsilon", "strength_distribution"]
 
@@ -32,6 +33,7 @@ _HAIR = 1e-7  # of a decade that the cutoff stays below its place, so that round
 _POINTS = 200
 
 
+@by_value
 @dataclass(frozen=True)
 class StrengthDistribution:
     """How strengths are distributed, and the cutoff read off it.

@@ -26,6 +26,7 @@ from .graph import InteractionGraph
 from .kway import check_bounds, kway
 from .leiden import Weights, compact, contracted, leiden, random_state, value
 from .objectives import Side, checked_resolution, find_objective
+from .values import by_value
 
 __all__ = ["BACKENDS", "Effort", "Found", "Search"]
 
@@ -46,6 +47,7 @@ class Effort:
             raise GraphError(f"{self}: expected at least one restart, and no negative number of kicks")
 
 
+@by_value
 @dataclass(frozen=True)
 class Found:
     """What a search found: the value of the best labels, these, and those where each independent run ended."""

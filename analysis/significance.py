@@ -16,6 +16,7 @@ from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
 from .compiled import compiled
 from .leiden import random_below, random_state
+from .values import by_value
 
 __all__ = ["Stability", "degree_preserving_null", "stability", "variation_of_information"]
 
@@ -70,6 +71,7 @@ def degree_preserving_null(
     return null
 
 
+@by_value
 @dataclass(frozen=True)
 class Stability:
     """Agreement of a partition with independent searches.

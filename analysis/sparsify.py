@@ -39,6 +39,7 @@ from .models import Affine
 from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import FiringPatterns, SynchronisedUnits, check_scale
+from .values import by_value
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 
@@ -46,6 +47,7 @@ _WELL_POSED = 1e-6  # pivots below this share of the largest are not divided by
 _DEVIATION = 1e-6  # a larger relative change of the output means that the tolerance was too large
 
 
+@by_value
 @dataclass(frozen=True)
 class SparseLayer:
     """One layer in its new coordinates: p^ = weight (f^, 1), with f^ = to_new f - shift of the layer before.

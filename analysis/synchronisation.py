@@ -38,6 +38,7 @@ from .layers import (
 )
 from .network import Network
 from .progress import ProgressCallback
+from .values import by_value
 
 __all__ = [
     "FiringPatterns",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 
+@by_value
 @dataclass(frozen=True)
 class SynchronisedUnits:
     """Units of one layer by their firing patterns.

@@ -40,6 +40,7 @@ from .progress import ProgressCallback, report
 from .resolution import join_satellites
 from .scales import LossScale
 from .search import Search
+from .values import by_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,6 +70,7 @@ class Event:
     later: tuple[int, ...]
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class Tracking:
     """Modules of one network at successive checkpoints.

@@ -16,9 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .values import by_value
+
 __all__ = ["Attention", "Frame", "PositionWise", "Transition"]
 
 
+@by_value
 @dataclass(frozen=True)
 class Frame:
     """Coordinates before and after a map: x = mean + columns x^, y^ = rows (y - target); all float64.
@@ -34,6 +37,7 @@ class Frame:
     rows: Float[Tensor, "j d_out"]
 
 
+@by_value
 @dataclass(frozen=True)
 class PositionWise:
     """y = R x + B phi(A x + b) + c at each position, phi elementwise.
@@ -122,6 +126,7 @@ class PositionWise:
         return z if self.inner_bias is None else z + self.inner_bias
 
 
+@by_value
 @dataclass(frozen=True)
 class SlopeMoments:
     """Sums over data points and positions of q and q q^T for a position-wise map.
@@ -191,6 +196,7 @@ def _in_basis(form: PositionWise, rows: Tensor, columns: Tensor) -> tuple[Tensor
     return skip, form.inner.double() @ columns, rows if form.outer is None else rows @ form.outer.double()
 
 
+@by_value
 @dataclass(frozen=True)
 class Attention:
     """y = x + sum_h softmax(q_h k_h^T / sqrt(d_head)) v_h W_O,h + b_O with a causal mask, no normalisation.

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
-    *("errors", "fields", "linalg", "progress", "batches", "masks", "files", "tensors", "weights", "cuts", "hooks"),
+    *("errors", "fields", "values", "linalg", "progress", "batches", "masks", "files", "tensors", "weights"),
+    *("cuts", "hooks"),
     *("checks", "transitions", "network", "components", "models"),
     *(
         "places",
