@@ -93,7 +93,7 @@ def test_circuits_document_runs(tmp_path: Path) -> None:
             command = command.replace(printed, found)
         run(command)
         if not {"e-99650063", "e-c7f50ebb"} <= set(ids):
-            isolate, modules = json.loads(run("interbasis ls experiments --json"))["items"]
+            modules, isolate = json.loads(run("interbasis ls experiments --json"))["items"]
             ids |= {"e-99650063": isolate["id"], "e-c7f50ebb": modules["id"]}
     for program in blocks("python", CIRCUITS):
         printed = run(f"{sys.executable} -c '{program}'")
