@@ -181,8 +181,10 @@ class Interventions:
         """Per cut the coordinates of all data points.
 
         Raises:
-            DataError: batches of sequences of different lengths.
+            DataError: batches of sequences of different lengths, or positions that do not count.
         """
+        if any(counted.mask is not None and not counted.mask.all() for part in self._parts for counted in part.counted):
+            raise DataError("positions that do not count have no coordinates: expected data points of one length")
         for p in range(len(self._order)):
             if len(lengths := {part.values[p].shape[1] for part in self._parts}) > 1:
                 raise DataError(f"batches have sequences of different lengths: {sorted(lengths)}")
@@ -267,6 +269,7 @@ class Interventions:
                 None if targets is None else targets[start:stop],
                 list(trace.values),
                 trace.output_counted,
+                trace.counted,
             )
             if donors is not None:
                 with torch.no_grad():
@@ -367,6 +370,7 @@ class _Part:
     targets: Tensor | None
     values: list[Tensor]
     counted_output: Counted
+    counted: tuple[Counted, ...]
     others: list[Tensor] = field(default_factory=list)
     known: dict[tuple[int, int, bytes], Tensor] = field(default_factory=dict)
 

@@ -162,6 +162,7 @@ def test_interventions_do_not_depend_on_padding(causal, side) -> None:
             assert a.value == pytest.approx(b.value, rel=1e-9)
             assert a.standard_error == pytest.approx(b.standard_error, rel=1e-9)
             assert a.value > 1e-6
+        assert got.mixing is None  # data points of different lengths are not mixed between modules
         if function is ablate_modules:
             np.testing.assert_allclose(got.outputs, expected.outputs, rtol=1e-9)
             np.testing.assert_allclose(got.losses, expected.losses, rtol=1e-9)
