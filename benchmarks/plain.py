@@ -34,7 +34,8 @@ TEXT = """# The plain call on networks whose modules are known
 `interaction_basis(net, data)`, `interaction_graph(net, bases, data)`, `find_modules(graph)`, no option; the networks
 are those of tests/cases_residual.py, "auto" are those with cuts="auto". AMI: adjusted mutual information of the modules
 with the task whose outputs each node influences most, on the nodes with an edge. Right: as many modules as tasks and an
-AMI of at least {agrees}; where one module is right, one module or a division whose verdict does not claim it.
+AMI of at least {agrees}; where one module is right, one module or a division whose verdict does not claim it. The
+"shared" ones, language models whose nodes serve both tasks, are shown and not judged.
 
 {summary}
 
@@ -56,8 +57,10 @@ def row(name: str, case: Case, model: nn.Module) -> tuple[str, bool]:
         right = part.n_modules == 1 or part.verdict not in CLAIMED
     else:
         right = part.n_modules == case.right and agreement >= AGREES
+    judged = case.group != "shared"
     numbers = ["-" if value is None else f"{value:.3f}" for value in (agreement, part.p_value)]
-    cells = [name, str(case.right), str(part.n_modules), *numbers, part.verdict, "" if right else "wrong"]
+    wanted = str(case.right) if judged else "-"
+    cells = [name, wanted, str(part.n_modules), *numbers, part.verdict, "" if right or not judged else "wrong"]
     return "| " + " | ".join(cells) + " |", right
 
 
@@ -79,7 +82,7 @@ def main(wanted: list[str]) -> None:
     """Print the table, line by line, and write it where it is whole."""
     torch.set_num_threads(1)
     found = list(rows(wanted))
-    groups = dict.fromkeys(group for group, _, _ in found)
+    groups = dict.fromkeys(group for group, _, _ in found if group != "shared")
     counts = {g: [right for group, _, right in found if group == g] for g in groups}
     summary = "; ".join(f"{g}: {sum(rights)} of {len(rights)} right" for g, rights in counts.items()) + "."
     print(summary)

@@ -5,6 +5,8 @@
     modular   residual networks that solve independent tasks: block-diagonal by construction and hidden by a rotation of
               the residual stream, or trained freely
     joint     networks trained on one task: one module
+    shared    language models trained freely on two tasks; at the median node .55 to .83 of the influence goes to its
+              own task, so that neither one module nor two is the right answer
     untrained residual networks, MLPs and linear ones as they are initialised: one module
 
 `CASES` lists them by name. The right division assigns each coordinate to the task whose outputs it influences most.
@@ -233,6 +235,44 @@ class Decoder(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
         return logits
+
+
+class TurnedBlock(nn.Module):
+    """Blocks that each read and write a part of the stream of their own, which is seen through a rotation."""
+
+    def __init__(self, blocks: Sequence[nn.Module], turn: Tensor) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(blocks)
+        self.register_buffer("turn", turn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = (x @ self.turn).chunk(len(self.parts), -1)
+        y: Tensor = torch.cat([part(z) for part, z in zip(self.parts, parts, strict=True)], -1) @ self.turn.T
+        return y
+
+
+class TurnedDecoders(nn.Module):
+    """A decoder per vocabulary, of one stream that is rotated at random: modular by construction."""
+
+    def __init__(
+        self, generator: torch.Generator, vocabularies: Sequence[int], width: int, depth: int, context: int, heads: int
+    ) -> None:
+        super().__init__()
+        n = len(vocabularies)
+        self.parts = nn.ModuleList(Decoder(generator, (v,), width, depth, context, heads) for v in vocabularies)
+        turn = torch.linalg.qr(torch.randn(n * width, n * width, generator=generator))[0]
+        self.register_buffer("turn", turn)
+        self.embed = nn.Identity()
+        self.blocks = nn.ModuleList(TurnedBlock([part.blocks[i] for part in self.parts], turn) for i in range(depth))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = [part.places.weight[: tokens.shape[1]] for part in self.parts]
+        x = [part.tokens[0](tokens[..., i]) + places[i] for i, part in enumerate(self.parts)]
+        stream = self.embed(torch.cat(x, -1) @ self.turn.T)
+        for block in self.blocks:
+            stream = block(stream)
+        ends = (stream @ self.turn).chunk(len(self.parts), -1)
+        return torch.cat([part.head(part.norm(z)) for part, z in zip(self.parts, ends, strict=True)], -1)
 
 
 # Data and losses.
@@ -470,8 +510,8 @@ def _decoder(group: str, vocabularies: Sequence[int], width: int, depth: int, co
     options.setdefault("inputs", tokens(vocabularies, context))
     options.setdefault("points", 64)
     options.setdefault("heads", tuple(vocabularies))
-    build = lambda g: Decoder(g, vocabularies, width, depth, context, n_heads)  # noqa: E731
-    return Case(group, build, cuts=stream, stream=stream, **options)
+    options.setdefault("build", lambda g: Decoder(g, vocabularies, width, depth, context, n_heads))
+    return Case(group, options.pop("build"), cuts=stream, stream=stream, **options)
 
 
 def _cases() -> dict[str, Case]:
@@ -530,14 +570,22 @@ def _cases() -> dict[str, Case]:
         "modular", *regression(*three, 40), three[1], 24, 36, 72, 2, weight_decay=0.3, steps=1500
     )
 
+    for seed in range(2):
+        draw, loss = chains((12, 12), 6, 80 + seed, lag=1 + seed)
+        build = lambda g: TurnedDecoders(g, (12, 12), 16, 2, 6, 4)  # noqa: E731
+        cases[f"modular/rotated decoders {seed}"] = _decoder(
+            "modular", (12, 12), 32, 2, 6, 4, inputs=draw, loss=loss, points=48, seed=seed, build=build, **language
+        )
+
+    # Decoders trained freely on two tasks: their nodes serve both, so that no division is right.
     for seed in range(3):
         draw, loss = chains((12, 12), 6, 60 + seed, lag=1 + seed % 2)
-        cases[f"modular/decoder of two chains {seed}"] = _decoder(
-            "modular", (12, 12), 32, 2, 6, 4, inputs=draw, loss=loss, points=48, seed=seed, **language
+        cases[f"shared/decoder of two chains {seed}"] = _decoder(
+            "shared", (12, 12), 32, 2, 6, 4, inputs=draw, loss=loss, points=48, seed=seed, **language
         )
     draw, loss = interleaved(12, 10, 63)
-    cases["modular/decoder of chains in turn"] = _decoder(
-        "modular", (24,), 32, 2, 10, 4, inputs=draw, loss=loss, points=32, heads=(12, 12), **language
+    cases["shared/decoder of chains in turn"] = _decoder(
+        "shared", (24,), 32, 2, 10, 4, inputs=draw, loss=loss, points=32, heads=(12, 12), **language
     )
 
     # Residual networks of one task, and an MLP.
