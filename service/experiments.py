@@ -119,6 +119,6 @@ def _values(result: Experiment) -> ExperimentValues:
         control=control,
         p_value=p_value,
         summary=result.summary(),
-        verdict=getattr(result, "verdict", None),
-        reason=getattr(result, "reason", None),
+        verdict=result.verdict,
+        reason=result.reason,
     )

@@ -219,7 +219,7 @@ def named_choices(given: list[str]) -> dict[str, Any]:
             raise StoreError(f"--set {text!r}: expected NAME=VALUE")
         try:
             choices[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):  # it is text, or nested too deeply, which is refused as text is
             choices[name.replace("-", "_")] = value
     return choices
 
