@@ -27,7 +27,9 @@ class LearningCoefficient:
     Attributes:
         value: the estimate.
         standard_error: Monte Carlo, from the effective sample size.
-        interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby (`descent`).
+        interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby
+            (`diagnostics.descent`) and what the localiser hides (`diagnostics.prior`): `value` is of the localised
+            posterior, `value + prior` about what it would be without the localiser.
         epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
         temperature: t = n beta.
         gamma: of the localiser.
@@ -38,6 +40,7 @@ class LearningCoefficient:
         traces: per draw (chains, draws): t (L - L(theta*)), D . grad U, (M D) . grad U, |D|, acceptance.
         names: parameters that are varied.
         seed: of the chains.
+        checked: whether the checks of the network ran and passed.
     """
 
     value: float
@@ -54,6 +57,12 @@ class LearningCoefficient:
     names: tuple[str, ...]
     seed: int
     traces: dict[str, Float[np.ndarray, "chains draws"]] = field(repr=False)
+    checked: bool = False  # files of version 0.6 lack it
+
+    @property
+    def prior(self) -> float:
+        """What the localiser hides of lambda, see `Diagnostics.prior`."""
+        return self.diagnostics.prior
 
     @property
     def n_effective(self) -> float:
@@ -253,7 +262,15 @@ def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
     about = []
     for point in points:
         row = {name: getattr(point, name) for name in _SCALARS}
-        about.append(row | {"interval": point.interval, "names": point.names, "diagnostics": asdict(point.diagnostics)})
+        about.append(
+            row
+            | {
+                "interval": point.interval,
+                "names": point.names,
+                "checked": point.checked,
+                "diagnostics": asdict(point.diagnostics),
+            }
+        )
     return encode(kind, arrays, {"points": about})
 
 
@@ -263,7 +280,7 @@ def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
     for i, row in enumerate(about["points"]):
         found = row["diagnostics"]
         found |= {"control_variate": ControlVariate(**found["control_variate"])}
-        found |= {name: tuple(found[name]) for name in ("failed_chains", "step_sizes")}
+        found |= {name: tuple(found.get(name, ())) for name in ("failed_chains", "step_sizes", "notes")}
         traces = {name.rpartition(".")[0]: trace for name, trace in arrays.items() if name.endswith(f".{i}")}
         points.append(
             LearningCoefficient(
@@ -272,6 +289,7 @@ def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
                 names=tuple(row["names"]),
                 diagnostics=Diagnostics(**found),
                 traces=traces,
+                checked=row.get("checked", False),
             )
         )
     return points

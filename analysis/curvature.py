@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 from .errors import NumericalError
@@ -79,6 +79,25 @@ class Curvature:
         a = temperature * np.maximum(self.nodes, 0.0)
         return float((self.weights * a / (a + gamma)).sum()) / 2
 
+    def hidden(self, temperature: float, gamma: float) -> float:
+        """1/2 sum_i gamma / (t H_i + gamma) over directions that the loss sees: what gamma takes off `soft_rank`.
+
+        Seen are directions that the loss confines more than the localiser does, t H_i >= gamma. Where the spectrum is
+        known and ends, with nothing between 1e-4 and 0.01 gamma, those above 0.01 gamma are too: there is no doubt that
+        they count at smaller gamma. Where it goes on, how many count is a question of the loss scale.
+
+        >>> from .landscape import Function
+        >>> bowl = Function(lambda w: w[0] ** 2 / 2 + 4 * w[1] ** 2, torch.zeros(3, dtype=torch.float64))
+        >>> round(exact_curvature(bowl, [bowl.start]).hidden(1.0, 1.0), 4)  # 1/2 (1/2 + 1/9)
+        0.3056
+        """
+        share = temperature * np.maximum(self.nodes, 0.0) / gamma
+        seen = share >= 1.0
+        exact = bool((self.weights == 1).all())
+        if exact and not ((share >= 1e-4) & (share < 0.01)).any():
+            seen = share >= 0.01
+        return float((self.weights[seen] / (1 + share[seen])).sum()) / 2
+
     def leading(self, count: int) -> Curvature:
         """The same with only so many eigenpairs; the spectrum stays whole."""
         if len(self.values) <= count:
@@ -128,12 +147,7 @@ def exact_curvature(landscape: Landscape, points: Sequence[Float[Tensor, " d"]])
     """
     d = len(landscape.start)
     if not landscape.row_count:
-        eye = torch.eye(d, dtype=landscape.start.dtype)
-        products = torch.stack([landscape.product(point, eye) for point in points]).mean(0).double()
-        if not torch.isfinite(products).all():
-            raise NumericalError(_NOT_FINITE)
-        values, basis = torch.linalg.eigh((products + products.T) / 2)
-        return _of_matrix(basis * values.abs() @ basis.T)
+        return _by_products(landscape, points)
     if d <= DENSE or landscape.row_count * len(points) > DENSE:
         total = torch.zeros(d, d, dtype=torch.float64)
         for point in points:
@@ -149,7 +163,14 @@ def exact_curvature(landscape: Landscape, points: Sequence[Float[Tensor, " d"]])
 def leading_curvature(
     landscape: Landscape, count: int, *, seed: int, progress: ProgressCallback | None = None
 ) -> Curvature:
-    """The `count` largest eigenpairs of H at theta*, and a Lanczos quadrature of its spectrum."""
+    """The `count` largest eigenpairs of H at theta*, and a Lanczos quadrature of its spectrum.
+
+    Where ARPACK does not find all of them, those that it found; where it finds none, H is made of products if it is
+    small.
+
+    Raises:
+        NumericalError: H is not finite, or none of its eigenpairs is found.
+    """
     d = len(landscape.start)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(d, generator=generator, dtype=torch.float64)
@@ -157,13 +178,40 @@ def leading_curvature(
     def product(vector: Tensor) -> Tensor:
         return landscape.product(landscape.start, vector.to(landscape.start)[None])[0].double()
 
+    if d == 1:
+        return _by_products(landscape, [landscape.start])
+    first = product(start)
+    if not torch.isfinite(first).all():
+        raise NumericalError(_NOT_FINITE)
     nodes, weights = lanczos(product, start, _QUADRATURE_STEPS, progress)
+    if not first.any() or not nodes.max() > 0:  # flat, or nothing but negative curvature
+        return Curvature(landscape.start[:0], landscape.start.new_zeros(d, 0), 0.0, nodes.clip(0), d * weights)
     operator = LinearOperator((d, d), matvec=lambda v: product(torch.from_numpy(v.ravel().copy())).numpy(), dtype=float)
-    values, vectors = eigsh(operator, k=min(count, d - 1), v0=start.numpy(), tol=1e-3)
+    try:
+        values, vectors = eigsh(operator, k=min(count, d - 1), v0=start.numpy(), tol=1e-3)
+    except ArpackError as error:
+        values, vectors = getattr(error, "eigenvalues", np.zeros(0)), getattr(error, "eigenvectors", np.zeros((d, 0)))
+        if not len(values) and d <= _PRODUCTS:
+            return _by_products(landscape, [landscape.start]).leading(count)
+        if not len(values):
+            raise NumericalError(
+                f"the largest eigenpairs of the curvature of {d:,} parameters were not found ({error}): use "
+                "preconditioner='none', or 'gauss-newton' where it fits"
+            ) from error
     order = np.argsort(values)[::-1].copy()
     kept = torch.from_numpy(values[order]).clamp(min=0.0)
     found = torch.from_numpy(np.ascontiguousarray(vectors[:, order]))
     return Curvature(kept.to(landscape.start), found.to(landscape.start), float(kept[-1]), nodes, d * weights)
+
+
+def _by_products(landscape: Landscape, points: Sequence[Float[Tensor, " d"]]) -> Curvature:
+    """All eigenpairs of H, averaged over points, from its products with unit vectors; by their size."""
+    eye = torch.eye(len(landscape.start), dtype=landscape.start.dtype)
+    products = torch.stack([landscape.product(point, eye) for point in points]).mean(0).double()
+    if not torch.isfinite(products).all():
+        raise NumericalError(_NOT_FINITE)
+    values, basis = torch.linalg.eigh((products + products.T) / 2)
+    return _of_matrix(basis * values.abs() @ basis.T)
 
 
 def _of_matrix(matrix: Float[Tensor, "d d"]) -> Curvature:

@@ -32,6 +32,7 @@ _BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
 _VIRIAL = 0.05
 _FIT = 50  # draws per chain from which coefficients can be fitted
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
+_FAR_ABOVE = 2.0, 1.0  # factor of the soft rank, and what is added, above which an estimate is doubtful
 _DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # what t L falls from theta*, relative to the estimate without that
 
 
@@ -88,6 +89,11 @@ class Diagnostics:
         largest_curvature: of H.
         descent: how far t L falls from theta* to the minimum of the quadratic, 0 at a minimum; lambda is measured from
             L(theta*), so it is too low by about that.
+        prior: what the localiser takes off lambda, 1/2 sum gamma / (t H + gamma) over directions that the loss sees
+            (`Curvature.hidden`); the interval reaches so much higher.
+        n_parameters: how many are varied; 0 in files of version 0.6.
+        derivatives: "torch.func", or "autograd" for models that it cannot take, one chain at a time.
+        notes: what else is not as usual, in sentences.
     """
 
     r_hat: float
@@ -117,6 +123,10 @@ class Diagnostics:
     gradients: int
     largest_curvature: float
     descent: float = 0.0  # files of version 0.5 lack it
+    prior: float = 0.0  # files of version 0.6 lack this and the rest
+    n_parameters: int = 0
+    derivatives: str = "torch.func"
+    notes: tuple[str, ...] = ()
 
 
 def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
@@ -212,12 +222,12 @@ def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
     failures = [reason for bad, reason in _failures(value, error, found) if bad]
     doubts = [reason for bad, reason in _doubts(value, error, found) if bad]
     if failures:
-        return "failed", "; ".join(failures + doubts)
+        return "failed", "; ".join([*failures, *doubts, *found.notes])
     if doubts:
-        return "doubtful", "; ".join(doubts)
+        return "doubtful", "; ".join([*doubts, *found.notes])
     return "reliable", (
         f"R-hat {found.r_hat:.3f}, {found.ess:.0f} effective draws, virial {found.virial:.3f}, "
-        f"soft rank of the quadratic {found.soft_rank:.4g}"
+        f"soft rank of the quadratic {found.soft_rank:.4g}" + "".join(f"; {note}" for note in found.notes)
     )
 
 
@@ -256,7 +266,19 @@ def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, 
     downhill = max(2 * error, _DOWNHILL * whole) < found.descent <= max(2 * error, _FAR_DOWNHILL * whole)
     acceptance = 1.0 if found.acceptance is None else found.acceptance
     bias = _BIAS * max(abs(found.plain), 1e-300)
+    least = value - 2 * error
+    impossible = bool(found.n_parameters) and 2 * least > found.n_parameters
     return [
+        (
+            impossible,
+            f"N_eff is {2 * value:.4g}, above the number of parameters, {found.n_parameters:,}: check that the model's "
+            "gradients are derivatives and that theta* is a minimum",
+        ),
+        (
+            not impossible and least > _FAR_ABOVE[0] * found.soft_rank + _FAR_ABOVE[1],
+            f"lambda is far above {found.soft_rank:.4g}, the soft rank of the quadratic: the loss grows faster than "
+            "its curvature at theta* says",
+        ),
         (len(found.failed_chains) > 0, f"chains {list(found.failed_chains)} ran into NaN or infinite numbers"),
         (_MIXED < found.r_hat <= _UNMIXED, f"the chains differ a little: R-hat {found.r_hat:.3f}"),
         (

@@ -4,7 +4,8 @@
 
 Sampled is exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). That is the mean of lambda(eps)
 over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to that loss scale.
-"Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed.
+"Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed. It also
+damps directions that cost little, by 1/2 gamma / (t H + gamma) each; the interval holds that part (`prior`).
 """
 
 from __future__ import annotations
@@ -357,7 +358,7 @@ class _Setup:
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
         low, high = interval_around(best, left)
-        descent = self._descent(temperature)
+        descent, prior = self._descent(temperature), self.curvature.hidden(temperature, self.gamma)
         found = Diagnostics(
             r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
             ess=min(plain.ess, best.ess),
@@ -386,6 +387,10 @@ class _Setup:
             gradients=chains.gradients,
             largest_curvature=self.curvature.largest,
             descent=descent,
+            prior=prior,
+            n_parameters=d,
+            derivatives="torch.func" if self.landscape.vectorised else "autograd",
+            notes=tuple(getattr(self.landscape, "notes", ())),
         )
         verdict, reason = judge(best.mean, best.error, found)
         names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
@@ -393,7 +398,7 @@ class _Setup:
         return LearningCoefficient(
             value=best.mean,
             standard_error=best.error,
-            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent),
+            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent + prior),
             epsilon=(best.mean + 1) / temperature if best.mean > -1 else math.nan,
             temperature=temperature,
             gamma=self.gamma,
@@ -405,6 +410,7 @@ class _Setup:
             names=names,
             seed=self.plan.seed,
             traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
+            checked=bool(getattr(self.landscape, "checked", False)),
         )
 
     def _descent(self, temperature: float) -> float:

@@ -437,6 +437,7 @@ def llc_table(row: LlcRow) -> Table:
         ("heat", found["heat"], "t^2 Var(L) / lambda, 1 for constant lambda"),
         ("acceptance", found["acceptance"], "of proposals"),
         ("soft rank", found["soft_rank"], "lambda if the loss were quadratic"),
+        ("prior", found.get("prior"), "what the localiser hides of lambda; in the interval"),
         ("kernel", row.kernel, f"preconditioner {row.preconditioner}"),
     ]
     lines.insert(4, ("verdict", verdict(row.verdict), ""))

@@ -133,6 +133,8 @@ REASONS = [
     ("doubtful", {"acceptance": 0.39}, {"acceptance": 0.41}, "only 39% of the proposals were accepted"),
     ("doubtful", {"step_bias": 0.11}, {"step_bias": 0.09}, "the step adds 2.2% on a quadratic loss"),
     ("doubtful", {"descent": 0.3}, {"descent": 0.25}, "nearby t L falls by 0.3, and lambda is too low by about that"),
+    ("doubtful", {"n_parameters": 9}, {"n_parameters": 10}, "N_eff is 10, above the number of parameters, 9"),
+    ("doubtful", {"soft_rank": 1.9}, {"soft_rank": 2.0}, "lambda is far above 1.9, the soft rank of the quadratic"),
     ("doubtful", {"descent": 0.3}, {"descent": 0.3, "error": 0.2}, "theta* is not at a minimum"),
 ]
 
@@ -157,3 +159,8 @@ def test_all_reasons_are_named_and_the_worst_counts() -> None:
 def test_loss_that_is_never_negative_is_not_called_a_saddle() -> None:
     """Its mean cannot be below 0; what a control variate takes off may be, by chance."""
     assert verdict({"value": -0.11, "plain": 0.02})[0] == "reliable"
+
+
+def test_notes_stand_at_the_end_of_every_reason() -> None:
+    assert verdict({"notes": ("computed by hand",)})[1].endswith("soft rank of the quadratic 5; computed by hand")
+    assert verdict({"notes": ("computed by hand",), "ess": 50.0})[1] == "only 50 effective draws; computed by hand"

@@ -9,14 +9,15 @@ import pytest
 import torch
 from arviz_stats.base import array_stats
 from cases_llc import SINGULAR, Cross, DeepLinear, deep_linear, quadratic, random_widths, soft_rank, thermal_average
+from scipy.sparse.linalg import ArpackNoConvergence
 from scipy.stats import binom
 from torch import nn
 
 from interbasis.analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
-from interbasis.analysis.curvature import exact_curvature
+from interbasis.analysis.curvature import exact_curvature, leading_curvature
 from interbasis.analysis.degeneracy import parameter_ledger
 from interbasis.analysis.diagnostics import mean_with_error
-from interbasis.analysis.errors import DataError, InputError
+from interbasis.analysis.errors import DataError, InputError, NumericalError
 from interbasis.analysis.files import decode, encode
 from interbasis.analysis.landscape import Function, behavioural_loss, constrained_loss, training_loss
 from interbasis.analysis.llc import Sampler, learning_coefficient, learning_coefficient_curve
@@ -477,9 +478,16 @@ def test_results_survive_the_disk(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a saved learning-coefficient"):
         LearningCoefficient.load(tmp_path / "curve.safetensors")
     arrays, about = decode("learning-coefficient", point.to_bytes())
+    for name in ("prior", "n_parameters", "derivatives", "notes"):  # as version 0.6 wrote it
+        del about["points"][0]["diagnostics"][name]
+    del about["points"][0]["checked"]
+    older = LearningCoefficient.from_bytes(encode("learning-coefficient", arrays, about))
+    blank = {"prior": 0.0, "n_parameters": 0, "derivatives": "torch.func", "notes": ()}
+    assert older.diagnostics == replace(point.diagnostics, **blank)
+    assert (older.checked, point.checked) == (False, True)
     del about["points"][0]["diagnostics"]["descent"]  # as version 0.5 wrote it
     older = LearningCoefficient.from_bytes(encode("learning-coefficient", arrays, about))
-    assert older.diagnostics == point.diagnostics
+    assert older.diagnostics == replace(point.diagnostics, **blank)
 
 
 def test_inference_data_is_read_by_arviz(tmp_path: Path) -> None:
@@ -493,3 +501,97 @@ def test_inference_data_is_read_by_arviz(tmp_path: Path) -> None:
         assert tree.attrs["verdict"] == found.verdict
         assert {"acceptance_rate", "virial", "stein"} <= set(tree["sample_stats"].data_vars)
         assert float(array_stats.ess(tree["posterior"]["llc"].values[..., 0])) > 10
+
+
+# What the localiser hides
+
+
+def test_interval_holds_what_the_localiser_hides() -> None:
+    """Deep linear networks at loss scale 1e-6 with the default radius, which damps their weak directions."""
+    hidden, deviations = [], []
+    for seed in (3, 8, 12):
+        case = deep_linear(seed, random_widths(seed))
+        assert case is not None
+        sampler = Sampler(warmup=75, draws=110)
+        found = learning_coefficient(case.loss(), temperature=(case.coefficient + 1) / 1e-6, sampler=sampler, seed=seed)
+        # every direction that is not free is counted, by the data or as hidden
+        assert found.prior == pytest.approx(case.coefficient - found.diagnostics.soft_rank)
+        assert found.interval[0] <= case.coefficient <= found.interval[1]
+        assert found.interval[1] - found.interval[0] < 5 * found.standard_error + found.prior
+        hidden.append(found.prior / found.standard_error)
+        deviations.append((case.coefficient - found.value - found.prior) / found.standard_error)
+    assert max(hidden) > 4  # without it the exact value would lie outside
+    assert max(map(abs, deviations)) < 4
+
+
+def test_directions_count_as_hidden_only_where_the_spectrum_ends() -> None:
+    def hidden(coefficients: list[float]) -> float:
+        bowl = quadratic([c / 2 for c in coefficients])
+        return exact_curvature(bowl, [bowl.start]).hidden(1.0, 1.0)
+
+    assert hidden([1.0, 4.0]) == pytest.approx((1 / 2 + 1 / 5) / 2)
+    assert hidden([4.0, 0.1, 0.0]) == pytest.approx((1 / 5 + 1 / 1.1) / 2)  # a gap, then exactly free ones
+    assert hidden([4.0, 0.1, 1e-3]) == pytest.approx(1 / 10)  # no gap: only what the loss confines more than gamma does
+    assert hidden([0.0, 0.0]) == 0
+
+
+# Largest eigenpairs
+
+
+@pytest.mark.parametrize("coefficients", [[1.0], [0.0], [2.0, 1.0], [1.0, 0.0], [0.0, 0.0, 0.0], [1.0] * 5])
+def test_few_parameters_have_largest_eigenpairs_too(coefficients: list[float]) -> None:
+    sampler = Sampler(gamma=1.0, chains=2, warmup=9, draws=60, preconditioner="lanczos")
+    found = learning_coefficient(quadratic(coefficients), temperature=1e3, sampler=sampler)
+    assert found.diagnostics.soft_rank == pytest.approx(soft_rank(coefficients, 1e3, 1.0), abs=1e-9)
+
+
+def test_eigenpairs_that_are_not_found_are_made_of_products_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise ArpackNoConvergence("no convergence", np.zeros(0), np.zeros((5, 0)))
+
+    monkeypatch.setattr("interbasis.analysis.curvature.eigsh", failing)
+    bowl = quadratic([5.0, 4.0, 3.0, 2.0, 1.0])
+    np.testing.assert_allclose(leading_curvature(bowl, 2, seed=0).values, [10.0, 8.0])
+    monkeypatch.setattr("interbasis.analysis.curvature._PRODUCTS", 4)
+    with pytest.raises(NumericalError, match="preconditioner='none'"):
+        leading_curvature(bowl, 2, seed=0)
+
+
+# Models that torch.func cannot take
+
+
+class Jump(torch.autograd.Function):
+    """The identity, of the older form of `autograd.Function`."""
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, slope):  # type: ignore[no-untyped-def]
+        return slope
+
+
+class Around(nn.Module):
+    """A model with its output sent through a function."""
+
+    def __init__(self, model: nn.Module, through: object) -> None:
+        super().__init__()
+        self.model, self.through = model, through
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.through(self.model(x))  # type: ignore[operator]
+        return y
+
+
+def test_plain_autograd_gives_the_same_estimate() -> None:
+    network, batches = relu_net(0, widths=(3, 4, 2), n=12)
+    sampler = Sampler(chains=2, warmup=9, draws=20)
+    found = [
+        learning_coefficient(Around(network.model, through), batches, temperature=1e4, sampler=sampler)
+        for through in (nn.Identity(), Jump.apply)
+    ]
+    assert found[0].value == pytest.approx(found[1].value, rel=1e-6)
+    assert [one.diagnostics.derivatives for one in found] == ["torch.func", "autograd"]
+    assert "plain autograd, one chain at a time" in found[1].reason
+    assert found[1].diagnostics.execution == "sequential"
