@@ -489,6 +489,9 @@ def _facts(row: Record) -> dict[str, Any]:
             return {"id": row.id, "name": row.name, "family": row.family, "config": row.config, "created": row.created}
         case CheckpointRow():
             names = ("id", "model", "step", "label", "sha256", "path")
+            if notes := (row.about or {}).get("notes"):
+                shown = notes if isinstance(notes, str) else "; ".join(map(str, notes))
+                return {name: getattr(row, name) for name in names} | {"notes": shown, "created": row.created}
         case DatasetRow():
             names = ("id", "description", "sha256")
         case GraphRow():

@@ -349,13 +349,20 @@ def check_registrable(store: Store, checkpoint: Checkpoint) -> None:
 def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
     """The rows of a checkpoint and its data."""
     store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
+    notes = {"notes": list(checkpoint.notes)} if checkpoint.notes else {}
     row = store.add_checkpoint(
         checkpoint.model,
         sha256=checkpoint.sha256,
         step=checkpoint.step,
         label=checkpoint.label,
         path=str(checkpoint.path.resolve()),
-        about={**checkpoint.about, "label": checkpoint.label, "model": checkpoint.model, "config": checkpoint.config},
+        about={
+            **checkpoint.about,
+            **notes,
+            "label": checkpoint.label,
+            "model": checkpoint.model,
+            "config": checkpoint.config,
+        },
     )
     return row, store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
 
