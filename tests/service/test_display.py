@@ -1,15 +1,21 @@
 """What is shown of results and jobs, for people: no dictionaries, no brackets, within 80 columns."""
 
+import io
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cases_checkpoints import save_inputs, save_mlp
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
+from interbasis.service import worker
 from interbasis.service.display import details
 from interbasis.service.jobs import JobRow
 from interbasis.service.records import Record
+from interbasis.service.store import Store
 
 THEN = datetime(2026, 11, 5, 7, 3, tzinfo=UTC)
 
@@ -54,3 +60,17 @@ def test_job_that_runs_and_one_that_has_ended(job: JobRow) -> None:
     assert shown(replace(row, state="succeeded", results=made))["results"] == "graph g-1, partition p-2"
     failed = shown(replace(row, state="failed", error="no data\nat all"))
     assert (failed["error"], "done" in failed) == ("no data", False)
+
+
+def test_notes_on_how_a_checkpoint_was_read_are_stored_and_shown(tmp_path: Path) -> None:
+    path = save_mlp(tmp_path / "net.safetensors")
+    save_file({f"module.{name}": tensor for name, tensor in load_file(path).items()}, path)
+    loaded, _ = worker.load(path, {}, data=save_inputs(tmp_path / "data.npz"))
+    row, _ = worker.register(Store.open(str(tmp_path / "s.db")), loaded)
+    said = "module. in names of tensors passed over: a wrapped model was saved"
+    assert loaded.notes == (said,)
+    assert row.about is not None
+    assert row.about["notes"] == [said]
+    console = Console(width=200, file=io.StringIO())
+    console.print(details(row))
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
