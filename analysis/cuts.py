@@ -1,16 +1,26 @@
-"""Names of cuts: from what a user writes (paths, ":in", globs, tuples) to places in a model's forward pass."""
+"""Names of cuts: from what a user writes (paths, ":in", globs, tuples) to places in a model's forward pass.
 
+Wrappers add a part to the names of all modules inside them: `module.` (DataParallel, DistributedDataParallel,
+AveragedModel) and `_orig_mod.` (torch.compile). Our names leave it out; names are accepted with and without it.
+"""
+
+import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from .errors import CutError
 
-__all__ = ["Cut", "Place", "candidates", "resolve"]
+__all__ = ["Cut", "Place", "candidates", "find_modules_by_name", "resolve", "short_name"]
+
+_WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,40 @@ class Cut:
         return "+".join(place.name for place in self.places)
 
 
+def find_modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by the names they have without wrappers; of a wrapper and what it wraps the latter.
+
+    >>> list(find_modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
+    ['', '0']
+    """
+    modules = dict(model.named_modules())
+    return {short: modules[path] for path, short in _short_names(model).items()}
+
+
+def short_name(model: nn.Module, name: str) -> str:
+    """The name of a cut, of a place or of a module as `find_modules_by_name` has it."""
+    short = _short_names(model)
+    parts = [(part.removesuffix(":in"), part.endswith(":in")) for part in name.split("+")]
+    known = set(short.values())
+    return "+".join(Place(path if path in known else short.get(path, path), is_input).name for path, is_input in parts)
+
+
+def _short_names(model: nn.Module) -> dict[str, str]:
+    """Per path of `named_modules()` the name without wrappers."""
+    names = {"": ""}
+    wrappers: dict[str, str] = {}  # path of a wrapper: the part that it adds
+    for path, module in model.named_modules():
+        if path:
+            above, _, last = path.rpartition(".")
+            inside = names[above]
+            names[path] = inside if wrappers.get(above) == last else f"{inside}.{last}".strip(".")
+        if isinstance(module, _WRAPPERS):
+            wrappers[path] = "module"
+        elif "_orig_mod" in dict(module.named_children()):
+            wrappers[path] = "_orig_mod"
+    return names
+
+
 def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut, ...]:
     """Turn names, globs and tuples of names into cuts, each of which exists.
 
@@ -66,15 +110,17 @@ def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut,
 def candidates(model: nn.Module) -> tuple[Cut, ...]:
     """Input and output of every module below the root, to be scanned for cuts."""
     return tuple(
-        Cut((Place(path, is_input),)) for path, _ in model.named_modules() if path for is_input in (True, False)
+        Cut((Place(path, is_input),)) for path in find_modules_by_name(model) if path for is_input in (True, False)
     )
 
 
 def _places(model: nn.Module, name: str) -> list[Place]:
     is_input = name.endswith(":in")
     pattern = name.removesuffix(":in")
-    paths = [path for path, _ in model.named_modules() if path]
+    short = _short_names(model)
+    paths = list(dict.fromkeys(path for path in short.values() if path))
     matching = [path for path in paths if _matches(path, pattern)]
+    matching = matching or list(dict.fromkeys(s for path, s in short.items() if s and _matches(path, pattern)))
     if not matching:
         near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:5]
         raise CutError(f"no module is named {pattern!r}; nearest names: {', '.join(near)}")
@@ -87,12 +133,14 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def first_tensor(value: Any, name: str) -> Tensor:
-    """The tensor that a module takes or returns; of a tuple the first entry, of a dict the first value."""
+    """The tensor that a module takes or returns; of a tuple, a mapping or a dataclass the first entry."""
     while not isinstance(value, Tensor):
         if isinstance(value, tuple | list) and value:
             value = value[0]
-        elif isinstance(value, dict) and value:
+        elif isinstance(value, Mapping) and value:
             value = next(iter(value.values()))
+        elif _is_instance_of_dataclass(value) and dataclasses.fields(value):
+            value = getattr(value, dataclasses.fields(value)[0].name)
         else:
             raise CutError(
                 f"{name!r} carries a {type(value).__name__}: expected a tensor, or a tuple that starts with one"
@@ -104,10 +152,19 @@ def replace_tensor(value: Any, tensor: Tensor) -> Any:
     """The same structure with its first tensor replaced."""
     if isinstance(value, Tensor):
         return tensor
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         first = next(iter(value))
-        changed = type(value)(value)
+        changed = copy(value) if isinstance(value, MutableMapping) else dict(value)
         changed[first] = replace_tensor(value[first], tensor)
         return changed
+    if _is_instance_of_dataclass(value):
+        name = dataclasses.fields(value)[0].name
+        held = copy(value)
+        object.__setattr__(held, name, replace_tensor(getattr(value, name), tensor))
+        return held
     rest = (replace_tensor(value[0], tensor), *value[1:])
     return type(value)(*rest) if hasattr(value, "_fields") else type(value)(rest)
+
+
+def _is_instance_of_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -13,24 +13,37 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .batches import Batch, arguments, batch_size, naming_batch, read_batches, tensors
-from .cuts import Cut, Place, candidates, resolve
-from .errors import CutError, DataError, GraphError
-from .hooks import at_rest, hooked
+from .batches import Batch, arguments, batch_size, joined, naming_batch, read_batches, take_points, tensors
+from .checks import (
+    Seen,
+    check_function,
+    check_points,
+    check_sizes,
+    differs,
+    halves,
+    random_numbers_put_back,
+    refuse_checkpointing,
+    spread,
+)
+from .cuts import Cut, Place, candidates, find_modules_by_name, resolve, short_name
+from .errors import CutError, DataError, GraphError, InputError
+from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked
+from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first
 from .masks import Counted, Mask, Positions, counted_at, mask_entry, other_padding, read_mask, swap_partners, swapped
+from .scan import scan, vocabularies
 from .transitions import PositionWise, Transition
 from .values import by_value
 
-__all__ = ["BatchFirst", "Network", "Positions", "Trace"]
+__all__ = ["Network", "Positions", "Trace"]
 
-BatchFirst: TypeAlias = bool | Mapping[str, bool]
+T = TypeVar("T")
 
 _LEAK = 1e-6  # share of the effect of swapping the whole input that still counts as rounding
 
@@ -62,8 +75,10 @@ class Network:
     Args:
         model: any module; its mode, parameters and gradients are left as they were.
         cuts: paths of `named_modules()` (the module's output), `path:in` (its input), globs matched part by part
-            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto": every input or output of a module
-            that passes the swap test on `example`; or none, where only losses are asked for.
+            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto" (see `scan`): every input or output of
+            a module that passes the swap test on `example`, or else on the first batch that is seen; or none, where
+            only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names are left out
+            of `cuts`, and accepted.
         output: what of the model's return value is the output: None for the value itself, a key, attribute or
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
@@ -77,7 +92,9 @@ class Network:
             are adjacent, and checked against the model. Those of attention know no mask, and with one are left out.
         example: a batch, on which the order and the widths of the cuts are found right away.
         batch_first: layout of tensors with three axes at the cuts: True for (batch, positions, width), False for
-            (positions, batch, width); or a mapping from names of cuts (and "output") to such values.
+            (positions, batch, width), "channels" for (batch, width, positions); or a mapping from names of cuts (and
+            "output") to such values, True elsewhere. One value for all cuts holds for the output only where `output`
+            names a module. The data, and what the model is called with, have the data point first in any case.
         check: whether `check_once` tests what the analyses assume about the model; without, the model is trusted,
             and `checked` stays False.
 
@@ -105,24 +122,20 @@ class Network:
             raise GraphError(f"unknown behavioural loss {loss!r}: expected 'mse' or 'kl'")
         self.model = model
         self.loss = loss
-        self._modules = dict(model.named_modules())
-        self._output = output
+        self._modules = find_modules_by_name(model)
+        self._output = short_name(model, output) if isinstance(output, str) else output
         self._mask, self._skip_first = mask, skip_first
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
         self._check, self._checked = check, False
-        self._batch_first = batch_first
-        if cuts == "auto":
-            if example is None:
-                raise CutError("cuts='auto' needs a batch to scan the model with: pass example=batch")
-            self._cuts = self._scan(example)
-        else:
-            self._cuts = resolve(model, [cuts] if isinstance(cuts, str) else cuts) if len(cuts) else ()
-        self._positions = self._resolve_positions(positions)
-        pairs = list(zip(self.cuts[:-1], self.cuts[1:], strict=True))
-        forms = {p: (transitions or {})[pair] for p, pair in enumerate(pairs) if pair in (transitions or {})}
-        self.transitions = {p: f for p, f in forms.items() if isinstance(f, PositionWise) or not self.masked}
+        self._written: tuple[str, ...] = ()
+        self._found: tuple[Cut, ...] | None = None
+        self._options = positions, transitions or {}
+        self._positions: dict[int | str, Positions] = {}
+        self._layouts = self._resolve_layouts(batch_first)
+        if cuts != "auto":
+            self._set_cuts(resolve(model, [cuts] if isinstance(cuts, str) else cuts) if len(cuts) else ())
         if example is not None:
             self.activations(example)
 
@@ -130,6 +143,26 @@ class Network:
     def cuts(self) -> tuple[str, ...]:
         """Resolved names, in order of computation."""
         return tuple(cut.name for cut in self._cuts)
+
+    @property
+    def _cuts(self) -> tuple[Cut, ...]:
+        if self._found is None:
+            raise CutError("the cuts are found once a batch was seen: pass example=batch, or name them")
+        return self._found
+
+    def _set_cuts(self, cuts: tuple[Cut, ...]) -> None:
+        positions, transitions = self._options
+        self._found = cuts
+        self._positions = self._resolve_positions(positions)
+        forms = {tuple(short_name(self.model, name) for name in pair): form for pair, form in transitions.items()}
+        pairs = enumerate(zip(self.cuts[:-1], self.cuts[1:], strict=True))
+        found = {p: forms[pair] for p, pair in pairs if pair in forms}
+        self.transitions = {p: f for p, f in found.items() if isinstance(f, PositionWise) or not self.masked}
+
+    def _settle(self, batch: Batch) -> None:
+        """Find the cuts, where they are to be found on the first batch."""
+        if self._found is None:
+            self._set_cuts(_few_then_all(batch, self._scan))
 
     @property
     def checked(self) -> bool:
@@ -173,7 +206,8 @@ class Network:
         They are 0 where a mask leaves a position out; see `trace` for which these are.
         """
         with torch.no_grad():
-            return dict(zip(self.cuts, self.trace(batch).values, strict=True))
+            values = self.trace(batch).values
+        return dict(zip(self.cuts, values, strict=True))
 
     def output(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
         """The network's output at the counted positions."""
@@ -184,7 +218,7 @@ class Network:
         """The same cuts and loss on another model with modules of the same names; exact forms are not taken along."""
         other = copy(self)
         other.model, other.transitions, other._checked = model, {}, False
-        other._modules = dict(model.named_modules())
+        other._modules = find_modules_by_name(model)
         return other
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
@@ -193,7 +227,8 @@ class Network:
 
     def counted_output(self, batch: Batch) -> tuple[Float[Tensor, "batch positions width"], Counted]:
         """What `forward` gives, and which of its positions count."""
-        raw = _as_sequence(self._forward(batch, (), None), "output")
+        self._settle(batch)
+        raw = self._arranged(self._forward(batch))
         counted = self._counted(raw, "output", self.mask(batch))
         return counted.read(raw), counted
 
@@ -204,22 +239,23 @@ class Network:
 
         A function of its arguments alone, so that `torch.func` can transform it.
         """
-        kept = _Kept()
+        self._settle(batch)
+        kept = Kept()
         places = [place for p in cuts for place in self._cuts[p].places]
         raw = self._forward(batch, places, kept, parameters)
         mask = self.mask(batch)
         found = []
         for p in cuts:
-            parts = [_as_sequence(kept.values[place], place.name) for place in self._cuts[p].places]
+            parts = [self._sequence(place, kept.values[place]) for place in self._cuts[p].places]
             found.append(self._read(torch.cat(parts, -1), p, mask))
-        return self._read(_as_sequence(raw, "output"), "output", mask), found
+        return self._read(self._arranged(raw), "output", mask), found
 
     def returned(self, parameters: Mapping[str, Tensor], batch: Batch) -> Any:
         """What the model returns with these parameters, or the part that `output` names, as it is.
 
         Its shape and structure are the model's own, whatever `positions` and `batch_first` say.
         """
-        return self._forward(batch, (), None, parameters, whole=True)
+        return self._forward(batch, parameters=parameters, whole=True)
 
     def trace(
         self,
@@ -238,23 +274,27 @@ class Network:
             start: where a joined graph starts.
             replace: per index of a cut the tensors (one per place) to put there.
         """
-        run = _Run(start if joined else None, replace or {})
+        self._settle(batch)
+        run = _Run(start if joined else None, replace or {}, self._layouts)
         with naming_batch(batch):
             raw = self._run(batch, self._cuts, run)
         entries = tuple(tuple(run.entries[p, i] for i in range(len(cut.places))) for p, cut in enumerate(self._cuts))
         whole = [_concatenate(run.values, p, cut) for p, cut in enumerate(self._cuts)]
         mask = self.mask(batch)
+        last = self._arranged(raw)
+        if self._check:
+            check_sizes({**dict(zip(self.cuts, whole, strict=True)), "output": last}, batch_size(batch))
         counted = tuple(self._counted(value, p, mask) for p, value in enumerate(whole))
         values = tuple(where.read(value) for where, value in zip(counted, whole, strict=True))
-        last = self._counted(_as_sequence(raw, "output"), "output", mask)
-        output = last.read(_as_sequence(raw, "output"))
+        output_counted = self._counted(last, "output", mask)
+        output = output_counted.read(last)
         self._widths = tuple(value.shape[-1] for value in values)
         self._part_widths = tuple(tuple(entry.shape[-1] for entry in parts) for parts in entries)
         self._output_width = output.shape[-1]
         for name, value in (*zip(self.cuts, values, strict=True), ("the output", output)):
             if not torch.isfinite(value).all():
                 raise DataError(f"NaN or infinite activations at {name}: {self._blame(batch)}")
-        return Trace(entries, values, output, counted, last)
+        return Trace(entries, values, output, counted, output_counted)
 
     def output_traces(self, batch: Batch, cuts: Iterable[int]) -> Iterator[tuple[Trace, list[int]]]:
         """Joined traces for derivatives of the output by the given cuts, each with the cuts it serves.
@@ -324,20 +364,20 @@ class Network:
             mask = self.mask(batch)
 
             def visit(place: Place, value: Tensor) -> Tensor:
-                sequence = _as_sequence(value, place.name)
+                sequence = self._sequence(place, value)
                 if place in given:
                     sequence = self._counted(sequence, start, mask).write(sequence, given[place])
                 if place in wanted:
                     read[place] = sequence.clone()
                     if len(read) == len(wanted):
                         raise _ReachedError
-                return sequence.reshape(value.shape)
+                return as_written(sequence, value, self._layouts.swap(place))
 
             try:
                 output = self._forward(batch, {**given, **dict.fromkeys(wanted)}, visit)
             except _ReachedError:
                 return self._read(torch.cat([read[place] for place in wanted], -1), stop or 0, mask)
-        return self._read(_as_sequence(output, "output"), "output", mask)
+        return self._read(self._arranged(output), "output", mask)
 
     def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
         """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
@@ -349,50 +389,92 @@ class Network:
         return rows.transpose(0, 1).reshape(n, t, d, *rows.shape[2:])
 
     def check_cuts(self, batch: Batch) -> None:
-        """Swap test of every cut, and whether each cut reaches the output.
+        """Swap test of every cut, and whether each cut reaches the output, the gradients of each data point its own.
 
         Raises:
             CutError: names the leaking cut and the share of the swap that gets around it, or the cut without effect.
             DataError: the batch holds fewer than two different data points.
         """
-        for cut, leak in zip(self.cuts, self._leaks(batch, self._cuts, self._positions), strict=True):
-            if leak > _LEAK:
+        self._settle(batch)
+        leak_of = self._swapping(batch, self._cuts, self._positions)
+        for p, cut in enumerate(self.cuts):
+            if (leak := leak_of(p)) > _LEAK:
                 raise CutError(
                     f"{cut!r} is not a cut: {leak:.2g} of the effect of swapping the input goes around it (a skip "
                     "path, another branch, or positions that are not counted). Cut where every path passes, for "
                     'example at a residual stream, or concatenate the branches: ("a", "b")'
                 )
         for trace, cuts in self.output_traces(batch, range(len(self._cuts))):
-            draws = torch.Generator().manual_seed(0)
-            cotangent = torch.randn(trace.output.shape, generator=draws).to(trace.output)
-            for p, grad in zip(cuts, self.vjps(trace, trace.output, cuts, cotangent[None]), strict=True):
-                if not grad.any():
-                    raise CutError(f"{self.cuts[p]!r} does not reach the output: no change there has an effect on it")
+            self._check_gradients(trace, cuts)
         with torch.no_grad():
             self._check_transitions(self.trace(batch))
-        self._checked = True
+
+    def _check_gradients(self, trace: Trace, cuts: Sequence[int]) -> None:
+        draws = torch.Generator().manual_seed(0)
+        cotangents = torch.randn(2, *trace.output.shape, generator=draws).to(trace.output)
+        parts = halves(len(trace.output))
+        for cotangent, without in zip(cotangents, parts, strict=True):
+            cotangent[without] = 0
+        for p, grads in zip(cuts, self.vjps(trace, trace.output, cuts, cotangents), strict=True):
+            if not grads.any():
+                raise CutError(f"{self.cuts[p]!r} does not reach the output: no change there has an effect on it")
+            foreign = max(float(g[without].abs().max()) for g, without in zip(grads, parts, strict=True))
+            if foreign > _LEAK * float(grads.abs().max()):
+                raise CutError(
+                    f"data points are mixed: the gradient of the output of half of a batch by {self.cuts[p]!r} is not "
+                    f"zero at the other half ({foreign:.2g}, the largest is {float(grads.abs().max()):.2g}): expected "
+                    "that each data point is its own"
+                )
 
     def check_once(self, batches: Iterable[Batch]) -> None:
-        """Run the checks on the first batches that hold two data points, unless they have passed or `check` is False.
+        """Check what the analyses assume about the model, unless that has passed or `check` is False.
+
+        Looks at a few data points of the first batch with two of them, and at the whole batch where something seems
+        to be wrong: leading axes, independence of data points, a function of parameters and batch alone (see
+        `checks`), no activation checkpointing past the cuts, no channels first, and `check_cuts`.
 
         Raises:
-            CutError: see `check_cuts`.
-            DataError: no batch holds two data points.
+            CutError: names the place at which an assumption fails, what was seen and what to do.
+            DataError: the model is not a function of its batch; or no batch holds two different data points.
         """
         if self._checked or not self._check:
             return
         self._check_padding(batches)
+        problem: DataError | None = None
+        single: Batch | None = None
         for batch in read_batches(batches, "checks", None):
-            if batch_size(batch) >= 2 and self._swappable(batch):
-                if self._cuts:
-                    self.check_cuts(batch)
-                self._checked = True
+            if batch_size(batch) < 2:
+                pair = None if single is None else joined([single, batch])
+                single, batch = batch, pair
+                if batch is None:
+                    continue
+            if not self._swappable(batch):
+                continue
+            try:
+                self._check_on_few(batch)
                 return
-        if self._cuts:
+            except _UnchangedError as error:
+                problem = problem or error
+        if self._found is None or self._found:
             alike = " at which the same positions count" if self.masked else ""
-            raise DataError(
+            raise problem or DataError(
                 f"no batch holds two data points{alike}: the cuts can only be checked by swapping two of them"
             )
+        if single is not None:
+            self._check_model(single, single, ())
+            self._checked = True
+
+    def _check_on_few(self, batch: Batch) -> None:
+        self._settle(batch)
+        places = [place for cut in self._cuts for place in cut.places]
+
+        def check(part: Batch) -> None:
+            self._check_model(part, batch, places)
+            if self._cuts:
+                self.check_cuts(part)
+
+        _few_then_all(batch, check)
+        self._checked = True
 
     def _swappable(self, batch: Batch) -> bool:
         """Whether two data points can be swapped and the mask stays: it is held, or the same for both."""
@@ -432,52 +514,145 @@ class Network:
                 "reads"
             )
 
-    def _scan(self, batch: Batch) -> tuple[Cut, ...]:
-        """Every place that passes the swap test; of places with the same tensor the one with the shortest path."""
-        found: dict[tuple[int, int], tuple[Place, Tensor]] = {}
+    def check_rows(self, batch: Batch, names: Iterable[str]) -> None:
+        """The checks of layout, independence and function at any places, for analyses that read modules themselves.
+
+        Args:
+            batch: a batch; few of its data points are used.
+            names: of modules (their output) or, with ":in", of their input.
+
+        Raises:
+            CutError: names the place at which an assumption fails.
+            DataError: the model is not a function of its batch.
+        """
+        if not self._check:
+            return
+        wanted = [short_name(self.model, name) for name in names]
+        places = [Place(name.removesuffix(":in"), name.endswith(":in")) for name in wanted]
+        _few_then_all(batch, lambda part: self._check_model(part, batch, places))
+
+    def _check_model(self, batch: Batch, whole: Batch, places: Sequence[Place]) -> None:
+        with random_numbers_put_back():
+            with naming_batch(batch), torch.no_grad():
+                if places:
+                    names = {module: path for path, module in self._modules.items()}
+                    refuse_checkpointing(names, lambda: self._forward(batch))
+                self._refuse_channels_first(batch, places)
+            run = partial(self._observe, places)
+            self._written = ()
+            self._written = check_function(self.model, run, batch, whole, self._events)
+            check_points(run, batch, self._events)
+
+    def _refuse_channels_first(self, batch: Batch, places: Sequence[Place]) -> None:
+        with torch.no_grad():
+            found = channels_first(self._modules, lambda: self._forward(batch), places)
+        for place, module in found.items():
+            if not self._layouts.declared(place) and (place or places or self.loss == "kl"):
+                refuse_channels_first(place.name if place else "output", module)
+
+    def _observe(self, places: Sequence[Place], batch: Batch, gradients: bool) -> Seen:
+        """What is at some places and comes out, of one pass with or without gradients."""
+        seen: Seen = {}
+
+        def visit(place: Place, value: Tensor) -> Tensor:
+            swap = self._layouts.swap(place)
+            name = place.name if place.name not in seen else f"{place.name} (again)"
+            seen[name] = _in_layout(value, swap)
+            return value
+
+        with torch.set_grad_enabled(gradients), naming_batch(batch):
+            raw = self._forward(batch, places, visit, gradients=gradients)
+        as_sequence(raw, "output")
+        seen["output"] = _in_layout(raw, self._layouts.swap(None))
+        return seen
+
+    def _events(self, batch: Batch, gradients: bool) -> list[tuple[str, Any]]:
+        """What goes into and comes out of every module of one pass, in order."""
+        events: list[tuple[str, Any]] = []
+
+        def note(name: str, value: Any) -> None:
+            events.append((name, [v.detach().clone() for v in tensors(value)]))
+
+        with ExitStack() as stack, torch.set_grad_enabled(gradients):
+            for path, module in self._modules.items():
+                before, after = (Place(path or type(module).__name__, is_input).name for is_input in (True, False))
+                enters = module.register_forward_pre_hook(
+                    lambda _, args, kwargs, name=before: note(name, (args, kwargs)), with_kwargs=True
+                )
+                leaves = module.register_forward_hook(lambda _, __, value, name=after: note(name, value))
+                stack.callback(enters.remove)
+                stack.callback(leaves.remove)
+            self._forward(batch, gradients=gradients)
+        return events
+
+    def _scan(self, few: Batch) -> tuple[Cut, ...]:
+        """The cuts that `scan` finds among the places whose leading axis is the data point."""
+        index = torch.arange(batch_size(few)).roll(1)
+        places = [cut.places[0] for cut in candidates(self.model)]
+        values, output = self._all_values(few, places)
+        rolled, _ = self._all_values(take_points(few, index), places)
+        with torch.no_grad(), naming_batch(few):
+            skipped = channels_first(self._modules, lambda: self._forward(few), places)
+        usable = [
+            place
+            for place, value in values.items()
+            if (place not in skipped or self._layouts.declared(place))
+            and place in rolled
+            and not differs(value[index], rolled[place])
+        ]
+        leak = self._swapping(few, [Cut((place,)) for place in usable], {})
+        return scan(
+            {place: values[place] for place in usable},
+            vocabularies(self.model, output.shape[-1]),
+            lambda place: leak(usable.index(place)) <= _LEAK,
+        )
+
+    def _all_values(self, batch: Batch, places: Sequence[Place]) -> tuple[dict[Place, Tensor], Tensor]:
+        """Copies of what could be at a cut, by places that are computed once, in order; and the output."""
+        values: dict[Place, Tensor] = {}
         calls: dict[Place, int] = {}
-        mask = self.mask(batch)
+        n, mask = batch_size(batch), self.mask(batch)
 
         def note(place: Place, value: Tensor) -> Tensor:
             calls[place] = calls.get(place, 0) + 1
-            fits = value.ndim == 2 or mask is None or (value.ndim == 3 and value.shape[1] in (1, mask.shape[1]))
-            if fits and value.ndim in (2, 3) and value.is_floating_point() and len(value) == batch_size(batch):
-                key = id(value), value._version  # in-place modules return the tensor they take
-                known = found.get(key, (place, value))[0]
-                found[key] = (min(known, place, key=lambda p: (p.is_input, p.path.count("."))), value)
+            if value.ndim in (2, 3) and value.is_floating_point():
+                sequence = self._sequence(place, value)
+                fits = value.ndim == 2 or mask is None or sequence.shape[1] in (1, mask.shape[1])
+                if fits and len(sequence) == n:
+                    values[place] = sequence.clone()
             return value
 
-        with torch.no_grad():
-            self._forward(batch, [cut.places[0] for cut in candidates(self.model)], note)
-        usable = [Cut((place,)) for place, _ in found.values() if calls[place] == 1]
-        self._positions = {}
-        leaks = self._leaks(batch, usable, self._positions)
-        cuts = tuple(cut for cut, leak in zip(usable, leaks, strict=True) if leak <= _LEAK)
-        if len(cuts) < 2:
-            raise CutError(f"the swap test found {len(cuts)} cuts in the model, expected at least two: name them")
-        return cuts
+        with torch.no_grad(), naming_batch(batch):
+            output = self._arranged(self._forward(batch, places, note))
+        return {place: value for place, value in values.items() if calls[place] == 1}, output
 
-    def _leaks(self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]) -> list[float]:
-        """Per cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, where x' is the batch with its data points swapped."""
+    def _swapping(
+        self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]
+    ) -> Callable[[int], float]:
+        """Per index of a cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, x' being the batch with data points swapped."""
         mask = self.mask(batch)
         held = mask_entry(batch, self._mask, self._arguments) if isinstance(self._mask, str) else None
         rolled = swapped(batch, mask, held)
-        with torch.no_grad():
-            run = _Run(None, {})
-            here = self._read(_as_sequence(self._run(batch, cuts, run), "output"), "output", mask)
-            there = self._read(_as_sequence(self._run(rolled, (), _Run(None, {})), "output"), "output", mask)
-            span = (there - here).norm()
-            if not span > 0:
-                raise DataError("swapping the data points of a batch leaves the output unchanged: give different ones")
-            leaks = []
-            for p, cut in enumerate(cuts):
-                entries = {0: [run.entries[p, i] for i in range(len(cut.places))]}
-                only = positions.get(p, "all")
-                where = partial(self._where, mask, only, cut.name)
-                got = self._run(rolled, (cut,), _Run(None, entries, where))
-                got = self._read(_as_sequence(got, "output"), "output", mask)
-                leaks.append(float((got - here).norm() / span))
-        return leaks
+        run = _Run(None, {}, self._layouts)
+
+        def output_of(batch: Batch, cuts: Sequence[Cut], run: _Run) -> Tensor:
+            with torch.no_grad(), naming_batch(batch):
+                return self._read(self._arranged(self._run(batch, cuts, run)), "output", mask)
+
+        here = output_of(batch, cuts, run)
+        span = float((output_of(rolled, (), _Run(None, {}, self._layouts)) - here).norm())
+        if not span > 0:
+            raise _UnchangedError(
+                "swapping the data points of a batch leaves the output unchanged: give different ones"
+            )
+
+        def leak(p: int) -> float:
+            entries = {0: [run.entries[p, i] for i in range(len(cuts[p].places))]}
+            where = partial(self._where, mask, positions.get(p, "all"), cuts[p].name)
+            got = output_of(rolled, (cuts[p],), _Run(None, entries, self._layouts, where))
+            return float((got - here).norm()) / span
+
+        return leak
 
     def _check_transitions(self, trace: Trace) -> None:
         for p, transition in self.transitions.items():
@@ -512,33 +687,34 @@ class Network:
                         "computation"
                     )
                 furthest = p
-                value = run.visit(p, i, value, place.name)
+                value = run.visit(p, i, value, place)
             return value
 
-        output = self._forward(batch, indices, visit)
+        output: Tensor = self._forward(batch, indices, visit)
         for place, count in calls.items():
             if count != 1:
                 raise CutError(
                     f"{place.name!r} is computed {count} times in a forward pass, expected once: "
                     "cut at a module that is not shared and is used"
                 )
-        result: Tensor = output
-        return result
+        return output
 
     def _forward(
         self,
         batch: Batch,
-        places: Iterable[Place],
-        visit: Any,
+        places: Iterable[Place] = (),
+        visit: Visit = lambda _, value: value,
         parameters: Mapping[str, Tensor] | None = None,
         *,
+        gradients: bool = False,
         whole: bool = False,
     ) -> Any:
-        final = _Kept()
+        final = Kept()
         keep = Place(str(self._output), False)
         by_module = isinstance(self._output, str) and self._output in self._modules
         with ExitStack() as stack:
-            stack.enter_context(at_rest(self.model, freeze=parameters is None))
+            given = None if parameters is not None else gradients
+            stack.enter_context(at_rest(self.model, gradients=given, restored=self._written))
             for place in places:
                 stack.callback(hooked(self._modules[place.path], place, visit).remove)
             if by_module:
@@ -558,9 +734,9 @@ class Network:
         value = returned
         if self._output is not None:
             try:
-                is_attribute = isinstance(self._output, str) and hasattr(returned, self._output)
-                value = getattr(returned, str(self._output)) if is_attribute else returned[self._output]
-            except (KeyError, IndexError, TypeError) as error:
+                by_name = isinstance(self._output, str) and not isinstance(returned, Mapping)
+                value = getattr(returned, str(self._output)) if by_name else returned[self._output]
+            except (AttributeError, KeyError, IndexError, TypeError) as error:
                 raise CutError(
                     f"the model's return value has no {self._output!r}: it is a {type(returned).__name__}"
                 ) from error
@@ -573,11 +749,32 @@ class Network:
     def _resolve_positions(self, positions: Positions | Mapping[str, Positions]) -> dict[int | str, Positions]:
         if not isinstance(positions, Mapping):
             return {len(self._cuts) - 1: positions, "output": positions}
+        positions = {name if name == "output" else short_name(self.model, name): v for name, v in positions.items()}
         if unknown := set(positions) - {*self.cuts, "output"}:
             raise CutError(f"positions are given for {sorted(unknown)}, which are not among the cuts {list(self.cuts)}")
         chosen: dict[int | str, Positions] = {self.cuts.index(k): v for k, v in positions.items() if k != "output"}
         chosen["output"] = positions.get("output", chosen.get(len(self._cuts) - 1, "all"))
         return chosen
+
+    def _resolve_layouts(self, batch_first: BatchFirst) -> Layouts:
+        if not isinstance(batch_first, Mapping):
+            output = Place(self._output, False) if isinstance(self._output, str) else None
+            return Layouts(batch_first, {}, output if output and output.path in self._modules else None)
+        named: dict[Place | None, Layout] = {}
+        for name, layout in batch_first.items():
+            for part in short_name(self.model, name).split("+"):
+                place = Place(part.removesuffix(":in"), part.endswith(":in"))
+                if part != "output" and place.path not in self._modules:
+                    raise CutError(f"batch_first is given for {name!r}, which no module or cut is called")
+                named[None if part == "output" and place.path not in self._modules else place] = layout
+        output = Place(str(self._output), False)
+        return Layouts(True, named, output if output.path in self._modules else None)
+
+    def _sequence(self, place: Place, value: Tensor) -> Float[Tensor, "batch _ _"]:
+        return as_sequence(value, place.name, self._layouts.swap(place))
+
+    def _arranged(self, output: Tensor) -> Float[Tensor, "batch positions width"]:
+        return as_sequence(output, "output", self._layouts.swap(None))
 
     def _counted(self, value: Tensor, key: int | str, mask: Tensor | None) -> Counted:
         name = "the output" if isinstance(key, str) else repr(self.cuts[key])
@@ -598,15 +795,8 @@ class Network:
         return "the data holds them" if holds else "data and weights are finite, so the model overflows"
 
 
-class _Kept:
-    """Visits places and keeps copies of what is there, since modules after them may work in place."""
-
-    def __init__(self) -> None:
-        self.values: dict[Place, Tensor] = {}
-
-    def __call__(self, place: Place, value: Tensor) -> Tensor:
-        self.values[place] = value.clone()
-        return value
+class _UnchangedError(DataError):
+    """The data points of a batch are all the same to the model."""
 
 
 class _ReachedError(BaseException):
@@ -620,14 +810,16 @@ class _Run:
         self,
         start: int | None,
         replace: Mapping[int, Sequence[Tensor]],
+        layouts: Layouts,
         where: Callable[[int, Tensor], Counted] | None = None,
     ) -> None:
-        self.start, self.replace, self.where = start, replace, where
+        self.start, self.replace, self.layouts, self.where = start, replace, layouts, where
         self.entries: dict[tuple[int, int], Tensor] = {}
         self.values: dict[tuple[int, int], Tensor] = {}
 
-    def visit(self, p: int, i: int, value: Tensor, name: str) -> Tensor:
-        sequence = _as_sequence(value, name)
+    def visit(self, p: int, i: int, value: Tensor, place: Place) -> Tensor:
+        swap = self.layouts.swap(place)
+        sequence = as_sequence(value, place.name, swap)
         self.values[p, i] = sequence
         entry = sequence
         if p in self.replace:
@@ -638,16 +830,26 @@ class _Run:
         if torch.is_grad_enabled() and (self.start in (None, p) or not entry.requires_grad):
             entry = entry.detach().requires_grad_()
         self.entries[p, i] = entry
-        return entry.reshape(value.shape).clone()  # a copy, so that in-place modules leave the entry alone
+        return as_written(entry, value, swap).clone()  # a copy, so that in-place modules leave the entry alone
 
 
-def _as_sequence(value: Tensor, name: str) -> Tensor:
-    if value.ndim not in (2, 3) or not value.is_floating_point():
-        raise CutError(
-            f"{name!r} has shape {tuple(value.shape)} of {value.dtype}: expected floats of (batch, width) or "
-            "(batch, positions, width)"
-        )
-    return value if value.ndim == 3 else value[:, None]
+def _few_then_all(batch: Batch, check: Callable[[Batch], T]) -> T:
+    """Check on a few data points, and on the whole batch where something seems to be wrong with them."""
+    few = spread(batch)
+    try:
+        return check(few)
+    except InputError as problem:
+        if few is batch:
+            raise
+        first = problem
+    try:
+        return check(batch)
+    except InputError as problem:
+        raise (first if problem.__cause__ else problem) from None  # a cause: the model failed, after other runs
+
+
+def _in_layout(value: Tensor, swap: tuple[int, int] | None) -> Tensor:
+    return (value.transpose(*swap) if swap and value.ndim == 3 else value).detach().clone()
 
 
 def _concatenate(values: Mapping[tuple[int, int], Tensor], p: int, cut: Cut) -> Tensor:

@@ -22,7 +22,7 @@ from .ablation import joined_labels
 from .basis import Bases
 from .batches import Batch, naming_batch
 from .components import Components, Part
-from .cuts import Place
+from .cuts import Place, find_modules_by_name
 from .errors import CutError, DataError, GraphError
 from .graph import InteractionGraph
 from .hooks import hooked
@@ -189,7 +189,7 @@ def _shares(squares: list[np.ndarray], labels: list[np.ndarray], count: int) -> 
 def _patched(net: Network, held: Mapping[Part, Tensor], read: Iterable[Part]) -> Iterator[dict[Part, Tensor]]:
     """Parts held at given values, and others read, whenever the network runs."""
     wanted = list(read)
-    modules = dict(net.model.named_modules())
+    modules = find_modules_by_name(net.model)
     found: dict[Part, Tensor] = {}
 
     def visit(place: Place, value: Tensor) -> Tensor:

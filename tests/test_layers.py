@@ -11,8 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
     *("errors", "fields", "values", "linalg", "progress", "batches", "masks", "files", "tensors", "weights"),
-    *("cuts", "hooks"),
-    *("checks", "transitions", "network", "components", "models"),
+    *("cuts", "layouts", "hooks", "checks", "scan", "transitions", "network", "components", "models"),
     *(
         "places",
         "datasets",
