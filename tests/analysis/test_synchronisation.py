@@ -105,7 +105,7 @@ def test_smooth_activation_has_no_patterns() -> None:
 def test_what_is_not_supported_is_named() -> None:
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2)).double()
     with pytest.raises(LayerError, match=r"0 \(Conv1d\)"):
-        synchronised_units(Network(model, ["0:in", "2"]), [inputs(5, 4)[:, None]])
+        synchronised_units(Network(model, []), [inputs(5, 4)[:, None]])
 
 
 def test_patterns_count_where_the_output_feels_them() -> None:
