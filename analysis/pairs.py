@@ -82,8 +82,8 @@ def reduction_of(value: Callable[[Pair], float], pairs: list[Pair]) -> str:
             )
         return "mean"
     n = batch_size(pair)
-    index = torch.arange(min(n, 8))
-    parts = [index[: len(index) // 2], index[len(index) // 2 :]] if len(index) > 1 else [index]
+    index = torch.linspace(0, n - 1, min(n, 24)).round().long()
+    parts = list(index.split(1))
     once, twice = value(take_points(pair, index)), value(take_points(pair, index.repeat(2)))
     each = [value(take_points(pair, part)) for part in parts]
     size = max(abs(once), abs(twice), *map(abs, each))
@@ -96,7 +96,7 @@ def reduction_of(value: Callable[[Pair], float], pairs: list[Pair]) -> str:
         return "mean"
     raise InputError(
         f"the training loss is neither the mean over data points nor their sum: {len(index)} data points give "
-        f"{once:.6g}, each twice {twice:.6g}, and {[round(one, 6) for one in each]} apart. Class weights and "
+        f"{once:.6g}, each twice {twice:.6g}, and {[round(one, 6) for one in each[:4]]} the first alone. Class weights and "
         "ignore_index weigh batches by other than their sizes: give all data as one batch, or use reduction='sum'"
     )
 

@@ -313,3 +313,92 @@ def test_attention_tokens_and_tied_weights() -> None:
     by_products = loss.product(loss.start, torch.eye(20, dtype=torch.float64))
     torch.testing.assert_close(by_rows, by_products, rtol=1e-8, atol=1e-10)
     assert (loss.evaluate(away(loss))[0] > 0).all()
+
+
+# The user's loss sees the model's own output
+
+
+class Shaped(nn.Module):
+    """A linear map whose output has a shape of its own."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, math.prod(shape))
+        self.shape = shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x).reshape(len(x), *self.shape)
+
+
+@pytest.mark.parametrize("sizes", [(12,), (5, 7), (1, 4, 7)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (1, 2), (3, 2), (1, 1)])
+def test_training_loss_is_what_torch_says_of_all_data(
+    shape: tuple[int, ...], reduction: str, sizes: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    model, x = Shaped(shape).double(), points()
+    y = torch.randn(12, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def loss(output: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
+        assert output.shape == target["y"].shape
+        return nn.functional.mse_loss(output, target["y"], reduction=reduction)
+
+    pairs = [(a, {"y": b}) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]
+    found = training_loss(Network(model, []), pairs, loss)
+    assert found.reduction == reduction
+    assert found.baseline == pytest.approx(nn.functional.mse_loss(model(x), y, reduction=reduction).item())
+    everything = torch.arange(12).repeat(2, 1)
+    values, slopes = found.evaluate(away(found, 2), everything)
+    torch.testing.assert_close(values, found.evaluate(away(found, 2))[0])
+    torch.testing.assert_close(slopes, found.evaluate(away(found, 2))[1])
+
+
+def test_a_mean_with_other_weights_is_refused_over_several_batches() -> None:
+    network = net()
+    labels = torch.tensor([0, 1, -100, 1] * 3)
+    whole = nn.functional.cross_entropy(network.model(points()), labels).item()
+    assert training_loss(network, [(points(), labels)], nn.functional.cross_entropy).baseline == pytest.approx(whole)
+    long = points(1500)
+    pairs = [(part, torch.tensor([0, -100, 1, 1, 1])[torch.arange(len(part)) % 5]) for part in long.split(800)]
+    with pytest.raises(InputError, match="neither the mean over data points nor their sum"):
+        training_loss(network, pairs, nn.functional.cross_entropy)
+
+
+# Gradients that are not derivatives
+
+
+@pytest.mark.parametrize("options", [{"padding_idx": 0}, {"scale_grad_by_freq": True}, {}])
+def test_embeddings_are_differentiated_as_they_are_written(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(4, 2, **options), nn.Linear(2, 2)).double()  # type: ignore[arg-type]
+    tokens = torch.tensor([[0, 1], [0, 2], [0, 3], [1, 1]])
+    loss = behavioural_loss(Network(model, []), [tokens])
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        plain[0].weight.copy_(model[0].weight)
+    torch.testing.assert_close(
+        loss.evaluate(away(loss))[1], behavioural_loss(Network(plain, []), [tokens]).evaluate(away(loss))[1]
+    )
+    assert (model[0].padding_idx, model[0].scale_grad_by_freq) == (
+        options.get("padding_idx"),
+        options.get("scale_grad_by_freq", False),
+    )
+
+
+def test_straight_through_is_refused_by_the_name_of_its_parameters() -> None:
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            return self.b(y + (y.round() - y).detach())
+
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match=r"not the derivative of the loss for 'a\.weight'.*'a\.bias'"):
+        behavioural_loss(Network(Rounded().double(), []), [points()])
+    trusted = Network(Rounded().double(), [], check=False)
+    assert not behavioural_loss(trusted, [points()]).checked
