@@ -96,7 +96,7 @@ def reduction_of(value: Callable[[Pair], float], pairs: list[Pair]) -> str:
         return "mean"
     raise InputError(
         f"the training loss is neither the mean over data points nor their sum: {len(index)} data points give "
-        f"{once:.6g}, each twice {twice:.6g}, and {[round(one, 6) for one in each[:4]]} the first alone. Class weights and "
+        f"{once:.6g}, each twice {twice:.6g}, and {each[:4]} alone. Class weights and "
         "ignore_index weigh batches by other than their sizes: give all data as one batch, or use reduction='sum'"
     )
 
