@@ -473,7 +473,8 @@ class Network:
             if self._cuts:
                 self.check_cuts(part)
 
-        _few_then_all(batch, check)
+        with random_numbers_put_back():
+            _few_then_all(batch, check)
         self._checked = True
 
     def _swappable(self, batch: Batch) -> bool:
