@@ -534,14 +534,14 @@ class Network:
 
     def _check_model(self, batch: Batch, whole: Batch, places: Sequence[Place]) -> None:
         with random_numbers_put_back():
+            run = partial(self._observe, places)
+            self._written = ()  # first, so that all runs that follow put back what the model writes into
+            self._written = check_function(self.model, run, batch, whole, self._events)
             with naming_batch(batch), torch.no_grad():
                 if places:
                     names = {module: path for path, module in self._modules.items()}
                     refuse_checkpointing(names, lambda: self._forward(batch))
                 self._refuse_channels_first(batch, places)
-            run = partial(self._observe, places)
-            self._written = ()
-            self._written = check_function(self.model, run, batch, whole, self._events)
             check_points(run, batch, self._events)
 
     def _refuse_channels_first(self, batch: Batch, places: Sequence[Place]) -> None:
