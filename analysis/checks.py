@@ -156,12 +156,13 @@ def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, event
         _agree(first, second, "twice", drawn, written, lambda: (events(batch, False), events(batch, False)))
         for _ in range(_REPEATS if drawn else 0):
             _agree(run(whole, False), run(whole, False), "twice", drawn, written, lambda: ([], []))
+        graded = run(batch, True)
+        _agree(second, graded, "gradients", drawn, written, lambda: (events(batch, False), events(batch, True)))
     finally:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 if name in written and name in held and buffer.shape == held[name].shape:
                     buffer.copy_(held[name])
-    _agree(second, run(batch, True), "gradients", drawn, written, lambda: (events(batch, False), events(batch, True)))
     return written
 
 
