@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ from .batches import Batch
 from .errors import CutError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .linalg import Eigen, Whitening, column_signs, eigh, whiten
-from .moments import ActivationMoments, collect, output_moments, pair_moments
+from .moments import ActivationMoments, collect, ends_in_output, output_moments, pair_moments
 from .network import Network
 from .progress import ProgressCallback
 from .rotation import degenerate_runs, rotate
@@ -35,9 +35,10 @@ from .values import by_value
 __all__ = ["KINDS", "OUTPUTS", "ROTATIONS", "Bases", "Basis", "interaction_basis"]
 
 KINDS = ("global", "local", "pca", "neuron")
-OUTPUTS = ("pca", "neuron")
+OUTPUTS = ("auto", "neuron", "pca")
 ROTATIONS = ("none", "degenerate", "full")
 
+_MANY = 1024  # outputs; more of them are targets of the basis, not nodes of a graph
 _GAP = 0.25  # relative gap below which neighbouring eigenvalues count as degenerate
 _MEMORY = 2**28  # bytes that second moments per output may take
 _ARRAYS = ("mean", "to_basis", "from_basis", "importance", "gram_spectrum", "jacobian_spectrum", "influence")
@@ -157,7 +158,7 @@ def interaction_basis(
     batches: Iterable[Batch],
     *,
     kind: str = "global",
-    output: str = "pca",
+    output: str = "auto",
     rotation: str = "degenerate",
     rank_tolerance: float = 1e-10,
     gap: float = _GAP,
@@ -172,8 +173,12 @@ def interaction_basis(
         batches: re-iterable data.
         kind: "global" (M to the output), "local" (M to the next cut's coordinates), "pca" (U, no whitening) or
             "neuron" (the model's own coordinates).
-        output: basis of the last cut; "pca" is the interaction basis towards the loss itself, which for MSE at the
-            output is PCA, "neuron" keeps the raw outputs.
+        output: basis of the last cut. "neuron" keeps its own coordinates. "pca" takes the interaction basis towards the
+            loss itself, which for MSE at the output is PCA: there the map into the outputs is a diagonal, so that a
+            graph falls into one-to-one chains. "auto" (default) keeps the cut's own coordinates where they are the
+            network's outputs, up to 1,024 of them, or stand for one output each (logits before a softmax): these are
+            the only coordinates that are given and not chosen. Elsewhere it takes "pca". The choice made is in
+            `settings`.
         rotation: "degenerate" rotates inside runs of eigenvalues with relative gaps below `gap` so that few outputs
             depend on each coordinate, "full" ignores the gaps, "none" gives the paper's plain basis.
         rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
@@ -196,6 +201,9 @@ def interaction_basis(
         _require_variance(cut, activations[cut])
     net.check_once(batches)
     last = len(net.cuts) - 1
+    if output == "auto":
+        output = "neuron" if _stand_for_outputs(net, batches) else "pca"
+        options = replace(options, output=output)
     plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=rank_tolerance), "neuron": _neuron}
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
@@ -385,6 +393,24 @@ def _pca(cut: str, moments: ActivationMoments, *, rank_tolerance: float) -> Basi
 def _neuron(cut: str, moments: ActivationMoments) -> Basis:
     variance = moments.gram.diagonal()
     return _plain(cut, "neuron", moments, torch.eye(len(variance), dtype=torch.float64), variance)
+
+
+def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
+    """Whether each coordinate of the last cut is an output, or moves one output more than all the others.
+
+    The second holds of logits before a softmax or a sigmoid: with e_oi = E[J_oi^2], e_oo is more than half of its row
+    and of its column.
+    """
+    last, width = len(net.cuts) - 1, net.output_width
+    if net.widths[last] != width or width > _MANY:
+        return False
+    if ends_in_output(net, next(iter(batches))):
+        return True
+    columns = {last: torch.eye(width, dtype=torch.float64)}
+    moments = output_moments(net, batches, columns, {last: [slice(i, i + 1) for i in range(width)]})[last]
+    squared = torch.cat([moment[:, :, 0] for moment in moments], 1)
+    own = squared.diagonal()
+    return bool((2 * own > squared.sum(0)).all() and (2 * own > squared.sum(1)).all())
 
 
 def _require_variance(cut: str, moments: ActivationMoments) -> None:

@@ -27,10 +27,9 @@ from .models import MLP
 from .modules import Partition
 from .progress import ProgressCallback, report
 
-__all__ = ["CLASSES", "RECIPE", "accuracy", "agreement", "train_two_digits", "true_sides"]
+__all__ = ["CLASSES", "accuracy", "agreement", "train_two_digits", "true_sides"]
 
 CLASSES = 10
-RECIPE = {"basis": "global", "output": "neuron"}  # the outputs are nodes: which digit each one names is known
 _WIDTHS = (128, 48, 48, 2 * CLASSES)
 _DATA = {"name": "two_digits", "n": 4000, "n_test": 1000, "seed": 0}
 _STEPS = (0, 50, 150, 400, 1000, 2500)

@@ -35,6 +35,7 @@ __all__ = [
     "Probes",
     "collect",
     "diagonal_moments",
+    "ends_in_output",
     "gate_moments",
     "output_cotangents",
     "output_moments",
@@ -482,6 +483,14 @@ def _add(
     for total, group in zip(sums, groups, strict=True):
         part = seen[..., group]
         total.index_add_(0, labels, part.transpose(1, 2) @ part)
+
+
+def ends_in_output(network: Network, batch: Batch) -> bool:
+    """Whether the last cut is the output itself, on this batch."""
+    with torch.no_grad():
+        trace = network.trace(batch)
+    value = trace.values[-1]
+    return value.shape == trace.output.shape and torch.equal(value, trace.output)
 
 
 def _is_output(network: Network, trace: Trace, cut: int) -> bool:

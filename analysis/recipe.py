@@ -52,7 +52,7 @@ class GraphRecipe:
     cuts: tuple[str | tuple[str, ...], ...] | None = None
     loss: str | None = None
     basis: str = "global"
-    output: str = "pca"
+    output: str = "auto"
     rotation: str = "degenerate"
     rank_tolerance: float = 1e-10
     gap: float = 0.25

@@ -34,7 +34,7 @@ from interbasis.analysis import (
     predict_losses,
 )
 from interbasis.analysis.controls import Control, Outcome
-from interbasis.analysis.demo import RECIPE, train_two_digits
+from interbasis.analysis.demo import train_two_digits
 from interbasis.analysis.metrics import Estimate
 from interbasis.analysis.recipe import Recipe, run
 
@@ -51,7 +51,7 @@ def main() -> None:
         runs: list[tuple[str, Checkpoint, dict[str, Any], str]] = []
         for path in train_two_digits(Path(folder) / "demo"):
             loaded = load_checkpoint(path)
-            runs.append((f"demo, step {loaded.step}", loaded, RECIPE, "accuracy"))
+            runs.append((f"demo, step {loaded.step}", loaded, {}, "accuracy"))
         bisected: list[tuple[str, Checkpoint, dict[str, Any], str]] = [runs[-1]]
         if data := os.environ.get("INTERBASIS_TEST_DATA"):
             for seed in (0, 1, 2):

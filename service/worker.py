@@ -378,7 +378,7 @@ def run_demo(
     """Train the demo's network, analyse every checkpoint of it, and compare the modules with the known answer."""
     lines = []
     for path in demo.train_two_digits(folder, seed=seed, progress=progress):
-        checkpoint, recipe = load(path, demo.RECIPE)
+        checkpoint, recipe = load(path, {})
         outcome = store_analysis(store, checkpoint, recipe, progress=progress)
         bases = Bases.from_bytes(store.bases_bytes(outcome.graph.id))
         partition = Partition.from_bytes(store.partition_bytes(outcome.partition.id))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interbasis.analysis.basis import Bases, Basis
-from interbasis.analysis.demo import CLASSES, RECIPE, accuracy, agreement, train_two_digits, true_sides
+from interbasis.analysis.demo import CLASSES, accuracy, agreement, train_two_digits, true_sides
 from interbasis.analysis.families import load_checkpoint
 from interbasis.analysis.graph import InteractionGraph
 from interbasis.analysis.partition import Partition, score_partition
@@ -18,7 +18,7 @@ SHORT = (0, 20, 60)
 
 
 def analyse(file: Path) -> Analysis:
-    return run(load_checkpoint(file), Recipe.from_mapping(RECIPE))
+    return run(load_checkpoint(file), Recipe())
 
 
 def accuracies(files: list[Path]) -> list[float]:
