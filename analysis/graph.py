@@ -47,6 +47,8 @@ class InteractionGraph:
         basis: kind of basis the coordinates belong to.
         settings: everything else that fixes the numbers (rotation, points, seed, ...).
         pairs: for each block the indices (earlier, later) of its cuts; (0, 1), (1, 2), ... unless edges skip cuts.
+        beyond_skip: for each block the strengths of J - 1, what a layer adds to the residual stream, where its two cuts
+            belong to one stream, None elsewhere; () where nothing is known. See `skips`.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph.cuts, graph.widths, graph.n_nodes
@@ -60,6 +62,7 @@ class InteractionGraph:
     basis: str = "given"
     settings: dict[str, Any] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
+    beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
 
     @classmethod
     def from_blocks(
@@ -72,6 +75,7 @@ class InteractionGraph:
         basis: str = "given",
         settings: dict[str, Any] | None = None,
         pairs: Sequence[tuple[int, int]] | None = None,
+        beyond_skip: Sequence[np.ndarray | None] = (),
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
@@ -83,19 +87,21 @@ class InteractionGraph:
             basis: kind of basis.
             settings: everything else that fixes the numbers.
             pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
+            beyond_skip: see the attributes; one matrix or None per block.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
                 order or twice, or strengths that are negative, NaN or infinite.
         """
-        arrays = tuple(_matrix(p, block) for p, block in enumerate(blocks))
+        arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
-        for p, block in enumerate(arrays):
-            if block.ndim != 2 or 0 in block.shape:
-                raise GraphError(f"block {p} has shape {block.shape}: expected (later nodes, earlier nodes), none zero")
-            if not np.isfinite(block).all() or (block < 0).any():
-                raise GraphError(f"block {p} holds negative, NaN or infinite strengths: expected w >= 0")
+        beyond = tuple(
+            None if block is None else _matrix(f"beyond_skip {p}", block) for p, block in enumerate(beyond_skip)
+        )
+        shapes = [block.shape for block in arrays]
+        if beyond and [s if b is None else b.shape for b, s in zip(beyond, shapes, strict=False)] != shapes:
+            raise GraphError(f"beyond_skip: expected None or a matrix for each block, of the shapes {shapes}")
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
@@ -106,7 +112,13 @@ class InteractionGraph:
             raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
         if not all(np.isfinite(w).all() for w in weights):
             raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
-        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined)
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, beyond)
+
+    @property
+    def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
+        """For each block the strengths beyond a skip path: `beyond_skip`, or the block where there is none."""
+        kept = self.beyond_skip or (None,) * len(self.blocks)
+        return tuple(block if new is None else new for block, new in zip(self.blocks, kept, strict=True))
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -217,11 +229,13 @@ class InteractionGraph:
         from scipy.sparse import csr_array
 
         arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
-        for p, block in enumerate(self.blocks):
+        named = {f"block.{p}": block for p, block in enumerate(self.blocks)}
+        named |= {f"beyond_skip.{p}": block for p, block in enumerate(self.beyond_skip) if block is not None}
+        for name, block in named.items():
             rows = csr_array(block)
-            arrays[f"block.{p}.strength"] = rows.data
-            arrays[f"block.{p}.earlier"] = rows.indices.astype(np.int32)
-            arrays[f"block.{p}.row_start"] = rows.indptr.astype(np.int64)
+            arrays[f"{name}.strength"] = rows.data
+            arrays[f"{name}.earlier"] = rows.indices.astype(np.int32)
+            arrays[f"{name}.row_start"] = rows.indptr.astype(np.int64)
         metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
         return encode("graph", arrays, metadata)
 
@@ -233,34 +247,41 @@ class InteractionGraph:
         arrays, meta = decode("graph", data)
         widths = meta["widths"]
         pairs = meta.get("pairs") or list(pairwise(range(len(widths))))  # not in files of version 0.1
-        blocks = [
-            csr_array(
-                tuple(arrays[f"block.{p}.{name}"] for name in ("strength", "earlier", "row_start")),
-                shape=(widths[b], widths[a]),
-            ).toarray()
-            for p, (a, b) in enumerate(pairs)
-        ]
+
+        def block(name: str, a: int, b: int) -> np.ndarray:
+            parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
+            return np.asarray(csr_array(parts, shape=(widths[b], widths[a])).toarray())
+
+        known = [f"beyond_skip.{p}.strength" in arrays for p in range(len(pairs))]
         return cls.from_blocks(
-            blocks,
+            [block(f"block.{p}", a, b) for p, (a, b) in enumerate(pairs)],
             meta["cuts"],
             [arrays[f"importance.{i}"] for i in range(len(widths))],
             strengths=meta["strengths"],
             basis=meta["basis"],
             settings=meta["settings"],
             pairs=[(a, b) for a, b in pairs],
+            beyond_skip=[
+                block(f"beyond_skip.{p}", a, b) if known[p] else None for p, (a, b) in enumerate(pairs) if any(known)
+            ],
         )
 
 
-def _matrix(p: int, block: Any) -> np.ndarray:
+def _matrix(name: str, block: Any) -> np.ndarray:
     try:
         if isinstance(block, Tensor):
             block = block.detach().to("cpu", torch.float64).numpy()
         array = np.asarray(block)
         if np.iscomplexobj(array):
             raise TypeError("complex numbers")
-        return array.astype(np.float64, copy=False)
+        array = array.astype(np.float64, copy=False)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise GraphError(f"block {p} is no matrix of real numbers: {error}") from error
+        raise GraphError(f"{name} is no matrix of real numbers: {error}") from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise GraphError(f"{name} has shape {array.shape}: expected (later nodes, earlier nodes), none zero")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise GraphError(f"{name} holds negative, NaN or infinite strengths: expected w >= 0")
+    return array
 
 
 def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tuple[tuple[int, int], ...]:

@@ -18,7 +18,10 @@ from .values import by_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Level", "Module", "Partition"]
+__all__ = ["VERDICTS", "Level", "Module", "Partition"]
+
+VERDICTS = ("supported", "one module", "not told apart from chance", "refuted", "untested")
+"""What is made of the evidence for a partition."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ class Partition:
         hierarchy: the significant divisions by number of modules, fewest first, the chosen one among them.
         polished: whether the mediator cost was polished.
         warning: what to keep in mind, in words; None where there is nothing.
+        verdict: one of `VERDICTS`: "supported" where the division is more modular than every null graph and an
+            untrained copy, "one module", "not told apart from chance", "refuted" by an experiment, or "untested" where
+            no null graph was searched.
+        reason: of the verdict, one sentence.
+        one_to_one: number of one-to-one edges that took no part in the evidence; see `search`.
+        untrained_modules: number of modules that an untrained copy of the network has, found with the same choices;
+            None where none was made.
     """
 
     cuts: tuple[str, ...]
@@ -124,6 +134,10 @@ class Partition:
     hierarchy: tuple[Level, ...] = ()
     polished: bool = False
     warning: str | None = None
+    verdict: str = "untested"
+    reason: str = "no null graph was searched for this division"
+    one_to_one: int = 0
+    untrained_modules: int | None = None
 
     def __repr__(self) -> str:
         """The main numbers and one line per module."""
@@ -139,8 +153,9 @@ class Partition:
             for m in self.modules[:12]
         ]
         rest = self.n_modules - len(shown)
-        warning = [f"  warning: {self.warning}"] if self.warning else []
-        return "\n".join([head, *shown, *([f"  ... {rest} more"] if rest else []), *warning])
+        more = [f"  ... {rest} more"] if rest else []
+        warning = [f"  warning: {self.warning}"] if self.warning and self.n_modules > 1 else []
+        return "\n".join([head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"])
 
     def surface(self, earlier: int, later: int) -> tuple[Mediator, ...]:
         """The nodes of one module through which it feeds another, the strongest first."""
@@ -207,11 +222,24 @@ class Partition:
             Level(**{**level, "labels": per_cut(f"level.{k}"), "parents": tuple(level["parents"])})
             for k, level in enumerate(meta["hierarchy"] or ())
         )
+        if "verdict" not in values:
+            values["verdict"], values["reason"] = _verdict_of_old(values)
         columns = [arrays.get(f"mediators.{name}", np.empty(0)).tolist() for name in _MEDIATOR]
         values["mediators"] = tuple(
             Mediator(*ends, gamma=None if np.isnan(gamma) else gamma) for *ends, gamma in zip(*columns, strict=True)
         )
         return cls(**values)
+
+
+def _verdict_of_old(values: dict[str, Any]) -> tuple[str, str]:
+    """Verdict on a partition of version 0.6 or before, whose null graphs took chains for modules."""
+    if values["n_modules"] == 1:
+        return "one module", (values.get("warning") or "no division was asked for").removeprefix("one module: ")
+    if values.get("p_value") is None:
+        return "untested", "no null graph was searched for this division"
+    if (values.get("warning") or "").startswith("no more modular"):
+        return "not told apart from chance", "null graphs divide as well"
+    return "untested", "found by a version that took one-to-one chains for evidence: divide the graph again"
 
 
 _MEDIATOR = {

@@ -13,7 +13,7 @@ from .errors import GraphError
 from .graph import InteractionGraph
 from .mediators import polish_mediators, surface_of
 from .modules import Level, Module, Partition
-from .objectives import find_objective, quality_of
+from .objectives import LAYERED, find_objective, quality_of
 from .progress import ProgressCallback, report
 from .resolution import (
     Profile,
@@ -28,13 +28,25 @@ from .scales import LossScale, choose_epsilon, default_epsilon
 from .search import Effort, Search
 from .significance import stability
 
-__all__ = ["Partition", "default_epsilon", "epsilon_profile", "find_modules", "renumbered", "score_partition", "scored"]
+__all__ = [
+    "CHAINS",
+    "Partition",
+    "default_epsilon",
+    "epsilon_profile",
+    "find_modules",
+    "renumbered",
+    "score_partition",
+    "scored",
+]
+
+CHAINS = ("join", "keep")
 
 _NULLS = 20
 _MIN_NULLS = 4
 _THOROUGH = Effort(restarts=8, kicks=12)
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
 _STABLE = 0.8
+_APART = 0.999  # contrast of modules between which nothing flows
 
 
 def score_partition(
@@ -113,9 +125,12 @@ def find_modules(
     n_null: int | None = None,
     effort: Effort | None = None,
     backend: str = "leiden",
+    chains: str = "join",
     progress: ProgressCallback | None = None,
 ) -> Partition:
     """Divide a graph into modules; one module where it is not more modular than chance.
+
+    The result ends with a verdict: `Partition.verdict` and its `reason`.
 
     Args:
         graph: the strengths.
@@ -138,19 +153,30 @@ def find_modules(
         effort: of the search of the result; the profile takes one search and one kick per graph and resolution,
             where the resolution is given the effort, for the graph and its null graphs alike.
         backend: "leiden" or "leidenalg", see `search`.
+        chains: where null graphs are searched, "join" takes the two ends of a one-to-one edge for one node and leaves
+            the edge, and the skip path of a residual stream, out of objective and null graphs alike, since a chain is
+            no evidence of a module; "keep" treats them as any other edge, as version 0.6 did. Where the resolution or
+            k is given and no null graph is searched, every edge counts. See `search`.
         progress: called per graph searched, the null graphs included.
 
     Raises:
         GraphError: an option that makes no sense, or no edge above the cutoff.
     """
     _check_numbers(resolution, {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed})
+    if chains not in CHAINS:
+        raise GraphError(f"unknown chains {chains!r}: expected one of {', '.join(CHAINS)}")
     scale = choose_epsilon(graph, epsilon)
-    search = Search(graph, scale.per_pair)
-    search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
     objective = "kway" if objective is None and k is not None else objective
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
     n_null = (_NULLS if choosing else 0) if n_null is None else n_null
     _check(objective, k, choosing, n_null)
+    search = Search(graph, scale.per_pair, chains=chains == "join" and n_null > 0)
+    search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
+    if not any(x.any() for x in search.costs):
+        search, n_null = Search(graph, scale.per_pair), 0
+        search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
+        if choosing and not search.constrained:
+            return _only_chains(graph, search, scale, seed)
     thorough = _THOROUGH if effort is None else effort
     generator = np.random.default_rng(seed)
     begin = None if start is None else search.begin(start)
@@ -183,8 +209,23 @@ def find_modules(
         labels = renumbered(polished)
     chosen = found.rows[row]
     part = scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
-    part = replace(part, profile=found.rows, polished=mediator_polish, hierarchy=_hierarchy(search, found))
+    part = replace(
+        part,
+        profile=found.rows,
+        polished=mediator_polish,
+        hierarchy=_hierarchy(search, found),
+        one_to_one=search.n_chained,
+    )
     return replace(part, **_evidence(search, part, found, runs))
+
+
+def _only_chains(graph: InteractionGraph, whole: Search, scale: LossScale, seed: int) -> Partition:
+    """One module, where all edges are one-to-one."""
+    labels = renumbered(whole.per_cut(np.zeros(whole.n, dtype=np.int64)))
+    part = scored(graph, labels, scale, objective=LAYERED[0], resolution=1.0, seed=seed)
+    reason = "every interaction above the cutoff is one-to-one, and chains are no evidence of modules"
+    count = Search(graph, scale.per_pair, chains=True).n_chained
+    return replace(part, one_to_one=count, verdict="one module", reason=reason, warning=f"one module: {reason}")
 
 
 def epsilon_profile(
@@ -280,28 +321,58 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
 
 
 def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Significance, agreement with independent runs, and what to keep in mind."""
+    """Significance, agreement with independent runs, the verdict, and what to keep in mind."""
     flat = search.flat(part.labels, "labels")
     values: dict[str, Any] = {"description_length": description_length(search, flat)}
     if part.n_modules == 1:
+        values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
         if found.p_value is not None:
-            values["warning"] = (
-                f"one module: no division is more modular than chance (largest z {found.rows[found.row].z:.1f}, "
+            reason = (
+                f"no division is more modular than chance (largest z {found.rows[found.row].z:.1f}, "
                 f"p {found.p_value:.2g}), or none whose modules are separated from the rest"
             )
+            values |= {"reason": reason, "warning": f"one module: {reason}"}
         return values
     agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])
     values |= {"stability": agreement.ami, "variation_of_information": agreement.variation_of_information}
     values["confidence"] = tuple(search.spread(agreement.confidence))
-    if found.p_value is not None:
-        values |= {"p_value": found.p_value, "z": found.rows[found.row].z}
-        if not found.significant:
-            values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
-    if "warning" not in values and agreement.ami < _STABLE:
-        values["warning"] = (
-            f"independent searches differ (mean AMI {agreement.ami:.2f}): see the confidence of each node"
-        )
+    differ = f"independent searches differ (mean AMI {agreement.ami:.2f}): see the confidence of each node"
+    if agreement.ami < _STABLE:
+        values["warning"] = differ
+    if found.p_value is None:
+        return values  # untested
+    z = found.rows[found.row].z
+    values |= {"p_value": found.p_value, "z": z}
+    if not found.significant:
+        values["verdict"] = "not told apart from chance"
+        values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
+        return values
+    values["verdict"] = "supported"
+    values["reason"] = f"more modular than all null graphs (z {z:.1f}, p {found.p_value:.2g})"
+    values["reason"] += f"; {differ}" if agreement.ami < _STABLE else "; independent searches agree"
     return values
+
+
+def compared(part: Partition, untrained: Partition) -> Partition:
+    """A division beside that of an untrained copy of the network, found with the same choices.
+
+    Where the copy is as modular, what was found does not come from training: the verdict becomes "not told apart from
+    chance". An architecture whose modules do not interact at all, such as two towers, has them before training, and
+    keeps its verdict.
+    """
+    count = untrained.n_modules if untrained.verdict == "supported" else 1
+    part = replace(part, untrained_modules=count)
+    if part.verdict != "supported":
+        return part
+    shown = f"{count} module{'' if count == 1 else 's'}"
+    if count == 1 or untrained.contrast < part.contrast:
+        return replace(part, reason=f"{part.reason}; an untrained copy of the network has {shown}")
+    if untrained.contrast > _APART:
+        reason = f"{part.reason}; so has an untrained copy of the network: its architecture makes the modules"
+        return replace(part, reason=reason)
+    reason = f"an untrained copy of the network has {shown}, as far apart: the division does not come from training"
+    return replace(part, verdict="not told apart from chance", reason=reason)
 
 
 def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:

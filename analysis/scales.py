@@ -116,7 +116,7 @@ def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:
 
 
 def default_epsilon(graph: InteractionGraph) -> float:
-    """The loss scale read off the whole graph.
+    """The loss scale read off the whole graph, off the strengths beyond skip paths where it knows them.
 
     >>> graph = InteractionGraph.from_blocks([np.diag([5.0, 5.0])])
     >>> float(round(default_epsilon(graph), 5))   # (5 / 50)^2
@@ -125,7 +125,8 @@ def default_epsilon(graph: InteractionGraph) -> float:
     Raises:
         GraphError: all strengths are 0.
     """
-    return strength_distribution(graph.blocks).cutoff ** 2
+    blocks = graph.beyond if any(block.any() for block in graph.beyond) else graph.blocks
+    return strength_distribution(blocks).cutoff ** 2
 
 
 def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> LossScale:
@@ -138,11 +139,12 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
         scale = LossScale((default_epsilon(graph),) * len(graph.blocks), "graph", strongest)
     elif isinstance(epsilon, str) and epsilon == "pairs":
-        empty = [not block.any() for block in graph.blocks]
+        blocks = [new if new.any() else block for block, new in zip(graph.blocks, graph.beyond, strict=True)]
+        empty = [not block.any() for block in blocks]
         whole = default_epsilon(graph) if any(empty) else 0.0
         cutoffs = [
             whole if none else strength_distribution([block]).cutoff ** 2
-            for block, none in zip(graph.blocks, empty, strict=True)
+            for block, none in zip(blocks, empty, strict=True)
         ]
         scale = LossScale(tuple(cutoffs), "pairs", strongest)
     elif isinstance(epsilon, str):

@@ -182,6 +182,13 @@ class SlopeMoments:
             squared[o] += (weighted * (self.second @ weighted)).sum(0) / self.n
         return squared
 
+    def mean_jacobian(
+        self, form: PositionWise, rows: Float[Tensor, "o d_out"], columns: Float[Tensor, "d_in k"]
+    ) -> Float[Tensor, "o k"]:
+        """E[sum_t J_oi] = R_oi T + (B_o m A)_i in the notation of `jacobian_moments`."""
+        skip, inner, outer = _in_basis(form, rows, columns)
+        return skip * (self.count / self.n) + (outer * (self.first / self.n)) @ inner
+
 
 def _rows(matrix: Tensor | None, rows: Int[Tensor, " j"], before: Tensor) -> Tensor:
     """Rows of a matrix, or of the identity that None stands for, after a matrix whose rows it takes."""
