@@ -18,9 +18,9 @@ from .basis import Bases
 from .batches import Batch
 from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
-from .moments import diagonal_moments, pair_attributions
 from .network import Network
 from .progress import ProgressCallback
+from .skips import pair_attributions, pair_strengths
 from .values import by_value
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def interaction_graph(
         net: the network.
         bases: its bases.
         batches: re-iterable data. May be left out for local bases and "jacobian", whose strengths were measured
-            while the basis was built: w = sqrt(influence).
+            while the basis was built: w = sqrt(influence). What lies beyond skip paths is then not known.
         strengths: "jacobian" or "attribution".
         points: of the Gauss-Legendre rule on [0, 1]; 1 means the single point alpha = 1, gradient times activation.
         progress: called after each batch.
@@ -346,24 +346,28 @@ def interaction_graph(
     if tuple(bases) != net.cuts:
         raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
     values = [bases[cut] for cut in net.cuts]
+    beyond: list[np.ndarray | None] = []
     if batches is None:
         if strengths != "jacobian" or not bases.measured:
             raise GraphError("batches are needed: only local bases built without probes carry their strengths")
         blocks = [np.sqrt(basis.influence.clip(min=0)) for basis in values[:-1]]
     else:
         blocks = []
-        for p, (a, b) in enumerate(zip(values[:-1], values[1:], strict=True)):
-            rows, columns = torch.from_numpy(b.to_basis), torch.from_numpy(a.from_basis)
+        for p, both in enumerate(pairwise(values)):
             if strengths == "jacobian":
-                squared = diagonal_moments(net, batches, p, rows, columns, progress=progress).numpy() * a.importance
+                found = pair_strengths(net, batches, p, both, progress)
             else:
-                mean, to_basis = torch.from_numpy(a.mean), torch.from_numpy(a.to_basis)
-                squared = pair_attributions(
-                    net, batches, p, rows, columns, to_basis, mean, points=points, progress=progress
-                ).numpy()
-            blocks.append(np.sqrt(squared.clip(min=0)))
+                found = pair_attributions(net, batches, p, both, points=points, progress=progress)
+            blocks.append(found.strengths)
+            beyond.append(found.beyond_skip)
     settings = {**bases.settings, "points": points if strengths == "attribution" else None}
     importance = [basis.importance for basis in values]
     return InteractionGraph.from_blocks(
-        blocks, net.cuts, importance, strengths=strengths, basis=values[0].kind, settings=settings
+        blocks,
+        net.cuts,
+        importance,
+        strengths=strengths,
+        basis=values[0].kind,
+        settings=settings,
+        beyond_skip=beyond if any(block is not None for block in beyond) else (),
     )

@@ -14,10 +14,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from .batches import Batch, read_batches
@@ -34,13 +32,14 @@ __all__ = [
     "Moments",
     "Probes",
     "collect",
-    "diagonal_moments",
     "ends_in_output",
     "gate_moments",
+    "one_position",
     "output_cotangents",
     "output_moments",
-    "pair_attributions",
     "pair_moments",
+    "pair_rows",
+    "pair_trace",
 ]
 
 _BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
@@ -260,9 +259,9 @@ def pair_moments(
     draws = None if probes is None or form is not None else Probes(probes, seed)
     n = 0
     for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
-        trace = _pair_trace(network, batch, pair)
+        trace = pair_trace(network, batch, pair)
         n += len(trace.output)
-        for labels, block in _pair_rows(network, trace, pair, rows, columns, draws):
+        for labels, block in pair_rows(network, trace, pair, rows, columns, draws):
             _add(sums, labels, block, groups)
     return [total / n for total in sums]
 
@@ -281,63 +280,6 @@ def gate_moments(
         first, second = first + q.sum(0), second + q.T @ q
         n, count = n + len(value), count + len(q)
     return SlopeMoments(n, count, first, second)
-
-
-def diagonal_moments(
-    network: Network,
-    batches: Iterable[Batch],
-    pair: int,
-    rows: Float[Tensor, "o d_out"],
-    columns: Float[Tensor, "d_in k"],
-    *,
-    progress: ProgressCallback | None = None,
-) -> Float[Tensor, "o k"]:
-    """E_x[sum_ts J_{to,si}^2] with J = rows (d(cut p+1)/d(cut p)) columns."""
-    form = network.transitions.get(pair)
-    if isinstance(form, PositionWise):
-        return gate_moments(network, batches, pair, form, progress).squared_jacobian(form, rows, columns)
-    total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
-    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
-        trace = _pair_trace(network, batch, pair)
-        n += len(trace.output)
-        for labels, block in _pair_rows(network, trace, pair, rows, columns):
-            total.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
-    return total / n
-
-
-def pair_attributions(
-    network: Network,
-    batches: Iterable[Batch],
-    pair: int,
-    rows: Float[Tensor, "o d_out"],
-    columns: Float[Tensor, "d_in k"],
-    to_basis: Float[Tensor, "k d_in"],
-    mean: Float[Tensor, " d_in"],
-    *,
-    points: int = 1,
-    progress: ProgressCallback | None = None,
-) -> Float[Tensor, "o k"]:
-    """E_x[sum_t (sum_s int J_{to,si} d alpha f^_si)^2], the integral from the mean (alpha = 0) to f (alpha = 1).
-
-    `points` is the size of the Gauss-Legendre rule; 1 stands for the single point alpha = 1.
-    """
-    nodes, weights = leggauss(points) if points > 1 else (np.ones(1), 2 * np.ones(1))
-    total, n = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64), 0
-    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
-        with torch.no_grad():
-            here = network.trace(batch)
-        n += len(here.output)
-        centred = here.values[pair].to(torch.float64) - mean
-        coordinates = _one_position(network, here, pair, centred @ to_basis.T)
-        traces = [
-            _pair_trace(network, batch, pair, network.moved(here, pair, (alpha - 1) * centred))
-            for alpha in (nodes + 1) / 2
-        ]
-        paths = [_pair_rows(network, trace, pair, rows, columns) for trace in traces]
-        for blocks in zip(*paths, strict=True):
-            mean_rows = sum(w / 2 * block for w, (_, block) in zip(weights, blocks, strict=True))
-            total.index_add_(0, blocks[0][0], (mean_rows * coordinates).sum(2).square_().sum(1))
-    return total / n
 
 
 class Probes:
@@ -421,13 +363,13 @@ def _coordinate_cotangents(
             yield torch.arange(start, start + len(part)), block
 
 
-def _pair_trace(network: Network, batch: Batch, pair: int, moved: Sequence[Tensor] | None = None) -> Trace:
-    """A trace for `_pair_rows`, without the autograd graph where an exact form needs none."""
+def pair_trace(network: Network, batch: Batch, pair: int, moved: Sequence[Tensor] | None = None) -> Trace:
+    """A trace for `pair_rows`, without the autograd graph where an exact form needs none."""
     with torch.set_grad_enabled(pair not in network.transitions):
         return network.trace(batch, replace=None if moved is None else {pair: moved})
 
 
-def _pair_rows(
+def pair_rows(
     network: Network,
     trace: Trace,
     pair: int,
@@ -437,7 +379,7 @@ def _pair_rows(
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
     """Blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the index of the row; float64.
 
-    Between position-wise cuts every position is a data point of its own (see `_one_position`).
+    Between position-wise cuts every position is a data point of its own (see `one_position`).
     """
     target, form = trace.values[pair + 1], network.transitions.get(pair)
     if draws is not None:
@@ -446,14 +388,14 @@ def _pair_rows(
             back = network.vjp(trace, target, pair, u @ rows.to(target.dtype))
             yield torch.zeros(len(u), dtype=torch.int64), back.to(torch.float64) @ columns
     elif form is not None:
-        value = _one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
+        value = one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
         yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
     else:
         for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
             yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
 
 
-def _one_position(
+def one_position(
     network: Network, trace: Trace, pair: int, value: Float[Tensor, "batch positions d"]
 ) -> Float[Tensor, "_ _ d"]:
     """Each position that counts as a data point of its own where the transition is position-wise."""

@@ -23,6 +23,7 @@ from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .modules import Partition
 from .partition import find_modules
 from .progress import ProgressCallback
+from .skips import has_streams
 
 __all__ = [
     "Analysis",
@@ -81,6 +82,7 @@ class PartitionRecipe:
     min_size: int | None = None
     max_size: int | None = None
     mediator_polish: bool = False
+    chains: str = "join"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -282,6 +284,7 @@ def build_graph(
 ) -> InteractionGraph:
     """The second step of `run`."""
     measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
+    measured = measured and not has_streams(checkpoint.network, checkpoint.batches)
     return interaction_graph(
         checkpoint.network,
         bases,

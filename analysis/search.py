@@ -325,7 +325,7 @@ def one_to_one(w: Float[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
     [[True, False], [False, False], [False, True]]
     """
     squared = w**2
-    return (2 * squared > squared.sum(1, keepdims=True)) & (2 * squared > squared.sum(0))
+    return np.asarray((2 * squared > squared.sum(1, keepdims=True)) & (2 * squared > squared.sum(0)))
 
 
 def _evidence(

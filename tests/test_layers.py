@@ -19,6 +19,7 @@ ANALYSIS = [
         "moments",
         "rotation",
         "basis",
+        "skips",
         "graph",
         "compiled",
         "cost",
