@@ -46,7 +46,7 @@ def test_deep_linear_network_has_equal_coordinates_and_identity_transitions(
     kind: str, rotation: str, generator: torch.Generator
 ) -> None:
     net, x = linear_network(generator)
-    bases = interaction_basis(net, [x], kind=kind, rotation=rotation)
+    bases = interaction_basis(net, [x], kind=kind, rotation=rotation, output="pca")
     first, *rest = coordinates(net, bases, x)
     assert first.shape[1] == 3
     for later in rest:
@@ -103,7 +103,7 @@ def test_basis_and_pseudoinverse_project_on_the_kept_span(kind: str, generator: 
 def test_importance_is_the_variance_of_the_coordinate(kind: str, generator: torch.Generator) -> None:
     x = normal(70, 5, generator=generator)
     net = cut_network(random_mlp((5, 6, 4), generator), x)
-    bases = interaction_basis(net, [x], kind=kind)
+    bases = interaction_basis(net, [x], kind=kind, output="pca")
     for basis, values in zip(bases.values(), coordinates(net, bases, x), strict=True):
         np.testing.assert_allclose(values.var(0, correction=0), basis.importance, rtol=1e-9)
         assert (np.diff(basis.importance) <= 0).all()
@@ -229,7 +229,7 @@ def test_probes_do_not_depend_on_batches(generator: torch.Generator) -> None:
 def test_pca_drops_eigenvalues_below_the_tolerance(tolerance: float, generator: torch.Generator) -> None:
     x = normal(50, 4, generator=generator) * torch.tensor([1.0, 0.5, 1e-2, 1e-4], dtype=torch.float64)
     net = cut_network(random_mlp((4, 5, 3), generator), x)
-    bases = interaction_basis(net, [x], kind="pca", rank_tolerance=tolerance)
+    bases = interaction_basis(net, [x], kind="pca", output="pca", rank_tolerance=tolerance)
     for basis in bases.values():
         kept = (basis.gram_spectrum > tolerance * basis.gram_spectrum[0]).sum()
         assert len(basis.importance) == len(basis.to_basis) == kept
