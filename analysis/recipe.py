@@ -7,23 +7,24 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .basis import Bases, interaction_basis
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .degeneracy import Ledger, parameter_ledger
-from .errors import InputError
+from .errors import InputError, InterbasisError
 from .experiments import ExperimentRecipe
 from .families import Checkpoint
 from .fields import settle_fields
 from .graph import InteractionGraph, interaction_graph
 from .llc import Sampler, learning_coefficient, learning_coefficient_curve
 from .modules import Partition
-from .partition import find_modules
+from .partition import compared, find_modules
 from .progress import ProgressCallback
 from .skips import has_streams
+from .untrained import untrained_copy
 
 __all__ = [
     "Analysis",
@@ -36,6 +37,7 @@ __all__ = [
     "build_graph",
     "build_ledger",
     "build_llc",
+    "controlled",
     "from_choices",
     "partition_graph",
     "read_choices",
@@ -73,7 +75,12 @@ class GraphRecipe:
 
 @dataclass(frozen=True)
 class PartitionRecipe:
-    """Choices that fix a partition of a given graph; see `find_modules`."""
+    """Choices that fix a partition of a given graph; see `find_modules`.
+
+    Attributes:
+        control: compare a division that null graphs support with that of an untrained copy of the network, where the
+            network is at hand (`analyze`); a stored graph is divided without.
+    """
 
     epsilon: float | str | tuple[float, ...] | None = None
     objective: str | None = None
@@ -83,10 +90,16 @@ class PartitionRecipe:
     max_size: int | None = None
     mediator_polish: bool = False
     chains: str = "join"
+    control: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """Those of the choices that are arguments of `find_modules`."""
+        return {name: value for name, value in asdict(self).items() if name != "control"}
 
     @property
     def sha256(self) -> str:
@@ -257,10 +270,11 @@ class Analysis:
 
 
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
-    """Checkpoint -> bases -> graph -> partition."""
+    """Checkpoint -> bases -> graph -> partition, beside that of an untrained copy where null graphs support it."""
     bases = build_bases(checkpoint, recipe.graph, progress=progress)
     graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
-    return Analysis(bases, graph, partition_graph(graph, recipe.partition, progress=progress))
+    partition = partition_graph(graph, recipe.partition, progress=progress)
+    return Analysis(bases, graph, controlled(partition, checkpoint, recipe, progress=progress))
 
 
 def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None) -> Bases:
@@ -298,8 +312,28 @@ def build_graph(
 def partition_graph(
     graph: InteractionGraph, recipe: PartitionRecipe, *, progress: ProgressCallback | None = None
 ) -> Partition:
-    """The last step of `run`."""
-    return find_modules(graph, **asdict(recipe), progress=progress)
+    """The division itself, the third step of `run`."""
+    return find_modules(graph, **recipe.search, progress=progress)
+
+
+def controlled(
+    partition: Partition, checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None
+) -> Partition:
+    """The last step of `run`: a supported division beside that of an untrained copy of the network; see `compared`.
+
+    The copy goes through the same steps with the same choices. Where it cannot be analysed the reason says so.
+    """
+    if not recipe.partition.control or partition.verdict != "supported":
+        return partition
+    network = checkpoint.network.with_model(untrained_copy(checkpoint.network.model, seed=recipe.partition.seed))
+    untrained = replace(checkpoint, network=network)
+    try:
+        bases = build_bases(untrained, recipe.graph, progress=progress)
+        graph = build_graph(untrained, bases, recipe.graph, progress=progress)
+        return compared(partition, partition_graph(graph, recipe.partition, progress=progress))
+    except InterbasisError as error:
+        reason = f"{partition.reason}; an untrained copy of the network could not be compared: {error}"
+        return replace(partition, reason=reason)
 
 
 def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:
@@ -351,6 +385,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "min_size": (int,),
     "max_size": (int,),
     "mediator_polish": (bool,),
+    "control": (bool,),
 }
 
 

@@ -14,9 +14,9 @@ __all__ = ["untrained_copy"]
 def untrained_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """The same architecture with parameters drawn anew, as before training.
 
-    Models that initialise themselves (`_init_weights`, as those of Hugging Face) and modules with `reset_parameters` (all
-    layers of torch) do so; the entries of every other parameter are shuffled, which keeps their distribution. Buffers stay,
-    and so does sharing of parameters. torch's own random numbers are left as they were.
+    Models that initialise themselves (`_init_weights`, as those of Hugging Face) and modules with `reset_parameters`
+    (all layers of torch) do so; the entries of every other parameter are shuffled, which keeps their distribution.
+    Buffers stay, and so does sharing of parameters. torch's own random numbers are left as they were.
 
     Args:
         model: it is not changed.

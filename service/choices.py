@@ -106,6 +106,8 @@ _PARTITION: dict[str, Choice] = {
     "min_size": _whole(1),
     "max_size": _whole(1),
     "mediator_polish": _FLAG,
+    "chains": _word("join", "keep"),
+    "control": _FLAG,
 }
 CHOICES: dict[str, dict[str, Choice]] = {
     "analyze": {

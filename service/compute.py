@@ -21,12 +21,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from ..analysis import Bases, InteractionGraph
+from ..analysis import Bases, InteractionGraph, Partition
 from ..analysis.errors import InterbasisError
 from ..analysis.experiments import ExperimentRecipe
 from ..analysis.families import Checkpoint
 from ..analysis.progress import Progress
-from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, from_choices
+from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, controlled, from_choices
 from . import estimates, experiments, worker
 from .checkout import checked_out, data_file, names_of_checkpoint, names_of_data, own_names
 from .choices import check_choices
@@ -106,11 +106,17 @@ class _Steps:
         kind = {"track": "tracking"}.get(task, task)
         return {"results": [{"kind": kind, "id": row.id}]}
 
+    def _control(self, partition: Partition) -> Partition:
+        """A division beside that of an untrained copy of the network."""
+        checkpoint, recipe = self._checkpoint()
+        return controlled(partition, checkpoint, recipe, progress=self._tell)
+
     def _analyze(self, step: str, before: Mapping[str, Answer]) -> Answer:
         """Bases and graph are files of the artifact store as soon as they are there: nothing is computed twice."""
         if step == "partition":
             graph = before["store"]["results"][0]["id"]
-            row = worker.modules(self._store, graph, self._choices, force=self._force, progress=self._tell)
+            shared: dict[str, Any] = {"force": self._force, "progress": self._tell}
+            row = worker.modules(self._store, graph, self._choices, control=self._control, **shared)
             return {"results": [{"kind": "partition", "id": row.id}]}
         checkpoint, recipe = self._checkpoint()
         if step == "load":

@@ -6,7 +6,6 @@ import io
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,7 @@ def epsilon_profile(
     recipe = Recipe.from_mapping(choices).partition
     if recipe.epsilon is not None:
         raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
-    options = {name: value for name, value in asdict(recipe).items() if name != "epsilon"}
+    options = {name: value for name, value in recipe.search.items() if name != "epsilon"}
     graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
     found = _epsilon_profile(graph, progress=progress, **options)
     _draw(plot_epsilon_profile(found), path, form)

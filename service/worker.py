@@ -8,9 +8,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..analysis import (
     Bases,
@@ -35,6 +36,7 @@ from ..analysis.recipe import (
     Recipe,
     build_bases,
     build_graph,
+    controlled,
     partition_graph,
     read_choices,
 )
@@ -75,6 +77,9 @@ __all__ = [
     "stored_graph",
     "track",
 ]
+
+
+Control: TypeAlias = Callable[[Partition], Partition]
 
 
 @dataclass(frozen=True)
@@ -153,13 +158,20 @@ def store_analysis(
         graph_row = save_graph(store, checkpoint, recipe.graph, bases, graph, start, force=force)
     else:
         graph = InteractionGraph.from_bytes(store.graph_bytes(graph_row.id))
-    partition_row = _partition(store, graph_row, graph, recipe.partition, force, progress)
+    control = partial(controlled, checkpoint=checkpoint, recipe=recipe, progress=progress)
+    partition_row = _partition(store, graph_row, graph, recipe.partition, force, progress, control)
     row, data = store.get_checkpoint(graph_row.checkpoint), store.get_dataset(graph_row.dataset)
     return Outcome(checkpoint=row, dataset=data, graph=graph_row, partition=partition_row)
 
 
 def modules(
-    store: Store, ref: str, choices: Mapping[str, Any], *, force: bool = False, progress: ProgressCallback | None = None
+    store: Store,
+    ref: str,
+    choices: Mapping[str, Any],
+    *,
+    control: Control | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> PartitionDetail:
     """Divide a stored graph into modules; what is stored for the same choices is not computed again.
 
@@ -168,6 +180,7 @@ def modules(
         ref: of the graph.
         choices: names of a partition's recipe; or `labels`, the module of each node ("cut/coordinate") of a division
             made elsewhere, which is scored as it is, and epsilon.
+        control: compares a division with that of an untrained copy of the network, where that is at hand.
         force: compute and store again.
         progress: called per graph searched.
 
@@ -178,7 +191,7 @@ def modules(
     graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if name != "labels"}).partition
     if choices.get("labels") is None:
-        return _partition(store, row, graph, recipe, force, progress)
+        return _partition(store, row, graph, recipe, force, progress, control)
     if recipe != PartitionRecipe(epsilon=recipe.epsilon):
         raise InputError("labels are a division already: of the choices of a search only epsilon goes with them")
     if not isinstance(choices["labels"], Mapping):
@@ -248,7 +261,7 @@ def track(
         names=[_moment(checkpoint) for checkpoint, _ in graphs],
         coupling=coupling,
         progress=progress,
-        **asdict(recipe),
+        **recipe.search,
     )
     known = [share for share in tracking.churn if not math.isnan(share)]
     return store.save_tracking(
@@ -432,6 +445,7 @@ def _partition(
     recipe: PartitionRecipe,
     force: bool,
     progress: ProgressCallback | None,
+    control: Control | None,
 ) -> PartitionDetail:
     """The stored partition of a graph by this recipe, else a new one."""
     found = None if force else store.find_partition(row.id, recipe.sha256)
@@ -439,6 +453,7 @@ def _partition(
         return found
     start = time.monotonic()
     partition = partition_graph(graph, recipe, progress=progress)
+    partition = partition if control is None else control(partition)
     made = provenance(asdict(recipe), recipe.sha256, recipe.seed, start)
     return _save_partition(store, row, graph, partition, made, force)
 

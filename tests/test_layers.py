@@ -34,7 +34,7 @@ ANALYSIS = [
     *("metrics", "order", "receivers", "interventions", "controls", "mixing", "ablation"),
     *("faithfulness", "bisection", "prediction"),
     *("experiments", "projection", "attribution_graphs", "exchange", "circuit_files", "imports", "plots"),
-    *("circuit_plots", "recipe", "demo"),
+    *("circuit_plots", "untrained", "recipe", "demo"),
 ]
 COMPUTING = ("worker", "estimates", "experiments", "compute", "draw")  # of the service: those that may import analysis
 

@@ -24,7 +24,12 @@ _CONTENT = {
     "analyze": (sa.table("checkpoint", sa.column("id"), sa.column("sha256")), "sha256"),
     "experiment": (sa.table("partition", sa.column("id"), sa.column("partition_sha256")), "partition_sha256"),
 }
-_MEANT = {"analyze": {"output": "pca"}, "experiment": {"kind": "isolate"}}  # defaults that changed
+_MEANT: dict[str, dict[str, Any]] = {  # defaults that changed
+    "analyze": {"output": "pca", "chains": "keep", "control": False},
+    "partition": {"chains": "keep"},
+    "track": {"chains": "keep"},
+    "experiment": {"kind": "isolate"},
+}
 
 
 def upgrade() -> None:
@@ -67,23 +72,30 @@ def _verdict(row: Any) -> tuple[str, str]:
     return "untested", "found by a version that took one-to-one chains for evidence: divide the graph again"
 
 
-def _name_defaults(task: str, meant: dict[str, str]) -> None:
+def _name_defaults(task: str, meant: dict[str, Any]) -> None:
     """Jobs and schedules that do not name a choice meant its default when they were asked for.
 
     Jobs that have ended change too: they may be retried, and the same choices, given now, are other work.
     """
     connection = op.get_bind()
     for row in connection.execute(sa.select(_SCHEDULE).where(_SCHEDULE.c.task == task)).all():
-        if set(meant) - set(row.choices):
+        if _lacks(meant, row.choices):
             chosen = {**meant, **row.choices}
             connection.execute(_SCHEDULE.update().where(_SCHEDULE.c.key == row.key).values(choices=chosen))
-    table, column = _CONTENT[task]
-    hashes = dict(connection.execute(sa.select(table.c.id, table.c[column])).all())
+    hashes: dict[str, str] = {}
+    if task in _CONTENT:
+        table, column = _CONTENT[task]
+        hashes = dict(connection.execute(sa.select(table.c.id, table.c[column])).all())
     for row in connection.execute(sa.select(_JOB).where(_JOB.c.task == task)).all():
-        if set(meant) - set(row.choices):
+        if _lacks(meant, row.choices):
             chosen = {**meant, **row.choices}
             values = {"choices": chosen, "digest": _digest(row, chosen, hashes.get(row.target))}
             connection.execute(_JOB.update().where(_JOB.c.key == row.key).values(**values))
+
+
+def _lacks(meant: dict[str, Any], choices: dict[str, Any]) -> bool:
+    """Whether choices leave a default open; labels that were given leave none of a search."""
+    return bool(set(meant) - set(choices)) and "labels" not in choices
 
 
 def _digest(row: Any, chosen: dict[str, Any], sha256: str | None) -> str:

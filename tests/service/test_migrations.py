@@ -350,12 +350,18 @@ def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connec
     connection.commit()
     Store.upgrade(place.url)
     with place.open() as store:
-        meant = [{"output": "pca"}, {}, {"output": "neuron"}, {"draws": 3, "kind": "isolate"}]
+        old = {"chains": "keep", "control": False}
+        meant = [
+            {"output": "pca", **old},
+            {},
+            {"output": "neuron", **old},
+            {"draws": 3, "kind": "isolate"},
+        ]
         assert [store.get_schedule(ref).choices for ref in schedules] == meant
         assert store.get_job(experiment.id).choices == {"kind": "isolate"}
         assert store.submit("experiment", partition, {"kind": "isolate"}).id == experiment.id
-        assert store.get_job(asked[0].id).choices == {"basis": "local", "output": "pca"}
-        assert store.get_job(asked[1].id) == replace(store.get_job(asked[1].id), choices={"output": "neuron"})
+        assert store.get_job(asked[0].id).choices == {"basis": "local", "output": "pca", **old}
+        assert store.get_job(asked[1].id) == replace(store.get_job(asked[1].id), choices={"output": "neuron", **old})
         assert store.get_job(ledger.id).choices == {}
-        assert store.submit("analyze", "digits@100", {"output": "pca"}).id == asked[2].id
+        assert store.submit("analyze", "digits@100", {"output": "pca", **old}).id == asked[2].id
         assert store.submit("analyze", "digits@100").id not in [job.id for job in asked]

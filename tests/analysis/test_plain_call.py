@@ -1,0 +1,313 @@
+"""The plainest call is right: no option, on networks whose modules are known; chains and skip paths are no evidence."""
+
+import numpy as np
+import pytest
+import torch
+from cases_residual import CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
+from interbasis.analysis.errors import GraphError
+from interbasis.analysis.modules import VERDICTS, Partition
+from interbasis.analysis.partition import CHAINS, compared
+from interbasis.analysis.search import Search, one_to_one
+from interbasis.analysis.untrained import untrained_copy
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def two_blocks(seed: int, width: int = 8) -> list[np.ndarray]:
+    """Strengths between three cuts: two blocks, dense inside, and a weak interaction everywhere."""
+    generator = np.random.default_rng(seed)
+    side = np.arange(2 * width) // width
+    inside = side[:, None] == side
+    return [np.where(inside, 1.0, 0.03) * np.exp(generator.normal(0, 0.3, (2 * width, 2 * width))) for _ in range(2)]
+
+
+def plain(net: Network, data: list[Tensor], kind: str = "global") -> tuple[InteractionGraph, Partition]:
+    graph = interaction_graph(net, interaction_basis(net, data, kind=kind), data)
+    return graph, find_modules(graph)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int, depth: int, gain: float = 0.3) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)) for _ in range(depth)
+        )
+        self.head = nn.Linear(width, 6)
+        self.steps = nn.ModuleList(nn.Identity() for _ in range(depth))
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, step in zip(self.blocks, self.steps, strict=True):
+            x = step(x + self.gain * block(x))
+        return self.head(x)
+
+
+def residual(seed: int, width: int = 12, depth: int = 3) -> tuple[Network, list[Tensor]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Residual(width, depth).double()
+    x = normal(200, width, seed=seed) @ torch.diag(torch.linspace(0.5, 1.5, width, dtype=torch.float64))
+    return Network(model, [*(f"steps.{i}" for i in range(depth)), "head"], example=x), [x]
+
+
+class TestOutputs:
+    @pytest.mark.parametrize("kind", ["global", "local", "pca", "neuron"])
+    def test_last_cut_keeps_the_outputs(self, kind: str) -> None:
+        net, data = residual(0)
+        bases = interaction_basis(net, data, kind=kind)
+        assert bases.settings["output"] == "neuron"
+        np.testing.assert_array_equal(bases["head"].to_basis, np.eye(6))
+
+    @pytest.mark.parametrize("end", [nn.Softmax(-1), nn.Sigmoid(), nn.LogSoftmax(-1)])
+    def test_logits_before_a_softmax_stand_for_outputs(self, end: nn.Module) -> None:
+        model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4), end).double()
+        x = normal(80, 5)
+        bases = interaction_basis(Network(model, ["0", "2"], example=x), [x])
+        assert bases.settings["output"] == "neuron"
+
+    def test_hidden_layer_as_wide_as_the_output_does_not(self) -> None:
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4)).double()
+        x = normal(80, 5)
+        assert interaction_basis(Network(model, ["0:in", "0"], example=x), [x]).settings["output"] == "pca"
+
+    def test_stream_before_an_unembedding_does_not(self) -> None:
+        model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 40)).double()
+        x = normal(80, 5)
+        assert interaction_basis(Network(model, ["0:in", "1"], example=x), [x]).settings["output"] == "pca"
+
+
+class TestChains:
+    @given(st.integers(2, 8), st.integers(2, 4), st.integers(0, 99))
+    @settings(deadline=None, max_examples=25)
+    def test_chains_alone_are_one_module(self, width: int, n_blocks: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        blocks = []
+        for _ in range(n_blocks):
+            block = 1e-3 * generator.random((width, width))
+            block[generator.permutation(width), np.arange(width)] = generator.uniform(0.5, 2, width)
+            blocks.append(block)
+        part = find_modules(InteractionGraph.from_blocks(blocks))
+        assert part.n_modules == 1
+        assert part.verdict == "one module"
+        assert part.one_to_one == n_blocks * width
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_chain_beside_a_modular_pair_changes_no_label(self, seed: int) -> None:
+        blocks = two_blocks(seed)
+        order = np.random.default_rng(seed).permutation(16)
+        chain = 3.0 * np.eye(16)[order] + 1e-4
+        alone = find_modules(InteractionGraph.from_blocks(blocks), epsilon=0.05)
+        longer = find_modules(InteractionGraph.from_blocks([chain[:, order], *blocks]), epsilon=0.05)
+        assert alone.verdict == longer.verdict == "supported"
+        assert (alone.n_modules, longer.n_modules) == (2, 2)
+        for before, after in zip(alone.labels, longer.labels[1:], strict=True):
+            np.testing.assert_array_equal(before, after)
+        np.testing.assert_array_equal(chain[:, order].argmax(0), np.argsort(chain[:, order].argmax(1)))
+        np.testing.assert_array_equal(longer.labels[0], longer.labels[1][chain[:, order].argmax(0)])
+
+    @given(st.integers(0, 999))
+    @settings(deadline=None, max_examples=20)
+    def test_groups_of_the_search_are_the_chains(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        blocks = [0.01 + generator.random((5, 5)) ** 8 for _ in range(3)]
+        graph = InteractionGraph.from_blocks(blocks)
+        search = Search(graph, 1e-12, chains=True)
+        together = search.groups[:, None] == search.groups
+        ends = np.arange(20).reshape(4, 5)
+        expected = np.eye(20, dtype=bool)
+        for p, block in enumerate(blocks):
+            squared = block**2
+            for j in range(5):
+                for i in range(5):
+                    if squared[j, i] > squared[j].sum() / 2 and squared[j, i] > squared[:, i].sum() / 2:
+                        expected[ends[p, i], ends[p + 1, j]] = expected[ends[p + 1, j], ends[p, i]] = True
+                        assert search.costs[p][j, i] == 0
+                    else:
+                        assert search.costs[p][j, i] > 0
+        for _ in range(20):
+            expected = expected | (expected.astype(int) @ expected > 0)
+        np.testing.assert_array_equal(together, expected)
+
+    def test_nodes_pinned_apart_break_their_chain(self) -> None:
+        graph = InteractionGraph.from_blocks([np.eye(4) + 0.1, *two_blocks(0, 2)])
+        pins = [np.array([0, -1, -1, -1]), np.array([1, -1, -1, -1]), *[np.full(4, -1)] * 2]
+        part = find_modules(graph, pins=pins, epsilon=1e-4)
+        assert part.labels[0][0] != part.labels[1][0]
+        assert all(part.labels[0][i] == part.labels[1][i] for i in (1, 2, 3))
+
+    def test_given_resolution_without_null_graphs_counts_every_edge(self) -> None:
+        graph = InteractionGraph.from_blocks([np.diag([1.0, 2.0, 3.0])] * 2)
+        part = find_modules(graph, resolution=1.0, epsilon=1e-4)
+        assert (part.n_modules, part.verdict) == (3, "untested")
+        assert find_modules(graph, resolution=1.0, epsilon=1e-4, n_null=4).verdict != "supported"
+
+    def test_unknown_choice_is_refused(self) -> None:
+        with pytest.raises(GraphError, match="unknown chains 'drop'"):
+            find_modules(InteractionGraph.from_blocks(two_blocks(0)), chains="drop")
+        assert CHAINS == ("join", "keep")
+
+    def test_one_to_one_edges_are_a_matching(self) -> None:
+        links = one_to_one(np.random.default_rng(0).random((30, 20)) ** 9)
+        assert links.any()
+        assert links.sum(0).max() == links.sum(1).max() == 1
+
+
+class TestSkipPaths:
+    @pytest.mark.parametrize("strengths", ["jacobian", "attribution"])
+    @pytest.mark.parametrize("kind", ["global", "neuron"])
+    def test_strengths_beyond_the_skip_are_those_of_the_looped_jacobians(self, strengths: str, kind: str) -> None:
+        net, (x,) = residual(1, width=5, depth=2)
+        x = x[:30]
+        bases = interaction_basis(net, [x], kind=kind)
+        graph = interaction_graph(net, bases, [x], strengths=strengths)
+        assert [block is not None for block in graph.beyond_skip] == [True, False]
+        a, b = bases["steps.0"], bases["steps.1"]
+        here = net.activations(x)["steps.0"][:, 0]
+        jacobians = net.jacobian(x, 0, 1)[:, 0, :, 0]
+        skip = b.to_basis @ a.from_basis
+        values = a.coordinates(here).numpy()
+        inner = np.einsum("jo,noi,ik->njk", b.to_basis, jacobians.numpy(), a.from_basis)
+        if strengths == "jacobian":
+            power, along = a.importance, inner.mean(0) * a.importance
+            share = (skip * along).sum() / (skip**2 * power).sum()
+            expected = np.sqrt(((inner - share * skip) ** 2).mean(0) * a.importance)
+        else:
+            parts, taken = inner * values[:, None], skip * values[:, None]
+            share = (parts * taken).sum() / (taken**2).sum()
+            expected = np.sqrt(((parts - share * taken) ** 2).mean(0))
+        assert 0.5 < share < 1.5
+        np.testing.assert_allclose(graph.beyond_skip[0], expected, rtol=1e-6, atol=1e-9)
+
+    def test_positions_and_batches(self) -> None:
+        class Mixing(nn.Module):
+            """A block that adds what it reads at the positions before."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.read, self.add, self.out, self.head = (
+                    nn.Linear(4, 8),
+                    nn.Linear(8, 8),
+                    nn.Identity(),
+                    nn.Linear(8, 3),
+                )
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = self.read(x)
+                return self.head(self.out(x + 0.5 * torch.tanh(self.add(x.cumsum(1)))))
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Mixing().double()
+        x = normal(24, 3, 4)
+        net = Network(model, ["read", "out", "head"], example=x)
+        bases = interaction_basis(net, [x])
+        one, many = (interaction_graph(net, bases, list(x.split(size))) for size in (24, 7))
+        jacobians = net.jacobian(x, 0, 1)
+        a, b = bases["read"], bases["out"]
+        inner = np.einsum("jo,ntosi,ik->ntjsk", b.to_basis, jacobians.numpy(), a.from_basis)
+        skip = b.to_basis @ a.from_basis
+        same = np.einsum("ntjtk->jk", inner) / 24
+        share = (skip * same * a.importance).sum() / (3 * skip**2 * a.importance).sum()
+        for t in range(3):
+            inner[:, t, :, t] -= share * skip
+        expected = np.sqrt((inner**2).sum((1, 3)).mean(0) * a.importance)
+        assert share > 0.5
+        for graph in (one, many):
+            np.testing.assert_allclose(graph.beyond_skip[0], expected, rtol=1e-6, atol=1e-9)
+
+    def test_identity_leaves_nothing(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 6), nn.Identity(), nn.Linear(6, 6), nn.Linear(6, 3)).double()
+        with torch.no_grad():
+            model[2].weight.copy_(torch.eye(6))
+        x = normal(50, 4)
+        net = Network(model, ["0", "2", "3"], example=x)
+        graph = interaction_graph(net, interaction_basis(net, [x]), [x])
+        assert graph.beyond_skip[0] is not None
+        assert not graph.beyond_skip[0].any()
+
+    def test_dense_layers_have_none(self) -> None:
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).double()
+        x = normal(60, 8)
+        net = Network(model, ["0", "2", "4"], example=x)
+        assert interaction_graph(net, interaction_basis(net, [x]), [x]).beyond_skip == ()
+
+    def test_file_keeps_them(self) -> None:
+        blocks = two_blocks(0)
+        graph = InteractionGraph.from_blocks(blocks, beyond_skip=[None, blocks[1] / 2])
+        again = InteractionGraph.from_bytes(graph.to_bytes())
+        assert again.beyond_skip[0] is None
+        np.testing.assert_array_equal(again.beyond_skip[1], blocks[1] / 2)
+        with pytest.raises(GraphError, match="beyond_skip"):
+            InteractionGraph.from_blocks(blocks, beyond_skip=[None, np.eye(3)])
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_untrained_residual_networks_are_one_module(self, seed: int) -> None:
+        net, data = residual(seed, width=16)
+        _, part = plain(net, data)
+        assert (part.n_modules, part.verdict) == (1, "one module")
+
+    @pytest.mark.parametrize("name", ["untrained/decoder 0", "untrained/decoder 3"])
+    def test_untrained_decoders_are_one_module(self, name: str) -> None:
+        case = CASES[name]
+        _, part = plain(case.network(case.trained()), case.data())
+        assert (part.n_modules, part.verdict) == (1, "one module")
+
+
+class TestVerdicts:
+    def test_two_blocks_are_supported(self) -> None:
+        part = find_modules(InteractionGraph.from_blocks(two_blocks(0)))
+        assert (part.n_modules, part.verdict) == (2, "supported")
+        assert "p 0.048" in part.reason
+        assert repr(part).endswith(f"supported: {part.reason}")
+        assert Partition.from_bytes(part.to_bytes()).verdict in VERDICTS
+
+    def test_untrained_copy_that_is_as_modular_takes_the_verdict_back(self) -> None:
+        part = find_modules(InteractionGraph.from_blocks(two_blocks(0)))
+        noise = find_modules(InteractionGraph.from_blocks([np.random.default_rng(0).random((12, 12))] * 2))
+        assert noise.n_modules == 1
+        beside = compared(part, noise)
+        assert (beside.verdict, beside.untrained_modules) == ("supported", 1)
+        assert beside.reason.endswith("an untrained copy of the network has 1 module")
+        again = compared(part, part)
+        assert (again.verdict, again.untrained_modules) == ("not told apart from chance", 2)
+
+    def test_architecture_of_two_towers_keeps_its_verdict(self) -> None:
+        towers = [np.where(block > 0.2, block, 0.0) for block in two_blocks(0)]
+        part = find_modules(InteractionGraph.from_blocks(towers))
+        beside = compared(part, part)
+        assert beside.verdict == "supported"
+        assert "architecture makes the modules" in beside.reason
+
+
+class TestUntrainedCopy:
+    def test_draws_every_parameter_anew_and_leaves_the_rest(self) -> None:
+        class Own(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.free = nn.Parameter(torch.arange(12.0).reshape(3, 4))
+                self.layer = nn.Linear(4, 3)
+                self.tied = nn.Linear(4, 3)
+                self.tied.weight = self.layer.weight
+                self.register_buffer("kept", torch.arange(3.0))
+
+        model = Own()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        state = torch.random.get_rng_state()
+        copy, again, other = (untrained_copy(model, seed=seed) for seed in (1, 1, 2))
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert copy.tied.weight is copy.layer.weight
+        assert torch.equal(copy.kept, model.kept)
+        assert torch.equal(copy.free.flatten().sort().values, torch.arange(12.0))
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, before[name])
+            assert torch.equal(copy.state_dict()[name], again.state_dict()[name])
+            if name != "kept":
+                assert not torch.equal(copy.state_dict()[name], value)
+                assert not torch.equal(copy.state_dict()[name], other.state_dict()[name])
