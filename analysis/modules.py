@@ -102,7 +102,6 @@ class Partition:
             untrained copy, "one module", "not told apart from chance", "refuted" by an experiment, or "untested" where
             no null graph was searched.
         reason: of the verdict, one sentence.
-        one_to_one: number of one-to-one edges that took no part in the evidence; see `search`.
         untrained_modules: number of modules that an untrained copy of the network has, found with the same choices;
             None where none was made.
     """
@@ -136,7 +135,6 @@ class Partition:
     warning: str | None = None
     verdict: str = "untested"
     reason: str = "no null graph was searched for this division"
-    one_to_one: int = 0
     untrained_modules: int | None = None
 
     def __repr__(self) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from .beyond_chains import BeyondChains
 from .cost import Division, Epsilon, Labels, checked_labels, contrast_of
 from .errors import GraphError
 from .graph import InteractionGraph
 from .mediators import polish_mediators, surface_of
 from .modules import Level, Module, Partition
-from .objectives import LAYERED, find_objective, quality_of
+from .objectives import find_objective, quality_of
 from .progress import ProgressCallback, report
 from .resolution import (
     Profile,
@@ -39,7 +40,7 @@ __all__ = [
     "scored",
 ]
 
-CHAINS = ("join", "keep")
+CHAINS = ("discount", "count")
 
 _NULLS = 20
 _MIN_NULLS = 4
@@ -125,7 +126,7 @@ def find_modules(
     n_null: int | None = None,
     effort: Effort | None = None,
     backend: str = "leiden",
-    chains: str = "join",
+    chains: str = "discount",
     progress: ProgressCallback | None = None,
 ) -> Partition:
     """Divide a graph into modules; one module where it is not more modular than chance.
@@ -153,10 +154,9 @@ def find_modules(
         effort: of the search of the result; the profile takes one search and one kick per graph and resolution,
             where the resolution is given the effort, for the graph and its null graphs alike.
         backend: "leiden" or "leidenalg", see `search`.
-        chains: where null graphs are searched, "join" takes the two ends of a one-to-one edge for one node and leaves
-            the edge, and the skip path of a residual stream, out of objective and null graphs alike, since a chain is
-            no evidence of a module; "keep" treats them as any other edge, as version 0.6 did. Where the resolution or
-            k is given and no null graph is searched, every edge counts. See `search`.
+        chains: with "discount" a division is significant only if its modules are apart in what is neither a one-to-one
+            edge nor a skip path as well, since these are no evidence of modules; with "count" they are, as in version
+            0.6. See `beyond_chains`.
         progress: called per graph searched, the null graphs included.
 
     Raises:
@@ -170,13 +170,11 @@ def find_modules(
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
     n_null = (_NULLS if choosing else 0) if n_null is None else n_null
     _check(objective, k, choosing, n_null)
-    search = Search(graph, scale.per_pair, chains=chains == "join" and n_null > 0)
+    search = Search(graph, scale.per_pair)
     search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
-    if not any(x.any() for x in search.costs):
-        search, n_null = Search(graph, scale.per_pair), 0
-        search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
-        if choosing and not search.constrained:
-            return _only_chains(graph, search, scale, seed)
+    beyond = None
+    if chains == "discount" and n_null:
+        beyond = BeyondChains(graph, scale.per_pair, search, n_null=n_null, seed=seed)
     thorough = _THOROUGH if effort is None else effort
     generator = np.random.default_rng(seed)
     begin = None if start is None else search.begin(start)
@@ -189,6 +187,7 @@ def find_modules(
         backend=backend,
         start=begin,
         join=choosing,
+        beyond=beyond,
         progress=progress,
     )
     row = found.row
@@ -214,18 +213,8 @@ def find_modules(
         profile=found.rows,
         polished=mediator_polish,
         hierarchy=_hierarchy(search, found),
-        one_to_one=search.n_chained,
     )
     return replace(part, **_evidence(search, part, found, runs))
-
-
-def _only_chains(graph: InteractionGraph, whole: Search, scale: LossScale, seed: int) -> Partition:
-    """One module, where all edges are one-to-one."""
-    labels = renumbered(whole.per_cut(np.zeros(whole.n, dtype=np.int64)))
-    part = scored(graph, labels, scale, objective=LAYERED[0], resolution=1.0, seed=seed)
-    reason = "every interaction above the cutoff is one-to-one, and chains are no evidence of modules"
-    count = Search(graph, scale.per_pair, chains=True).n_chained
-    return replace(part, one_to_one=count, verdict="one module", reason=reason, warning=f"one module: {reason}")
 
 
 def epsilon_profile(
@@ -328,7 +317,10 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
         values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
         if found.p_value is not None:
             reason = (
-                f"no division is more modular than chance (largest z {found.rows[found.row].z:.1f}, "
+                "the divisions that chance does not explain are chains: in what is neither one-to-one nor a skip path "
+                f"their modules are not apart (contrast {found.rows[found.row].beyond_chains:.2f}, p {found.p_value:.2g})"
+                if found.chains
+                else f"no division is more modular than chance (largest z {found.rows[found.row].z:.1f}, "
                 f"p {found.p_value:.2g}), or none whose modules are separated from the rest"
             )
             values |= {"reason": reason, "warning": f"one module: {reason}"}
@@ -345,7 +337,11 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     values |= {"p_value": found.p_value, "z": z}
     if not found.significant:
         values["verdict"] = "not told apart from chance"
-        values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        values["reason"] = (
+            f"its modules are chains, which are no evidence (contrast beyond them {found.rows[found.row].beyond_chains:.2f})"
+            if found.chains
+            else f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        )
         values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
         return values
     values["verdict"] = "supported"

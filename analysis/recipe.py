@@ -89,7 +89,7 @@ class PartitionRecipe:
     min_size: int | None = None
     max_size: int | None = None
     mediator_polish: bool = False
-    chains: str = "join"
+    chains: str = "discount"
     control: bool = True
     seed: int = 0
 

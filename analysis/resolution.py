@@ -6,8 +6,8 @@ the rows), sd that of the null qualities in the row (the median keeps rows where
 nothing). The rule:
 
 1. A row is significant when its z exceeds the largest z of every null graph, and their mean by 3 standard deviations,
-   and z times contrast exceeds 1.5 (the first two alone are a threshold that varies with the seed). No such row: one
-   module.
+   and z times contrast exceeds 1.5 (the first two alone are a threshold that varies with the seed), and its modules
+   are apart in what is neither a chain nor a skip path as well (`beyond_chains`). No such row: one module.
 2. Satellites are joined. On graphs whose strengths spread over decades both objectives split off single weak nodes;
    a module is kept only if it is separated from the rest by more than chance, (mu - e) / sqrt(mu E[x^2] / E[x]) >= 2,
    with e its cost to the rest and mu = the sum of k_i k_j / m expected (a quasi-Poisson standard deviation). The
@@ -36,6 +36,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_mutual_info_score
 
+from .beyond_chains import BeyondChains
 from .cost import contrast_of
 from .objectives import LAYERED, checked_resolution, find_objective
 from .progress import ProgressCallback, report
@@ -72,6 +73,7 @@ class ProfileRow:
     contrast: float
     description_length: float
     significant: bool | None
+    beyond_chains: float | None = None
 
 
 @by_value
@@ -85,7 +87,9 @@ class Profile:
         joined: whether satellites were joined.
         row: index of the chosen row; where none is significant, of the row with the largest z.
         significant: whether the chosen row is.
-        p_value: (1 + null graphs whose largest z is at or above the real one) / (1 + null graphs), or None.
+        p_value: (1 + null graphs whose largest z is at or above the real one) / (1 + null graphs), or that of the chosen
+            row beyond chains where that is larger; None without null graphs.
+        chains: whether a division that these null graphs do not explain was not significant for what is beyond chains.
         levels: a row for each number of modules that a significant row has, fewest first.
         runs: where only one resolution was tried, the labels of its independent runs.
     """
@@ -98,6 +102,7 @@ class Profile:
     p_value: float | None = None
     levels: tuple[int, ...] = ()
     runs: tuple[Int[np.ndarray, " n"], ...] = ()
+    chains: bool = False
 
 
 def resolutions(search: Search, objective: str | None, resolution: float | None) -> list[tuple[str, float]]:
@@ -123,6 +128,7 @@ def profile(
     backend: str,
     start: Int[np.ndarray, " n"] | None,
     join: bool,
+    beyond: BeyondChains | None,
     progress: ProgressCallback | None,
 ) -> Profile:
     """Search the graph and null graphs at every resolution, and choose (head of this module)."""
@@ -145,7 +151,7 @@ def profile(
                 runs = [_settled(search, run, join) for run in best.runs]
     rows = [_row(search, *point, qualities[k], labels[k]) for k, point in enumerate(grid)]
     found = Profile(tuple(rows), tuple(labels), join, runs=tuple(runs) if len(grid) == 1 else ())
-    return _chosen(found, qualities) if n_null else found
+    return _chosen(found, qualities, beyond) if n_null else found
 
 
 def _settled(search: Search, labels: np.ndarray, join: bool) -> np.ndarray:
@@ -174,7 +180,7 @@ def _row(search: Search, objective: str, resolution: float, qualities: np.ndarra
     )
 
 
-def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"]) -> Profile:
+def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond: BeyondChains | None) -> Profile:
     """The profile with the choice made."""
     real, nulls = qualities[:, 0], qualities[:, 1:]
     count = nulls.shape[1]
@@ -190,8 +196,14 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"]) -> Prof
     threshold = max(null_z.mean() + _SIGNIFICANT * null_z.std(ddof=1), null_z.max())
     gap = real - nulls.mean(axis=1)
     contrast = np.array([row.contrast for row in found.rows])
-    significant = (z > threshold) & (z * contrast > _LEAST) & (gap > 10 * tiny)
-    rows = tuple(replace(row, z=float(z[k]), significant=bool(significant[k])) for k, row in enumerate(found.rows))
+    explained = ~((z > threshold) & (z * contrast > _LEAST) & (gap > 10 * tiny))
+    tests = [(None, 0.0)] * len(found.rows) if beyond is None else [beyond.test(labels) for labels in found.labels]
+    apart = np.array([True if beyond is None or c is None else beyond.supports(c, p) for c, p in tests])
+    significant = ~explained & apart
+    rows = tuple(
+        replace(row, z=float(z[k]), significant=bool(significant[k]), beyond_chains=tests[k][0])
+        for k, row in enumerate(found.rows)
+    )
     counts = np.array([row.n_modules for row in rows])
     levels = tuple(
         _medoid(found.labels, np.flatnonzero(significant & (counts == k)), gap)
@@ -200,7 +212,15 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"]) -> Prof
     wanted = counts[np.where(significant, gap * contrast**2, -np.inf).argmax()]
     chosen = [level for level in levels if counts[level] == wanted]
     row = chosen[0] if chosen else int(z.argmax())
-    return replace(found, rows=rows, row=row, significant=bool(chosen), p_value=p_value, levels=levels)
+    return replace(
+        found,
+        rows=rows,
+        row=row,
+        significant=bool(chosen),
+        p_value=max(p_value, tests[row][1]),
+        levels=levels,
+        chains=bool((~explained & ~apart & (counts > 1)).any()),
+    )
 
 
 def _medoid(labels: Sequence[np.ndarray], rows: np.ndarray, gap: np.ndarray) -> int:

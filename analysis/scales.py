@@ -116,7 +116,7 @@ def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:
 
 
 def default_epsilon(graph: InteractionGraph) -> float:
-    """The loss scale read off the whole graph, off the strengths beyond skip paths where it knows them.
+    """The loss scale read off the whole graph.
 
     >>> graph = InteractionGraph.from_blocks([np.diag([5.0, 5.0])])
     >>> float(round(default_epsilon(graph), 5))   # (5 / 50)^2
@@ -125,8 +125,7 @@ def default_epsilon(graph: InteractionGraph) -> float:
     Raises:
         GraphError: all strengths are 0.
     """
-    blocks = graph.beyond if any(block.any() for block in graph.beyond) else graph.blocks
-    return strength_distribution(blocks).cutoff ** 2
+    return strength_distribution(graph.blocks).cutoff ** 2
 
 
 def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> LossScale:
@@ -139,12 +138,11 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
         scale = LossScale((default_epsilon(graph),) * len(graph.blocks), "graph", strongest)
     elif isinstance(epsilon, str) and epsilon == "pairs":
-        blocks = [new if new.any() else block for block, new in zip(graph.blocks, graph.beyond, strict=True)]
-        empty = [not block.any() for block in blocks]
+        empty = [not block.any() for block in graph.blocks]
         whole = default_epsilon(graph) if any(empty) else 0.0
         cutoffs = [
             whole if none else strength_distribution([block]).cutoff ** 2
-            for block, none in zip(blocks, empty, strict=True)
+            for block, none in zip(graph.blocks, empty, strict=True)
         ]
         scale = LossScale(tuple(cutoffs), "pairs", strongest)
     elif isinstance(epsilon, str):

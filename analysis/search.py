@@ -1,12 +1,5 @@
 """Search for the partition that an objective prefers, on the nodes with an edge above the cutoff.
 
-A quantity that two cuts carry alike is one node of each: a nearly linear map (a skip path, a dropout layer, the
-preactivation and the activation of a unit) joins node to node in chains. A chain says nothing of modules, as a
-diagonal matrix splits into as many parts as it has rows, and null graphs that move its edges about make it look like
-evidence. So with `chains` the two ends of a one-to-one edge, one that carries more than half of sum w^2 of both of
-them, are one node for the search, and the edge takes no part in costs and null graphs. Between two cuts of one residual
-stream the costs are those of the strengths beyond the skip path, where the graph knows them.
-
 Iterated local search on top of the Leiden kernel: independent runs first, then runs that start from the best
 labels so far after a kick (a share of the nodes gets other labels, or becomes modules of one node), of which the
 best stays. Measured on planted graphs (6,000 to 10,000 edges, hubs, bridges, 25 modules, noise): independent runs
@@ -25,10 +18,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from .compiled import compiled
-from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales
+from .cost import Epsilon, graph_costs, has_edge
 from .errors import GraphError
 from .graph import InteractionGraph
 from .kway import check_bounds, kway
@@ -36,7 +28,7 @@ from .leiden import Weights, compact, contracted, leiden, random_state, value
 from .objectives import Side, checked_resolution, find_objective
 from .values import by_value
 
-__all__ = ["BACKENDS", "Effort", "Found", "Search", "one_to_one"]
+__all__ = ["BACKENDS", "Effort", "Found", "Search"]
 
 BACKENDS = ("leiden", "leidenalg")
 _KICKS = ((0.3, False), (0.6, True), (0.1, False))  # share of the nodes, whether they become singletons
@@ -68,40 +60,32 @@ class Found:
 class Search:
     """Search on the nodes that have an edge above the cutoff; flat labels run over them, cut after cut.
 
-    Args:
-        graph: the strengths.
-        epsilon: the loss scale, or one per pair of cuts.
-        chains: tie the ends of one-to-one edges and leave these edges out (head of this module).
-
     Attributes:
         strong: per cut which nodes these are.
         costs: per pair of cuts c(w) between them.
         cuts: where each cut's nodes are; `pairs` the same for the two cuts of each pair.
-        n_chained: number of one-to-one edges above the cutoff that were left out.
     """
 
-    def __init__(self, graph: InteractionGraph, epsilon: Epsilon, *, chains: bool = False) -> None:
+    def __init__(self, graph: InteractionGraph, epsilon: Epsilon) -> None:
         self.strong = has_edge(graph, epsilon)
         self._graph = graph
-        whole = graph_costs(graph, epsilon)
-        chained = [one_to_one(w) & (x > 0) & chains for w, x in zip(graph.blocks, whole, strict=True)]
-        self._chained = self._kept(chained)
-        self.n_chained = sum(int(mask.sum()) for mask in chained)
-        self.costs = self._kept(_evidence(graph, epsilon, chained, whole) if chains else whole)
+        self.costs = self.kept(graph_costs(graph, epsilon))
         ends = np.cumsum([0, *(int(a.sum()) for a in self.strong)]).tolist()
         self.cuts = [slice(a, b) for a, b in pairwise(ends)]
         self.pairs = [(self.cuts[a], self.cuts[b]) for a, b in graph.pairs]
         self.n = ends[-1]
+        self.groups = np.arange(self.n)  # nodes pinned together are one for the search
+        self.pinned = np.zeros(self.n, dtype=np.int64)
         self.k: int | None = None
         self.min_size, self.max_size = 1, self.n
-        self.groups, self.pinned = self._tied(np.full(self.n, -1))  # nodes tied together are one for the search
 
     @cached_property
     def squares(self) -> list[np.ndarray]:
         """Per pair of cuts w^2 between the nodes kept."""
-        return [w**2 for w in self._kept(self._graph.blocks)]
+        return [w**2 for w in self.kept(self._graph.blocks)]
 
-    def _kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Matrices of all nodes, one per pair of cuts, without those of no edge."""
         whole = all(a.all() for a in self.strong)
         pairs = zip(blocks, self._graph.pairs, strict=True)
         return [x if whole else x[np.ix_(self.strong[b], self.strong[a])] for x, (a, b) in pairs]
@@ -121,38 +105,20 @@ class Search:
         """
         self.k = k
         self.min_size, self.max_size = check_bounds(self.n, k, min_size, max_size)
-        labels = np.full(self.n, -1) if pins is None else self.flat(pins, "pins")
-        self.groups, self.pinned = self._tied(labels)
         if pins is None:
             return
-        largest = int(np.bincount(labels[labels >= 0], minlength=1).max())
+        labels = self.flat(pins, "pins")
+        named = labels >= 0
+        first = np.unique(labels, return_index=True, return_inverse=True)
+        group = np.where(named, first[1][first[2]], np.arange(self.n))
+        self.groups = np.unique(group, return_inverse=True)[1]
+        self.pinned = np.zeros(int(self.groups.max()) + 1, dtype=np.int64)
+        self.pinned[self.groups[named]] = 1
+        largest = int(np.bincount(self.groups).max())
         if largest > self.max_size:
             raise GraphError(f"{largest} nodes are pinned together: more than max_size = {self.max_size} allows")
         if k is not None and self.pinned.sum() > k:
             raise GraphError(f"{self.pinned.sum()} pinned groups have to be apart: more than k = {k} modules")
-
-    def _tied(self, pins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Groups of nodes tied by pins of the same label or by chains, and which groups are pinned.
-
-        A chain that would tie more nodes than a module may have, or nodes pinned apart, ties none.
-        """
-        named = np.flatnonzero(pins >= 0)
-        first = named[np.unique(pins[named], return_index=True)[1]]
-        own = [(named, first[np.unique(pins[named], return_inverse=True)[1]])]
-        ends = [
-            (a.start + i, b.start + j)
-            for m, (a, b) in zip(self._chained, self.pairs, strict=True)
-            for j, i in [np.nonzero(m)]
-        ]
-        groups = _components(self.n, own + ends)
-        sizes = np.bincount(groups)
-        distinct = np.bincount(groups[first], minlength=len(sizes))
-        broken = ((sizes > self.max_size) | (distinct > 1))[groups]
-        if broken.any():
-            groups = _components(self.n, own + [(a[~broken[a]], b[~broken[a]]) for a, b in ends])
-        pinned = np.zeros(int(groups.max()) + 1, dtype=np.int64)
-        pinned[groups[named]] = 1
-        return groups, pinned
 
     @property
     def constrained(self) -> bool:
@@ -199,7 +165,7 @@ class Search:
         price = np.array([checked_resolution(resolution) * side.price for side in sides])
         graph = replace(wired, **_values(sides, self.n), price=price)
         if len(self.pinned) == self.n:
-            return replace(graph, pin=self.pinned[self.groups])
+            return replace(graph, pin=self.pinned)
         return replace(contracted(graph, self.groups, int(self.groups.max()) + 1), pin=self.pinned)
 
     def best(
@@ -237,8 +203,7 @@ class Search:
         ends = []
         for labels in runs:
             if backend == "leidenalg":
-                free = self._leidenalg(costs, objective, resolution, int(generator.integers(2**31)))
-                labels = free[np.unique(self.groups, return_index=True)[1]]
+                labels = self._leidenalg(costs, objective, resolution, int(generator.integers(2**31)))
             else:
                 labels = leiden(graph, labels, state, max_size=self.max_size)
             ends.append(labels[self.groups])
@@ -316,41 +281,6 @@ class Search:
         for full, strong, part in zip(result, self.strong, self.cuts, strict=True):
             full[strong] = values[part]
         return result
-
-
-def one_to_one(w: Float[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
-    """Edges that carry more than half of the sum of w^2 of their later node, and of their earlier one.
-
-    >>> one_to_one(np.array([[2.0, 0.1], [0.1, 0.0], [0.0, 1.0]])).tolist()
-    [[True, False], [False, False], [False, True]]
-    """
-    squared = w**2
-    return np.asarray((2 * squared > squared.sum(1, keepdims=True)) & (2 * squared > squared.sum(0)))
-
-
-def _evidence(
-    graph: InteractionGraph, epsilon: Epsilon, chained: Sequence[np.ndarray], whole: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """Costs of what is no chain: beyond a skip path where the graph knows one, else without one-to-one edges."""
-    beyond = graph.beyond_skip or (None,) * len(whole)
-    scales = loss_scales(graph, epsilon)
-    return [
-        np.where(mask, 0.0, x) if new is None else interaction_cost(new, scale)
-        for x, mask, new, scale in zip(whole, chained, beyond, scales, strict=True)
-    ]
-
-
-def _components(n: int, ties: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Connected components of n nodes, numbered by their first node."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    a, b = (np.concatenate([pair[side] for pair in ties]) for side in (0, 1))
-    labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[1]
-    order = np.argsort(np.unique(labels, return_index=True)[1], kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return np.asarray(rank[labels], dtype=np.int64)
 
 
 def _value_of(candidate: tuple[float, np.ndarray]) -> float:

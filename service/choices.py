@@ -106,7 +106,7 @@ _PARTITION: dict[str, Choice] = {
     "min_size": _whole(1),
     "max_size": _whole(1),
     "mediator_polish": _FLAG,
-    "chains": _word("join", "keep"),
+    "chains": _word("discount", "count"),
     "control": _FLAG,
 }
 CHOICES: dict[str, dict[str, Choice]] = {

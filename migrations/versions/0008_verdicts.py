@@ -25,9 +25,9 @@ _CONTENT = {
     "experiment": (sa.table("partition", sa.column("id"), sa.column("partition_sha256")), "partition_sha256"),
 }
 _MEANT: dict[str, dict[str, Any]] = {  # defaults that changed
-    "analyze": {"output": "pca", "chains": "keep", "control": False},
-    "partition": {"chains": "keep"},
-    "track": {"chains": "keep"},
+    "analyze": {"output": "pca", "chains": "count", "control": False},
+    "partition": {"chains": "count"},
+    "track": {"chains": "count"},
     "experiment": {"kind": "isolate"},
 }
 

@@ -31,7 +31,7 @@ CHOICES: dict[str, Any] = {
     "epsilon": 1e-4,
     "objective": "layered_cpm",
     "resolution": 2.0,
-    "chains": "keep",
+    "chains": "count",
     "control": False,
     "seed": 5,
 }

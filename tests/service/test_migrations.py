@@ -350,7 +350,7 @@ def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connec
     connection.commit()
     Store.upgrade(place.url)
     with place.open() as store:
-        old = {"chains": "keep", "control": False}
+        old = {"chains": "count", "control": False}
         meant = [
             {"output": "pca", **old},
             {},
