@@ -47,6 +47,7 @@ _MIN_NULLS = 4
 _THOROUGH = Effort(restarts=8, kicks=12)
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
 _STABLE = 0.8
+_CHAINS = "modules are chains: beyond one-to-one interactions and skip paths they are not apart"
 _APART = 0.999  # contrast of modules between which nothing flows
 
 
@@ -316,13 +317,13 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     if part.n_modules == 1:
         values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
         if found.p_value is not None:
+            row = found.rows[found.row]
             reason = (
-                "the divisions that chance does not explain are chains: in what is neither one-to-one nor a skip path "
-                f"their modules are not apart (contrast {found.rows[found.row].beyond_chains:.2f}, p {found.p_value:.2g})"
-                if found.chains
-                else f"no division is more modular than chance (largest z {found.rows[found.row].z:.1f}, "
-                f"p {found.p_value:.2g}), or none whose modules are separated from the rest"
+                f"no division is more modular than chance (largest z {row.z:.1f}, p {found.p_value:.2g}), or none "
+                "whose modules are separated from the rest"
             )
+            if found.chains:
+                reason = f"{_CHAINS} (contrast {row.beyond_chains:.2f}, p {found.p_value:.2g})"
             values |= {"reason": reason, "warning": f"one module: {reason}"}
         return values
     agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])
@@ -337,11 +338,9 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     values |= {"p_value": found.p_value, "z": z}
     if not found.significant:
         values["verdict"] = "not told apart from chance"
-        values["reason"] = (
-            f"its modules are chains, which are no evidence (contrast beyond them {found.rows[found.row].beyond_chains:.2f})"
-            if found.chains
-            else f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
-        )
+        values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        if found.chains:
+            values["reason"] = f"{_CHAINS} (p {found.p_value:.2g})"
         values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
         return values
     values["verdict"] = "supported"

@@ -87,8 +87,8 @@ class Profile:
         joined: whether satellites were joined.
         row: index of the chosen row; where none is significant, of the row with the largest z.
         significant: whether the chosen row is.
-        p_value: (1 + null graphs whose largest z is at or above the real one) / (1 + null graphs), or that of the chosen
-            row beyond chains where that is larger; None without null graphs.
+        p_value: (1 + null graphs whose largest z is at or above the real one) / (1 + null graphs), or that of the
+            chosen row beyond chains where that is larger; None without null graphs.
         chains: whether a division that these null graphs do not explain was not significant for what is beyond chains.
         levels: a row for each number of modules that a significant row has, fewest first.
         runs: where only one resolution was tried, the labels of its independent runs.
@@ -217,7 +217,7 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond:
         rows=rows,
         row=row,
         significant=bool(chosen),
-        p_value=max(p_value, tests[row][1]),
+        p_value=max(p_value, tests[row][1]) if counts[row] > 1 else p_value,
         levels=levels,
         chains=bool((~explained & ~apart & (counts > 1)).any()),
     )

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
+from interbasis.analysis.beyond_chains import costs_beyond_chains, one_to_one
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.modules import VERDICTS, Partition
 from interbasis.analysis.partition import CHAINS, compared
-from interbasis.analysis.search import Search, one_to_one
 from interbasis.analysis.untrained import untrained_copy
 
 
@@ -26,6 +26,17 @@ def two_blocks(seed: int, width: int = 8) -> list[np.ndarray]:
     side = np.arange(2 * width) // width
     inside = side[:, None] == side
     return [np.where(inside, 1.0, 0.03) * np.exp(generator.normal(0, 0.3, (2 * width, 2 * width))) for _ in range(2)]
+
+
+def chains(width: int, n_blocks: int, seed: int) -> list[np.ndarray]:
+    """Strengths of maps that are nearly one-to-one."""
+    generator = np.random.default_rng(seed)
+    blocks = []
+    for _ in range(n_blocks):
+        block = 0.03 * generator.random((width, width))
+        block[generator.permutation(width), np.arange(width)] = generator.uniform(0.5, 2, width)
+        blocks.append(block)
+    return blocks
 
 
 def plain(net: Network, data: list[Tensor], kind: str = "global") -> tuple[InteractionGraph, Partition]:
@@ -84,74 +95,55 @@ class TestOutputs:
 
 
 class TestChains:
-    @given(st.integers(2, 8), st.integers(2, 4), st.integers(0, 99))
-    @settings(deadline=None, max_examples=25)
+    @given(st.integers(3, 8), st.integers(2, 4), st.integers(0, 99))
+    @settings(deadline=None, max_examples=20)
     def test_chains_alone_are_one_module(self, width: int, n_blocks: int, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        blocks = []
-        for _ in range(n_blocks):
-            block = 1e-3 * generator.random((width, width))
-            block[generator.permutation(width), np.arange(width)] = generator.uniform(0.5, 2, width)
-            blocks.append(block)
-        part = find_modules(InteractionGraph.from_blocks(blocks))
+        part = find_modules(InteractionGraph.from_blocks(chains(width, n_blocks, seed)))
         assert part.n_modules == 1
         assert part.verdict == "one module"
-        assert part.one_to_one == n_blocks * width
+
+    def test_twelve_chains_are_one_module_and_the_reason_says_why(self) -> None:
+        graph = InteractionGraph.from_blocks(chains(12, 3, 0))
+        counted = find_modules(graph, chains="count")
+        assert (counted.n_modules, counted.verdict) == (12, "supported")
+        part = find_modules(graph)
+        assert (part.n_modules, part.verdict) == (1, "one module")
+        assert part.reason.startswith("modules are chains")
+        assert all(not row.significant for row in part.profile)
+
+    def test_chains_that_were_asked_for_are_not_told_apart_from_chance(self) -> None:
+        graph = InteractionGraph.from_blocks(chains(12, 3, 0))
+        part = find_modules(graph, resolution=1.0, n_null=20)
+        assert part.n_modules == 12
+        assert part.verdict == "not told apart from chance"
+        assert find_modules(graph, resolution=1.0).verdict == "untested"
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_chain_beside_a_modular_pair_changes_no_label(self, seed: int) -> None:
+    def test_chain_before_modules_leaves_them(self, seed: int) -> None:
         blocks = two_blocks(seed)
         order = np.random.default_rng(seed).permutation(16)
-        chain = 3.0 * np.eye(16)[order] + 1e-4
-        alone = find_modules(InteractionGraph.from_blocks(blocks), epsilon=0.05)
-        longer = find_modules(InteractionGraph.from_blocks([chain[:, order], *blocks]), epsilon=0.05)
-        assert alone.verdict == longer.verdict == "supported"
-        assert (alone.n_modules, longer.n_modules) == (2, 2)
-        for before, after in zip(alone.labels, longer.labels[1:], strict=True):
-            np.testing.assert_array_equal(before, after)
-        np.testing.assert_array_equal(chain[:, order].argmax(0), np.argsort(chain[:, order].argmax(1)))
-        np.testing.assert_array_equal(longer.labels[0], longer.labels[1][chain[:, order].argmax(0)])
+        chain = np.full((16, 16), 1e-4)
+        chain[order, np.arange(16)] = 3.0  # node i of the first cut is node order[i] of the next
+        part = find_modules(InteractionGraph.from_blocks([chain, *blocks]))
+        assert (part.n_modules, part.verdict) == (2, "supported")
+        np.testing.assert_array_equal(part.labels[0], part.labels[1][order])
 
     @given(st.integers(0, 999))
-    @settings(deadline=None, max_examples=20)
-    def test_groups_of_the_search_are_the_chains(self, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        blocks = [0.01 + generator.random((5, 5)) ** 8 for _ in range(3)]
-        graph = InteractionGraph.from_blocks(blocks)
-        search = Search(graph, 1e-12, chains=True)
-        together = search.groups[:, None] == search.groups
-        ends = np.arange(20).reshape(4, 5)
-        expected = np.eye(20, dtype=bool)
-        for p, block in enumerate(blocks):
-            squared = block**2
-            for j in range(5):
-                for i in range(5):
-                    if squared[j, i] > squared[j].sum() / 2 and squared[j, i] > squared[:, i].sum() / 2:
-                        expected[ends[p, i], ends[p + 1, j]] = expected[ends[p + 1, j], ends[p, i]] = True
-                        assert search.costs[p][j, i] == 0
-                    else:
-                        assert search.costs[p][j, i] > 0
-        for _ in range(20):
-            expected = expected | (expected.astype(int) @ expected > 0)
-        np.testing.assert_array_equal(together, expected)
-
-    def test_nodes_pinned_apart_break_their_chain(self) -> None:
-        graph = InteractionGraph.from_blocks([np.eye(4) + 0.1, *two_blocks(0, 2)])
-        pins = [np.array([0, -1, -1, -1]), np.array([1, -1, -1, -1]), *[np.full(4, -1)] * 2]
-        part = find_modules(graph, pins=pins, epsilon=1e-4)
-        assert part.labels[0][0] != part.labels[1][0]
-        assert all(part.labels[0][i] == part.labels[1][i] for i in (1, 2, 3))
-
-    def test_given_resolution_without_null_graphs_counts_every_edge(self) -> None:
-        graph = InteractionGraph.from_blocks([np.diag([1.0, 2.0, 3.0])] * 2)
-        part = find_modules(graph, resolution=1.0, epsilon=1e-4)
-        assert (part.n_modules, part.verdict) == (3, "untested")
-        assert find_modules(graph, resolution=1.0, epsilon=1e-4, n_null=4).verdict != "supported"
+    @settings(deadline=None, max_examples=25)
+    def test_costs_leave_out_what_is_one_to_one(self, seed: int) -> None:
+        block = 0.01 + np.random.default_rng(seed).random((5, 6)) ** 8
+        costs = costs_beyond_chains(InteractionGraph.from_blocks([block]), 1e-5)[0]
+        squared = block**2
+        for j in range(5):
+            for i in range(6):
+                alone = squared[j, i] > squared[j].sum() / 2 and squared[j, i] > squared[:, i].sum() / 2
+                expected = 0.0 if alone else max(0.0, np.log(block[j, i] / np.sqrt(1e-5)))
+                assert costs[j, i] == pytest.approx(expected)
 
     def test_unknown_choice_is_refused(self) -> None:
         with pytest.raises(GraphError, match="unknown chains 'drop'"):
             find_modules(InteractionGraph.from_blocks(two_blocks(0)), chains="drop")
-        assert CHAINS == ("join", "keep")
+        assert CHAINS == ("discount", "count")
 
     def test_one_to_one_edges_are_a_matching(self) -> None:
         links = one_to_one(np.random.default_rng(0).random((30, 20)) ** 9)
