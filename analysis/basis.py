@@ -100,7 +100,8 @@ class Bases(Mapping[str, Basis]):
 
     Attributes:
         bases: one per cut.
-        settings: kind, rotation, tolerance, probes and seed that fix the numbers.
+        settings: kind, output, rotation, tolerance, probes and seed that fix the numbers, and whether the model was
+            `checked`.
     """
 
     bases: tuple[Basis, ...]
@@ -196,10 +197,10 @@ def interaction_basis(
     """
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
     options.check()
+    net.check_once(batches)
     activations = collect(net, batches, jacobians=False, progress=progress).activations
     for cut in net.cuts:
         _require_variance(cut, activations[cut])
-    net.check_once(batches)
     last = len(net.cuts) - 1
     if output == "auto":
         output = "neuron" if _stand_for_outputs(net, batches) else "pca"
@@ -208,7 +209,7 @@ def interaction_basis(
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
-        return Bases(tuple(bases), _settings(options, bases))
+        return Bases(tuple(bases), _settings(options, bases, net))
     frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
     found: dict[int, Basis] = {}
@@ -229,7 +230,7 @@ def interaction_basis(
             rows = torch.from_numpy(found[p + 1].to_basis)
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
     ordered = [found[p] for p in range(last + 1)]
-    return Bases(tuple(ordered), _settings(options, ordered))
+    return Bases(tuple(ordered), _settings(options, ordered, net))
 
 
 @dataclass(frozen=True)
@@ -262,10 +263,17 @@ class _Options:
             )
 
 
-def _settings(options: _Options, bases: Sequence[Basis]) -> dict[str, Any]:
-    """The options that fix the numbers; neuron bases drop nothing, so that no tolerance is claimed for them."""
+def _settings(options: _Options, bases: Sequence[Basis], net: Network) -> dict[str, Any]:
+    """The options that fix the numbers, and whether the model was checked.
+
+    Neuron bases drop nothing, so that no tolerance is claimed for them.
+    """
     drops = any(basis.kind != "neuron" for basis in bases)
-    return {**asdict(options), "rank_tolerance": options.rank_tolerance if drops else None}
+    return {
+        **asdict(options),
+        "rank_tolerance": options.rank_tolerance if drops else None,
+        "checked": net.checked,
+    }
 
 
 @dataclass(frozen=True)

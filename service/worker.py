@@ -462,7 +462,7 @@ def _save_partition(
     store: Store, row: GraphRow, graph: InteractionGraph, partition: Partition, made: Provenance, force: bool
 ) -> PartitionDetail:
     links = module_links(graph, partition.labels, partition.epsilons)
-    values: dict[str, Any] = {f.name: getattr(partition, f.name, None) for f in fields(PartitionValues)}
+    values: dict[str, Any] = {f.name: getattr(partition, f.name) for f in fields(PartitionValues)}
     return store.save_partition(
         row.id,
         provenance=made,

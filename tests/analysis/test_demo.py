@@ -11,7 +11,7 @@ from interbasis.analysis.basis import Bases, Basis
 from interbasis.analysis.demo import CLASSES, accuracy, agreement, train_two_digits, true_sides
 from interbasis.analysis.families import load_checkpoint
 from interbasis.analysis.graph import InteractionGraph
-from interbasis.analysis.partition import Partition, score_partition
+from interbasis.analysis.partition import Partition, find_modules, score_partition
 from interbasis.analysis.recipe import Analysis, Recipe, run
 
 SHORT = (0, 20, 60)
@@ -132,3 +132,24 @@ def test_agreement_is_the_value_worked_by_hand(
     """
     found = agreement(partition_of(*labels), [np.array(side) for side in sides])
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("basis", ["global", "local"])
+def test_plain_analysis_finds_the_two_halves(trained: dict[int, list[Path]], basis: str) -> None:
+    checkpoint = load_checkpoint(trained[0][-1])
+    found = run(checkpoint, Recipe.from_mapping({"basis": basis}))
+    assert (found.partition.n_modules, found.partition.verdict) == (2, "supported")
+    if basis == "global":  # whose influences say which side a coordinate belongs to
+        assert agreement(found.partition, true_sides(found.bases))[-1] == 1
+    assert found.bases.settings["checked"]
+    assert found.partition.untrained_modules == 1
+
+
+@pytest.mark.parametrize("basis", ["global", "local"])
+def test_chains_into_rotated_outputs_are_no_modules(trained: dict[int, list[Path]], basis: str) -> None:
+    """In the PCA basis of the outputs the map into them is a diagonal: each output is a chain of its own."""
+    found = run(load_checkpoint(trained[0][4]), Recipe.from_mapping({"basis": basis, "output": "pca"}))
+    counted = find_modules(found.graph, chains="count")
+    assert (counted.n_modules, counted.verdict) == (10, "supported")
+    assert (found.partition.n_modules, found.partition.verdict) == (1, "one module")
+    assert found.partition.reason.startswith("modules are chains")

@@ -102,15 +102,6 @@ class TestChains:
         assert part.n_modules == 1
         assert part.verdict == "one module"
 
-    def test_twelve_chains_are_one_module_and_the_reason_says_why(self) -> None:
-        graph = InteractionGraph.from_blocks(chains(12, 3, 0))
-        counted = find_modules(graph, chains="count")
-        assert (counted.n_modules, counted.verdict) == (12, "supported")
-        part = find_modules(graph)
-        assert (part.n_modules, part.verdict) == (1, "one module")
-        assert part.reason.startswith("modules are chains")
-        assert all(not row.significant for row in part.profile)
-
     def test_chains_that_were_asked_for_are_not_told_apart_from_chance(self) -> None:
         graph = InteractionGraph.from_blocks(chains(12, 3, 0))
         part = find_modules(graph, resolution=1.0, n_null=20)

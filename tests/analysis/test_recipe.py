@@ -126,7 +126,7 @@ def test_cuts_that_are_no_names_raise(cuts: Any) -> None:
 
 def test_hashes_of_the_defaults_are_those_of_this_version() -> None:
     assert GraphRecipe().sha256 == "425630aac977f2c367facf7313cc110e863c28ea1e2ba6a0f8250a06a290040c"
-    assert PartitionRecipe().sha256 == "6e4340f6131bb9bc0e0d542c52f30210465b0b9f164e483e384ccaa1e8f63fc2"
+    assert PartitionRecipe().sha256 == "b442c308dba0740b311d239af37f0c2ae011393af0347ecc45e0fc41275400d7"
 
 
 def test_hash_does_not_depend_on_the_order_of_choices() -> None:
