@@ -86,11 +86,15 @@ def _name_defaults(task: str, meant: dict[str, Any]) -> None:
     if task in _CONTENT:
         table, column = _CONTENT[task]
         hashes = dict(connection.execute(sa.select(table.c.id, table.c[column])).all())
-    for row in connection.execute(sa.select(_JOB).where(_JOB.c.task == task)).all():
+    taken = set(connection.scalars(sa.select(_JOB.c.digest)))
+    for row in connection.execute(sa.select(_JOB).where(_JOB.c.task == task).order_by(_JOB.c.key)).all():
         if _lacks(meant, row.choices):
             chosen = {**meant, **row.choices}
-            values = {"choices": chosen, "digest": _digest(row, chosen, hashes.get(row.target))}
-            connection.execute(_JOB.update().where(_JOB.c.key == row.key).values(**values))
+            digest = _digest(row, chosen, hashes.get(row.target))
+            if digest in taken:  # another job named the default: each keeps a digest of its own
+                digest = _of_its_own(row.digest, digest)
+            taken.add(digest)
+            connection.execute(_JOB.update().where(_JOB.c.key == row.key).values(choices=chosen, digest=digest))
 
 
 def _lacks(meant: dict[str, Any], choices: dict[str, Any]) -> bool:
@@ -107,4 +111,8 @@ def _digest(row: Any, chosen: dict[str, Any], sha256: str | None) -> str:
         hashlib.sha256(json.dumps([row.task, content, choices], sort_keys=True).encode()).hexdigest()
         for choices in (row.choices, chosen)
     )
-    return after if before == row.digest else hashlib.sha256(f"{row.digest} {after}".encode()).hexdigest()
+    return after if before == row.digest else _of_its_own(row.digest, after)
+
+
+def _of_its_own(before: str, after: str) -> str:
+    return hashlib.sha256(f"{before} {after}".encode()).hexdigest()

@@ -365,3 +365,17 @@ def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connec
         assert store.get_job(ledger.id).choices == {}
         assert store.submit("analyze", "digits@100", {"output": "pca", **old}).id == asked[2].id
         assert store.submit("analyze", "digits@100").id not in [job.id for job in asked]
+
+
+def test_jobs_that_named_a_default_and_that_did_not_stay_two(place: Any, connection: Connection) -> None:
+    """Their choices become the same: the digest, which is unique, goes to the one that named it."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        partition = save_partition(store, save_graph(store).id).id
+        open_, named = (store.submit("experiment", partition, given) for given in ({}, {"kind": "isolate"}))
+    command.downgrade(database.migration_config(connection), "0007")
+    connection.commit()
+    assert Store.upgrade(place.url) == Upgrade(before="0007", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert [store.get_job(job.id).choices for job in (open_, named)] == [{"kind": "isolate"}] * 2
+        assert store.submit("experiment", partition, {"kind": "isolate"}).id == named.id
