@@ -22,6 +22,7 @@ _JOB = sa.table(
 _SCHEDULE = sa.table("schedule", sa.column("key"), sa.column("task"), sa.column("choices", sa.JSON()))
 _CONTENT = {
     "analyze": (sa.table("checkpoint", sa.column("id"), sa.column("sha256")), "sha256"),
+    "partition": (sa.table("graph", sa.column("id"), sa.column("graph_sha256")), "graph_sha256"),
     "experiment": (sa.table("partition", sa.column("id"), sa.column("partition_sha256")), "partition_sha256"),
 }
 _MEANT: dict[str, dict[str, Any]] = {  # defaults that changed

@@ -207,11 +207,13 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
     with place.open() as store:
         assert replace(store.get_partition(partition.id), verdict=None, reason=None) == partition
         assert store.scope_of(token.token) == "read"
+        meant = {"chains": "count"}  # the default when they were asked for
+        schedules[0] = replace(schedules[0], choices={"k": 2, **meant})
         assert store.schedules().items == tuple(schedules)
-        assert store.jobs() == jobs
+        assert store.jobs().items == tuple(replace(job, choices={**job.choices, **meant}) for job in jobs.items)
         assert [job.state for job in jobs.items] == ["queued", "running", "succeeded", "failed"]
         assert [job.id for job in store.waiting_jobs()] == [waiting.id]
-        assert store.submit("partition", partition.graph, {"k": 4}) == store.get_job(done.id)
+        assert store.submit("partition", partition.graph, {"k": 4, **meant}) == store.get_job(done.id)
         assert [row.id for row in store.workers()] == ["w"]
         assert save_experiment(store, partition.id).partition == partition.id
         assert store.check().ok
@@ -235,7 +237,7 @@ def test_jobs_and_checkpoints_are_kept_and_the_service_added(
     with place.open() as store:
         kept = store.get_job(job.id)
         assert (kept.target, kept.queue, kept.version) == (str(tmp_path / "a.safetensors"), "default", 1)
-        assert (kept.choices, kept.priority, kept.state) == ({"k": 2}, 3, "queued")
+        assert (kept.choices, kept.priority, kept.state) == ({"k": 2, "chains": "count"}, 3, "queued")
         assert store.get_graph(graph.id) == graph
         assert store.get_checkpoint(graph.checkpoint).about is None
         assert (store.needs_token(), store.schedules().items) == (False, ())
