@@ -131,6 +131,25 @@ class TestChains:
                 expected = 0.0 if alone else max(0.0, np.log(block[j, i] / np.sqrt(1e-5)))
                 assert costs[j, i] == pytest.approx(expected)
 
+    def test_costs_leave_out_what_is_one_to_one_beyond_a_skip_path(self) -> None:
+        """An activation function whose slope varies leaves a diagonal beside its mean slope."""
+        block = np.array([[1.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.1, 1.0]])
+        graph = InteractionGraph.from_blocks([3 * block], beyond_skip=[block])
+        assert costs_beyond_chains(graph, 1e-4)[0] == pytest.approx(np.log(10) * (1 - np.eye(3)))
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_activations_between_nearly_diagonal_layers_are_one_module(self, seed: int) -> None:
+        """Cuts before and after leaky units: chains through skip paths and through what is left of them."""
+        generator = torch.Generator().manual_seed(seed)
+        layers = [module for _ in range(5) for module in (nn.Linear(16, 16, bias=False), nn.LeakyReLU(0.3))][:-1]
+        model = nn.Sequential(*layers).double()
+        for layer in model[::2]:
+            drawn = torch.rand(16, 16, dtype=torch.float64, generator=generator)
+            layer.weight.data = 5 * torch.eye(16, dtype=torch.float64) + drawn / 2 - 0.25
+        net = Network(model, [str(i) for i in range(len(model))])
+        _, part = plain(net, [normal(256, 16, seed=seed)])
+        assert (part.n_modules, part.verdict) == (1, "one module")
+
     def test_unknown_choice_is_refused(self) -> None:
         with pytest.raises(GraphError, match="unknown chains 'drop'"):
             find_modules(InteractionGraph.from_blocks(two_blocks(0)), chains="drop")
