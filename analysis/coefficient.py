@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammaln
 
+from .curvature import Below
 from .diagnostics import ControlVariate, Diagnostics
 from .files import decode, encode, read_bytes, write_bytes
 from .values import by_value
@@ -29,7 +30,8 @@ class LearningCoefficient:
         standard_error: Monte Carlo, from the effective sample size.
         interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby
             (`diagnostics.descent`) and what the localiser hides (`diagnostics.prior`): `value` is of the localised
-            posterior, `value + prior` about what it would be without the localiser.
+            posterior, `value + prior` about what it would be without the localiser. What is not in it where the
+            localiser confines many directions more than the loss does: `diagnostics.below`, told by the verdict.
         epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
         temperature: t = n beta.
         gamma: of the localiser.
@@ -280,6 +282,7 @@ def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
     for i, row in enumerate(about["points"]):
         found = row["diagnostics"]
         found |= {"control_variate": ControlVariate(**found["control_variate"])}
+        found |= {"below": Below(**found.get("below", {}))}
         found |= {name: tuple(found.get(name, ())) for name in ("failed_chains", "step_sizes", "notes")}
         traces = {name.rpartition(".")[0]: trace for name, trace in arrays.items() if name.endswith(f".{i}")}
         points.append(

@@ -22,11 +22,12 @@ from .linalg import eigh
 from .progress import ProgressCallback
 from .values import by_value
 
-__all__ = ["DENSE", "Curvature", "Metric", "exact_curvature", "fits_densely", "leading_curvature"]
+__all__ = ["DENSE", "Below", "Curvature", "Metric", "exact_curvature", "fits_densely", "leading_curvature"]
 
 DENSE = 3000  # order up to which a symmetric matrix is diagonalised
 _PRODUCTS = 1500  # parameters up to which H is made of products with unit vectors
 _RANK_TOLERANCE = 1e-13
+_RESOLVED = 0.01  # of gamma: where a quadrature still tells t H from 0
 _QUADRATURE_STEPS = 48
 _NOT_FINITE = "the curvature holds NaN or infinite numbers: the model's derivatives overflow"
 
@@ -50,6 +51,24 @@ class Metric:
         if self.vectors is None or self.factors is None:
             return self.scale * z
         return self.scale * (z + (z @ self.vectors * (self.factors - 1)) @ self.vectors.T)
+
+
+@dataclass(frozen=True)
+class Below:
+    """Directions that the localiser confines more than the loss does, 0 < t H_i < gamma.
+
+    Attributes:
+        worth: what they would add to lambda at small gamma, 1/2 sum gamma / (t H_i + gamma).
+        directions: how many.
+        lowest, highest: of t H_i / gamma.
+        exact: whether all eigenvalues are known; otherwise the numbers are those of a quadrature.
+    """
+
+    worth: float = 0.0
+    directions: float = 0.0
+    lowest: float = 0.0
+    highest: float = 0.0
+    exact: bool = True
 
 
 @by_value
@@ -79,24 +98,43 @@ class Curvature:
         a = temperature * np.maximum(self.nodes, 0.0)
         return float((self.weights * a / (a + gamma)).sum()) / 2
 
-    def hidden(self, temperature: float, gamma: float) -> float:
-        """1/2 sum_i gamma / (t H_i + gamma) over directions that the loss sees: what gamma takes off `soft_rank`.
+    @property
+    def exact(self) -> bool:
+        """Whether the nodes are all eigenvalues that are not 0, and no quadrature."""
+        return bool((self.weights == 1).all())
 
-        Seen are directions that the loss confines more than the localiser does, t H_i >= gamma. Where the spectrum is
-        known and ends, with nothing between 1e-4 and 0.01 gamma, those above 0.01 gamma are too: there is no doubt that
-        they count at smaller gamma. Where it goes on, how many count is a question of the loss scale.
+    def hidden(self, temperature: float, gamma: float) -> float:
+        """1/2 sum_i gamma / (t H_i + gamma) over t H_i >= gamma: what gamma takes off `soft_rank` there.
+
+        These are the directions that the loss confines more than the localiser does.
 
         >>> from .landscape import Function
         >>> bowl = Function(lambda w: w[0] ** 2 / 2 + 4 * w[1] ** 2, torch.zeros(3, dtype=torch.float64))
         >>> round(exact_curvature(bowl, [bowl.start]).hidden(1.0, 1.0), 4)  # 1/2 (1/2 + 1/9)
         0.3056
         """
-        share = temperature * np.maximum(self.nodes, 0.0) / gamma
+        share = temperature * self.nodes / gamma
         seen = share >= 1.0
-        exact = bool((self.weights == 1).all())
-        if exact and not ((share >= 1e-4) & (share < 0.01)).any():
-            seen = share >= 0.01
         return float((self.weights[seen] / (1 + share[seen])).sum()) / 2
+
+    def below(self, temperature: float, gamma: float) -> Below:
+        """The directions with 0 < t H_i < gamma, which the localiser confines more than the loss does.
+
+        Each adds 1/2 gamma / (t H_i + gamma) to lambda as gamma falls. A quadrature lumps the smallest with those that
+        are 0: of one only t H_i >= 0.01 gamma count.
+
+        >>> from .landscape import Function
+        >>> bowl = Function(lambda w: w[0] ** 2 / 8 + 4 * w[1] ** 2, torch.zeros(3, dtype=torch.float64))
+        >>> exact_curvature(bowl, [bowl.start]).below(1.0, 1.0)
+        Below(worth=0.4, directions=1.0, lowest=0.25, highest=0.25, exact=True)
+        """
+        share = temperature * self.nodes / gamma
+        chosen = (share < 1.0) & (share >= (0.0 if self.exact else _RESOLVED)) & (self.nodes > 0)
+        if not chosen.any():
+            return Below(exact=self.exact)
+        share, weights = share[chosen], self.weights[chosen]
+        worth = float((weights / (1 + share)).sum()) / 2
+        return Below(worth, float(weights.sum()), float(share.min()), float(share.max()), self.exact)
 
     def leading(self, count: int) -> Curvature:
         """The same with only so many eigenpairs; the spectrum stays whole."""

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import t as student
+
+from .curvature import Below
 
 __all__ = ["ControlVariate", "Diagnostics", "Evidence", "control_variate", "judge", "mean_with_error"]
 
@@ -89,8 +91,10 @@ class Diagnostics:
         largest_curvature: of H.
         descent: how far t L falls from theta* to the minimum of the quadratic, 0 at a minimum; lambda is measured from
             L(theta*), so it is too low by about that.
-        prior: what the localiser takes off lambda, 1/2 sum gamma / (t H + gamma) over directions that the loss sees
-            (`Curvature.hidden`); the interval reaches so much higher.
+        prior: what the localiser takes off lambda, 1/2 sum gamma / (t H + gamma) over directions that the loss confines
+            more than it does (`Curvature.hidden`), and over the others if those add little; the interval reaches so
+            much higher.
+        below: the others if they add much, which are not in the interval: the localiser decides how many count.
         n_parameters: how many are varied; 0 in files of version 0.6.
         derivatives: "torch.func", or "autograd" for models that it cannot take, one chain at a time.
         notes: what else is not as usual, in sentences.
@@ -124,6 +128,7 @@ class Diagnostics:
     largest_curvature: float
     descent: float = 0.0  # files of version 0.5 lack it
     prior: float = 0.0  # files of version 0.6 lack this and the rest
+    below: Below = field(default_factory=Below)
     n_parameters: int = 0
     derivatives: str = "torch.func"
     notes: tuple[str, ...] = ()
@@ -225,9 +230,10 @@ def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
         return "failed", "; ".join([*failures, *doubts, *found.notes])
     if doubts:
         return "doubtful", "; ".join([*doubts, *found.notes])
+    notes = found.notes if found.below.exact else (_hidden(found), *found.notes)
     return "reliable", (
         f"R-hat {found.r_hat:.3f}, {found.ess:.0f} effective draws, virial {found.virial:.3f}, "
-        f"soft rank of the quadratic {found.soft_rank:.4g}" + "".join(f"; {note}" for note in found.notes)
+        f"soft rank of the quadratic {found.soft_rank:.4g}" + "".join(f"; {note}" for note in notes)
     )
 
 
@@ -301,7 +307,17 @@ def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, 
             f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",
         ),
         (downhill, _downhill(found)),
+        (found.below.worth > 0 and found.below.exact, _hidden(found)),
     ]
+
+
+def _hidden(found: Diagnostics) -> str:
+    below = found.below
+    return (
+        f"the spectrum goes on below the localiser: {'' if below.exact else 'about '}{below.directions:.0f} directions "
+        f"with t H between {below.lowest:.2g} and {below.highest:.2g} gamma, so lambda may be up to {below.worth:.3g} "
+        "higher than the interval at a larger radius"
+    )
 
 
 def _downhill(found: Diagnostics) -> str:

@@ -5,7 +5,9 @@
 Sampled is exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). That is the mean of lambda(eps)
 over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to that loss scale.
 "Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed. It also
-damps directions that cost little, by 1/2 gamma / (t H + gamma) each; the interval holds that part (`prior`).
+damps directions that cost little, by 1/2 gamma / (t H + gamma) each; the interval holds that part (`prior`). Where it
+confines more of the directions that the loss sees than a tenth, t H < gamma, lambda is that of the neighbourhood only,
+and the verdict says so (`Diagnostics.below`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from .batches import Batch
 from .chains import Chains, Plan, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .curvature import DENSE, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import (
     ControlVariate,
     Diagnostics,
@@ -58,6 +60,7 @@ _PILOTS = 4  # short runs that look for a temperature
 _PILOT_DRAWS = 50  # at least, of each
 _CLOSE = 0.1  # relative distance of the loss scale that is good enough
 _MISSED = 0.15  # and that is told
+_TAIL = 0.1  # of the soft rank: what directions below the localiser may add and still be part of the interval
 
 
 @dataclass(frozen=True)
@@ -358,7 +361,10 @@ class _Setup:
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
         low, high = interval_around(best, left)
-        descent, prior = self._descent(temperature), self.curvature.hidden(temperature, self.gamma)
+        descent, soft_rank = self._descent(temperature), self.curvature.soft_rank(temperature, self.gamma)
+        prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
+        if below.worth <= _TAIL * soft_rank:
+            prior, below = prior + below.worth, Below()
         found = Diagnostics(
             r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
             ess=min(plain.ess, best.ess),
@@ -370,7 +376,7 @@ class _Setup:
             virial_error=virial.error / d,
             heat=float(scaled[whole].var() / plain.mean) if whole.any() and plain.mean else math.nan,
             acceptance=float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
-            soft_rank=self.curvature.soft_rank(temperature, self.gamma),
+            soft_rank=soft_rank,
             step_bias=bias,
             radius=math.sqrt(square),
             localised=self.gamma * square / d,
@@ -388,6 +394,7 @@ class _Setup:
             largest_curvature=self.curvature.largest,
             descent=descent,
             prior=prior,
+            below=below,
             n_parameters=d,
             derivatives="torch.func" if self.landscape.vectorised else "autograd",
             notes=tuple(getattr(self.landscape, "notes", ())),

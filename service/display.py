@@ -438,6 +438,7 @@ def llc_table(row: LlcRow) -> Table:
         ("acceptance", found["acceptance"], "of proposals"),
         ("soft rank", found["soft_rank"], "lambda if the loss were quadratic"),
         ("prior", found.get("prior"), "what the localiser hides of lambda; in the interval"),
+        *_below(found.get("below")),
         ("kernel", row.kernel, f"preconditioner {row.preconditioner}"),
     ]
     lines.insert(4, ("verdict", verdict(row.verdict), ""))
@@ -446,6 +447,14 @@ def llc_table(row: LlcRow) -> Table:
     for name, value, meaning in lines:
         result.add_row(name, value if isinstance(value, Text) else number(value), meaning)
     return result
+
+
+def _below(found: dict[str, Any] | None) -> list[tuple[str, Any, str]]:
+    """What the localiser hides beyond the interval, where it hides much."""
+    if not found or not found["worth"]:
+        return []
+    about = "" if found["exact"] else "about "
+    return [("below", found["worth"], f"more at a larger radius, of {about}{found['directions']:.0f} directions")]
 
 
 def _scale(point: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from interbasis.analysis.curvature import Below
 from interbasis.analysis.diagnostics import ControlVariate, Diagnostics, control_variate, judge, mean_with_error
 
 NOISE = np.random.default_rng(0).normal(size=(4, 400))
@@ -100,6 +101,7 @@ GOOD = Diagnostics(
     gradients=4000,
     largest_curvature=1.0,
 )
+WEAK = Below(worth=2.0, directions=5.0, lowest=0.01, highest=0.5)
 
 
 def verdict(changes: dict[str, Any]) -> tuple[str, str]:
@@ -135,6 +137,12 @@ REASONS = [
     ("doubtful", {"descent": 0.3}, {"descent": 0.25}, "nearby t L falls by 0.3, and lambda is too low by about that"),
     ("doubtful", {"n_parameters": 9}, {"n_parameters": 10}, "N_eff is 10, above the number of parameters, 9"),
     ("doubtful", {"soft_rank": 1.9}, {"soft_rank": 2.0}, "lambda is far above 1.9, the soft rank of the quadratic"),
+    (
+        "doubtful",
+        {"below": WEAK},
+        {"below": replace(WEAK, exact=False)},
+        "5 directions with t H between 0.01 and",
+    ),
     ("doubtful", {"descent": 0.3}, {"descent": 0.3, "error": 0.2}, "theta* is not at a minimum"),
 ]
 
