@@ -39,6 +39,7 @@ __all__ = [
     "arranged",
     "attention_heads",
     "batched_gradients",
+    "copied",
     "find_layers",
     "in_double",
     "jacobian_blocks",
@@ -242,10 +243,15 @@ def in_double(network: Network, batches: Iterable[Batch]) -> tuple[Network, Iter
     parameters = list(network.model.parameters())
     if all(p.dtype == torch.float64 for p in parameters if p.is_floating_point()):
         return network, batches
-    # weights that hooks compute (weight_norm, pruning) are kept with their graph, which cannot be copied
-    computed = [v for module in network.model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
+    return network.with_model(copied(network.model).double()), _Doubled(batches)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model, also where hooks compute weights (weight_norm, pruning), which deepcopy alone refuses."""
+    # these weights are kept with their graph, which cannot be copied
+    computed = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
-    return network.with_model(deepcopy(network.model, memo).double()), _Doubled(batches)
+    return deepcopy(model, memo)
 
 
 class _Doubled:

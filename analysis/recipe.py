@@ -325,9 +325,9 @@ def controlled(
     """
     if not recipe.partition.control or partition.verdict != "supported":
         return partition
-    network = checkpoint.network.with_model(untrained_copy(checkpoint.network.model, seed=recipe.partition.seed))
-    untrained = replace(checkpoint, network=network)
     try:
+        network = checkpoint.network.with_model(untrained_copy(checkpoint.network.model, seed=recipe.partition.seed))
+        untrained = replace(checkpoint, network=network)
         bases = build_bases(untrained, recipe.graph, progress=progress)
         graph = build_graph(untrained, bases, recipe.graph, progress=progress)
         return compared(partition, partition_graph(graph, recipe.partition, progress=progress))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
 from interbasis.analysis.beyond_chains import costs_beyond_chains, one_to_one
-from interbasis.analysis.errors import GraphError
+from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.modules import VERDICTS, Partition
 from interbasis.analysis.partition import CHAINS, compared
 from interbasis.analysis.untrained import untrained_copy
@@ -313,3 +313,31 @@ class TestUntrainedCopy:
             if name != "kept":
                 assert not torch.equal(copy.state_dict()[name], value)
                 assert not torch.equal(copy.state_dict()[name], other.state_dict()[name])
+
+    def test_models_that_compute_weights_or_initialise_themselves_as_a_whole(self) -> None:
+        class Whole(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(3, 2)
+                self._init_weights()
+
+            def _init_weights(self) -> None:
+                nn.init.zeros_(self.layer.bias)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.layer(x)
+
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            computed = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)))
+        for model, name in ((Whole(), "layer.weight"), (computed, "0.weight_v")):
+            copy = untrained_copy(model)
+            assert not torch.equal(copy.state_dict()[name], model.state_dict()[name])
+            assert copy(torch.zeros(1, 3)).shape == (1, 2)
+
+    def test_initialisation_that_fails_is_named(self) -> None:
+        class Fails(nn.Module):
+            def _init_weights(self, module: nn.Module) -> None:
+                raise KeyError("std")
+
+        with pytest.raises(InputError, match="untrained copy cannot be made of the model: KeyError"):
+            untrained_copy(Fails())
