@@ -138,7 +138,7 @@ def analyze(
         str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
     ] = None,
     basis: Annotated[str | None, typer.Option(help="global, local, pca or neuron.")] = None,
-    output: Annotated[str | None, typer.Option(help="Basis of the last cut: pca or neuron.")] = None,
+    output: Annotated[str | None, typer.Option(help="Basis of the last cut: auto, pca or neuron.")] = None,
     rotation: Annotated[str | None, typer.Option(help="none, degenerate or full.")] = None,
     probes: Annotated[int | None, typer.Option(help="Random probes instead of the exact sum over outputs.")] = None,
     strengths: Annotated[str | None, typer.Option(help="jacobian or attribution.")] = None,
