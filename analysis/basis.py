@@ -154,6 +154,8 @@ class Bases(Mapping[str, Basis]):
         return cls(tuple(bases), meta["settings"])
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def interaction_basis(
     net: Network,
     batches: Iterable[Batch],

@@ -148,24 +148,26 @@ class BatchLoss:
 def _differentiated(model: nn.Module) -> Iterator[None]:
     """Embeddings with the derivative as their gradient: padding_idx and scale_grad_by_freq only tell autograd another.
 
+    It is dense, as the derivatives of all other parameters are.
+
     The `padding_idx` of an `EmbeddingBag` stays: it changes the numbers.
     """
     tables = [module for module in model.modules() if type(module) is nn.Embedding]
     bags = [module for module in model.modules() if type(module) is nn.EmbeddingBag]
     rows = [table.padding_idx for table in tables]
     every: list[Any] = [*tables, *bags]
-    scaled = [module.scale_grad_by_freq for module in every]
+    scaled = [(module.scale_grad_by_freq, module.sparse) for module in every]
     try:
         for table in tables:
             table.padding_idx = None
         for module in every:
-            module.scale_grad_by_freq = False
+            module.scale_grad_by_freq = module.sparse = False
         yield
     finally:
         for table, row in zip(tables, rows, strict=True):
             table.padding_idx = row
-        for module, scale in zip(every, scaled, strict=True):
-            module.scale_grad_by_freq = scale
+        for module, (scale, sparse) in zip(every, scaled, strict=True):
+            module.scale_grad_by_freq, module.sparse = scale, sparse
 
 
 def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"]]:

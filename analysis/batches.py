@@ -89,12 +89,26 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in tensors(part)]
 
 
-def arguments(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the model. Tensors are copies: the model may change what it is given."""
-    given = map_tensors(torch.clone, dict(batch) if isinstance(batch, Mapping) else batch)
-    if isinstance(given, dict):
-        return (), given
-    return (tuple(given) if isinstance(given, tuple | list) else (given,)), {}
+def arguments(batch: Batch, kind: torch.dtype | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of the model. Tensors are copies: the model may change what it is given.
+
+    Args:
+        batch: what the model is called with.
+        kind: that of the model's parameters; floats of a type that it holds exactly are widened to it.
+
+    >>> arguments((torch.ones(1, dtype=torch.bfloat16), 3), torch.float64)
+    ((tensor([1.], dtype=torch.float64), 3), {})
+    """
+
+    def given(value: Tensor) -> Tensor:
+        value = value.detach().clone()
+        wider = kind is not None and value.is_floating_point() and torch.promote_types(value.dtype, kind) == kind
+        return value.to(kind) if wider else value
+
+    copies = map_tensors(given, dict(batch) if isinstance(batch, Mapping) else batch)
+    if isinstance(copies, dict):
+        return (), copies
+    return (tuple(copies) if isinstance(copies, tuple | list) else (copies,)), {}
 
 
 def batch_size(batch: Batch) -> int:
@@ -187,6 +201,8 @@ def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback
     if isinstance(batches, Tensor | Mapping | str):
         seen = f"one tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
         raise DataError(f"batches is {seen}: expected a list of batches, [batch]")
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise DataError(f"batches is a {type(batches).__name__}: expected a list of batches, or a DataLoader")
     empty = True
     for batch in report(batches, step, progress):
         empty = False
@@ -208,6 +224,9 @@ def naming_batch(batch: Batch) -> Iterator[None]:
         hint = ""
         if isinstance(batch, tuple | list):
             hint = "; a tuple holds the arguments of the model: labels do not belong there, pass them as targets="
+        floats = sorted({str(v.dtype).removeprefix("torch.") for v in tensors(batch) if v.is_floating_point()})
+        if floats and any(word in str(error) for word in ("dtype", "scalar type")):
+            hint = f"; the batch holds {', '.join(floats)}: convert it to the type of the model's parameters" + hint
         raise DataError(f"the model failed on a batch of {describe(batch)}: {error}{hint}") from error
 
 

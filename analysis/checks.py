@@ -119,7 +119,7 @@ def check_points(run: Run, batch: Batch, events: Events) -> None:
                     f"data points are mixed: replacing half of a batch changes the others at {name!r} by {share:.2g} "
                     f"of the largest number there{start}. Each data point must be a row of its own along the first of "
                     f"the axes {tuple(value.shape)}{_declare(name, value)}. A model that normalises or centres over "
-                    "the batch needs statistics that are fixed"
+                    "the batch needs statistics that are fixed" + _shared(batch)
                 )
             if share := differs(base[name][index], value):
                 raise CutError(
@@ -143,10 +143,11 @@ def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, event
         Names of buffers that the model writes into without an effect on the numbers.
 
     Raises:
-        DataError: the model is random, keeps state, or has other numbers with gradients.
+        DataError: the model is random, keeps state, writes into its parameters, or has other numbers with gradients.
     """
     held, state = _copies(model), _random_state()
-    first = run(batch, False)
+    with _parameters_put_back(model):
+        first = run(batch, False)
     between = _copies(model)
     second = run(batch, False)
     after = _copies(model)
@@ -192,6 +193,30 @@ def _agree(
             )
         how = "run twice on one batch" if what == "twice" else "run with gradients and without"
         raise DataError(f"the model {how} gives {name!r} with a difference of {share:.2g}{start}; {cause}")
+
+
+@contextmanager
+def _parameters_put_back(model: nn.Module) -> Iterator[None]:
+    """Refuse a model that writes into its parameters, which are put back."""
+    held = {name: (parameter, parameter.detach().clone()) for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        written = [
+            name
+            for name, (parameter, value) in held.items()
+            if not torch.equal(parameter.nan_to_num(), value.nan_to_num())
+        ]
+        with torch.no_grad():
+            for name in written:
+                parameter, value = held[name]
+                parameter.copy_(value)
+    if written:
+        raise DataError(
+            f"the model writes into its parameters {', '.join(map(repr, written[:6]))} when it is run (as "
+            "nn.Embedding(max_norm=...) does): expected a function of them. Have it compute with a copy, or set "
+            "max_norm to None once the weights obey it"
+        )
 
 
 @contextmanager
@@ -264,6 +289,12 @@ def _declare(name: str, value: Tensor) -> str:
         f". Where they are (positions, batch, width), declare it: Network(..., batch_first={{{name!r}: False}}); the "
         "data and the arguments of the model have the data point first"
     )
+
+
+def _shared(batch: Batch) -> str:
+    if len(tensors(batch)) < 2:
+        return ""
+    return "; an argument that all data points share needs a leading axis of length one, where it is read as theirs"
 
 
 def _real(value: Tensor) -> Tensor:

@@ -94,6 +94,8 @@ def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut,
     """
     resolved: list[Cut] = []
     for cut in cuts:
+        if not isinstance(cut, str | tuple | list) or not all(isinstance(name, str) for name in cut):
+            raise CutError(f"a cut is {cut!r}: expected the name of a module, or a tuple of names")
         if isinstance(cut, str):
             resolved += [Cut((place,)) for place in _places(model, cut)]
         else:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from .batches import Batch, read_batches
 from .census import Block, Census, LayerLedger
@@ -174,6 +175,8 @@ _SCALARS = (
 )
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def parameter_ledger(
     network: Network,
     batches: Iterable[Batch],

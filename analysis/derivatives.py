@@ -16,16 +16,26 @@ the differences settle.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ["Disagreement", "describe_disagreements", "gradient_disagreements"]
+__all__ = [
+    "AWAY",
+    "DIFFERENTIABLE",
+    "Disagreement",
+    "batched_gradients",
+    "describe_disagreements",
+    "gradient_disagreements",
+]
 
 _DIRECTIONS = 2
 _SETTLED = 0.03  # how far two differences may lie apart, relative to their distance from the gradient
@@ -45,6 +55,13 @@ _PRECISIONS = {
     torch.float64: _Precision((1e-6, 1e-5, 1e-7, 1e-4, 1e-3), 1e-3, 1e-13),
     torch.float32: _Precision((1e-2, 3e-3, 1e-3, 3e-2), 0.05, 1e-5),
 }
+
+
+DIFFERENTIABLE = tuple(_PRECISIONS)
+"""Types of numbers in which derivatives are tested."""
+
+AWAY = {torch.float64: 1e-2, torch.float32: 1e-1}
+"""How far from a point to test, relative to its size: off kinks that it may sit on, beyond the reach of most steps."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,26 @@ def gradient_disagreements(
         else:
             found.append(last)
     return tuple(found)
+
+
+def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Tensor, "v ..."]) -> list[Tensor | None]:
+    """Vector-Jacobian products for a block of cotangents, None where nothing depends: at once, or one after another.
+
+    Backward functions that cannot be vectorised (custom ones, some recurrent ones) take the slow way.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> batched_gradients(x * x, [x], torch.eye(2))
+    [tensor([[2., 0.],
+            [0., 2.]])]
+    """
+    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return list(torch.autograd.grad(output, by, cotangents, is_grads_batched=True, **options))
+    except Exception:  # whatever a backward function of the caller's raises when it is vectorised
+        rows = [torch.autograd.grad(output, by, cotangent, **options) for cotangent in cotangents]
+    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
 
 
 def describe_disagreements(found: Sequence[Disagreement]) -> str:

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .batches import Batch, map_tensors, read_batches
+from .derivatives import batched_gradients
 from .errors import LayerError
-from .layers import Layer, batched_gradients, find_layers, jacobian_blocks, layer_modules, parameter_parts, trace_layers
+from .layers import Layer, find_layers, jacobian_blocks, layer_modules, parameter_parts, trace_layers
 from .linalg import RowSpace
 from .moments import output_cotangents
 from .network import Network
@@ -196,7 +197,7 @@ def plain_factor(
                 space.add(
                     torch.cat(
                         [
-                            (p.new_zeros(len(block), *p.shape) if g is None else g).flatten(1)
+                            (p.new_zeros(len(block), *p.shape) if g is None else g).reshape(len(block), -1)
                             for g, p in zip(grads, parameters, strict=True)
                         ],
                         1,

@@ -308,6 +308,8 @@ def _widths(blocks: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> t
     return tuple(widths[cut] for cut in sorted(widths))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def interaction_graph(
     net: Network,
     bases: Bases,

@@ -50,9 +50,13 @@ class Kept:
 def as_sequence(value: Tensor, name: str, swap: tuple[int, int] | None = None) -> Tensor:
     """The tensor at a place as (batch, positions, width): a matrix gets one position, two axes are swapped on demand.
 
+    One number per data point is a width of one.
+
     Raises:
         CutError: another number of axes, or no floats.
     """
+    if value.ndim == 1 and value.is_floating_point():
+        return value[:, None, None]
     if value.ndim not in (2, 3) or not value.is_floating_point():
         raise CutError(
             f"{name!r} has shape {tuple(value.shape)} of {value.dtype}: expected floats of (batch, width) or "

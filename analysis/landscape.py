@@ -178,6 +178,7 @@ class NetworkLandscape:
         reduction: of the training loss, as given or found.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         network: Network,
@@ -197,8 +198,9 @@ class NetworkLandscape:
         given = [inputs for inputs, _ in self._batches]
         self.n = sum(batch_size(inputs) for inputs in given)
         self._loss = self._of(network, lambda network: BatchLoss(network, parameters, readout or {}, loss))
-        network.check_once(given)
-        self.checked = network.checked
+        if loss is None:
+            network.check_once(given)
+        self.checked = network.checked if loss is None else network.check_returned(given)
         self.network, self.start, self.names = self._loss.network, self._loss.start, self._loss.names
         self.reduction = reduction or "mean"
         if loss is not None and reduction is None:

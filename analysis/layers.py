@@ -8,7 +8,6 @@ heads of one map are side by side. `trace_layers` records f and p of every layer
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from .batches import Batch, map_tensors
 from .cuts import first_tensor
+from .derivatives import batched_gradients
 from .errors import DataError, LayerError
 from .masks import EVERYTHING, Counted
 from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
@@ -38,7 +38,6 @@ __all__ = [
     "activations_between",
     "arranged",
     "attention_heads",
-    "batched_gradients",
     "copied",
     "find_layers",
     "in_double",
@@ -343,26 +342,6 @@ def jacobian_blocks(
         yield found
 
 
-def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Tensor, "v ..."]) -> list[Tensor | None]:
-    """Vector-Jacobian products for a block of cotangents, None where nothing depends: at once, or one after another.
-
-    Backward functions that cannot be vectorised (custom ones, some recurrent ones) take the slow way.
-
-    >>> x = torch.ones(2, requires_grad=True)
-    >>> batched_gradients(x * x, [x], torch.eye(2))
-    [tensor([[2., 0.],
-            [0., 2.]])]
-    """
-    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            return list(torch.autograd.grad(output, by, cotangents, is_grads_batched=True, **options))
-    except Exception:  # whatever a backward function of the caller's raises when it is vectorised
-        rows = [torch.autograd.grad(output, by, cotangent, **options) for cotangent in cotangents]
-    return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
-
-
 def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
     """Weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
     module = network.model.get_submodule(layer.name)
@@ -474,7 +453,7 @@ def _slope(p: Tensor, f: Tensor) -> float | None:
 def _ids(x: Tensor) -> Tensor:
     if x.ndim != 2:
         raise LayerError(f"an embedding reads tokens of shape {tuple(x.shape)}: expected (batch, positions)")
-    return x
+    return x.long()
 
 
 def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:

@@ -131,6 +131,8 @@ class Sampler:
 _DEFAULT = Sampler()
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def learning_coefficient(
     network: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
@@ -178,6 +180,8 @@ def learning_coefficient(
     return setup.estimate(temperature, setup.run(temperature, setup.plan, None, progress))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def learning_coefficient_curve(
     network: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,

@@ -33,6 +33,7 @@ from .checks import (
     spread,
 )
 from .cuts import Cut, Place, candidates, find_modules_by_name, resolve, short_name
+from .derivatives import AWAY, DIFFERENTIABLE, batched_gradients, gradient_disagreements
 from .errors import CutError, DataError, GraphError, InputError
 from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked
 from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first
@@ -120,6 +121,14 @@ class Network:
     ) -> None:
         if loss not in ("mse", "kl"):
             raise GraphError(f"unknown behavioural loss {loss!r}: expected 'mse' or 'kl'")
+        if not isinstance(model, nn.Module):
+            raise CutError(f"the model is a {type(model).__name__}: expected a torch.nn.Module")
+        for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                raise CutError(
+                    f"{name or 'the model'} is compiled by torch.jit (script or trace), where modules cannot be read "
+                    "and parameters not replaced: give the model that it was made from"
+                )
         self.model = model
         self.loss = loss
         self._modules = find_modules_by_name(model)
@@ -128,7 +137,7 @@ class Network:
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
-        self._check, self._checked = check, False
+        self._check, self._checked, self._whole = check, False, False
         self._written: tuple[str, ...] = ()
         self._found: tuple[Cut, ...] | None = None
         self._options = positions, transitions or {}
@@ -321,11 +330,15 @@ class Network:
     ) -> list[Float[Tensor, "v batch _ _"]]:
         """Like `vjp`, by several cuts in one backward pass."""
         entries = [entry for cut in cuts for entry in trace.entries[cut]]
-        grads = iter(
-            torch.autograd.grad(
-                target, entries, cotangents, is_grads_batched=True, retain_graph=True, materialize_grads=True
-            )
-        )
+        for cut in cuts:
+            if not (target.requires_grad and all(entry.requires_grad for entry in trace.entries[cut])):
+                raise CutError(
+                    f"{self.cuts[cut]!r} has no gradient: no way leads from there to what is differentiated, or it "
+                    "goes through torch.no_grad or detach"
+                )
+        blocks = batched_gradients(target, entries, cotangents)
+        zeros = [entry.new_zeros(len(cotangents), *entry.shape) for entry in entries]
+        grads = iter([zero if block is None else block for block, zero in zip(blocks, zeros, strict=True)])
         found = [trace.counted[cut].read(torch.cat([next(grads) for _ in trace.entries[cut]], -1)) for cut in cuts]
         if self.masked and not all(torch.isfinite(rows).all() for rows in found):
             raise DataError(
@@ -406,6 +419,8 @@ class Network:
                 )
         for trace, cuts in self.output_traces(batch, range(len(self._cuts))):
             self._check_gradients(trace, cuts)
+        for p in range(len(self._cuts)):
+            self._check_derivative(batch, p)
         with torch.no_grad():
             self._check_transitions(self.trace(batch))
 
@@ -426,6 +441,56 @@ class Network:
                     "that each data point is its own"
                 )
 
+    def _check_derivative(self, batch: Batch, p: int) -> None:
+        """Whether autograd's derivative of the output by a cut is the derivative, a little away from what is there."""
+        start = self.trace(batch, joined=True, start=p)
+        here = start.values[p].detach()
+        if here.dtype not in DIFFERENTIABLE:
+            return
+        draws = torch.Generator().manual_seed(0)
+        size = float(here.square().mean().sqrt())
+        away = size * AWAY[here.dtype] * torch.randn(here.shape, generator=draws, dtype=torch.float64).to(here)
+        try:
+            near = self.trace(batch, joined=True, start=p, replace={p: self.moved(start, p, away)})
+        except DataError:  # values that do not occur there may be outside what the model can take
+            near, away = start, torch.zeros_like(here)
+        cotangent = torch.randn(near.output.shape, generator=draws, dtype=torch.float64).to(near.output)
+
+        def output_at(named: Mapping[str, Tensor]) -> Tensor:
+            there = self.trace(batch, replace={p: self.moved(start, p, named["cut"] - here)})
+            return (there.output * cotangent).sum().detach()
+
+        (slope,) = self.vjp(near, near.output, p, cotangent[None])
+        if found := gradient_disagreements(output_at, {"cut": here + away}, {"cut": slope}):
+            raise CutError(
+                f"autograd's derivative of the output by {self.cuts[p]!r} is not the derivative: along a random "
+                f"direction it is {found[0].by_autograd:.4g}, and moving the activations gives "
+                f"{found[0].by_differences:.4g}. After this cut something tells autograd another one: a "
+                "straight-through estimator, detach, fake quantisation, a reversed or clipped gradient, or a backward "
+                "of its own. Take it out for the analysis"
+            )
+
+    def check_returned(self, batches: Iterable[Batch]) -> bool:
+        """The checks of layout, independence and function for what a loss of the user's sees: all that is returned.
+
+        Cuts are not looked at, and the structure is the model's own: tensors of any number of axes, of which those
+        that hold data points are compared.
+
+        Returns:
+            Whether the model was checked: False where it is to be trusted.
+
+        Raises:
+            CutError: data points are mixed.
+            DataError: the model is not a function of its batch.
+        """
+        if not self._checked and self._check:
+            other = copy(self)
+            other._found, other._whole, other._mask, other._skip_first = (), True, None, False
+            other.check_once(batches)
+        return self._check
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def check_once(self, batches: Iterable[Batch]) -> None:
         """Check what the analyses assume about the model, unless that has passed or `check` is False.
 
@@ -540,13 +605,13 @@ class Network:
             with naming_batch(batch), torch.no_grad():
                 if places:
                     names = {module: path for path, module in self._modules.items()}
-                    refuse_checkpointing(names, lambda: self._forward(batch))
+                    refuse_checkpointing(names, lambda: self._forward(batch, whole=True))
                 self._refuse_channels_first(batch, places)
             check_points(run, batch, self._events)
 
     def _refuse_channels_first(self, batch: Batch, places: Sequence[Place]) -> None:
         with torch.no_grad():
-            found = channels_first(self._modules, lambda: self._forward(batch), places)
+            found = channels_first(self._modules, lambda: self._forward(batch, whole=True), places)
         for place, module in found.items():
             if not self._layouts.declared(place) and (place or places or self.loss == "kl"):
                 refuse_channels_first(place.name if place else "output", module)
@@ -562,7 +627,11 @@ class Network:
             return value
 
         with torch.set_grad_enabled(gradients), naming_batch(batch):
-            raw = self._forward(batch, places, visit, gradients=gradients)
+            raw = self._forward(batch, places, visit, gradients=gradients, whole=self._whole)
+        if self._whole:
+            n, parts = batch_size(batch), enumerate(tensors(raw))
+            own = {f"output {i}": v for i, v in parts if v.is_floating_point() and v.ndim and len(v) == n}
+            return seen | {name: v.detach().clone() for name, v in own.items()}
         as_sequence(raw, "output")
         seen["output"] = _in_layout(raw, self._layouts.swap(None))
         return seen
@@ -583,7 +652,7 @@ class Network:
                 leaves = module.register_forward_hook(lambda _, __, value, name=after: note(name, value))
                 stack.callback(enters.remove)
                 stack.callback(leaves.remove)
-            self._forward(batch, gradients=gradients)
+            self._forward(batch, gradients=gradients, whole=True)
         return events
 
     def _scan(self, few: Batch) -> tuple[Cut, ...]:
@@ -593,7 +662,7 @@ class Network:
         values, output = self._all_values(few, places)
         rolled, _ = self._all_values(take_points(few, index), places)
         with torch.no_grad(), naming_batch(few):
-            skipped = channels_first(self._modules, lambda: self._forward(few), places)
+            skipped = channels_first(self._modules, lambda: self._forward(few, whole=True), places)
         usable = [
             place
             for place, value in values.items()
@@ -720,7 +789,7 @@ class Network:
                 stack.callback(hooked(self._modules[place.path], place, visit).remove)
             if by_module:
                 stack.callback(hooked(self._modules[keep.path], keep, final).remove)
-            args, kwargs = arguments(batch)
+            args, kwargs = arguments(batch, _one_type(parameters.values() if parameters else self.model.parameters()))
             if parameters is None:
                 returned = self.model(*args, **kwargs)
             else:
@@ -847,6 +916,12 @@ def _few_then_all(batch: Batch, check: Callable[[Batch], T]) -> T:
         return check(batch)
     except InputError as problem:
         raise (first if problem.__cause__ else problem) from None  # a cause: the model failed, after other runs
+
+
+def _one_type(parameters: Iterable[Tensor]) -> torch.dtype | None:
+    """The type of all parameters that are floats; None where they differ, or there are none."""
+    kinds = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _in_layout(value: Tensor, swap: tuple[int, int] | None) -> Tensor:

@@ -37,7 +37,7 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 def report(items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None) -> Iterator[T]:
     """Iterate over the items, reporting before the first and after each one; items need no length."""
     if total is None and isinstance(items, Sized):
-        with suppress(TypeError):  # a loader over a stream has the method, and no length
+        with suppress(TypeError, NotImplementedError):  # a loader over a stream has the method, and no length
             total = len(items)
     if progress is not None:
         progress(Progress(step, 0, total))

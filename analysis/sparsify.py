@@ -137,6 +137,8 @@ class SparseNetwork:
         return result
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def sparsify(
     network: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
 ) -> SparseNetwork:

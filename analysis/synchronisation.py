@@ -204,6 +204,8 @@ class HeadPatterns:
         return complete_linkage(torch.maximum(changes, changes.T).fill_diagonal_(0).numpy(), limit)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def synchronised_units(
     network: Network,
     batches: Iterable[Batch],

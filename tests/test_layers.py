@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ANALYSIS = [
     *("errors", "fields", "values", "linalg", "progress", "batches", "masks", "files", "tensors", "weights"),
-    *("cuts", "layouts", "hooks", "checks", "scan", "transitions", "network", "components", "models"),
+    *("cuts", "layouts", "hooks", "checks", "scan", "transitions", "derivatives", "network", "components", "models"),
     *(
         "places",
         "datasets",
@@ -40,7 +40,7 @@ ANALYSIS = [
         "tracking",
     ),
     *("layers", "gradients", "hessian", "synchronisation", "directions", "census", "degeneracy", "sparsify"),
-    *("derivatives", "pairs", "batch_loss", "ways", "landscape"),
+    *("pairs", "batch_loss", "ways", "landscape"),
     *("curvature", "sampling", "chains", "diagnostics", "coefficient", "llc"),
     *("metrics", "order", "receivers", "interventions", "controls", "mixing", "ablation"),
     *("faithfulness", "bisection", "prediction"),
