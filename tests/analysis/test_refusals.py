@@ -71,12 +71,16 @@ def importance(model: nn.Module, x: Tensor, cut: str = "a") -> Tensor:
     return torch.from_numpy(bases[cut].importance)
 
 
+def quantised(h: Tensor) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(h, 0.05, 0, -128, 127)
+
+
 @pytest.mark.parametrize(
     "between",
     [
         lambda h: h + (h.sign() - h).detach(),
         lambda h: torch.tanh(h + (h * h).detach()),
-        lambda h: torch.fake_quantize_per_tensor_affine(h, 0.05, 0, -128, 127),
+        quantised,
         lambda h: Chosen.apply(h, -1.0),
         lambda h: Chosen.apply(h, 1e-3),
     ],
@@ -84,6 +88,8 @@ def importance(model: nn.Module, x: Tensor, cut: str = "a") -> Tensor:
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_that_are_no_derivative_are_refused_by_the_basis_too(between: Any, dtype: torch.dtype) -> None:
+    if dtype == torch.float32 and between is quantised:
+        pytest.skip("steps that float32 needs are as wide as its stairs")
     with pytest.raises(CutError, match=r"derivative of the output by 'a(:in)?' is not the derivative"):
         importance(dense(between).to(dtype), data(dtype))
     trusted = Network(dense(between).to(dtype), ["a:in", "a", "b"], check=False)
@@ -156,7 +162,7 @@ def test_backward_functions_that_cannot_be_vectorised_are_run_one_by_one() -> No
 
 def test_data_that_record_gradients_are_taken_as_values() -> None:
     found = [
-        learning_coefficient(dense(), [x], temperature=1e3, sampler=Sampler(chains=2, warmup=3, draws=3)).value
+        learning_coefficient(dense(), [x], temperature=1e3, sampler=Sampler(chains=2, warmup=3, draws=4)).value
         for x in (data(), data().requires_grad_())
     ]
     assert found[0] == found[1]
