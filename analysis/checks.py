@@ -22,6 +22,7 @@ import torch
 import torch.utils.checkpoint
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from .batches import Batch, batch_size, take_points, tensors
 from .errors import CutError, DataError
@@ -198,15 +199,15 @@ def _agree(
 @contextmanager
 def _parameters_put_back(model: nn.Module) -> Iterator[None]:
     """Refuse a model that writes into its parameters, which are put back."""
-    held = {name: (parameter, parameter.detach().clone()) for name, parameter in model.named_parameters()}
+    held = {
+        name: (parameter, parameter.detach().clone())
+        for name, parameter in model.named_parameters()
+        if not isinstance(parameter, UninitializedParameter) and not parameter.is_meta
+    }
     try:
         yield
     finally:
-        written = [
-            name
-            for name, (parameter, value) in held.items()
-            if not torch.equal(parameter.nan_to_num(), value.nan_to_num())
-        ]
+        written = [name for name, (p, value) in held.items() if not torch.equal(_real(p.detach()), _real(value))]
         with torch.no_grad():
             for name in written:
                 parameter, value = held[name]

@@ -793,7 +793,10 @@ class Network:
             if parameters is None:
                 returned = self.model(*args, **kwargs)
             else:
-                returned = functional_call(self.model, dict(parameters), args, kwargs)
+                model, named = self.model, dict(parameters)
+                while isinstance(model, nn.DataParallel):  # which functional_call does not take
+                    model, named = model.module, {name.removeprefix("module."): v for name, v in named.items()}
+                returned = functional_call(model, named, args, kwargs)
         if not by_module:
             return self._pick(returned, whole)
         if keep not in final.values:

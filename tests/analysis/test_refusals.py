@@ -225,3 +225,14 @@ def test_embeddings_read_tokens_of_any_whole_type(kind: torch.dtype) -> None:
     assert parameter_ledger(Network(model, []), [tokens]).effective == 10  # two numbers of each of five tokens
     loss = behavioural_loss(Network(model, []), [tokens])
     assert loss.evaluate(loss.start[None] + 0.1)[0] > 0
+
+
+def test_parameters_behind_data_parallel_are_counted_and_moved() -> None:
+    found = [
+        (
+            parameter_ledger(Network(model, []), [data()]).effective,
+            float(behavioural_loss(Network(model, []), [data()]).evaluate(torch.ones(1, 21).double())[0]),
+        )
+        for model in (dense(), nn.DataParallel(dense()))
+    ]
+    assert found[0] == found[1]
