@@ -552,6 +552,7 @@ class Network:
     def _check_padding(self, batches: Iterable[Batch]) -> None:
         """Test, on the first batch with padding, that it has no effect where positions count."""
         if self._mask is None:
+            self._refuse_unread_mask(batches)
             return
 
         def mask_of(batch: Batch) -> Tensor:
@@ -579,6 +580,23 @@ class Network:
                 "what the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all that it "
                 "reads"
             )
+
+    def _refuse_unread_mask(self, batches: Iterable[Batch]) -> None:
+        """Refuse padded batches whose mask is given to the model alone, while padding is read as data."""
+        for batch in read_batches(batches, "checks", None):
+            mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+            if not isinstance(mask, Tensor) or mask.ndim != 2 or self._whole:
+                return
+            if not bool((mask == 0).any()) or bool((mask < 0).any()):
+                continue
+            with torch.no_grad():
+                trace = self.trace(batch)
+            if any(value.shape[1] == mask.shape[1] > 1 for value in (*trace.values, trace.output)):
+                raise DataError(
+                    "batches are padded (attention_mask holds zeros), and all positions would count, padding too: "
+                    "pass Network(..., mask='attention_mask')"
+                )
+            return
 
     def check_rows(self, batch: Batch, names: Iterable[str]) -> None:
         """The checks of layout, independence and function at any places, for analyses that read modules themselves.

@@ -236,3 +236,22 @@ def test_parameters_behind_data_parallel_are_counted_and_moved() -> None:
         for model in (dense(), nn.DataParallel(dense()))
     ]
     assert found[0] == found[1]
+
+
+def test_padded_batches_need_their_mask_to_be_named() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Embedding(5, 3), nn.Linear(3, 2)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            return self.b(torch.tanh(self.a(input_ids)) * attention_mask[..., None])
+
+    torch.manual_seed(0)
+    model, mask = Reader().double(), torch.ones(N, 4)
+    batch = {"input_ids": torch.randint(5, (N, 4)), "attention_mask": mask}
+    Network(model, ["a", "b"]).check_once([batch])
+    mask[: N // 2, 2:] = 0
+    with pytest.raises(DataError, match=r"padded.*mask='attention_mask'"):
+        Network(model, ["a", "b"]).check_once([batch])
+    Network(model, ["a", "b"], mask="attention_mask").check_once([batch])
