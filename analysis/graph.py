@@ -362,7 +362,11 @@ def interaction_graph(
                 found = pair_attributions(net, batches, p, both, points=points, progress=progress)
             blocks.append(found.strengths)
             beyond.append(found.beyond_skip)
-    settings = {**bases.settings, "points": points if strengths == "attribution" else None}
+    settings = {
+        **bases.settings,
+        "points": points if strengths == "attribution" else None,
+        "skip_paths": "measured" if batches is not None else "not known",
+    }
     importance = [basis.importance for basis in values]
     return InteractionGraph.from_blocks(
         blocks,

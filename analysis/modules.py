@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERDICTS", "Level", "Module", "Partition"]
 
-VERDICTS = ("supported", "one module", "not told apart from chance", "refuted", "untested")
+VERDICTS = ("supported", "one module", "not told apart from chance", "untested")
 """What is made of the evidence for a partition."""
 
 
@@ -98,10 +98,12 @@ class Partition:
         hierarchy: the significant divisions by number of modules, fewest first, the chosen one among them.
         polished: whether the mediator cost was polished.
         warning: what to keep in mind, in words; None where there is nothing.
-        verdict: one of `VERDICTS`: "supported" where the division is more modular than every null graph and an
-            untrained copy, "one module", "not told apart from chance", "refuted" by an experiment, or "untested" where
-            no null graph was searched.
+        verdict: one of `VERDICTS`: "supported" where the division is more modular than every null graph, beyond chains
+            as well, and than an untrained copy of the network where one was made; "one module"; "not told apart from
+            chance"; or "untested" where no null graph was searched.
         reason: of the verdict, one sentence.
+        beyond_chains: contrast of what is neither one-to-one nor a skip path; None for one module and where no null
+            graph was searched.
         untrained_modules: number of modules that an untrained copy of the network has, found with the same choices;
             None where none was made.
     """
@@ -135,6 +137,7 @@ class Partition:
     warning: str | None = None
     verdict: str = "untested"
     reason: str = "no null graph was searched for this division"
+    beyond_chains: float | None = None
     untrained_modules: int | None = None
 
     def __repr__(self) -> str:

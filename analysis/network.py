@@ -574,7 +574,7 @@ class Network:
             else:
                 return
         leak = float((there.output - here.output).norm() / here.output.norm())
-        if leak > _LEAK:
+        if not leak <= _LEAK:
             raise DataError(
                 f"the output where positions count depends on padding, {leak:.2g} of it: the model does not leave out "
                 "what the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all that it "

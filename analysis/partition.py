@@ -47,8 +47,9 @@ _MIN_NULLS = 4
 _THOROUGH = Effort(restarts=8, kicks=12)
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
 _STABLE = 0.8
-_CHAINS = "modules are chains: beyond one-to-one interactions and skip paths they are not apart"
+_CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
 _APART = 0.999  # contrast of modules between which nothing flows
+_CLOSE = 0.05
 
 
 def score_partition(
@@ -214,6 +215,7 @@ def find_modules(
         profile=found.rows,
         polished=mediator_polish,
         hierarchy=_hierarchy(search, found),
+        beyond_chains=chosen.beyond_chains if part.n_modules > 1 else None,
     )
     return replace(part, **_evidence(search, part, found, runs))
 
@@ -323,7 +325,7 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
                 "whose modules are separated from the rest"
             )
             if found.chains:
-                reason = f"{_CHAINS} (contrast {row.beyond_chains:.2f}, p {found.p_value:.2g})"
+                reason = _CHAINS
             values |= {"reason": reason, "warning": f"one module: {reason}"}
         return values
     agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])
@@ -340,7 +342,7 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
         values["verdict"] = "not told apart from chance"
         values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
         if found.chains:
-            values["reason"] = f"{_CHAINS} (p {found.p_value:.2g})"
+            values["reason"] = _CHAINS
         values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
         return values
     values["verdict"] = "supported"
@@ -352,18 +354,19 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
 def compared(part: Partition, untrained: Partition) -> Partition:
     """A division beside that of an untrained copy of the network, found with the same choices.
 
-    Where the copy is as modular, what was found does not come from training: the verdict becomes "not told apart from
-    chance". An architecture whose modules do not interact at all, such as two towers, has them before training, and
-    keeps its verdict.
+    What is compared is the contrast beyond chains. Where the copy's modules are as far apart, to 0.05, what was found
+    does not come from training: the verdict becomes "not told apart from chance". An architecture of as many modules
+    between which nothing flows, such as two towers, has them before training, and keeps its verdict.
     """
     count = untrained.n_modules if untrained.verdict == "supported" else 1
     part = replace(part, untrained_modules=count)
     if part.verdict != "supported":
         return part
+    here, there = (beside.beyond_chains or 0.0 for beside in (part, untrained))
     shown = f"{count} module{'' if count == 1 else 's'}"
-    if count == 1 or untrained.contrast < part.contrast:
+    if count == 1 or there < here - _CLOSE:
         return replace(part, reason=f"{part.reason}; an untrained copy of the network has {shown}")
-    if untrained.contrast > _APART:
+    if there > _APART and count == part.n_modules:
         reason = f"{part.reason}; so has an untrained copy of the network: its architecture makes the modules"
         return replace(part, reason=reason)
     reason = f"an untrained copy of the network has {shown}, as far apart: the division does not come from training"

@@ -340,7 +340,7 @@ class PartitionValues(Record):
     """Numbers of a partition that are queried; see `interbasis.analysis.Partition`.
 
     Attributes:
-        verdict: "supported", "one module", "not told apart from chance", "refuted" or "untested"; None of a partition
+        verdict: "supported", "one module", "not told apart from chance" or "untested"; None of a partition
             that an earlier version stored, where what is stored does not tell.
         reason: of the verdict, one sentence.
     """

@@ -447,10 +447,16 @@ def _partition(
     progress: ProgressCallback | None,
     control: Control | None,
 ) -> PartitionDetail:
-    """The stored partition of a graph by this recipe, else a new one."""
-    found = None if force else store.find_partition(row.id, recipe.sha256)
+    """The stored partition of a graph by this recipe, else a new one.
+
+    Where no network is at hand, that of a controlled analysis will do, and a new one is stored as made without control.
+    """
+    wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False)]
+    stored_ones = () if force else (store.find_partition(row.id, choices.sha256) for choices in wanted)
+    found = next((partition for partition in stored_ones if partition is not None), None)
     if found is not None:
         return found
+    recipe = wanted[-1]
     start = time.monotonic()
     partition = partition_graph(graph, recipe, progress=progress)
     partition = partition if control is None else control(partition)
