@@ -171,7 +171,9 @@ def test_adjusted_kernels_give_the_soft_rank(name: str, which: str) -> None:
     exact = soft_rank(coefficients, 50.0, 2.0)
     assert abs(found.value - exact) < 4 * found.standard_error < 0.3
     assert found.diagnostics.soft_rank == pytest.approx(exact)
-    assert found.verdict == "reliable"
+    weak = which == "ill-conditioned"  # one direction has t H = 0.1 below the localiser's 2, and would add a half
+    assert found.verdict == ("doubtful" if weak else "reliable")
+    assert ("below the localiser" in found.reason) == weak
 
 
 @pytest.mark.parametrize("which", QUADRATICS)
