@@ -81,7 +81,7 @@ def test_circuits_document_runs(tmp_path: Path) -> None:
 
     run("interbasis demo --folder run")
     partition = json.loads(run("interbasis ls partitions --json"))["items"][-1]
-    ids = {"p-e724a81e": partition["id"], "g-c64f29fa": partition["graph"]}
+    ids = {"p-9a083433": partition["id"], "g-fa3c70b4": partition["graph"]}
     run(f"interbasis export {partition['id']} --format node-link -o nodes.json")
     nodes = json.loads((tmp_path / "nodes.json").read_text())["nodes"]
     lines = [f"{node['id']},{node['module'] if node['module'] >= 0 else ''}" for node in nodes]
