@@ -92,9 +92,9 @@ def test_circuits_document_runs(tmp_path: Path) -> None:
         for printed, found in ids.items():
             command = command.replace(printed, found)
         run(command)
-        if not {"e-99650063", "e-c7f50ebb"} <= set(ids):
+        if not {"e-9605a529", "e-aaf6c4b2"} <= set(ids):
             modules, isolate = json.loads(run("interbasis ls experiments --json"))["items"]
-            ids |= {"e-99650063": isolate["id"], "e-c7f50ebb": modules["id"]}
+            ids |= {"e-9605a529": isolate["id"], "e-aaf6c4b2": modules["id"]}
     for program in blocks("python", CIRCUITS):
         printed = run(f"{sys.executable} -c '{program}'")
         assert printed.strip()

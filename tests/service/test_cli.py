@@ -219,6 +219,7 @@ def test_options_and_recipe_file_arrive_and_options_go_first(
     chosen = {"basis": "pca", "rotation": "none", "seed": 3, "cuts": ["layers.0:in", "layers.2"], "loss": "mse"}
     assert {name: item["graph"]["recipe"][name] for name in chosen} == chosen
     chosen = {"epsilon": 0.01, "resolution": 1.0, "objective": "layered_cpm", "seed": 3, "mediator_polish": False}
+    chosen |= {"chains": "discount", "control": True}
     assert {name: value for name, value in item["partition"]["recipe"].items() if value is not None} == chosen
     assert item["graph"]["widths"] == [8, 6]
 
@@ -326,7 +327,9 @@ def test_partition_is_shown_with_modules_and_nodes(
     assert {name: document[name] for name in partition} == partition
     text = interbasis("show", "partition", partition["id"]).out
     header = next(i for i, line in enumerate(text.splitlines()) if line.startswith("module "))
-    assert len(text.splitlines()) - header - 1 == partition["n_modules"]
+    table = text.splitlines()[header + 1 :]
+    assert table.index("") == partition["n_modules"]
+    assert " ".join(table[partition["n_modules"] :]).split() == f"{partition['verdict']}: {partition['reason']}".split()
 
 
 def test_analyze_prints_a_table_within_80_columns(
