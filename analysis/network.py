@@ -730,6 +730,14 @@ class Network:
         here = output_of(batch, cuts, run)
         span = float((output_of(rolled, (), _Run(None, {}, self._layouts)) - here).norm())
         if not span > 0:
+            other = any(not torch.equal(a, b) for a, b in zip(tensors(batch), tensors(rolled), strict=True))
+            for p, cut in enumerate(cuts if other else ()):
+                entries = [run.entries[p, i] for i in range(len(cut.places))]
+                if all(torch.equal(entry, entry[:1].expand_as(entry)) for entry in entries):
+                    raise CutError(
+                        f"the activations at {cut.name!r} do not vary over the {len(here)} data points of a batch: "
+                        "leave this cut out, or use data that makes it vary"
+                    )
             raise _UnchangedError(
                 "swapping the data points of a batch leaves the output unchanged: give different ones"
             )
