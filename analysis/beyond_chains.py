@@ -11,9 +11,9 @@ like a finding. So a division is held against the interactions that are left wit
 
     contrast = 1 - C_edge / E[C_edge],   E: sum of k_i k_j / m over pairs of nodes in different modules
 
-of these interactions, labels held, is compared with null graphs of them. On networks of independent tasks (digits, CNNs,
-MLPs, residual networks) the divisions found had contrasts of .3 to 1.0, above every null graph; of 38 untrained networks,
-raw outputs as nodes, the divisions tried at all resolutions had -.06 to .33, and each network is one module.
+of these interactions, labels held, is compared with null graphs of them. On networks of independent tasks (digits,
+CNNs, MLPs, residual networks) the divisions found had contrasts of .3 to 1.0, above every null graph; of 38 untrained
+networks, raw outputs as nodes, the divisions tried at all resolutions had -.06 to .33, and each network is one module.
 """
 
 from __future__ import annotations
