@@ -89,7 +89,7 @@ class ExperimentRecipe:
     def __post_init__(self) -> None:
         settle_fields(self)
         if self.kind not in KINDS:
-            raise InputError(f"unknown experiment {self.kind!r}: expected one of {', '.join(KINDS)}")
+            raise InputError(f"unknown kind of experiment {self.kind!r}: expected one of {', '.join(KINDS)}")
         if self.metric not in (None, "loss", *METRICS):
             raise InputError(f"unknown metric {self.metric!r}: expected loss, {', '.join(METRICS)}")
         if self.replacement not in REPLACEMENTS:

@@ -23,7 +23,7 @@ __all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
 
 _MAX_SWEEPS = 200
 _ANGLE = 1e-9  # radians; a sweep that turns no pair by more has converged
-_TURNED = 1e-6  # radians; up to here sweeps that end at their limit are as good as converged
+_TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8, so up to here nothing needs saying
 _RISING = 1e-6  # share of the criterion that the last sweep may still have added
 _FLAT = 1e-13  # a pair whose criterion varies by less than this share of its value is left alone
 

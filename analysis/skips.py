@@ -32,6 +32,7 @@ from .moments import gate_moments, one_position, pair_rows, pair_trace
 from .network import Network, Trace
 from .progress import ProgressCallback
 from .transitions import PositionWise
+from .values import by_value
 
 __all__ = ["PairStrengths", "has_streams", "pair_attributions", "pair_strengths"]
 
@@ -39,6 +40,7 @@ _STREAM = 0.5  # share of the identity above which two cuts belong to one stream
 _ROUNDING = 1e-12
 
 
+@by_value
 @dataclass(frozen=True)
 class PairStrengths:
     """Second moments of the contributions from one cut to the next, in units of the behavioural loss.

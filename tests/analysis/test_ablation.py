@@ -315,7 +315,7 @@ def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object
 
 def test_recipes_that_make_no_sense_are_refused() -> None:
     for choices, message in (
-        ({"kind": "isolation"}, "unknown experiment"),
+        ({"kind": "isolation"}, "unknown kind of experiment"),
         ({"metric": "recall"}, "unknown metric"),
         ({"replacement": "noise"}, "unknown replacement"),
         ({"tolerance": float("nan")}, "tolerance is nan"),

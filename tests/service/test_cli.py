@@ -704,7 +704,7 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--kind", "isolation"), "unknown experiment 'isolation': expected one of modules, isolate"),
+        (("--kind", "isolation"), "unknown kind of experiment 'isolation': expected one of modules, isolate"),
         (("--metric", "recall"), "unknown metric 'recall'"),
         (("--metric", "accuracy"), "needs targets, and the data have none"),
         (("--replacement", "noise"), "unknown replacement 'noise'"),
