@@ -21,7 +21,7 @@ from .basis import Bases
 from .batches import Batch
 from .controls import CHANCE, REFUTED, Control, Judged, Outcome, Verdict, control, matched_edges, outcome, random_nodes
 from .cost import graph_costs
-from .errors import DataError, GraphError
+from .errors import GraphError
 from .graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes, Options
 from .metrics import BEHAVIOURAL, Metric, MetricFunction, class_accuracy
@@ -182,11 +182,10 @@ def _mixing(
     draws: int,
     progress: ProgressCallback | None,
 ) -> Mixing | None:
-    """None where sequences have different lengths."""
-    try:
-        return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
-    except DataError:
+    """None where data points cannot take each other's place."""
+    if study.uneven is not None:
         return None
+    return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
 
 
 @dataclass(frozen=True)

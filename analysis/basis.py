@@ -25,6 +25,7 @@ from torch import Tensor
 from .batches import Batch
 from .errors import CutError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
+from .hooks import with_gradients
 from .linalg import Eigen, Whitening, column_signs, eigh, whiten
 from .moments import ActivationMoments, collect, ends_in_output, output_moments, pair_moments
 from .network import Network
@@ -154,8 +155,7 @@ class Bases(Mapping[str, Basis]):
         return cls(tuple(bases), meta["settings"])
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def interaction_basis(
     net: Network,
     batches: Iterable[Batch],

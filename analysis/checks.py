@@ -36,6 +36,7 @@ __all__ = [
     "check_sizes",
     "differs",
     "halves",
+    "parameters_put_back",
     "random_numbers_put_back",
     "refuse_checkpointing",
     "spread",
@@ -147,7 +148,7 @@ def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, event
         DataError: the model is random, keeps state, writes into its parameters, or has other numbers with gradients.
     """
     held, state = _copies(model), _random_state()
-    with _parameters_put_back(model):
+    with parameters_put_back(model):
         first = run(batch, False)
     between = _copies(model)
     second = run(batch, False)
@@ -197,7 +198,7 @@ def _agree(
 
 
 @contextmanager
-def _parameters_put_back(model: nn.Module) -> Iterator[None]:
+def parameters_put_back(model: nn.Module) -> Iterator[None]:
     """Refuse a model that writes into its parameters, which are put back."""
     held = {
         name: (parameter, parameter.detach().clone())

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .batches import Batch, read_batches
 from .census import Block, Census, LayerLedger
@@ -35,6 +34,7 @@ from .errors import InputError, LayerError
 from .files import decode, encode, read_bytes, write_bytes
 from .gradients import check_derivatives, plain_factor, plain_size, unused_parameters
 from .hessian import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
+from .hooks import with_gradients
 from .layers import in_double
 from .network import Network
 from .progress import ProgressCallback
@@ -175,8 +175,7 @@ _SCALARS = (
 )
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def parameter_ledger(
     network: Network,
     batches: Iterable[Batch],

@@ -168,7 +168,8 @@ def load_checkpoint(
 
     Args:
         path: a .safetensors file with a .json of the same name beside it: `{"family", "config", "data", "step",
-            "label", ...}`.
+            "label", ...}`; `cuts`, `loss`, `output`, `positions`, `batch_first`, `skip_first` and `check` are those of
+            `Network`.
         cuts: instead of the family's (or the JSON's) own.
         loss: behavioural loss, instead of the JSON's or "mse".
         data: a file to read the data from (see `read_dataset`) instead of what the JSON names.
@@ -237,7 +238,8 @@ def save_checkpoint(
         path: where to, ending in .safetensors.
         family: how it will be rebuilt; "torch": by the function that is passed on loading.
         config: arguments of that function, or of the family.
-        **about: more for the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`.
+        **about: more for the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`,
+            `batch_first`, `skip_first`, `check`.
 
     Raises:
         CheckpointError: another suffix, what JSON cannot hold, or a state that does not consist of tensors.
@@ -338,6 +340,10 @@ def _network(
     own = about.get("cuts") or family.cuts(about.get("config", {}))
     wanted = own if cuts is None else cuts
     output: dict[str, Any] = {"output": about.get("output"), "loss": loss}
+    output |= {name: about[name] for name in ("batch_first", "skip_first", "check") if name in about}
+    for name in ("skip_first", "check"):
+        if not isinstance(output.get(name, True), bool):
+            raise CheckpointError(f"the JSON says {name}: {output[name]!r}, expected true or false")
     if list(wanted) == ["auto"] or wanted == "auto":
         wanted = Network(model, "auto", example=example, **output).cuts
     positions = about.get("positions", family.positions(about.get("config", {})))

@@ -18,6 +18,7 @@ from .basis import Bases
 from .batches import Batch
 from .errors import GraphError
 from .files import decode, encode, read_bytes, write_bytes
+from .hooks import with_gradients
 from .network import Network
 from .progress import ProgressCallback
 from .skips import pair_attributions, pair_strengths
@@ -308,8 +309,7 @@ def _widths(blocks: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> t
     return tuple(widths[cut] for cut in sorted(widths))
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def interaction_graph(
     net: Network,
     bases: Bases,

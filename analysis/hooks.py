@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from .cuts import Place, first_tensor, replace_tensor
 from .errors import CutError
 
-__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "hooked"]
+__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "hooked", "with_gradients"]
 
 Visit: TypeAlias = Callable[[Place, Tensor], Tensor]
 
@@ -73,11 +73,28 @@ def as_written(sequence: Tensor, like: Tensor, swap: tuple[int, int] | None = No
 
 
 @contextmanager
+def with_gradients() -> Iterator[None]:
+    """Gradients on, `torch.inference_mode` and `torch.autocast` off, whatever the caller is in; also a decorator."""
+    with torch.inference_mode(False), torch.enable_grad(), _own_precision():
+        yield
+
+
+@contextmanager
+def _own_precision() -> Iterator[None]:
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
 def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Iterable[str] = ()) -> Iterator[None]:
     """The model as a function of its parameters and the batch, for the time of a forward pass.
 
-    It is in evaluation mode, runs eagerly where it was compiled, and without torch's fast path for attention, which
-    computes other numbers than the path with gradients.
+    It is in evaluation mode, runs eagerly where it was compiled, in the precision of its parameters whatever
+    `torch.autocast` the caller is in, and without torch's fast path for attention, which computes other numbers than
+    the path with gradients.
 
     Args:
         model: any module; its modes and the gradients of its parameters are put back.
@@ -92,7 +109,7 @@ def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Itera
         model.eval()
         for parameter in parameters:
             parameter.requires_grad_(bool(gradients))
-        with _EAGER:
+        with _EAGER, _own_precision():
             yield
     finally:
         for module, mode in modes:

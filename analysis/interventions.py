@@ -177,17 +177,24 @@ class Interventions:
         for part in self._parts:
             yield self._output(part, kept, seen), part.whole, part.targets
 
+    @property
+    def uneven(self) -> str | None:
+        """Why data points cannot take each other's place: they are of different lengths; None where they can."""
+        if any(counted.mask is not None and not counted.mask.all() for part in self._parts for counted in part.counted):
+            return "positions that do not count have no coordinates: expected data points of one length"
+        for p in range(len(self._order)):
+            if len(lengths := {part.values[p].shape[1] for part in self._parts}) > 1:
+                return f"batches have sequences of different lengths: {sorted(lengths)}"
+        return None
+
     def coordinates(self) -> list[Float[Tensor, "n _ _"]]:
         """Per cut the coordinates of all data points.
 
         Raises:
             DataError: batches of sequences of different lengths, or positions that do not count.
         """
-        if any(counted.mask is not None and not counted.mask.all() for part in self._parts for counted in part.counted):
-            raise DataError("positions that do not count have no coordinates: expected data points of one length")
-        for p in range(len(self._order)):
-            if len(lengths := {part.values[p].shape[1] for part in self._parts}) > 1:
-                raise DataError(f"batches have sequences of different lengths: {sorted(lengths)}")
+        if self.uneven is not None:
+            raise DataError(self.uneven)
         return [
             torch.cat([to_coordinates(basis, part.values[p]) for part in self._parts])
             for p, basis in enumerate(self._order)

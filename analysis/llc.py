@@ -37,6 +37,7 @@ from .diagnostics import (
 )
 from .errors import InputError
 from .hessian import lanczos
+from .hooks import with_gradients
 from .landscape import Landscape, NetworkLandscape, Parameters, behavioural_loss
 from .network import Network
 from .progress import Progress, ProgressCallback
@@ -131,8 +132,7 @@ class Sampler:
 _DEFAULT = Sampler()
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def learning_coefficient(
     network: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
@@ -180,8 +180,7 @@ def learning_coefficient(
     return setup.estimate(temperature, setup.run(temperature, setup.plan, None, progress))
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def learning_coefficient_curve(
     network: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,

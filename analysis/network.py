@@ -8,7 +8,7 @@ that of x.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from .checks import (
     check_sizes,
     differs,
     halves,
+    parameters_put_back,
     random_numbers_put_back,
     refuse_checkpointing,
     spread,
@@ -35,7 +36,7 @@ from .checks import (
 from .cuts import Cut, Place, candidates, find_modules_by_name, resolve, short_name
 from .derivatives import AWAY, DIFFERENTIABLE, batched_gradients, gradient_disagreements
 from .errors import CutError, DataError, GraphError, InputError
-from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked
+from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked, with_gradients
 from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first
 from .masks import Counted, Mask, Positions, counted_at, mask_entry, other_padding, read_mask, swap_partners, swapped
 from .scan import scan, vocabularies
@@ -129,6 +130,12 @@ class Network:
                     f"{name or 'the model'} is compiled by torch.jit (script or trace), where modules cannot be read "
                     "and parameters not replaced: give the model that it was made from"
                 )
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            if value.is_inference():
+                raise CutError(
+                    f"{name!r} was made under torch.inference_mode, where autograd cannot use it: build or load the "
+                    "model outside of it"
+                )
         self.model = model
         self.loss = loss
         self._modules = find_modules_by_name(model)
@@ -146,7 +153,8 @@ class Network:
         if cuts != "auto":
             self._set_cuts(resolve(model, [cuts] if isinstance(cuts, str) else cuts) if len(cuts) else ())
         if example is not None:
-            self.activations(example)
+            with parameters_put_back(model) if check else nullcontext():
+                self.activations(example)
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -489,8 +497,7 @@ class Network:
             other.check_once(batches)
         return self._check
 
-    @torch.inference_mode(False)
-    @torch.enable_grad()
+    @with_gradients()
     def check_once(self, batches: Iterable[Batch]) -> None:
         """Check what the analyses assume about the model, unless that has passed or `check` is False.
 

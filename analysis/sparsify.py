@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from .batches import Batch, read_batches
 from .errors import LayerError, NumericalError
 from .gradients import explained_layers
+from .hooks import with_gradients
 from .layers import (
     Activation,
     Layer,
@@ -137,8 +138,7 @@ class SparseNetwork:
         return result
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def sparsify(
     network: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
 ) -> SparseNetwork:

@@ -26,6 +26,7 @@ from torch import Tensor
 from .batches import Batch, read_batches
 from .errors import GraphError, InputError
 from .gradients import explained_layers
+from .hooks import with_gradients
 from .layers import (
     AttentionHeads,
     Layer,
@@ -204,8 +205,7 @@ class HeadPatterns:
         return complete_linkage(torch.maximum(changes, changes.T).fill_diagonal_(0).numpy(), limit)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@with_gradients()
 def synchronised_units(
     network: Network,
     batches: Iterable[Batch],

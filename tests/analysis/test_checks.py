@@ -516,3 +516,31 @@ def test_unknown_layouts_are_refused() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with pytest.raises(CutError, match="'spare', which no module"):
         Network(model, ["0", "1"], batch_first={"spare": False})
+
+
+def test_autocast_and_inference_mode_of_the_caller_change_nothing(generator: torch.Generator) -> None:
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    x = torch.randn(32, 3, generator=generator)
+
+    def strengths() -> Tensor:
+        net = Network(model, ["0:in", "1", "2"])
+        graph = interaction_graph(net, interaction_basis(net, [x]), [x])
+        return torch.cat([torch.from_numpy(block).flatten() for block in graph.blocks])
+
+    expected = strengths()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(strengths(), expected)
+        assert torch.is_autocast_enabled("cpu")
+    with torch.inference_mode():
+        assert torch.equal(strengths(), expected)
+        made_there = nn.Linear(3, 2)
+    with pytest.raises(CutError, match=r"'weight' was made under torch.inference_mode"):
+        Network(made_there, [])
+
+
+def test_an_example_leaves_the_weights_as_they_were() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4, max_norm=0.5), nn.Linear(4, 3))
+    before = model[0].weight.detach().clone()
+    with pytest.raises(DataError, match=r"writes into its parameters '0.weight'"):
+        Network(model, ["0", "1"], example=torch.arange(5)[:, None])
+    assert torch.equal(model[0].weight, before)

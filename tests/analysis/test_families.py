@@ -25,6 +25,7 @@ from interbasis.analysis.datasets import Dataset, modular_addition, read_dataset
 from interbasis.analysis.errors import CheckpointError, CutError, DataError, GraphError, InputError
 from interbasis.analysis.families import Family, load_checkpoint, load_factory
 from interbasis.analysis.models import MLP, ModularAdditionTransformer
+from interbasis.analysis.network import Network
 
 ACTIVATIONS = ["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "identity"]
 MODADD_ACCURACY = {0: 0.99955, 1: 0.99888, 2: 1.0}
@@ -373,6 +374,43 @@ def test_family_torch_builds_with_the_users_function(torch_checkpoint: Path, inp
     expected = torch.tanh(x @ w["0.weight"].T + w["0.bias"]) @ w["2.weight"].T + w["2.bias"]
     torch.testing.assert_close(network.output(x)[:, 0], expected)
     assert "1" in network.cuts
+
+
+class PositionsFirst(nn.Module):
+    """Takes (batch, positions, width), and hands (positions, batch, width) on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.transpose(0, 1)).transpose(0, 1)
+
+
+def test_the_json_declares_layouts_and_trust(tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, inputs=np.random.default_rng(0).normal(size=(8, 6, 4)))
+    model, path = PositionsFirst(), tmp_path / "own.safetensors"
+
+    def loaded(**about: Any) -> Network:
+        families.save_checkpoint(model, path, cuts=["inner:in", "inner"], **about)
+        return load_checkpoint(path, data=data, factory=PositionsFirst).network
+
+    right = loaded(batch_first={"inner:in": False, "inner": False})
+    x = torch.from_numpy(np.load(data)["inputs"])
+    right.check_once([x])
+    assert right.checked
+    torch.testing.assert_close(right.activations(x)["inner"], right.output(x))
+    with pytest.raises(CutError, match="batch_first"):
+        loaded().check_once([x])
+    trusted = loaded(batch_first=False, check=False)
+    trusted.check_once([x])
+    assert not trusted.checked
+    skipping = loaded(batch_first=False, skip_first=True).output(x)
+    torch.testing.assert_close(skipping[:, 1:], right.output(x)[:, 1:])
+    assert not skipping[:, 0].any()
+    with pytest.raises(CheckpointError, match="the JSON says check: 'no', expected true or false"):
+        loaded(check="no")
 
 
 @pytest.mark.parametrize(
