@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from safetensors.torch import save
-from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor, nn
 
 from .basis import Bases
@@ -91,6 +90,8 @@ def agreement(partition: Partition, sides: Sequence[Int[np.ndarray, " _"]]) -> l
 
     Nodes without an edge above the cutoff belong to no module and are left out.
     """
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second
+
     pairs = [(side[labels >= 0], labels[labels >= 0]) for side, labels in zip(sides, partition.labels, strict=True)]
     pairs.append(tuple(np.concatenate(part) for part in zip(*pairs, strict=True)))  # type: ignore[arg-type]
     return [float(adjusted_mutual_info_score(side, labels)) if len(side) else math.nan for side, labels in pairs]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from .curvature import Below
 
@@ -207,7 +207,7 @@ def _coefficients(
 
 def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float]:
     """95 % interval: Student's t with ESS - 1 degrees of freedom, and a systematic error added on both sides."""
-    half = float(student.ppf(0.975, max(evidence.ess - 1, 1))) * evidence.error + abs(systematic)
+    half = float(stdtrit(max(evidence.ess - 1, 1), 0.975)) * evidence.error + abs(systematic)
     return evidence.mean - half, evidence.mean + half
 
 

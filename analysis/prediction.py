@@ -8,7 +8,6 @@ from typing import Unpack
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import spearmanr
 
 from .ablation import joined_labels, link_edges
 from .basis import Bases
@@ -140,6 +139,8 @@ def predict_losses(
 def _rank_correlation(
     predicted: Float[np.ndarray, " links"], losses: Float[np.ndarray, " links"], seed: int
 ) -> tuple[float | None, tuple[float, float] | None]:
+    from scipy.stats import spearmanr  # takes a second
+
     def varies(*arrays: np.ndarray) -> bool:
         return all(len(np.unique(array)) > 1 for array in arrays)
 

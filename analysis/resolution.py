@@ -34,7 +34,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import adjusted_mutual_info_score
 
 from .beyond_chains import BeyondChains
 from .cost import contrast_of
@@ -225,6 +224,8 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond:
 
 def _medoid(labels: Sequence[np.ndarray], rows: np.ndarray, gap: np.ndarray) -> int:
     """The row with the largest product of its mean AMI with all of them and the root of its gap."""
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second
+
     agreement = [np.mean([adjusted_mutual_info_score(labels[i], labels[j]) for j in rows]) for i in rows]
     return int(rows[np.argmax(np.array(agreement) * np.sqrt(gap[rows]))])
 

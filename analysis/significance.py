@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
 from .compiled import compiled
 from .leiden import random_below, random_state
@@ -95,6 +94,8 @@ def stability(labels: Int[np.ndarray, " n"], runs: Sequence[Int[np.ndarray, " n"
     >>> found.confidence.round(4).tolist()
     [0.8333, 0.8333, 0.625, 0.75]
     """
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second
+
     confidence = np.zeros(len(labels))
     for other in runs:
         counts = np.zeros((labels.max() + 1, other.max() + 1))
@@ -112,6 +113,8 @@ def variation_of_information(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"])
     >>> float(round(variation_of_information(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0])) / np.log(2), 12))
     1.0
     """
+    from sklearn.metrics import mutual_info_score  # takes a second
+
     return max(0.0, float(mutual_info_score(a, a) + mutual_info_score(b, b) - 2 * mutual_info_score(a, b)))
 
 

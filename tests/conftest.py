@@ -1,26 +1,67 @@
 """Shape types are checked in the whole test run; data that only the project's machines have is found here."""
 
+import inspect
 import os
 import warnings
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import wraps
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
     os.environ["OMP_NUM_THREADS"] = "1"
 
-# Inner functions that are called up to millions of times: those of `leiden` have no shapes in their types, those of the
-# samplers are checked on short runs (tests/analysis/test_sampling.py), which would take six times as long with all.
-_CALLED_OFTEN = ("leiden", "sampling", "curvature", "chains", "landscape")
 _CHECKED = [
     f"interbasis.analysis.{path.stem}"
     for path in sorted((Path(__file__).parents[1] / "analysis").glob("*.py"))
-    if path.stem not in ("__init__", *_CALLED_OFTEN)
+    if path.stem != "__init__"
 ]
-_hook = install_import_hook(_CHECKED, "beartype.beartype")
+_FIRST = 100  # calls of a function in a test whose types and shapes are checked; all would double the time
+_calls: dict[CodeType, list[int]] = {}
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def _checked_at_first(*, typechecker: Any) -> Callable[[Any], Any]:
+    """`jaxtyped` for the first calls of a function in each test."""
+
+    def decorate(function: Any) -> Any:
+        if is_dataclass(function) and isinstance(function, type):
+            function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            return function
+        if not inspect.isfunction(function):
+            return _jaxtyped(function, typechecker=typechecker)
+        calls = _calls.setdefault(function.__code__, [0])
+        if calls[0] >= _FIRST:  # a function within one that is called often
+            return function
+        checked = _jaxtyped(function, typechecker=typechecker)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if calls[0] >= _FIRST:
+                return function(*args, **kwargs)
+            calls[0] += 1
+            return checked(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+jaxtyping.jaxtyped = _checked_at_first  # type: ignore[assignment]  # what the hook puts before functions
+_hook = jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
+
+
+def pytest_runtest_setup() -> None:
+    """Each test checks again."""
+    for calls in _calls.values():
+        calls[0] = 0
 
 
 @pytest.fixture(scope="session")

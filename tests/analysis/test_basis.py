@@ -16,6 +16,7 @@ from cases import (
     sequential,
     white,
 )
+from cases_seeds import SEEDS
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor, nn
 
@@ -281,7 +282,7 @@ def test_errors_name_the_problem(generator: torch.Generator) -> None:
         interaction_basis(cut_network(dead, x), [x])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_local_basis_agrees_with_the_peer(real_data: Path, seed: int) -> None:
     """Leading Lambda and attributions of ApolloResearch/rib; its rank cut is 1e-15 absolute, so ours is set low.
 

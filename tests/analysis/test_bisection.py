@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from cases_seeds import SEEDS
 
 from interbasis.analysis import bisect_edges, interaction_basis, interaction_graph, load_checkpoint
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_modular_addition_needs_no_more_edges_than_the_peer_found(real_data: Path, seed: int) -> None:
     """Basis from the training data, accuracy on the test data; per pair of cuts, and all pairs cut at once."""
     loaded = load_checkpoint(real_data / "modadd" / f"modadd_p113_seed{seed}.safetensors")

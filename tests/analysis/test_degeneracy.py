@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import random_invertible
 from cases_ledger import degenerate_networks, dense, generic, halves, inputs, small_transformer, weights_of
+from cases_seeds import SEEDS
 from hypothesis import HealthCheck, given, settings
 from reference_ledger import count, hessian_rank, parameter_gradients
 from torch import Tensor, nn
@@ -535,7 +536,7 @@ def test_ledger_round_trip(tmp_path: Path, epsilon: float | None) -> None:
     assert back.units[1].blocks == ledger.units[1].blocks
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_modular_addition(real_data: Path, seed: int) -> None:
     """A quarter of the prompts are enough for the ranks that matter here."""
     run = load_checkpoint(real_data / "modadd" / f"modadd_p113_seed{seed}.safetensors")

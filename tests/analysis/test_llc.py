@@ -78,11 +78,11 @@ def test_reliable_intervals_hold_the_value_where_there_is_no_curvature() -> None
 
 @pytest.fixture(scope="module")
 def deep_linear_estimates() -> list[tuple[DeepLinear, LearningCoefficient]]:
-    """Of 20 networks drawn at random, with short chains at the temperature of the loss scale."""
+    """Of eight networks drawn at random, with short chains at the temperature of the loss scale."""
     found: list[tuple[DeepLinear, LearningCoefficient]] = []
     seed = 0
     sampler = Sampler(radius=0.002, warmup=75, draws=110)
-    while len(found) < 20:
+    while len(found) < 8:
         case = deep_linear(seed, random_widths(seed))
         if case is not None and 60 < case.size < 160:
             t = (case.coefficient + 1) / case.epsilon(sampler.radius)
@@ -104,6 +104,7 @@ def test_deep_linear_networks(deep_linear_estimates: list[tuple[DeepLinear, Lear
     assert outside <= binom.ppf(0.99, len(errors), 0.05)
 
 
+@pytest.mark.long
 def test_large_deep_linear_network() -> None:
     """More than 3,000 parameters, by the rows' Gram matrix and a few trajectories."""
     case = deep_linear(3, [20, 50, 40, 20], lowered=0.0)
@@ -120,6 +121,7 @@ def test_large_deep_linear_network() -> None:
     assert abs(found.diagnostics.plain_error / predicted - 1) < 4 / math.sqrt(2 * ess) < 1
 
 
+@pytest.mark.long
 def test_spread_of_curvature_beyond_1e7() -> None:
     """A quadratic is met; a network of condition number 8e8, whose valley is curved, is met or not called reliable."""
     coefficients = [1e-7, 1e-5, 1e-3, 0.1, 1.0, 0.0]
@@ -262,6 +264,7 @@ def test_heat_is_the_slope_of_the_curve(toy_curve: LearningCoefficientCurve) -> 
     assert (np.abs(toy_curve.heat - exact) < 4 * error).all()
 
 
+@pytest.mark.long
 def test_default_scales_of_a_network() -> None:
     network, batches = relu_net(0)
     curve = learning_coefficient_curve(network, batches, sampler=Sampler(chains=2, warmup=18, draws=40))
@@ -378,6 +381,7 @@ def test_one_lost_chain_is_named_and_left_out() -> None:
 # Large networks: random batches, the largest eigenpairs only
 
 
+@pytest.mark.long
 def test_random_batches_with_their_noise_in_the_interval() -> None:
     network, (x,) = relu_net(0, n=400)
     t, gamma = 1e5, 1e4
