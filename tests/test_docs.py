@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from test_layers import ROOT, modules
+from typer.testing import CliRunner
+
+from interbasis.service.cli import app
 
 README = (ROOT / "README.md").read_text()
 CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
@@ -70,6 +73,7 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
         service.wait(timeout=60)
 
 
+@pytest.mark.long
 def test_circuits_document_runs(tmp_path: Path) -> None:
     """Its commands in order, on the demo's results, then its Python; only IDs are filled in."""
     env = {**_wide(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "INTERBASIS_STORE": "s.sqlite"}
@@ -108,8 +112,7 @@ def test_commands_in_documents_exist() -> None:
     for line in lines:
         words = line.removeprefix("$ interbasis ").split()
         depth = 2 if words[0] in ("db", "schedule", "token") else 1
-        run = [sys.executable, "-m", "interbasis.service.cli", *words[:depth], "--help"]
-        shown = subprocess.run(run, capture_output=True, text=True, check=True, env=_wide()).stdout
+        shown = CliRunner().invoke(app, [*words[:depth], "--help"], env=_wide()).stdout
         for option in (w for w in words[depth:] if w.startswith("-")):
             assert option in shown, f"{line!r}: no option {option}"
 

@@ -16,7 +16,7 @@ from cases import (
     sequential,
     white,
 )
-from cases_seeds import SEEDS
+from cases_long import SEEDS
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor, nn
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cases_seeds import SEEDS
+from cases_long import SEEDS
 
 from interbasis.analysis import bisect_edges, interaction_basis, interaction_graph, load_checkpoint
 

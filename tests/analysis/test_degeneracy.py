@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import random_invertible
 from cases_ledger import degenerate_networks, dense, generic, halves, inputs, small_transformer, weights_of
-from cases_seeds import SEEDS
+from cases_long import SEEDS
 from hypothesis import HealthCheck, given, settings
 from reference_ledger import count, hessian_rank, parameter_gradients
 from torch import Tensor, nn

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from cases_long import POSTGRESQL_FIRST
 
 from interbasis.service import worker
 from interbasis.service.client import Client
@@ -58,6 +59,7 @@ def computing(workers: dict[str, subprocess.Popen[bytes]]) -> list[int]:
     return [int(pid) for task in tasks if task.exists() for pid in (task / "children").read_text().split()]
 
 
+@POSTGRESQL_FIRST
 def test_kill_9_loses_nothing(
     place: Any, store: Store, start_worker: Start, start_api: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 from cases_store import (
     partition_parts,
     partition_values,
@@ -456,6 +457,7 @@ def test_events_go_on_after_the_one_that_was_seen_last(
     assert list(client.events(job.id, after=row.version)) == []  # it does not ask for ever
 
 
+@POSTGRESQL_FIRST
 def test_submitted_job_is_waited_for(
     store: Store, connect: Callable[..., Client], start_worker: Any, tmp_path: Path
 ) -> None:
@@ -479,6 +481,7 @@ def test_submitted_job_is_waited_for(
         wrong.wait()
 
 
+@SQLITE_FIRST
 def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
     partition, graph = analysed.partition.id, analysed.graph.id
     for ref, form in ((partition, "masks"), (graph, "node-link")):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_jobs import ask, wait
+from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
@@ -311,6 +312,7 @@ def test_errors_of_a_step_say_whether_to_try_again(store: Store) -> None:
 # Running, in real processes
 
 
+@POSTGRESQL_FIRST
 def test_every_task_is_done_and_equals_what_is_computed_here(
     store: Store, checkpoint: Path, start_worker: Start
 ) -> None:
@@ -398,6 +400,7 @@ def test_job_of_a_dead_worker_is_taken_over_by_another(store: Store, checkpoint:
     assert store.check().ok
 
 
+@POSTGRESQL_FIRST
 def test_experiment_that_is_stopped_midway_leaves_nothing(store: Store, checkpoint: Path, start_worker: Start) -> None:
     data = checkpoint.with_name("x.npz")
     partition = worker.analyze(store, checkpoint, {}, data=data).partition.id
@@ -445,6 +448,7 @@ def done_steps(store: Store) -> dict[str, str]:
             return {}  # the worker has not made its tables yet
 
 
+@SQLITE_FIRST
 def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
     job = ask(store, "analyze", checkpoint)
@@ -479,6 +483,7 @@ def test_steps_make_again_what_was_collected(store: Store, checkpoint: Path, tmp
     assert store.check().ok
 
 
+@POSTGRESQL_FIRST
 def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, place: Any) -> None:
     """Two at a time, the smallest priority first; a worker without a number leaves the queue's as it is."""
     priorities = [3, -2, 0, 5, -7, 1]
@@ -537,6 +542,7 @@ def working(place: Any, name: str, *options: str) -> Iterator[subprocess.Popen[b
         process.stderr.close()
 
 
+@SQLITE_FIRST
 def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
@@ -560,6 +566,7 @@ def test_timeout_kills(store: Store, checkpoint: Path, start_worker: Start) -> N
     assert not children(process)
 
 
+@SQLITE_FIRST
 def test_bad_input_fails_once_and_says_why(store: Store, checkpoint: Path, start_worker: Start) -> None:
     """Also choices of a type that an earlier version took."""
     wrong = [ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]}), ask(store, "ledger", checkpoint)]
@@ -587,6 +594,7 @@ def test_computing_process_that_dies_is_replaced_three_times(
     assert "SIGKILL" in failed.error
 
 
+@SQLITE_FIRST
 def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) -> None:
     with working(place, "w1", "--log", "json") as process:
         long = {"temperature": 1000.0, "draws": 1_000_000}
@@ -616,6 +624,7 @@ def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) 
     assert ends[done.id]["results"] == [store.ledgers().items[0].id]
 
 
+@POSTGRESQL_FIRST
 def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
     job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})

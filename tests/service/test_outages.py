@@ -17,6 +17,7 @@ import httpx
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_jobs import ask, wait
+from cases_long import SQLITE_FIRST
 from sqlalchemy.engine import make_url
 
 from interbasis.service.api import create_app
@@ -38,6 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)  # killed processes may take a moment to let go
 
 
+@SQLITE_FIRST
 def test_full_disk_fails_the_job_and_leaves_nothing_half_written(
     place: Any, small_disk: Path, start_worker: Any, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 
 from interbasis.service import cli
 from interbasis.service.client import Client
@@ -76,6 +77,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return call
 
 
+@SQLITE_FIRST
 def test_every_command_against_a_service(
     place: Any, store: Store, serving: Serve, here: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_every_command_against_a_service(
     assert "unknown or revoked" in here("token", "ls", code=2, **service, INTERBASIS_TOKEN=made)
 
 
+@POSTGRESQL_FIRST
 def test_job_of_a_service_that_stops_goes_on_in_the_next(store: Store, serving: Serve, tmp_path: Path) -> None:
     save_inputs(tmp_path / "x.npz")
     process, url = serving()
@@ -170,6 +173,7 @@ def test_job_of_a_service_that_stops_goes_on_in_the_next(store: Store, serving: 
     assert [(row.state, row.attempts, row.interruptions) for row in done] == [("succeeded", 1, 0)]
 
 
+@SQLITE_FIRST
 def test_worker_that_dies_is_started_again(store: Store, serving: Serve, tmp_path: Path) -> None:
     save_inputs(tmp_path / "x.npz")
     process, url = serving("--log", "json")
