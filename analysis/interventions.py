@@ -107,7 +107,8 @@ class Interventions:
 
         Raises:
             GraphError: bases of other cuts, or an unknown metric or replacement.
-            DataError: no data, NaN, data or targets that do not fit, or a loader that shuffles.
+            DataError: no data, NaN, data or targets that do not fit, a loader that shuffles, or a metric whose value of
+                a data point depends on the other ones.
             CutError: a cut leaks.
         """
         if tuple(bases) != net.cuts:
@@ -141,6 +142,9 @@ class Interventions:
         self._parts = self._read(inputs, given)
         self.n = sum(len(part.whole) for part in self._parts)
         self.ends_in_cut = self._is_output_last_cut(self._parts[0])
+        for part in self._parts:
+            for metric in self.metrics:
+                metric.check_alone(part.whole, part.whole, part.targets, part.counted_output.mask)
         self.whole = self.measure()
 
     @property

@@ -27,7 +27,10 @@ __all__ = [
 ]
 
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
-"""metric(output (batch, positions, width), targets or None) -> one number per data point (batch,)."""
+"""metric(output (batch, positions, width), targets or None) -> one number per data point, of that point alone."""
+
+_ALONE = 3  # data points of a batch at which a metric is compared with itself
+_SAME = 1e-5  # of the largest value in the batch: differences that count as rounding
 
 
 @by_value
@@ -86,6 +89,48 @@ class Metric:
         if not torch.isfinite(values).all():
             raise DataError(f"metric {self.name!r} is NaN or infinite for some data points: check outputs and targets")
         return values
+
+    def check_alone(
+        self,
+        output: Tensor,
+        whole: Tensor,
+        targets: Tensor | None,
+        counted: Bool[Tensor, "batch positions"] | None = None,
+    ) -> None:
+        """Refuse a function of the user's whose value of a data point depends on the other ones in the batch.
+
+        A batch of one data point, taken as often as the batch has points, must give what it gave among them. Tensors
+        of different shapes, which torch broadcasts, do not: output (n, 1, c) - targets (n, c) is (n, n, c).
+
+        Args:
+            output: (batch, positions, width).
+            whole: the whole network's.
+            targets: (batch, ...).
+            counted: see `values`.
+
+        Raises:
+            DataError: it depends on them; or see `values`.
+        """
+        if METRICS.get(self.name) is self or len(output) < 2:
+            return
+        values = self.values(output, whole, targets, counted)
+        last = len(output) - 1
+        for point in sorted({round(last * i / (_ALONE - 1)) for i in range(_ALONE)}):
+            rows = torch.full((len(output),), point)
+            given = None if targets is None else targets[rows]
+            alone = self.values(output[rows], whole[rows], given, None if counted is None else counted[rows])
+            furthest = alone[(alone - values[point]).abs().argmax()]
+            if abs(float(furthest - values[point])) <= _SAME * float(torch.cat([values, alone]).abs().max()):
+                continue
+            shapes = f"(data points, positions, width) {tuple(output.shape)}"
+            other = None if targets is None else tuple(targets.shape)
+            raise DataError(
+                f"metric {self.name!r} gives data point {point} of a batch {float(values[point]):.4g} among the other "
+                f"ones and {float(furthest):.4g} without them: expected a value that does not depend on other data "
+                f"points. Outputs are {shapes}, targets {other}: torch broadcasts shapes that differ. Make them alike "
+                "(output[:, 0] where there is one position), and reduce every axis but the first; no means, ranks or "
+                "random numbers over the batch"
+            )
 
     def loss(self, value: float) -> float:
         """The value such that smaller is better."""
