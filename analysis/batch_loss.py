@@ -6,6 +6,7 @@ the model's own output, whose shape and structure are left as they are.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -75,7 +76,8 @@ class BatchLoss:
         """A batch with its target: of a behavioural loss, the outputs at the start.
 
         Raises:
-            DataError: outputs or losses that are not finite, or a model or loss that fails.
+            DataError: outputs or losses that are not finite, a model or loss that fails, or a loss of torch that warns
+                of targets of another shape than the outputs.
         """
         inputs = pair[0]
         with naming_batch(inputs), torch.no_grad():
@@ -84,7 +86,15 @@ class BatchLoss:
             raise DataError("NaN or infinite outputs at the trained parameters: check data and weights")
         if self.loss is not None:
             try:
-                self.total(outputs, pair[1])
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", "Using a target size", UserWarning)
+                    self.total(outputs, pair[1])
+            except UserWarning as warning:
+                if "target size" not in str(warning):
+                    raise
+                raise DataError(
+                    f"the training loss compares outputs with targets of another shape: {self.shapes(pair)}"
+                ) from warning
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 raise DataError(
                     f"the training loss failed on the model's output ({describe(outputs)}) and the target "
@@ -92,6 +102,15 @@ class BatchLoss:
                 ) from error
             return pair
         return inputs, [_reference(self.network.loss, i, part) for i, part in enumerate(outputs)]
+
+    def shapes(self, pair: Pair) -> str:
+        """Those of outputs and targets, and what becomes of shapes that differ, for messages."""
+        with torch.no_grad():
+            outputs = self.outputs(self.start, pair[0])
+        return (
+            f"outputs are {describe(outputs)}, targets {describe(pair[1])}. Broadcasting shapes that differ compares "
+            "an output with targets of other data points: give both one shape, such as target[:, None] or output[:, 0]"
+        )
 
     def value(self, theta: Float[Tensor, " d"], inputs: Batch, target: Any) -> Tensor:
         """The loss of a batch."""

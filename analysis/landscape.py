@@ -22,13 +22,13 @@ from torch.func import grad, grad_and_value, vjp, vmap
 
 from .basis import Bases
 from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
-from .batches import Batch, batch_size, map_tensors, naming_batch, take_points
+from .batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
 from .derivatives import describe_disagreements, gradient_disagreements
 from .errors import DataError, InputError
 from .layers import in_double
 from .mediators import Mediator
 from .network import Network
-from .pairs import Pair, join_pairs, read_pairs, reduction_of, sliceable
+from .pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
 from .progress import ProgressCallback
 from .values import by_value
 from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
@@ -203,8 +203,10 @@ class NetworkLandscape:
         self.checked = network.checked if loss is None else network.check_returned(given)
         self.network, self.start, self.names = self._loss.network, self._loss.start, self._loss.names
         self.reduction = reduction or "mean"
+        if loss is not None:
+            self._refuse_all_pairs(fails=reduction is None)
         if loss is not None and reduction is None:
-            self.reduction = reduction_of(lambda pair: float(self._loss.value(self._loss.nearby, *pair)), self._batches)
+            self.reduction = reduction_of(self._of_some, self._batches)
         self.row_count = 0
         if self.behavioural:
             self.row_count = sum(part.numel() for _, target in self._batches for part in target)
@@ -284,6 +286,43 @@ class NetworkLandscape:
         loss = make(network)
         self._batches = [loss.with_targets(pair) for pair in pairs]
         return loss
+
+    def _of_some(self, pair: Pair) -> float:
+        """The training loss of some data points, near the start.
+
+        Raises:
+            DataError: it fails.
+        """
+        try:
+            return float(self._loss.value(self._loss.nearby, *pair))
+        except FAILURES as error:
+            raise DataError(
+                f"the training loss is one of whole batches alone: on {batch_size(pair)} data points of "
+                f"{describe(pair)} it fails: {short(error)}. Expected outputs and targets of one shape, data points "
+                "along the leading axis"
+            ) from error
+
+    def _refuse_all_pairs(self, *, fails: bool) -> None:
+        """Refuse a training loss over all pairs of an output and a target.
+
+        Args:
+            fails: whether a loss that fails on some of the data points is refused here, too.
+
+        Raises:
+            DataError: names the shapes.
+        """
+        pair = max(self._batches, key=lambda pair: batch_size(pair[0]))
+        try:
+            mixed = ignores_pairing(self._of_some, pair, torch.finfo(self.start.dtype).eps)
+        except DataError:
+            if fails:
+                raise
+            return
+        if mixed:
+            raise DataError(
+                "the training loss does not see which target belongs to which data point: it stays as it is when data "
+                f"points exchange their targets, and is no mean or sum over them; {self._loss.shapes(pair)}"
+            )
 
     def _choose_ways(self) -> None:
         """`torch.func` for all chains at once where it can take the model and gives autograd's numbers."""
@@ -456,7 +495,8 @@ def training_loss(
         progress: called after each batch.
 
     Raises:
-        DataError: no data, or batches that are not pairs.
+        DataError: no data, batches that are not pairs, or a loss that broadcasts outputs against targets of another
+            shape, so that it compares outputs with targets of other data points.
         InputError: the loss is not a single number, it is neither a mean nor a sum and there are several batches, or
             `parameters` names none.
     """

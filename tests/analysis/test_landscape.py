@@ -1,10 +1,13 @@
 """Losses around a trained network against the textbook: values, gradients, curvature, subsets, mediators, batches."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad, jacrev
 
@@ -22,6 +25,7 @@ from interbasis.analysis.landscape import (
 )
 from interbasis.analysis.mediators import interaction_surface
 from interbasis.analysis.network import Network
+from interbasis.analysis.pairs import ignores_pairing
 
 
 def net(loss: str = "mse", seed: int = 0) -> Network:
@@ -363,6 +367,109 @@ def test_a_mean_with_other_weights_is_refused_over_several_batches() -> None:
     pairs = [(part, torch.tensor([0, -100, 1, 1, 1])[torch.arange(len(part)) % 5]) for part in long.split(800)]
     with pytest.raises(InputError, match="neither the mean over data points nor their sum"):
         training_loss(network, pairs, nn.functional.cross_entropy)
+
+
+# Training losses that broadcast outputs against targets
+
+OVER_PAIRS = {
+    "square": lambda o, t: (o - t).square().mean(),
+    "sum": lambda o, t: (o - t).square().sum(),
+    "root": lambda o, t: (o - t).square().mean().sqrt(),
+    "huber": lambda o, t: nn.functional.huber_loss(*torch.broadcast_tensors(o, t)),
+    "logistic": lambda o, t: nn.functional.softplus(-o * t).mean(),
+}
+"""Right where outputs and targets have one shape; of all pairs where outputs are (n, 1) and targets (n,)."""
+
+WEIGHTED = {
+    "ignore_index": lambda o, t: nn.functional.cross_entropy(o, t.where(t > 0, -100)),
+    "class weights": lambda o, t: nn.functional.cross_entropy(o, t, o.new_tensor([0.2, 1.0, 3.0])),
+    "by target": lambda o, t: ((o[:, 0] - t).square() * (1 + t)).sum() / (1 + t).sum(),
+    "by output": lambda o, t: ((o[:, 0] - t).square() * o[:, 1].detach().exp()).sum() / o[:, 1].detach().exp().sum(),
+    "root": lambda o, t: (o[:, 0] - t).square().mean().sqrt(),
+    "no targets": lambda o, t: (o[:, 0].exp() * o[:, 1].square()).sum() / o[:, 0].exp().sum(),
+    "no outputs": lambda o, t: 0.0 * o.sum() + (t * t).double().mean().sqrt(),
+    "linear": lambda o, t: (o[:, 0] - t).mean(),
+    "linear, broadcast": lambda o, t: (o[:, :1] - t).mean(),
+    "sum": lambda o, t: nn.functional.cross_entropy(o, t, reduction="sum"),
+    "random": lambda o, t: nn.functional.dropout(o[:, 0] - t).square().mean(),
+}
+"""Losses of data points, whatever they weigh them by, and whether they look at all that they are given or not."""
+
+
+def seen(loss, x: torch.Tensor, y: torch.Tensor) -> bool:
+    return ignores_pairing(lambda pair: float(loss(*pair)), (x, y), torch.finfo(x.dtype).eps)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    name=st.sampled_from(sorted(OVER_PAIRS)),
+    n=st.integers(3, 60),
+    seed=st.integers(0, 99),
+    spread=st.sampled_from([1e-2, 1.0]),
+    kind=st.sampled_from([torch.float64, torch.float32]),
+)
+def test_losses_over_all_pairs_are_told_from_losses_of_data_points(name, n, seed, spread, kind) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    y = torch.randn(n, generator=draws).to(kind)
+    x = (1 + spread * torch.randn(n, 1, generator=draws)).to(kind)  # near what a constant would be, too
+    if spread == 1.0 or kind == torch.float64:
+        assert seen(OVER_PAIRS[name], x, y)
+    assert not seen(OVER_PAIRS[name], x, y[:, None])
+    assert not seen(lambda o, t: OVER_PAIRS[name](o[:, 0], t), x, y)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    name=st.sampled_from(sorted(WEIGHTED)),
+    n=st.integers(1, 60),
+    seed=st.integers(0, 99),
+    spread=st.sampled_from([0.0, 1e-9, 1e-5, 1.0]),
+    kind=st.sampled_from([torch.float64, torch.float32]),
+    classes=st.integers(1, 3),
+)
+def test_losses_of_data_points_are_never_taken_for_one_over_all_pairs(name, n, seed, spread, kind, classes) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    x = (0.5 + spread * torch.randn(n, 3, generator=draws)).to(kind)
+    assert not seen(WEIGHTED[name], x, torch.randint(classes, (n,), generator=draws))
+
+
+@pytest.mark.parametrize(
+    ("name", "reduction", "sizes"),
+    [
+        *((name, None, (60,)) for name in ("of torch", "of torch, silenced", *sorted(OVER_PAIRS))),
+        ("of torch", None, (1, 40, 19)),
+        ("of torch", "sum", (60,)),
+        ("square", None, (1, 40, 19)),
+        ("root", "mean", (60,)),
+        ("sum", "sum", (1, 40, 19)),
+    ],
+)
+def test_training_losses_that_broadcast_are_refused_with_the_shapes(
+    name: str, reduction: str | None, sizes: tuple[int, ...]
+) -> None:
+    def silenced(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return nn.functional.mse_loss(output, target)
+
+    torch.manual_seed(0)
+    model, x = Shaped((1,)), points(60).float()
+    y = x.sum(1)
+    loss = {"of torch": nn.functional.mse_loss, "of torch, silenced": silenced}.get(name) or OVER_PAIRS[name]
+    pairs = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        with pytest.raises(DataError, match=r"outputs are .*\(60, 1\), targets .*\(60,\).*target\[:, None\]"):
+            training_loss(Network(model, []), pairs, loss, reduction=reduction)
+    pairs = [(a, b[:, None]) for a, b in pairs]
+    training_loss(Network(model, []), pairs, loss, reduction=reduction)
+
+
+def test_a_loss_that_fails_on_some_of_the_data_points_is_refused() -> None:
+    model, x = Shaped((6, 2)).double(), points(6)
+    y = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))  # falls on the positions
+    with pytest.raises(DataError, match="the training loss is one of whole batches alone: on 12 data points"):
+        training_loss(Network(model, []), [(x, y)], lambda o, t: (o - t).square().mean())
 
 
 # Gradients that are not derivatives
