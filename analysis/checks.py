@@ -2,7 +2,8 @@
 
 1. Layout: the leading axis of the output and of every tensor at a cut is the data point.
 2. Independence: f(x[index]) = f(x)[index] at all of them, where half of the data points are replaced by others.
-3. Function: the same batch gives the same numbers twice, without gradients and with them.
+3. Function: the same batch gives the same numbers twice, without gradients and with them, and what the first run sets
+   on the model does not depend on the data.
 
 "The same" allows for rounding: a difference of eps^(2/3) of the largest number there (4e-11 in float64, 2e-5 in
 float32). All functions take `run(batch, gradients)`, which runs the model once and returns tensors by name of their
@@ -11,6 +12,7 @@ place, the data point first.
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ import torch
 import torch.utils.checkpoint
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
 from .batches import Batch, batch_size, take_points, tensors
@@ -47,14 +50,21 @@ Run: TypeAlias = Callable[[Batch, bool], Seen]
 Events: TypeAlias = Callable[[Batch, bool], list[tuple[str, Any]]]
 """Runs the model like `Run` and returns what goes into and comes out of every module, in order."""
 
+_Attributes: TypeAlias = dict[tuple[nn.Module, str], Any]
+
+_OF_MODULES = frozenset(vars(nn.Module()))  # what every module has, such as its parameters, hooks and mode
 _POINTS = 16  # data points that the checks look at first
-_REPEATS = 8  # runs of a model that draws random numbers and gave the same output twice
+_REPEATS = 8  # pairs of runs of a model that draws random numbers and gave the same output twice
 
 
 def spread(batch: Batch) -> Batch:
     """At most 16 data points, evenly spaced over the batch."""
     n = batch_size(batch)
-    return batch if n <= _POINTS else take_points(batch, torch.linspace(0, n - 1, _POINTS).round().long())
+    return batch if n <= _POINTS else take_points(batch, _spaced(n))
+
+
+def _spaced(n: int) -> Int[Tensor, " few"]:
+    return torch.linspace(0, n - 1, _POINTS).round().long()
 
 
 def differs(a: Tensor, b: Tensor) -> float:
@@ -97,8 +107,10 @@ def halves(n: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
     return order[: n // 2], order[n // 2 :]
 
 
-def check_points(run: Run, batch: Batch, events: Events) -> None:
+def check_points(run: Run, batch: Batch, events: Events, whole: Batch | None = None) -> None:
     """Replacing half of the data points by others leaves the rest as it was and moves the rows along, gradients on.
+
+    The rows are those that they are in the whole batch, where the data points are `spread` over one.
 
     Raises:
         CutError: names the place where data points are mixed, and a module where it starts.
@@ -129,6 +141,14 @@ def check_points(run: Run, batch: Batch, events: Events) -> None:
                     f"there: each data point must be a row of its own along the first of the axes {tuple(value.shape)}"
                     + _declare(name, value)
                 )
+    if whole is None or batch_size(whole) == n:
+        return
+    for name, value in run(whole, False).items():
+        if share := differs(base[name], value[_spaced(batch_size(whole))]):
+            raise CutError(
+                f"data points are mixed: at {name!r} they differ by {share:.2g} of the largest number there in a batch "
+                f"of {batch_size(whole)} and in one of {n}. Each data point must be a row of its own, in any batch"
+            )
 
 
 def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, events: Events) -> tuple[str, ...]:
@@ -147,20 +167,26 @@ def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, event
     Raises:
         DataError: the model is random, keeps state, writes into its parameters, or has other numbers with gradients.
     """
-    held, state = _copies(model), _random_state()
+    held, state, python = _copies(model), _random_state(model), random.getstate()
+    before = _attributes(model)
     with parameters_put_back(model):
         first = run(batch, False)
     between = _copies(model)
     second = run(batch, False)
     after = _copies(model)
     written = tuple(name for name, value in after.items() if name in between and differs(between[name], value))
-    drawn = not _same_state(state, _random_state())
+    drawn = not _same_state(state, _random_state(model))
     try:
         _agree(first, second, "twice", drawn, written, lambda: (events(batch, False), events(batch, False)))
-        for _ in range(_REPEATS if drawn else 0):
-            _agree(run(whole, False), run(whole, False), "twice", drawn, written, lambda: ([], []))
+        repeats = [whole, *[batch] * 3] * _REPEATS if drawn else []
+        if python != random.getstate():  # drawn by the model, or by another part of the program
+            repeats += [batch] * (2 * _REPEATS)
+        for points in repeats:
+            _agree(run(points, False), run(points, False), "twice", drawn, written, lambda: ([], []))
         graded = run(batch, True)
         _agree(second, graded, "gradients", drawn, written, lambda: (events(batch, False), events(batch, True)))
+        if any(not _same_value(before.get(key), value) for key, value in _attributes(model).items()):
+            _refuse_set_by_data(run, batch, model, before)
     finally:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
@@ -223,11 +249,12 @@ def parameters_put_back(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def random_numbers_put_back() -> Iterator[None]:
-    """Leave the random numbers of torch and numpy as they were, whatever a model draws."""
-    state = _random_state()
+    """Leave the random numbers of torch, numpy and Python as they were, whatever a model draws."""
+    state, python = _random_state(), random.getstate()
     try:
         yield
     finally:
+        random.setstate(python)
         if not _same_state(state, _random_state()):
             torch.set_rng_state(state[0])
             np.random.set_state(state[1])  # noqa: NPY002
@@ -307,9 +334,92 @@ def _copies(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.named_buffers()}
 
 
-def _random_state() -> tuple[Tensor, Any]:
-    return torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - what models draw from
+def _refuse_set_by_data(run: Run, batch: Batch, model: nn.Module, before: _Attributes) -> None:
+    """Refuse a model whose first run sets something by its data that later runs keep, and put it back.
+
+    Half of a batch is run first, and after the other half. What any data give, such as a table of positions, is the
+    same, and what every run writes anew has no effect.
+    """
+    n = batch_size(batch)
+    index = (torch.arange((n + 1) // 2), torch.arange(n // 2, n))
+    one, other = (take_points(batch, part) for part in index)
+    _put_back(before, _attributes(model))
+    first = run(one, False)
+    changed = [key for key, value in _attributes(model).items() if not _same_value(before.get(key), value)]
+    if not changed:
+        return
+    _put_back(before, _attributes(model))
+    run(other, False)
+    after = run(one, False)
+    for name, value in first.items():
+        if share := differs(value, after[name]):
+            _put_back(before, _attributes(model))
+            paths = {module: path for path, module in model.named_modules()}
+            kept = ", ".join(".".join(part for part in (paths[module], key) if part) for module, key in changed[:6])
+            raise DataError(
+                f"the first run of the model sets {kept} by the data that it sees, and later runs keep it: after other "
+                f"data {name!r} differs by {share:.2g}. Run the model once on the data that are to set it, before the "
+                "analysis"
+            )
 
 
-def _same_state(a: tuple[Tensor, Any], b: tuple[Tensor, Any]) -> bool:
-    return torch.equal(a[0], b[0]) and all(np.array_equal(x, y) for x, y in zip(a[1], b[1], strict=True))
+def _attributes(model: nn.Module) -> _Attributes:
+    """Buffers and plain attributes of the modules of a model; tensors are copied. Lazy modules change theirs once."""
+    found: _Attributes = {}
+    for module in model.modules():
+        if isinstance(module, LazyModuleMixin):
+            continue
+        for name, value in (*vars(module).items(), *module._buffers.items()):
+            if name not in _OF_MODULES:
+                found[module, name] = value.detach().clone() if isinstance(value, Tensor) else value
+    return found
+
+
+def _put_back(before: _Attributes, now: _Attributes) -> None:
+    for (module, name), value in now.items():
+        if (module, name) not in before:
+            delattr(module, name)
+            continue
+        held = before[module, name]
+        if _same_value(held, value):
+            continue
+        live = getattr(module, name)
+        if isinstance(live, Tensor) and isinstance(held, Tensor) and live.shape == held.shape:
+            with torch.no_grad():
+                live.copy_(held)
+        else:
+            setattr(module, name, held)
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b))
+    return a is b or (isinstance(a, int | float) and type(a) is type(b) and a == b)
+
+
+def _random_state(model: nn.Module | None = None) -> list[Any]:
+    """Of what models draw from: torch, numpy, and generators that modules hold."""
+    states = [torch.get_rng_state(), np.random.get_state()]  # noqa: NPY002
+    for module in model.modules() if model is not None else ():
+        for value in vars(module).values():
+            if isinstance(value, torch.Generator):
+                states.append(value.get_state())
+            elif isinstance(value, random.Random):
+                states.append(value.getstate())
+            elif isinstance(value, np.random.Generator):
+                states.append(repr(value.bit_generator.state))
+            elif isinstance(value, np.random.RandomState):
+                states.append(value.get_state())
+    return states
+
+
+def _same_state(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(_same_entry(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same_entry(x: Any, y: Any) -> bool:
+    if isinstance(x, Tensor):
+        return bool(torch.equal(x, y))
+    if isinstance(x, tuple):
+        return len(x) == len(y) and all(map(_same_entry, x, y))
+    return bool(np.array_equal(x, y))

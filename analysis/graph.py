@@ -339,6 +339,7 @@ def interaction_graph(
 
     Raises:
         GraphError: bases of other cuts, an unknown kind of strength, or no batches where they are needed.
+        CutError: an assumption about the model fails, see `Network.check_once`.
         DataError: no data, NaN, or inputs that do not fit.
     """
     if strengths not in ("jacobian", "attribution"):
@@ -347,6 +348,8 @@ def interaction_graph(
         raise GraphError(f"points is {points}: expected at least 1")
     if tuple(bases) != net.cuts:
         raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
+    if batches is not None:
+        net.check_once(batches)
     values = [bases[cut] for cut in net.cuts]
     beyond: list[np.ndarray | None] = []
     if batches is None:
@@ -364,6 +367,7 @@ def interaction_graph(
             beyond.append(found.beyond_skip)
     settings = {
         **bases.settings,
+        "checked": bool(bases.settings.get("checked")) and (net.checked or batches is None),
         "points": points if strengths == "attribution" else None,
         "skip_paths": "measured" if batches is not None else "not known",
     }

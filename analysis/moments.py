@@ -162,8 +162,10 @@ def collect(
         progress: called after each batch.
 
     Raises:
+        CutError: an assumption about the model fails, see `Network.check_once`.
         DataError: no data, NaN or infinite values, inputs that do not fit the model.
     """
+    network.check_once(batches)
     activations: dict[str, ActivationMoments] = {}
     n, totals = 0, list[Tensor]()
     draws = None if probes is None else Probes(probes, seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .batches import Batch, arguments, batch_size, joined, naming_batch, read_batches, take_points, tensors
+from .batches import Batch, arguments, batch_size, joined, map_tensors, naming_batch, read_batches, take_points, tensors
 from .checks import (
     Seen,
     check_function,
@@ -427,8 +427,9 @@ class Network:
                 )
         for trace, cuts in self.output_traces(batch, range(len(self._cuts))):
             self._check_gradients(trace, cuts)
+        exact, given = self._in_double(batch)
         for p in range(len(self._cuts)):
-            self._check_derivative(batch, p)
+            exact._check_derivative(given, p)
         with torch.no_grad():
             self._check_transitions(self.trace(batch))
 
@@ -448,6 +449,18 @@ class Network:
                     f"zero at the other half ({foreign:.2g}, the largest is {float(grads.abs().max()):.2g}): expected "
                     "that each data point is its own"
                 )
+
+    def _in_double(self, batch: Batch) -> tuple[Network, Batch]:
+        """A copy of this network and a batch in float64; both as they are where the model cannot run so."""
+        if all(p.dtype == torch.float64 for p in self.model.parameters() if p.is_floating_point()):
+            return self, batch
+        try:
+            exact = self.with_model(deepcopy(self.model).double())
+            given: Batch = map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
+            exact.activations(given)
+        except Exception:  # of whatever kind: a model that names its type, or cannot be copied
+            return self, batch
+        return exact, given
 
     def _check_derivative(self, batch: Batch, p: int) -> None:
         """Whether autograd's derivative of the output by a cut is the derivative, a little away from what is there."""
@@ -632,7 +645,7 @@ class Network:
                     names = {module: path for path, module in self._modules.items()}
                     refuse_checkpointing(names, lambda: self._forward(batch, whole=True))
                 self._refuse_channels_first(batch, places)
-            check_points(run, batch, self._events)
+            check_points(run, batch, self._events, whole)
 
     def _refuse_channels_first(self, batch: Batch, places: Sequence[Place]) -> None:
         with torch.no_grad():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from .beyond_chains import BeyondChains
 from .cost import Division, Epsilon, Labels, checked_labels, contrast_of
@@ -50,6 +51,7 @@ _STABLE = 0.8
 _CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
 _APART = 0.999  # contrast of modules between which nothing flows
 _CLOSE = 0.05
+_ALIKE = 0.9  # adjusted mutual information of two divisions of the outputs that are the same
 
 
 def score_partition(
@@ -351,12 +353,18 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     return values
 
 
-def compared(part: Partition, untrained: Partition) -> Partition:
+def compared(part: Partition, untrained: Partition, *, outputs_given: bool = False) -> Partition:
     """A division beside that of an untrained copy of the network, found with the same choices.
 
     What is compared is the contrast beyond chains. Where the copy's modules are as far apart, to 0.05, what was found
-    does not come from training: the verdict becomes "not told apart from chance". An architecture of as many modules
-    between which nothing flows, such as two towers, has them before training, and keeps its verdict.
+    does not come from training: the verdict becomes "not told apart from chance". An architecture of modules between
+    which nothing flows, such as two towers, has the same ones before training, and keeps its verdict: as many modules,
+    which divide the outputs alike, or between which there is no cost at all.
+
+    Args:
+        part: of the network.
+        untrained: of the copy.
+        outputs_given: whether the nodes of the last cut are the outputs themselves, the same in both.
     """
     count = untrained.n_modules if untrained.verdict == "supported" else 1
     part = replace(part, untrained_modules=count)
@@ -366,11 +374,22 @@ def compared(part: Partition, untrained: Partition) -> Partition:
     shown = f"{count} module{'' if count == 1 else 's'}"
     if count == 1 or there < here - _CLOSE:
         return replace(part, reason=f"{part.reason}; an untrained copy of the network has {shown}")
-    if there > _APART and count == part.n_modules:
+    same = outputs_given and _agreement(part.labels[-1], untrained.labels[-1]) > _ALIKE
+    if count == part.n_modules and (there > _APART or same):
         reason = f"{part.reason}; so has an untrained copy of the network: its architecture makes the modules"
         return replace(part, reason=reason)
     reason = f"an untrained copy of the network has {shown}, as far apart: the division does not come from training"
     return replace(part, verdict="not told apart from chance", reason=reason)
+
+
+def _agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> float:
+    """Adjusted mutual information of two divisions, on nodes that both have in a module; 0 for a single module."""
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second
+
+    both = (one >= 0) & (other >= 0)
+    if len(np.unique(one[both])) < 2:
+        return 0.0
+    return float(adjusted_mutual_info_score(one[both], other[both]))
 
 
 def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:

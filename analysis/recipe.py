@@ -330,7 +330,8 @@ def controlled(
         untrained = replace(checkpoint, network=network)
         bases = build_bases(untrained, recipe.graph, progress=progress)
         graph = build_graph(untrained, bases, recipe.graph, progress=progress)
-        return compared(partition, partition_graph(graph, recipe.partition, progress=progress))
+        beside = partition_graph(graph, recipe.partition, progress=progress)
+        return compared(partition, beside, outputs_given=bases.settings["output"] == "neuron")
     except InterbasisError as error:
         reason = f"{partition.reason}; an untrained copy of the network could not be compared: {error}"
         return replace(partition, reason=reason)

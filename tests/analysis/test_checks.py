@@ -21,6 +21,7 @@ from interbasis.analysis.basis import interaction_basis
 from interbasis.analysis.checks import differs, halves, spread
 from interbasis.analysis.errors import CutError, DataError
 from interbasis.analysis.graph import interaction_graph
+from interbasis.analysis.moments import collect
 from interbasis.analysis.network import Network
 
 generated = settings(max_examples=6, deadline=None)
@@ -544,3 +545,108 @@ def test_an_example_leaves_the_weights_as_they_were() -> None:
     with pytest.raises(DataError, match=r"writes into its parameters '0.weight'"):
         Network(model, ["0", "1"], example=torch.arange(5)[:, None])
     assert torch.equal(model[0].weight, before)
+
+
+def _set_once(model: Inserted, y: Tensor) -> Tensor:
+    if isinstance(model.kept, float):
+        model.kept = y.detach().mean(0)
+    return y - model.kept
+
+
+def _set_once_in_a_buffer(model: Inserted, y: Tensor) -> Tensor:
+    if not model.buffer.any():
+        model.buffer.copy_(y.detach().std(0))
+    return y / model.buffer
+
+
+@pytest.mark.parametrize(("function", "name"), [(_set_once, "kept"), (_set_once_in_a_buffer, "buffer")])
+def test_what_the_first_run_sets_by_its_data_is_refused(
+    generator: torch.Generator, function: Callable[[Inserted, Tensor], Tensor], name: str
+) -> None:
+    model = Inserted(function).double()
+    model.kept = model.kept if name == "buffer" else 0.0
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    with pytest.raises(DataError, match=f"the first run of the model sets {name} by the data"):
+        Network(model, ["a", "b"]).check_once([x])
+    assert not model.buffer.any()
+    model(x)  # now it is set
+    Network(model, ["a", "b"]).check_once([x])
+
+
+def test_tables_and_records_that_a_run_leaves_are_no_reason(generator: torch.Generator) -> None:
+    def function(model: Inserted, y: Tensor) -> Tensor:
+        if isinstance(model.kept, float):
+            model.kept = torch.arange(4, dtype=y.dtype)
+        model.seen = y.detach()
+        return y + model.kept
+
+    model = Inserted(function).double()
+    Network(model, ["a", "b"]).check_once([torch.randn(40, 3, generator=generator, dtype=torch.float64)])
+
+
+@pytest.mark.parametrize("source", ["torch", "numpy", "random", "old numpy", "python"])
+def test_generators_of_the_models_own_are_watched(generator: torch.Generator, source: str) -> None:
+    """Each run changes its numbers with probability 0.3, so that two runs often agree."""
+    draws: dict[str, Callable[[Any], float]] = {
+        "torch": lambda own: float(torch.rand((), generator=own)),
+        "numpy": lambda own: own.random(),
+        "random": lambda own: own.random(),
+        "old numpy": lambda own: own.rand(),
+        "python": lambda _: random.random(),
+    }
+    made: dict[str, Callable[[int], Any]] = {
+        "torch": lambda seed: torch.Generator().manual_seed(seed),
+        "numpy": np.random.default_rng,
+        "random": random.Random,
+        "old numpy": np.random.RandomState,
+        "python": random.seed,
+    }
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    for seed in range(5):
+        model = Inserted(lambda model, y: y * 2 if draws[source](model.own) < 0.3 else y).double()
+        model.own = made[source](seed)
+        with pytest.raises(DataError, match=r"draws random numbers in evaluation mode|or is random"):
+            Network(model, ["a", "b"]).check_once([x])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_mixing_that_begins_with_the_size_of_the_batch_is_refused(generator: torch.Generator, share: float) -> None:
+    model = Inserted(lambda _, y: y - share * y.mean(0) if len(y) >= 32 else y).double()
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    with pytest.raises(CutError, match="data points are mixed"):
+        Network(model, ["a", "b"]).check_once([x])
+    Network(model, ["a", "b"]).check_once([x[:30]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_derivatives_are_tested_in_double_precision(generator: torch.Generator, dtype: torch.dtype) -> None:
+    """Autograd does not see one of 16 units."""
+
+    def model_of(hidden: int) -> nn.Module:
+        torch.manual_seed(hidden)
+
+        def partly(_: nn.Module, __: object, y: Tensor) -> Tensor:
+            return torch.cat([y[:, :hidden].detach(), y[:, hidden:]], 1)
+
+        model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 4)).to(dtype)
+        model[1].register_forward_hook(partly)
+        return model
+
+    x = torch.randn(32, 8, generator=generator).to(dtype)
+    Network(model_of(0), ["0", "4:in"]).check_once([x])
+    with pytest.raises(CutError, match="is not the derivative"):
+        Network(model_of(1), ["0", "4:in"]).check_once([x])
+
+
+def test_a_graph_checks_its_network_whatever_the_bases_say(generator: torch.Generator) -> None:
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    good, bad = Inserted(lambda _, y: y).double(), Inserted(lambda _, y: y - y.mean(0)).double()
+    bad.load_state_dict(good.state_dict())
+    bases = interaction_basis(Network(good, ["a", "b"]), [x])
+    with pytest.raises(CutError, match="data points are mixed"):
+        interaction_graph(Network(bad, ["a", "b"]), bases, [x])
+    with pytest.raises(CutError, match="data points are mixed"):
+        collect(Network(bad, ["a", "b"]), [x])
+    trusted = interaction_graph(Network(good, ["a", "b"], check=False), bases, [x])
+    assert trusted.settings["checked"] is False
+    assert interaction_graph(Network(good, ["a", "b"]), bases, [x]).settings["checked"] is True

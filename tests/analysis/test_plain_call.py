@@ -280,6 +280,43 @@ class TestVerdicts:
         again = compared(part, part)
         assert (again.verdict, again.untrained_modules) == ("not told apart from chance", 2)
 
+    def test_trained_towers_keep_their_verdict(self) -> None:
+        """Two networks side by side that share nothing: data correlate by chance, so that some cost crosses."""
+
+        class Towers(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second, self.third = (
+                    nn.ModuleList(nn.Linear(*sizes) for _ in range(2)) for sizes in ((5, 12), (12, 12), (12, 4))
+                )
+                self.enter, self.one, self.two, self.leave = (nn.Identity() for _ in range(4))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                halves = self.enter(x).chunk(2, -1)
+                h = self.one(torch.cat([torch.tanh(a(h)) for a, h in zip(self.first, halves, strict=True)], -1))
+                h = torch.cat([torch.tanh(a(b)) for a, b in zip(self.second, h.chunk(2, -1), strict=True)], -1)
+                h = self.two(h)
+                return self.leave(torch.cat([a(b) for a, b in zip(self.third, h.chunk(2, -1), strict=True)], -1))
+
+        torch.manual_seed(0)
+        model, x = Towers().double(), torch.randn(500, 10).double()
+        maps = [torch.randn(5, 4).double() for _ in range(2)]
+        y = torch.cat([torch.sin(part @ w) for part, w in zip(x.chunk(2, 1), maps, strict=True)], 1)
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(300):
+            optimiser.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimiser.step()
+        parts = []
+        for each in (model, untrained_copy(model)):
+            net = Network(each, ["enter", "one", "two", "leave"])
+            parts.append(find_modules(interaction_graph(net, interaction_basis(net, [x]), [x])))
+        part = compared(*parts, outputs_given=True)
+        assert part.n_modules == part.untrained_modules == 2
+        assert part.verdict == "supported"
+        assert "architecture makes the modules" in part.reason
+        assert compared(*parts).verdict == "not told apart from chance"  # not known to divide the same nodes
+
     def test_architecture_of_two_towers_keeps_its_verdict(self) -> None:
         towers = [np.where(block > 0.2, block, 0.0) for block in two_blocks(0)]
         part = find_modules(InteractionGraph.from_blocks(towers))
