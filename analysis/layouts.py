@@ -6,13 +6,14 @@ one-dimensional convolutions of torch do, (batch, width, positions).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import product
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 
 from .batches import tensors
 from .cuts import Place
@@ -25,18 +26,20 @@ Layout: TypeAlias = bool | Literal["channels"]
 
 BatchFirst: TypeAlias = Layout | Mapping[str, Layout]
 
-_CHANNELS = (
-    *(nn.Conv1d, nn.ConvTranspose1d, nn.GroupNorm, nn.LocalResponseNorm, _BatchNorm, _InstanceNorm),
-    *(nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d, nn.Upsample, nn.Dropout1d),
-    *(nn.ConstantPad1d, nn.ZeroPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.CircularPad1d),
-)
-_POINTWISE = (
-    *(nn.Identity, nn.Dropout, nn.AlphaDropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.PReLU, nn.ELU, nn.CELU),
-    *(nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish),
-    *(nn.Hardsigmoid, nn.LogSigmoid, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Threshold),
-)
+_CHANNELS = re.compile(
+    r"(?:conv|conv_transpose|(?:adaptive_)?(?:avg|max)_pool|lp_pool|max_unpool|dropout)(?P<axes>[123])d(?:_with_indices)?"
+    r"|(?:batch|instance|group|local_response)_norm|interpolate|upsample"
+)  # functions of torch that read and return (batch, channels, length), or more axes of lengths
+_PADS = (nn.ConstantPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.CircularPad1d)  # `pad` alone pads any axis
+_OTHER_AXES = re.compile(
+    r"(?:bi)?linear|r?matmul|(?:add)?b?mm|addbmm|baddbmm|einsum|tensordot|inner|cdist|lstm|gru|rnn_\w+|as_strided"
+    r"|(?:native_)?layer_norm|rms_norm|scaled_dot_product_attention|multi_head_attention_forward"
+    r"|transpose|swap(?:axe|dim)s|permute|move(?:dim|axis)|adjoint|rot90|stack"
+)  # functions that turn axes, or read the last one as features: what they return may have another layout
+_SAME_AXES = re.compile("cat|concat|concatenate|chunk|split|tensor_split|narrow|pad|glu")  # of other lengths
 
-_Key: TypeAlias = tuple[Any, ...]
+_Key: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Address, shape and stride of a tensor with three or more axes."""
 
 
 class Layouts:
@@ -91,70 +94,129 @@ def swap_of(layout: Layout) -> tuple[int, int] | None:
     )
 
 
-def channels_first(
-    modules: Mapping[str, nn.Module], run: Callable[[], Tensor], wanted: Iterable[Place]
-) -> dict[Place | None, str]:
-    """Places that hold (batch, channels, length), each with the module that says so; None stands for the output.
+class _Axes(TorchFunctionMode):
+    """Follows, through the functions of torch that a model calls, which tensors have the channels on axis 1.
 
-    A tensor of three axes has the channels first where a layer of convolutions takes or returns it, or an element-wise
-    module, Flatten or container hands it on.
+    Functions that read channels there say so. Tensors share a layout where a function returns one from another with
+    the same shape (element-wise functions, sums, dropout, copies) or with other lengths after axis 1, or joins or cuts
+    them. They do not share it across functions that turn axes or read the last one as features.
     """
-    if not any(isinstance(module, _CHANNELS) for module in modules.values()):
-        return {}
-    links: dict[_Key, _Key] = {}
-    marked: dict[_Key, str] = {}
-    at: dict[Place, _Key] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
 
-    def root(key: _Key) -> _Key:
-        while key in links:
-            key = links[key]
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside: list[str] = []  # names of the modules that run
+        self._links: dict[_Key, _Key] = {}
+        self._marked: dict[_Key, str] = {}
+        self._alive: list[Tensor] = []  # so that no address is used twice
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function and note what it says about layouts."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")
+        read = self.keys((args, kwargs))  # before the call, which may turn a tensor in place
+        returned = func(*args, **kwargs)
+        if not read or name == "get" or _OTHER_AXES.fullmatch(name):
+            return returned
+        made = self.keys(args[0] if name == "setitem" else returned)
+        if found := _CHANNELS.fullmatch(name):
+            axes = int(found["axes"]) + 2 if found["axes"] else 0
+            where = f"{name} in {self.inside[-1]!r}" if self.inside and self.inside[-1] else name
+            takes = self.keys(kwargs.get("input", args[:1]))
+            self.mark([key for key in (*takes, *made) if axes in (0, len(key[1]))], where)
+        else:
+            same = _SAME_AXES.fullmatch(name) or (name in ("getitem", "setitem") and _only_slices(args[1]))
+            for one, other in product(read, made):
+                if _alike(one[1], other[1]) or (same and len(one[1]) == len(other[1])):
+                    self._link(one, other)
+        return returned
+
+    def keys(self, value: Any) -> list[_Key]:
+        """Of the tensors in a structure that have a layout to tell."""
+        found = []
+        for v in tensors(value):
+            with suppress(RuntimeError):  # nested, sparse or vmapped: it has no address
+                if v.ndim >= 3 and v.shape[1:].numel() > 1:
+                    found.append((v.data_ptr(), tuple(v.shape), v.stride()))
+                    self._alive.append(v)
+        return found
+
+    def mark(self, keys: Iterable[_Key], where: str) -> None:
+        """Channels stand on axis 1, as a function there says."""
+        for key in keys:
+            self._marked.setdefault(self._root(key), where)
+
+    def found(self, keys: Iterable[_Key]) -> str | None:
+        """What says that channels stand on axis 1; None where nothing does."""
+        return next((self._marked[root] for root in map(self._root, keys) if root in self._marked), None)
+
+    def _root(self, key: _Key) -> _Key:
+        while key in self._links:
+            key = self._links[key]
         return key
 
-    def keys(value: Any) -> list[_Key]:
-        found = [v for v in tensors(value)[:1] if v.ndim == 3]
-        alive.extend(found)
-        return [_key(v) for v in found]
+    def _link(self, one: _Key, other: _Key) -> None:
+        above, below = self._root(one), self._root(other)
+        if above != below:
+            self._links[below] = above
+            if below in self._marked:
+                self._marked.setdefault(above, self._marked.pop(below))
 
-    def note(name: str) -> Callable[..., None]:
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether axis 1 is the same in two shapes: all is, or the lengths alone were reduced, flattened or divided."""
+    return one == other or (one[:2] == other[:2] and one[1] > 1)
+
+
+def _only_slices(index: Any) -> bool:
+    return all(part is ... or isinstance(part, slice) for part in (index if isinstance(index, tuple) else (index,)))
+
+
+def channels_first(
+    modules: Mapping[str, nn.Module], run: Callable[[], Any], wanted: Iterable[Place]
+) -> dict[Place | None, str]:
+    """Places that hold (batch, channels, length), each with the function that says so; None stands for the output.
+
+    Args:
+        modules: of the model, by name.
+        run: a forward pass; what it returns is the output.
+        wanted: the places to look at.
+    """
+    axes = _Axes()
+    at: dict[Place, list[_Key]] = {place: [] for place in wanted}
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: axes.inside.append(name)
+
+    def leave(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, value: Any) -> None:
-            read, made = keys(args or kwargs), keys(value)
-            at.update({Place(name, True): key for key in read} | {Place(name, False): key for key in made})
-            if isinstance(module, _CHANNELS):
-                marked.update(dict.fromkeys((*read, *made), name))
-            elif isinstance(module, _POINTWISE) and read and made and root(read[0]) != root(made[0]):
-                links[root(made[0])] = root(read[0])
-            elif any(True for _ in module.children()) and made:
-                inside = {key[1]: who for key, who in marked.items() if who.startswith(f"{name}." if name else "")}
-                if made[0][1] in inside:
-                    marked[made[0]] = inside[made[0][1]]
+            axes.inside.pop()
+            if isinstance(module, _PADS):
+                axes.mark(axes.keys((args, value)), f"{type(module).__name__} {name!r}")
+            for place, held in ((Place(name, True), args or kwargs), (Place(name, False), value)):
+                if place in at:
+                    at[place] += [key for key in axes.keys(tensors(held)[:1]) if len(key[1]) == 3]
 
         return hook
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(note(name), with_kwargs=True).remove)
-        output = run()
-    alive.append(output)
-    roots = {root(key): name for key, name in marked.items()}
-    found: dict[Place | None, str] = {p: roots[root(at[p])] for p in wanted if p in at and root(at[p]) in roots}
-    if output.ndim == 3 and root(_key(output)) in roots:
-        found[None] = roots[root(_key(output))]
-    return found
+            stack.callback(module.register_forward_pre_hook(enter(name)).remove)
+            stack.callback(module.register_forward_hook(leave(name), with_kwargs=True, always_call=True).remove)
+        with axes:
+            output = run()
+    said: dict[Place | None, str | None] = {place: axes.found(keys) for place, keys in at.items()}
+    said[None] = axes.found(axes.keys(output)) if isinstance(output, Tensor) and output.ndim == 3 else None
+    return {place: where for place, where in said.items() if where}
 
 
-def refuse_channels_first(name: str, module: str) -> None:
+def refuse_channels_first(name: str, where: str) -> None:
     """Say that positions and width would be taken for each other.
 
     Raises:
         CutError: always.
     """
     raise CutError(
-        f"{name!r} holds (batch, channels, length), as {module!r} takes it: read as (batch, positions, width), "
+        f"{name!r} holds (batch, channels, length), as {where} takes it: read as (batch, positions, width), "
         f"channels would be positions. Declare it: Network(..., batch_first={{{name!r}: 'channels'}}); or True, where "
         "it is (batch, positions, width) all the same"
     )
-
-
-def _key(value: Tensor) -> _Key:
-    return value.data_ptr(), tuple(value.shape), value.stride()

@@ -650,9 +650,9 @@ class Network:
     def _refuse_channels_first(self, batch: Batch, places: Sequence[Place]) -> None:
         with torch.no_grad():
             found = channels_first(self._modules, lambda: self._forward(batch, whole=True), places)
-        for place, module in found.items():
+        for place, where in found.items():
             if not self._layouts.declared(place) and (place or places or self.loss == "kl"):
-                refuse_channels_first(place.name if place else "output", module)
+                refuse_channels_first(place.name if place else "output", where)
 
     def _observe(self, places: Sequence[Place], batch: Batch, gradients: bool) -> Seen:
         """What is at some places and comes out, of one pass with or without gradients."""
