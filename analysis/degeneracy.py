@@ -39,6 +39,7 @@ from .layers import in_double
 from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import SynchronisedUnits, check_scale
+from .weights import refuse_shared_memory
 
 __all__ = ["Ledger", "parameter_ledger"]
 
@@ -218,6 +219,7 @@ def parameter_ledger(
     check_scale(epsilon, tolerance)
     if method not in ("auto", "exact", "estimate"):
         raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
+    refuse_shared_memory(network.model)
     network.check_once(batches)
     checked = network.checked
     network, batches = in_double(network, batches)

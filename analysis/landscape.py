@@ -32,6 +32,7 @@ from .pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, 
 from .progress import ProgressCallback
 from .values import by_value
 from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
+from .weights import refuse_shared_memory
 
 __all__ = [
     "Function",
@@ -198,6 +199,7 @@ class NetworkLandscape:
         given = [inputs for inputs, _ in self._batches]
         self.n = sum(batch_size(inputs) for inputs in given)
         self._loss = self._of(network, lambda network: BatchLoss(network, parameters, readout or {}, loss))
+        refuse_shared_memory(network.model, self._loss.names)
         if loss is None:
             network.check_once(given)
         self.checked = network.checked if loss is None else network.check_returned(given)

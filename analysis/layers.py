@@ -29,6 +29,7 @@ from .models import Affine, CausalAttention, Embedding, HeadOutput, Heads
 from .moments import output_cotangents
 from .network import Network
 from .values import by_value
+from .weights import refuse_shared_memory
 
 __all__ = [
     "Activation",
@@ -207,6 +208,7 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
     >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
     Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0, heads=0)
     """
+    refuse_shared_memory(network.model)
     modules = layer_modules(network.model)
     _check_parameters(network.model, modules)
     calls = Counter[str]()

@@ -41,6 +41,7 @@ from .network import Network
 from .progress import ProgressCallback
 from .synchronisation import FiringPatterns, SynchronisedUnits, check_scale
 from .values import by_value
+from .weights import refuse_shared_memory
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 
@@ -166,6 +167,7 @@ def sparsify(
             [0., 1.]], dtype=torch.float64)
     """
     check_scale(None, tolerance)
+    refuse_shared_memory(network.model)
     network.check_once(batches)
     checked = network.checked
     network, batches = in_double(network, batches)

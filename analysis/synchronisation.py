@@ -40,6 +40,7 @@ from .layers import (
 from .network import Network
 from .progress import ProgressCallback
 from .values import by_value
+from .weights import refuse_shared_memory
 
 __all__ = [
     "FiringPatterns",
@@ -232,6 +233,7 @@ def synchronised_units(
         GraphError: an epsilon that is not above zero.
     """
     check_scale(epsilon, tolerance)
+    refuse_shared_memory(network.model)
     network.check_once(batches)
     checked = network.checked
     network, batches = in_double(network, batches)

@@ -8,17 +8,17 @@ read; names that share memory in the model but have different values in the file
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, LayerError
 from .tensors import converted
 
-__all__ = ["as_double", "fill", "stored_once", "tied"]
+__all__ = ["as_double", "fill", "refuse_shared_memory", "stored_once", "tied"]
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
 """Parts of names that DataParallel, DistributedDataParallel and `torch.compile` add."""
@@ -137,6 +137,102 @@ def tied(tensors: Mapping[str, Tensor]) -> list[list[str]]:
         if isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.numel():
             groups.setdefault(_memory(tensor), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
+
+
+def refuse_shared_memory(model: nn.Module, counted: Collection[str] | None = None) -> None:
+    """Refuse parameters that are several to torch and one in memory: they would count as if each could be varied alone.
+
+    One parameter under several names (`b.weight = a.weight`) is one, and fine; so are views of one tensor that have no
+    number in common.
+
+    Args:
+        model: the model.
+        counted: names of the parameters that count; None for all.
+
+    Raises:
+        LayerError: names those that share memory.
+
+    >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> b.weight = a.weight
+    >>> refuse_shared_memory(nn.Sequential(a, b))
+    """
+    parameters = dict(model.named_parameters())
+    wanted = set(parameters) if counted is None else set(counted)
+    held = {name: v for name, v in (*parameters.items(), *model.named_buffers()) if _has_memory(v)}
+    for name, value in held.items():
+        if name in wanted and _repeats(value):
+            raise LayerError(
+                f"entries of {name!r} are in the same memory (an expanded view): they would count as numbers that vary "
+                "apart. Give it memory of its own with .clone(), or expand it in the forward pass"
+            )
+    for group in _near(held):
+        for a, b in ((a, b) for i, b in enumerate(group) for a in group[:i] if wanted & {a, b}):
+            if not _overlap(held[a], held[b]):
+                continue
+            first, second = sorted((a, b), key=list(held).index)
+            what = "different parameters" if second in parameters else "a parameter and a buffer"
+            raise LayerError(
+                f"{first!r} and {second!r} are {what} in the same memory: they would count as numbers that vary apart. "
+                "Tie them as one parameter, as in b.weight = a.weight, or give each memory of its own with .clone()"
+            )
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    if nn.parameter.is_lazy(tensor) or tensor.layout != torch.strided or tensor.is_meta or not tensor.numel():
+        return False
+    try:
+        return bool(tensor.data_ptr())
+    except (NotImplementedError, RuntimeError):  # a kind of tensor that wraps others
+        return False
+
+
+def _range(tensor: Tensor) -> tuple[int, int]:
+    """First address, and the one after the last."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def _repeats(tensor: Tensor) -> bool:
+    """Whether several entries are one number in memory, as in an expanded view."""
+    start, end = _range(tensor)
+    strides = zip(tensor.shape, tensor.stride(), strict=True)
+    return (
+        any(size > 1 and not stride for size, stride in strides) or tensor.numel() * tensor.element_size() > end - start
+    )
+
+
+def _near(held: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names in groups of tensors whose ranges of addresses meet."""
+    groups: list[list[str]] = []
+    end, device = 0, None
+    for name in sorted(held, key=lambda name: (str(held[name].device), _range(held[name])[0])):
+        first, after = _range(held[name])
+        if groups and held[name].device == device and first < end:
+            groups[-1].append(name)
+            end = max(end, after)
+        else:
+            groups.append([name])
+            end, device = after, held[name].device
+    return groups
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have a number in common; interleaved views (columns of one matrix) have none."""
+    (first, last), (start, end) = _range(a), _range(b)
+    if last <= start or end <= first:
+        return False
+    gaps = any(v.numel() * v.element_size() < end - start for v in (a, b) for start, end in [_range(v)])
+    if not gaps or a.element_size() != b.element_size():
+        return True
+    return bool(torch.isin(_addresses(a), _addresses(b)).any())
+
+
+def _addresses(tensor: Tensor) -> Tensor:
+    """Of every entry, in bytes."""
+    found = torch.tensor(tensor.data_ptr())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        found = found[..., None] + torch.arange(size) * (stride * tensor.element_size())
+    return found.flatten()
 
 
 def _memory(tensor: Tensor) -> tuple[int, torch.dtype]:
