@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .batches import Batch, map_points, map_tensors, tensors
+from .batches import Batch, batch_size, map_points, map_tensors, tensors
 from .errors import DataError
 from .values import by_value
 
@@ -25,11 +25,13 @@ __all__ = [
     "Mask",
     "Positions",
     "counted_at",
+    "how_to_declare",
     "mask_entry",
     "other_padding",
     "read_mask",
     "swap_partners",
     "swapped",
+    "unread_masks",
 ]
 
 Positions: TypeAlias = Literal["all", "last"] | Sequence[int]
@@ -241,6 +243,56 @@ def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | N
         if not torch.equal(other, wanted) and torch.equal(mask_of(trial), mask):
             found = trial
     return found
+
+
+def unread_masks(batch: Batch, arguments: Sequence[str] = ()) -> dict[str, Tensor] | None:
+    """Masks in a batch that leave some positions out of some data points, by their names; None where none is a mask.
+
+    A mask is a matrix of booleans, or of zeros and ones, with a row per data point, under a key, or as an argument of
+    the model, whose name ends in "mask". One that all data points share, a float mask that is added to scores, and a
+    causal square (unless the name says that it is of padding) leave nothing out.
+
+    Args:
+        batch: of the model.
+        arguments: names of the model's arguments, for a batch that is a tuple of them.
+
+    >>> x = torch.zeros(2, 3, 1)
+    >>> list(unread_masks((x, torch.tensor([[False, False, True], [False, False, False]])), ["x", "padding_mask"]))
+    ['padding_mask']
+    """
+    if isinstance(batch, Mapping):
+        entries = [(name, value) for name, value in batch.items() if isinstance(name, str)]
+    else:
+        entries = list(zip(arguments, batch, strict=False)) if isinstance(batch, tuple | list) else []
+    named = {
+        name: value
+        for name, value in entries
+        if name.lower().endswith("mask") and isinstance(value, Tensor) and value.ndim == 2
+    }
+    return {name: mask for name, mask in named.items() if _leaves_out(name, mask, batch)} if named else None
+
+
+def how_to_declare(name: str, mask: Tensor, batch: Batch, arguments: Sequence[str] = ()) -> str:
+    """What to give a network as mask, where a mask of a batch is given to the model alone."""
+    key = repr(name) if isinstance(batch, Mapping) else str(list(arguments).index(name))
+    opposite = f"~batch[{key}]" if mask.dtype == torch.bool else f"batch[{key}] == 0"
+    padding = f"mask=lambda batch: {opposite}"
+    if "pad" in name.lower():
+        return f"{padding}, where true marks padding (as in torch), or mask={name!r}, where it marks what counts"
+    return f"mask={name!r}, where true marks what counts, or {padding}, where it marks padding"
+
+
+def _leaves_out(name: str, mask: Tensor, batch: Batch) -> bool:
+    if name == "attention_mask":
+        return bool((mask == 0).any()) and not bool((mask < 0).any())
+    if len(mask) != batch_size(batch) or bool(((mask != 0) & (mask != 1)).any()):
+        return False
+    seen = mask != 0
+    if "pad" not in name.lower() and mask.shape[0] == mask.shape[1]:
+        ones = torch.ones_like(seen)
+        if any(torch.equal(seen, square) for square in (ones.tril(), ones.tril(-1), ones.triu(), ones.triu(1))):
+            return False
+    return bool(seen.any()) and not bool(seen.all())
 
 
 def _as_mask(given: Any, what: str) -> Bool[Tensor, "batch positions"]:

@@ -38,7 +38,19 @@ from .derivatives import AWAY, DIFFERENTIABLE, batched_gradients, gradient_disag
 from .errors import CutError, DataError, GraphError, InputError
 from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked, with_gradients
 from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first
-from .masks import Counted, Mask, Positions, counted_at, mask_entry, other_padding, read_mask, swap_partners, swapped
+from .masks import (
+    Counted,
+    Mask,
+    Positions,
+    counted_at,
+    how_to_declare,
+    mask_entry,
+    other_padding,
+    read_mask,
+    swap_partners,
+    swapped,
+    unread_masks,
+)
 from .scan import scan, vocabularies
 from .transitions import PositionWise, Transition
 from .values import by_value
@@ -604,18 +616,24 @@ class Network:
     def _refuse_unread_mask(self, batches: Iterable[Batch]) -> None:
         """Refuse padded batches whose mask is given to the model alone, while padding is read as data."""
         for batch in read_batches(batches, "checks", None):
-            mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-            if not isinstance(mask, Tensor) or mask.ndim != 2 or self._whole:
+            masks = None if self._whole else unread_masks(batch, self._arguments)
+            if masks is None:
                 return
-            if not bool((mask == 0).any()) or bool((mask < 0).any()):
+            if not masks:
                 continue
             with torch.no_grad():
                 trace = self.trace(batch)
-            if any(value.shape[1] == mask.shape[1] > 1 for value in (*trace.values, trace.output)):
-                raise DataError(
-                    "batches are padded (attention_mask holds zeros), and all positions would count, padding too: "
-                    "pass Network(..., mask='attention_mask')"
-                )
+            for name, mask in masks.items():
+                if any(value.shape[1] == mask.shape[1] > 1 for value in (*trace.values, trace.output)):
+                    if name == "attention_mask":
+                        seen, declared = f"{name} holds zeros", f"mask={name!r}"
+                    else:
+                        seen = f"{name} holds true and false"
+                        declared = how_to_declare(name, mask, batch, self._arguments)
+                    raise DataError(
+                        f"batches are padded ({seen}), and all positions would count, padding too: pass "
+                        f"Network(..., {declared})"
+                    )
             return
 
     def check_rows(self, batch: Batch, names: Iterable[str]) -> None:

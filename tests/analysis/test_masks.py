@@ -1,6 +1,8 @@
 """Batches of padded texts give what the texts give one by one, without padding."""
 
+import re
 from collections import UserDict
+from inspect import Parameter, Signature
 
 import numpy as np
 import pytest
@@ -282,6 +284,85 @@ def test_a_model_that_does_not_look_at_its_mask_is_refused(causal, side) -> None
 def test_content_that_goes_around_the_cuts_at_a_skipped_first_position_is_refused() -> None:
     with pytest.raises(CutError, match="not counted"):
         interaction_basis(masked(reader(False), skip_first=True), [padded(texts(LENGTHS), "right")])
+
+
+class Takes(nn.Module):
+    """A position-wise network that is given a mask under a name and does not look at it."""
+
+    def __init__(self, name: str, pooled: bool = False) -> None:
+        super().__init__()
+        self.embed, self.read = nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
+        self.pooled = pooled
+        x = Parameter("x", Parameter.POSITIONAL_OR_KEYWORD)
+        forward = self._forward
+        self.forward = lambda *args, **kwargs: forward(args[0] if args else kwargs["x"])
+        self.forward.__signature__ = Signature([x, Parameter(name, Parameter.POSITIONAL_OR_KEYWORD)])
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x.mean(1) if self.pooled else x)
+        return self.read(x)
+
+
+def checked(name: str, given_mask: torch.Tensor, how: str, *, n: int = 3, positions: int = 4, **options) -> None:
+    """The checks of a network whose batch holds a mask of that name."""
+    x = torch.randn(n, positions, 3, generator=torch.Generator().manual_seed(0)).double()
+    batch = {"x": x, name: given_mask} if how == "mapping" else (x, given_mask)
+    pooled = options.pop("pooled", False)
+    Network(Takes(name, pooled), ["embed", "read"], **options).check_once([batch])
+
+
+ROWS = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+KINDS = (torch.bool, torch.long, torch.float64)
+HOWS = ("mapping", "tuple")
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(
+    "name", ["attention_mask", "mask", "attn_mask", "src_key_padding_mask", "padding_mask", "key_padding_mask"]
+)
+def test_padded_batches_whose_mask_is_not_declared_are_refused(name: str, kind: torch.dtype, how: str) -> None:
+    mask = (ROWS if "pad" not in name else 1 - ROWS).to(kind)
+    with pytest.raises(DataError, match=rf"batches are padded \({name} .*pass Network\(\.\.\., mask=") as refused:
+        checked(name, mask, how)
+    if name != "attention_mask":
+        assert f"mask={name!r}" in str(refused.value)
+        inverse = re.search(r"mask=(lambda batch: [^,]*), where (it|true) marks padding", str(refused.value))
+        assert inverse is not None
+        batch = {name: mask} if how == "mapping" else (None, mask)
+        assert torch.equal(eval(inverse[1])(batch), mask == 0)  # what is advised does what it says
+    if "pad" not in name:
+        checked(name, mask, how, mask=name)
+    checked(name, torch.ones_like(mask), how)
+    checked(name, mask, how, pooled=True)
+    checked(name, mask, how, check=False)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.zeros(3, 4).masked_fill(ROWS == 0, -torch.inf),
+        torch.zeros(3, 4).masked_fill(ROWS == 0, -1e9),
+        ROWS[:1].bool(),
+        ROWS[:, None].bool().expand(3, 4, 4),
+        torch.rand(3, 4, generator=torch.Generator().manual_seed(0)),
+    ],
+    ids=["infinite", "additive", "shared", "three axes", "weights"],
+)
+def test_masks_that_leave_no_position_out_pass(mask: torch.Tensor, how: str) -> None:
+    checked("src_mask", mask, how)
+
+
+@pytest.mark.parametrize("side", ["tril", "triu"])
+@pytest.mark.parametrize("diagonal", [0, -1, 1])
+@pytest.mark.parametrize("kind", [torch.bool, torch.float64])
+def test_causal_squares_pass_where_there_are_as_many_data_points_as_positions(side, diagonal, kind) -> None:
+    mask = getattr(torch.ones(4, 4), side)(diagonal).to(kind)
+    if (side, diagonal) not in (("tril", 1), ("triu", -1)):
+        checked("src_mask", mask, "tuple", n=4)
+    with pytest.raises(DataError, match="padded"):  # one of padding may look the same
+        checked("src_key_padding_mask", mask, "tuple", n=4)
 
 
 @pytest.mark.parametrize(
