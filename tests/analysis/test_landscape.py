@@ -391,7 +391,6 @@ WEIGHTED = {
     "linear": lambda o, t: (o[:, 0] - t).mean(),
     "linear, broadcast": lambda o, t: (o[:, :1] - t).mean(),
     "sum": lambda o, t: nn.functional.cross_entropy(o, t, reduction="sum"),
-    "random": lambda o, t: nn.functional.dropout(o[:, 0] - t).square().mean(),
 }
 """Losses of data points, whatever they weigh them by, and whether they look at all that they are given or not."""
 
