@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .batches import Batch
+from .checks import differs
 from .errors import CutError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .hooks import with_gradients
@@ -406,21 +407,32 @@ def _neuron(cut: str, moments: ActivationMoments) -> Basis:
 
 
 def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
-    """Whether each coordinate of the last cut is an output, or moves one output more than all the others.
+    """Whether each coordinate of the last cut is an output, its logit, or moves one output more than all the others.
 
-    The second holds of logits before a softmax or a sigmoid: with e_oi = E[J_oi^2], e_oo is more than half of its row
-    and of its column.
+    Logits are what the output is the softmax of, or its logarithm. The last holds before a sigmoid, say: with
+    e_oi = E[J_oi^2], e_oo is more than half of its row and of its column.
     """
     last, width = len(net.cuts) - 1, net.output_width
     if net.widths[last] != width or width > _MANY:
         return False
-    if ends_in_output(net, next(iter(batches))):
+    batch = next(iter(batches))
+    if ends_in_output(net, batch) or _are_logits(net, batch):
         return True
     columns = {last: torch.eye(width, dtype=torch.float64)}
     moments = output_moments(net, batches, columns, {last: [slice(i, i + 1) for i in range(width)]})[last]
     squared = torch.cat([moment[:, :, 0] for moment in moments], 1)
     own = squared.diagonal()
     return bool((2 * own > squared.sum(0)).all() and (2 * own > squared.sum(1)).all())
+
+
+def _are_logits(net: Network, batch: Batch) -> bool:
+    """Whether the output is the softmax of the last cut, or its logarithm."""
+    with torch.no_grad():
+        trace = net.trace(batch)
+    values, output, counted = trace.values[-1], trace.output, trace.output_counted
+    if values.shape != output.shape:
+        return False
+    return any(not differs(output, counted.clean(of(values, -1))) for of in (torch.softmax, torch.log_softmax))
 
 
 def _require_variance(cut: str, moments: ActivationMoments) -> None:

@@ -76,9 +76,17 @@ class TestOutputs:
         assert bases.settings["output"] == "neuron"
         np.testing.assert_array_equal(bases["head"].to_basis, np.eye(6))
 
-    @pytest.mark.parametrize("end", [nn.Softmax(-1), nn.Sigmoid(), nn.LogSoftmax(-1)])
-    def test_logits_before_a_softmax_stand_for_outputs(self, end: nn.Module) -> None:
-        model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4), end).double()
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize(
+        ("end", "width"),
+        [(nn.Softmax(-1), 4), (nn.Softmax(-1), 2), (nn.LogSoftmax(-1), 4), (nn.LogSoftmax(-1), 2), (nn.Sigmoid(), 4)],
+    )
+    def test_logits_stand_for_outputs(self, end: nn.Module, width: int, seed: int) -> None:
+        """However sure the network is: one of the classes is all but certain."""
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, width), end).double()
+        if not isinstance(end, nn.Sigmoid):
+            model[2].bias.data[0] += 4.0
         x = normal(80, 5)
         bases = interaction_basis(Network(model, ["0", "2"], example=x), [x])
         assert bases.settings["output"] == "neuron"
