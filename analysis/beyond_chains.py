@@ -57,19 +57,23 @@ def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> list[Float
 
 
 class BeyondChains:
-    """The interactions of a graph that are no chains, and null graphs of them."""
+    """The interactions of a graph that are no chains, and null graphs of them.
+
+    Attributes:
+        costs: per pair of cuts c(w) of these interactions, between the nodes of the search.
+    """
 
     def __init__(self, graph: InteractionGraph, epsilon: Epsilon, search: Search, *, n_null: int, seed: int) -> None:
         self._search = search
-        self._costs = search.kept(costs_beyond_chains(graph, epsilon))
+        self.costs = search.kept(costs_beyond_chains(graph, epsilon))
         generator = np.random.default_rng([seed, 1])
         self._nulls = [
-            [degree_preserving_null(x, generator=generator) for x in self._costs] for _ in range(max(n_null, 0))
+            [degree_preserving_null(x, generator=generator) for x in self.costs] for _ in range(max(n_null, 0))
         ]
 
     def test(self, labels: Int[np.ndarray, " n"]) -> tuple[float, float]:
         """Contrast of a division, labels 0, 1, ..., and the share of graphs, this one included, that reach it."""
-        contrast = self._contrast(self._costs, labels)
+        contrast = self._contrast(self.costs, labels)
         reached = sum(self._contrast(null, labels) >= contrast for null in self._nulls)
         return contrast, (1 + reached) / (1 + len(self._nulls))
 

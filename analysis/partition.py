@@ -200,7 +200,7 @@ def find_modules(
     if choosing and not found.significant and not search.constrained:
         flat = np.zeros_like(flat)
     elif choosing:
-        flat, runs = _thorough(search, found.rows[row], flat, thorough, generator, backend)
+        flat, runs = _thorough(search, found.rows[row], flat, beyond, thorough, generator, backend)
     flat = join_small(search, flat, search.min_size)
     if min_size is not None and np.bincount(flat).min() < min_size:
         raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
@@ -278,6 +278,7 @@ def _thorough(
     search: Search,
     row: ProfileRow,
     labels: np.ndarray,
+    beyond: BeyondChains | None,
     effort: Effort,
     generator: np.random.Generator,
     backend: str,
@@ -290,8 +291,8 @@ def _thorough(
     options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
     wired = search.wired(search.costs)
     found = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
-    joined = join_satellites(search, found.labels)
-    runs = tuple(join_satellites(search, run) for run in found.runs)
+    joined = join_satellites(search, found.labels, beyond)
+    runs = tuple(join_satellites(search, run, beyond) for run in found.runs)
     better = joined.max() == labels.max() and contrast_of(search.between(search.costs, joined)) > row.contrast
     return (joined if better else labels), runs
 

@@ -29,6 +29,7 @@ from scipy.sparse import coo_array
 
 from .basis import Bases
 from .batches import Batch
+from .beyond_chains import BeyondChains
 from .errors import DataError, GraphError
 from .files import decode, encode, read_bytes, write_bytes
 from .graph import InteractionGraph
@@ -395,7 +396,10 @@ def _coupled(
     result = []
     for t, (graph, part, search) in enumerate(zip(graphs, partitions, searches, strict=True)):
         found_here = best[offset[t] : offset[t + 1]]
-        labels = search.per_cut(join_satellites(search, found_here) if joined else found_here)
+        beyond = None
+        if part.beyond_chains is not None:  # found with chains="discount"
+            beyond = BeyondChains(graph, part.epsilons, search, n_null=0, seed=part.seed)
+        labels = search.per_cut(join_satellites(search, found_here, beyond) if joined else found_here)
         scale = LossScale(part.epsilons, part.epsilon_source, part.full_strength)
         point: dict[str, Any] = {"objective": part.objective, "resolution": part.resolution, "seed": part.seed}
         joint = scored(graph, renumbered(labels), scale, **point)

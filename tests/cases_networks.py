@@ -20,6 +20,7 @@ from interbasis.analysis.datasets import Dataset
 from interbasis.analysis.models import MLP
 
 TASKS = {"two digits": (10, 10), "digit, parity": (10, 2), "three digits": (10, 10, 10), "sum": (19,)}
+CUTS = ("layers.0:in", "layers.0", "layers.1", "layers.2")
 _WIDTH = 24  # hidden units per digit
 
 
@@ -28,7 +29,7 @@ def trained_graph(task, seed, **training):
     return trained_network(task, seed, **training)[2:5]
 
 
-def trained_network(task, seed, *, weight_decay=1.0, fresh=True, steps=2000):
+def trained_network(task, seed, *, weight_decay=1.0, fresh=True, steps=2000, cuts=CUTS):
     """Network, bases, graph, the true side of each node per cut (None for the sum), accuracy, held-out inputs."""
     heads = TASKS[task]
     sides = 3 if task == "three digits" else 2
@@ -59,7 +60,7 @@ def trained_network(task, seed, *, weight_decay=1.0, fresh=True, steps=2000):
     pairs = zip(logits, _answers(task, digits[test]), strict=True)
     accuracy = float(np.mean([(x.argmax(1) == y).double().mean() for x, y in pairs]))
     data = Dataset("digits", pictures[fixed].flatten(1))
-    net = Network(model.double(), cuts=["layers.0:in", "layers.0", "layers.1", "layers.2"])
+    net = Network(model.double(), cuts)
     bases = interaction_basis(net, data, output="neuron", rotation="degenerate")
     sides = None if len(heads) == 1 else _sides(bases, heads)
     return net, bases, interaction_graph(net, bases, data), sides, accuracy, pictures[test].flatten(1)

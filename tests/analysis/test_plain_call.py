@@ -6,6 +6,7 @@ import torch
 from cases_residual import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
@@ -42,6 +43,28 @@ def chains(width: int, n_blocks: int, seed: int) -> list[np.ndarray]:
 def plain(net: Network, data: list[Tensor], kind: str = "global") -> tuple[InteractionGraph, Partition]:
     graph = interaction_graph(net, interaction_basis(net, data, kind=kind), data)
     return graph, find_modules(graph)
+
+
+def two_digit_network(activation: str, seed: int) -> tuple[nn.Sequential, Tensor]:
+    """A network that names two handwritten digits drawn independently of each other, and inputs to it."""
+    digits = load_digits()
+    pictures, names = torch.tensor(digits.data / 16), torch.tensor(digits.target)
+    act = getattr(nn, activation)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [nn.Linear(128, 64), act(), nn.Linear(64, 48), act(), nn.Linear(48, 20)]
+        model = nn.Sequential(*layers).double()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.5)
+        for _ in range(1000):
+            pair = torch.randint(len(pictures), (2, 128))
+            left, right = model(pictures[pair].transpose(0, 1).flatten(1)).split(10, dim=1)
+            loss = nn.functional.cross_entropy(left, names[pair[0]]) + nn.functional.cross_entropy(
+                right, names[pair[1]]
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return model, pictures[torch.randint(len(pictures), (600, 2))].flatten(1)
 
 
 class Residual(nn.Module):
@@ -126,6 +149,29 @@ class TestChains:
         part = find_modules(InteractionGraph.from_blocks([chain, *blocks]))
         assert (part.n_modules, part.verdict) == (2, "supported")
         np.testing.assert_array_equal(part.labels[0], part.labels[1][order])
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_chains_beside_modules_are_no_modules(self, seed: int) -> None:
+        """Three quantities that all cuts carry alike, each on its own, beside two blocks."""
+        wide = [np.pad(block, ((0, 3), (0, 3)), constant_values=0.02) for block in two_blocks(seed)]
+        for block in wide:
+            block[range(16, 19), range(16, 19)] = 2.0
+        graph = InteractionGraph.from_blocks(wide)
+        assert find_modules(graph, chains="count").n_modules == 5
+        part = find_modules(graph)
+        assert (part.n_modules, part.verdict) == (2, "supported")
+        assert [level.n_modules for level in part.hierarchy] == [2]
+        for labels in part.labels:
+            assert len(set(labels[:8])) == len(set(labels[8:16])) == 1
+            assert labels[0] != labels[8]
+
+    @pytest.mark.parametrize("activation", ["Tanh", "GELU"])
+    def test_cuts_before_and_after_activations_of_a_trained_network(self, activation: str) -> None:
+        """Each cut carries most quantities of the one before: six modules and more, were chains modules."""
+        model, data = two_digit_network(activation, seed=4)
+        _, part = plain(Network(model, "auto"), [data])
+        assert (len(part.cuts), part.n_modules, part.verdict) == (6, 2, "supported")
+        np.testing.assert_array_equal(part.labels[-1] == part.labels[-1][0], np.arange(20) < 10)
 
     @given(st.integers(0, 999))
     @settings(deadline=None, max_examples=25)
