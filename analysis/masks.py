@@ -279,7 +279,8 @@ def how_to_declare(name: str, mask: Tensor, batch: Batch, arguments: Sequence[st
     padding = f"mask=lambda batch: {opposite}"
     if "pad" in name.lower():
         return f"{padding}, where true marks padding (as in torch), or mask={name!r}, where it marks what counts"
-    return f"mask={name!r}, where true marks what counts, or {padding}, where it marks padding"
+    every = f"mask=lambda batch: torch.ones_like(batch[{key}]).bool(), where every position counts"
+    return f"mask={name!r}, where true marks what counts, {padding}, where it marks padding, or {every}"
 
 
 def _leaves_out(name: str, mask: Tensor, batch: Batch) -> bool:
