@@ -49,6 +49,7 @@ _THOROUGH = Effort(restarts=8, kicks=12)
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
 _STABLE = 0.8
 _CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
+_LEVEL = 0.05
 _APART = 0.999  # contrast of modules between which nothing flows
 _CLOSE = 0.05
 _ALIKE = 0.9  # adjusted mutual information of two divisions of the outputs that are the same
@@ -323,10 +324,10 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
         values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
         if found.p_value is not None:
             row = found.rows[found.row]
-            reason = (
-                f"no division is more modular than chance (largest z {row.z:.1f}, p {found.p_value:.2g}), or none "
-                "whose modules are separated from the rest"
-            )
+            against = f"(largest z {row.z:.1f}, p {found.p_value:.2g})"
+            reason = f"no division is more modular than chance {against}"
+            if found.p_value <= _LEVEL:
+                reason = f"divisions beat chance {against} by too little, or by nodes that are not separated from the rest"
             if found.chains:
                 reason = _CHAINS
             values |= {"reason": reason, "warning": f"one module: {reason}"}

@@ -115,7 +115,7 @@ def demo(
     )
     for line in lines:
         if line.outcome.partition.n_modules == 1:
-            out.print(f"Step {line.outcome.checkpoint.step} is not modular: no division beats chance.")
+            out.print(f"Step {line.outcome.checkpoint.step} is one module: {line.outcome.partition.reason}.")
     last = lines[-1].outcome.partition
     count = "is one module" if last.n_modules == 1 else f"has {counted(last.n_modules, 'module')}"
     out.print(

@@ -136,8 +136,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
     ),
     "experiments": (
-        ("id", "partition", "kind", "metric", "p", "verdict"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, r.p_value, verdict(_short(r.verdict))),
+        ("id", "partition", "kind", "metric", "verdict"),
+        lambda r: (r.id, r.partition, r.experiment, r.metric, verdict(_short(r.verdict))),
     ),
     "trackings": (
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
@@ -406,7 +406,8 @@ def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> li
     for row in rows:
         line = verdict_line(row) if reasons else None
         notes += [] if line is None else [Text(f"{row.id}: ").append_text(line)]
-        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if row.warning else []
+        said = line is not None and row.verdict == "one module"  # the warning says the same
+        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if row.warning and not said else []
     return notes
 
 
