@@ -327,7 +327,8 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
             against = f"(largest z {row.z:.1f}, p {found.p_value:.2g})"
             reason = f"no division is more modular than chance {against}"
             if found.p_value <= _LEVEL:
-                reason = f"divisions beat chance {against} by too little, or by nodes that are not separated from the rest"
+                weak = "by too little, or by nodes that are not separated from the rest"
+                reason = f"divisions beat chance {against} {weak}"
             if found.chains:
                 reason = _CHAINS
             values |= {"reason": reason, "warning": f"one module: {reason}"}
