@@ -3,33 +3,38 @@
 checkpoint -> `load_checkpoint` -> `Network` -> `interaction_basis` -> `interaction_graph` -> `find_modules`
 """
 
-from .ablation import ablate_modules, isolate_modules
-from .basis import Bases, Basis, interaction_basis
-from .bisection import bisect_edges
-from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .datasets import Dataset
-from .degeneracy import Ledger, parameter_ledger
+from . import figures as _figures  # noqa: F401 - registers how results are drawn
+from .basis.bases import Bases, Basis
+from .basis.interaction_basis import interaction_basis
+from .basis.moments import collect
+from .checkpoints.checkpoint import Checkpoint, load_checkpoint
+from .checkpoints.datasets import Dataset
+from .checkpoints.families import save_checkpoint
+from .circuits.ablation import ablate_modules, isolate_modules
+from .circuits.bisection import bisect_edges
+from .circuits.experiments import Experiment, ExperimentRecipe, run_experiment
+from .circuits.faithfulness import circuit_faithfulness
+from .circuits.interventions import Interventions
+from .circuits.prediction import predict_losses
+from .degeneracy.ledger import Ledger, parameter_ledger
+from .degeneracy.sparse_representation import SparseNetwork, sparsify
+from .degeneracy.synchronised_units import SynchronisedUnits, synchronised_units
 from .errors import InterbasisError
-from .exchange import to_networkx
-from .experiments import Experiment, ExperimentRecipe, run_experiment
-from .faithfulness import circuit_faithfulness
-from .families import Checkpoint, load_checkpoint, save_checkpoint
-from .graph import InteractionGraph, interaction_graph
-from .imports import read_partition
-from .interventions import Interventions
-from .llc import Sampler, learning_coefficient, learning_coefficient_curve
-from .mediators import interaction_surface
-from .modules import Partition
-from .moments import collect
-from .network import Network
-from .partition import epsilon_profile, find_modules, score_partition
-from .prediction import predict_losses
+from .exchange.graph_files import to_networkx
+from .exchange.labels_file import read_partition
+from .graph.interaction_graph import InteractionGraph
+from .graph.strengths import interaction_graph
+from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+from .llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from .modules.alignment import align_nodes, coordinate_correlation
+from .modules.find_modules import epsilon_profile, find_modules, score_partition
+from .modules.mediators import interaction_surface
+from .modules.partition import Partition
+from .modules.tracking import Tracking, track_modules
+from .network.network import Network
 from .progress import Progress
 from .recipe import Recipe, run
-from .search import Effort
-from .sparsify import SparseNetwork, sparsify
-from .synchronisation import SynchronisedUnits, synchronised_units
-from .tracking import Tracking, align_nodes, coordinate_correlation, track_modules
+from .search.local_search import Effort
 
 __all__ = [
     "Bases",

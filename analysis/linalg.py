@@ -3,17 +3,22 @@
 Ranks that must see singular values far below 1e-8 of the largest come from `RowSpace`, which never forms a Gram matrix.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from .errors import NumericalError
-from .values import by_value
+from .progress import ProgressCallback, report
+from .results import by_value
 
-__all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "whiten"]
+__all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "lanczos", "whiten"]
 
 _NEGATIVE = 1e-8  # a Gram matrix may have eigenvalues below zero by rounding, at most this share of the largest
 
@@ -171,3 +176,36 @@ def column_rank(matrix: Float[Tensor, "m d"], *, tolerance: float = 1e-10, cutof
         return 0
     values = torch.linalg.svdvals(matrix[:, kept] / length[kept])
     return int((values > tolerance * values[0]).sum())
+
+
+def lanczos(
+    product: Callable[[Tensor], Tensor],
+    start: Float[Tensor, " d"],
+    steps: int,
+    progress: ProgressCallback | None = None,
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Gauss quadrature of the spectral measure of a symmetric operator at a vector: nodes ascending, and weights.
+
+    Golub and Welsch 1969; vectors are orthogonalised against all earlier ones, twice.
+
+    >>> nodes, weights = lanczos(lambda v: torch.tensor([1.0, 3.0]).double() * v, torch.ones(2).double(), 5)
+    >>> nodes.round(6).tolist(), weights.round(6).tolist()
+    ([1.0, 3.0], [0.5, 0.5])
+    """
+    basis = [start / start.norm()]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in report(range(min(steps, len(start))), "Hessian", progress):
+        image = product(basis[-1])
+        diagonal.append(float(image @ basis[-1]))
+        scale = float(image.norm())
+        known = torch.stack(basis)
+        for _ in range(2):
+            image = image - known.T @ (known @ image)
+        length = float(image.norm())
+        if length <= 1e-12 * max(scale, abs(diagonal[0])) or len(basis) == len(start):
+            break
+        beside.append(length)
+        basis.append(image / length)
+    nodes, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]))
+    return nodes, vectors[0] ** 2

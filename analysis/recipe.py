@@ -11,20 +11,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .basis import Bases, interaction_basis
-from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .degeneracy import Ledger, parameter_ledger
+from .basis.bases import Bases
+from .basis.interaction_basis import interaction_basis
+from .checkpoints.checkpoint import Checkpoint
+from .circuits.experiments import ExperimentRecipe
+from .degeneracy.ledger import Ledger, parameter_ledger
 from .errors import InputError, InterbasisError
-from .experiments import ExperimentRecipe
-from .families import Checkpoint
 from .fields import settle_fields
-from .graph import InteractionGraph, interaction_graph
-from .llc import Sampler, learning_coefficient, learning_coefficient_curve
-from .modules import Partition
-from .partition import compared, find_modules
+from .graph.interaction_graph import InteractionGraph
+from .graph.skip_paths import has_streams
+from .graph.strengths import interaction_graph
+from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+from .llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from .modules.find_modules import compared, find_modules
+from .modules.partition import Partition
+from .modules.untrained import untrained_copy
 from .progress import ProgressCallback
-from .skips import has_streams
-from .untrained import untrained_copy
 
 __all__ = [
     "Analysis",

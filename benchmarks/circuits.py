@@ -33,9 +33,9 @@ from interbasis.analysis import (
     load_checkpoint,
     predict_losses,
 )
-from interbasis.analysis.controls import Control, Outcome
-from interbasis.analysis.demo import train_two_digits
-from interbasis.analysis.metrics import Estimate
+from interbasis.analysis.checkpoints.two_digits import train_two_digits
+from interbasis.analysis.circuits.controls import Control, Outcome
+from interbasis.analysis.circuits.metrics import Estimate
 from interbasis.analysis.recipe import Recipe, run
 
 _LOCAL = {"basis": "local", "output": "neuron", "rotation": "none"}

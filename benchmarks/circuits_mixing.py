@@ -35,11 +35,12 @@ from interbasis.analysis import (  # noqa: E402
     load_checkpoint,
     score_partition,
 )
-from interbasis.analysis.ablation import joined_labels  # noqa: E402
-from interbasis.analysis.demo import train_two_digits, true_sides  # noqa: E402
-from interbasis.analysis.interventions import Interventions  # noqa: E402
-from interbasis.analysis.mixing import mixed_modules, partners  # noqa: E402
-from interbasis.analysis.models import MLP  # noqa: E402
+from interbasis.analysis.checkpoints.mlp import MLP  # noqa: E402
+from interbasis.analysis.checkpoints.two_digits import train_two_digits  # noqa: E402
+from interbasis.analysis.circuits.ablation import joined_labels  # noqa: E402
+from interbasis.analysis.circuits.interventions import Interventions  # noqa: E402
+from interbasis.analysis.circuits.mixing import mixed_modules, partners  # noqa: E402
+from interbasis.analysis.demo import true_sides  # noqa: E402
 
 NETWORKS = 60
 HEADS = "network | division | modules | selectivity | null graphs, at most | p | follows | interaction | verdict | time"

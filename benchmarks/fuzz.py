@@ -25,7 +25,7 @@ import torch
 import uvicorn
 from safetensors.torch import save_file
 
-from interbasis.analysis.experiments import ExperimentRecipe
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
 from interbasis.service import estimates, experiments, guard, worker
 from interbasis.service.api import create_app

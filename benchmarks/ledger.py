@@ -20,7 +20,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from interbasis.analysis import Ledger, load_checkpoint, parameter_ledger
-from interbasis.analysis.demo import train_two_digits
+from interbasis.analysis.checkpoints.two_digits import train_two_digits
 
 _SCALES = (None, 1e-3, 1e-2, 1e-1)
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT.parent / "tests"))
 from cases_llc import DeepLinear, deep_linear, random_widths  # noqa: E402
 
 from interbasis.analysis import Sampler, learning_coefficient  # noqa: E402
-from interbasis.analysis.diagnostics import mean_with_error  # noqa: E402
+from interbasis.analysis.llc.diagnostics import mean_with_error  # noqa: E402
 
 _RADIUS = 0.002
 _SMALL, _LARGE = 14, 8

@@ -35,10 +35,11 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from interbasis.analysis import Effort, InteractionGraph, find_modules
-from interbasis.analysis.leiden import leiden, random_state
-from interbasis.analysis.multiplex import multiplex
-from interbasis.analysis.objectives import quality
-from interbasis.analysis.search import Search
+from interbasis.analysis.compiled import random_state
+from interbasis.analysis.search.leiden import leiden
+from interbasis.analysis.search.leidenalg_backend import multiplex
+from interbasis.analysis.search.local_search import Search
+from interbasis.analysis.search.objectives import quality
 
 EPSILON = 1e-4
 N_CUTS = 5

@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT.parent / "tests"))
 from cases_checkpoints import save_inputs, save_mlp  # noqa: E402
 
-from interbasis.analysis.experiments import ExperimentRecipe  # noqa: E402
+from interbasis.analysis.circuits.experiments import ExperimentRecipe  # noqa: E402
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, from_choices  # noqa: E402
 from interbasis.service import estimates, experiments, worker  # noqa: E402
 from interbasis.service.client import Client  # noqa: E402

@@ -48,15 +48,7 @@ from .options import (
     show_row,
     singular,
 )
-from .records import (
-    ArtifactError,
-    ExperimentRow,
-    LedgerRow,
-    LlcRow,
-    Record,
-    StoreError,
-    UnavailableError,
-)
+from .records import ArtifactError, ExperimentRow, LedgerRow, LlcRow, Record, StoreError, UnavailableError
 from .series import described_series
 from .service_commands import app as service_commands
 from .store import Store
@@ -220,8 +212,8 @@ def modules(
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         if labels is not None:
-            from ..analysis.files import read_bytes
-            from ..analysis.imports import read_assignment
+            from ..analysis.exchange.labels_file import read_assignment
+            from ..analysis.results import read_bytes
 
             choices["labels"] = read_assignment(read_bytes(labels))
         if epsilon_profile is not None:
@@ -449,7 +441,7 @@ def export(
     """Write a graph, a partition with its graph, or the traces of a learning coefficient, for another tool."""
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         allow(factory)
-        from ..analysis.files import write_bytes
+        from ..analysis.results import write_bytes
         from .draw import export as content
 
         options: dict[str, Any] = {"module": module, "data": data, "factory": factory, "progress": bars.update}
@@ -587,7 +579,7 @@ def experiment(
                 rows.append(opened.get_experiment(job.result("experiment")))
                 new += [opened.get_partition(job.result("partition"))] if each == "epsilon" else []
             else:
-                from ..analysis.experiments import ExperimentRecipe
+                from ..analysis.circuits.experiments import ExperimentRecipe
                 from . import experiments
 
                 allow(factory)

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ..analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
-    from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
+    from ..analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 
 __all__ = ["Client", "JobHandle"]
 
@@ -399,14 +399,14 @@ class Client:
 
     def llc(self, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
         """The learning coefficient, or the curve, with that ID."""
-        from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
+        from ..analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 
         kind = LearningCoefficientCurve if self.get_llc(ref).mode == "curve" else LearningCoefficient
         return kind.from_bytes(self.llc_bytes(ref))
 
     def networkx(self, graph: str, partition: str | None = None, *, epsilon: float | None = None) -> networkx.DiGraph:
         """A graph, with the modules of a partition where one is named, as a NetworkX graph."""
-        from ..analysis.exchange import to_networkx
+        from ..analysis.exchange.graph_files import to_networkx
 
         return to_networkx(self.graph(graph), None if partition is None else self.partition(partition), epsilon)
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from ..analysis import Bases, InteractionGraph, Partition
+from ..analysis.checkpoints.checkpoint import Checkpoint
+from ..analysis.circuits.experiments import ExperimentRecipe
 from ..analysis.errors import InterbasisError
-from ..analysis.experiments import ExperimentRecipe
-from ..analysis.families import Checkpoint
 from ..analysis.progress import Progress
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_bases, build_graph, controlled, from_choices
 from . import estimates, experiments, worker

@@ -11,20 +11,23 @@ from typing import Any
 
 from ..analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ..analysis import epsilon_profile as _epsilon_profile
-from ..analysis.circuit_files import CIRCUIT_FORMATS, export_circuit
-from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
+from ..analysis.checkpoints.checkpoint import components_of
+from ..analysis.checkpoints.families import load_factory
 from ..analysis.errors import InputError
-from ..analysis.exchange import FORMATS, export_masks
-from ..analysis.exchange import export as _export
-from ..analysis.families import components_of, load_factory
-from ..analysis.files import read_bytes, write_bytes
-from ..analysis.plots import plot_epsilon_profile, plot_membership, plot_profile, plot_strengths
+from ..analysis.exchange.circuit_files import CIRCUIT_FORMATS, export_circuit
+from ..analysis.exchange.component_circuit import component_circuit
+from ..analysis.exchange.graph_files import FORMATS, export_masks
+from ..analysis.exchange.graph_files import export as _export
+from ..analysis.figures.graphs import plot_membership, plot_strengths
+from ..analysis.figures.profiles import plot_epsilon_profile, plot_profile
+from ..analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ..analysis.progress import ProgressCallback
-from ..analysis.projection import component_circuit
 from ..analysis.recipe import Recipe
+from ..analysis.results import read_bytes, write_bytes
 from . import worker
 from .client import Client
-from .store import GraphRow, NotFoundError, Store
+from .records import GraphRow, NotFoundError
+from .store import Store
 
 __all__ = ["epsilon_profile", "export", "picture_format", "plot"]
 

@@ -8,11 +8,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..analysis.census import LayerLedger
-from ..analysis.coefficient import LearningCoefficient, LearningCoefficientCurve
-from ..analysis.degeneracy import Ledger
-from ..analysis.diagnostics import to_json
-from ..analysis.families import Checkpoint, load_checkpoint, load_factory
+from ..analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..analysis.checkpoints.families import load_factory
+from ..analysis.degeneracy.counts import LayerLedger
+from ..analysis.degeneracy.ledger import Ledger
+from ..analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+from ..analysis.llc.diagnostics import to_json
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
 from .records import LedgerRow, LedgerValues, LlcRow, LlcValues

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis import Bases, Dataset, InteractionGraph, Partition
-from ..analysis.experiments import Experiment, ExperimentRecipe, run_experiment
-from ..analysis.families import load_factory
+from ..analysis.checkpoints.families import load_factory
+from ..analysis.circuits.experiments import Experiment, ExperimentRecipe, run_experiment
 from ..analysis.progress import ProgressCallback
 from . import worker
-from .records import ArtifactError, NotFoundError
-from .store import ExperimentRow, ExperimentValues, PartitionDetail, Store
+from .records import ArtifactError, ExperimentRow, ExperimentValues, NotFoundError, PartitionDetail
+from .store import Store
 
 __all__ = ["divided", "experiment"]
 

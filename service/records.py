@@ -324,7 +324,7 @@ class NodeRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MediatorRow(Record):
-    """A node of an earlier module that feeds a later one; see `interbasis.analysis.mediators.Mediator`."""
+    """A node of an earlier module that feeds a later one; see `interbasis.analysis.modules.Mediator`."""
 
     earlier: int
     later: int

@@ -68,16 +68,7 @@ from .settings import locate
 from .tables import Experiment, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
 from .tokens import Tokens
 from .writer import ResultKind
-from .writes import (
-    added,
-    check_fit,
-    check_names,
-    fill,
-    forget_graph,
-    forget_partition,
-    forget_tracking,
-    parts_of,
-)
+from .writes import added, check_fit, check_names, fill, forget_graph, forget_partition, forget_tracking, parts_of
 
 __all__ = [
     "AmbiguousError",

@@ -20,15 +20,16 @@ from ..analysis import (
     Tracking,
     align_nodes,
     coordinate_correlation,
-    demo,
     score_partition,
 )
 from ..analysis import track_modules as _track_modules
-from ..analysis.cost import module_links
+from ..analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..analysis.checkpoints.families import load_factory
+from ..analysis.checkpoints.two_digits import accuracy, train_two_digits
+from ..analysis.demo import agreement, true_sides
 from ..analysis.errors import InputError
-from ..analysis.families import Checkpoint, load_checkpoint, load_factory
-from ..analysis.files import read_bytes
-from ..analysis.imports import labels_of
+from ..analysis.exchange.labels_file import labels_of
+from ..analysis.graph.quotient import module_links
 from ..analysis.progress import ProgressCallback
 from ..analysis.recipe import (
     GraphRecipe,
@@ -40,10 +41,9 @@ from ..analysis.recipe import (
     partition_graph,
     read_choices,
 )
+from ..analysis.results import read_bytes
 from .checkout import checked_out
-from .records import Outcome
-from .series import chosen_series
-from .store import (
+from .records import (
     CheckpointRow,
     DatasetRow,
     GraphRow,
@@ -52,14 +52,16 @@ from .store import (
     MediatorRow,
     ModuleRow,
     NotFoundError,
+    Outcome,
     PartitionDetail,
     PartitionValues,
     Provenance,
-    Store,
     TrackingDetail,
     TrackingStep,
     TrackingValues,
 )
+from .series import chosen_series
+from .store import Store
 
 __all__ = [
     "DemoLine",
@@ -390,15 +392,15 @@ def run_demo(
 ) -> list[DemoLine]:
     """Train the demo's network, analyse every checkpoint of it, and compare the modules with the known answer."""
     lines = []
-    for path in demo.train_two_digits(folder, seed=seed, progress=progress):
+    for path in train_two_digits(folder, seed=seed, progress=progress):
         checkpoint, recipe = load(path, {})
         outcome = store_analysis(store, checkpoint, recipe, progress=progress)
         bases = Bases.from_bytes(store.bases_bytes(outcome.graph.id))
         partition = Partition.from_bytes(store.partition_bytes(outcome.partition.id))
         line = DemoLine(
             outcome,
-            demo.accuracy(checkpoint.network.model, checkpoint.test_batches),
-            demo.agreement(partition, demo.true_sides(bases)),
+            accuracy(checkpoint.network.model, checkpoint.test_batches),
+            agreement(partition, true_sides(bases)),
         )
         lines.append(line)
         if done is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from interbasis.analysis.network import Network
+from interbasis.analysis.network.network import Network
 
 
 def random_orthogonal(k: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from interbasis.analysis import (
     interaction_graph,
     score_partition,
 )
-from interbasis.analysis.models import MLP
+from interbasis.analysis.checkpoints.mlp import MLP
 
 WIDTH = 3
 ENTANGLED = ("random", "teacher", "sum", "product", "permuted")

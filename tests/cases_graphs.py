@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from interbasis.analysis.graph import InteractionGraph
+from interbasis.analysis.graph.interaction_graph import InteractionGraph
 
 
 def planted(sizes, n_cuts=4, *, seed, inside=0.5, strength=1.5, noise=-1.0, spread=0.7):

@@ -7,8 +7,8 @@ from cases import normal, sequential
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from interbasis.analysis.models import ModularAdditionTransformer
-from interbasis.analysis.network import Network
+from interbasis.analysis.checkpoints.transformer import ModularAdditionTransformer
+from interbasis.analysis.network.network import Network
 
 ACTIVATIONS: dict[str, Any] = {"relu": nn.ReLU, "leaky": lambda: nn.LeakyReLU(0.1), "linear": None}
 

@@ -12,8 +12,9 @@ from scipy.integrate import quad
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from interbasis.analysis.landscape import Function, NetworkLandscape, behavioural_loss
-from interbasis.analysis.network import Network
+from interbasis.analysis.llc.landscape import Function
+from interbasis.analysis.llc.network_loss import NetworkLandscape, behavioural_loss
+from interbasis.analysis.network.network import Network
 
 DOUBLE = torch.float64
 

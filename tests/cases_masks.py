@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from interbasis.analysis.network import Network
+from interbasis.analysis.network.network import Network
 
 VOCABULARY, PAD = 7, 0
 CUTS = ["embed", "blocks.0", "blocks.1", "unembed"]

@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from interbasis.analysis import Network, interaction_basis, interaction_graph
-from interbasis.analysis.datasets import Dataset
-from interbasis.analysis.models import MLP
+from interbasis.analysis.checkpoints.datasets import Dataset
+from interbasis.analysis.checkpoints.mlp import MLP
 
 TASKS = {"two digits": (10, 10), "digit, parity": (10, 2), "three digits": (10, 10, 10), "sum": (19,)}
 CUTS = ("layers.0:in", "layers.0", "layers.1", "layers.2")

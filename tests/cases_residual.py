@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from interbasis.analysis import Network
-from interbasis.analysis.moments import output_moments
+from interbasis.analysis.basis.jacobians import output_moments
 
 __all__ = ["CASES", "Case", "truth"]
 

@@ -9,7 +9,7 @@ import random
 import sys
 from typing import Any
 
-from interbasis.service.store import (
+from interbasis.service.records import (
     ExperimentRow,
     ExperimentValues,
     GraphRow,
@@ -24,11 +24,11 @@ from interbasis.service.store import (
     PartitionDetail,
     PartitionValues,
     Provenance,
-    Store,
     TrackingDetail,
     TrackingStep,
     TrackingValues,
 )
+from interbasis.service.store import Store
 
 WIDTHS = (3, 4, 2)
 

@@ -18,9 +18,10 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
     os.environ["OMP_NUM_THREADS"] = "1"
 
+_ROOT = Path(__file__).parents[1]
 _CHECKED = [
-    f"interbasis.analysis.{path.stem}"
-    for path in sorted((Path(__file__).parents[1] / "analysis").glob("*.py"))
+    ".".join(("interbasis", *path.relative_to(_ROOT).with_suffix("").parts))
+    for path in sorted((_ROOT / "analysis").rglob("*.py"))
     if path.stem != "__init__"
 ]
 _FIRST = 100  # calls of a function in a test whose types and shapes are checked; all would double the time

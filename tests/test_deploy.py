@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_layers import ROOT
+from test_rooms import ROOT
 
 DEPLOY = ROOT / "deploy"
 SERVICE, SECURITY = (ROOT / "docs" / name for name in ("service.md", "security.md"))

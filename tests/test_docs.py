@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_layers import ROOT, modules
+from test_rooms import ROOT, modules
 from typer.testing import CliRunner
 
 from interbasis.service.cli import app

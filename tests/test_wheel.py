@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_layers import ROOT
+from test_rooms import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interbasis.analysis.basis import Bases, Basis
-from interbasis.analysis.demo import CLASSES, accuracy, agreement, train_two_digits, true_sides
-from interbasis.analysis.families import load_checkpoint
-from interbasis.analysis.graph import InteractionGraph
-from interbasis.analysis.partition import Partition, find_modules, score_partition
+from interbasis.analysis.basis.bases import Bases, Basis
+from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
+from interbasis.analysis.checkpoints.two_digits import CLASSES, accuracy, train_two_digits
+from interbasis.analysis.demo import agreement, true_sides
+from interbasis.analysis.graph.interaction_graph import InteractionGraph
+from interbasis.analysis.modules.find_modules import find_modules, score_partition
+from interbasis.analysis.modules.partition import Partition
 from interbasis.analysis.recipe import Analysis, Recipe, run
 
 SHORT = (0, 20, 60)

@@ -11,12 +11,12 @@ from cases_checkpoints import save_inputs, save_mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interbasis.analysis.basis import interaction_basis
+from interbasis.analysis.basis.interaction_basis import interaction_basis
+from interbasis.analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.errors import InputError
-from interbasis.analysis.experiments import ExperimentRecipe
-from interbasis.analysis.families import Checkpoint, load_checkpoint
-from interbasis.analysis.graph import interaction_graph
-from interbasis.analysis.partition import find_modules
+from interbasis.analysis.graph.strengths import interaction_graph
+from interbasis.analysis.modules.find_modules import find_modules
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, read_choices, run
 
 CHOICES: dict[str, Any] = {

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from interbasis.analysis import Network, interaction_basis, learning_coefficient, parameter_ledger
 from interbasis.analysis.errors import CutError, DataError
-from interbasis.analysis.landscape import behavioural_loss, training_loss
-from interbasis.analysis.llc import Sampler
+from interbasis.analysis.llc.estimate import Sampler
+from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 
 N = 24
 

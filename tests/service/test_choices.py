@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from interbasis.analysis.basis import KINDS, OUTPUTS, ROTATIONS
-from interbasis.analysis.experiments import KINDS as EXPERIMENTS
-from interbasis.analysis.experiments import ExperimentRecipe
-from interbasis.analysis.interventions import REPLACEMENTS
-from interbasis.analysis.llc import PRECONDITIONERS
-from interbasis.analysis.metrics import METRICS
-from interbasis.analysis.objectives import OBJECTIVES
+from interbasis.analysis.basis.bases import KINDS, OUTPUTS, ROTATIONS
+from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
+from interbasis.analysis.circuits.interventions import REPLACEMENTS
+from interbasis.analysis.circuits.metrics import METRICS
+from interbasis.analysis.llc.estimate import PRECONDITIONERS
+from interbasis.analysis.llc.kernels import KERNELS
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, from_choices
-from interbasis.analysis.sampling import KERNELS
+from interbasis.analysis.search.objectives import OBJECTIVES
 from interbasis.service.api import create_app
 from interbasis.service.choices import CHOICES, as_json, check_choices
 from interbasis.service.cli import app

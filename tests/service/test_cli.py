@@ -21,10 +21,10 @@ import xarray
 from cases_checkpoints import WIDTHS, mlp_tensors, save_checkpoint, save_inputs, save_mlp, save_transformer
 from safetensors.torch import load_file, save_file
 
+from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
 from interbasis.analysis.errors import NumericalError
-from interbasis.analysis.experiments import KINDS as EXPERIMENTS
-from interbasis.analysis.graph import InteractionGraph
-from interbasis.analysis.partition import Partition
+from interbasis.analysis.graph.interaction_graph import InteractionGraph
+from interbasis.analysis.modules.partition import Partition
 from interbasis.service import cli, display
 from interbasis.service import options as cli_options
 

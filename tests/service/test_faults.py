@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from interbasis.analysis.families import load_checkpoint
+from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, Recipe
 from interbasis.service import client as client_module
 from interbasis.service import compute, database, estimates, worker

@@ -19,8 +19,8 @@ from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.errors import InputError
-from interbasis.analysis.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service import compute, experiments, supervisor, worker
 from interbasis.service.choices import CHOICES

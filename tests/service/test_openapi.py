@@ -13,7 +13,7 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
-from interbasis.analysis.experiments import ExperimentRecipe
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
 from interbasis.service import estimates, experiments, guard, uploads, worker
 from interbasis.service.api import create_app

@@ -28,8 +28,8 @@ from cases_store import save_graph, save_llc, save_partition
 from safetensors.numpy import save
 
 from interbasis.analysis import InteractionGraph
-from interbasis.analysis.circuit_files import CIRCUIT_FORMATS
 from interbasis.analysis.errors import CheckpointError
+from interbasis.analysis.exchange.circuit_files import CIRCUIT_FORMATS
 from interbasis.service import answers, api, guard, logs, schedules, uploads, worker
 from interbasis.service.guard import Limits
 from interbasis.service.in_process import InProcess

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from cases_store import register, save_graph
 
-from interbasis.service.store import ReadOnlyError, Store, StoreError
+from interbasis.service.records import ReadOnlyError, StoreError
+from interbasis.service.store import Store
 
 
 class TestSqlite:

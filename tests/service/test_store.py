@@ -31,16 +31,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import interbasis.service.store as module
-from interbasis.service.store import (
+from interbasis.service.records import (
     AmbiguousError,
     ArtifactError,
     GraphValues,
     NotFoundError,
     PartitionValues,
     Provenance,
-    Store,
     StoreError,
 )
+from interbasis.service.store import Store
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)

@@ -1,0 +1,120 @@
+"""The bases of a network: one per cut, as a value that can be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..results import Result, by_value, decode, encode
+
+__all__ = ["KINDS", "OUTPUTS", "ROTATIONS", "Bases", "Basis"]
+
+KINDS = ("global", "local", "pca", "neuron")
+
+OUTPUTS = ("auto", "neuron", "pca")
+
+ROTATIONS = ("none", "degenerate", "full")
+
+_ARRAYS = ("mean", "to_basis", "from_basis", "importance", "gram_spectrum", "jacobian_spectrum", "influence")
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Basis:
+    """Coordinates of one cut.
+
+    Attributes:
+        cut: its name.
+        kind: "global", "local", "pca" or "neuron".
+        mean: (d,) of the activations; the constant direction, kept apart.
+        to_basis: C (k, d); f^ = C (f - mean).
+        from_basis: C^+ (d, k).
+        importance: Lambda (k,), variance of each coordinate, descending (in the neuron basis in the model's order);
+            for interaction bases the mean squared change of the output (or of the next cut's coordinates) that it
+            carries to first order, in units of the behavioural loss.
+        gram_spectrum: eigenvalues of the centred G (d,), descending.
+        jacobian_spectrum: eigenvalues D_M of M~ (rank of G,), descending; empty for PCA and neuron bases.
+        influence: (o, k): E_x[J_oi^2] Lambda_i, the squared strength of coordinate i on output o (global) or on
+            coordinate o of the next cut (local, there the graph's w^2); empty where it was not computed.
+        runs: sizes of the near-degenerate runs that were rotated.
+        off_diagonal: largest |M~_ij| / sqrt(M~_ii M~_jj) that the rotation left, 0 where there was none.
+    """
+
+    cut: str
+    kind: str
+    mean: Float[np.ndarray, " d"]
+    to_basis: Float[np.ndarray, "k d"]
+    from_basis: Float[np.ndarray, "d k"]
+    importance: Float[np.ndarray, " k"]
+    gram_spectrum: Float[np.ndarray, " d"]
+    jacobian_spectrum: Float[np.ndarray, " _"]
+    influence: Float[np.ndarray, "o _k"]
+    runs: tuple[int, ...] = ()
+    off_diagonal: float = 0.0
+
+    def __repr__(self) -> str:
+        """Name, kind and sizes."""
+        k, d = self.to_basis.shape
+        return f"Basis({self.cut!r}, kind={self.kind!r}, {k} of {d} directions kept)"
+
+    def coordinates(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
+        """f^ = C (f - mean) in float64."""
+        return (activations.double() - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Bases(Mapping[str, Basis], Result):
+    """The bases of all cuts of a network, by name of the cut, in order of computation.
+
+    Attributes:
+        bases: one per cut.
+        settings: kind, output, rotation, tolerance, probes and seed that fix the numbers, and whether the model was
+            `checked`.
+    """
+
+    bases: tuple[Basis, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, cut: str) -> Basis:
+        for basis in self.bases:
+            if basis.cut == cut:
+                return basis
+        raise KeyError(cut)
+
+    def __iter__(self) -> Iterator[str]:
+        return (basis.cut for basis in self.bases)
+
+    def __len__(self) -> int:
+        return len(self.bases)
+
+    def __repr__(self) -> str:
+        """One basis a line."""
+        return "\n".join(map(repr, self.bases))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the strengths between adjacent cuts were measured while the basis was built."""
+        return self.bases[0].kind == "local" and all(basis.influence.size for basis in self.bases[:-1])
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        arrays = {f"{name}.{i}": getattr(b, name) for i, b in enumerate(self.bases) for name in _ARRAYS}
+        scalars = [{k: getattr(b, k) for k in ("cut", "kind", "runs", "off_diagonal")} for b in self.bases]
+        return encode("bases", arrays, {"bases": scalars, "settings": self.settings})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Bases:
+        """Rebuild bases from `to_bytes`."""
+        arrays, meta = decode("bases", data)
+        bases = []
+        for i, scalars in enumerate(meta["bases"]):
+            values: dict[str, Any] = {name: arrays[f"{name}.{i}"] for name in _ARRAYS}
+            bases.append(Basis(**values, **{**scalars, "runs": tuple(scalars["runs"])}))
+        return cls(tuple(bases), meta["settings"])

@@ -1,0 +1,335 @@
+"""Interaction basis of each cut (paper, section 6 and appendix A), with PCA and neuron bases for comparison.
+
+    G = U^T D_G U,  A = (D_G^{1/2})^+ U            whitening, G centred
+    M~ = (A^+)^T M A^+ = V^T D_M V                 importance of the whitened directions for the loss
+    C = D_M^{1/2} V A,  f^ = C (f - mean)          coordinates; variance Lambda = D_M
+
+The paper's section 6.1 prints (D_M^{1/2})^+ in the last step; its appendix A proves the results with D_M^{1/2},
+which is used here. The global basis takes M to the output, the local one to the coordinates of the next cut
+(companion paper, arXiv 2405.10928, appendix A). The constant direction is kept apart as `mean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import CutError, GraphError
+from ..linalg import Eigen, Whitening, column_signs, eigh, whiten
+from ..network.batches import Batch
+from ..network.checks import differs
+from ..network.hooks import with_gradients
+from ..network.network import Network
+from ..progress import ProgressCallback
+from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
+from .jacobians import ends_in_output, output_moments, pair_moments
+from .moments import ActivationMoments, collect
+from .rotation import degenerate_runs, rotate
+
+__all__ = ["interaction_basis"]
+
+_MANY = 1024  # outputs; more of them are targets of the basis, not nodes of a graph
+
+_GAP = 0.25  # relative gap below which neighbouring eigenvalues count as degenerate
+
+_MEMORY = 2**28  # bytes that second moments per output may take
+
+_Plain: TypeAlias = "Callable[[str, ActivationMoments], Basis]"
+
+_SecondMoments: TypeAlias = Callable[
+    [Mapping[int, Tensor], Mapping[int, Sequence[slice]] | None], dict[int, list[Tensor]]
+]
+
+
+@with_gradients()
+def interaction_basis(
+    net: Network,
+    batches: Iterable[Batch],
+    *,
+    kind: str = "global",
+    output: str = "auto",
+    rotation: str = "degenerate",
+    rank_tolerance: float = 1e-10,
+    gap: float = _GAP,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Bases:
+    """Basis of every cut of a network.
+
+    Args:
+        net: the network; its cuts are checked by the swap test first.
+        batches: re-iterable data.
+        kind: "global" (M to the output), "local" (M to the next cut's coordinates), "pca" (U, no whitening) or
+            "neuron" (the model's own coordinates).
+        output: basis of the last cut. "neuron" keeps its own coordinates. "pca" takes the interaction basis towards the
+            loss itself, which for MSE at the output is PCA: there the map into the outputs is a diagonal, so that a
+            graph falls into one-to-one chains. "auto" (default) keeps the cut's own coordinates where they are the
+            network's outputs, up to 1,024 of them, or stand for one output each (logits before a softmax): these are
+            the only coordinates that are given and not chosen. Elsewhere it takes "pca". The choice made is in
+            `settings`.
+        rotation: "degenerate" rotates inside runs of eigenvalues with relative gaps below `gap` so that few outputs
+            depend on each coordinate, "full" ignores the gaps, "none" gives the paper's plain basis.
+        rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
+            neuron bases keep every coordinate, and where all are such the settings say None.
+        gap: relative gap of neighbouring eigenvalues that ends a run.
+        probes: random probes per data point for M, None for the exact sum over output coordinates; with probes the
+            outputs cannot be told apart, so that `rotation` must be "none".
+        seed: of the probes.
+        progress: called after each batch.
+
+    Raises:
+        CutError: a cut leaks, does not reach the output, or its activations do not vary over the data.
+        DataError: no data, NaN, or inputs that do not fit.
+        GraphError: an unknown option, or probes together with a rotation.
+    """
+    options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
+    options.check()
+    net.check_once(batches)
+    activations = collect(net, batches, jacobians=False, progress=progress).activations
+    for cut in net.cuts:
+        _require_variance(cut, activations[cut])
+    last = len(net.cuts) - 1
+    if output == "auto":
+        output = "neuron" if _stand_for_outputs(net, batches) else "pca"
+        options = replace(options, output=output)
+    plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=rank_tolerance), "neuron": _neuron}
+    if kind in plain:
+        bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
+        bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
+        return Bases(tuple(bases), _settings(options, bases, net))
+    frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
+    extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
+    found: dict[int, Basis] = {}
+
+    def solve(cuts: Iterable[int], moments: _SecondMoments, n_outputs: int) -> None:
+        for p, solution in _solve({p: frames[p].backward for p in cuts}, moments, n_outputs, options).items():
+            found[p] = _basis(net.cuts[p], kind, activations[net.cuts[p]].mean, frames[p], solution)
+
+    to_output: _SecondMoments = partial(output_moments, net, batches, **extra)
+    if output == "neuron":
+        found[last] = _neuron(net.cuts[last], activations[net.cuts[last]])
+    if kind == "global":
+        solve(range(last + (output == "pca")), to_output, net.output_width)
+    else:
+        if output == "pca":
+            solve([last], to_output, net.output_width)
+        for p in reversed(range(last)):
+            rows = torch.from_numpy(found[p + 1].to_basis)
+            solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
+    ordered = [found[p] for p in range(last + 1)]
+    return Bases(tuple(ordered), _settings(options, ordered, net))
+
+
+@dataclass(frozen=True)
+class _Options:
+    kind: str
+    output: str
+    rotation: str
+    rank_tolerance: float
+    gap: float
+    probes: int | None
+    seed: int | None
+
+    def check(self) -> None:
+        for name, seen, known in (
+            ("kind", self.kind, KINDS),
+            ("output", self.output, OUTPUTS),
+            ("rotation", self.rotation, ROTATIONS),
+        ):
+            if seen not in known:
+                raise GraphError(f"unknown {name} {seen!r}: expected one of {', '.join(known)}")
+        if not 0 < self.rank_tolerance < 1:
+            raise GraphError(f"rank_tolerance is {self.rank_tolerance}: expected a share between 0 and 1")
+        if self.probes is not None and self.probes < 1:
+            raise GraphError(f"probes is {self.probes}: expected at least one, or None for the exact sum")
+        if self.gap < 0:
+            raise GraphError(f"gap is {self.gap}: expected a relative gap of at least 0")
+        if self.probes is not None and self.rotation != "none" and self.kind in ("global", "local"):
+            raise GraphError(
+                "random probes mix the outputs, and the rotation needs each one: pass rotation='none' or probes=None"
+            )
+
+
+def _settings(options: _Options, bases: Sequence[Basis], net: Network) -> dict[str, Any]:
+    """The options that fix the numbers, and whether the model was checked.
+
+    Neuron bases drop nothing, so that no tolerance is claimed for them.
+    """
+    drops = any(basis.kind != "neuron" for basis in bases)
+    return {
+        **asdict(options),
+        "rank_tolerance": options.rank_tolerance if drops else None,
+        "checked": net.checked,
+    }
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """V with the rotation applied, in whitened coordinates, and what was measured on the way."""
+
+    directions: Float[np.ndarray, "k rank"]
+    importance: Float[np.ndarray, " rank"]
+    influence: Float[np.ndarray, "o _"]
+    spectrum: Float[np.ndarray, " k"]
+    runs: tuple[int, ...]
+    off_diagonal: float
+
+
+def _to_next(
+    net: Network,
+    batches: Iterable[Batch],
+    rows: Tensor,
+    extra: Mapping[str, Any],
+    columns: Mapping[int, Tensor],
+    groups: Mapping[int, Sequence[slice]] | None,
+) -> dict[int, list[Tensor]]:
+    return {
+        p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], **extra)
+        for p, c in columns.items()
+    }
+
+
+def _solve(
+    columns: Mapping[int, Float[Tensor, "d k"]], moments: _SecondMoments, n_outputs: int, options: _Options
+) -> dict[int, _Solution]:
+    """Steps 2 and 3 in whitened coordinates: one pass over the data where second moments per output fit in memory."""
+    fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
+    if fits and options.probes is None:
+        whole = {p: m[0] for p, m in moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}).items()}
+        eigens = {p: eigh(m.sum(0), options.rank_tolerance) for p, m in whole.items()}
+        runs = {p: _runs(eigen, options) for p, eigen in eigens.items()}
+        seen = {p: [v.T @ whole[p] @ v for v in (eigens[p].vectors[:, r] for r in runs[p])] for p in columns}
+        return {p: _rotated(eigens[p], runs[p], seen[p]) for p in columns}
+    eigens = {p: eigh(m[0], options.rank_tolerance) for p, m in moments(columns, None).items()}
+    if options.rotation == "none":
+        return {p: _rotated(eigen, [], []) for p, eigen in eigens.items()}
+    runs = {p: _split(_runs(eigen, options), eigen.values.numpy(), n_outputs) for p, eigen in eigens.items()}
+    seen = moments({p: c @ eigens[p].vectors for p, c in columns.items()}, runs)
+    return {p: _rotated(eigens[p], runs[p], seen[p]) for p in columns}
+
+
+def _runs(eigen: Eigen, options: _Options) -> list[slice]:
+    gap = {"none": 0.0, "degenerate": options.gap, "full": np.inf}[options.rotation]
+    return degenerate_runs(eigen.values.numpy(), gap)
+
+
+def _split(runs: list[slice], values: Float[np.ndarray, " k"], n_outputs: int) -> list[slice]:
+    """Split runs at their widest gap until second moments per output fit in memory."""
+    longest = max(1, _MEMORY // (8 * n_outputs * len(values)))
+    done: list[slice] = []
+    while runs:
+        run = runs.pop(0)
+        if run.stop - run.start <= longest:
+            done.append(run)
+            continue
+        inside = values[run]
+        at = run.start + 1 + int(np.argmin(inside[1:] / inside[:-1]))
+        runs[:0] = [slice(run.start, at), slice(at, run.stop)]
+    return done
+
+
+def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor]) -> _Solution:
+    """Rotate the eigenvectors inside each run, given the second moments per output there."""
+    values = eigen.values.numpy()
+    turn = np.eye(len(values))
+    influence = [np.zeros((0, len(values)))] if not runs else []
+    for run, moment in zip(runs, moments, strict=True):
+        inside = moment.numpy()
+        turn[run, run] = rotate(inside)
+        influence.append(np.einsum("ki,okl,li->oi", turn[run, run], inside, turn[run, run], optimize=True))
+    turned = (turn.T * values) @ turn
+    importance = np.diag(turned).copy()
+    scale = np.sqrt(importance)
+    off = np.abs(turned / np.outer(scale, scale) - np.eye(len(values))).max(initial=0.0)
+    order = np.argsort(-importance, kind="stable")
+    return _Solution(
+        eigen.vectors.numpy() @ turn[:, order],
+        importance[order],
+        np.concatenate(influence, 1)[:, order],
+        eigen.spectrum.numpy(),
+        tuple(run.stop - run.start for run in runs),
+        float(off) if any(run.stop - run.start > 1 for run in runs) else 0.0,
+    )
+
+
+def _basis(cut: str, kind: str, mean: Tensor, frame: Whitening, solution: _Solution) -> Basis:
+    """Step 3: C = D^{1/2} V A and its pseudoinverse, the largest entry of each row of C positive."""
+    directions, scale = torch.from_numpy(solution.directions), torch.from_numpy(np.sqrt(solution.importance))
+    rows = frame.forward.T @ directions * scale
+    signs = column_signs(rows)
+    to_basis, from_basis = (rows * signs).T, frame.backward @ directions / scale * signs
+    return Basis(
+        cut=cut,
+        kind=kind,
+        mean=mean.numpy(),
+        to_basis=to_basis.contiguous().numpy(),
+        from_basis=from_basis.numpy(),
+        importance=solution.importance,
+        gram_spectrum=frame.spectrum.numpy(),
+        jacobian_spectrum=solution.spectrum,
+        influence=solution.influence,
+        runs=solution.runs,
+        off_diagonal=solution.off_diagonal,
+    )
+
+
+def _plain(cut: str, kind: str, moments: ActivationMoments, to_basis: Tensor, importance: Tensor) -> Basis:
+    none = np.zeros(0)
+    spectrum = eigh(moments.gram).spectrum.numpy()
+    c = to_basis.numpy()
+    return Basis(cut, kind, moments.mean.numpy(), c, c.T.copy(), importance.numpy(), spectrum, none, none[:, None])
+
+
+def _pca(cut: str, moments: ActivationMoments, *, rank_tolerance: float) -> Basis:
+    eigen = eigh(moments.gram, rank_tolerance)
+    return _plain(cut, "pca", moments, eigen.vectors.T.contiguous(), eigen.values)
+
+
+def _neuron(cut: str, moments: ActivationMoments) -> Basis:
+    variance = moments.gram.diagonal()
+    return _plain(cut, "neuron", moments, torch.eye(len(variance), dtype=torch.float64), variance)
+
+
+def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
+    """Whether each coordinate of the last cut is an output, its logit, or moves one output more than all the others.
+
+    Logits are what the output is the softmax of, or its logarithm. The last holds before a sigmoid, say: with
+    e_oi = E[J_oi^2], e_oo is more than half of its row and of its column.
+    """
+    last, width = len(net.cuts) - 1, net.output_width
+    if net.widths[last] != width or width > _MANY:
+        return False
+    batch = next(iter(batches))
+    if ends_in_output(net, batch) or _are_logits(net, batch):
+        return True
+    columns = {last: torch.eye(width, dtype=torch.float64)}
+    moments = output_moments(net, batches, columns, {last: [slice(i, i + 1) for i in range(width)]})[last]
+    squared = torch.cat([moment[:, :, 0] for moment in moments], 1)
+    own = squared.diagonal()
+    return bool((2 * own > squared.sum(0)).all() and (2 * own > squared.sum(1)).all())
+
+
+def _are_logits(net: Network, batch: Batch) -> bool:
+    """Whether the output is the softmax of the last cut, or its logarithm."""
+    with torch.no_grad():
+        trace = net.trace(batch)
+    values, output, counted = trace.values[-1], trace.output, trace.output_counted
+    if values.shape != output.shape:
+        return False
+    return any(not differs(output, counted.clean(of(values, -1))) for of in (torch.softmax, torch.log_softmax))
+
+
+def _require_variance(cut: str, moments: ActivationMoments) -> None:
+    if not float(moments.gram.diagonal().max()) > 1e-24 * float(moments.mean.abs().max()) ** 2:
+        raise CutError(
+            f"the activations at {cut!r} do not vary over the {moments.n} data points: leave this cut out, or use "
+            "data that makes it vary"
+        )

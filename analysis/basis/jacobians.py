@@ -1,0 +1,215 @@
+"""Moments of Jacobians: from the outputs, and between two adjacent cuts, in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import GraphError
+from ..network.batches import Batch, read_batches
+from ..network.forward import Trace
+from ..network.network import Network
+from ..network.transitions import PositionWise, SlopeMoments
+from ..progress import ProgressCallback
+from .cotangents import Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
+
+__all__ = [
+    "ends_in_output",
+    "gate_moments",
+    "one_position",
+    "output_moments",
+    "pair_moments",
+    "pair_rows",
+    "pair_trace",
+]
+
+_EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows where an exact form gives them
+
+
+def output_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    columns: Mapping[int, Float[Tensor, "d k"]],
+    groups: Mapping[int, Sequence[slice]] | None,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> dict[int, list[Float[Tensor, ...]]]:
+    """Second moments of J = d(output)/d(cut) columns, for several cuts in one backward pass per output coordinate.
+
+    Args:
+        network: the network; its loss weighs the outputs (KL: rows sqrt(p_o) (e_o - p), so that sum_o is Fisher's).
+        batches: re-iterable data.
+        columns: per index of a cut the coordinates (d, k) to take the Jacobian in.
+        groups: per index of a cut groups of columns; None for the sum over outputs only.
+        probes: number of random probes per data point (groups must then be None).
+        seed: of the probes.
+        progress: called after each batch.
+
+    Returns:
+        Per cut, for each group E[J_oi J_oi'] (o, g, g); without groups one matrix sum_o E[J_oi J_oi'] (k, k).
+    """
+    if probes is not None and groups is not None:
+        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
+    sums: dict[int, list[Tensor]] = {}
+    draws = None if probes is None else Probes(probes, seed)
+    n = 0
+    for batch in read_batches(batches, "Jacobians", progress):
+        with torch.no_grad():
+            trace = network.trace(batch)
+        n += len(trace.output)
+        if not sums:
+            sums = {p: _zeros(c, trace.output.shape[-1], _of(groups, p)) for p, c in columns.items()}
+        inner = [p for p in columns if not _is_output(network, trace, p)]
+        for p in set(columns) - set(inner):
+            _add_identity(sums[p], len(trace.output_counted.rows(trace.output)), columns[p], _of(groups, p))
+        for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
+            for p, rows in zip(cuts, blocks, strict=True):
+                _add(sums[p], labels, rows.to(torch.float64) @ columns[p], _of(groups, p))
+    return {p: [total / n for total in totals] for p, totals in sums.items()}
+
+
+def pair_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    groups: Sequence[slice] | None,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> list[Float[Tensor, ...]]:
+    """Second moments of J = rows (d(cut p+1)/d(cut p)) columns, as `output_moments` gives them for the output.
+
+    Uses the exact form of the transition where the network declares one, for which probes would save nothing;
+    backward passes otherwise.
+    """
+    if probes is not None and groups is not None:
+        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
+    form = network.transitions.get(pair)
+    if isinstance(form, PositionWise):
+        slopes = gate_moments(network, batches, pair, form, progress)
+        moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
+        return moments if groups else [moments[0].sum(0)]
+    sums = _zeros(columns, len(rows), groups)
+    draws = None if probes is None or form is not None else Probes(probes, seed)
+    n = 0
+    for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
+        trace = pair_trace(network, batch, pair)
+        n += len(trace.output)
+        for labels, block in pair_rows(network, trace, pair, rows, columns, draws):
+            _add(sums, labels, block, groups)
+    return [total / n for total in sums]
+
+
+def gate_moments(
+    network: Network, batches: Iterable[Batch], pair: int, form: PositionWise, progress: ProgressCallback | None = None
+) -> SlopeMoments:
+    """First and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
+    n = count = 0
+    first, second = torch.zeros(()), torch.zeros(())
+    for batch in read_batches(batches, f"slopes into {network.cuts[pair + 1]}", progress):
+        with torch.no_grad():
+            trace = network.trace(batch)
+        value, counted = trace.values[pair], trace.counted[pair]
+        q = counted.rows(form.slopes(value)).to(torch.float64)
+        first, second = first + q.sum(0), second + q.T @ q
+        n, count = n + len(value), count + len(q)
+    return SlopeMoments(n, count, first, second)
+
+
+def pair_trace(network: Network, batch: Batch, pair: int, moved: Sequence[Tensor] | None = None) -> Trace:
+    """A trace for `pair_rows`, without the autograd graph where an exact form needs none."""
+    with torch.set_grad_enabled(pair not in network.transitions):
+        return network.trace(batch, replace=None if moved is None else {pair: moved})
+
+
+def pair_rows(
+    network: Network,
+    trace: Trace,
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    draws: Probes | None = None,
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
+    """Blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the index of the row; float64.
+
+    Between position-wise cuts every position is a data point of its own (see `one_position`).
+    """
+    target, form = trace.values[pair + 1], network.transitions.get(pair)
+    if draws is not None:
+        shape = (*target.shape[:2], len(rows))
+        for u in draws.blocks(shape, target.dtype, trace.counted[pair + 1]):
+            back = network.vjp(trace, target, pair, u @ rows.to(target.dtype))
+            yield torch.zeros(len(u), dtype=torch.int64), back.to(torch.float64) @ columns
+    elif form is not None:
+        value = one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
+        yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
+    else:
+        for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
+            yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
+
+
+def one_position(
+    network: Network, trace: Trace, pair: int, value: Float[Tensor, "batch positions d"]
+) -> Float[Tensor, "_ _ d"]:
+    """Each position that counts as a data point of its own where the transition is position-wise."""
+    position_wise = isinstance(network.transitions.get(pair), PositionWise)
+    return trace.counted[pair].rows(value)[:, None] if position_wise else value
+
+
+def _of(groups: Mapping[int, Sequence[slice]] | None, p: int) -> Sequence[slice] | None:
+    return None if groups is None else groups[p]
+
+
+def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list[Tensor]:
+    k = columns.shape[1]
+    if groups is None:
+        return [torch.zeros(k, k, dtype=torch.float64)]
+    sizes = [len(range(*group.indices(k))) for group in groups]
+    return [torch.zeros(n_rows, size, size, dtype=torch.float64) for size in sizes]
+
+
+def _add(
+    sums: list[Tensor], labels: Int[Tensor, " v"], rows: Float[Tensor, "v _ _ k"], groups: Sequence[slice] | None
+) -> None:
+    if groups is None:
+        sums[0] += _gram(rows)
+        return
+    seen = rows.flatten(1, 2)
+    for total, group in zip(sums, groups, strict=True):
+        part = seen[..., group]
+        total.index_add_(0, labels, part.transpose(1, 2) @ part)
+
+
+def ends_in_output(network: Network, batch: Batch) -> bool:
+    """Whether the last cut is the output itself, on this batch."""
+    with torch.no_grad():
+        trace = network.trace(batch)
+    value = trace.values[-1]
+    return value.shape == trace.output.shape and torch.equal(value, trace.output)
+
+
+def _is_output(network: Network, trace: Trace, cut: int) -> bool:
+    """Whether the cut is the output itself and the loss MSE, so that its Jacobian is the identity."""
+    same = cut == len(network.cuts) - 1 and network.loss == "mse"
+    same = same and trace.values[cut].shape == trace.output.shape and torch.equal(trace.values[cut], trace.output)
+    return same and trace.counted[cut].agrees(trace.output_counted)
+
+
+def _add_identity(
+    sums: list[Tensor], count: int, columns: Float[Tensor, "d k"], groups: Sequence[slice] | None
+) -> None:
+    """What `_add` adds for a batch whose Jacobian is the identity at each of so many positions."""
+    if groups is None:
+        sums[0] += columns.T @ columns * count
+        return
+    for total, group in zip(sums, groups, strict=True):
+        part = columns[:, group]
+        total += part[:, :, None] * part[:, None, :] * count

@@ -1,0 +1,145 @@
+"""Rotation inside near-degenerate eigenspaces, which makes interactions sparse where the basis is free.
+
+Where eigenvalues of M~ are (nearly) equal the interaction basis may rotate inside their eigenspace (paper, section
+6.2). Two equally important modules produce such eigenvalues systematically, and the plain basis mixes them. The
+rotation maximises the varimax criterion of the mean squared influence of coordinate i on output o,
+
+    sum_o sum_i ( E_x[J_oi^2] )^2,
+
+by Jacobi sweeps with a closed form per pair of coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import NumericalError
+
+__all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
+
+_MAX_SWEEPS = 200
+
+_ANGLE = 1e-9  # radians; a sweep that turns no pair by more has converged
+
+_TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8, so up to here nothing needs saying
+
+_RISING = 1e-6  # share of the criterion that the last sweep may still have added
+
+_FLAT = 1e-13  # a pair whose criterion varies by less than this share of its value is left alone
+
+
+def sparsity(moments: Float[np.ndarray, "o k k"]) -> float:
+    """Varimax criterion sum_o sum_i (E[J_oi^2])^2.
+
+    >>> sparsity(np.array([[[2.0, 0.0], [0.0, 1.0]]]))
+    5.0
+    """
+    return float((np.diagonal(moments, axis1=1, axis2=2) ** 2).sum())
+
+
+def pair_angle(
+    s11: Float[np.ndarray, " o"], s22: Float[np.ndarray, " o"], s12: Float[np.ndarray, " o"], noise: float = 0.0
+) -> float:
+    """Angle that maximises the criterion for two coordinates: column i <- cos i + sin j, j <- -sin i + cos j.
+
+    theta = atan2(2 sum_o d s12, sum_o (d^2 - s12^2)) / 4 with d = (s11 - s22) / 2; zero where the criterion is flat
+    to rounding, the moments being known to `noise`.
+
+    >>> mixed = np.array([0.5]), np.array([0.5]), np.array([0.5])  # one output, influenced by (i + j) / sqrt(2)
+    >>> round(pair_angle(*mixed) / np.pi, 12)
+    0.25
+    """
+    d = (s11 - s22) / 2
+    sine, cosine = 2 * float(d @ s12), float(d @ d - s12 @ s12)
+    scale = float(s11 @ s11 + s22 @ s22)
+    if math.hypot(sine, cosine) <= max(_FLAT * scale, noise**2):
+        return 0.0
+    return math.atan2(sine, cosine) / 4
+
+
+def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Float[np.ndarray, "k k"]:
+    """Orthogonal matrix whose columns maximise the varimax criterion, by Jacobi sweeps over pairs of columns.
+
+    No turn lowers the criterion. Where the sweeps end before no pair turns any more, a warning says by how much the
+    last one turned.
+
+    Args:
+        moments: E_x[J_oi J_oi'] per output o.
+        sweeps: at most so many.
+
+    Raises:
+        NumericalError: they end while the criterion is still rising, by more than 1e-6 of its value in the last sweep.
+
+    >>> c, s = np.cos(0.3), np.sin(0.3)
+    >>> turn = np.array([[c, -s], [s, c]])
+    >>> sparse = np.stack([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
+    >>> found = turn @ rotate(turn.T @ sparse @ turn)
+    >>> bool(np.allclose(abs(found), np.eye(2)))
+    True
+    """
+    k = moments.shape[1]
+    t = moments.transpose(1, 2, 0).copy()  # (i, i', o): the rows of a pair lie together
+    turn = np.eye(k)
+    noise = 1e-14 * float(np.abs(t).max(initial=0.0))
+    before = reached = _criterion(t)
+    largest = 0.0
+    for _ in range(sweeps):
+        largest, before = _sweep(t, turn, noise), reached
+        if largest <= _ANGLE:
+            return turn
+        reached = _criterion(t)
+    if reached - before > _RISING * reached:
+        raise NumericalError(
+            f"the rotation of {k} coordinates has not converged: sweep {sweeps}, the last, still turned a pair by "
+            f"{largest:.2g} rad and raised the criterion by {(reached - before) / reached:.2g} of its value; take a "
+            "smaller gap, so that runs are shorter, or rotation='none'"
+        )
+    if largest > _TURNED:
+        warnings.warn(
+            f"the rotation of {k} coordinates ended after {sweeps} sweeps, the last of which turned a pair by "
+            f"{largest:.2g} rad: coordinates are known to about that angle",
+            stacklevel=2,
+        )
+    return turn
+
+
+def _criterion(t: Float[np.ndarray, "k k o"]) -> float:
+    return float((np.einsum("iio->io", t) ** 2).sum())
+
+
+def _sweep(t: Float[np.ndarray, "k k o"], turn: Float[np.ndarray, "k k"], noise: float) -> float:
+    """Turn every pair once, in place; the largest angle."""
+    largest = 0.0
+    for i in range(len(turn) - 1):
+        for j in range(i + 1, len(turn)):
+            theta = pair_angle(t[i, i], t[j, j], t[i, j], noise)
+            if abs(theta) <= _ANGLE:
+                continue
+            largest = max(largest, abs(theta))
+            c, s = math.cos(theta), math.sin(theta)
+            for array, axis in ((t, 0), (t, 1), (turn, 1)):
+                _turn(array, axis, i, j, c, s)
+    return largest
+
+
+def degenerate_runs(values: Float[np.ndarray, " k"], gap: float) -> list[slice]:
+    """Runs of consecutive eigenvalues (descending) whose relative gap (a - b) / a is below `gap`.
+
+    >>> degenerate_runs(np.array([4.0, 3.9, 1.0]), 0.25)
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    starts = [0, *(i for i in range(1, len(values)) if values[i - 1] - values[i] >= gap * values[i - 1]), len(values)]
+    return [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+
+
+def _turn(array: np.ndarray, axis: int, i: int, j: int, c: float, s: float) -> None:
+    first, second = (array[i], array[j]) if axis == 0 else (array[:, i], array[:, j])
+    kept = first.copy()
+    first *= c
+    first += s * second
+    second *= c
+    second -= s * kept

@@ -1,0 +1,184 @@
+"""Load a checkpoint: a .safetensors file beside a JSON file that names family, cuts and data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, DataError, InputError, InterbasisError
+from ..network.network import Network
+from ..results import by_value
+from .components import Components
+from .datasets import Dataset, load_dataset, read_dataset
+from .families import _family, _loaded, _network, _registered
+from .tensors import read_tensors
+from .weights import as_double, fill
+
+__all__ = ["Checkpoint", "components_of", "load_checkpoint"]
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Checkpoint:
+    """A loaded checkpoint: the network with its cuts, its data, and where it comes from.
+
+    Attributes:
+        network: in float64.
+        batches: training data (inputs).
+        test_batches: held-out data.
+        step: training step, or None.
+        label: name of the checkpoint.
+        model: name of the model whose training the checkpoint belongs to (JSON `model`, else the label).
+        sha256: of the .safetensors file.
+        family, config: how the model was built.
+        path: of the .safetensors file.
+        about: its JSON.
+        notes: what to know about how the file was read, in words.
+    """
+
+    network: Network
+    batches: Dataset
+    test_batches: Dataset
+    step: int | None
+    label: str
+    model: str
+    sha256: str
+    family: str
+    config: dict[str, Any]
+    path: Path
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """What it is, and a line per note."""
+        head = f"Checkpoint({self.label!r}, step={self.step}, family={self.family!r}, cuts={list(self.network.cuts)})"
+        return "\n".join([head, *(f"  note: {note}" for note in self.notes)])
+
+
+def components_of(checkpoint: Checkpoint) -> Components:
+    """Heads and MLPs of a checkpoint's model, where its family names them by a method `components(config)`.
+
+    Raises:
+        InputError: it does not, or cannot be imported.
+    """
+    family = _loaded(checkpoint.family) if checkpoint.family in _registered() else None
+    named = getattr(family, "components", None)
+    if named is None:
+        raise InputError(
+            f"family {checkpoint.family!r} names no heads and MLPs: name them in Python, see "
+            "`interbasis.analysis.exchange.component_circuit` and `interbasis.analysis.checkpoints.Components`"
+        )
+    found: Components = named(checkpoint.config)
+    return found
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    cuts: str | Sequence[str | Sequence[str]] | None = None,
+    loss: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    factory: Callable[..., nn.Module] | None = None,
+) -> Checkpoint:
+    """Rebuild the model of a checkpoint in float64, with its cuts and its data.
+
+    Args:
+        path: a .safetensors file with a .json of the same name beside it: `{"family", "config", "data", "step",
+            "label", ...}`; `cuts`, `loss`, `output`, `positions`, `batch_first`, `skip_first` and `check` are those of
+            `Network`.
+        cuts: instead of the family's (or the JSON's) own.
+        loss: behavioural loss, instead of the JSON's or "mse".
+        data: a file to read the data from (see `read_dataset`) instead of what the JSON names.
+        batch_size: of the data.
+        factory: builds the model of family `torch` from the JSON's config.
+
+    Raises:
+        CheckpointError: a missing or truncated file, an unknown family, tensors that do not fit, NaN weights.
+        DataError: no data, or inputs that do not fit the model.
+        CutError: cuts that do not exist.
+    """
+    file = Path(path)
+    about = _read_json(file)
+    try:
+        tensors, digest = read_tensors(file)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
+    name, config = about["family"], about.get("config", {})
+    family = _family(name, factory)
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are replaced: leave the caller's random state alone
+            model = family.build(config)
+    except InterbasisError:
+        raise
+    except Exception as error:  # of the user's function, or of another package
+        raise CheckpointError(
+            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"family {name!r} built a {type(model).__name__}: expected a torch.nn.Module")
+    notes = fill(as_double(model), tensors, file, parameter=family.parameter, stored=getattr(family, "tensor", str))
+    train, test = _data(about, data, file, batch_size)
+    network = _network(model, cuts, family, about, loss or about.get("loss", "mse"), next(iter(train)))
+    label = str(about.get("label") or file.stem)
+    return Checkpoint(
+        network,
+        train,
+        test,
+        about.get("step"),
+        label,
+        str(about.get("model") or label),
+        digest,
+        name,
+        config,
+        file,
+        about,
+        notes,
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if file.is_dir():
+        raise CheckpointError(f"{file} is a folder: expected a .safetensors file with a .json beside it")
+    if not file.is_file():
+        raise CheckpointError(f"there is no checkpoint {file}")
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
+    beside = file.with_suffix(".json")
+    try:
+        about = json.loads(beside.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f'there is no {beside}: expected JSON like {{"family": "mlp", "config": ...}}') from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {beside}: {error}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("family"), str):
+        raise CheckpointError(f'{beside} has no "family": expected JSON like {{"family": "mlp", "config": ...}}')
+    return about
+
+
+def _data(
+    about: Mapping[str, Any], data: str | os.PathLike[str] | None, file: Path, batch_size: int | None
+) -> tuple[Dataset, Dataset]:
+    if data is not None:
+        train, test = read_dataset(data)
+    elif isinstance(about.get("data"), Mapping | str):
+        named = about["data"]
+        train, test = load_dataset({"name": named} if isinstance(named, str) else named)
+    else:
+        raise DataError(f"{file.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .safetensors)")
+    if batch_size is not None:
+        train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
+    return _double(train), _double(test)
+
+
+def _double(data: Dataset) -> Dataset:
+    if not data.inputs.is_floating_point():
+        return data
+    return Dataset(data.name, data.inputs.double(), data.targets, data.batch_size)

@@ -1,0 +1,248 @@
+"""Data sets that checkpoints name, and data that the user brings in a file. Every data set has a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, InputError
+from ..results import by_value
+from .tensors import converted, named, read_tensors
+
+__all__ = ["DATASETS", "Dataset", "load_dataset", "modular_addition", "read_dataset", "two_digits"]
+
+_T = TypeVar("_T")
+
+_BATCH_SIZE = 512
+
+_FLOATS = (torch.float16, torch.float32, torch.float64)
+
+_WHOLE = (torch.bool, torch.int32, torch.int64)  # uint8 would be taken for a mask where it is an index
+
+_ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
+
+_EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known, `targets`, or a .npy file of inputs"
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """Inputs, and targets where there are any; iterating yields batches of inputs, any number of times.
+
+    Attributes:
+        name: for people.
+        inputs: (n, ...); the model's argument.
+        targets: (n, ...) or None.
+        batch_size: of the batches; results do not depend on it.
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor | None = None
+    batch_size: int = _BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if self.inputs.ndim == 0:
+            raise DataError(
+                f"the inputs of the data set {self.name!r} are a single number: expected (data points, ...)"
+            )
+        if len(self.inputs) == 0:
+            raise DataError(f"the data set {self.name!r} is empty: expected at least one data point")
+        if self.inputs.numel() == 0:
+            raise DataError(f"the inputs of {self.name!r} have shape {tuple(self.inputs.shape)}: they hold no numbers")
+        for what, tensor in (("inputs", self.inputs), ("targets", self.targets)):
+            if tensor is not None and not torch.isfinite(tensor).all():
+                raise DataError(
+                    f"the {what} of the data set {self.name!r} hold NaN or infinite values: clean them first"
+                )
+        if self.targets is not None and (self.targets.ndim == 0 or len(self.targets) != len(self.inputs)):
+            n = len(self.targets) if self.targets.ndim else "a single number as"
+            raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {n} targets")
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.inputs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self.inputs.split(self.batch_size)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self.inputs)} data points)"
+
+    def with_batch_size(self, batch_size: int) -> Dataset:
+        """The same data in batches of another size."""
+        if batch_size < 1:
+            raise DataError(f"batch size {batch_size}: expected at least 1")
+        return replace(self, batch_size=batch_size)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of inputs and targets: their types, shapes and values."""
+        digest = hashlib.sha256()
+        for tensor in (self.inputs, self.targets):
+            if tensor is not None:
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
+    """Training and test set that a checkpoint's JSON describes: its `name`, and the options of that data set.
+
+    Raises:
+        DataError: an unknown name, or options that it does not take.
+    """
+    options = dict(description)
+    name = options.pop("name", None)
+    if name not in DATASETS:
+        raise DataError(f"unknown data set {name!r}: known are {', '.join(DATASETS)}; bring your own with --data FILE")
+    try:
+        return DATASETS[name](**options)
+    except TypeError as error:
+        raise DataError(f"the data set {name!r} does not take these options: {error}") from error
+
+
+def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
+    """Training and test set from a .npz or .safetensors file with `inputs` and, where known, `targets`.
+
+    `test_inputs` and `test_targets` make up the test set; without them the training set serves as both. A .npy file
+    holds the inputs alone.
+
+    Numbers are those of the file: other byte orders and small types are widened, what would be rounded is refused.
+
+    Raises:
+        DataError: the file is missing, cannot be read, has no `inputs`, or holds a type of numbers that is not read,
+            which is named.
+    """
+    file = Path(path)
+    if file.is_file() and file.suffix.lower() not in (".npz", ".npy", ".safetensors"):
+        raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
+    arrays = _of_safetensors(file) if file.suffix.lower() == ".safetensors" else _of_numpy(file)
+    tensors = {name: _plain(array, f"{file}: {name}") for name, array in arrays.items()}
+    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"))
+    if "test_inputs" not in tensors:
+        return train, train
+    return train, Dataset(f"{file.stem} (test)", tensors["test_inputs"], tensors.get("test_targets"))
+
+
+def _of_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors, _ = read_tensors(file)
+    except InputError as error:
+        raise DataError(f"cannot read the data file {file}: {error}; {_EXPECTED}") from error
+    return _named(tensors, file)
+
+
+def _of_numpy(file: Path) -> dict[str, Tensor]:
+    """Tensors of a .npz or .npy file; what it holds under other names is not read."""
+    try:
+        with file.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
+            if isinstance(opened, np.ndarray):
+                return {"inputs": _from_numpy(opened, f"{file}: inputs")}
+            arrays = {name: opened[name] for name in opened.files if name in _ARRAYS}
+            _named(dict.fromkeys(opened.files), file)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        hint = " (arrays of dtype object are pickled, and pickles are not read)" if "pickle" in str(error) else ""
+        raise DataError(f"cannot read the data file {file}: {error}{hint}; {_EXPECTED}") from error
+    return {name: _from_numpy(array, f"{file}: {name}") for name, array in arrays.items()}
+
+
+def _named(arrays: Mapping[str, _T], file: Path) -> dict[str, _T]:
+    """The arrays whose names mean something."""
+    if "inputs" not in arrays:
+        raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
+    return {name: arrays[name] for name in _ARRAYS if name in arrays}
+
+
+def _from_numpy(array: Any, name: str) -> Tensor:
+    """The same numbers in the byte order of this machine.
+
+    Raises:
+        DataError: a type that torch does not have, which is named.
+    """
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{name} is a {type(array).__name__}: expected an array of numbers")
+    try:
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["W"]))
+    except TypeError as error:
+        raise DataError(
+            f"{name} has dtype {array.dtype}: the arrays of a data file have to hold numbers, of at most 64 bits each"
+        ) from error
+
+
+def _plain(tensor: Tensor, name: str) -> Tensor:
+    """The same numbers in a type that models take: of whole numbers int32 or int64, bool; of others float16 and wider.
+
+    Raises:
+        DataError: complex numbers, or whole ones beyond int64.
+    """
+    kind = tensor.dtype
+    if kind.is_complex:
+        raise DataError(f"{name} has dtype {named(kind)}: expected real numbers")
+    try:
+        if kind.is_floating_point:
+            return tensor if kind in _FLOATS else converted(tensor, torch.float64).float()
+        return tensor if kind in _WHOLE else converted(tensor, torch.int64)
+    except InputError as error:
+        raise DataError(f"{name} {error}") from error
+
+
+def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tuple[Dataset, Dataset]:
+    """All prompts [x, y, modulus] with target (x + y) mod modulus, split at random.
+
+    >>> train, test = modular_addition(5, 0.4, 0)
+    >>> len(train.inputs), len(test.inputs)
+    (10, 15)
+    """
+    x, y = torch.meshgrid(torch.arange(modulus), torch.arange(modulus), indexing="ij")
+    inputs = torch.stack([x.flatten(), y.flatten(), torch.full((modulus**2,), modulus)], 1)
+    targets = (x + y).flatten() % modulus
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(split_seed))
+    parts = order.split([int(train_fraction * len(inputs)), len(inputs) - int(train_fraction * len(inputs))])
+    train, test = (
+        Dataset(f"modular_addition ({name})", inputs[part], targets[part])
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test
+
+
+def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Pairs of handwritten 8x8 digits side by side (128 pixels, left one first), targets (n, 2).
+
+    Both pictures of a pair are drawn at random from scikit-learn's digits, independently of each other; training
+    and test pairs use different pictures.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.data).double() / 16
+    labels = torch.from_numpy(digits.target).long()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    pools = {"train": order[: len(order) * 3 // 4], "test": order[len(order) * 3 // 4 :]}
+
+    def pairs(name: str, size: int) -> Dataset:
+        pool = pools[name]
+        chosen = pool[torch.randint(len(pool), (size, 2), generator=generator)]
+        return Dataset(f"two_digits ({name})", images[chosen].flatten(1), labels[chosen])
+
+    return pairs("train", n), pairs("test", n_test)
+
+
+DATASETS: dict[str, Callable[..., tuple[Dataset, Dataset]]] = {
+    "modular_addition": modular_addition,
+    "two_digits": two_digits,
+}
+
+"""Data sets by the name that a checkpoint's JSON gives."""

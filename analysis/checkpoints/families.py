@@ -1,0 +1,220 @@
+"""Families: how to rebuild a model, its cuts and its data from a checkpoint (.safetensors with a .json beside it)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, InputError
+from ..network.cuts import resolve
+from ..network.masks import Positions
+from ..network.network import Network
+from ..network.transitions import Transition
+from ..results import write_bytes
+from .places import positions_at
+from .weights import stored_once
+
+__all__ = ["Family", "families", "load_factory", "save_checkpoint"]
+
+_METHODS = ("build", "parameter", "cuts", "positions", "transitions")
+
+
+@runtime_checkable
+class Family(Protocol):
+    """What a family gives; third parties register theirs under the entry point group `interbasis.families`.
+
+    Two more methods are used where a family has them: `components(config)` names heads and MLPs (`components_of`), and
+    `tensor(path)`, the inverse of `parameter`, lets errors call missing tensors as files do.
+    """
+
+    @staticmethod
+    def build(config: Mapping[str, Any]) -> nn.Module:
+        """The model with the shapes of the config; its weights are replaced by the checkpoint's."""
+
+    @staticmethod
+    def parameter(name: str) -> str:
+        """Path of the model's parameter that a tensor of the checkpoint holds."""
+
+    @staticmethod
+    def cuts(config: Mapping[str, Any]) -> Sequence[str]:
+        """Default cuts."""
+
+    @staticmethod
+    def positions(config: Mapping[str, Any]) -> Positions | Mapping[str, Positions]:
+        """Positions that count at each cut."""
+
+    @staticmethod
+    def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:
+        """Exact forms of the maps between cuts, where known."""
+
+
+def families() -> dict[str, type[Family]]:
+    """Registered families by name: those of interbasis and those of installed packages that can be imported.
+
+    One that cannot be is left out, and `load_checkpoint` says why when a checkpoint asks for it.
+    """
+    found = {}
+    for name in _registered():
+        with suppress(CheckpointError):
+            found[name] = _loaded(name)
+    return found
+
+
+def load_factory(name: str) -> Callable[..., nn.Module]:
+    """The function `module:function` that builds a model of family `torch`. Only for names the user typed himself.
+
+    Raises:
+        InputError: no such module or function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
+    except Exception as error:  # the user's module may fail in any way
+        raise InputError(f"cannot import the model factory {name!r}: {error}; expected module:function") from error
+    return factory
+
+
+def save_checkpoint(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    /,
+    *,
+    family: str = "torch",
+    config: Mapping[str, Any] | None = None,
+    **about: Any,
+) -> Path:
+    """Write a model as `load_checkpoint` reads it: a .safetensors file, and a .json of the same name beside it.
+
+    A tensor that the model has under several names (tied weights) is written once.
+
+    Args:
+        model: the model, as it is; names that a wrapper added are kept, and passed over on loading.
+        path: where to, ending in .safetensors.
+        family: how it will be rebuilt; "torch": by the function that is passed on loading.
+        config: arguments of that function, or of the family.
+        **about: more for the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`,
+            `batch_first`, `skip_first`, `check`.
+
+    Raises:
+        CheckpointError: another suffix, what JSON cannot hold, or a state that does not consist of tensors.
+    """
+    file = Path(path)
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{file} does not end in .safetensors: choose such a name")
+    tensors, same = stored_once(model.state_dict())
+    named: Callable[[str], str] = str if family == "torch" else getattr(_family(family, None), "tensor", str)
+    try:
+        described = json.dumps({"family": family, "config": dict(config or {}), **about}, indent=1, allow_nan=False)
+        content = save({named(name): tensor for name, tensor in tensors.items()}, {"format": "pt", **same})
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write {file}: {error}") from error
+    write_bytes(file.with_suffix(".json"), described.encode())
+    return write_bytes(file, content)
+
+
+@dataclass(frozen=True)
+class _Torch:
+    """Family `torch`: any module that a function of the user's builds from the config; cuts found by scanning."""
+
+    factory: Callable[..., nn.Module]
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """See `Family`; what the function returns is looked at afterwards."""
+        return self.factory(**config)
+
+    def parameter(self, name: str) -> str:
+        """See `Family`."""
+        return name
+
+    def cuts(self, config: Mapping[str, Any]) -> str:
+        """See `Family`."""
+        return "auto"
+
+    def positions(self, config: Mapping[str, Any]) -> Positions:
+        """See `Family`."""
+        return "all"
+
+    def transitions(self, model: nn.Module) -> Mapping[tuple[str, str], Transition]:
+        """See `Family`."""
+        return {}
+
+
+def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family] | _Torch:
+    if name == "torch":
+        if factory is None:
+            raise CheckpointError(
+                "family 'torch' needs the function that builds its model: pass --factory module:function"
+            )
+        return _Torch(factory)
+    if name not in (known := _registered()):
+        raise CheckpointError(f"unknown family {name!r}: known are {', '.join(sorted([*known, 'torch']))}")
+    return _loaded(name)
+
+
+def _registered() -> dict[str, list[EntryPoint]]:
+    """Entry points of families by name; several of one name where packages disagree."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group="interbasis.families"):
+        same = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in same]:
+            same.append(point)
+    return found
+
+
+def _loaded(name: str) -> type[Family]:
+    """The class of a registered family.
+
+    Raises:
+        CheckpointError: it cannot be imported, is no family, or two packages register one of this name.
+    """
+    points = _registered()[name]
+    places = " and ".join(point.value for point in points)
+    if len(points) > 1:
+        raise CheckpointError(f"the family {name!r} is registered by several packages, from {places}: remove one")
+    try:
+        family: type[Family] = points[0].load()
+    except (Exception, SystemExit) as error:  # another package's module may fail in any way
+        raise CheckpointError(
+            f"the family {name!r} cannot be imported from {places}: {type(error).__name__}: {error}"
+        ) from error
+    if lacks := [method for method in _METHODS if not callable(getattr(family, method, None))]:
+        raise CheckpointError(f"the family {name!r} of {places} is no family: it lacks {', '.join(lacks)}")
+    return family
+
+
+def _network(
+    model: nn.Module,
+    cuts: str | Sequence[str | Sequence[str]] | None,
+    family: type[Family] | _Torch,
+    about: Mapping[str, Any],
+    loss: str,
+    example: Tensor,
+) -> Network:
+    """The network with the cuts that are wanted, in whatever spelling, and the positions that count at each."""
+    own = about.get("cuts") or family.cuts(about.get("config", {}))
+    wanted = own if cuts is None else cuts
+    output: dict[str, Any] = {"output": about.get("output"), "loss": loss}
+    output |= {name: about[name] for name in ("batch_first", "skip_first", "check") if name in about}
+    for name in ("skip_first", "check"):
+        if not isinstance(output.get(name, True), bool):
+            raise CheckpointError(f"the JSON says {name}: {output[name]!r}, expected true or false")
+    if list(wanted) == ["auto"] or wanted == "auto":
+        wanted = Network(model, "auto", example=example, **output).cuts
+    positions = about.get("positions", family.positions(about.get("config", {})))
+    if isinstance(positions, Mapping):
+        last = "" if isinstance(own, str) else own[-1]
+        positions = {"output": positions.get(last, "all"), **positions} if isinstance(last, str) else positions
+        resolved = resolve(model, [wanted] if isinstance(wanted, str) else wanted)
+        positions = positions_at(Network(model, (), **output), resolved, positions, example)
+    transitions = family.transitions(model)
+    return Network(model, wanted, positions=positions, transitions=transitions, example=example, **output)

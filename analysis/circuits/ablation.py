@@ -1,0 +1,417 @@
+"""Tests of modules on the network itself: cut the interactions between them, ablate each, keep each alone.
+
+A module is a hypothesis. It predicts that the network can do without the interactions between modules, and that
+each module serves outputs of its own. What tells modules from chance is data mixed between them (see `mixing`). Every
+number stands beside the whole network's, the fully ablated one's, and
+that of random interventions of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..basis.bases import Bases
+from ..errors import GraphError
+from ..graph.cost import graph_costs
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+from ..network.batches import Batch
+from ..network.network import Network
+from ..progress import ProgressCallback, counter
+from ..results import by_value
+from .controls import CHANCE, REFUTED, Control, Judged, Outcome, Verdict, control, matched_edges, outcome, random_nodes
+from .interventions import Edges, Interventions, Nodes, Options
+from .metrics import BEHAVIOURAL, Metric, MetricFunction, class_accuracy
+from .mixing import Mixing, mixed_modules
+
+__all__ = [
+    "InputLosses",
+    "Isolation",
+    "ModuleAblation",
+    "ablate_modules",
+    "isolate_modules",
+    "joined_labels",
+    "link_edges",
+    "require_partition",
+]
+
+_LARGEST = 5  # data points that are named
+
+_ROUNDING = 1e-6  # by which sums of the costs of one graph may differ
+
+_DESTROYED = 0.1  # share of the loss without any edge from which isolation counts as destructive
+
+_IDLE = 1e-3  # share of the loss without any node below which a module does nothing
+
+
+@dataclass(frozen=True)
+class Isolation(Judged):
+    """The network with all interactions between its modules cut, in all pairs of cuts at once.
+
+    Attributes:
+        n_modules: of the partition.
+        cut_edges: edges with a strength above zero that are cut, per pair of cuts.
+        n_edges: edges with a strength above zero, per pair of cuts.
+        whole, ablated: the network as it is, and without any edge.
+        isolated: every node sees its own module only, beside random modules of the same sizes at each cut.
+        matched: per metric the same beside as many random edges of the same strengths (see `matched_edges`). Where
+            modules are joined by weak edges only, these are weak too: it says whether it matters which edges are cut,
+            given how strong they are.
+        mixing: how far modules go by their own inputs; None of one module, of data that cannot be mixed, and of results
+            of version 0.6 and before.
+        checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
+    """
+
+    n_modules: int
+    cut_edges: tuple[int, ...]
+    n_edges: tuple[int, ...]
+    whole: Outcome
+    ablated: Outcome
+    isolated: Outcome
+    matched: dict[str, Control]
+    mixing: Mixing | None = None
+    checked: bool | None = None
+
+    def judge(self) -> Verdict | None:
+        """Refuted where isolation destroys no less than random cuts of the same strengths; else as `Mixing.judge`."""
+        loss = _behavioural(self.whole)
+        cost, everything = (row.values[loss].value for row in (self.isolated, self.ablated))
+        beside = self.matched.get(loss)
+        if self.n_modules > 1 and beside is not None and cost >= max(_DESTROYED * everything, beside.value):
+            return Verdict(
+                REFUTED,
+                f"isolated, the network loses {cost:.4g} of the {everything:.4g} that it loses without any edge, "
+                f"no less than with as many edges of the same strengths cut at random ({beside})",
+            )
+        return _by_mixing(self.n_modules, self.mixing, self.checked)
+
+
+@by_value
+@dataclass(frozen=True)
+class ModuleAblation(Judged):
+    """Each module ablated, and each kept alone, at all cuts but the output.
+
+    Attributes:
+        n_modules: of the partition.
+        whole, nothing: the network as it is, and with all nodes ablated.
+        without, alone: per module the network without it, and with it alone, beside random nodes of the same sizes.
+        outputs: (2, modules, outputs) mean squared change of each output (for KL of its log-probability), of the
+            network without the module and with it alone.
+        classes: (2, modules, answers, classes) accuracy at the data points of each class, NaN where there are none;
+            empty without classes as targets.
+        whole_classes: (answers, classes) the same of the whole network.
+        losses: (2, modules, data points) behavioural loss of each data point: which inputs suffer.
+        mixing, checked: see `Isolation`.
+    """
+
+    n_modules: int
+    whole: Outcome
+    nothing: Outcome
+    without: tuple[Outcome, ...]
+    alone: tuple[Outcome, ...]
+    outputs: Float[np.ndarray, "2 modules outputs"]
+    classes: Float[np.ndarray, "2 modules answers classes"]
+    whole_classes: Float[np.ndarray, "answers classes"]
+    losses: Float[np.ndarray, "2 modules n"]
+    mixing: Mixing | None = None
+    checked: bool | None = None
+
+    def judge(self) -> Verdict | None:
+        """Refuted where a module does nothing; else as `Mixing.judge`."""
+        if self.n_modules > 1 and (idle := [m for m, share in enumerate(self.shares) if share < _IDLE]):
+            return Verdict(REFUTED, _idle(idle[0], self.shares[idle[0]]))
+        return _by_mixing(self.n_modules, self.mixing, self.checked)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Per module the behavioural loss without it, as a share of that without any node."""
+        loss = _behavioural(self.whole)
+        everything = self.nothing.values[loss].value
+        return tuple(row.values[loss].value / everything if everything > 0 else 1.0 for row in self.without)
+
+    @property
+    def parts(self) -> tuple[Verdict, ...]:
+        """Per module the verdict on it: what it does, and whose inputs it goes by; () where the whole has none."""
+        whole = self.judge()
+        if whole is None:
+            return ()
+        found = []
+        for module, share in enumerate(self.shares):
+            followed = self.mixing.followed[module] if self.mixing is not None else None
+            own = "" if followed is None else f", and {followed:.1%} of its outputs' variance goes by its own inputs"
+            does = f"without module {module} the network loses {share:.1%} of what it loses without any node{own}"
+            idle = share < _IDLE and self.n_modules > 1
+            found.append(Verdict(REFUTED, _idle(module, share)) if idle else Verdict(whole.verdict, does))
+        return tuple(found)
+
+    @property
+    def inputs(self) -> tuple[tuple[InputLosses, ...], tuple[InputLosses, ...]]:
+        """Which data points suffer without each module, and with each alone."""
+        without, alone = (tuple(InputLosses.of(row) for row in side) for side in self.losses)
+        return without, alone
+
+
+def _behavioural(row: Outcome) -> str:
+    return next(name for name in BEHAVIOURAL if name in row.values)
+
+
+def _idle(module: int, share: float) -> str:
+    return f"module {module} is idle: without it the network loses {share:.2g} of what it loses without any node"
+
+
+def _by_mixing(n_modules: int, mixing: Mixing | None, checked: bool | None) -> Verdict | None:
+    if n_modules == 1:
+        return Verdict(CHANCE, "there is one module: nothing to tell apart")
+    if mixing is None:
+        if checked is None:  # of version 0.6 and before
+            return None
+        return Verdict(CHANCE, "the data cannot be mixed between modules: that takes two data points of one length")
+    return mixing.judge()
+
+
+def _mixing(
+    study: Interventions,
+    graph: InteractionGraph,
+    partition: Partition,
+    labels: Sequence[Int[np.ndarray, " _"]],
+    draws: int,
+    progress: ProgressCallback | None,
+) -> Mixing | None:
+    """None where data points cannot take each other's place."""
+    if study.uneven is not None:
+        return None
+    return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
+
+
+@dataclass(frozen=True)
+class InputLosses:
+    """How a behavioural loss is spread over the data points.
+
+    Attributes:
+        half: the smallest share of the data points that have half of the loss; None where nothing is lost.
+        largest: (index, loss) of the data points that lose most, at most five, those that lose anything.
+    """
+
+    half: float | None
+    largest: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, losses: Float[np.ndarray, " n"]) -> InputLosses:
+        """Of one loss per data point.
+
+        >>> InputLosses.of(np.array([0.0, 1.0, 6.0, 1.0]))
+        InputLosses(half=0.25, largest=((2, 6.0), (1, 1.0), (3, 1.0)))
+        """
+        order = np.argsort(-losses, kind="stable")
+        total = np.cumsum(losses[order])
+        half = float(1 + (total < total[-1] / 2).sum()) / len(losses) if total[-1] > 0 else None
+        return cls(half, tuple((int(i), float(losses[i])) for i in order[:_LARGEST] if losses[i] > 0))
+
+
+def isolate_modules(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    batches: Iterable[Batch],
+    *,
+    metrics: Sequence[str | MetricFunction | Metric] = (),
+    draws: int = 20,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[Options],
+) -> Isolation:
+    """Cut all interactions between modules, and what is lost.
+
+    At each cut every node recomputes its coordinate from an input in which the coordinates of other modules are
+    replaced. Nodes of no module go with the module that they exchange most loss with.
+
+    Args:
+        net: the network.
+        bases: of all its cuts.
+        graph: the strengths of its edges.
+        partition: of the graph.
+        batches: held-out data; see `Interventions`.
+        metrics: besides the behavioural loss.
+        draws: random modules of the same sizes, as many random sets of edges of the same strengths, and as many null
+            graphs (at least 39, or none) beside the data that are mixed between modules, see `mixing`.
+        progress: called after each measurement.
+        options: see `Options`.
+
+    Raises:
+        GraphError: a partition of another graph, or a graph of another network.
+        DataError: data or targets that do not fit.
+    """
+    study = Interventions(net, bases, batches, metrics=metrics, ordered=False, **options)
+    study.require(graph)
+    labels = joined_labels(graph, partition)
+    kept = _inside(graph, labels)
+
+    def random_modules(generator: np.random.Generator) -> tuple[Nodes, Edges]:
+        return {}, _inside(graph, [generator.permutation(array) for array in labels])
+
+    one = all(mask.all() for mask in kept.values())  # nothing is cut: random cuts of nothing say nothing
+    chance, matched = None if one else random_modules, matched_edges(kept, graph)
+    step = counter("isolation", 3 + draws * ((chance is not None) + (matched is not None)), progress)
+    isolated = outcome(study, "isolated", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step)
+    return Isolation(
+        n_modules=partition.n_modules,
+        cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.blocks)),
+        n_edges=tuple(int((block > 0).sum()) for block in graph.blocks),
+        whole=outcome(study, "whole", step=step),
+        ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
+        isolated=isolated,
+        matched=control(study, isolated.values, matched, draws, study.seed, step),
+        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        checked=net.checked,
+    )
+
+
+def ablate_modules(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    batches: Iterable[Batch],
+    *,
+    metrics: Sequence[str | MetricFunction | Metric] = (),
+    draws: int = 20,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[Options],
+) -> ModuleAblation:
+    """Ablate each module, and keep only each module; arguments as of `isolate_modules`.
+
+    Raises:
+        GraphError: a partition of another graph, or a graph of another network.
+        DataError: data or targets that do not fit.
+    """
+    study = Interventions(net, bases, batches, metrics=metrics, **options)
+    study.require(graph)
+    labels = joined_labels(graph, partition)
+    inner = range(len(labels) - study.ends_in_cut)  # to ablate the outputs themselves says nothing
+    count = partition.n_modules
+    plans = [[{p: (labels[p] == module) == alone for p in inner} for module in range(count)] for alone in (False, True)]
+    drawn = sum(draws for side in plans for nodes in side if random_nodes(nodes))
+    step = counter("modules", 2 + 2 * 2 * count + drawn, progress)
+    rows: list[list[Outcome]] = [[], []]
+    details: list[list[_Detail]] = [[], []]
+    for side, form in enumerate(("without module {}", "module {} alone")):
+        for module, nodes in enumerate(plans[side]):
+            chance, name = random_nodes(nodes), form.format(module)
+            rows[side].append(outcome(study, name, nodes, draw=chance, draws=draws, seed=study.seed, step=step))
+            details[side].append(_detail(study, nodes))
+            step()
+    nothing = {p: np.zeros(len(labels[p]), dtype=bool) for p in inner}
+    return ModuleAblation(
+        n_modules=count,
+        whole=outcome(study, "whole", step=step),
+        nothing=outcome(study, "no nodes", nothing, step=step),
+        without=tuple(rows[0]),
+        alone=tuple(rows[1]),
+        outputs=np.array([[d.outputs for d in side] for side in details]),
+        classes=np.array([[d.classes for d in side] for side in details]),
+        whole_classes=_detail(study, {}).classes,
+        losses=np.array([[d.losses for d in side] for side in details]),
+        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        checked=net.checked,
+    )
+
+
+def link_edges(
+    graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]], earlier: int, later: int
+) -> dict[int, Bool[np.ndarray, "_ _"]]:
+    """Per pair of cuts the edges by which one module feeds another."""
+    return {p: (labels[b] == later)[:, None] & (labels[a] == earlier) for p, (a, b) in enumerate(graph.pairs)}
+
+
+def _inside(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]]) -> Edges:
+    """The edges that stay in their module."""
+    return {p: labels[b][:, None] == labels[a] for p, (a, b) in enumerate(graph.pairs)}
+
+
+def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.ndarray, " _"]]:
+    """The labels, with nodes of no module in the one with which they share the largest sum of w^2.
+
+    Raises:
+        GraphError: a partition of another graph.
+
+    >>> from .partition import score_partition
+    >>> graph = InteractionGraph.from_blocks([[[1.0, 1e-9], [0.0, 1e-8]]])
+    >>> part = score_partition(graph, [np.array([0, -1]), np.array([0, -1])], 1e-4)
+    >>> [labels.tolist() for labels in joined_labels(graph, part)]
+    [[0, 0], [0, 0]]
+    """
+    require_partition(graph, partition)
+    labels = [array.copy() for array in partition.labels]
+    for _ in labels:  # a node may hang on one that found its module only now
+        votes = [np.zeros((width, max(1, partition.n_modules))) for width in graph.widths]
+        for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
+            one = [(array[:, None] == np.arange(votes[0].shape[1])).astype(float) for array in (labels[a], labels[b])]
+            votes[a] += (block**2).T @ one[1]
+            votes[b] += (block**2) @ one[0]
+        for array, vote in zip(labels, votes, strict=True):
+            alone = (array < 0) & (vote.sum(1) > 0)
+            array[alone] = vote[alone].argmax(1)
+    return [np.maximum(array, 0) for array in labels]
+
+
+def require_partition(graph: InteractionGraph, partition: Partition) -> None:
+    """Refuse a partition of another graph.
+
+    Raises:
+        GraphError: other cuts, other numbers of nodes, or edges of other strengths.
+    """
+    widths = tuple(map(len, partition.labels))
+    if partition.cuts != graph.cuts or widths != graph.widths:
+        raise GraphError(
+            f"the partition is of another graph: it has {_nodes(partition.cuts, widths)}, "
+            f"the graph has {_nodes(graph.cuts, graph.widths)}"
+        )
+    here = sum(float(costs.sum()) for costs in graph_costs(graph, partition.epsilons))
+    there = partition.edge_cost + sum(module.inner_cost for module in partition.modules)
+    if abs(here - there) > _ROUNDING * max(here, there):
+        raise GraphError(
+            f"the partition is of another graph: the costs of all edges of its graph sum to {there:.6g}, of this graph "
+            f"to {here:.6g} at the same loss scale; take its labels to this graph with score_partition"
+        )
+
+
+def _nodes(cuts: Sequence[str], widths: Sequence[int]) -> str:
+    return ", ".join(f"{width} nodes at {cut}" for cut, width in zip(cuts, widths, strict=True))
+
+
+@dataclass(frozen=True)
+class _Detail:
+    outputs: np.ndarray
+    classes: np.ndarray
+    losses: np.ndarray
+
+
+def _detail(study: Interventions, nodes: Nodes) -> _Detail:
+    """Which outputs, which classes and which data points suffer."""
+    change: Tensor | None = None
+    losses, hits = [], []
+    for (output, whole, targets), counted in zip(study.outputs(nodes), study.counted, strict=True):
+        if study.net.loss == "kl":
+            output_, whole_ = output.log_softmax(-1), whole.log_softmax(-1)
+        else:
+            output_, whole_ = output, whole
+        squared = (output_ - whole_).double().square().sum((0, 1))
+        change = squared if change is None else change + squared
+        losses.append(study.metrics[0].values(output, whole, targets))
+        hits.append(class_accuracy(output, targets, counted))
+    outputs = (change if change is not None else torch.zeros(0)) / study.n
+    return _Detail(outputs.numpy(), _mean_by_class(hits), torch.cat(losses).numpy())
+
+
+def _mean_by_class(hits: Sequence[tuple[Tensor, Tensor]]) -> Float[np.ndarray, "answers classes"]:
+    if len({count.shape for _, count in hits}) > 1:  # batches of other lengths: answers are positions
+        return np.zeros((0, 0))
+    right, count = (torch.stack(parts).sum(0) for parts in zip(*hits, strict=True))
+    return np.asarray((right / count).numpy())

@@ -1,0 +1,256 @@
+"""What an intervention costs, beside random interventions of the same size: one row of every experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+import numpy as np
+from jaxtyping import Float
+
+from ..graph.interaction_graph import InteractionGraph
+from .interventions import Edges, Interventions, Nodes
+from .metrics import Estimate, difference, estimate
+
+__all__ = [
+    "CHANCE",
+    "LEVEL",
+    "REFUTED",
+    "SUPPORTED",
+    "Control",
+    "Judged",
+    "Outcome",
+    "Verdict",
+    "against_chance",
+    "control",
+    "matched_edges",
+    "outcome",
+    "random_edges",
+    "random_nodes",
+]
+
+SUPPORTED, CHANCE, REFUTED = "supported", "not told apart from chance", "refuted"
+
+"""What an experiment may say of the hypothesis that it tests."""
+
+LEVEL = 0.05
+
+"""p-value below which a hypothesis is supported."""
+
+_ENOUGH = 20  # draws of which p can be below LEVEL
+
+Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an experiment says of its hypothesis, and why.
+
+    Attributes:
+        verdict: "supported", "not told apart from chance" or "refuted".
+        reason: one sentence.
+    """
+
+    verdict: str
+    reason: str
+
+
+class Judged:
+    """A result that says in a word and a sentence what came of its hypothesis."""
+
+    def judge(self) -> Verdict | None:
+        """The verdict and its reason; None of a result of an earlier version that lacks what it rests on."""
+        raise NotImplementedError
+
+    @property
+    def verdict(self) -> str | None:
+        """In a word, see `Verdict`."""
+        return None if (found := self.judge()) is None else found.verdict
+
+    @property
+    def reason(self) -> str | None:
+        """Of the verdict."""
+        return None if (found := self.judge()) is None else found.reason
+
+
+def against_chance(p_value: float | None, draws: int, better: str, worse: str) -> Verdict:
+    """The verdict where random interventions of the same size are the only control.
+
+    Refuted where the real one does no better than half of them.
+
+    Args:
+        p_value: of "no better than random"; None where nothing was drawn.
+        draws: how many.
+        better: what is so where p is small.
+        worse: what is so where it is not.
+
+    >>> against_chance(0.25, 3, "better", "not better").reason
+    'not better (p 0.25; 3 draws cannot give less than 0.25, 20 can give 0.048)'
+    """
+    if p_value is None:
+        return Verdict(CHANCE, "nothing was drawn at random to compare with")
+    if p_value < LEVEL:
+        return Verdict(SUPPORTED, f"{better} (p {p_value:.2g})")
+    few = f"; {draws} draws cannot give less than {1 / (1 + draws):.2g}, {_ENOUGH} can give 0.048"
+    return Verdict(REFUTED if p_value > 0.5 else CHANCE, f"{worse} (p {p_value:.2g}{few if draws < _ENOUGH else ''})")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Random interventions of the same size.
+
+    Attributes:
+        value, spread: mean and standard deviation of the metric over the draws.
+        draws: how many.
+        p_value: (1 + draws that do at least as well) / (1 + draws), of "no better than random".
+    """
+
+    value: float
+    spread: float
+    draws: int
+    p_value: float
+
+    def __str__(self) -> str:
+        return f"{Estimate(self.value, self.spread)} ({self.draws} draws, p {self.p_value:.2g})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an intervention did.
+
+    Attributes:
+        name: of the intervention.
+        removed: nodes, or edges with a strength above zero, that it ablates.
+        values: every metric, mean over data points with its standard error.
+        changes: against the whole network at the same data points.
+        controls: per metric the random interventions of the same size; empty where there are none.
+    """
+
+    name: str
+    removed: int
+    values: dict[str, Estimate]
+    changes: dict[str, Estimate]
+    controls: dict[str, Control] = field(default_factory=dict)
+
+
+def outcome(
+    study: Interventions,
+    name: str,
+    nodes: Nodes | None = None,
+    edges: Edges | None = None,
+    *,
+    graph: InteractionGraph | None = None,
+    draw: Draw | None = None,
+    draws: int = 0,
+    seed: int = 0,
+    step: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Measure an intervention, and as many random ones as asked for.
+
+    Args:
+        study: the network and its data.
+        name: of the row.
+        nodes: those that are kept, as of `Interventions.measure`.
+        edges: those that are kept.
+        graph: needed with edges: those with a strength above zero are counted.
+        draw: a random intervention of the same size; None where there is none but this one.
+        draws: how many.
+        seed: of them all.
+        step: called after each measurement.
+    """
+    values = study.measure(nodes, edges)
+    step()
+    found = {key: estimate(array) for key, array in values.items()}
+    return Outcome(
+        name,
+        count_removed(nodes or {}) + (count_cut(edges, graph) if edges and graph is not None else 0),
+        found,
+        {key: difference(array, study.whole[key]) for key, array in values.items()},
+        control(study, found, draw, draws, seed, step),
+    )
+
+
+def control(
+    study: Interventions,
+    found: Mapping[str, Estimate],
+    draw: Draw | None,
+    draws: int,
+    seed: int,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, Control]:
+    """Per metric how random interventions do, beside what was found with the real one; empty where none is drawn."""
+    if draw is None or not draws:
+        return {}
+    generator = np.random.default_rng(seed)
+    random: dict[str, list[float]] = {key: [] for key in found}
+    for _ in range(draws):
+        for key, array in study.measure(*draw(generator)).items():
+            random[key].append(float(array.mean()))
+        step()
+    beside = {}
+    for metric in study.metrics:
+        drawn, limit = random[metric.name], metric.loss(found[metric.name].value)
+        as_good = sum(metric.loss(value) <= limit for value in drawn)
+        spread = stdev(drawn) if draws > 1 else 0.0
+        beside[metric.name] = Control(fmean(drawn), spread, draws, (1 + as_good) / (1 + draws))
+    return beside
+
+
+def count_removed(nodes: Nodes) -> int:
+    """Nodes that masks take away."""
+    return sum(int((~mask).sum()) for mask in nodes.values())
+
+
+def count_cut(edges: Edges, graph: InteractionGraph) -> int:
+    """Edges with a strength above zero that masks take away."""
+    return sum(int((graph.blocks[p][~mask] > 0).sum()) for p, mask in edges.items())
+
+
+def random_nodes(nodes: Nodes) -> Draw | None:
+    """As many nodes of each cut, at random; None where all or none of each are kept."""
+    groups = {p: np.zeros(mask.shape) for p, mask in nodes.items()}
+    return None if _fixed(nodes, groups) else lambda generator: (_shuffled(nodes, groups, generator), {})
+
+
+def random_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
+    """As many edges with a strength above zero of each pair of cuts, at random; None where all or none are kept."""
+    groups = {p: np.where(graph.blocks[p] > 0, 0.0, np.nan) for p in edges}
+    return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
+
+
+def matched_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
+    """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random.
+
+    None where all or none of each are kept.
+    """
+    groups = {p: _octaves(graph.blocks[p]) for p in edges}
+    return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
+
+
+def _fixed(masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray]) -> bool:
+    """Whether all or none of each group are kept. Edges of no strength are none of a group (NaN), or of one (-inf)."""
+    return not any(
+        mask[inside].any() and not mask[inside].all()
+        for p, mask in masks.items()
+        for inside in (groups[p] == group for group in np.unique(groups[p][np.isfinite(groups[p])]))
+    )
+
+
+def _shuffled(
+    masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray], generator: np.random.Generator
+) -> dict[int, np.ndarray]:
+    """Masks with as many kept of each group, at random; what is in no group stays as it is."""
+    drawn = {}
+    for p, mask in masks.items():
+        drawn[p] = mask.copy()
+        for group in np.unique(groups[p][~np.isnan(groups[p])]):
+            inside = groups[p] == group
+            drawn[p][inside] = generator.permutation(mask[inside])
+    return drawn
+
+
+def _octaves(strengths: Float[np.ndarray, "j k"]) -> Float[np.ndarray, "j k"]:
+    """log2 of the strengths, rounded down."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.floor(np.log2(strengths)))

@@ -1,0 +1,318 @@
+"""Circuit experiments by name: one recipe, one run, one result that can be stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..basis.bases import Bases
+from ..checkpoints.datasets import Dataset
+from ..errors import InputError
+from ..fields import settle_fields
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+from ..network.network import Network
+from ..progress import ProgressCallback
+from ..results import Result, decode, encode
+from .ablation import Isolation, ModuleAblation, ablate_modules, isolate_modules
+from .bisection import EdgeBisection, bisect_edges
+from .controls import Control, Outcome
+from .faithfulness import Faithfulness, circuit_faithfulness
+from .interventions import REPLACEMENTS
+from .metrics import BEHAVIOURAL, METRICS, Estimate
+from .mixing import Mixing
+from .prediction import LinkCut, Prediction, predict_losses
+
+__all__ = ["KINDS", "Experiment", "ExperimentRecipe", "ExperimentResult", "run_experiment"]
+
+ExperimentResult: TypeAlias = Isolation | ModuleAblation | Faithfulness | EdgeBisection | Prediction
+
+KINDS = ("modules", "isolate", "faithfulness", "bisect", "epsilon", "predict")
+
+"""What can be asked; "epsilon" is "bisect" whose loss scales divide the graph anew."""
+
+_MOST_IN_SUMMARY = 4096  # numbers of a table; larger ones are in the file alone
+
+_DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 5}
+
+_STORED: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Control,
+        EdgeBisection,
+        Estimate,
+        Faithfulness,
+        Isolation,
+        LinkCut,
+        Mixing,
+        ModuleAblation,
+        Outcome,
+        Prediction,
+    )
+}
+
+
+@dataclass(frozen=True)
+class ExperimentRecipe:
+    """Choices that fix an experiment on a partition.
+
+    Attributes:
+        kind: one of `KINDS`.
+        metric: "loss" (behavioural), or one of `metrics.METRICS`; None for accuracy where the targets are classes,
+            else, and for "predict", the loss.
+        tolerance: of the metric, for "bisect" and "epsilon"; plays no part in the others.
+        draws: random interventions beside the real one; None for 20, with "faithfulness" and "predict" 5.
+        replacement: what takes the place of what is ablated, see `interventions.REPLACEMENTS`.
+        seed: of resampling and of the random interventions.
+
+    Raises:
+        InputError: an unknown kind, metric or replacement, or numbers that make no sense.
+
+    >>> ExperimentRecipe(kind="bisect").tolerance
+    0.001
+    """
+
+    kind: str = "modules"
+    metric: str | None = None
+    tolerance: float = 1e-3
+    draws: int | None = None
+    replacement: str = "mean"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+        if self.kind not in KINDS:
+            raise InputError(f"unknown kind of experiment {self.kind!r}: expected one of {', '.join(KINDS)}")
+        if self.metric not in (None, "loss", *METRICS):
+            raise InputError(f"unknown metric {self.metric!r}: expected loss, {', '.join(METRICS)}")
+        if self.replacement not in REPLACEMENTS:
+            raise InputError(f"unknown replacement {self.replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError(f"tolerance is {self.tolerance}: expected how much of the metric may be lost, 0 or more")
+        for name in ("draws", "seed"):
+            given = getattr(self, name)
+            if given is not None and given < 0:
+                raise InputError(f"{name} is {given}: expected 0 or more")
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Those that play a part in this kind of experiment."""
+        idle = {"tolerance"} if self.kind not in ("bisect", "epsilon") else set()
+        return {name: value for name, value in asdict(self).items() if name not in idle}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices that play a part."""
+        return hashlib.sha256(json.dumps(self.choices, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Experiment(Result):
+    """An experiment on a partition, and what came of it.
+
+    Attributes:
+        kind: one of `KINDS`.
+        metric: the name of the metric that was asked for.
+        n: data points on which it was measured.
+        held_out: whether these are other data than those of the basis.
+        result: `Isolation`, `ModuleAblation`, `Faithfulness`, `EdgeBisection` or `Prediction`.
+    """
+
+    kind: str
+    metric: str
+    n: int
+    held_out: bool
+    result: ExperimentResult
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What was measured, a row each, the whole network first."""
+        r = self.result
+        if isinstance(r, Isolation):
+            return (r.whole, r.ablated, r.isolated)
+        if isinstance(r, ModuleAblation):
+            return (r.whole, r.nothing, *r.without, *r.alone)
+        if isinstance(r, Faithfulness):
+            return (r.whole, r.ablated)
+        if isinstance(r, EdgeBisection):
+            return (r.whole, r.ablated, *r.pairs, r.jointly)
+        return (r.whole, r.ablated, *(link.measured for link in r.links))
+
+    @property
+    def measured(self) -> str:
+        """The name of the metric among those that were measured: "loss" is the behavioural one, "mse" or "kl"."""
+        names = self.result.whole.values
+        return self.metric if self.metric in names else next(name for name in BEHAVIOURAL if name in names)
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the hypothesis, see `controls.Verdict`; None of results of version 0.6 that do not tell."""
+        return self.result.verdict
+
+    @property
+    def reason(self) -> str | None:
+        """Of the verdict, one sentence."""
+        return self.result.reason
+
+    @property
+    def headline(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """The one number to list, its standard error, that of random interventions, and the p-value, where known.
+
+        Of "isolate" the change of the metric, beside as many edges of the same strengths cut at random; of "modules"
+        the selectivity, beside the mean of the null graphs (see `mixing`; of results without it the change without the
+        module that costs most); of "faithfulness" the CPR, of "bisect" and "epsilon" the edges jointly required, of
+        "predict" the rank correlation.
+        """
+        r = self.result
+        if isinstance(r, Isolation):
+            return _change(r.isolated, r.whole, self.measured, r.matched)
+        if isinstance(r, ModuleAblation) and r.mixing is not None:
+            random = float(np.mean(r.mixing.null)) if r.mixing.null else None
+            return min(r.mixing.selectivity, r.mixing.predicted), None, random, r.mixing.p_value
+        if isinstance(r, ModuleAblation):
+            return max(
+                (_change(row, r.whole, self.measured) for row in r.without), key=lambda found: abs(found[0] or 0.0)
+            )
+        if isinstance(r, Faithfulness):
+            random = float(np.mean(r.random_cpr)) if r.random_cpr else None
+            return r.cpr.value, r.cpr.standard_error, random, r.p_value if r.random_cpr else None
+        if isinstance(r, EdgeBisection):
+            beside = r.jointly.controls.get(r.metric)
+            return float(sum(r.jointly_required)), None, None, beside.p_value if beside else None
+        return r.spearman, None, None, None
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind.
+
+        Of "modules" the tables of classes and outputs are among them where they are not large, and which data points
+        suffer most.
+        """
+        particular = {
+            f.name: getattr(self.result, f.name)
+            for f in fields(self.result)
+            if f.name not in ("curves", "random", "losses", "random_cmd")
+        }
+        particular = {
+            name: value for name, value in particular.items() if getattr(value, "size", 0) <= _MOST_IN_SUMMARY
+        }
+        plain = {name: value for name, value in _packed(particular, None).items() if not _holds_rows(value)}
+        if isinstance(self.result, ModuleAblation):
+            plain["inputs"] = _packed(self.result.inputs, None)
+            plain["parts"] = _packed(self.result.parts, None)
+        if isinstance(self.result, Prediction):
+            names = ("earlier", "later", "predicted")
+            plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
+        return {"rows": [_packed(asdict(row), None) for row in self.outcomes], **plain}
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        arrays: dict[str, np.ndarray] = {}
+        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("kind", "result")}
+        about |= {"experiment": self.kind, "result": _packed(self.result, arrays)}
+        about |= {"verdict": self.verdict, "reason": self.reason}
+        return encode("experiment", arrays, about)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Experiment:
+        """Rebuild an experiment from `to_bytes`."""
+        arrays, meta = decode("experiment", data)
+        return cls(meta["experiment"], meta["metric"], meta["n"], meta["held_out"], _unpacked(meta["result"], arrays))
+
+
+def run_experiment(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition,
+    data: Dataset,
+    recipe: ExperimentRecipe,
+    *,
+    held_out: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Experiment:
+    """Run an experiment by its recipe.
+
+    Args:
+        net: the network.
+        bases: of all its cuts.
+        graph: built from them.
+        partition: of the graph.
+        data: held-out data, with targets where the metric needs them.
+        recipe: what to do.
+        held_out: whether the basis was made from other data; kept with the result.
+        progress: called after each measurement.
+
+    Raises:
+        GraphError: partition, graph and network do not belong together.
+        DataError: data or targets that do not fit.
+    """
+    classes = data.targets is not None and not data.targets.is_floating_point()
+    metric = recipe.metric or ("accuracy" if classes and recipe.kind != "predict" else "loss")
+    draws = _DRAWS[recipe.kind] if recipe.draws is None else recipe.draws
+    options: dict[str, Any] = {"replacement": recipe.replacement, "seed": recipe.seed, "progress": progress}
+    result: ExperimentResult
+    if recipe.kind == "isolate":
+        result = isolate_modules(net, bases, graph, partition, data, metrics=[metric], draws=draws, **options)
+    elif recipe.kind == "modules":
+        result = ablate_modules(net, bases, graph, partition, data, metrics=[metric], draws=draws, **options)
+    elif recipe.kind == "predict":
+        result = predict_losses(net, bases, graph, partition, data, metric=metric, draws=draws, **options)
+    elif recipe.kind == "faithfulness":
+        result = circuit_faithfulness(net, bases, graph, data, metric=metric, draws=draws, **options)
+    else:
+        result = bisect_edges(
+            net, bases, graph, data, metric=metric, tolerance=recipe.tolerance, draws=draws, **options
+        )
+    return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
+
+
+def _change(
+    row: Outcome, whole: Outcome, name: str, controls: Mapping[str, Control] | None = None
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Change of a metric, its error, that of the random interventions (default: the row's), and the p-value."""
+    beside = (row.controls if controls is None else controls).get(name)
+    change = row.changes[name]
+    random = beside.value - whole.values[name].value if beside else None
+    return change.value, change.standard_error, random, beside.p_value if beside else None
+
+
+def _packed(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
+    """JSON of nested results; arrays go into a file of their own, or (None) are lists."""
+    if isinstance(value, np.ndarray):
+        if arrays is None:
+            return [_packed(item, None) for item in value.tolist()]
+        arrays[name := str(len(arrays))] = value
+        return {"@array": name}
+    if is_dataclass(value) and not isinstance(value, type):
+        packed = {f.name: _packed(getattr(value, f.name), arrays) for f in fields(value)}
+        return packed if arrays is None else {"@": type(value).__name__, **packed}
+    if isinstance(value, Mapping):
+        return {key: _packed(item, arrays) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_packed(item, arrays) for item in value]
+    if isinstance(value, float) and arrays is None and not math.isfinite(value):
+        return None
+    return value
+
+
+def _unpacked(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, dict) and "@array" in value:
+        return arrays[value["@array"]]
+    if isinstance(value, dict):
+        found = {key: _unpacked(item, arrays) for key, item in value.items() if key != "@"}
+        return _STORED[value["@"]](**found) if "@" in value else found
+    if isinstance(value, list):
+        return tuple(_unpacked(item, arrays) for item in value)
+    return value
+
+
+def _holds_rows(value: Any) -> bool:
+    """Whether a value is, or holds, an outcome, which is a row already."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict) and ("removed" in first or "measured" in first)

@@ -1,0 +1,292 @@
+"""How well a network does: one value per data point, by behavioural loss, task metric or a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import DataError, GraphError
+from ..results import by_value
+
+__all__ = [
+    "BEHAVIOURAL",
+    "METRICS",
+    "Estimate",
+    "Metric",
+    "MetricFunction",
+    "class_accuracy",
+    "difference",
+    "estimate",
+    "find_metric",
+]
+
+MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+
+"""metric(output (batch, positions, width), targets or None) -> one number per data point, of that point alone."""
+
+_ALONE = 3  # data points of a batch at which a metric is compared with itself
+
+_SAME = 1e-5  # of the largest value in the batch: differences that count as rounding
+
+
+@by_value
+@dataclass(frozen=True)
+class Metric:
+    """One value per data point, whose mean says how well a network does.
+
+    Attributes:
+        name: for people and files.
+        function: of output, the whole network's output, and targets.
+        higher_is_better: an accuracy, not a loss.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    higher_is_better: bool = False
+
+    def values(
+        self,
+        output: Tensor,
+        whole: Tensor,
+        targets: Tensor | None,
+        counted: Bool[Tensor, "batch positions"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Of every data point, float64.
+
+        Args:
+            output: (batch, positions, width).
+            whole: the whole network's.
+            targets: (batch, ...).
+            counted: which positions count at each data point; None for all. The function sees only these, of data
+                points with as many of them at a time; of targets (batch, positions, ...) likewise.
+
+        Raises:
+            DataError: targets that are missing or do not fit, NaN, or not one number per data point.
+        """
+        if counted is not None and not counted.all():
+            values = torch.zeros(len(output), dtype=torch.float64)
+            for members in _alike(counted):
+                mask = counted[members]
+                given = None if targets is None else _where_counted(targets[members], mask)
+                values[members] = self.values(
+                    _where_counted(output[members], mask), _where_counted(whole[members], mask), given
+                )
+            return values
+        try:
+            values = self.function(output, whole, targets)
+        except DataError:
+            raise
+        except Exception as error:  # a function of the user's may fail in any way
+            raise DataError(f"metric {self.name!r} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(values, Tensor) or values.shape != (len(output),):
+            seen = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise DataError(f"metric {self.name!r} gave {seen}: expected one number per data point, ({len(output)},)")
+        values = values.detach().double()
+        if not torch.isfinite(values).all():
+            raise DataError(f"metric {self.name!r} is NaN or infinite for some data points: check outputs and targets")
+        return values
+
+    def check_alone(
+        self,
+        output: Tensor,
+        whole: Tensor,
+        targets: Tensor | None,
+        counted: Bool[Tensor, "batch positions"] | None = None,
+    ) -> None:
+        """Refuse a function of the user's whose value of a data point depends on the other ones in the batch.
+
+        A batch of one data point, taken as often as the batch has points, must give what it gave among them. Tensors
+        of different shapes, which torch broadcasts, do not: output (n, 1, c) - targets (n, c) is (n, n, c).
+
+        Args:
+            output: (batch, positions, width).
+            whole: the whole network's.
+            targets: (batch, ...).
+            counted: see `values`.
+
+        Raises:
+            DataError: it depends on them; or see `values`.
+        """
+        if METRICS.get(self.name) is self or len(output) < 2:
+            return
+        values = self.values(output, whole, targets, counted)
+        last = len(output) - 1
+        for point in sorted({round(last * i / (_ALONE - 1)) for i in range(_ALONE)}):
+            rows = torch.full((len(output),), point)
+            given = None if targets is None else targets[rows]
+            alone = self.values(output[rows], whole[rows], given, None if counted is None else counted[rows])
+            furthest = alone[(alone - values[point]).abs().argmax()]
+            if abs(float(furthest - values[point])) <= _SAME * float(torch.cat([values, alone]).abs().max()):
+                continue
+            shapes = f"(data points, positions, width) {tuple(output.shape)}"
+            other = None if targets is None else tuple(targets.shape)
+            raise DataError(
+                f"metric {self.name!r} gives data point {point} of a batch {float(values[point]):.4g} among the other "
+                f"ones and {float(furthest):.4g} without them: expected a value that does not depend on other data "
+                f"points. Outputs are {shapes}, targets {other}: torch broadcasts shapes that differ. Make them alike "
+                "(output[:, 0] where there is one position), and reduce every axis but the first; no means, ranks or "
+                "random numbers over the batch"
+            )
+
+    def loss(self, value: float) -> float:
+        """The value such that smaller is better."""
+        return -value if self.higher_is_better else value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over data points and its standard error, std / sqrt(n)."""
+
+    value: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {float(f'{self.standard_error:.1g}'):g}"
+
+
+def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
+    """Mean and standard error of one value per data point; of a single point the error is 0.
+
+    >>> str(estimate(np.array([0.0, 1.0, 1.0, 0.0])))
+    '0.5 ± 0.3'
+    """
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return Estimate(float(np.mean(values)), error)
+
+
+def difference(values: Float[np.ndarray, " n"], whole: Float[np.ndarray, " n"]) -> Estimate:
+    """Mean and standard error of the change per data point: both are of the same points."""
+    return estimate(values - whole)
+
+
+def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | None = None) -> Metric:
+    """The metric of a name, or one around a function of the user's.
+
+    Args:
+        metric: "loss" is the behavioural loss in the network's own kind, named "mse" or "kl" before it gets here;
+            "accuracy", "cross_entropy"; or a function of (output, targets).
+        higher_is_better: of a function, which does not say so itself; plays no part in the others.
+
+    Raises:
+        GraphError: no such metric, or a function of which it is not known whether higher is better.
+
+    >>> find_metric("accuracy").higher_is_better
+    True
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise GraphError(f"unknown metric {metric!r}: expected loss, {', '.join(METRICS)}, or a function")
+        return METRICS[metric]
+    given, name = metric, getattr(metric, "__name__", "metric")
+    if higher_is_better is None:
+        raise GraphError(
+            f"is a higher {name!r} better? p-values depend on it: give higher_is_better=True (an accuracy) or "
+            "False (a loss)"
+        )
+    return Metric(name, lambda output, _, targets: given(output, targets), higher_is_better)
+
+
+def class_accuracy(
+    output: Tensor, targets: Tensor | None, counted: Bool[Tensor, "batch positions"] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Right answers and data points per (answer, class); empty where targets are no classes that fit the output.
+
+    Answers are positions, so it is empty, too, where other positions count at other data points.
+    """
+    if counted is not None and not counted.all():
+        return torch.zeros(0, 0), torch.zeros(0, 0)
+    try:
+        logits, expected = _answers("accuracy", output, targets)
+    except DataError:
+        return torch.zeros(0, 0), torch.zeros(0, 0)
+    shape = (expected.shape[1], logits.shape[-1])
+    right, count = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    hits = (logits.argmax(-1) == expected).double()
+    for answer in range(shape[0]):
+        right[answer].index_add_(0, expected[:, answer], hits[:, answer])
+        count[answer].index_add_(0, expected[:, answer], torch.ones(len(expected), dtype=torch.float64))
+    return right, count
+
+
+def _alike(counted: Bool[Tensor, "batch positions"]) -> Iterator[Int[Tensor, " members"]]:
+    """Data points at which as many positions count."""
+    numbers = counted.sum(1)
+    for number in numbers.unique():
+        yield (numbers == number).nonzero()[:, 0]
+
+
+def _where_counted(value: Tensor, mask: Bool[Tensor, "batch positions"]) -> Tensor:
+    """What is given of the positions that count, as many at each data point; as it is where it has no positions."""
+    return value[mask].unflatten(0, (len(mask), -1)) if value.shape[:2] == mask.shape else value
+
+
+def _mse(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:
+    return (output - whole).square().flatten(1).sum(1)
+
+
+def _kl(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:
+    expected = whole.log_softmax(-1)
+    change = output.log_softmax(-1) - expected
+    return (expected.exp() * (torch.expm1(change) - change)).flatten(1).sum(1)  # every term is >= 0
+
+
+def _accuracy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
+    logits, expected = _answers("accuracy", output, targets)
+    return (logits.argmax(-1) == expected).double().mean(1)
+
+
+def _cross_entropy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
+    logits, expected = _answers("cross_entropy", output, targets)
+    return -logits.log_softmax(-1).gather(-1, expected[..., None])[..., 0].mean(1)
+
+
+def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits (batch, answers, classes) and classes (batch, answers).
+
+    There is one answer per position; or, where there is one position, as many as a row of targets has, each with its
+    share of the outputs.
+    """
+    if targets is None:
+        raise DataError(f"metric {name!r} needs targets, and the data have none: give targets, or metric='loss'")
+    if targets.is_floating_point() or targets.is_complex():
+        raise DataError(f"metric {name!r} needs classes as targets: expected integers, got {targets.dtype}")
+    expected = targets.long().flatten(1) if targets.ndim > 1 else targets.long()[:, None]
+    n, positions, width = output.shape
+    answers = expected.shape[1]
+    if not answers:
+        raise DataError(f"targets have shape {tuple(targets.shape)}: metric {name!r} needs a class per data point")
+    if positions == 1 and width % answers == 0:
+        output = output.reshape(n, answers, width // answers)
+    if output.shape[:2] != expected.shape:
+        raise DataError(
+            f"targets of shape {tuple(targets.shape)} do not fit an output of (points, positions, width) "
+            f"{(n, positions, width)}: expected one class per point and position"
+        )
+    if int(expected.min()) < 0 or int(expected.max()) >= output.shape[-1]:
+        raise DataError(
+            f"targets go from {int(expected.min())} to {int(expected.max())}: expected classes 0 to "
+            f"{output.shape[-1] - 1}"
+        )
+    return output, expected
+
+
+METRICS: dict[str, Metric] = {
+    "mse": Metric("mse", _mse),
+    "kl": Metric("kl", _kl),
+    "accuracy": Metric("accuracy", _accuracy, higher_is_better=True),
+    "cross_entropy": Metric("cross_entropy", _cross_entropy),
+}
+
+"""Metrics by name."""
+
+BEHAVIOURAL = ("mse", "kl")
+
+"""The behavioural losses among them, which compare with the whole network."""

@@ -1,0 +1,283 @@
+"""Do modules go by their own inputs? Measured on data mixed between modules, beside divisions of null graphs.
+
+Nodes are fed coordinates of two data points x and x'. With a = the nodes of a module and b = all others, what a node j
+of the module at the next cut makes of f(a, b') instead of f(a, b) is what it takes from other modules,
+
+    others_j = E[(f_j(a, b') - f_j(a, b))^2] / 2,
+
+and the same with its own module's nodes from x' is what it takes from its own. The half makes it the variance that is
+carried, in the units of w^2. The one edge of each node in the matching of two cuts with the largest sum of w^2 (its
+partner) counts on neither side: a nearly linear map is a diagonal in its own coordinates, and chains of partners carry
+no evidence of modules. The selectivity compares the share taken from others with that expected by chance,
+
+    T = 1 - (others / (others + own)) / (sum_p sum_ji r_j c_i / m [j, i in different modules] / sum_p m),
+
+with r, c, m the sums of w^2 of rows, columns and all of a pair of cuts, partners left out. 1: nothing comes from other
+modules; 0: as much as by chance. T of the measured shares and of w^2 itself are both asked for; the smaller one counts.
+
+Null hypothesis: given the number of edges and the total log-strength of every node in every pair of cuts, and given
+partners, the other edges are placed at random. Each null graph is drawn so (`significance.degree_preserving_null`) and
+searched as the graph was, for as many modules and by the partition's own objective, and the better of both counts: a
+division that was found by optimising is compared with optimised ones. p = (1 + null graphs with at least this T) /
+(1 + null graphs), and 1 where T is not above 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from ..errors import GraphError
+from ..graph.cost import graph_costs, has_edge
+from ..graph.interaction_graph import InteractionGraph
+from ..graph.null_graphs import degree_preserving_null
+from ..modules.find_modules import find_modules
+from ..modules.partition import Partition
+from ..progress import ProgressCallback, counter
+from ..search.local_search import Effort
+from .controls import CHANCE, LEVEL, REFUTED, SUPPORTED, Judged, Verdict
+from .interventions import Interventions
+
+__all__ = ["NULLS", "Mixing", "mixed_modules", "partners"]
+
+NULLS = 39
+
+"""Null graphs at least, where any are asked for: p below .05 with room for one that does as well."""
+
+_EFFORT = Effort(restarts=2, kicks=2)
+
+_BALANCE = 1.1  # largest module of a search for as many modules, times the mean size
+
+
+@dataclass(frozen=True)
+class Mixing(Judged):
+    """How far modules go by their own inputs.
+
+    Attributes:
+        selectivity: T as measured, see the head of this module; at most 1.
+        predicted: T of the graph's w^2.
+        own, others: variance that nodes take from their own module, partners left out, and from other modules; sums
+            over all pairs of cuts.
+        null: T of the best division of each null graph.
+        p_value: (1 + null graphs with at least the smaller of both T) / (1 + null graphs); None without null graphs.
+        followed: per module, with its nodes at the first cut from x and all others from x': the share of the variance
+            of its nodes at the last cut that follows x, 1 - E|f(a, b') - f(a, b)|^2 / E|f(a', b') - f(a, b)|^2; None
+            for a module that has no node at one of both cuts.
+        interaction: per module the interaction of its nodes at the first cut with all others, in all coordinates of the
+            last cut: E|f(a, b) - f(a', b) - f(a, b') + f(a', b')|^2 / 4, in the units of the loss; 0 where f is a sum
+            of a function of a and one of b.
+        variance: E|f(a', b') - f(a, b)|^2 / 2, to compare it with.
+    """
+
+    selectivity: float
+    predicted: float
+    own: float
+    others: float
+    null: tuple[float, ...]
+    p_value: float | None
+    followed: tuple[float | None, ...]
+    interaction: tuple[float, ...]
+    variance: float
+
+    def judge(self) -> Verdict:
+        """Supported where p < .05; refuted where modules take no more from their own than by chance."""
+        least = min(self.selectivity, self.predicted)
+        shown = f"selectivity {least:.3g} (1: nothing from other modules, 0: chance)"
+        if self.own == 0:
+            return Verdict(CHANCE, "inside modules nodes see one partner each: chains, as every nearly linear map has")
+        if least <= 0:
+            return Verdict(
+                REFUTED, f"fed from two data points, nodes follow their modules no more than by chance: {shown}"
+            )
+        if self.p_value is None:
+            return Verdict(CHANCE, f"no null graphs were drawn to compare with: {shown}")
+        beside = f"{shown}, of {len(self.null)} divided null graphs at most {max(self.null):.3g}, p {self.p_value:.2g}"
+        if self.p_value < LEVEL:
+            return Verdict(SUPPORTED, f"fed from two data points, nodes follow their modules: {beside}")
+        return Verdict(CHANCE, f"null graphs are divided as well: {beside}")
+
+
+def mixed_modules(
+    study: Interventions,
+    graph: InteractionGraph,
+    partition: Partition,
+    labels: Sequence[Int[np.ndarray, " _"]],
+    *,
+    draws: int = NULLS,
+    progress: ProgressCallback | None = None,
+) -> Mixing | None:
+    """Mix the data between modules; None for a single module or a single data point.
+
+    Args:
+        study: the network and held-out data.
+        graph: of the network.
+        partition: of the graph.
+        labels: its labels, with every node in a module.
+        draws: null graphs, at least `NULLS`; 0 for none.
+        progress: called after each null graph.
+    """
+    if partition.n_modules < 2 or study.n < 2:
+        return None
+    chains = [partners(block) for block in graph.blocks]
+    strong = [costs > 0 for costs in graph_costs(graph, partition.epsilons)]
+    data = _Mixed(study)
+    own, others = data.shares(labels, chains)
+    between, chance, total = _sums(graph.blocks, chains, strong, labels)
+    predicted = 1 - between / chance if chance > 0 else 0.0
+    known = own + others > 0 and chance > 0
+    measured = 1 - others / (own + others) * total / chance if known else 0.0
+    draws = max(draws, NULLS) if draws else 0
+    null = _null(graph, partition, chains, draws, study.seed, progress)
+    least = min(predicted, measured)
+    as_good = sum(value >= least or least <= 0 for value in null)
+    followed, interaction, variance = data.through(labels, partition.n_modules)
+    return Mixing(
+        selectivity=measured,
+        predicted=predicted,
+        own=own,
+        others=others,
+        null=tuple(null),
+        p_value=(1 + as_good) / (1 + draws) if draws else None,
+        followed=followed,
+        interaction=interaction,
+        variance=variance,
+    )
+
+
+def partners(block: Float[np.ndarray, "later earlier"]) -> Bool[np.ndarray, "later earlier"]:
+    """The edges of the one-to-one matching of two cuts with the largest sum of w^2.
+
+    >>> partners(np.array([[3.0, 1.0], [2.0, 0.5]])).astype(int).tolist()
+    [[1, 0], [0, 1]]
+    """
+    found = np.zeros(block.shape, dtype=bool)
+    found[linear_sum_assignment(block**2, maximize=True)] = True
+    return found
+
+
+def _sums(
+    blocks: Sequence[np.ndarray],
+    chains: Sequence[np.ndarray],
+    strong: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+) -> tuple[float, float, float]:
+    """w^2 between modules, what is expected of it by chance, and w^2 in all, of edges above the cutoff but partners."""
+    between = chance = total = 0.0
+    for p, block in enumerate(blocks):
+        squares = np.where(strong[p] & ~chains[p], block**2, 0.0)
+        if (m := float(squares.sum())) > 0:
+            apart = labels[p + 1][:, None] != labels[p]
+            between, total = between + float(squares[apart].sum()), total + m
+            chance += float(np.outer(squares.sum(1), squares.sum(0))[apart].sum()) / m
+    return between, chance, total
+
+
+def _null(
+    graph: InteractionGraph,
+    partition: Partition,
+    chains: Sequence[np.ndarray],
+    draws: int,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> list[float]:
+    """T of the best division of each null graph."""
+    generator = np.random.default_rng(seed)
+    costs = graph_costs(graph, partition.epsilons)
+    step = counter("null graphs", draws, progress)
+    found = []
+    for _ in range(draws):
+        blocks, strong = [], []
+        for chain, c, epsilon in zip(chains, costs, partition.epsilons, strict=True):
+            drawn = np.where(chain, c, degree_preserving_null(np.where(chain, 0.0, c), generator=generator))
+            strong.append(drawn > 0)
+            blocks.append(np.where(drawn > 0, math.sqrt(epsilon) * np.exp(drawn), 0.0))
+        other = InteractionGraph.from_blocks(blocks, cuts=graph.cuts)
+        values = [0.0]
+        for part in _searched(other, partition, int(generator.integers(2**31))):
+            between, chance, _ = _sums(blocks, chains, strong, part.labels)
+            values.append(1 - between / chance if chance > 0 else 0.0)
+        found.append(max(values))
+        step()
+    return found
+
+
+def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[Partition]:
+    """Divisions of a null graph: into as many modules of like sizes, and by the partition's own objective."""
+    search = partial(find_modules, graph, epsilon=partition.epsilons, effort=_EFFORT, seed=seed)
+    n = sum(int(nodes.sum()) for nodes in has_edge(graph, partition.epsilons))
+    sizes = [module.size for module in partition.modules]
+    largest = math.ceil(n * max(max(sizes) / sum(sizes), _BALANCE / partition.n_modules))
+    found = []
+    for options in (
+        {"k": partition.n_modules, "max_size": min(n, largest)},
+        {"objective": partition.objective, "resolution": partition.resolution},
+    ):
+        if options.get("objective") == "kway":
+            continue
+        try:
+            found.append(search(**options))
+        except GraphError:  # fewer nodes than modules
+            continue
+    return found
+
+
+class _Mixed:
+    """Data of two data points in one batch: x of every data point, and x' of another one."""
+
+    def __init__(self, study: Interventions) -> None:
+        self._study = study
+        self._coordinates = study.coordinates()
+        order = torch.randperm(study.n, generator=torch.Generator().manual_seed(study.seed))
+        self._other = torch.empty_like(order)
+        self._other[order] = order.roll(1)
+        self._widths = study.widths
+
+    def shares(self, labels: Sequence[np.ndarray], chains: Sequence[np.ndarray]) -> tuple[float, float]:
+        """Variance that nodes take from their own module, partners left out, and from others; over all pairs."""
+        own = others = 0.0
+        for p, chain in enumerate(chains):
+            same = labels[p + 1][:, None] == labels[p]
+            whole = self._received(p, np.ones_like(same))
+            own += _half_square(self._received(p, ~same | chain) - whole)
+            others += _half_square(self._received(p, same) - whole)
+        return own, others
+
+    def through(
+        self, labels: Sequence[np.ndarray], n_modules: int
+    ) -> tuple[tuple[float | None, ...], tuple[float, ...], float]:
+        """Per module what follows its inputs and how it interacts, from the first cut to the last; and the variance."""
+        x = self._coordinates[0]
+        both = self._last(x)
+        neither = both[self._other]
+        followed: list[float | None] = []
+        interaction = []
+        for module in range(n_modules):
+            mine, ends = (torch.from_numpy(labels[p] == module) for p in (0, -1))
+            first, second = (self._last(torch.where(mine == kept, x, x[self._other])) for kept in (True, False))
+            interaction.append(_half_square(both - second - first + neither) / 2)
+            moved = _half_square((neither - both)[..., ends])
+            share = 1 - _half_square((first - both)[..., ends]) / moved if moved > 0 and mine.any() else None
+            followed.append(share)
+        return tuple(followed), tuple(interaction), _half_square(neither - both)
+
+    def _received(self, p: int, mask: Bool[np.ndarray, "j k"]) -> Float[Tensor, "n t j"]:
+        """Coordinates at cut p + 1, of nodes that see x where the mask says so and x' elsewhere."""
+        x = self._coordinates[p]
+        return self._study.receive(p, x, x[self._other], mask)
+
+    def _last(self, coordinates: Float[Tensor, "n s k"]) -> Float[Tensor, "n t j"]:
+        """Coordinates at the last cut, from those at the first."""
+        return self._study.pushed(0, coordinates, len(self._coordinates) - 1)
+
+
+def _half_square(change: Float[Tensor, "n t k"]) -> float:
+    """E|change|^2 / 2, summed over positions and coordinates."""
+    return float(change.square().sum()) / (2 * len(change))

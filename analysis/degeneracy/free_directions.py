@@ -1,0 +1,111 @@
+"""Free directions of synchronised units, and how many of them are independent.
+
+A change p_a -> p_a + A p_a of the units of a block, undone by the layers that read them, moves the parameters of
+several layers. What a move dW of one layer does beyond what the layer loses anyway is the tensor J dW f in
+span(J) (x) span(f); where gating is counted, one tensor for each block of the layer's units, J_b dW_b f over the points
+where the block is on. Directions are independent of each other and of all that is lost otherwise as far as these
+tensors are, which their Gram matrix tells: a sum over tensors of (U^T U) * (V^T V), columns of U and V the factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..linalg import RowSpace
+from ..results import by_value
+
+__all__ = ["Moves", "Part", "independent"]
+
+_ROUNDING = 1e-14  # eigenvalues of the Gram matrix of n unit directions are certain to n times this
+
+_WORK = 10**12  # floating point operations, about a minute on two cores
+
+
+@by_value
+@dataclass(frozen=True)
+class Moves:
+    """Directions of one layer's units: dp = left (right . (p, 1)), and behind it df = left' (right' . (f, 1)).
+
+    Attributes:
+        left: (units, directions).
+        right: (units + 1, directions), the constant unit last.
+        gain: (units,) f = gain p of units in blocks that are always on: the slope for silent ones; 1 for all others.
+            left' = gain left, right' = right / gain.
+        undo: share of W left that the reader takes away: 1, or (1 + slope) / 2 for a pair of complementary blocks,
+            which write the same from both sides.
+    """
+
+    left: Float[Tensor, "units _"]
+    right: Float[Tensor, "inputs _"]
+    gain: Float[Tensor, " units"]
+    undo: Float[Tensor, " _"]
+
+    def behind(self) -> tuple[Float[Tensor, "units _"], Float[Tensor, "inputs _"]]:
+        """left', with what is to be undone of it, and right'."""
+        per_input = torch.cat([self.gain, self.gain.new_ones(1)])
+        return self.gain[:, None] * self.left * self.undo, self.right / per_input[:, None]
+
+    def and_more(self, other: Moves) -> Moves:
+        """Both sets of directions."""
+        left, right, undo = (torch.cat([getattr(self, n), getattr(other, n)], -1) for n in ("left", "right", "undo"))
+        return Moves(left, right, self.gain, undo)
+
+
+@by_value
+@dataclass(frozen=True)
+class Part:
+    """One tensor space of a layer: factors of J and f, and what the moves of each layer's units are there.
+
+    Attributes:
+        jacobian, inputs: triangular factors (r, units of the part) and (r, n_inputs).
+        terms: per offset in the list of all directions, the moves of that layer as factors (u, v) of the tensor.
+    """
+
+    jacobian: Float[Tensor, "r units"]
+    inputs: Float[Tensor, "s n_inputs"]
+    terms: tuple[tuple[int, Float[Tensor, "units _"], Float[Tensor, "n_inputs _"]], ...]
+
+
+def independent(parts: Iterable[Part], total: int, expected: int, tolerance: float = 1e-10) -> int:
+    """Rank of `total` directions in all tensor spaces together, at most `expected`.
+
+    The Gram matrix of the directions, scaled to length 1, decides where it finds as many as expected. Where it does
+    not, the tensors themselves are written out, because a Gram matrix loses singular values below 1e-8 of the largest;
+    but only up to 10^12 operations: beyond, what the Gram matrix finds is a lower bound.
+
+    >>> one = torch.ones(1, 1, dtype=torch.float64)
+    >>> independent([Part(one, one, ((0, one, one), (1, 2 * one, one)))], 2, expected=2)
+    1
+    """
+    factors = [_factors(part) for part in parts if part.terms]
+    gram = torch.zeros(total, total, dtype=torch.float64)
+    for columns, u, v in factors:
+        gram[columns[:, None], columns] += (u.T @ u) * (v.T @ v)
+    length = gram.diagonal().sqrt()
+    kept = length > 1e-13 * length.max() if total else torch.zeros(0, dtype=torch.bool)
+    if not kept.any():
+        return 0
+    values = torch.linalg.eigvalsh((gram / length / length[:, None])[kept][:, kept])
+    found = min(int((values > _ROUNDING * len(values)).sum()), expected)
+    work = sum(len(u) * len(v) for _, u, v in factors) * 2.5 * total**2
+    if found == expected or work > _WORK:
+        return found
+    space = RowSpace(int(kept.sum()))
+    for columns, u, v in factors:
+        for row in u:
+            tensor = torch.zeros(len(v), total, dtype=torch.float64)
+            tensor[:, columns] = row * v / length[columns].clamp_min(torch.finfo(torch.float64).tiny)
+            space.add(tensor[:, kept])
+    return min(space.rank(tolerance=tolerance), expected)
+
+
+def _factors(part: Part) -> tuple[Int[Tensor, " k"], Float[Tensor, "r k"], Float[Tensor, "s k"]]:
+    """Which directions move the part, and their tensors' factors."""
+    columns = torch.cat([torch.arange(start, start + left.shape[1]) for start, left, _ in part.terms])
+    u = torch.cat([part.jacobian @ left for _, left, _ in part.terms], 1)
+    return columns, u, torch.cat([part.inputs @ right for _, _, right in part.terms], 1)

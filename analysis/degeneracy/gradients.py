@@ -1,0 +1,307 @@
+"""What autograd differentiates: gradients of a model's own parameters, whatever its layers do with them.
+
+The ledger counts by layers, p = W f + b. This holds only where the gradient sum_t J_t f_t^T that it assembles is the
+one that autograd gives, for every parameter (`check_layers`), and a rank of gradients says something of the function
+only where they are its derivative (`check_derivatives`). Where layers do not explain the gradients, `plain_factor`
+takes them from autograd alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..basis.cotangents import output_cotangents
+from ..derivatives import batched_gradients
+from ..errors import LayerError
+from ..linalg import RowSpace
+from ..network.batches import Batch, map_tensors, read_batches
+from ..network.network import Network
+from ..progress import ProgressCallback
+from .layer_trace import jacobian_blocks, trace_layers
+from .layers import Layer, find_layers, layer_modules, parameter_parts
+
+__all__ = [
+    "PlainSize",
+    "check_derivatives",
+    "check_layers",
+    "explained_layers",
+    "plain_factor",
+    "plain_size",
+    "unused_parameters",
+]
+
+_SAME = 1e-6  # share of |J| |f| by which two ways to the same gradient may differ
+
+_STEP = 1e-6  # of finite differences, relative to the parameter's root mean square
+
+_KINK = 1e-4  # relative difference of the two one-sided derivatives at which an output does not count as smooth
+
+_DERIVATIVE = 1e-3  # relative error of finite differences
+
+_ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # of a forward pass, relative to the largest output
+
+_ENTRIES = 2**20  # of a block of cotangents, 8 MB
+
+_PLAIN_WORK = 10**12  # floating point operations of all gradients and their rank, about a minute on two cores
+
+_PLAIN_ENTRIES = 2 * 10**8  # of the factor, 1.6 GB
+
+
+@dataclass(frozen=True)
+class PlainSize:
+    """How much it is to take the gradients of every output by every parameter from autograd.
+
+    Attributes:
+        n: number of data points.
+        rows: number of gradients: outputs of all data points that the loss tells apart.
+        parameters: number of parameters.
+        work: floating point operations; a gradient costs a backward pass over its whole batch.
+    """
+
+    n: int
+    rows: int
+    parameters: int
+    work: float
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it takes about a minute at most, and fits in memory."""
+        return self.work <= _PLAIN_WORK and min(self.rows, self.parameters) * self.parameters <= _PLAIN_ENTRIES
+
+
+def explained_layers(network: Network, batches: Iterable[Batch]) -> tuple[Layer, ...]:
+    """The layers of a network, checked on all batches to hold all that autograd says of its parameters.
+
+    Raises:
+        LayerError: see `find_layers`, `check_layers` and `check_derivatives`.
+    """
+    layers: tuple[Layer, ...] = ()
+    for batch in read_batches(batches, "layers", None):
+        if not layers:
+            check_derivatives(network, batch)
+            layers = find_layers(network, batch)
+        check_layers(network, layers, batch)
+    return layers
+
+
+def check_layers(network: Network, layers: Sequence[Layer], batch: Batch) -> None:
+    """Compare the layers' gradients of a random sum of outputs with those that autograd gives the model's parameters.
+
+    The data points of each half get their turn alone, so that a layer whose axis 0 is not the data point is seen even
+    where it has the length of the batch.
+
+    Raises:
+        LayerError: names the parameter or the layer, what was seen, and what may be the cause.
+    """
+    trace = trace_layers(network, layers, batch)
+    n = len(trace.output)
+    draws = torch.Generator().manual_seed(0)
+    half = torch.zeros(n, dtype=torch.bool)
+    half[torch.randperm(n, generator=draws)[: n // 2]] = True
+    random = torch.randn(trace.output.shape, generator=draws, dtype=torch.float64).to(trace.output)
+    sides = [side for side in (half, ~half) if side.any()]
+    cotangents = torch.stack([random * side[:, None, None] for side in sides])
+    (blocks,) = jacobian_blocks(network, layers, trace, iter([cotangents]))
+    with _differentiable(network.model) as named:
+        output = _output(network, batch)
+        plain = [dict(zip(named, _gradient(output, list(named.values()), u), strict=True)) for u in cotangents]
+    for layer, f, jacobian in zip(layers, trace.inputs, blocks, strict=True):
+        for side, rows in zip(sides, jacobian, strict=True):
+            if _largest(rows[~side]) > _SAME * _largest(rows):
+                raise LayerError(
+                    f"axis 0 of what layer {layer.name!r} writes is not the data point: the output of one half of the "
+                    "batch depends on rows of the other half there; expected (batch, positions, width)"
+                )
+        _compare(network, layer, f, jacobian, plain)
+
+
+def check_derivatives(network: Network, batch: Batch) -> None:
+    """Compare autograd's derivative by each parameter, along a random direction, with central differences.
+
+    Outputs at which the two one-sided differences differ (a kink within the step, as ReLU has) are left out.
+
+    Raises:
+        LayerError: names the parameter whose gradient is not the derivative of the output.
+    """
+    draws = torch.Generator().manual_seed(0)
+    with _differentiable(network.model) as named:
+        output = _output(network, batch)
+        here = output.detach().double()
+        random = torch.randn(here.shape, generator=draws, dtype=torch.float64)
+        for name, parameter in named.items():
+            direction = torch.randn(parameter.shape, generator=draws, dtype=torch.float64)
+            # for a model that computes in float32 inside, the step is that of float32
+            coarse = max(torch.finfo(p.dtype).eps for p in (parameter, output)) > torch.finfo(torch.float64).eps
+            step = (1e-3 if coarse else _STEP) * max(float(parameter.detach().double().square().mean().sqrt()), 1e-2)
+            rounding = (torch.finfo(torch.float32).eps * 30 if coarse else _ROUNDING) * _largest(here) / step
+            above, below = (_moved(network, parameter, s * step * direction, batch).double() for s in (1, -1))
+            ahead, behind, central = (above - here) / step, (here - below) / step, (above - below) / (2 * step)
+            smooth = (ahead - behind).abs() <= _KINK * torch.maximum(ahead.abs(), behind.abs()) + rounding
+            weight = random * smooth
+            (gradient,) = _gradient(output, [parameter], weight.to(output))
+            got = 0.0 if gradient is None else float((gradient.double() * direction).sum())
+            expected = float((weight * central).sum())
+            allowed = _DERIVATIVE * float((weight * central).norm()) + rounding * float(weight.norm())
+            if not abs(got - expected) <= allowed:
+                raise LayerError(
+                    f"the gradient that autograd gives for {name!r} is not the derivative of the output: along a "
+                    f"random direction it says {got:.4g}, and moving the parameter {expected:.4g} (a detach or "
+                    "no_grad, padding_idx, scale_grad_by_freq, a straight-through estimator or a hook on gradients may "
+                    "be the cause); nothing that is counted from such gradients holds for the function: remove the "
+                    "cause, or keep the parameter as a buffer"
+                )
+
+
+def plain_size(network: Network, batches: Iterable[Batch]) -> PlainSize:
+    """How much `plain_factor` has to do."""
+    parameters = sum(p.numel() for p in network.model.parameters() if p.is_floating_point())
+    n = rows = 0
+    work = 0.0
+    for batch in read_batches(batches, "size", None):
+        output = network.output(batch)
+        free = output.shape[-1] - (network.loss == "kl")  # a softmax does not see the mean of its logits
+        own = output[..., 0].numel() * free
+        n, rows, work = n + len(output), rows + own, work + 4.0 * own * parameters * output[..., 0].numel()
+    return PlainSize(n, rows, parameters, work + 2.5 * rows * parameters * min(rows, parameters))
+
+
+def unused_parameters(network: Network, batches: Iterable[Batch]) -> dict[str, int]:
+    """Parameters with no path to the output, by name with their sizes: all of their directions are free."""
+    unused: set[str] | None = None
+    sizes: dict[str, int] = {}
+    for batch in batches:
+        with _differentiable(network.model) as named:
+            output = _output(network, batch)
+            found = _gradient(output, list(named.values()), torch.ones_like(output))
+        absent = {name for name, gradient in zip(named, found, strict=True) if gradient is None}
+        unused = absent if unused is None else unused & absent
+        sizes = {name: parameter.numel() for name, parameter in named.items()}
+    return {name: size for name, size in sizes.items() if name in (unused or ())}
+
+
+def plain_factor(
+    network: Network, batches: Iterable[Batch], progress: ProgressCallback | None = None
+) -> Float[Tensor, "r parameters"]:
+    """Triangular factor of the gradients of every output of every data point, as autograd gives them.
+
+    Columns are those of `named_parameters()`; rows are weighted by the behavioural loss, as in `jacobian_blocks`.
+    """
+    space: RowSpace | None = None
+    for batch in read_batches(batches, "parameter gradients", progress):
+        with _differentiable(network.model) as named:
+            parameters = list(named.values())
+            space = space or RowSpace(sum(parameter.numel() for parameter in parameters))
+            output = _output(network, batch)
+            if not output.requires_grad:
+                continue
+            for block in _one_by_one(network, output):
+                grads = batched_gradients(output, parameters, block)
+                space.add(
+                    torch.cat(
+                        [
+                            (p.new_zeros(len(block), *p.shape) if g is None else g).reshape(len(block), -1)
+                            for g, p in zip(grads, parameters, strict=True)
+                        ],
+                        1,
+                    )
+                )
+    return torch.zeros(0, 0) if space is None else space.factor()
+
+
+def _one_by_one(network: Network, output: Tensor) -> Iterator[Float[Tensor, "v batch positions width"]]:
+    """The cotangents of the loss, for one data point at a time, in blocks."""
+    size = max(1, _ENTRIES // output.numel())
+    waiting: list[Tensor] = []
+    for _, units in output_cotangents(network, output):
+        for unit in units:
+            for i in range(len(unit)):
+                if not unit[i].any():
+                    continue
+                alone = torch.zeros_like(unit)
+                alone[i] = unit[i]
+                waiting.append(alone)
+                if len(waiting) == size:
+                    yield torch.stack(waiting)
+                    waiting = []
+    if waiting:
+        yield torch.stack(waiting)
+
+
+@contextmanager
+def _differentiable(model: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
+    """Every parameter of floats by its name, and autograd on for all of them, frozen ones included."""
+    named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    wanted = {name: p.requires_grad for name, p in named.items()}
+    try:
+        for parameter in named.values():
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            yield named
+    finally:
+        for name, parameter in named.items():
+            parameter.requires_grad_(wanted[name])
+
+
+def _output(network: Network, batch: Batch) -> Float[Tensor, "batch positions width"]:
+    """The output with its autograd graph to the model's own parameters.
+
+    Layers read copies, since modules after them may work in place on what autograd needs of their input.
+    """
+    with ExitStack() as stack:
+        for module in layer_modules(network.model).values():
+            stack.callback(module.register_forward_pre_hook(lambda _, args: map_tensors(torch.clone, args)).remove)
+        return network.evaluate({}, batch)[0]
+
+
+def _gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor) -> Sequence[Tensor | None]:
+    if not output.requires_grad:
+        return [None] * len(parameters)
+    try:
+        return torch.autograd.grad(output, parameters, cotangent, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        raise LayerError(f"autograd cannot differentiate the model by its parameters: {error}") from error
+
+
+def _moved(network: Network, parameter: nn.Parameter, change: Tensor, batch: Batch) -> Tensor:
+    """The output with a parameter moved, which is put back afterwards."""
+    before = parameter.data.clone()
+    try:
+        parameter.data.add_(change.to(before))
+        return network.output(batch)
+    finally:
+        parameter.data.copy_(before)
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
+def _compare(
+    network: Network,
+    layer: Layer,
+    f: Float[Tensor, "batch positions n_inputs"],
+    jacobian: Float[Tensor, "v batch positions d_out"],
+    plain: Sequence[dict[str, Tensor | None]],
+) -> None:
+    """Whether one layer's gradients are autograd's, parameter by parameter."""
+    for gradient, given in zip(plain, jacobian, strict=True):
+        ours = torch.einsum("nto,nti->oi", given, f)
+        scale = torch.einsum("nto,nti->oi", given.abs(), f.abs())
+        sizes = parameter_parts(network, layer, scale)
+        for name, part in parameter_parts(network, layer, ours).items():
+            found = gradient[name]
+            theirs = torch.zeros_like(part) if found is None else found
+            beyond, allowed = float((part - theirs).norm()), _SAME * float(sizes[name].norm())
+            if beyond > allowed + torch.finfo(torch.float64).tiny:
+                raise LayerError(
+                    f"the gradient of {name!r} has another part that its layer does not explain: by autograd it is "
+                    f"{float(theirs.norm()):.4g} long, by the layer {float(part.norm()):.4g}, {beyond:.4g} apart "
+                    "(it may be used a second time, tied to another layer, changed by a hook, or not "
+                    "differentiated)"
+                )

@@ -1,0 +1,109 @@
+"""What layers read and write in one forward pass, with Jacobians with respect to their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..basis.cotangents import output_cotangents
+from ..derivatives import batched_gradients
+from ..errors import LayerError
+from ..network.batches import Batch
+from ..network.cuts import first_tensor
+from ..network.masks import EVERYTHING, Counted
+from ..network.network import Network
+from ..results import by_value
+from .layers import _KINDS, Layer, _sequence, _side_by_side, attention_heads
+
+__all__ = ["LayerTrace", "arranged", "jacobian_blocks", "trace_layers"]
+
+
+@by_value
+@dataclass(frozen=True)
+class LayerTrace:
+    """One forward pass over a batch, with the autograd graph from the layers to the output.
+
+    Attributes:
+        inputs: per layer f (batch, positions, n_inputs), with the constant unit.
+        outputs: per layer p, in the shape the module gave it.
+        output: of the network, at the counted positions.
+        patterns: attention patterns (batch, heads, queries, keys) by the name of their module.
+        counted: which positions of the output count.
+    """
+
+    inputs: tuple[Float[Tensor, "batch _ _"], ...]
+    outputs: tuple[Tensor, ...]
+    output: Float[Tensor, "batch _ _"]
+    patterns: Mapping[str, Float[Tensor, "batch heads q k"]] = field(default_factory=dict)
+    counted: Counted = EVERYTHING
+
+
+def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, grad: bool = True) -> LayerTrace:
+    """Run the model once and keep what every layer reads and writes, with the autograd graph from there on."""
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    patterns: dict[str, Tensor] = {}
+
+    def keep(layer: Layer) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
+            given = first_tensor(args or kwargs, layer.name).detach()
+            read = _KINDS[type(module)].read(module, given).to(torch.float64)
+            constant = read.new_ones(*read.shape[:-1], int(layer.bias))
+            inputs[layer.name] = torch.cat([read, constant], -1)  # a copy: modules after it may work in place
+            outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
+            return outputs[layer.name].clone()  # modules after it may work in place
+
+        return hook
+
+    def keep_pattern(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, value: Tensor) -> None:
+            patterns[name] = value.detach().to(torch.float64)
+
+        return hook
+
+    modules = dict(network.model.named_modules())
+    with ExitStack() as stack, torch.set_grad_enabled(grad):
+        for layer in layers:
+            handle = modules[layer.name].register_forward_hook(keep(layer), with_kwargs=True)
+            stack.callback(handle.remove)
+        for heads in attention_heads(network, layers):
+            stack.callback(modules[heads.pattern].register_forward_hook(keep_pattern(heads.pattern)).remove)
+        output, counted = network.counted_output(batch)
+    for layer in layers:
+        if layer.name not in inputs:
+            raise LayerError(f"layer {layer.name!r} is called for some batches only: its parameters cannot be counted")
+        if len(inputs[layer.name]) != len(output):
+            raise LayerError(
+                f"layer {layer.name!r} reads {len(inputs[layer.name])} items for {len(output)} data points: expected "
+                "an input with a batch axis, expanded where it is the same for all"
+            )
+    names = [layer.name for layer in layers]
+    return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns, counted)
+
+
+def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
+    """A layer's output, or a gradient by it, as (batch, positions, units) in float64; heads side by side."""
+    return (_side_by_side(output) if layer.heads else _sequence(output)).to(torch.float64)
+
+
+def jacobian_blocks(
+    network: Network, layers: Sequence[Layer], trace: LayerTrace, cotangents: Iterator[Tensor] | None = None
+) -> Iterator[list[Float[Tensor, "v batch _ _"]]]:
+    """Rows of J = df^L/dp of every layer, a block of output coordinates at a time; K = 1/n sum J^T J.
+
+    Rows are weighted by the behavioural loss, so that for KL they carry the Fisher matrix of the output.
+    """
+    given = (u for _, u in output_cotangents(network, trace.output)) if cotangents is None else cotangents
+    for block in given:
+        grads = batched_gradients(trace.output, trace.outputs, block)
+        found = []
+        for grad, output, layer in zip(grads, trace.outputs, layers, strict=True):
+            whole = output.new_zeros(len(block), *output.shape) if grad is None else grad
+            found.append(torch.stack([arranged(g, layer) for g in whole]))
+        yield found

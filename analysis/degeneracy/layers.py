@@ -1,0 +1,268 @@
+"""Layers: the linear maps that hold a network's parameters, with what they read (f) and what they write (p).
+
+A layer computes p = W f + b at each position; embeddings read one-hot vectors of tokens and positions, attention
+heads of one map are side by side. `trace_layers` records f and p of every layer in one forward pass, and
+`jacobian_blocks` the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..checkpoints.transformer import Affine, CausalAttention, Embedding, HeadOutput, Heads
+from ..checkpoints.weights import refuse_shared_memory
+from ..errors import LayerError
+from ..network.batches import Batch
+from ..network.network import Network
+
+__all__ = [
+    "AttentionHeads",
+    "Layer",
+    "attention_heads",
+    "find_layers",
+    "layer_modules",
+    "layer_weight",
+    "parameter_parts",
+]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map with parameters.
+
+    Attributes:
+        name: path of the module.
+        d_in, d_out: width of what it reads (without the constant unit) and writes.
+        bias: whether the constant unit is among its inputs.
+        tokens: for an embedding, how many of the inputs are tokens (the rest are positions); else 0.
+        heads: number of heads whose outputs have an axis of their own in what the module writes; else 0.
+    """
+
+    name: str
+    d_in: int
+    d_out: int
+    bias: bool
+    tokens: int = 0
+    heads: int = 0
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs with the constant unit, which comes last."""
+        return self.d_in + self.bias
+
+    @property
+    def nominal(self) -> int:
+        """Number of parameters."""
+        return self.n_inputs * self.d_out
+
+
+@dataclass(frozen=True)
+class AttentionHeads:
+    """The layers of one attention block: indices of queries, keys, values and output, and the softmax between them."""
+
+    name: str
+    q: int
+    k: int
+    v: int
+    o: int
+    pattern: str
+    n_heads: int
+
+    def units(self, head: int, width: int) -> list[int]:
+        """Which of `width` units side by side belong to a head."""
+        size = width // self.n_heads
+        return list(range(head * size, (head + 1) * size))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How to read a type of module: its sizes, its input as (batch, positions, d_in), its weights as (d_out, d_in).
+
+    `names` are its parameters, which `weight` reads, the bias last where there is one.
+    """
+
+    layer: Callable[[str, Any], Layer]
+    read: Callable[[Any, Tensor], Tensor]
+    weight: Callable[[Any], Tensor]
+    names: tuple[str, ...]
+
+
+def _sequence(value: Tensor) -> Tensor:
+    return value.reshape(len(value), -1, value.shape[-1])
+
+
+def _side_by_side(value: Tensor) -> Tensor:
+    """(batch, heads, positions, d) to (batch, positions, heads d)."""
+    return value.transpose(1, 2).flatten(2)
+
+
+def _one_hot_positions(module: Embedding, tokens: Tensor) -> Tensor:
+    tok = nn.functional.one_hot(tokens, len(module.tok))
+    pos = torch.eye(len(module.pos), dtype=tok.dtype)[: tokens.shape[1]].expand(len(tokens), -1, -1)
+    return torch.cat([tok, pos], -1).to(module.tok.dtype)
+
+
+def _ids(x: Tensor) -> Tensor:
+    if x.ndim != 2:
+        raise LayerError(f"an embedding reads tokens of shape {tuple(x.shape)}: expected (batch, positions)")
+    return x.long()
+
+
+_KINDS: dict[type[nn.Module], _Kind] = {
+    nn.Linear: _Kind(
+        lambda name, m: Layer(name, m.in_features, m.out_features, m.bias is not None),
+        lambda _, x: _sequence(x),
+        lambda m: m.weight,
+        ("weight", "bias"),
+    ),
+    Affine: _Kind(
+        lambda name, m: Layer(name, *m.w.shape, bias=True), lambda _, x: _sequence(x), lambda m: m.w.T, ("w", "b")
+    ),
+    Heads: _Kind(
+        lambda name, m: Layer(name, m.w.shape[1], m.b.numel(), bias=True, heads=len(m.w)),
+        lambda _, x: _sequence(x),
+        lambda m: m.w.transpose(1, 2).flatten(0, 1),
+        ("w", "b"),
+    ),
+    HeadOutput: _Kind(
+        lambda name, m: Layer(name, m.w.shape[0] * m.w.shape[1], m.w.shape[2], bias=True),
+        lambda _, z: _side_by_side(z),
+        lambda m: m.w.flatten(0, 1).T,
+        ("w", "b"),
+    ),
+    Embedding: _Kind(
+        lambda name, m: Layer(name, len(m.tok) + len(m.pos), m.tok.shape[1], bias=False, tokens=len(m.tok)),
+        _one_hot_positions,
+        lambda m: torch.cat([m.tok, m.pos]).T,
+        ("tok", "pos"),
+    ),
+    nn.Embedding: _Kind(
+        lambda name, m: Layer(name, m.num_embeddings, m.embedding_dim, bias=False, tokens=m.num_embeddings),
+        lambda m, x: nn.functional.one_hot(_ids(x), m.num_embeddings).to(m.weight.dtype),
+        lambda m: m.weight.T,
+        ("weight",),
+    ),
+}
+
+
+def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
+    """The layers of a network, in order of computation.
+
+    Raises:
+        LayerError: parameters that no supported layer holds, shared ones, or a layer not called exactly once.
+
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
+    Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0, heads=0)
+    """
+    refuse_shared_memory(network.model)
+    modules = layer_modules(network.model)
+    _check_parameters(network.model, modules)
+    calls = Counter[str]()
+    order: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            calls[name] += 1
+            order.append(name)
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(note(name)).remove)
+        network.output(batch)
+    for name in modules:
+        if calls[name] != 1:
+            raise LayerError(
+                f"layer {name!r} is called {calls[name]} times in a forward pass, expected once: its parameters cannot "
+                "be counted as those of one linear map"
+            )
+    return tuple(_KINDS[type(modules[name])].layer(name, modules[name]) for name in order)
+
+
+def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of types that can be counted, by name."""
+    return {name: module for name, module in model.named_modules() if type(module) in _KINDS}
+
+
+def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
+    """The attention blocks among the layers."""
+    index = {layer.name: i for i, layer in enumerate(layers)}
+    found = []
+    for name, module in network.model.named_modules():
+        if isinstance(module, CausalAttention):
+            parts = {part: index[f"{name}.{part}"] for part in "qkvo"}
+            found.append(AttentionHeads(name, **parts, pattern=f"{name}.pattern", n_heads=len(module.q.w)))
+    return tuple(found)
+
+
+def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
+    """Weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
+    module = network.model.get_submodule(layer.name)
+    return _matrix(_KINDS[type(module)], module, layer).detach().to(torch.float64)
+
+
+def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out n_inputs"]) -> dict[str, Tensor]:
+    """A matrix in the layout of `layer_weight`, for example a gradient, in the shapes of the layer's parameters.
+
+    >>> network = Network(nn.Sequential(nn.Linear(2, 1)), [])
+    >>> parameter_parts(network, Layer("0", 2, 1, bias=True), torch.tensor([[1.0, 2.0, 3.0]]))
+    {'0.weight': tensor([[1., 2.]]), '0.bias': tensor([3.])}
+    """
+    module = network.model.get_submodule(layer.name)
+    kind = _KINDS[type(module)]
+    own = {name: value.detach().requires_grad_() for name, value in module.named_parameters(recurse=False)}
+    with torch.enable_grad():  # the layout is linear: its transpose takes a matrix back
+        laid_out = _matrix(kind, SimpleNamespace(**own), layer)
+        parts = torch.autograd.grad(laid_out, list(own.values()), matrix.to(laid_out))
+    prefix = f"{layer.name}." if layer.name else ""
+    return {prefix + name: part for name, part in zip(own, parts, strict=True)}
+
+
+def _matrix(kind: _Kind, holder: Any, layer: Layer) -> Tensor:
+    """Weights and bias that a module, or anything with the same attributes, holds."""
+    weight = kind.weight(holder)
+    return torch.cat([weight, getattr(holder, kind.names[-1]).reshape(-1, 1)], 1) if layer.bias else weight
+
+
+def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    owners: dict[int, list[str]] = {}
+    for name, module in layers.items():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    for names in owners.values():
+        if len(names) > 1:
+            raise LayerError(f"the layers {' and '.join(map(repr, names))} share a parameter: it cannot be counted")
+    for name, module in layers.items():
+        own = {own for own, _ in module.named_parameters(recurse=False)}
+        needed = {own for own in _KINDS[type(module)].names if getattr(module, own, None) is not None}
+        if own != needed:
+            computed = ", ".join(map(repr, sorted(needed - own))) or "what it adds"
+            sources = f" but computed from {', '.join(map(repr, sorted(own - needed)))}" if own - needed else ""
+            raise LayerError(
+                f"{computed} of layer {name!r} ({type(module).__name__}) is no parameter of its own{sources} (pruned "
+                "or normalised weights): its parameters are not those of one linear map"
+            )
+    unsupported: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if any(id(parameter) not in owners for parameter in module.parameters(recurse=False)):
+            unsupported.setdefault(name, type(module).__name__)
+    if unsupported:
+        listed = ", ".join(f"{name or 'the model itself'} ({kind})" for name, kind in list(unsupported.items())[:6])
+        more = f" and {len(unsupported) - 6} more" if len(unsupported) > 6 else ""
+        raise LayerError(
+            f"parameters outside supported layers: {listed}{more}; counted are those of "
+            f"{', '.join(sorted({kind.__name__ for kind in _KINDS}))} (these types themselves, not subclasses)"
+        )
+    if not layers:
+        raise LayerError("the model has no parameters to count")

@@ -1,0 +1,310 @@
+"""The parameter ledger: where a network's parameters go (paper, section 3, eq. 10 to 22).
+
+Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data,
+
+    activations    d_{l+1} are free for each lost rank of G^l = E[f f^T]
+    Jacobians      rank(G^l) for each lost rank of K^l = E[J^T J], J = df^L/dp
+    gating         a block of units that is on only where the activations span g_a directions keeps g_a t_a of
+                   parameters: together sum_a g_a t_a, where this is less than rank(G^l) rank(K^l)
+    synchronised   s_a t_a for each block of synchronised units, s_a = dim span of its preactivations where it is on
+                   (and of the constant unit, where it always is), t_a = dim span of df^L/df_a
+                   where two blocks are complementary (r_a + r_b = 1), a constant passes through both of them together
+    unexplained    what the exact rank of the Hessian is below all that
+
+Layers are held against autograd first, parameter by parameter (see `gradients`). Where they do not explain its
+gradients, the rank of these is counted and no cause is named.
+
+All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
+has s_a^2, which is right only where the Jacobians have full rank and no block is always on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..checkpoints.weights import refuse_shared_memory
+from ..errors import InputError, LayerError
+from ..network.batches import Batch, read_batches
+from ..network.hooks import with_gradients
+from ..network.network import Network
+from ..network.precision import in_double
+from ..progress import ProgressCallback
+from ..results import Result, decode, encode
+from .counts import Block, Census, LayerLedger
+from .gradients import check_derivatives, plain_factor, plain_size, unused_parameters
+from .hessian_rank import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
+from .synchronised_units import SynchronisedUnits, check_scale
+
+__all__ = ["Ledger", "parameter_ledger"]
+
+
+@dataclass(frozen=True)
+class Ledger(Result):
+    """Where the parameters of a network go: nominal = free directions by cause + unexplained + effective.
+
+    Attributes:
+        nominal: number of parameters.
+        activations, jacobians, gating, synchronised: free directions by cause; see the module.
+        tied: of `activations`, those of tokens and positions that only occur together.
+        unexplained: free directions without a named cause; may be negative at epsilon > 0, or where the rank is
+            estimated.
+        effective: what is left: the rank of the Hessian.
+        hessian: that rank, how it is known, and its error.
+        epsilon: loss scale of all ranks, None for ranks at the relative `tolerance`.
+        layers: each layer's share.
+        n: number of data points.
+        warning: what the reader must know about these counts, or None.
+        checked: whether the model passed the checks of `Network.check_once` before.
+    """
+
+    nominal: int
+    activations: int
+    jacobians: int
+    gating: int
+    synchronised: int
+    tied: int
+    unexplained: int
+    effective: int
+    hessian: HessianRank
+    epsilon: float | None
+    tolerance: float
+    layers: tuple[LayerLedger, ...]
+    units: tuple[SynchronisedUnits, ...] = field(repr=False)
+    n: int
+    seed: int
+    warning: str | None = None
+    checked: bool = False
+
+    @property
+    def hessian_rank(self) -> int:
+        """Rank of the Hessian, or its estimate (see `hessian`)."""
+        return self.hessian.value
+
+    @property
+    def explained(self) -> int:
+        """Upper bound of the rank that the named causes give: sum of rank(G) rank(K), less gating and s_a t_a."""
+        return self.nominal - self.activations - self.jacobians - self.gating - self.synchronised
+
+    @property
+    def lower_bound(self) -> float:
+        """rank(H)/2, a lower bound of the learning coefficient."""
+        return self.hessian.lower / 2
+
+    def rows(self) -> list[tuple[str, int]]:
+        """The ledger from top to bottom; all but the first are taken off it, and the last is what remains."""
+        return [
+            ("nominal", self.nominal),
+            ("activations", self.activations),
+            ("Jacobians", self.jacobians),
+            ("gating", self.gating),
+            ("synchronisation", self.synchronised),
+            ("unexplained", self.unexplained),
+            ("effective", self.effective),
+        ]
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {count:,}" for name, count in self.rows())
+        how = "" if self.hessian.exact else f" (between {self.hessian.lower:,} and {self.hessian.upper:,})"
+        return f"Ledger({parts}{how})"
+
+    def to_bytes(self) -> bytes:
+        """The ledger as one safetensors file in memory."""
+        arrays: dict[str, np.ndarray] = {}
+        about: dict[str, Any] = {}
+        layers = []
+        for i, layer in enumerate(self.layers):
+            arrays[f"gram_spectrum.{i}"] = layer.gram_spectrum
+            arrays[f"jacobian_spectrum.{i}"] = layer.jacobian_spectrum
+            layers.append({k: v for k, v in asdict(layer).items() if not k.endswith("spectrum")})
+        units = []
+        for i, found in enumerate(self.units):
+            arrays[f"distances.{i}"], arrays[f"power.{i}"] = found.distances, found.power
+            units.append({k: v for k, v in asdict(found).items() if k not in ("distances", "power")})
+        for name in (*_SCALARS, "checked"):
+            about[name] = getattr(self, name)
+        return encode("ledger", arrays, about | {"hessian": asdict(self.hessian), "layers": layers, "units": units})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ledger:
+        """The ledger that `to_bytes` packed."""
+        arrays, about = decode("ledger", data)
+        layers = []
+        for i, layer in enumerate(about["layers"]):
+            layer["blocks"] = tuple(Block(**(block | {"units": tuple(block["units"])})) for block in layer["blocks"])
+            layer["kronecker"] = Fit(**layer["kronecker"])
+            layer |= {name: arrays[f"{name}.{i}"] for name in ("gram_spectrum", "jacobian_spectrum")}
+            layers.append(LayerLedger(**layer))
+        units = []
+        for i, found in enumerate(about["units"]):
+            found |= {"blocks": tuple(map(tuple, found["blocks"])), "dead": tuple(found["dead"])}
+            found |= {"silent": tuple(found["silent"]), "complements": tuple(map(tuple, found["complements"]))}
+            found |= {name: arrays[f"{name}.{i}"] for name in ("distances", "power")}
+            units.append(SynchronisedUnits(**found))
+        scalars = {name: about[name] for name in _SCALARS} | {"checked": about.get("checked", False)}
+        return cls(hessian=HessianRank(**about["hessian"]), layers=tuple(layers), units=tuple(units), **scalars)
+
+
+_UNRESOLVED = 0.2  # width of the bounds of an estimate, relative to it, that the reader is told about
+
+_SCALARS = (
+    *("nominal", "activations", "jacobians", "gating", "synchronised", "tied", "unexplained", "effective"),
+    *("epsilon", "tolerance", "n", "seed", "warning"),
+)
+
+
+@with_gradients()
+def parameter_ledger(
+    network: Network,
+    batches: Iterable[Batch],
+    epsilon: float | None = None,
+    *,
+    tolerance: float = 1e-10,
+    method: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Ledger:
+    """Count the parameters of a network that do nothing on the data, by cause.
+
+    Args:
+        network: the network and its behavioural loss; only its model, output and counted positions matter here. Models
+            in float32 are counted as copies in float64.
+        batches: re-iterable data.
+        epsilon: loss scale: directions of activations and of Jacobians with singular values (root mean square) below
+            sqrt(epsilon) count as lost, as do eigenvalues of the Hessian below epsilon, and units are synchronised
+            whose patterns can be exchanged at a cost below epsilon. None for exact ranks.
+        tolerance: without an epsilon, singular values below this share of the largest count as zero.
+        method: of the Hessian's rank: "exact"; "estimate", which with an epsilon is Lanczos quadrature and without
+            one takes what the causes leave for the rank, bounded from below by a sample of gradients; or "auto" for
+            "exact" where that takes about a minute at most.
+        seed: of the estimates.
+        progress: called after each batch.
+
+    Raises:
+        DataError: no data, or data that does not fit.
+        LayerError: a gradient that is not the derivative of the output, or one that no layer explains in a network too
+            large to count without layers (the parameter is named).
+        CutError: the model mixes data points, or is not a function of its parameters and the batch.
+        GraphError: an epsilon or a method that makes no sense.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)).double()
+    >>> data = [torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))]
+    >>> parameter_ledger(Network(model, ["0:in", "1"]), data).effective  # all that a linear map 2 -> 1 can do
+    3
+    """
+    check_scale(epsilon, tolerance)
+    if method not in ("auto", "exact", "estimate"):
+        raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
+    refuse_shared_memory(network.model)
+    network.check_once(batches)
+    checked = network.checked
+    network, batches = in_double(network, batches)
+    check_derivatives(network, next(read_batches(batches, "derivatives", None)))
+    try:
+        census = Census.take(network, batches, epsilon, tolerance)
+    except LayerError as error:
+        settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": checked}
+        return _plain_ledger(network, batches, str(error), method, settings, progress)
+    method, warning = census.choose(method)
+    census.measure(batches, exact=method == "exact", progress=progress)
+    kept = census.gate(batches, progress)
+    blocks = census.blocks()
+    if method == "exact":
+        factor = census.gradients.factor()
+        hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
+        own, fits = census.own_blocks(factor)
+    else:
+        own = [None for _ in census.layers]
+        rows = sampled_gradients(network, census.layers, batches, census.n, seed=seed, progress=progress)
+        fits = [sampled_fit(part, census.n, *grams) for part, grams in zip(rows, census.grams(), strict=True)]
+        if epsilon is None:
+            bound = sum(kept) - sum(block.free for block in blocks)
+            hessian = sampled_rank(rows, min(bound, census.rows))
+        else:
+            del rows
+            bound = min(census.positive(), census.rows)
+            hessian = estimated_rank(
+                network, census.layers, batches, census.n, epsilon=epsilon, bound=bound, seed=seed, progress=progress
+            )
+            if hessian.upper - hessian.lower > _UNRESOLVED * hessian.value:
+                note = f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
+                warning = f"{warning}; {note}" if warning else note
+    if not census.tested:
+        note = "too many units act as one to test their free directions one by one: those that are certain are counted"
+        warning = f"{warning}; {note}" if warning else note
+    layers = tuple(
+        census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
+        for i, layer in enumerate(census.layers)
+    )
+    totals = {
+        name: sum(getattr(layer, name) for layer in layers)
+        for name in ("nominal", "activations", "jacobians", "gating", "synchronised", "tied")
+    }
+    explained = sum(layer.kept - layer.synchronised for layer in layers)
+    return Ledger(
+        **totals,
+        unexplained=explained - hessian.value,
+        effective=hessian.value,
+        hessian=hessian,
+        epsilon=epsilon,
+        tolerance=tolerance,
+        layers=layers,
+        units=tuple(census.units.values()),
+        n=census.n,
+        seed=seed,
+        warning=warning,
+        checked=checked,
+    )
+
+
+def _plain_ledger(
+    network: Network,
+    batches: Iterable[Batch],
+    reason: str,
+    method: str,
+    settings: dict[str, Any],
+    progress: ProgressCallback | None,
+) -> Ledger:
+    """The rank of the gradients that autograd gives, where layers do not explain them: no cause is named.
+
+    Parameters with no path to the output count as Jacobians, which are zero.
+    """
+    size = plain_size(network, batches)
+    if method == "estimate" or not size.feasible:
+        limit = (
+            "an estimate needs layers"
+            if method == "estimate"
+            else f"{size.parameters:,} parameters and {size.rows:,} gradients are too many for that"
+        )
+        raise LayerError(f"{reason}. Without layers only the exact rank of all gradients can be counted, but {limit}")
+    for batch in batches:
+        check_derivatives(network, batch)
+    unused = unused_parameters(network, batches)
+    factor = plain_factor(network, batches, progress)
+    hessian = exact_rank(factor, size.n, tolerance=settings["tolerance"], epsilon=settings["epsilon"])
+    warning = f"no causes are named, because layers do not explain the gradients of all parameters: {reason}"
+    if size.rows < size.parameters:
+        warning += f"; {size.n} data points give {size.rows:,} gradients: the data themselves limit the rank"
+    if unused:
+        named = ", ".join(list(unused)[:6]) + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
+        warning += f"; the output does not depend on {named}: {sum(unused.values()):,} free directions"
+    return Ledger(
+        nominal=size.parameters,
+        activations=0,
+        jacobians=sum(unused.values()),
+        gating=0,
+        synchronised=0,
+        tied=0,
+        unexplained=size.parameters - hessian.value - sum(unused.values()),
+        effective=hessian.value,
+        hessian=hessian,
+        layers=(),
+        units=(),
+        n=size.n,
+        warning=warning,
+        **settings,
+    )

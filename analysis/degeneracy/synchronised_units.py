@@ -1,0 +1,268 @@
+"""Synchronised units: blocks of units that fire on the same data points, and how far firing patterns are apart.
+
+A unit with f = phi(p), phi piecewise linear, has the firing pattern r(x) = f/p (paper, eq. 17). Units i and j are
+synchronised at loss scale epsilon when exchanging their patterns changes the activations by epsilon at most:
+
+    D_ij = max( E[(r_i - r_j)^2 p_i^2], E[(r_i - r_j)^2 p_j^2] ) <= epsilon
+
+Eq. 20 of the paper compares the activations r_i p_i themselves, which differ for synchronised units with different
+weights; this distance compares the patterns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from ..checkpoints.weights import refuse_shared_memory
+from ..errors import GraphError, InputError
+from ..network.batches import Batch, read_batches
+from ..network.hooks import with_gradients
+from ..network.network import Network
+from ..network.precision import in_double
+from ..progress import ProgressCallback
+from ..results import by_value, figure
+from .activation_links import activations_between
+from .gradients import explained_layers
+from .layer_trace import LayerTrace, arranged, jacobian_blocks, trace_layers
+from .layers import AttentionHeads, Layer
+
+__all__ = [
+    "FiringPatterns",
+    "HeadPatterns",
+    "SynchronisedUnits",
+    "check_scale",
+    "complete_linkage",
+    "synchronised_units",
+]
+
+
+@by_value
+@dataclass(frozen=True)
+class SynchronisedUnits:
+    """Units of one layer by their firing patterns.
+
+    Attributes:
+        layer: name of the layer that writes p.
+        slope: of the activation where p < 0 (0 for ReLU, 1 for a linear map).
+        epsilon: loss scale, None for exact synchrony.
+        distances: D (units, units), in units of the activation squared; zero on the diagonal.
+        power: E[p_i^2] of each unit.
+        blocks: units that are synchronised with each other, largest blocks first; dead units are not among them.
+        always_on: index of the block of units that are on (or linear) on all data, or None.
+        dead: units that are zero on all data.
+        silent: leaky units that are never on; p times the slope everywhere, they count as always on.
+        complements: pairs of blocks of which exactly one is on at every data point, r_a + r_b = 1.
+        checked: whether the model passed the checks of `Network.check_once` before.
+    """
+
+    layer: str
+    slope: float
+    epsilon: float | None
+    distances: Float[np.ndarray, "units units"]
+    power: Float[np.ndarray, " units"]
+    blocks: tuple[tuple[int, ...], ...]
+    always_on: int | None
+    dead: tuple[int, ...]
+    silent: tuple[int, ...] = ()
+    complements: tuple[tuple[int, int], ...] = ()
+    checked: bool = False
+
+    def __repr__(self) -> str:
+        sizes = [len(block) for block in self.blocks]
+        shown = ", ".join(map(str, sizes[:6])) + (", ..." if len(sizes) > 6 else "")
+        on = 0 if self.always_on is None else sizes[self.always_on]
+        return (
+            f"SynchronisedUnits({self.layer!r}: {len(self.power)} units in {len(sizes)} blocks of {shown}; "
+            f"{on} always on, {len(self.dead)} dead)"
+        )
+
+    def plot(self) -> Any:
+        """Figure of the matrix of distances with the blocks."""
+        return figure(self)
+
+
+class FiringPatterns:
+    """Sums over data of which units of a layer are on together, weighted by their squared preactivations.
+
+    All terms are non-negative, so that a distance of zero is exact: it means that two units never differ.
+    """
+
+    def __init__(self, units: int, slope: float) -> None:
+        self.slope = slope
+        self.count = 0
+        self._alone = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: sum of p_i^2 where i is on and j off
+        self._other = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: sum of p_i^2 where i is off and j on
+        self._on = torch.zeros(units, dtype=torch.float64)
+        self._off = torch.zeros(units, dtype=torch.float64)
+        self._times_off = torch.zeros(units, dtype=torch.float64)
+        self._times_alike = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: both are on, or both off
+
+    def add(self, p: Float[Tensor, "m units"]) -> None:
+        """Take the preactivations at more data points."""
+        on = (p > 0).to(torch.float64)
+        square = p.to(torch.float64).square()
+        self.count += len(p)
+        self._alone += (square * on).T @ (1 - on)
+        self._other += (square * (1 - on)).T @ on
+        self._on += (square * on).sum(0)
+        self._off += (square * (1 - on)).sum(0)
+        self._times_off += (1 - on).sum(0)
+        self._times_alike += on.T @ on + (1 - on).T @ (1 - on)
+
+    def synchronised(self, layer: str, epsilon: float | None, tolerance: float) -> SynchronisedUnits:
+        """Blocks at a loss scale, or exact ones: patterns that differ on at most tolerance^2 of E[p^2]."""
+        n = max(self.count, 1)
+        on, off, alone, other = self._on / n, self._off / n, self._alone / n, self._other / n
+        power = on + off
+        step = (1 - self.slope) ** 2
+        negligible = power * tolerance**2 if epsilon is None else torch.full_like(power, epsilon / max(step, 1e-300))
+        silent, differs = on <= negligible, alone + other
+        if self.slope != 0:  # a leaky unit that is never on is as linear as one that always is: count it as on
+            differs = torch.where(silent[:, None], off[:, None] - other, differs)
+            differs = torch.where(silent[None], torch.where(silent[:, None], 0.0, off[:, None]), differs)
+        dead = silent if self.slope == 0 else torch.zeros_like(silent)
+        # exchanged with the constant unit's pattern, 1 everywhere; p = 0 counts as off, as for the derivative of ReLU
+        on_always = (off <= negligible) & (step * self._times_off / n <= (0.0 if epsilon is None else epsilon))
+        always = (on_always | silent | (self.slope == 1)) & ~dead
+        distances = step * differs.clamp_min(0)
+        distances = torch.maximum(distances, distances.T)
+        relative = differs.clamp_min(0) / power.clamp_min(torch.finfo(power.dtype).tiny)[:, None]
+        closeness, limit = (
+            (torch.maximum(relative, relative.T), tolerance**2) if epsilon is None else (distances, epsilon)
+        )
+        rest = torch.nonzero(~always & ~dead)[:, 0]
+        blocks = [rest[group].tolist() for group in complete_linkage(closeness[rest][:, rest].numpy(), limit)]
+        on_block = torch.nonzero(always)[:, 0].tolist()
+        blocks = sorted([on_block, *blocks] if on_block else blocks, key=lambda block: (-len(block), block))
+        return SynchronisedUnits(
+            layer,
+            self.slope,
+            epsilon,
+            distances.fill_diagonal_(0).numpy(),
+            power.numpy(),
+            tuple(map(tuple, blocks)),
+            blocks.index(on_block) if on_block else None,
+            tuple(torch.nonzero(dead)[:, 0].tolist()),
+            tuple(torch.nonzero(silent & ~dead & (self.slope != 1))[:, 0].tolist()),
+            self._complements(blocks, on_block, epsilon),
+        )
+
+    def _complements(
+        self, blocks: list[list[int]], on_block: list[int], epsilon: float | None
+    ) -> tuple[tuple[int, int], ...]:
+        """Pairs of blocks whose first units are hardly ever alike, not even where p = 0."""
+        alike = (1 - self.slope) ** 2 * self._times_alike / max(self.count, 1)
+        close = alike <= (0.0 if epsilon is None else epsilon)
+        free = [a for a, block in enumerate(blocks) if block != on_block]
+        return tuple((a, b) for a in free for b in free if a < b and close[blocks[a][0], blocks[b][0]])
+
+
+class HeadPatterns:
+    """Sums over data of E[|(P_i - P_j) v_i|^2] for pairs of heads: what exchanging their patterns changes."""
+
+    def __init__(self, heads: AttentionHeads) -> None:
+        self.heads = heads
+        self.count = 0
+        self._changes = torch.zeros(heads.n_heads, heads.n_heads, dtype=torch.float64)
+        self._power = torch.zeros(heads.n_heads, dtype=torch.float64)
+
+    def add(self, trace: LayerTrace, values: Layer, felt: Tensor) -> None:
+        """Take the patterns of a batch, at the queries that reach the output."""
+        pattern = trace.patterns[self.heads.pattern]
+        written = arranged(trace.outputs[self.heads.v].detach(), values)
+        by_head = written.unflatten(-1, (self.heads.n_heads, -1)).transpose(1, 2)
+        own = pattern @ by_head
+        self.count += int(felt.sum())
+        weight = felt[:, :, None].to(torch.float64)
+        for j in range(self.heads.n_heads):
+            other = pattern[:, j, None] @ by_head
+            self._changes[:, j] += ((own - other) * weight[:, None]).square().sum((0, 2, 3))
+        self._power += (own * weight[:, None]).square().sum((0, 2, 3))
+
+    def groups(self, epsilon: float | None, tolerance: float) -> list[list[int]]:
+        """Heads with the same patterns on the data."""
+        if epsilon is None:
+            changes, limit = self._changes / self._power.clamp_min(1e-300)[:, None], tolerance**2
+        else:
+            changes, limit = self._changes / max(self.count, 1), epsilon
+        return complete_linkage(torch.maximum(changes, changes.T).fill_diagonal_(0).numpy(), limit)
+
+
+@with_gradients()
+def synchronised_units(
+    network: Network,
+    batches: Iterable[Batch],
+    epsilon: float | None = None,
+    *,
+    tolerance: float = 1e-10,
+    progress: ProgressCallback | None = None,
+) -> dict[str, SynchronisedUnits]:
+    """Blocks of synchronised units of every layer with a piecewise linear activation, by the layer's name.
+
+    Data points and positions from which nothing reaches the output do not count.
+
+    Args:
+        network: the network; its layers are found by themselves (see `layers`).
+        batches: re-iterable data.
+        epsilon: loss scale; None for units that are never on without each other.
+        tolerance: relative, on activations, of exact synchrony.
+        progress: called after each batch.
+
+    Raises:
+        LayerError: parameters outside supported layers, or used otherwise than by their layer.
+        CutError: the model mixes data points, or is not a function of its parameters and the batch.
+        DataError: no data, or data that does not fit.
+        GraphError: an epsilon that is not above zero.
+    """
+    check_scale(epsilon, tolerance)
+    refuse_shared_memory(network.model)
+    network.check_once(batches)
+    checked = network.checked
+    network, batches = in_double(network, batches)
+    layers = explained_layers(network, batches)
+    links = activations_between(network, layers, batches)
+    patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
+    for batch in read_batches(batches, "firing patterns", progress):
+        trace = trace_layers(network, layers, batch)
+        draws = torch.Generator().manual_seed(0)
+        probe = torch.randn(trace.output.shape, generator=draws, dtype=trace.output.dtype)
+        (blocks,) = jacobian_blocks(network, layers, trace, iter([probe[None]]))
+        for link, found in patterns.items():
+            felt = torch.stack([blocks[reader][0].ne(0).any(-1) for reader in link.readers]).any(0)
+            found.add(arranged(trace.outputs[link.source].detach(), layers[link.source])[felt])
+    return {
+        layers[link.source].name: replace(
+            found.synchronised(layers[link.source].name, epsilon, tolerance), checked=checked
+        )
+        for link, found in patterns.items()
+    }
+
+
+def check_scale(epsilon: float | None, tolerance: float) -> None:
+    """Refuse a loss scale or a relative tolerance that makes no sense."""
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise GraphError(f"epsilon is {epsilon}: expected a loss above zero, or None for exact ranks")
+    if not 0 < tolerance < 1:
+        raise InputError(f"the tolerance is {tolerance}: expected a number between 0 and 1")
+
+
+def complete_linkage(distances: Float[np.ndarray, "n n"], limit: float) -> list[list[int]]:
+    """Groups all of whose pairs are at most `limit` apart, by complete linkage.
+
+    >>> complete_linkage(np.array([[0.0, 1.0], [1.0, 0.0]]), 0.5)
+    [[0], [1]]
+    """
+    if len(distances) < 2:
+        return [[i] for i in range(len(distances))]
+    groups = fcluster(linkage(squareform(distances, checks=False), "complete"), limit, "distance")
+    return [np.flatnonzero(groups == g).tolist() for g in np.unique(groups)]

@@ -1,0 +1,28 @@
+"""Files of other tools, both ways: graphs, attribution graphs, circuits, labels."""
+
+from .attribution_graph import MOST_LINKS, MOST_PINNED, attribution_graph
+from .circuit_files import CIRCUIT_FORMATS, eap_graph, export_circuit, prune_scores
+from .component_circuit import ComponentCircuit, Edge, component_circuit
+from .graph_files import FORMATS, export, export_masks, to_networkx
+from .labels_file import labels_of, read_assignment, read_labels, read_partition
+
+__all__ = [
+    "CIRCUIT_FORMATS",
+    "FORMATS",
+    "MOST_LINKS",
+    "MOST_PINNED",
+    "ComponentCircuit",
+    "Edge",
+    "attribution_graph",
+    "component_circuit",
+    "eap_graph",
+    "export",
+    "export_circuit",
+    "export_masks",
+    "labels_of",
+    "prune_scores",
+    "read_assignment",
+    "read_labels",
+    "read_partition",
+    "to_networkx",
+]

@@ -1,0 +1,130 @@
+"""A graph with its modules as an attribution graph: the JSON that circuit-tracer and Neuronpedia show.
+
+Modules take the place of tokens: a node's `ctx_idx` is its module, whose name stands among the prompt tokens, and each
+module is a supernode. The page cannot draw large graphs, so only the strongest part of one is written, and the file
+says so. Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..graph.cost import Epsilon
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+
+__all__ = ["MOST_LINKS", "MOST_PINNED", "attribution_graph"]
+
+MOST_LINKS = 3000
+
+"""Links that are written, the strongest."""
+
+MOST_PINNED = 200
+
+"""Nodes that the page pins, the most important."""
+
+Node: TypeAlias = tuple[int, int]
+
+"""Index of the cut, and coordinate."""
+
+_NONE = "no module"
+
+
+def attribution_graph(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon, *, most_links: int = MOST_LINKS
+) -> dict[str, Any]:
+    """The strongest edges of a graph and the nodes they join, with modules as supernodes.
+
+    Args:
+        graph: the strengths; a link's weight is w.
+        partition: its modules; without one all nodes stand in one lane.
+        epsilon: only edges above its square root; one for all pairs of cuts, or one per pair.
+        most_links: at most so many, the strongest.
+    """
+    labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
+    lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
+    n_edges, kept = graph.n_edges(epsilon), _strongest(graph, epsilon, most_links)
+    carried: dict[Node, float] = {}
+    for earlier, later, w in kept:
+        for node in (earlier, later):
+            carried[node] = carried.get(node, 0.0) + w**2
+    ranked = sorted(carried, key=lambda node: (-carried[node], node))
+    shares = np.cumsum([carried[node] for node in ranked]) / (sum(carried.values()) or 1.0)
+    influence = dict(zip(ranked, shares.tolist(), strict=True))
+    last = len(graph.cuts) - 1
+    outputs = float(graph.importance[last].sum()) or 1.0
+    target = next((node for node in ranked if node[0] == last), None)
+    used = {int(labels[cut][i]) for cut, i in ranked}
+    tokens = [*lanes, _NONE] if len(used) > 1 else [_NONE, *lanes]  # nodes in the first lane alone have no place
+    lane = {m: tokens.index(lanes[m] if m >= 0 else _NONE) for m in used}
+    names = {node: f"{node[0]}_{node[1]}_{lane[int(labels[node[0]][node[1]])]}" for node in ranked}
+
+    def described(node: Node) -> dict[str, Any]:
+        cut, i = node
+        module, share = int(labels[cut][i]), float(graph.importance[cut][i]) / outputs
+        kind = {0: "embedding", last: "logit"}.get(cut, "cross layer transcoder")
+        return {
+            "node_id": names[node],
+            "feature": i,
+            "layer": "E" if cut == 0 else str(cut),
+            "ctx_idx": lane[module],
+            "feature_type": kind,
+            "token_prob": share if cut == last else 0.0,
+            "is_target_logit": node == target,
+            "run_idx": 0,
+            "reverse_ctx_idx": 0,
+            "jsNodeId": f"{cut}_{i}-0",
+            "clerp": f"{graph.cuts[cut]}/{i}" + (f" (p={share:.3f})" if cut == last else ""),
+            "influence": influence[node],
+            "activation": float(graph.importance[cut][i]),
+        }
+
+    pinned = ranked[:MOST_PINNED]
+    supernodes = [[lane, *(names[n] for n in pinned if labels[n[0]][n[1]] == m)] for m, lane in enumerate(lanes)]
+    part = f"all {n_edges}" if len(kept) == n_edges else f"the strongest {len(kept)} of {n_edges}"
+    above = ", ".join(dict.fromkeys(f"{cutoff:.3g}" for cutoff in graph.cutoffs(epsilon)))
+    described_as = (
+        f"Interaction graph, {part} edges with strengths above {above}. Tokens are modules, layers are "
+        "cuts, weights are strengths w (w^2 is a loss), probabilities are shares of the variance of the last cut."
+    )
+    return {
+        "metadata": {
+            "slug": "interbasis",
+            "scan": f"interbasis {graph.basis} basis",
+            "transcoder_list": [],
+            "prompt_tokens": tokens,  # a single one would leave the page empty
+            "prompt": ", ".join(lanes),
+            "node_threshold": 1.0,
+            "schema_version": 1,
+            "info": {
+                "description": described_as,
+                "generator": {"name": "interbasis", "version": version("interbasis")},
+            },
+        },
+        "qParams": {
+            "pinnedIds": [names[node] for node in pinned],
+            "supernodes": [members for members in supernodes if len(members) > 1],
+            "linkType": "both",
+            "clickedId": names[pinned[0]] if pinned else "",
+            "sg_pos": "",
+        },
+        "nodes": [described(node) for node in sorted(ranked)],
+        "links": [{"source": names[a], "target": names[b], "weight": w} for a, b, w in kept],
+    }
+
+
+def _strongest(graph: InteractionGraph, epsilon: Epsilon, count: int) -> list[tuple[Node, Node, float]]:
+    """The strongest edges above the cutoff, ties by earlier and then later node."""
+    cutoffs = graph.cutoffs(epsilon)
+    strengths = [block[block > cutoff] for block, cutoff in zip(graph.blocks, cutoffs, strict=True)]
+    every = np.concatenate(strengths)
+    least = np.partition(every, -count)[-count] if len(every) > count > 0 else 0.0
+    found: list[tuple[Node, Node, float]] = []
+    for (a, b), block, cutoff in zip(graph.pairs, graph.blocks, cutoffs, strict=True):
+        later, earlier = np.nonzero((block > cutoff) & (block >= least))
+        ends = zip(later.tolist(), earlier.tolist(), block[later, earlier].tolist(), strict=True)
+        found += [((a, i), (b, j), w) for j, i, w in ends]
+    return sorted(found, key=lambda edge: (-edge[2], edge[:2]))[:count]

@@ -1,0 +1,214 @@
+"""A partition projected on attention heads and MLPs, for tools that know circuits of these only.
+
+Nodes of an interaction graph are coordinates of the residual stream, which every component reads and writes in part:
+the projection is lossy. A component is given to the module that takes most of what it writes, and its share is kept
+beside it. Edges are those of path patching: u -> v is how much the network loses when v alone no longer sees what u
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..basis.bases import Bases
+from ..checkpoints.components import Components, Part
+from ..circuits.ablation import joined_labels
+from ..circuits.metrics import find_metric
+from ..errors import CutError, DataError, GraphError
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+from ..network.batches import Batch, naming_batch
+from ..network.cuts import Place, find_modules_by_name
+from ..network.hooks import hooked
+from ..network.network import Network
+from ..progress import ProgressCallback, counter
+from ..results import by_value
+
+__all__ = ["ComponentCircuit", "Edge", "component_circuit"]
+
+Edge: TypeAlias = tuple[str, str, str]
+
+"""Writer ("input" or a component), reader (a component or "logits"), and the reader's input (q, k, v or "")."""
+
+_INPUT, _LOGITS = "input", "logits"
+
+
+@by_value
+@dataclass(frozen=True)
+class ComponentCircuit:
+    """Heads and MLPs with their modules, and the edges between them.
+
+    Attributes:
+        components: heads and MLPs.
+        d_model: width of the residual stream.
+        shares: (components, modules) of the variance that a component writes, as the next cut's coordinates see it;
+            zeros where it writes nothing that varies there.
+        scores: behavioural loss without each edge, the writer at its mean over the data.
+        loss, n: which behavioural loss, and of how many data points.
+    """
+
+    components: Components
+    d_model: int
+    shares: Float[np.ndarray, "components modules"]
+    scores: Mapping[Edge, float]
+    loss: str
+    n: int
+
+    @property
+    def modules(self) -> dict[str, int]:
+        """By name of a component the module that takes most of what it writes."""
+        return {item.name: int(row.argmax()) for item, row in zip(self.components.items, self.shares, strict=True)}
+
+    def holds(self, edge: Edge, module: int | None = None) -> bool:
+        """Whether an edge stays inside a module, any or a given one; input and logits belong to all.
+
+        Raises:
+            GraphError: there is no such module.
+        """
+        count = self.shares.shape[1]
+        if module is not None and not 0 <= module < count:
+            raise GraphError(f"there is no module {module}: the partition has {count}, counted from 0")
+        ends = {self.modules[name] for name in edge[:2] if name in self.modules}
+        return len(ends) < 2 if module is None else ends <= {module}
+
+
+def component_circuit(
+    net: Network,
+    bases: Bases,
+    graph: InteractionGraph,
+    partition: Partition | None,
+    batches: Iterable[Batch],
+    components: Components,
+    *,
+    progress: ProgressCallback | None = None,
+) -> ComponentCircuit:
+    """The modules of heads and MLPs, and what each edge between them is worth.
+
+    s(u -> v) = L_B(network whose v reads, along one of its inputs, the stream without what u writes directly). u is at
+    its mean over the data, position by position; what u does through other components stays. One forward pass per edge.
+
+    Args:
+        net: whose first cut is the residual stream before all components.
+        bases: of all its cuts.
+        graph: built from them.
+        partition: of the graph; None for one module.
+        batches: data points, all of one length.
+        components: where heads and MLPs read and write.
+        progress: called after each writer of each batch.
+
+    Raises:
+        CutError: a component reads or writes where the network computes nothing.
+        DataError: no data, or sequences of different lengths.
+        GraphError: graph, partition and bases do not belong together.
+    """
+    if tuple(bases) != net.cuts or graph.cuts != net.cuts:
+        raise GraphError(f"graph and bases have the cuts {list(graph.cuts)} and {list(bases)}, the network {net.cuts}")
+    if net.masked:
+        raise GraphError(
+            "means of what heads and MLPs write are taken position by position, over data points of one length: give a "
+            "network without mask and skip_first"
+        )
+    labels = [np.zeros(k, dtype=np.int64) for k in graph.widths]
+    labels = labels if partition is None else joined_labels(graph, partition)
+    inputs = list(batches)
+    writes = {item.name: item.writes for item in components.items}
+    reads = [part for item in components.items for part in item.reads.values()]
+    means, first, n = _means(net, inputs, list(writes.values()))
+    metric = find_metric(net.loss)
+    scores: dict[Edge, float] = {}
+    squares = {name: [np.zeros(k) for k in graph.widths] for name in writes}
+    step = counter("components", len(inputs) * (1 + len(writes)), progress)
+
+    def add(edge: Edge, output: Tensor, whole: Tensor) -> None:
+        scores[edge] = scores.get(edge, 0.0) + float(metric.values(output, whole, None).sum()) / n
+
+    for batch in inputs:
+        with _patched(net, {}, writes.values()) as held, torch.no_grad():
+            base = net.trace(batch)
+        for position, writer in enumerate((None, *components.items)):
+            mean = {} if writer is None else {writer.writes: means[writer.writes]}
+            start = {0: [value.expand_as(e) for value, e in zip(first, base.entries[0], strict=True)]}
+            with _patched(net, {**held, **mean}, reads) as seen, torch.no_grad():
+                without = net.trace(batch, replace=start if writer is None else None)
+            name = _INPUT if writer is None else writer.name
+            if writer is not None:
+                for p, basis in enumerate(bases.values()):
+                    change = basis.coordinates(base.values[p]) - basis.coordinates(without.values[p])
+                    squares[name][p] += change.square().sum((0, 1)).numpy() / n
+            for reader in components.items:
+                if components.before(reader) >= position:
+                    for key, part in reader.reads.items():
+                        add((name, reader.name, key), _output(net, batch, {part: seen[part]}), base.output)
+            add((name, _LOGITS, ""), without.output, base.output)
+            step()
+    count = 1 if partition is None else partition.n_modules
+    shares = np.stack([_shares(squares[name], labels, count) for name in writes])
+    return ComponentCircuit(components, net.widths[0], shares, scores, net.loss, n)
+
+
+def _means(net: Network, inputs: list[Batch], parts: list[Part]) -> tuple[dict[Part, Tensor], list[Tensor], int]:
+    """Means over data points of what is written and of the first cut, at each position; and how many points."""
+    sums: list[Tensor] = []
+    n = 0
+    for batch in inputs:
+        with _patched(net, {}, parts) as found, torch.no_grad():
+            trace = net.trace(batch)
+        n += len(trace.output)
+        totals = [v.double().sum(0, keepdim=True) for v in (*(found[part] for part in parts), *trace.entries[0])]
+        if sums and [total.shape for total in totals] != [total.shape for total in sums]:
+            raise DataError("batches have sequences of different lengths: means are taken position by position")
+        sums = [a + b for a, b in zip(sums, totals, strict=True)] if sums else totals
+    if not n:
+        raise DataError("the data hold no batch: nothing to measure on")
+    means = [total / n for total in sums]
+    return dict(zip(parts, means[: len(parts)], strict=True)), means[len(parts) :], n
+
+
+def _output(net: Network, batch: Batch, held: Mapping[Part, Tensor]) -> Tensor:
+    with _patched(net, held, ()), torch.no_grad(), naming_batch(batch):
+        return net.forward(batch)
+
+
+def _shares(squares: list[np.ndarray], labels: list[np.ndarray], count: int) -> Float[np.ndarray, " modules"]:
+    """Of the first cut at which something changes."""
+    for changed, of in zip(squares, labels, strict=True):
+        if changed.any():
+            found = np.bincount(of, changed, count)
+            return np.asarray(found / found.sum())
+    return np.zeros(count)
+
+
+@contextmanager
+def _patched(net: Network, held: Mapping[Part, Tensor], read: Iterable[Part]) -> Iterator[dict[Part, Tensor]]:
+    """Parts held at given values, and others read, whenever the network runs."""
+    wanted = list(read)
+    modules = find_modules_by_name(net.model)
+    found: dict[Part, Tensor] = {}
+
+    def visit(place: Place, value: Tensor) -> Tensor:
+        for part in wanted:
+            if part.place == place:
+                found[part] = part.of(value).detach().clone()
+        if any(part.place == place for part in held):
+            value = value.clone()
+            for part, given in held.items():
+                if part.place == place:
+                    part.of(value).copy_(given.expand_as(part.of(value)))
+        return value
+
+    with ExitStack() as stack:
+        for place in dict.fromkeys(part.place for part in (*wanted, *held)):
+            if place.path not in modules:
+                raise CutError(f"no module is named {place.path!r}, where a component is said to read or write")
+            stack.callback(hooked(modules[place.path], place, visit).remove)
+        yield found
+    if missing := [part.name for part in wanted if part not in found]:
+        raise CutError(f"{missing[0]!r}, where a component is said to read or write, is not computed")

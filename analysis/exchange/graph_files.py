@@ -1,0 +1,141 @@
+"""Graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON, masks."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..basis.bases import Bases
+from ..circuits.ablation import joined_labels, require_partition
+from ..errors import GraphError
+from ..graph.cost import Epsilon
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+from ..results import encode
+from .attribution_graph import attribution_graph
+
+if TYPE_CHECKING:
+    import networkx
+
+__all__ = ["FORMATS", "export", "export_masks", "to_networkx"]
+
+
+def to_networkx(
+    graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None
+) -> networkx.DiGraph:
+    """The graph with text nodes "cut/coordinate"; with a partition each node has its `module` (-1: none).
+
+    Args:
+        graph: the strengths.
+        partition: of this graph.
+        epsilon: only edges above its square root, one for all or one per pair of cuts; default the partition's, without
+            one all edges above 0.
+
+    Raises:
+        GraphError: the partition belongs to a graph of another shape, or a wrong number of loss scales.
+
+    >>> graph = InteractionGraph.from_blocks([[[2.0]]], cuts=["a", "b"])
+    >>> list(to_networkx(graph).edges(data="strength"))
+    [('a/0', 'b/0', 2.0)]
+    """
+    import networkx
+
+    if partition is not None:
+        require_partition(graph, partition)
+    nodes = graph.to_networkx(_scales(partition, epsilon))
+    if partition is not None:
+        labels = dict(zip(partition.cuts, partition.labels, strict=True))
+        networkx.set_node_attributes(nodes, {(c, i): int(labels[c][i]) for c, i in nodes.nodes}, "module")
+    return networkx.relabel_nodes(nodes, {(c, i): f"{c}/{i}" for c, i in nodes.nodes})
+
+
+def export(graph: InteractionGraph, partition: Partition | None, form: str, epsilon: Epsilon | None = None) -> bytes:
+    """A graph, or a partition with its graph, as the content of a file.
+
+    Args:
+        graph: the strengths.
+        partition: of this graph.
+        form: "graphml", "gexf", "node-link" (NetworkX's JSON, key `edges`), "circuit-tracer" (attribution-graph JSON,
+            also of Neuronpedia; see `attribution_graph`) or "safetensors" (what `save` writes: the partition where one
+            is given, else the graph).
+        epsilon: see `to_networkx`.
+
+    Raises:
+        GraphError: an unknown format, or a partition of another graph.
+    """
+    if form not in FORMATS:
+        raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
+    if partition is not None:
+        require_partition(graph, partition)
+    return FORMATS[form](graph, partition, epsilon)
+
+
+def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
+    """What applies modules as hooks in plain PyTorch, as a safetensors file.
+
+    Per cut the tensors `CUT/mean` (d,), `CUT/to_basis` C (k, d), `CUT/from_basis` C^+ (d, k), float64, and `CUT/masks`
+    (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module. Nodes of no module go with the
+    one that they exchange most loss with.
+
+    Raises:
+        GraphError: bases, graph and partition do not belong together.
+    """
+    widths = tuple(len(basis.importance) for basis in bases.values())
+    if tuple(bases) != graph.cuts or widths != graph.widths:
+        raise GraphError(f"the bases of the cuts {list(bases)} do not belong to this graph")
+    arrays: dict[str, np.ndarray] = {}
+    for basis, labels in zip(bases.values(), joined_labels(graph, partition), strict=True):
+        masks = labels == np.arange(partition.n_modules)[:, None]
+        given = {"mean": basis.mean, "to_basis": basis.to_basis, "from_basis": basis.from_basis, "masks": masks}
+        arrays |= {f"{basis.cut}/{name}": array for name, array in given.items()}
+    return encode("masks", arrays, {"cuts": list(graph.cuts), "n_modules": partition.n_modules})
+
+
+def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    import networkx
+
+    stream = io.BytesIO()
+    networkx.write_graphml(to_networkx(graph, partition, epsilon), stream)
+    return stream.getvalue()
+
+
+def _node_link(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    import networkx
+
+    data: dict[str, Any] = networkx.node_link_data(to_networkx(graph, partition, epsilon), edges="edges")
+    return json.dumps(data).encode()
+
+
+def _safetensors(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    return graph.to_bytes() if partition is None else partition.to_bytes()
+
+
+def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    import networkx
+
+    stream = io.BytesIO()
+    networkx.write_gexf(to_networkx(graph, partition, epsilon), stream)
+    return stream.getvalue()
+
+
+def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+    return json.dumps(attribution_graph(graph, partition, _scales(partition, epsilon))).encode()
+
+
+def _scales(partition: Partition | None, epsilon: Epsilon | None) -> Epsilon:
+    """The loss scale, or those of the pairs of cuts, that edges are above."""
+    if epsilon is not None:
+        return epsilon
+    return partition.epsilons if partition is not None else 0.0
+
+
+FORMATS = {
+    "graphml": _graphml,
+    "gexf": _gexf,
+    "node-link": _node_link,
+    "circuit-tracer": _circuit_tracer,
+    "safetensors": _safetensors,
+}

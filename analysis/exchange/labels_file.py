@@ -1,0 +1,153 @@
+"""A division into modules that was made elsewhere: read from a CSV or JSON file of nodes and modules."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ..errors import GraphError, InputError
+from ..graph.cost import Epsilon
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.find_modules import score_partition
+from ..modules.partition import Partition
+from ..results import read_bytes
+
+__all__ = ["labels_of", "read_assignment", "read_labels", "read_partition"]
+
+_NONE = ("", "-1", "none", "null", "nan")
+
+_COLUMNS = ({"node", "module"}, {"cut", "coordinate", "module"})
+
+
+def read_partition(
+    path: str | os.PathLike[str], graph: InteractionGraph, epsilon: Epsilon | str | None = None
+) -> Partition:
+    """A division of a graph from a file, with what it costs.
+
+    Args:
+        path: see `read_labels`.
+        graph: whose nodes are named.
+        epsilon: loss scale, see `find_modules`.
+
+    Raises:
+        InputError: the file cannot be read.
+        GraphError: it names nodes that the graph does not have, one twice, or leaves out one that has an edge.
+    """
+    return score_partition(graph, read_labels(read_bytes(path), graph), epsilon)
+
+
+def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
+    r"""One array of labels per cut of a graph; modules are numbered as they first appear, -1 for nodes without one.
+
+    Args:
+        content: of a CSV file with the columns `node` and `module`, or `cut`, `coordinate` and `module`; or of a JSON
+            file: an object {node: module}, or a list of objects with those names. A node is "cut/coordinate", as
+            exports name it; a module any text or number; "-1", "none" or nothing for none. Nodes that are not named
+            are in no module.
+        graph: whose nodes are named.
+
+    Raises:
+        InputError: it is neither.
+        GraphError: a node that the graph does not have, or has twice.
+
+    >>> graph = InteractionGraph.from_blocks([np.eye(2)], cuts=["a", "b"])
+    >>> [labels.tolist() for labels in read_labels(b"node,module\na/0,left\nb/0,left\na/1,7\n", graph)]
+    [[0, 1], [0, -1]]
+    """
+    return labels_of(read_assignment(content), graph)
+
+
+def read_assignment(content: bytes) -> dict[str, str]:
+    """The module of each node that a file names, as it is written there; see `read_labels`.
+
+    Raises:
+        InputError: it cannot be read.
+        GraphError: it names a node twice.
+
+    >>> read_assignment(b'{"a/0": "left", "a/1": 7}')
+    {'a/0': 'left', 'a/1': '7'}
+    """
+    assignment: dict[str, str] = {}
+    for node, module in _rows(content):
+        if node in assignment:
+            raise GraphError(f"the file names the node {node!r} twice")
+        assignment[node] = module
+    return assignment
+
+
+def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
+    """One array of labels per cut of a graph, from nodes named "cut/coordinate" and their modules; see `read_labels`.
+
+    Raises:
+        GraphError: a node that the graph does not have, or no node in a module.
+    """
+    labels = [np.full(width, -1, dtype=np.int64) for width in graph.widths]
+    places = {f"{cut}/{i}": (p, i) for p, cut in enumerate(graph.cuts) for i in range(graph.widths[p])}
+    numbers: dict[str, int] = {}
+    for node, module in assignment.items():
+        if node not in places:
+            raise GraphError(
+                f"the labels name the node {node!r}, which the graph does not have: expected names like "
+                f"{next(iter(places))!r}, cuts {dict(zip(graph.cuts, graph.widths, strict=True))}"
+            )
+        if module.lower() not in _NONE:
+            p, i = places[node]
+            labels[p][i] = numbers.setdefault(module, len(numbers))
+    if not numbers:
+        raise GraphError("the labels put no node into a module")
+    return labels
+
+
+def _rows(content: bytes) -> Iterator[tuple[str, str]]:
+    try:
+        text = content.decode("utf-8-sig")
+        rows = (
+            _of_json(json.loads(text, object_pairs_hook=_once))
+            if text.lstrip()[:1] in ("{", "[")
+            else _of_csv(csv.DictReader(io.StringIO(text)))
+        )
+        for row in rows:
+            node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
+            module = row["module"]
+            name = "" if module is None else str(module).strip()
+            yield str(node).strip(), re.sub(r"^(-?\d+)\.0+$", r"\1", name)  # as pandas writes whole numbers
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"the file is no division into modules ({type(error).__name__}: {error}): expected CSV with the columns "
+            'node,module or JSON like {"layers.0/3": 1}'
+        ) from error
+
+
+def _of_csv(reader: csv.DictReader[str]) -> Iterable[dict[str, Any]]:
+    names = reader.fieldnames
+    if names and not any(needed <= set(names) for needed in _COLUMNS):
+        first = ",".join(names)
+        raise InputError(
+            f"the first line of the file is {first[:80]!r}: expected the names of its columns, node,module or "
+            "cut,coordinate,module, and a line per node below"
+        )
+    return reader
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON that names nothing twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise GraphError(f"the file names the node {twice!r} twice")
+    return found
+
+
+def _of_json(document: Any) -> Iterable[dict[str, Any]]:
+    if isinstance(document, dict):
+        return [{"node": node, "module": module} for node, module in document.items()]
+    rows: Iterable[dict[str, Any]] = document
+    return rows

@@ -1,0 +1,22 @@
+"""Figures of results, one function per kind; matplotlib is imported when the first is drawn."""
+
+from .coefficients import plot_curve, plot_traces
+from .experiments import plot_experiment
+from .graphs import plot_graph, plot_membership, plot_strengths
+from .ledgers import plot_ledger, plot_synchronisation
+from .profiles import plot_epsilon_profile, plot_profile
+from .tracks import plot_tracking
+
+__all__ = [
+    "plot_curve",
+    "plot_epsilon_profile",
+    "plot_experiment",
+    "plot_graph",
+    "plot_ledger",
+    "plot_membership",
+    "plot_profile",
+    "plot_strengths",
+    "plot_synchronisation",
+    "plot_traces",
+    "plot_tracking",
+]

@@ -1,0 +1,196 @@
+"""Figures of circuit experiments, one per kind: what an intervention costs, beside random ones of the same size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..circuits.ablation import Isolation, ModuleAblation
+from ..circuits.bisection import EdgeBisection
+from ..circuits.controls import Control, Outcome
+from ..circuits.experiments import Experiment
+from ..circuits.faithfulness import Faithfulness
+from ..circuits.metrics import BEHAVIOURAL
+from ..circuits.prediction import Prediction
+from ..results import figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_experiment"]
+
+GREY, _BLUE = "#9a9a9a", "tab:blue"
+
+_MOST_LABELS = 20  # of dots, those with the largest predicted cost
+
+_MOST_COLUMNS = 40  # of a heat map: classes or outputs, those that change most
+
+
+@figure.register(Experiment)
+def plot_experiment(experiment: Experiment) -> Figure:
+    """The figure of an experiment, by its kind.
+
+    isolate: every metric of the network whole, isolated, with random cuts, and without any edge. modules: which classes
+    (else outputs) each module serves. faithfulness: f(k) beside random orders. bisect, epsilon: the metric over the
+    edges kept. predict: measured loss over predicted cost, a dot per link, beside as many
+    random edges. Error bars are one standard error, of random
+    interventions one standard deviation over the draws.
+    """
+    draw: dict[type[Any], Callable[[Any], Figure]] = {
+        Isolation: _isolation,
+        ModuleAblation: _modules,
+        Faithfulness: _faithfulness,
+        EdgeBisection: _bisection,
+        Prediction: _prediction,
+    }
+    return draw[type(experiment.result)](experiment.result)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _isolation(found: Isolation) -> Figure:
+    metrics = sorted(found.whole.values, key=lambda name: name not in BEHAVIOURAL)
+    figure = _figure(3.6 * len(metrics) + 1, 3.4)
+    for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics, strict=True):
+        bars: list[tuple[str, float, float, str]] = [_measured("whole", found.whole, metric)]
+        bars.append(_measured("modules\nisolated", found.isolated, metric, "tab:orange"))
+        bars += _drawn("random edges,\nsame strengths", found.matched.get(metric))
+        bars += _drawn("random\nmodules", found.isolated.controls.get(metric))
+        bars.append(_measured("no edges", found.ablated, metric, "black"))
+        names, values, errors, colours = zip(*bars, strict=True)
+        axes.barh(range(len(bars)), values, xerr=errors, color=colours, height=0.65, ecolor="#444444", capsize=2)
+        axes.set_yticks(range(len(bars)), names, fontsize=8)
+        axes.invert_yaxis()
+        _tidy(axes, xlabel=metric)
+    beside = found.matched.get(metrics[-1])
+    p = f", p {beside.p_value:.2g} against as many edges of the same strengths" if beside else ""
+    cut = f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut"
+    count = f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"
+    figure.suptitle(f"{count}, {cut}{p}", fontsize=10)
+    return figure
+
+
+def _measured(name: str, row: Outcome, metric: str, colour: str = _BLUE) -> tuple[str, float, float, str]:
+    return name, row.values[metric].value, row.values[metric].standard_error, colour
+
+
+def _drawn(name: str, beside: Control | None) -> list[tuple[str, float, float, str]]:
+    return [] if beside is None else [(name, beside.value, beside.spread, GREY)]
+
+
+def _modules(found: ModuleAblation) -> Figure:
+    """Rows are modules, columns classes (of each answer) or outputs."""
+    if found.whole_classes.size:
+        answers, classes = found.whole_classes.shape
+        table = found.classes.reshape(2, found.n_modules, answers * classes)
+        names = [f"{c}" if answers == 1 else f"{a}:{c}" for a in range(answers) for c in range(classes)]
+        label, what, limits = "accuracy", "class" if answers == 1 else "answer:class", (0.0, 1.0)
+    else:
+        table, names = found.outputs, [str(o) for o in range(found.outputs.shape[2])]
+        label, what, limits = "mean squared change", "output", (0.0, float(found.outputs.max(initial=0.0)) or 1.0)
+    shown = _most_varied(table[0])
+    figure = _figure(min(12.0, 2.5 + 0.28 * len(shown)), 1.6 + 0.5 * found.n_modules)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, rows, title in zip(panels, table, ("without the module", "the module alone"), strict=True):
+        image = axes.imshow(rows[:, shown], aspect="auto", vmin=limits[0], vmax=limits[1], cmap="viridis")
+        axes.set_yticks(range(found.n_modules), [f"module {m}" for m in range(found.n_modules)], fontsize=8)
+        axes.set_title(title, fontsize=9, loc="left")
+    step = -(-len(shown) // 20)
+    panels[1].set_xticks(range(0, len(shown), step), [names[i] for i in shown[::step]], fontsize=7)
+    hidden = f" ({len(shown)} of {len(names)} that vary most)" if len(shown) < len(names) else ""
+    panels[1].set_xlabel(what + hidden, fontsize=9)
+    figure.colorbar(image, ax=panels, label=label, shrink=0.9)
+    return figure
+
+
+def _most_varied(table: Float[np.ndarray, "modules columns"]) -> list[int]:
+    """Columns of a table, in their order; of many those in which modules differ most."""
+    known = np.nan_to_num(table)
+    span = known.max(0) - known.min(0) if len(known) > 1 else known[0]
+    order = np.argsort(-span, kind="stable")[:_MOST_COLUMNS]
+    return [int(i) for i in sorted(order)]
+
+
+def _faithfulness(found: Faithfulness) -> Figure:
+    figure = _figure(5.6, 3.6)
+    axes = figure.subplots()
+    for i, row in enumerate(found.random):
+        axes.plot(found.fractions, row, color=GREY, lw=0.8, label="random order" if i == 0 else None)
+    axes.axhline(1, color="black", lw=0.8, ls=":")
+    values, errors = [p.value for p in found.curve], [p.standard_error for p in found.curve]
+    axes.errorbar(found.fractions, values, errors, fmt="o-", ms=4, lw=1.2, capsize=2.5, color=_BLUE, label="strongest")
+    axes.legend(fontsize=8, frameon=False)
+    _tidy(axes, xscale="log", xlabel="share of the edges kept", ylabel=f"faithfulness ({found.metric})")
+    axes.set_title(f"CPR {found.cpr.value:.3f}, CMD {found.cmd.value:.3f}, p {found.p_value:.2g}", fontsize=10)
+    return figure
+
+
+def _bisection(found: EdgeBisection) -> Figure:
+    """One panel per pair of cuts, and one for all at once."""
+    names = [*(f"{a} to {b}" for a, b in zip(found.cuts[:-1], found.cuts[1:], strict=True)), "all at once"]
+    needed = [*found.edges_required, sum(found.jointly_required)]
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = _figure(2.7 * columns + 0.5, 2.7 * rows)
+    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    whole = found.whole.values[found.metric].value
+    for axes, name, curve, count in zip(panels, names, found.curves, needed, strict=False):
+        edges, values = zip(*curve, strict=True)
+        axes.plot(edges, values, "o", ms=3, color=_BLUE)
+        axes.axhline(whole, color="black", lw=0.8, ls=":")
+        axes.axvline(count, color="tab:orange", lw=1)
+        axes.set_title(f"{name}: {count:,}", fontsize=9)
+        _tidy(axes, xlabel="strongest edges kept")
+        if max(edges) > 10 * max(1, min(edges)):
+            axes.set_xscale("symlog", linthresh=1)  # shows none, too
+            axes.set_xlim(-0.1 if min(edges) == 0 else None, 1.2 * max(edges))
+    panels[0].set_ylabel(found.metric)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"Fewest edges that keep {found.metric} within {found.tolerance:g}", fontsize=10)
+    return figure
+
+
+def _prediction(found: Prediction) -> Figure:
+    figure = _figure(4.6, 3.8)
+    axes = figure.subplots()
+    cost = np.array([link.predicted for link in found.links])
+    changes = [link.measured.changes[found.metric] for link in found.links]
+    axes.errorbar(cost, _column(changes, "value"), _column(changes, "standard_error"), fmt="o", ms=4, lw=1, capsize=2)
+    for x, link, change in list(zip(cost, found.links, changes, strict=True))[:_MOST_LABELS]:
+        text = f"{link.earlier} to {link.later}"
+        axes.annotate(text, (x, change.value), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.margins(x=0.15, y=0.1)  # for the labels
+    random = [link.measured.controls.get(found.metric) for link in found.links]
+    whole = found.whole.values[found.metric].value
+    drawn = [(x, beside.value - whole) for x, beside in zip(cost, random, strict=True) if beside is not None]
+    if drawn:
+        axes.plot(*zip(*drawn, strict=True), "x", ms=4, color=GREY, label="as many random edges")
+        axes.legend(fontsize=8, frameon=False, loc="lower right")  # where the cost is large, so are the losses
+    _tidy(axes, xlabel="predicted interaction cost", ylabel=f"change of {found.metric} when cut")
+    if all(change.value > 0 for change in changes):
+        axes.set_yscale("log")  # as the cost is a logarithm
+    if found.spearman is None or found.interval is None:
+        axes.set_title("too few links to rank", fontsize=10)
+    else:
+        low, high = found.interval
+        axes.set_title(f"Spearman {found.spearman:.2f} [{low:.2f}, {high:.2f}]", fontsize=10)
+    return figure
+
+
+def _column(rows: Sequence[Any], name: str) -> Float[np.ndarray, " rows"]:
+    return np.array([getattr(row, name) for row in rows], dtype=float)
+
+
+def _tidy(axes: Axes, **labels: str) -> None:
+    axes.set(**labels)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

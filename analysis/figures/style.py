@@ -1,0 +1,66 @@
+"""Colours, legends and titles that all figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ..modules.partition import Partition
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["GREY", "graph_title", "module_colours", "module_legend", "with_widths"]
+
+GREY = "#9a9a9a"
+
+
+def module_colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4"]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgba
+
+    table = np.array([*colormaps["tab10"](np.arange(10)), to_rgba(GREY)])
+    return table[np.where(labels < 0, 10, labels % 10)]
+
+
+def module_legend(figure: Figure, labels: Sequence[Int[np.ndarray, " _"]], *, edges: bool) -> None:
+    """Beside the axes, what colours mean: modules, which share ten colours, and nodes that are in none."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    found = np.unique(np.concatenate(labels))
+    handles: list[Line2D | Patch] = []
+    for first in range(10):
+        same = [str(module) for module in found[found >= 0] if module % 10 == first]
+        if same:
+            name = f"module {', '.join(same[:3])}" + (", ..." if len(same) > 3 else "")
+            handles.append(Patch(color=module_colours(np.array([first]))[0], label=name))
+    if (found < 0).any():
+        handles.append(Patch(color=GREY, label="no edge above the cutoff"))
+    if edges and (found >= 0).sum() > 1:
+        handles.append(Line2D([], [], color=GREY, ls="dashed", lw=1, label="edge between modules"))
+    figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
+
+
+def with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [f"{cut}\n{width} nodes" for cut, width in zip(cuts, widths, strict=True)]
+
+
+def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges: int | None, hidden: int) -> str:
+    parts = []
+    if partition is not None:
+        parts.append("one module" if partition.n_modules == 1 else f"{partition.n_modules} modules")
+        parts.append(f"cost between modules {partition.edge_cost:.3g}")
+    parts.append(f"epsilon {_range(epsilons)}")
+    if n_edges is not None:
+        parts.append(f"{n_edges:,} edges" + (f" ({hidden:,} weakest not drawn)" if hidden else ""))
+    return ", ".join(parts)
+
+
+def _range(values: Sequence[float]) -> str:
+    """One number, or the least and the largest of those of the pairs of cuts."""
+    least, largest = (f"{value:.3g}" for value in (min(values), max(values)))
+    return least if least == largest else f"{least} to {largest}"

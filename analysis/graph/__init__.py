@@ -1,0 +1,50 @@
+"""The interaction graph: strengths between adjacent cuts, what they cost, the loss scale, and null graphs."""
+
+from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
+from .interaction_graph import InteractionGraph
+from .loss_scale import LossScale, StrengthDistribution, choose_epsilon, default_epsilon, strength_distribution
+from .null_graphs import degree_preserving_null
+from .quotient import (
+    Division,
+    Labels,
+    ModuleLink,
+    checked_labels,
+    contrast,
+    contrast_of,
+    edge_cost,
+    mediator_cost,
+    module_links,
+)
+from .skip_paths import PairStrengths, has_streams, pair_attributions, pair_strengths
+from .strengths import interaction_graph
+
+__all__ = [
+    "Division",
+    "Epsilon",
+    "InteractionGraph",
+    "Labels",
+    "LossScale",
+    "ModuleLink",
+    "PairStrengths",
+    "StrengthDistribution",
+    "checked_labels",
+    "choose_epsilon",
+    "contrast",
+    "contrast_of",
+    "default_epsilon",
+    "degree_preserving_null",
+    "edge_cost",
+    "graph_costs",
+    "has_edge",
+    "has_streams",
+    "interaction_cost",
+    "interaction_graph",
+    "loss_scales",
+    "mediator_cost",
+    "module_links",
+    "normalised",
+    "pair_attributions",
+    "pair_strengths",
+    "shown_scales",
+    "strength_distribution",
+]

@@ -1,0 +1,289 @@
+"""The interaction graph: strengths between the coordinates of adjacent cuts (math: section 6 of the paper)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import GraphError
+from ..results import Result, by_value, decode, encode, figure
+
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+    from matplotlib.figure import Figure
+
+
+__all__ = ["InteractionGraph"]
+
+
+@by_value
+@dataclass(frozen=True)
+class InteractionGraph(Result):
+    """Weighted graph whose nodes are (cut, coordinate) and whose edges go from earlier to later, mostly adjacent, cuts.
+
+    Attributes:
+        cuts: names of the L + 1 cuts, in order of computation.
+        blocks: for each pair p of cuts the strengths w, shape (k_later, k_earlier), float64, row = later node;
+            w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
+        importance: per cut Lambda (k,), the mean squared first-order change of the output carried by each node.
+        strengths: how w was computed: "jacobian", "attribution" or "given".
+        basis: kind of basis the coordinates belong to.
+        settings: everything else that fixes the numbers (rotation, points, seed, ...).
+        pairs: for each block the indices (earlier, later) of its cuts; (0, 1), (1, 2), ... unless edges skip cuts.
+        beyond_skip: for each block the strengths of J - 1, what a layer adds to the residual stream, where its two cuts
+            belong to one stream, None elsewhere; () where nothing is known. See `skips`.
+
+    >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
+    >>> graph.cuts, graph.widths, graph.n_nodes
+    (('0', '1'), (2, 2), 4)
+    """
+
+    cuts: tuple[str, ...]
+    blocks: tuple[Float[np.ndarray, "_ _"], ...]
+    importance: tuple[Float[np.ndarray, " _"], ...]
+    strengths: str = "given"
+    basis: str = "given"
+    settings: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
+    beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: Sequence[np.ndarray | Tensor | Sequence[Sequence[float]]],
+        cuts: Sequence[str] | None = None,
+        importance: Sequence[np.ndarray] | None = None,
+        *,
+        strengths: str = "given",
+        basis: str = "given",
+        settings: dict[str, Any] | None = None,
+        pairs: Sequence[tuple[int, int]] | None = None,
+        beyond_skip: Sequence[np.ndarray | None] = (),
+    ) -> InteractionGraph:
+        """Build a graph from its strength matrices; row = later node, column = earlier node.
+
+        Args:
+            blocks: one matrix per pair of cuts.
+            cuts: names; default "0", "1", ...
+            importance: per cut; default 1.
+            strengths: see the attributes, as `basis` and `settings`.
+            basis: kind of basis.
+            settings: everything else that fixes the numbers.
+            pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
+            beyond_skip: see the attributes; one matrix or None per block.
+
+        Raises:
+            GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
+                order or twice, or strengths that are negative, NaN or infinite.
+        """
+        arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
+        if not arrays:
+            raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
+        beyond = tuple(
+            None if block is None else _matrix(f"beyond_skip {p}", block) for p, block in enumerate(beyond_skip)
+        )
+        shapes = [block.shape for block in arrays]
+        if beyond and [s if b is None else b.shape for b, s in zip(beyond, shapes, strict=False)] != shapes:
+            raise GraphError(f"beyond_skip: expected None or a matrix for each block, of the shapes {shapes}")
+        joined = _checked_pairs(pairs, len(arrays))
+        widths = _widths(arrays, joined)
+        names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
+        if len(names) != len(widths) or len(set(names)) != len(names):
+            raise GraphError(f"{len(widths)} cuts need as many different names, got {list(names)}")
+        weights = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
+        if tuple(len(w) for w in weights) != widths:
+            raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
+        if not all(np.isfinite(w).all() for w in weights):
+            raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, beyond)
+
+    @property
+    def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
+        """For each block the strengths beyond a skip path: `beyond_skip`, or the block where there is none."""
+        kept = self.beyond_skip or (None,) * len(self.blocks)
+        return tuple(block if new is None else new for block, new in zip(self.blocks, kept, strict=True))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of nodes at each cut."""
+        return tuple(len(importance) for importance in self.importance)
+
+    @property
+    def cut_slices(self) -> tuple[slice, ...]:
+        """Where each cut's nodes are when all nodes are counted, cut after cut."""
+        ends = np.cumsum([0, *self.widths]).tolist()
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    @property
+    def pair_slices(self) -> tuple[tuple[slice, slice], ...]:
+        """For each block where the nodes of its earlier and its later cut are."""
+        cuts = self.cut_slices
+        return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of all cuts together."""
+        return sum(self.widths)
+
+    def cutoffs(self, epsilon: float | Sequence[float] = 0.0) -> tuple[float, ...]:
+        """The cutoff sqrt(epsilon) of each block, for one loss scale or one per pair of cuts.
+
+        Raises:
+            GraphError: a loss scale below 0 or not finite, or not one per pair.
+
+        >>> InteractionGraph.from_blocks([np.eye(2), np.eye(2)]).cutoffs((0.25, 4.0))
+        (0.5, 2.0)
+        """
+        try:
+            scales = np.asarray(epsilon, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise GraphError(f"epsilon is {epsilon!r}: expected a number, or one per pair of cuts") from None
+        scales = np.full(len(self.blocks), scales) if scales.ndim == 0 else scales.ravel()
+        if len(scales) != len(self.blocks):
+            raise GraphError(
+                f"{len(scales)} loss scales were given: expected one, or one for each of {len(self.blocks)} pairs"
+            )
+        if not (np.isfinite(scales) & (scales >= 0)).all():
+            raise GraphError(f"epsilon is {epsilon!r}: expected loss scales of 0 or more")
+        return tuple(np.sqrt(scales).tolist())
+
+    def n_edges(self, epsilon: float | Sequence[float] = 0.0) -> int:
+        """Number of edges with w > sqrt(epsilon), one epsilon for all or one per pair of cuts."""
+        return sum(int((w > cutoff).sum()) for w, cutoff in zip(self.blocks, self.cutoffs(epsilon), strict=True))
+
+    def edges(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
+        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon), which may differ between pairs."""
+        for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
+            for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
+                yield (self.cuts[a], i), (self.cuts[b], j), float(block[j, i])
+
+    def to_networkx(self, epsilon: float | Sequence[float] = 0.0) -> networkx.DiGraph:
+        """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`.
+
+        Its attribute `epsilon` is the loss scale; where pairs of cuts have different ones, `epsilons` is the JSON list
+        of them and there is no `epsilon`.
+        """
+        import networkx
+
+        scales = [epsilon] if np.ndim(epsilon) == 0 else np.ravel(epsilon).tolist()
+        named = {"epsilon": scales[0]} if len(set(scales)) == 1 else {"epsilons": json.dumps(scales)}
+        graph = networkx.DiGraph(**{k: getattr(self, k) for k in ("strengths", "basis")}, **named)
+        for cut, importance in zip(self.cuts, self.importance, strict=True):
+            graph.add_nodes_from(
+                ((cut, i), {"cut": cut, "coordinate": i, "importance": float(w)}) for i, w in enumerate(importance)
+            )
+        graph.add_edges_from((a, b, {"strength": w}) for a, b, w in self.edges(epsilon))
+        return graph
+
+    def to_igraph(self, epsilon: float | Sequence[float] = 0.0) -> igraph.Graph:
+        """Directed igraph graph: vertices by cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
+        import igraph
+
+        ends: list[tuple[int, int]] = []
+        strengths: list[float] = []
+        for (a, b), block, cutoff in zip(self.pair_slices, self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
+            ends += zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True)
+            strengths += block[later, earlier].tolist()
+        graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs={"strength": strengths})
+        graph.vs["cut"] = [cut for cut, k in zip(self.cuts, self.widths, strict=True) for _ in range(k)]
+        graph.vs["coordinate"] = [i for k in self.widths for i in range(k)]
+        graph.vs["importance"] = np.concatenate(self.importance).tolist()
+        return graph
+
+    def plot(self, partition: Result | None = None, epsilon: float | Sequence[float] | None = None) -> Figure:
+        """Figure of the layered graph, the modules of a partition in colour."""
+        return figure(self, partition, epsilon)
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes; blocks as compressed sparse rows."""
+        from scipy.sparse import csr_array
+
+        arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
+        named = {f"block.{p}": block for p, block in enumerate(self.blocks)}
+        named |= {f"beyond_skip.{p}": block for p, block in enumerate(self.beyond_skip) if block is not None}
+        for name, block in named.items():
+            rows = csr_array(block)
+            arrays[f"{name}.strength"] = rows.data
+            arrays[f"{name}.earlier"] = rows.indices.astype(np.int32)
+            arrays[f"{name}.row_start"] = rows.indptr.astype(np.int64)
+        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
+        return encode("graph", arrays, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> InteractionGraph:
+        """Rebuild a graph from `to_bytes`."""
+        from scipy.sparse import csr_array
+
+        arrays, meta = decode("graph", data)
+        widths = meta["widths"]
+        pairs = meta.get("pairs") or list(pairwise(range(len(widths))))  # not in files of version 0.1
+
+        def block(name: str, a: int, b: int) -> np.ndarray:
+            parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
+            return np.asarray(csr_array(parts, shape=(widths[b], widths[a])).toarray())
+
+        known = [f"beyond_skip.{p}.strength" in arrays for p in range(len(pairs))]
+        return cls.from_blocks(
+            [block(f"block.{p}", a, b) for p, (a, b) in enumerate(pairs)],
+            meta["cuts"],
+            [arrays[f"importance.{i}"] for i in range(len(widths))],
+            strengths=meta["strengths"],
+            basis=meta["basis"],
+            settings=meta["settings"],
+            pairs=[(a, b) for a, b in pairs],
+            beyond_skip=[
+                block(f"beyond_skip.{p}", a, b) if known[p] else None for p, (a, b) in enumerate(pairs) if any(known)
+            ],
+        )
+
+
+def _matrix(name: str, block: Any) -> np.ndarray:
+    try:
+        if isinstance(block, Tensor):
+            block = block.detach().to("cpu", torch.float64).numpy()
+        array = np.asarray(block)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers")
+        array = array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GraphError(f"{name} is no matrix of real numbers: {error}") from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise GraphError(f"{name} has shape {array.shape}: expected (later nodes, earlier nodes), none zero")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise GraphError(f"{name} holds negative, NaN or infinite strengths: expected w >= 0")
+    return array
+
+
+def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tuple[tuple[int, int], ...]:
+    try:
+        joined = tuple((int(a), int(b)) for a, b in (pairs if pairs is not None else pairwise(range(n_blocks + 1))))
+    except (TypeError, ValueError):
+        raise GraphError(f"pairs are {pairs!r}: expected the indices (earlier, later) of two cuts per block") from None
+    if len(joined) != n_blocks or len(set(joined)) != n_blocks or any(not 0 <= a < b for a, b in joined):
+        raise GraphError(
+            f"{n_blocks} blocks were given for the pairs of cuts {list(joined)}: expected as many different pairs "
+            "(earlier, later), cuts counted from 0 in order of computation"
+        )
+    if missing := set(range(max(b for _, b in joined))) - {cut for pair in joined for cut in pair}:
+        raise GraphError(f"no block reaches the cuts {sorted(missing)}: leave them out")
+    return joined
+
+
+def _widths(blocks: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    widths: dict[int, int] = {}
+    for p, (block, (a, b)) in enumerate(zip(blocks, pairs, strict=True)):
+        for cut, width in ((a, block.shape[1]), (b, block.shape[0])):
+            if widths.setdefault(cut, width) != width:
+                raise GraphError(f"block {p} has {width} nodes at cut {cut}, an earlier block has {widths[cut]}")
+    return tuple(widths[cut] for cut in sorted(widths))

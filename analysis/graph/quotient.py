@@ -1,0 +1,197 @@
+"""The quotient of a graph by a division: sums of costs between modules, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ..errors import GraphError
+from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, shown_scales
+from .interaction_graph import InteractionGraph
+
+__all__ = [
+    "Division",
+    "Labels",
+    "ModuleLink",
+    "checked_labels",
+    "contrast",
+    "contrast_of",
+    "edge_cost",
+    "mediator_cost",
+    "module_links",
+]
+
+Labels: TypeAlias = Sequence[Int[np.ndarray, " _"]]
+
+
+@dataclass(frozen=True)
+class ModuleLink:
+    """What one module feeds to another: a row of the quotient graph.
+
+    Attributes:
+        earlier, later: labels of the feeding and of the fed module.
+        n_edges: edges above the cutoff.
+        edge_cost, mediator_cost: their share of the two costs; sums over all links give the totals.
+    """
+
+    earlier: int
+    later: int
+    n_edges: int
+    edge_cost: float
+    mediator_cost: float
+
+
+def checked_labels(
+    graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon
+) -> tuple[Int[np.ndarray, " _"], ...]:
+    """The labels as int64 arrays.
+
+    Raises:
+        GraphError: wrong number of cuts or nodes, no integers, a label below -1, -1 on a node with an edge.
+    """
+    arrays = [np.asarray(a) for a in labels]
+    shapes, expected = [a.shape for a in arrays], [(k,) for k in graph.widths]
+    if shapes != expected:
+        raise GraphError(f"labels have shapes {shapes}: expected one array per cut, {expected}")
+    if not all(np.issubdtype(a.dtype, np.integer) for a in arrays):
+        raise GraphError(f"labels have types {[str(a.dtype) for a in arrays]}: expected integers")
+    smallest = min(int(a.min()) for a in arrays)
+    if smallest < -1:
+        raise GraphError(f"the smallest label is {smallest}: expected -1 (no module) or more")
+    for cut, (a, strong) in enumerate(zip(arrays, has_edge(graph, epsilon), strict=True)):
+        if (strong & (a < 0)).any():
+            node = int(np.flatnonzero(strong & (a < 0))[0])
+            raise GraphError(
+                f"node {node} of cut {graph.cuts[cut]!r} has label -1 but an edge above the cutoff at "
+                f"epsilon {shown_scales(epsilon)}: give it a module"
+            )
+    return tuple(a.astype(np.int64) for a in arrays)
+
+
+class Division:
+    """A graph divided into modules, and what is summed over it; each sum is made once, when it is asked for.
+
+    Attributes:
+        graph, scales: the graph, and the loss scale of each pair of cuts.
+        labels: checked, one int64 array per cut.
+        names: the labels in use, sorted; -1 is none. Sums are indexed by the position here.
+        members: per cut the (nodes, modules) matrix of 0 and 1.
+    """
+
+    def __init__(self, graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> None:
+        self.graph = graph
+        self.scales = loss_scales(graph, epsilon)
+        self.labels = checked_labels(graph, labels, self.scales)
+        names = np.unique(np.concatenate(self.labels))
+        self.names = names[names >= 0]
+        self.members = [(a[:, None] == self.names).astype(np.float64) for a in self.labels]
+
+    @cached_property
+    def costs(self) -> list[Float[np.ndarray, "_ _"]]:
+        """Of every pair of cuts, see `graph_costs`."""
+        return graph_costs(self.graph, self.scales)
+
+    @cached_property
+    def sums(self) -> Float[np.ndarray, "pairs later earlier"]:
+        """Costs by (pair of cuts, later module, earlier module)."""
+        return self._between(self.costs)
+
+    @cached_property
+    def carried(self) -> list[Float[np.ndarray, "modules _"]]:
+        """Per cut w / sqrt(epsilon) from each of its nodes to each module, w = sqrt(sum_{j in module} w_vj^2).
+
+        j runs over all later cuts that the node has edges to, those below the cutoff included.
+        """
+        squares = [np.zeros((len(self.names), k)) for k in self.graph.widths]
+        for (a, b), w, scale in zip(self.graph.pairs, self.graph.blocks, self.scales, strict=True):
+            squares[a] += self.members[b].T @ (w**2 / scale)
+        return [np.sqrt(sums) for sums in squares]
+
+    @cached_property
+    def links(self) -> tuple[ModuleLink, ...]:
+        """The quotient graph."""
+        edges = self.sums.sum(axis=0)
+        counts = self._between([(x > 0).astype(np.float64) for x in self.costs]).sum(axis=0)
+        mediators = sum(interaction_cost(w, 1.0) @ m for w, m in zip(self.carried, self.members, strict=True))
+        mediators = np.asarray(mediators)
+        for matrix in (counts, mediators):
+            np.fill_diagonal(matrix, 0)
+        later_of, earlier_of = np.nonzero((counts > 0) | (mediators > 0))
+        names = self.names.tolist()
+        return tuple(
+            ModuleLink(names[a], names[b], int(counts[b, a]), float(edges[b, a]), float(mediators[b, a]))
+            for b, a in zip(later_of.tolist(), earlier_of.tolist(), strict=True)
+        )
+
+    @property
+    def inner_costs(self) -> dict[int, float]:
+        """Sum of c(w) over the edges inside each module."""
+        return dict(zip(self.names.tolist(), np.einsum("pcc->c", self.sums).tolist(), strict=True))
+
+    @property
+    def outer_costs(self) -> dict[int, float]:
+        """Sum of c(w) over the edges between each module and the others, in both directions."""
+        total = self.sums.sum(axis=0)
+        outer = total.sum(axis=0) + total.sum(axis=1) - 2 * np.diag(total)
+        return dict(zip(self.names.tolist(), outer.tolist(), strict=True))
+
+    def _between(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
+        parts = zip(self.graph.pairs, matrices, strict=True)
+        return np.stack([self.members[b].T @ x @ self.members[a] for (a, b), x in parts])
+
+
+def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
+    """C_edge = sum of c(w_ij) over the edges between different modules (last sentence of section 5).
+
+    >>> graph = InteractionGraph.from_blocks([np.eye(2) + 0.1 * np.eye(2)[::-1]])
+    >>> float((edge_cost(graph, [np.array([0, 1])] * 2, 1e-4) / np.log(10)).round(9))
+    2.0
+    """
+    return float(sum(link.edge_cost for link in Division(graph, labels, epsilon).links))
+
+
+def mediator_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
+    """Sum over ordered pairs of modules (A, B) and nodes v in A of c(w), w = sqrt(sum_{j in B} w_vj^2).
+
+    Footnote 10 and eq. 31-34: j runs over the later cuts that v has edges to; strengths add in quadrature because the
+    loss does, so one node that feeds ten nodes of B costs about once. Edges below the cutoff take part in the sum.
+
+    >>> graph = InteractionGraph.from_blocks([[[1.0], [0.3], [0.4]]])
+    >>> labels = [np.array([0]), np.array([0, 1, 1])]
+    >>> float((mediator_cost(graph, labels, 0.0025) / np.log(10)).round(9))   # c(0.5), cutoff 0.05
+    1.0
+    """
+    return float(sum(link.mediator_cost for link in Division(graph, labels, epsilon).links))
+
+
+def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> tuple[ModuleLink, ...]:
+    """The quotient graph: one row for each ordered pair of modules of which the earlier feeds the later.
+
+    >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 1.0]]])
+    >>> links = module_links(graph, [np.array([0, 1])] * 2, 0.01)
+    >>> [(link.earlier, link.later, link.n_edges) for link in links]
+    [(0, 1, 1)]
+    """
+    return Division(graph, labels, epsilon).links
+
+
+def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
+    """1 - C_edge / E[C_edge], E[x_ij] = k_i k_j / m_p: 1 for no interaction, 0 for chance and for one module.
+
+    >>> graph = InteractionGraph.from_blocks([np.eye(2)])
+    >>> contrast(graph, [np.array([0, 1])] * 2, 0.01)
+    1.0
+    """
+    return contrast_of(Division(graph, labels, epsilon).sums)
+
+
+def contrast_of(sums: Float[np.ndarray, "pairs later earlier"]) -> float:
+    """`contrast` from the costs summed by (pair of cuts, later module, earlier module)."""
+    between = float(sums.sum() - np.einsum("pcc->", sums))
+    expected = sum(float(e.sum() - e.sum(0) @ e.sum(1) / e.sum()) for e in sums if e.sum() > 0)
+    return 1.0 - between / expected if expected > 1e-12 * sums.sum() else 0.0

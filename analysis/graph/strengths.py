@@ -1,0 +1,93 @@
+"""Compute the interaction graph of a network in its bases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from ..basis.bases import Bases
+from ..errors import GraphError
+from ..network.batches import Batch
+from ..network.hooks import with_gradients
+from ..network.network import Network
+from ..progress import ProgressCallback
+from .interaction_graph import InteractionGraph
+from .skip_paths import pair_attributions, pair_strengths
+
+__all__ = ["interaction_graph"]
+
+
+@with_gradients()
+def interaction_graph(
+    net: Network,
+    bases: Bases,
+    batches: Iterable[Batch] | None = None,
+    *,
+    strengths: str = "jacobian",
+    points: int = 1,
+    progress: ProgressCallback | None = None,
+) -> InteractionGraph:
+    """Interaction strengths between the coordinates of adjacent cuts (paper, section 6; companion, appendix A).
+
+    With J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+, Lambda_i the variance of coordinate i, t output and s input positions:
+
+        jacobian:     w_ji = sqrt( E_x[ sum_ts J^_{tj,si}^2 ] Lambda_i )
+        attribution:  w_ji = sqrt( E_x[ sum_t ( sum_s int J^_{tj,si} d alpha f^_si )^2 ] )
+
+    where the integral runs from the mean to f. w^2 is in units of the behavioural loss.
+
+    Args:
+        net: the network.
+        bases: its bases.
+        batches: re-iterable data. May be left out for local bases and "jacobian", whose strengths were measured
+            while the basis was built: w = sqrt(influence). What lies beyond skip paths is then not known.
+        strengths: "jacobian" or "attribution".
+        points: of the Gauss-Legendre rule on [0, 1]; 1 means the single point alpha = 1, gradient times activation.
+        progress: called after each batch.
+
+    Raises:
+        GraphError: bases of other cuts, an unknown kind of strength, or no batches where they are needed.
+        CutError: an assumption about the model fails, see `Network.check_once`.
+        DataError: no data, NaN, or inputs that do not fit.
+    """
+    if strengths not in ("jacobian", "attribution"):
+        raise GraphError(f"unknown strengths {strengths!r}: expected 'jacobian' or 'attribution'")
+    if points < 1:
+        raise GraphError(f"points is {points}: expected at least 1")
+    if tuple(bases) != net.cuts:
+        raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
+    if batches is not None:
+        net.check_once(batches)
+    values = [bases[cut] for cut in net.cuts]
+    beyond: list[np.ndarray | None] = []
+    if batches is None:
+        if strengths != "jacobian" or not bases.measured:
+            raise GraphError("batches are needed: only local bases built without probes carry their strengths")
+        blocks = [np.sqrt(basis.influence.clip(min=0)) for basis in values[:-1]]
+    else:
+        blocks = []
+        for p, both in enumerate(pairwise(values)):
+            if strengths == "jacobian":
+                found = pair_strengths(net, batches, p, both, progress)
+            else:
+                found = pair_attributions(net, batches, p, both, points=points, progress=progress)
+            blocks.append(found.strengths)
+            beyond.append(found.beyond_skip)
+    settings = {
+        **bases.settings,
+        "checked": bool(bases.settings.get("checked")) and (net.checked or batches is None),
+        "points": points if strengths == "attribution" else None,
+        "skip_paths": "measured" if batches is not None else "not known",
+    }
+    importance = [basis.importance for basis in values]
+    return InteractionGraph.from_blocks(
+        blocks,
+        net.cuts,
+        importance,
+        strengths=strengths,
+        basis=values[0].kind,
+        settings=settings,
+        beyond_skip=beyond if any(block is not None for block in beyond) else (),
+    )

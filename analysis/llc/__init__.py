@@ -1,0 +1,80 @@
+"""The local learning coefficient: losses as functions of the parameters, samplers, chains, diagnostics."""
+
+from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
+from .chains import EXECUTIONS, Chains, Plan, run_chains
+from .coefficient import LearningCoefficient, LearningCoefficientCurve
+from .constrained_loss import constrained_loss, mediating_readout
+from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .diagnostics import ControlVariate, Diagnostics, Evidence, control_variate, judge, mean_with_error
+from .estimate import PRECONDITIONERS, Sampler, learning_coefficient, learning_coefficient_curve
+from .kernels import (
+    KERNELS,
+    HamiltonianMonteCarlo,
+    Info,
+    Kernel,
+    NoseHoover,
+    Potential,
+    PreconditionedLangevin,
+    State,
+    StochasticLangevin,
+    langevin,
+    normal,
+)
+from .landscape import Function, Landscape
+from .network_loss import NetworkLandscape, behavioural_loss, training_loss
+from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
+
+__all__ = [
+    "DENSE",
+    "EXECUTIONS",
+    "FAILURES",
+    "KERNELS",
+    "PRECONDITIONERS",
+    "BatchLoss",
+    "Below",
+    "Chains",
+    "ControlVariate",
+    "Curvature",
+    "Diagnostics",
+    "Evidence",
+    "Function",
+    "HamiltonianMonteCarlo",
+    "Info",
+    "Kernel",
+    "Landscape",
+    "LearningCoefficient",
+    "LearningCoefficientCurve",
+    "Metric",
+    "NetworkLandscape",
+    "NoseHoover",
+    "Parameters",
+    "PlainAutograd",
+    "Plan",
+    "Potential",
+    "PreconditionedLangevin",
+    "Sampler",
+    "State",
+    "StochasticLangevin",
+    "TrainingLoss",
+    "Transforms",
+    "Way",
+    "behavioural_loss",
+    "constrained_loss",
+    "control_variate",
+    "exact_curvature",
+    "fits_densely",
+    "gradient",
+    "judge",
+    "langevin",
+    "leading_curvature",
+    "learning_coefficient",
+    "learning_coefficient_curve",
+    "mean_with_error",
+    "mediating_readout",
+    "normal",
+    "number",
+    "products_of",
+    "run_chains",
+    "short",
+    "training_loss",
+]

@@ -1,0 +1,243 @@
+"""The loss of one batch as a function of a vector: the parameters of a network that are varied.
+
+A behavioural loss is summed over the data points of the batch; a training loss is what the user's function returns of
+the model's own output, whose shape and structure are left as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..checkpoints.pairs import Pair
+from ..errors import DataError, InputError
+from ..network.batches import Batch, describe, map_tensors, naming_batch, tensors
+from ..network.network import Network
+
+__all__ = ["BatchLoss", "Parameters", "TrainingLoss", "number"]
+
+TrainingLoss: TypeAlias = Callable[[Any, Any], Tensor]
+
+"""loss(output, target) of one batch, a mean or a sum over its data points, such as `torch.nn.functional.mse_loss`."""
+
+Parameters: TypeAlias = str | Sequence[str] | Mapping[str, Bool[Tensor, "..."]]
+
+"""Globs on the names of parameters, or a mask of entries per name."""
+
+
+class BatchLoss:
+    """See above.
+
+    Args:
+        network: the network.
+        parameters: which are varied: globs, or masks by name; None for all.
+        readout: per name of a cut a matrix whose rows are weighted mediating nodes.
+        loss: a training loss instead of the behavioural one.
+
+    Attributes:
+        start: the parameters that are varied, as they are in the model.
+        names, sizes: of their parts.
+        buffers: whether the model gets copies of its buffers, which it may write into.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters | None,
+        readout: Mapping[str, Float[Tensor, "m width"]],
+        loss: TrainingLoss | None,
+    ) -> None:
+        self.network, self.loss = network, loss
+        self.buffers = False
+        self.fixed = {name: value.detach().clone() for name, value in network.model.named_parameters()}
+        self._entries = _chosen(self.fixed, parameters)
+        self.names = tuple(self._entries)
+        picked = [self.fixed[name].flatten()[index] for name, index in self._entries.items()]
+        self.start = torch.cat(picked)
+        self.sizes = [len(part) for part in picked]
+        self._cuts = [_index_of(network, name) for name in readout]
+        self.readouts = [matrix.to(self.start) for matrix in readout.values()]
+
+    @property
+    def nearby(self) -> Float[Tensor, " d"]:
+        """A point about as far from the start as chains go, where no gradient is 0 and no kink is sat on."""
+        size = float(self.start.square().mean().sqrt()) or 1.0
+        draws = torch.Generator().manual_seed(0)
+        away = torch.randn(len(self.start), generator=draws, dtype=torch.float64).to(self.start)
+        return self.start + 0.02 * size * away
+
+    def with_targets(self, pair: Pair) -> Pair:
+        """A batch with its target: of a behavioural loss, the outputs at the start.
+
+        Raises:
+            DataError: outputs or losses that are not finite, a model or loss that fails, or a loss of torch that warns
+                of targets of another shape than the outputs.
+        """
+        inputs = pair[0]
+        with naming_batch(inputs), torch.no_grad():
+            outputs = self.outputs(self.start, inputs)
+        if not all(torch.isfinite(part).all() for part in tensors(outputs) if part.is_floating_point()):
+            raise DataError("NaN or infinite outputs at the trained parameters: check data and weights")
+        if self.loss is not None:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", "Using a target size", UserWarning)
+                    self.total(outputs, pair[1])
+            except UserWarning as warning:
+                if "target size" not in str(warning):
+                    raise
+                raise DataError(
+                    f"the training loss compares outputs with targets of another shape: {self.shapes(pair)}"
+                ) from warning
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"the training loss failed on the model's output ({describe(outputs)}) and the target "
+                    f"({describe(pair[1])}): {error}"
+                ) from error
+            return pair
+        return inputs, [_reference(self.network.loss, i, part) for i, part in enumerate(outputs)]
+
+    def shapes(self, pair: Pair) -> str:
+        """Those of outputs and targets, and what becomes of shapes that differ, for messages."""
+        with torch.no_grad():
+            outputs = self.outputs(self.start, pair[0])
+        return (
+            f"outputs are {describe(outputs)}, targets {describe(pair[1])}. Broadcasting shapes that differ compares "
+            "an output with targets of other data points: give both one shape, such as target[:, None] or output[:, 0]"
+        )
+
+    def value(self, theta: Float[Tensor, " d"], inputs: Batch, target: Any) -> Tensor:
+        """The loss of a batch."""
+        return self.total(self.outputs(theta, inputs), target)
+
+    def outputs(self, theta: Float[Tensor, " d"], inputs: Batch) -> Any:
+        """Output at the counted positions, and the weighted mediating nodes; of a training loss the model's own."""
+        with sdpa_kernel(SDPBackend.MATH), _differentiated(self.network.model):  # MATH: all derivatives
+            if self.loss is not None:
+                return self.network.returned(self.assembled(theta), inputs)
+            output, values = self.network.evaluate(self.assembled(theta), inputs, self._cuts)
+        return [output, *(value @ matrix.T for value, matrix in zip(values, self.readouts, strict=True))]
+
+    def total(self, outputs: Any, target: Any) -> Tensor:
+        """The loss of outputs."""
+        if self.loss is not None:
+            return number(self.loss(outputs, target), "the training loss")
+        total = _divergence(self.network.loss, outputs[0], target[0])
+        for value, before in zip(outputs[1:], target[1:], strict=True):
+            total = total + (value - before).square().sum()
+        return total
+
+    def parts(self, inputs: Batch) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Sequence[Tensor]], Any]]:
+        """The outputs' floating point tensors as a function of theta, and the outputs with others in their place."""
+        with torch.no_grad():
+            like = self.outputs(self.start, inputs) if self.loss is not None else None
+
+        def outputs_of(theta: Tensor) -> list[Tensor]:
+            return [part for part in tensors(self.outputs(theta, inputs)) if part.is_floating_point()]
+
+        def outputs_with(parts: Sequence[Tensor]) -> Any:
+            if like is None:
+                return list(parts)
+            rest = iter(parts)
+            return map_tensors(lambda v: next(rest) if v.is_floating_point() else v, like)
+
+        return outputs_of, outputs_with
+
+    def assembled(self, theta: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """All parameters by name, with the varied ones taken from theta."""
+        whole = dict(self.fixed)
+        for (name, index), part in zip(self._entries.items(), theta.split(self.sizes), strict=True):
+            value = whole[name]
+            if len(part) == value.numel():
+                whole[name] = part.reshape(value.shape)
+            else:
+                whole[name] = torch.scatter(value.flatten(), 0, index, part).reshape(value.shape)
+        if self.buffers:
+            whole |= {name: value.detach().clone() for name, value in self.network.model.named_buffers()}
+        return whole
+
+
+@contextmanager
+def _differentiated(model: nn.Module) -> Iterator[None]:
+    """Embeddings with the derivative as their gradient: padding_idx and scale_grad_by_freq only tell autograd another.
+
+    It is dense, as the derivatives of all other parameters are.
+
+    The `padding_idx` of an `EmbeddingBag` stays: it changes the numbers.
+    """
+    tables = [module for module in model.modules() if type(module) is nn.Embedding]
+    bags = [module for module in model.modules() if type(module) is nn.EmbeddingBag]
+    rows = [table.padding_idx for table in tables]
+    every: list[Any] = [*tables, *bags]
+    scaled = [(module.scale_grad_by_freq, module.sparse) for module in every]
+    try:
+        for table in tables:
+            table.padding_idx = None
+        for module in every:
+            module.scale_grad_by_freq = module.sparse = False
+        yield
+    finally:
+        for table, row in zip(tables, rows, strict=True):
+            table.padding_idx = row
+        for module, (scale, sparse) in zip(every, scaled, strict=True):
+            module.scale_grad_by_freq, module.sparse = scale, sparse
+
+
+def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"]]:
+    """Per name the flat indices of the entries that are varied."""
+    if parameters is None:
+        parameters = "*"
+    if isinstance(parameters, Mapping):
+        chosen = {}
+        for name, mask in parameters.items():
+            if name not in named or mask.shape != named[name].shape or mask.dtype != torch.bool:
+                shape = tuple(named[name].shape) if name in named else "no such parameter"
+                raise InputError(
+                    f"the mask of {name!r} is {mask.dtype} of {tuple(mask.shape)}: expected torch.bool of {shape}"
+                )
+            chosen[name] = mask.flatten().nonzero()[:, 0]
+    else:
+        globs = [parameters] if isinstance(parameters, str) else list(parameters)
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in named):
+                raise InputError(f"no parameter is called {glob!r}: they are {', '.join(list(named)[:20]) or 'none'}")
+        kept = [name for name in named if any(fnmatchcase(name, glob) for glob in globs)]
+        chosen = {name: torch.arange(named[name].numel()) for name in kept}
+    chosen = {name: index for name, index in chosen.items() if len(index)}
+    if not chosen:
+        raise InputError("no parameter is varied: the model has none, or the masks are empty")
+    return chosen
+
+
+def _index_of(network: Network, name: str) -> int:
+    if name not in network.cuts:
+        raise InputError(f"{name!r} is not a cut of the network: they are {', '.join(network.cuts)}")
+    return network.cuts.index(name)
+
+
+def _reference(loss: str, part: int, output: Tensor) -> Tensor:
+    """What a behavioural loss compares with: log-probabilities for KL, else the values themselves."""
+    return output.log_softmax(-1) if part == 0 and loss == "kl" else output
+
+
+def number(value: Any, name: str) -> Tensor:
+    """The value of a loss of the user's, which must be a single number."""
+    if not isinstance(value, Tensor) or value.ndim:
+        seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise InputError(f"{name} returned {seen}: expected a tensor without dimensions, such as a mean")
+    return value
+
+
+def _divergence(loss: str, output: Tensor, target: Tensor) -> Tensor:
+    if loss == "mse":
+        return (output - target).square().sum()
+    change = output.log_softmax(-1) - target
+    return (target.exp() * (torch.expm1(change) - change)).sum()  # sum p* (p / p* - 1) = 0: every term is >= 0

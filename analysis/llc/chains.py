@@ -1,0 +1,404 @@
+"""Several chains of a kernel, from warm-up to traces: together, one by one, or in processes.
+
+Start: theta* + s P z, with s halved until U <= d/2 + 4 sqrt(d). Warm-up: the step size by dual averaging (Hoffman and
+Gelman 2014), for kernels with a Metropolis rule; the metric once more, from the curvature where the chains have come
+to; the number of leapfrog steps from the step size. The three phases of the warm-up are not part of the traces.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import InputError
+from ..progress import Progress, ProgressCallback
+from ..results import by_value
+from .curvature import Curvature, Metric
+from .kernels import KERNELS, HamiltonianMonteCarlo, Kernel, Potential, PreconditionedLangevin, State, normal
+from .landscape import Landscape
+
+__all__ = ["EXECUTIONS", "Chains", "Plan", "run_chains"]
+
+EXECUTIONS = ("auto", "vectorised", "sequential", "processes")
+
+_VECTORISED = 20_000  # parameters up to which chains are cheaper together
+
+_TRAJECTORY = 1.5  # length in the coordinates of the metric, about a quarter of a period
+
+_MOST_LEAPFROG = 24
+
+_SAFE_STEP = {"sgld": 0.06, "psgld": 0.06, "sgnht": 0.2}  # in units of the stiffest mode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many chains, how long, and how they are run.
+
+    Attributes:
+        warmup, draws: steps of each chain, before and in the trace.
+        step_size: instead of the kernel's own choice; fixed.
+        execution: "vectorised", "sequential", "processes", or "auto" for the cheaper of the first two.
+        workers: of "processes"; None for one per chain.
+    """
+
+    chains: int = 4
+    warmup: int = 300
+    draws: int = 500
+    step_size: float | None = None
+    execution: str = "auto"
+    workers: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.execution not in EXECUTIONS:
+            raise InputError(f"unknown execution {self.execution!r}: expected one of {', '.join(EXECUTIONS)}")
+        for name, least in (("chains", 1), ("warmup", 3), ("draws", 4)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}: expected at least {least}")
+        if self.step_size is not None and not self.step_size > 0:
+            raise InputError(f"the step size is {self.step_size}: expected a number above 0")
+
+
+@by_value
+@dataclass(frozen=True)
+class Chains:
+    """Traces of the draws, one row per chain, and how they were made.
+
+    Attributes:
+        loss: L.
+        virial: D . grad U, with D = theta - theta*; its mean is d.
+        share: (M D) . grad U, see `Curvature.share`; its mean is tr M.
+        radius: |D|.
+        acceptance: probability of acceptance; 1 without a rule.
+        broken: per chain, draws whose proposal (or state) was not finite.
+        step_size: per chain.
+        kernel: as it sampled, with its metric.
+        state, generators: where the chains ended.
+        gradients: evaluations of the gradient per chain, warm-up included.
+        execution: what "auto" chose.
+    """
+
+    loss: Float[np.ndarray, "chains draws"]
+    virial: Float[np.ndarray, "chains draws"]
+    share: Float[np.ndarray, "chains draws"]
+    radius: Float[np.ndarray, "chains draws"]
+    acceptance: Float[np.ndarray, "chains draws"]
+    broken: tuple[int, ...]
+    step_size: tuple[float, ...]
+    kernel: Kernel
+    state: State
+    generators: tuple[Tensor, ...]
+    gradients: int
+    execution: str
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A stretch of steps of one group of chains; can be sent to another process."""
+
+    potential: Potential
+    kernel: Kernel
+    curvature: Curvature
+    state: State
+    generators: tuple[Tensor, ...]
+    steps: int
+    adapt: bool
+    record: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    state: State
+    generators: tuple[Tensor, ...]
+    trace: Float[Tensor, "chains draws five"]
+    broken: tuple[int, ...]
+    gradients: int
+
+
+class _DualAveraging:
+    """Step sizes whose acceptance has the mean `target`: Hoffman and Gelman 2014, section 3.2."""
+
+    def __init__(self, step_size: Float[Tensor, " chains"], target: float) -> None:
+        self._target = target
+        self._centre = torch.log(10 * step_size)
+        self._mean = torch.zeros_like(step_size)
+        self._log = torch.log(step_size)
+        self._count = 0
+
+    def update(self, acceptance: Float[Tensor, " chains"]) -> Float[Tensor, " chains"]:
+        """The step size to try next."""
+        self._count += 1
+        share = 1 / (self._count + 10)
+        self._mean = (1 - share) * self._mean + share * (self._target - acceptance)
+        now = self._centre - math.sqrt(self._count) / 0.05 * self._mean
+        weight = self._count**-0.75
+        self._log = weight * now + (1 - weight) * self._log
+        return torch.exp(now).clamp(max=2.0)
+
+    def final(self) -> Float[Tensor, " chains"]:
+        """The step size to keep."""
+        return torch.exp(self._log).clamp(max=1.9)
+
+
+def run_chains(
+    potential: Potential,
+    name: str,
+    curvature: Curvature,
+    plan: Plan,
+    *,
+    metric: Metric,
+    refine: Callable[[Sequence[Tensor]], Metric] | None = None,
+    before: Chains | None = None,
+    progress: ProgressCallback | None = None,
+) -> Chains:
+    """Warm up and sample.
+
+    Args:
+        potential: what is sampled.
+        name: of the kernel, in `KERNELS`.
+        curvature: at theta*, of which control variates are made.
+        plan: numbers of chains and steps.
+        metric: P, in whose coordinates the stiffest mode is about 1.
+        refine: the metric for given points, called once the chains have moved.
+        before: chains at another temperature, whose positions and steps are the start of these.
+        progress: called some fifty times, with the running estimate of t (L - L(theta*)).
+    """
+    make = KERNELS[name]
+    execution = _execution(potential.landscape, plan)
+    kernel = make(metric)
+    if before is None:
+        state, generators = _started(potential, kernel, name, metric, plan)
+    else:
+        state = kernel.init(before.state.position, potential, 1.0)
+        state, generators = (
+            replace(state, step_size=before.state.step_size, memory=_kept(state, before)),
+            before.generators,
+        )
+        if isinstance(before.kernel, HamiltonianMonteCarlo) and isinstance(kernel, HamiltonianMonteCarlo):
+            kernel = replace(kernel, leapfrog=before.kernel.leapfrog)
+    gradients = 0
+    tell = _Teller(potential, plan, progress)
+    first, second = plan.warmup // 3, plan.warmup // 3
+    with _Pool(execution, plan) as run:
+        for number, steps in enumerate((first, second, plan.warmup - first - second)):
+            adapt = kernel.adjusted and plan.step_size is None
+            phase = _Phase(potential, kernel, curvature, state, generators, steps, adapt, record=False)
+            done = run(phase, tell.phase("warm-up", steps))
+            state, generators, gradients = done.state, done.generators, gradients + done.gradients
+            if number < 2 and refine is not None and torch.isfinite(state.position).all():
+                kernel = make(refine(list(state.position)))
+            kernel, state = _settled(kernel, state, name, potential, plan, freeze=number == 1)
+        phase = _Phase(potential, kernel, curvature, state, generators, plan.draws, adapt=False, record=True)
+        done = run(phase, tell.phase("sampling", plan.draws))
+    loss, virial, share, radius, acceptance = (column.numpy() for column in done.trace.double().unbind(-1))
+    return Chains(
+        loss,
+        virial,
+        share,
+        radius,
+        acceptance,
+        done.broken,
+        tuple(done.state.step_size.tolist()),
+        kernel,
+        done.state,
+        done.generators,
+        gradients + done.gradients,
+        execution,
+    )
+
+
+def _kept(state: State, before: Chains) -> tuple[Tensor, ...]:
+    """What the kernel remembers goes on, where it has the same form."""
+    old = before.state.memory
+    fits = [m.shape for m in old] == [m.shape for m in state.memory]
+    return old if fits else state.memory
+
+
+def _execution(landscape: Landscape, plan: Plan) -> str:
+    if plan.execution != "auto":
+        return plan.execution
+    if len(landscape.start) > _VECTORISED or plan.chains == 1 or not landscape.vectorised:
+        return "sequential"
+    return "vectorised"
+
+
+def _started(
+    potential: Potential, kernel: Kernel, name: str, metric: Metric, plan: Plan
+) -> tuple[State, tuple[Tensor, ...]]:
+    """Dispersed positions, as far as the energy of a typical point allows."""
+    draws = [torch.Generator().manual_seed(hash((plan.seed, chain)) % 2**63) for chain in range(plan.chains)]
+    start = potential.landscape.start
+    away = metric(normal(start.repeat(plan.chains, 1), draws))
+    scale = torch.ones(plan.chains, 1, dtype=start.dtype)
+    typical = len(start) / 2 + 4 * math.sqrt(len(start)) + potential.temperature * potential.landscape.baseline
+    for _ in range(40):
+        energy = potential(start + scale * away)[1][:, None]
+        high = ~(energy <= typical)
+        if not high.any():
+            break
+        scale = torch.where(high, scale / 2, scale)
+    step = plan.step_size or _SAFE_STEP.get(name, len(start) ** -0.25)
+    state = kernel.init(start + scale * away, potential, step)
+    return state, tuple(g.get_state() for g in draws)
+
+
+def _settled(
+    kernel: Kernel, state: State, name: str, potential: Potential, plan: Plan, *, freeze: bool
+) -> tuple[Kernel, State]:
+    """The kernel for the next phase: trajectories of the right length; squared gradients that are final."""
+    if isinstance(kernel, HamiltonianMonteCarlo) and name == "hmc":
+        steps = math.ceil(_TRAJECTORY / max(float(state.step_size.median()), 1e-6))
+        return replace(kernel, leapfrog=min(max(steps, 1 if plan.step_size else 2), _MOST_LEAPFROG)), state
+    if isinstance(kernel, PreconditionedLangevin) and kernel.adapting and freeze:
+        mean = state.memory[0].mean(0, keepdim=True).expand_as(state.memory[0]).contiguous()
+        state = replace(state, memory=(mean, state.memory[1]))
+        kernel = replace(kernel, adapting=False)
+        if plan.step_size is None:
+            stiffest = _stiffest(potential, kernel.scale(state)[0].sqrt())
+            state = replace(state, step_size=torch.full_like(state.step_size, _SAFE_STEP[name] / stiffest))
+    return kernel, state
+
+
+def _stiffest(potential: Potential, root: Float[Tensor, " d"], steps: int = 30) -> float:
+    """Largest eigenvalue of P (t H + gamma) P for a diagonal P, by power iteration."""
+    landscape = potential.landscape
+    vector = torch.ones_like(root) / math.sqrt(len(root))
+    size = 1.0
+    for _ in range(steps):
+        inner = root * vector
+        image = potential.temperature * landscape.product(landscape.start, inner[None])[0] + potential.gamma * inner
+        vector = root * image
+        size = float(vector.norm())
+        if not size > 0 or not math.isfinite(size):
+            return 1.0
+        vector = vector / size
+    return 1.1 * size  # power iteration approaches from below
+
+
+class _Teller:
+    """Turns draws into reports of progress."""
+
+    def __init__(self, potential: Potential, plan: Plan, progress: ProgressCallback | None) -> None:
+        self._potential, self._plan, self._progress = potential, plan, progress
+
+    def phase(self, step: str, steps: int) -> Callable[[int, float], None]:
+        """Reports of one phase: the steps done, and the mean loss so far."""
+        every = max(1, steps // 50)
+
+        def tell(done: int, loss: float) -> None:
+            if self._progress is not None and (done % every == 0 or done == steps):
+                value = self._potential.temperature * (loss - self._potential.landscape.baseline)
+                self._progress(Progress(step, done, steps, f"t (L - L*) = {value:.4g}" if done else ""))
+
+        return tell
+
+
+class _Pool:
+    """Runs a phase on all chains, in the way the plan says."""
+
+    def __init__(self, execution: str, plan: Plan) -> None:
+        self._execution, self._plan = execution, plan
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Pool:
+        if self._execution == "processes":
+            self._pool = ProcessPoolExecutor(self._plan.workers or self._plan.chains, get_context("spawn"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, phase: _Phase, tell: Callable[[int, float], None]) -> _Done:
+        if self._execution == "vectorised":
+            return _run_phase(phase, tell)
+        alone = [
+            replace(phase, state=phase.state.chain(c), generators=(phase.generators[c],))
+            for c in range(len(phase.generators))
+        ]
+        if self._pool is None:
+            done = [_run_phase(part, tell) for part in alone]
+        else:
+            # bytes, which the executor can always send: where it cannot, Python 3.11 may wait for ever
+            sent = [_crossed(pickle.dumps, part) for part in alone]
+            done = [pickle.loads(data) for data in self._pool.map(_run_sent, sent)]
+            tell(phase.steps, float(np.mean([part.state.loss.mean() for part in done])))
+        return _Done(
+            State.join([part.state for part in done]),
+            tuple(state for part in done for state in part.generators),
+            torch.cat([part.trace for part in done]),
+            tuple(count for part in done for count in part.broken),
+            done[0].gradients,
+        )
+
+
+def _crossed(way: Callable[[Any], Any], phase: Any) -> Any:
+    """A phase packed or unpacked, for its way to another process.
+
+    Raises:
+        InputError: the model or the loss is not one that can be sent.
+    """
+    try:
+        return way(phase)
+    except (pickle.PicklingError, AttributeError, TypeError, ImportError) as error:
+        raise InputError(
+            f"the model or the loss cannot be sent to another process ({error}): define them at the top of a module, "
+            "or use another execution"
+        ) from error
+
+
+def _run_sent(data: bytes) -> bytes:
+    """`_run_phase` in another process."""
+    phase: _Phase = _crossed(pickle.loads, data)
+    return pickle.dumps(_run_phase(phase))
+
+
+def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) -> _Done:
+    """Step all chains of the phase; this is what runs in another process."""
+    draws = []
+    for saved in phase.generators:
+        draws.append(torch.Generator())
+        draws[-1].set_state(saved)
+    state, kernel, potential = phase.state, phase.kernel, phase.potential
+    averaging = None
+    if phase.adapt and isinstance(kernel, HamiltonianMonteCarlo):
+        averaging = _DualAveraging(state.step_size, kernel.target)
+    rows: list[Tensor] = []
+    broken = torch.zeros(len(draws), dtype=torch.int64)
+    gradients, total = 0, 0.0
+    for number in range(phase.steps):
+        state, info = kernel.step(state, draws, potential)
+        gradients += info.gradients
+        broken += ~info.finite
+        total += float(state.loss.mean())
+        if averaging is not None:
+            state = replace(state, step_size=averaging.update(info.acceptance))
+        if phase.record:
+            rows.append(_observed(state, info.acceptance, phase))
+        if tell is not None:
+            tell(number + 1, total / (number + 1))
+    if averaging is not None and phase.steps:
+        state = replace(state, step_size=averaging.final())
+    trace = torch.stack(rows, 1) if rows else torch.zeros(len(draws), 0, 5, dtype=state.loss.dtype)
+    return _Done(state, tuple(g.get_state() for g in draws), trace, tuple(broken.tolist()), gradients)
+
+
+def _observed(state: State, acceptance: Float[Tensor, " chains"], phase: _Phase) -> Float[Tensor, "chains five"]:
+    potential = phase.potential
+    away = state.position - potential.landscape.start
+    share = phase.curvature.share(away, potential.temperature, potential.gamma)
+    columns = (
+        *(state.loss, (away * state.gradient).sum(1), (share * state.gradient).sum(1)),
+        *(away.norm(dim=1), acceptance),
+    )
+    return torch.stack(columns, 1)

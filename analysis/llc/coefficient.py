@@ -1,0 +1,265 @@
+"""What an estimate of the learning coefficient holds: at one loss scale, and over many; on disk and for ArviZ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import gammaln
+
+from ..results import Result, by_value, decode, encode
+from .curvature import Below
+from .diagnostics import ControlVariate, Diagnostics
+
+__all__ = ["LearningCoefficient", "LearningCoefficientCurve"]
+
+
+@by_value
+@dataclass(frozen=True)
+class LearningCoefficient(Result):
+    """lambda at one loss scale.
+
+    Attributes:
+        value: the estimate.
+        standard_error: Monte Carlo, from the effective sample size.
+        interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby
+            (`diagnostics.descent`) and what the localiser hides (`diagnostics.prior`): `value` is of the localised
+            posterior, `value + prior` about what it would be without the localiser. What is not in it where the
+            localiser confines many directions more than the loss does: `diagnostics.below`, told by the verdict.
+        epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
+        temperature: t = n beta.
+        gamma: of the localiser.
+        n_parameters: how many are varied.
+        n: number of data points.
+        verdict: "reliable", "doubtful" or "failed"; reason: why.
+        diagnostics: everything that is known about the estimate.
+        traces: per draw (chains, draws): t (L - L(theta*)), D . grad U, (M D) . grad U, |D|, acceptance.
+        names: parameters that are varied.
+        seed: of the chains.
+        checked: whether the checks of the network ran and passed.
+    """
+
+    value: float
+    standard_error: float
+    interval: tuple[float, float]
+    epsilon: float
+    temperature: float
+    gamma: float
+    n_parameters: int
+    n: int
+    verdict: str
+    reason: str
+    diagnostics: Diagnostics
+    names: tuple[str, ...]
+    seed: int
+    traces: dict[str, Float[np.ndarray, "chains draws"]] = field(repr=False)
+    checked: bool = False  # files of version 0.6 lack it
+
+    @property
+    def prior(self) -> float:
+        """What the localiser hides of lambda, see `Diagnostics.prior`."""
+        return self.diagnostics.prior
+
+    @property
+    def n_effective(self) -> float:
+        """N_eff = 2 lambda (paper, eq. 9)."""
+        return 2 * self.value
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"LearningCoefficient({self.value:.4g} in [{low:.4g}, {high:.4g}] at epsilon {self.epsilon:.3g}, "
+            f"{self.n_effective:.4g} of {self.n_parameters:,} parameters, {self.verdict})"
+        )
+
+    def to_inference_data(self) -> Any:
+        """The traces as ArviZ InferenceData (an xarray DataTree); `.to_netcdf(path)` writes it."""
+        return _inference_data([self])
+
+    def to_bytes(self) -> bytes:
+        """The estimate as one safetensors file in memory."""
+        return _encode("learning-coefficient", [self])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LearningCoefficient:
+        """The estimate that `to_bytes` packed."""
+        return _decode("learning-coefficient", data)[0]
+
+
+@dataclass(frozen=True)
+class LearningCoefficientCurve(Result):
+    """lambda over a range of loss scales, from the smallest on.
+
+    Attributes:
+        points: one estimate per loss scale.
+    """
+
+    points: tuple[LearningCoefficient, ...]
+
+    @property
+    def epsilons(self) -> Float[np.ndarray, " points"]:
+        """Loss scales."""
+        return np.array([point.epsilon for point in self.points])
+
+    @property
+    def values(self) -> Float[np.ndarray, " points"]:
+        """Lambda at each."""
+        return np.array([point.value for point in self.points])
+
+    @property
+    def standard_errors(self) -> Float[np.ndarray, " points"]:
+        """Monte Carlo standard errors."""
+        return np.array([point.standard_error for point in self.points])
+
+    @property
+    def n_effective(self) -> Float[np.ndarray, " points"]:
+        """N_eff = 2 lambda."""
+        return np.asarray(2 * self.values)
+
+    @property
+    def log_volume(self) -> Float[np.ndarray, " points"]:
+        """Log V(eps) relative to the smallest scale.
+
+        log Z(t) = -int lambda d log t by the trapezoidal rule, and log V = log Z + lambda log(t eps) -
+        log Gamma(lambda + 1), which is exact where V is a power of eps.
+        """
+        shape = self._shape(self.values)
+        return np.asarray(self._volume_weights() @ self.values + shape - shape[0])
+
+    @property
+    def log_volume_error(self) -> Float[np.ndarray, " points"]:
+        """Standard error of `log_volume`, from those of the values."""
+        return np.asarray(np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2))
+
+    @property
+    def heat(self) -> Float[np.ndarray, " points"]:
+        """1 - d log lambda / d log t by finite differences: what `diagnostics.heat` of each point should be."""
+        if len(self.points) < 2:
+            return np.full(len(self.points), np.nan)
+        return np.asarray(1 - np.gradient(np.log(np.maximum(self.values, 1e-300)), -self._cold()))
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the points'."""
+        order = ("reliable", "doubtful", "failed")
+        return max((point.verdict for point in self.points), key=order.index)
+
+    @property
+    def reason(self) -> str:
+        """Of the worst point, with its loss scale."""
+        worst = next(point for point in self.points if point.verdict == self.verdict)
+        return worst.reason if self.verdict == "reliable" else f"at epsilon {worst.epsilon:.3g}: {worst.reason}"
+
+    def __repr__(self) -> str:
+        first, last = self.points[0], self.points[-1]
+        return (
+            f"LearningCoefficientCurve({len(self.points)} scales, N_eff {first.n_effective:.4g} at epsilon "
+            f"{first.epsilon:.3g} to {last.n_effective:.4g} at {last.epsilon:.3g}, {self.verdict})"
+        )
+
+    def to_inference_data(self) -> Any:
+        """The traces as ArviZ InferenceData with a dimension "scale"."""
+        return _inference_data(self.points)
+
+    def to_bytes(self) -> bytes:
+        """The curve as one safetensors file in memory."""
+        return _encode("learning-coefficient-curve", self.points)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LearningCoefficientCurve:
+        """The curve that `to_bytes` packed."""
+        return cls(tuple(_decode("learning-coefficient-curve", data)))
+
+    def _cold(self) -> Float[np.ndarray, " points"]:
+        return -np.log([point.temperature for point in self.points])
+
+    def _volume_weights(self) -> Float[np.ndarray, "points points"]:
+        """Row k: the trapezoidal rule for -log t from the first point to point k."""
+        steps = np.diff(self._cold()) / 2
+        weights = np.zeros((len(self.points), len(self.points)))
+        for k, step in enumerate(steps):
+            weights[k + 1 :, k] += step
+            weights[k + 1 :, k + 1] += step
+        return weights
+
+    @staticmethod
+    def _shape(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+        positive = np.maximum(values, 0.0)
+        return np.asarray(positive * np.log(positive + 1) - gammaln(positive + 1))
+
+
+def _inference_data(points: Sequence[LearningCoefficient]) -> Any:
+    from arviz_base import from_dict  # takes a second
+
+    groups: dict[str, dict[str, Any]] = {"posterior": {}, "sample_stats": {}}
+    for name in points[0].traces:
+        stacked = np.stack([point.traces[name] for point in points], -1)
+        group = "posterior" if name in ("llc", "radius") else "sample_stats"
+        groups[group][name if name != "acceptance" else "acceptance_rate"] = stacked
+    names = [name for group in groups.values() for name in group]
+    tree = from_dict(
+        groups, dims={name: ["epsilon"] for name in names}, coords={"epsilon": [point.epsilon for point in points]}
+    )
+    about = {"temperature": [p.temperature for p in points], "gamma": points[0].gamma, "seed": points[0].seed}
+    corrected = {
+        "llc_with_control_variates": [p.value for p in points],
+        "llc_error": [p.standard_error for p in points],
+    }
+    tree.attrs.update(about | corrected | {"verdict": ", ".join(p.verdict for p in points)})
+    return tree
+
+
+_SCALARS = (
+    "value",
+    "standard_error",
+    "epsilon",
+    "temperature",
+    "gamma",
+    "n_parameters",
+    "n",
+    "verdict",
+    "reason",
+    "seed",
+)
+
+
+def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
+    arrays = {f"{name}.{i}": trace for i, point in enumerate(points) for name, trace in point.traces.items()}
+    about = []
+    for point in points:
+        row = {name: getattr(point, name) for name in _SCALARS}
+        about.append(
+            row
+            | {
+                "interval": point.interval,
+                "names": point.names,
+                "checked": point.checked,
+                "diagnostics": asdict(point.diagnostics),
+            }
+        )
+    return encode(kind, arrays, {"points": about})
+
+
+def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
+    arrays, about = decode(kind, data)
+    points = []
+    for i, row in enumerate(about["points"]):
+        found = row["diagnostics"]
+        found |= {"control_variate": ControlVariate(**found["control_variate"])}
+        found |= {"below": Below(**found.get("below", {}))}
+        found |= {name: tuple(found.get(name, ())) for name in ("failed_chains", "step_sizes", "notes")}
+        traces = {name.rpartition(".")[0]: trace for name, trace in arrays.items() if name.endswith(f".{i}")}
+        points.append(
+            LearningCoefficient(
+                **{name: row[name] for name in _SCALARS},
+                interval=tuple(row["interval"]),
+                names=tuple(row["names"]),
+                diagnostics=Diagnostics(**found),
+                traces=traces,
+                checked=row.get("checked", False),
+            )
+        )
+    return points

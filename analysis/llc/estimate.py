@@ -1,0 +1,561 @@
+"""The learning coefficient and the effective parameter count at a loss scale (paper, sections 2.1 and 2.2, eq. 1 to 9).
+
+    V(eps) = vol{theta near theta* : L < eps},   lambda(eps) = d log V / d log eps,   N_eff(eps) = 2 lambda(eps)
+
+Sampled is exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). That is the mean of lambda(eps)
+over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to that loss scale.
+"Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed. It also
+damps directions that cost little, by 1/2 gamma / (t H + gamma) each; the interval holds that part (`prior`). Where it
+confines more of the directions that the loss sees than a tenth, t H < gamma, lambda is that of the neighbourhood only,
+and the verdict says so (`Diagnostics.below`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..linalg import lanczos
+from ..network.batches import Batch
+from ..network.hooks import with_gradients
+from ..network.network import Network
+from ..progress import Progress, ProgressCallback
+from .batch_loss import Parameters
+from .chains import Chains, Plan, run_chains
+from .coefficient import LearningCoefficient, LearningCoefficientCurve
+from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .diagnostics import (
+    ControlVariate,
+    Diagnostics,
+    control_variate,
+    finite_chains,
+    interval_around,
+    judge,
+    mean_with_error,
+)
+from .kernels import KERNELS, HamiltonianMonteCarlo, Potential, PreconditionedLangevin
+from .landscape import Landscape
+from .network_loss import NetworkLandscape, behavioural_loss
+
+__all__ = ["PRECONDITIONERS", "Sampler", "learning_coefficient", "learning_coefficient_curve"]
+
+PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
+
+_ADJUSTED = 30_000, 2 * 10**7  # parameters, and those times data points, up to which the Metropolis rule is affordable
+
+_LEADING = 128  # eigenpairs of a metric that does not hold all
+
+_HELD = 5 * 10**6  # numbers of eigenvectors up to which a metric of all is cheap beside the gradient
+
+_REFINED = 10**11  # floating point operations that a new metric may take
+
+_BATCH = 256  # random data points of a step of a large network
+
+_SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
+
+_PILOTS = 4  # short runs that look for a temperature
+
+_PILOT_DRAWS = 50  # at least, of each
+
+_CLOSE = 0.1  # relative distance of the loss scale that is good enough
+
+_MISSED = 0.15  # and that is told
+
+_TAIL = 0.1  # of the soft rank: what directions below the localiser may add and still be part of the interval
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the posterior is sampled; the defaults need no tuning.
+
+    Attributes:
+        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters and
+            2e7 parameters times data points, then sgld.
+        preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
+            the first where it fits and its eigenvectors are at most 5 million numbers.
+        radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
+        gamma: instead of the radius, which then plays no part; None for d / (radius |theta*|)^2.
+        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
+            for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
+        step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
+        batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
+            for 256 where the network is large.
+        control_variate: whether one is fitted.
+        execution: "vectorised", "sequential", "processes", or "auto".
+        workers: number of processes for "processes", the only execution that may be given one; None for one per chain.
+
+    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
+    """
+
+    kernel: str = "auto"
+    preconditioner: str = "auto"
+    radius: float = 0.02
+    gamma: float | None = None
+    chains: int = 4
+    warmup: int | None = None
+    draws: int | None = None
+    step_size: float | None = None
+    batch_size: int | str | None = "auto"
+    control_variate: bool = True
+    execution: str = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("auto", *KERNELS):
+            raise InputError(f"unknown kernel {self.kernel!r}: expected auto, {', '.join(KERNELS)}")
+        if self.preconditioner not in PRECONDITIONERS:
+            raise InputError(
+                f"unknown preconditioner {self.preconditioner!r}: expected one of {', '.join(PRECONDITIONERS)}"
+            )
+        for name in ("radius", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise InputError(f"{name} is {value}: expected a number above 0")
+        if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
+            raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        if self.workers is not None and self.execution != "processes":
+            raise InputError(
+                f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
+            )
+        self.plan("hmc", 0)
+
+    def plan(self, kernel: str, seed: int) -> Plan:
+        """Numbers of steps of a kernel and how they are run."""
+        warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
+        warmup, draws = (
+            self.warmup if self.warmup is not None else warmup,
+            self.draws if self.draws is not None else draws,
+        )
+        return Plan(self.chains, warmup, draws, self.step_size, self.execution, self.workers, seed)
+
+
+_DEFAULT = Sampler()
+
+
+@with_gradients()
+def learning_coefficient(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None = None,
+    epsilon: float | None = None,
+    *,
+    temperature: float | None = None,
+    parameters: Parameters | None = None,
+    sampler: Sampler = _DEFAULT,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> LearningCoefficient:
+    """Lambda of the behavioural loss at a loss scale.
+
+    Args:
+        network: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
+            `training_loss` or `Function`.
+        batches: data, unless a loss is given.
+        epsilon: the loss scale. The temperature for it is searched for; value and interval hold at the scale that the
+            result names, within a few percent of the one wanted.
+        temperature: t = n beta, instead of a loss scale.
+        parameters: those that are varied: globs on their names, or masks; None for all.
+        sampler: how to sample.
+        seed: of the chains.
+        progress: called as the chains go on.
+
+    Raises:
+        InputError: neither or both of epsilon and temperature, or choices that make no sense.
+        DataError: no data, or data that does not fit.
+
+    >>> from .landscape import Function
+    >>> bowl = Function(lambda w: (w**2).sum(), torch.zeros(3, dtype=torch.float64))
+    >>> found = learning_coefficient(bowl, temperature=1e4, sampler=Sampler(gamma=1.0))
+    >>> round(found.value, 3), found.verdict   # three directions, 1/2 each
+    (1.5, 'reliable')
+    """
+    if (epsilon is None) == (temperature is None):
+        raise InputError("give either a loss scale epsilon or a temperature")
+    _check_scale("epsilon", epsilon)
+    _check_scale("temperature", temperature)
+    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    if epsilon is not None:
+        return setup.at(epsilon, setup.temperature_for(epsilon), None, progress)[0]
+    if temperature is None:
+        raise InputError("give either a loss scale epsilon or a temperature")
+    return setup.estimate(temperature, setup.run(temperature, setup.plan, None, progress))
+
+
+@with_gradients()
+def learning_coefficient_curve(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None = None,
+    epsilons: Sequence[float] | Float[np.ndarray, " points"] | None = None,
+    *,
+    parameters: Parameters | None = None,
+    sampler: Sampler = _DEFAULT,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> LearningCoefficientCurve:
+    """lambda(eps) over a range of loss scales, from cold to hot: each starts where the one before ended.
+
+    Args:
+        network: as in `learning_coefficient`.
+        batches: data, unless a loss is given.
+        epsilons: at least two, each met within a few percent (see `learning_coefficient`); None for eleven scales from
+            1e-6 to 0.1 of the loss of a constant output.
+        parameters: those that are varied.
+        sampler: how to sample each scale.
+        seed: of the chains.
+        progress: called as the chains go on.
+
+    Raises:
+        InputError: fewer than two scales, or scales that are not above 0.
+        DataError: no data, or data that does not fit.
+    """
+    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    if epsilons is None:
+        epsilons = setup.landscape.scale * np.logspace(-6, -1, 11)
+    scales = sorted({float(epsilon) for epsilon in epsilons})
+    if len(scales) < 2:
+        raise InputError(f"{len(scales)} loss scales: a curve needs at least two")
+    for scale in scales:
+        _check_scale("epsilon", scale)
+    points: list[LearningCoefficient] = []
+    before = None
+    for number, scale in enumerate(scales):
+        guess = setup.temperature_for(scale)
+        if points and math.isfinite(points[-1].value):
+            guess = (max(points[-1].value, 0.0) + 1) / scale
+        point, before = setup.at(scale, guess, before, _numbered(progress, number, len(scales)))
+        points.append(point)
+    return LearningCoefficientCurve(tuple(points))
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What all temperatures share: loss, localiser, curvature at theta*, choices."""
+
+    landscape: Landscape
+    gamma: float
+    curvature: Curvature
+    kernel: str
+    preconditioner: str
+    batch_size: int | None
+    sampler: Sampler
+    plan: Plan
+
+    @classmethod
+    def of(
+        cls,
+        network: Network | nn.Module | Landscape,
+        batches: Iterable[Batch] | None,
+        parameters: Parameters | None,
+        sampler: Sampler,
+        seed: int,
+        progress: ProgressCallback | None,
+    ) -> _Setup:
+        landscape = _landscape(network, batches, parameters, progress)
+        d = len(landscape.start)
+        affordable = d <= _ADJUSTED[0] and d * landscape.n <= _ADJUSTED[1]
+        kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if affordable else "sgld"
+        adjusted = kernel in ("mala", "hmc")
+        batch_size = sampler.batch_size
+        if batch_size == "auto":
+            batch_size = _BATCH if not adjusted and not affordable and landscape.n > 2 * _BATCH else None
+        if batch_size is not None and adjusted:
+            raise InputError(f"{kernel} needs all the data in each step: leave out batch_size, or use sgld")
+        dense = fits_densely(landscape)
+        chosen = sampler.preconditioner
+        if chosen == "auto":
+            chosen = "none" if kernel == "psgld" else "gauss-newton" if dense else "lanczos"
+        if chosen == "gauss-newton" and not dense:
+            raise InputError(
+                f"all eigenpairs of the curvature of {d:,} parameters do not fit: use preconditioner='lanczos'"
+            )
+        if chosen == "lanczos" or not dense:
+            curvature = leading_curvature(landscape, min(_LEADING, max(1, d // 2)), seed=seed, progress=progress)
+        else:
+            curvature = exact_curvature(landscape, [landscape.start])
+            if sampler.preconditioner == "auto" and chosen == "gauss-newton" and curvature.vectors.numel() > _HELD:
+                chosen, curvature = "lanczos", curvature.leading(_LEADING)
+        size = None if isinstance(batch_size, str) else batch_size
+        gamma = _gamma(landscape, sampler)
+        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))
+
+    def temperature_for(self, epsilon: float) -> float:
+        """T with t eps = soft rank + 1."""
+
+        def excess(log_t: float) -> float:
+            t = math.exp(log_t)
+            return math.log(t * epsilon) - math.log(self.curvature.soft_rank(t, self.gamma) + 1)
+
+        low = -math.log(epsilon)
+        return math.exp(brentq(excess, low - 1e-9, low + math.log(len(self.landscape.start) + 1)))
+
+    def at(
+        self, epsilon: float, temperature: float, before: Chains | None, progress: ProgressCallback | None
+    ) -> tuple[LearningCoefficient, Chains]:
+        """The estimate at a loss scale, whose temperature short runs find from a first guess; and the chains."""
+        for _ in range(_PILOTS):
+            short = replace(self.plan, draws=max(_PILOT_DRAWS, self.plan.draws // 4))
+            before = self.run(temperature, short, before, progress)
+            found = self.estimate(temperature, before)
+            if not found.value > -0.5:
+                break
+            old, temperature = temperature, (max(found.value, 0.0) + 1) / epsilon
+            if abs(old / temperature - 1) < _CLOSE:
+                break
+        chains = self.run(temperature, self.plan, before, progress)
+        return _at_the_scale(self.estimate(temperature, chains), epsilon), chains
+
+    def potential(self, temperature: float) -> Potential:
+        """U at a temperature."""
+        return Potential(self.landscape, temperature, self.gamma, self.batch_size)
+
+    def metric(self, curvature: Curvature, temperature: float) -> Metric:
+        """Of the kernel, from the curvature at theta* or where the chains are."""
+        if self.preconditioner == "none":
+            return Metric((temperature * curvature.largest + self.gamma) ** -0.5)
+        return curvature.metric(temperature, self.gamma)
+
+    def curved(self, temperature: float) -> bool:
+        """Whether theta* has curvature that counts: half a direction or more of the quadratic."""
+        return self.curvature.soft_rank(temperature, self.gamma) >= 0.5
+
+    def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
+        """Chains at a temperature; those that go on from others warm up for half as long."""
+        landscape = self.landscape
+        if before is not None and not torch.isfinite(before.state.position).all():
+            before = None
+        if before is not None:
+            plan = replace(plan, warmup=max(3, plan.warmup // 2))
+        d, rows = len(landscape.start), landscape.row_count
+        work = plan.chains * max(rows, d) * d * min(d, rows or d) + 10 * min(d, rows * plan.chains or d) ** 3
+        refined = self.preconditioner == "gauss-newton" and self.kernel in ("mala", "hmc") and work <= _REFINED
+        refined &= self.curved(temperature)
+
+        def refine(points: Sequence[Tensor]) -> Metric:
+            return self.metric(exact_curvature(landscape, [*points, landscape.start]), temperature)
+
+        return run_chains(
+            self.potential(temperature),
+            self.kernel,
+            self.curvature,
+            plan,
+            metric=self.metric(self.curvature, temperature),
+            refine=refine if refined else None,
+            before=before,
+            progress=progress,
+        )
+
+    @np.errstate(over="ignore", invalid="ignore")  # chains that diverge are reported
+    def estimate(self, temperature: float, chains: Chains) -> LearningCoefficient:
+        """Lambda from the traces."""
+        scaled = temperature * (chains.loss - self.landscape.baseline)
+        whole = finite_chains(scaled, chains.virial, chains.share)
+        plain = mean_with_error(scaled[whole])
+        virial, radius = mean_with_error(chains.virial[whole]), mean_with_error(chains.radius[whole])
+        bias = self._step_bias(temperature, chains) if whole.any() else math.inf
+        stein = chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)
+        kernel, d = chains.kernel, len(self.landscape.start)
+        square = float(np.square(chains.radius[whole]).mean()) if whole.any() else math.nan
+        corrected, used = scaled[whole], ControlVariate({}, {})
+        if self.sampler.control_variate and whole.any():
+            variables = {"stein": stein}
+            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4: rare far excursions decide on it
+            if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
+                variables["virial"] = chains.virial[whole] - d
+            corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
+        best = mean_with_error(corrected)
+        left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
+        low, high = interval_around(best, left)
+        descent, soft_rank = self._descent(temperature), self.curvature.soft_rank(temperature, self.gamma)
+        prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
+        if below.worth <= _TAIL * soft_rank:
+            prior, below = prior + below.worth, Below()
+        found = Diagnostics(
+            r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
+            ess=min(plain.ess, best.ess),
+            r_hat_radius=radius.r_hat,
+            plain=plain.mean,
+            plain_error=plain.error,
+            control_variate=used,
+            virial=virial.mean / d,
+            virial_error=virial.error / d,
+            heat=float(scaled[whole].var() / plain.mean) if whole.any() and plain.mean else math.nan,
+            acceptance=float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
+            soft_rank=soft_rank,
+            step_bias=bias,
+            radius=math.sqrt(square),
+            localised=self.gamma * square / d,
+            failed_chains=tuple(int(c) for c in np.flatnonzero(~whole)),
+            rejected=sum(chains.broken),
+            kernel=self.kernel,
+            preconditioner=self.preconditioner,
+            execution=chains.execution,
+            step_sizes=chains.step_size,
+            leapfrog=kernel.leapfrog if isinstance(kernel, HamiltonianMonteCarlo) else None,
+            chains=len(scaled),
+            warmup=self.plan.warmup,
+            draws=scaled.shape[1],
+            gradients=chains.gradients,
+            largest_curvature=self.curvature.largest,
+            descent=descent,
+            prior=prior,
+            below=below,
+            n_parameters=d,
+            derivatives="torch.func" if self.landscape.vectorised else "autograd",
+            notes=tuple(getattr(self.landscape, "notes", ())),
+        )
+        verdict, reason = judge(best.mean, best.error, found)
+        names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
+        traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
+        return LearningCoefficient(
+            value=best.mean,
+            standard_error=best.error,
+            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent + prior),
+            epsilon=(best.mean + 1) / temperature if best.mean > -1 else math.nan,
+            temperature=temperature,
+            gamma=self.gamma,
+            n_parameters=d,
+            n=self.landscape.n,
+            verdict=verdict,
+            reason=reason,
+            diagnostics=found,
+            names=names,
+            seed=self.plan.seed,
+            traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
+            checked=bool(getattr(self.landscape, "checked", False)),
+        )
+
+    def _descent(self, temperature: float) -> float:
+        """How far t L falls from theta* to the mean of the localised quadratic.
+
+        With g = t grad L and P P = (t H + gamma)^-1, D = -P P g is the mean and t (L(theta*) - L) = 1/2 |P g|^2 +
+        gamma/2 |D|^2 there. Where not all eigenpairs are known the rest counts as its bound: a lower bound.
+        """
+        if self.landscape.behavioural:
+            return 0.0
+        slope = temperature * self.landscape.evaluate(self.landscape.start[None])[1]
+        metric = self.curvature.metric(temperature, self.gamma)
+        half = metric(slope)
+        return float(half.square().sum() + self.gamma * metric(half).square().sum()) / 2
+
+    def _step_bias(self, temperature: float, chains: Chains) -> float:
+        """What the step adds to t <L> on a quadratic loss, and the noise of random batches on top of that."""
+        kernel = chains.kernel
+        if kernel.adjusted:
+            return 0.0
+        step = max(chains.step_size)
+        if isinstance(kernel, PreconditionedLangevin):
+            bias = self._diagonal_bias(temperature, kernel.scale(chains.state)[0].sqrt(), kernel, step)
+            size = float((self._noise(temperature, chains) * kernel.scale(chains.state)[0]).sum())
+        else:
+            nodes, weights = self.curvature.nodes.clip(0), self.curvature.weights
+            known = np.maximum(nodes, self.curvature.rest)
+            if self.preconditioner == "none":
+                known = np.full_like(nodes, self.curvature.largest)
+            free = max(len(self.landscape.start) - float(weights.sum()), 0.0)
+            floor = self.curvature.largest if self.preconditioner == "none" else self.curvature.rest
+            stiffness = np.append(
+                (temperature * nodes + self.gamma) / (temperature * known + self.gamma),
+                self.gamma / (temperature * floor + self.gamma),
+            )
+            energies = kernel.energies(stiffness, np.append(weights, max(free, 1e-12)), step)[:-1]
+            share = temperature * nodes / (temperature * nodes + self.gamma)
+            bias = float((weights * share * (energies - 1)).sum()) / 2
+            metric = self.metric(self.curvature, temperature)
+            noise = self._noise(temperature, chains)
+            size = float(metric(noise.sqrt()[None]).square().sum())
+        return bias + step / 8 * size if math.isfinite(bias) else math.inf
+
+    def _noise(self, temperature: float, chains: Chains, samples: int = 8) -> Float[Tensor, " d"]:
+        """Variance of the gradient of U over random batches, at the end of the chains."""
+        if self.batch_size is None or not torch.isfinite(chains.state.position).all():
+            return torch.zeros_like(self.landscape.start)
+        draws = [torch.Generator().manual_seed(hash((self.plan.seed, -1, c)) % 2**63) for c in range(len(chains.loss))]
+        potential, position = self.potential(temperature), chains.state.position
+        whole = potential(position)[2]
+        parts = [(potential(position, draws)[2] - whole).square() for _ in range(samples)]
+        return torch.stack(parts).mean((0, 1))
+
+    def _diagonal_bias(
+        self, temperature: float, root: Float[Tensor, " d"], kernel: PreconditionedLangevin, step: float
+    ) -> float:
+        """The same for a diagonal P, which H does not commute with: exact if H is known, else an upper bound."""
+        known, d = self.curvature, len(root)
+        if known.rest == 0 and d <= DENSE:
+            loss = temperature * (known.vectors * known.values) @ known.vectors.T
+            whole = root[:, None] * (loss + self.gamma * torch.eye(d, dtype=loss.dtype)) * root
+            values, vectors = torch.linalg.eigh(whole)
+            energies = kernel.energies(values.numpy(), np.ones(d), step)
+            back = root[:, None] * vectors
+            share = ((back * (loss @ back)).sum(0) / values).numpy()
+            return float((share * (energies - 1)).sum()) / 2
+        landscape = self.landscape
+
+        def product(vector: Tensor) -> Tensor:
+            inner = (root.double() * vector).to(root)
+            image = temperature * landscape.product(landscape.start, inner[None])[0] + self.gamma * inner
+            return (root * image).double()
+
+        start = torch.randn(d, generator=torch.Generator().manual_seed(self.plan.seed), dtype=torch.float64)
+        nodes, weights = lanczos(product, start, 32)
+        return d * float((weights * (kernel.energies(nodes.clip(0), weights, step) - 1)).sum()) / 2
+
+
+def _landscape(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None,
+    parameters: Parameters | None,
+    progress: ProgressCallback | None,
+) -> Landscape:
+    if not isinstance(network, Network | nn.Module):
+        if batches is not None or parameters is not None:
+            raise InputError("a loss holds its data and its parameters: give them to the function that makes it")
+        return network
+    if batches is None:
+        raise InputError("a network needs batches of data")
+    if isinstance(network, nn.Module):
+        network = Network(network, [])
+    return behavioural_loss(network, batches, parameters=parameters, progress=progress)
+
+
+def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoefficient:
+    """The estimate, doubtful where it belongs to another loss scale than the one that was asked for."""
+    if not math.isfinite(found.epsilon) or abs(found.epsilon / epsilon - 1) <= _MISSED:  # NaN has its own reason
+        return found
+    missed = (
+        f"the search for a temperature ended at loss scale {found.epsilon:.3g}, not near {epsilon:.3g} as asked: "
+        "run the chains longer, or give a temperature"
+    )
+    if found.verdict == "reliable":
+        return replace(found, verdict="doubtful", reason=missed)
+    return replace(found, reason=f"{found.reason}; {missed}")
+
+
+def _gamma(landscape: Landscape, sampler: Sampler) -> float:
+    if sampler.gamma is not None:
+        return sampler.gamma
+    size = float(landscape.start.norm())
+    if not size > 0:
+        raise InputError("all parameters that are varied are 0, so a radius relative to them says nothing: give gamma")
+    return len(landscape.start) / (sampler.radius * size) ** 2
+
+
+def _check_scale(name: str, value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is {value}: expected a number above 0")
+
+
+def _numbered(progress: ProgressCallback | None, number: int, total: int) -> ProgressCallback | None:
+    if progress is None:
+        return None
+
+    def tell(report: Progress) -> None:
+        progress(replace(report, step=f"{report.step} {number + 1}/{total}"))
+
+    return tell

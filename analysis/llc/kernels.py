@@ -1,0 +1,386 @@
+"""Samplers of exp(-U), U = t L + gamma/2 |theta - theta*|^2: pure kernels with one contract.
+
+    init(position, potential) -> State
+    step(state, draws, potential) -> (State, Info)
+
+A state holds one row per chain. Randomness comes from `draws`, one generator per chain, so that chains give the same
+numbers together, one by one or in other processes. Every kernel works in the coordinates of its metric P (see
+`curvature`): theta = theta* + P z.
+
+    sgld     z' = z - h/2 grad + sqrt(h) xi                     (Welling and Teh 2011)
+    psgld    the same with P = V^(-1/4), V the mean of squared gradients over the warm-up (Li et al. 2016)
+    sgnht    p' = (1 - h xi) p - h grad + sqrt(2 h) n, z' = z + h p', xi' = xi + h (|p'|^2/d - 1)   (Ding et al. 2014)
+    mala     a Langevin step that is accepted with the Metropolis rule: `hmc` with a single leapfrog step
+    hmc      leapfrog trajectories with the Metropolis rule (Duane et al. 1987)
+
+The last two sample exp(-U) whatever the step; the first three have a bias that `harmonic_energy` predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.linalg import solve_discrete_lyapunov
+from scipy.optimize import brentq
+from torch import Tensor
+
+from ..results import by_value
+from .curvature import Metric
+from .landscape import Landscape
+
+__all__ = [
+    "KERNELS",
+    "HamiltonianMonteCarlo",
+    "Info",
+    "Kernel",
+    "NoseHoover",
+    "Potential",
+    "PreconditionedLangevin",
+    "State",
+    "StochasticLangevin",
+    "langevin",
+    "normal",
+]
+
+_IDENTITY = Metric(1.0)
+
+_RARELY = 0.2  # share of trajectories with a much smaller step
+
+
+@dataclass(frozen=True)
+class Potential:
+    """U = t L + gamma/2 |theta - theta*|^2.
+
+    Attributes:
+        batch_size: random data points of each chain and step, None for all.
+    """
+
+    landscape: Landscape
+    temperature: float
+    gamma: float
+    batch_size: int | None = None
+
+    def __call__(
+        self, position: Float[Tensor, "chains d"], draws: Sequence[torch.Generator] = ()
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """L, U and grad U of each chain."""
+        points = None
+        if self.batch_size is not None and draws:
+            n = self.landscape.n
+            points = torch.stack([torch.randint(n, (self.batch_size,), generator=g) for g in draws])
+        loss, slope = self.landscape.evaluate(position, points)
+        away = position - self.landscape.start
+        energy = self.temperature * loss + self.gamma / 2 * away.square().sum(1)
+        return loss, energy, self.temperature * slope + self.gamma * away
+
+
+@by_value
+@dataclass(frozen=True)
+class State:
+    """Where the chains are.
+
+    Attributes:
+        position: theta.
+        loss, energy, gradient: L, U and grad U there.
+        step_size: h of each chain.
+        memory: what else a kernel keeps from step to step.
+    """
+
+    position: Float[Tensor, "chains d"]
+    loss: Float[Tensor, " chains"]
+    energy: Float[Tensor, " chains"]
+    gradient: Float[Tensor, "chains d"]
+    step_size: Float[Tensor, " chains"]
+    memory: tuple[Tensor, ...] = ()
+
+    def where(self, chosen: Bool[Tensor, " chains"], other: State) -> State:
+        """Chains of this state where chosen, else of the other."""
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return _each(pick, self, other)
+
+    def chain(self, index: int) -> State:
+        """One chain alone."""
+        return _each(lambda part: part[index : index + 1], self)
+
+    @staticmethod
+    def join(parts: Sequence[State]) -> State:
+        """Chains side by side."""
+        return _each(lambda *tensors: torch.cat(tensors), *parts)
+
+
+def _each(function: Callable[..., Tensor], *states: State) -> State:
+    """The function of every tensor of the states."""
+
+    def of(name: str) -> Tensor:
+        return function(*(getattr(state, name) for state in states))
+
+    memory = tuple(function(*parts) for parts in zip(*(state.memory for state in states), strict=True))
+    return State(of("position"), of("loss"), of("energy"), of("gradient"), of("step_size"), memory)
+
+
+@by_value
+@dataclass(frozen=True)
+class Info:
+    """What a step did.
+
+    Attributes:
+        acceptance: its probability, per chain; 1 without a rule.
+        finite: whether loss and gradient of the proposal are finite.
+        gradients: how many it took.
+    """
+
+    acceptance: Float[Tensor, " chains"]
+    finite: Bool[Tensor, " chains"]
+    gradients: int
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """The contract of all samplers."""
+
+    adjusted: ClassVar[bool]
+
+    def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+        """The state at a position."""
+        ...
+
+    def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
+        """One draw further."""
+        ...
+
+    def energies(
+        self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
+    ) -> Float[np.ndarray, " m"]:
+        """A <z^2> of harmonic modes with potential a z^2/2, `weights` of each; 1 without bias, infinite if unstable."""
+        ...
+
+
+@dataclass(frozen=True)
+class StochasticLangevin:
+    """SGLD in the coordinates of a metric; a harmonic mode has a <z^2> = 1/(1 - h a/4).
+
+    Attributes:
+        metric: P.
+        noise: factor of the noise; 0 makes it gradient descent with step h/2.
+    """
+
+    metric: Metric = _IDENTITY
+    noise: float = 1.0
+    adjusted: ClassVar[bool] = False
+
+    def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+        """The state at a position."""
+        return _state(position, potential, step_size)
+
+    def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
+        """One draw further."""
+        h = state.step_size[:, None]
+        move = self.noise * h.sqrt() * normal(state.position, draws) - h / 2 * self.metric(state.gradient)
+        position = state.position + self.metric(move)
+        return _unadjusted(_moved(state, position, draws, potential))
+
+    def energies(
+        self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
+    ) -> Float[np.ndarray, " m"]:
+        """1/(1 - h a/4) for each mode."""
+        return _langevin_energies(stiffness, step)
+
+
+@dataclass(frozen=True)
+class PreconditionedLangevin:
+    """SGLD with P = s V^(-1/4), V the mean of squared gradients over the warm-up; it stays as it is afterwards.
+
+    Attributes:
+        metric: of plain SGLD, which it is as long as it adapts.
+        noise: factor of the noise; 0 makes it RMSProp with step h/2.
+        adapting: whether V still takes gradients in.
+        floor: smallest root of V, relative to the largest.
+    """
+
+    metric: Metric = _IDENTITY
+    noise: float = 1.0
+    adapting: bool = True
+    floor: float = 1e-3
+    adjusted: ClassVar[bool] = False
+
+    def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+        """The state at a position; V is empty."""
+        state = _state(position, potential, step_size)
+        return replace(state, memory=(torch.zeros_like(position), torch.zeros_like(state.loss)))
+
+    def scale(self, state: State) -> Float[Tensor, "chains d"]:
+        """The diagonal of P P = 1/sqrt(V), from the state alone."""
+        root = state.memory[0].sqrt()
+        return 1 / torch.maximum(root, self.floor * root.amax(1, keepdim=True))
+
+    def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
+        """One draw further."""
+        if self.adapting:
+            moved, info = StochasticLangevin(self.metric, self.noise).step(state, draws, potential)
+            mean, count = state.memory
+            mean = mean + (moved.gradient.square() - mean) / (count + 1)[:, None]
+            return replace(moved, memory=(mean, count + 1)), info
+        h, scale = state.step_size[:, None], self.scale(state)
+        noise = self.noise * (h * scale).sqrt() * normal(state.position, draws)
+        position = state.position - h / 2 * scale * state.gradient + noise
+        return _unadjusted(_moved(state, position, draws, potential))
+
+    def energies(
+        self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
+    ) -> Float[np.ndarray, " m"]:
+        """1/(1 - h a/4) for each mode."""
+        return _langevin_energies(stiffness, step)
+
+
+@dataclass(frozen=True)
+class NoseHoover:
+    """SGNHT: Langevin dynamics with momentum, and a thermostat xi that keeps |p|^2/d at 1.
+
+    Attributes:
+        metric: P.
+        noise: factor of the noise; 0 makes it gradient descent with momentum 1 - h xi and step h^2.
+    """
+
+    metric: Metric = _IDENTITY
+    noise: float = 1.0
+    adjusted: ClassVar[bool] = False
+
+    def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+        """The state at a position, at rest, with friction 1."""
+        state = _state(position, potential, step_size)
+        return replace(state, memory=(torch.zeros_like(position), torch.ones_like(state.loss)))
+
+    def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
+        """One draw further."""
+        momentum, friction = state.memory
+        h = state.step_size[:, None]
+        kick = self.noise * (2 * h).sqrt() * normal(state.position, draws) - h * self.metric(state.gradient)
+        momentum = (1 - h * friction[:, None]) * momentum + kick
+        moved = _moved(state, state.position + h * self.metric(momentum), draws, potential)
+        friction = friction + state.step_size * (momentum.square().mean(1) - 1)
+        return _unadjusted(replace(moved, memory=(momentum, friction)))
+
+    def energies(
+        self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
+    ) -> Float[np.ndarray, " m"]:
+        """Stationary covariance of the linear recursion, with the friction at which the mean of p^2 is 1."""
+
+        def covariance(a: float, friction: float) -> Float[np.ndarray, "2 2"]:
+            damped = 1 - step * friction
+            forward = np.array([[1 - step**2 * a, step * damped], [-step * a, damped]])
+            if np.abs(np.linalg.eigvals(forward)).max() >= 1:
+                return np.full((2, 2), np.inf)
+            kick = np.array([step, 1.0])
+            found: np.ndarray = solve_discrete_lyapunov(forward, 2 * step * np.outer(kick, kick))
+            return found
+
+        def excess(friction: float) -> float:
+            heat = [covariance(a, friction)[1, 1] for a in stiffness]
+            return float(np.average(heat, weights=weights)) - 1
+
+        if step**2 * stiffness.max() >= 4 or not np.isfinite(excess(1.0)):
+            return np.full(len(stiffness), np.inf)
+        friction = brentq(excess, 0.2, min(4.0, 1 / step))
+        return np.array([a * covariance(a, friction)[0, 0] for a in stiffness])
+
+
+@dataclass(frozen=True)
+class HamiltonianMonteCarlo:
+    """HMC in the coordinates of a metric.
+
+    Attributes:
+        metric: P.
+        leapfrog: steps of a trajectory; 1 is MALA.
+        jitter: share by which the step of a trajectory varies at random; if above 0, one trajectory in five takes a
+            step that is up to a hundred times smaller, for valleys that are narrow in places only.
+        noise: factor of the momentum; 0 makes a single step gradient descent with step h^2/2.
+    """
+
+    metric: Metric = _IDENTITY
+    leapfrog: int = 8
+    jitter: float = 0.1
+    noise: float = 1.0
+    adjusted: ClassVar[bool] = True
+
+    @property
+    def target(self) -> float:
+        """The acceptance to aim at: .8 for trajectories, .65 for single steps."""
+        return 0.8 if self.leapfrog > 1 else 0.65
+
+    def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+        """The state at a position."""
+        return _state(position, potential, step_size)
+
+    def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
+        """One draw further."""
+        start = self.noise * normal(state.position, draws)
+        uniform = torch.stack([torch.rand(3, generator=g, dtype=torch.float64) for g in draws]).to(state.loss)
+        h = state.step_size[:, None]
+        if self.jitter:
+            smaller = 10 ** (-2 * uniform[:, 2:] / _RARELY).where(uniform[:, 2:] < _RARELY, 0.0)
+            h = h * smaller * (1 + self.jitter * (2 * uniform[:, :1] - 1))
+        momentum, now = start, state
+        for _ in range(self.leapfrog):
+            momentum = momentum - h / 2 * self.metric(now.gradient)
+            now = _moved(now, now.position + h * self.metric(momentum), (), potential)
+            momentum = momentum - h / 2 * self.metric(now.gradient)
+        change = now.energy - state.energy + (momentum.square() - start.square()).sum(1) / 2
+        finite = torch.isfinite(change) & torch.isfinite(now.gradient).all(1)
+        acceptance = torch.where(finite, torch.exp(-change.clamp(min=0.0)), 0.0)
+        return now.where(uniform[:, 1] < acceptance, state), Info(acceptance, finite, self.leapfrog)
+
+    def energies(
+        self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
+    ) -> Float[np.ndarray, " m"]:
+        """1: the Metropolis rule removes the bias."""
+        return np.ones(len(stiffness))
+
+
+def langevin(metric: Metric = _IDENTITY) -> HamiltonianMonteCarlo:
+    """MALA: HMC with a single leapfrog step, without jitter."""
+    return HamiltonianMonteCarlo(metric, leapfrog=1, jitter=0.0)
+
+
+KERNELS: Mapping[str, Callable[[Metric], Kernel]] = {
+    "sgld": StochasticLangevin,
+    "psgld": PreconditionedLangevin,
+    "sgnht": NoseHoover,
+    "mala": langevin,
+    "hmc": HamiltonianMonteCarlo,
+}
+
+
+def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) -> Float[Tensor, "chains d"]:
+    """Standard normal numbers, each chain's from its own generator; drawn in float64 on the CPU."""
+    rows = [torch.randn(like.shape[1], generator=g, dtype=torch.float64) for g in draws]
+    return torch.stack(rows).to(like)
+
+
+def _state(position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
+    loss, energy, gradient = potential(position)
+    return State(position, loss, energy, gradient, torch.full_like(loss, step_size))
+
+
+def _moved(
+    state: State, position: Float[Tensor, "chains d"], draws: Sequence[torch.Generator], potential: Potential
+) -> State:
+    loss, energy, gradient = potential(position, draws)
+    return replace(state, position=position, loss=loss, energy=energy, gradient=gradient)
+
+
+def _unadjusted(state: State) -> tuple[State, Info]:
+    finite = torch.isfinite(state.energy) & torch.isfinite(state.gradient).all(1)
+    return state, Info(torch.ones_like(state.step_size), finite, 1)
+
+
+def _langevin_energies(stiffness: Float[np.ndarray, " m"], step: float) -> Float[np.ndarray, " m"]:
+    room = 1 - step * stiffness / 4
+    return np.where(room > 0, 1 / np.where(room > 0, room, 1.0), np.inf)

@@ -1,0 +1,399 @@
+"""The loss of a network as a function of the vector of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import vmap
+
+from ..checkpoints.pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
+from ..checkpoints.weights import refuse_shared_memory
+from ..derivatives import describe_disagreements, gradient_disagreements
+from ..errors import DataError, InputError
+from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
+from ..network.network import Network
+from ..network.precision import in_double
+from ..progress import ProgressCallback
+from .batch_loss import BatchLoss, Parameters, TrainingLoss
+from .ways import FAILURES, PlainAutograd, Transforms, Way, short
+
+__all__ = ["NetworkLandscape", "behavioural_loss", "training_loss"]
+
+_IN_DOUBLE = 10**5  # parameters up to which a model in float32 is copied to float64
+
+_ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
+
+_ROWS_ALONE = 3000  # rows up to which they are made one by one
+
+_TESTED = 256  # data points on which gradients are tested
+
+_NO_DERIVATIVE = (
+    "Something there tells autograd another derivative: padding_idx or scale_grad_by_freq of F.embedding, a "
+    "straight-through estimator, detach, a hook on gradients, or a backward of its own. Take it out, or hold these "
+    "parameters fixed by leaving them out of parameters="
+)
+
+
+class NetworkLandscape:
+    """A loss of a network's parameters on data, which is held in memory.
+
+    Use `behavioural_loss`, `constrained_loss` or `training_loss` to make one. The network's own checks run first
+    (`Network.check_once`), and autograd's gradient is tested against finite differences, unless the network is to be
+    trusted (`Network(check=False)`). Rows of embeddings with `padding_idx` are parameters like others: give masks to
+    hold them fixed, as training does.
+
+    Args:
+        network: the network; models in float32 with at most 100,000 parameters are copied to float64.
+        batches: the data; read once. With a training loss, pairs of (input, target).
+        parameters: which of them are varied: globs, or masks by name; None for all.
+        readout: per name of a cut a matrix (m, width) whose rows are weighted mediating nodes.
+        loss: a training loss instead of the behavioural one.
+        reduction: of the training loss, see `training_loss`.
+        progress: called after each batch.
+
+    Attributes:
+        names: parameters that are varied.
+        checked: whether the checks of the network ran and passed.
+        notes: what is not as usual, in sentences.
+        reduction: of the training loss, as given or found.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        network: Network,
+        batches: Iterable[Batch],
+        *,
+        parameters: Parameters | None = None,
+        readout: Mapping[str, Float[Tensor, "m width"]] | None = None,
+        loss: TrainingLoss | None = None,
+        reduction: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        if reduction not in (None, "mean", "sum"):
+            raise InputError(f"unknown reduction {reduction!r}: expected 'mean', 'sum', or None to find out")
+        self.behavioural = loss is None
+        self.notes: tuple[str, ...] = ()
+        self._batches = read_pairs(batches, labelled=loss is not None, progress=progress)
+        given = [inputs for inputs, _ in self._batches]
+        self.n = sum(batch_size(inputs) for inputs in given)
+        self._loss = self._of(network, lambda network: BatchLoss(network, parameters, readout or {}, loss))
+        refuse_shared_memory(network.model, self._loss.names)
+        if loss is None:
+            network.check_once(given)
+        self.checked = network.checked if loss is None else network.check_returned(given)
+        self.network, self.start, self.names = self._loss.network, self._loss.start, self._loss.names
+        self.reduction = reduction or "mean"
+        if loss is not None:
+            self._refuse_all_pairs(fails=reduction is None)
+        if loss is not None and reduction is None:
+            self.reduction = reduction_of(self._of_some, self._batches)
+        self.row_count = 0
+        if self.behavioural:
+            self.row_count = sum(part.numel() for _, target in self._batches for part in target)
+        self._choose_ways()
+        first = float(self.evaluate(self.start[None])[0])
+        if not math.isfinite(first):
+            raise DataError("the loss is NaN or infinite at the trained parameters: check data, targets and weights")
+        if self.behavioural and first > self._rounding():
+            raise DataError(
+                f"the behavioural loss at the trained parameters is {first:.3g}, expected 0: the model gives other "
+                "outputs when it is run again, so it keeps state, is random, or takes another path with gradients"
+            )
+        self.baseline = 0.0 if self.behavioural else first
+        self.scale = self._constant_output() if self.behavioural else max(abs(first), 1e-12)
+        if network._check:
+            self._check_gradient()
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether a stack of vectors is evaluated in one go, by `torch.func`; set it to False for plain autograd."""
+        return isinstance(self._ways["values"], Transforms)
+
+    @vectorised.setter
+    def vectorised(self, wanted: bool) -> None:
+        way = Transforms(self._loss) if wanted else PlainAutograd(self._loss)
+        self._ways: dict[str, Way] = dict.fromkeys(("values", "rows", "products"), way)
+
+    def evaluate(
+        self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """L and its gradient; over all data, or as the mean over each chain's own data points."""
+        if points is not None:
+            value, slope = self._ways["values"].values(theta, self._only_batch(), points)
+            weight = self._weight(points.shape[1], points.shape[1])
+            return weight * value, weight * slope
+        value, slope = theta.new_zeros(len(theta)), torch.zeros_like(theta)
+        for pair in self._batches:
+            more, other = self._ways["values"].values(theta, pair)
+            weight = self._weight(batch_size(pair[0]), self.n)
+            value, slope = value + weight * more, slope + weight * other
+        return value, slope
+
+    def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
+        """Blocks of rows R with sum R^T R = H: gradients of single data points, weighted by the loss."""
+        if not self.row_count:
+            return
+        size = max(1, _ROWS // max(1, self.row_count // self.n * len(theta)))
+        for inputs, _ in self._batches:
+            n = batch_size(inputs)
+            for first in range(0, n, size):
+                part = take_points(inputs, slice(first, first + size)) if size < n else inputs
+                yield self._ways["rows"].rows(theta, part).flatten(0, 1) / math.sqrt(self.n)
+
+    def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v."""
+        total = torch.zeros_like(vectors)
+        for pair in self._batches:
+            total += self._weight(batch_size(pair[0]), self.n) * self._ways["products"].products(theta, vectors, pair)
+        return total
+
+    def _of(self, network: Network, make: Callable[[Network], BatchLoss]) -> BatchLoss:
+        """The loss of batches, and the batches' targets: in float64 where it is affordable and the model can do it."""
+        pairs = self._batches
+        parameters = [p for p in network.model.parameters() if p.is_floating_point()]
+        double = all(p.dtype == torch.float64 for p in parameters)
+        if not double and sum(p.numel() for p in parameters) <= _IN_DOUBLE:
+            try:
+                loss = make(_doubled(network))
+                self._batches = [loss.with_targets(_pair_in_double(pair)) for pair in pairs]
+                loss.value(loss.nearby, *self._batches[0])
+                return loss
+            except (DataError, *FAILURES) as error:
+                loss = make(network)
+                self._batches = [loss.with_targets(pair) for pair in pairs]
+                self.notes += (f"computed in {loss.start.dtype}: in float64 the model fails ({short(error)})",)
+                return loss
+        loss = make(network)
+        self._batches = [loss.with_targets(pair) for pair in pairs]
+        return loss
+
+    def _of_some(self, pair: Pair) -> float:
+        """The training loss of some data points, near the start.
+
+        Raises:
+            DataError: it fails.
+        """
+        try:
+            return float(self._loss.value(self._loss.nearby, *pair))
+        except FAILURES as error:
+            raise DataError(
+                f"the training loss is one of whole batches alone: on {batch_size(pair)} data points of "
+                f"{describe(pair)} it fails: {short(error)}. Expected outputs and targets of one shape, data points "
+                "along the leading axis"
+            ) from error
+
+    def _refuse_all_pairs(self, *, fails: bool) -> None:
+        """Refuse a training loss over all pairs of an output and a target.
+
+        Args:
+            fails: whether a loss that fails on some of the data points is refused here, too.
+
+        Raises:
+            DataError: names the shapes.
+        """
+        pair = max(self._batches, key=lambda pair: batch_size(pair[0]))
+        try:
+            mixed = ignores_pairing(self._of_some, pair, torch.finfo(self.start.dtype).eps)
+        except DataError:
+            if fails:
+                raise
+            return
+        if mixed:
+            raise DataError(
+                "the training loss does not see which target belongs to which data point: it stays as it is when data "
+                f"points exchange their targets, and is no mean or sum over them; {self._loss.shapes(pair)}"
+            )
+
+    def _choose_ways(self) -> None:
+        """`torch.func` for all chains at once where it can take the model and gives autograd's numbers."""
+        pair, theta = self._batches[0], self._loss.nearby
+        few = take_points(pair[0], slice(0, 2))
+        plain, fast = PlainAutograd(self._loss), Transforms(self._loss)
+        with naming_batch(pair[0]):
+            plain.settle(pair[0])
+            values = plain.values(theta[None], pair)
+        self.vectorised = True
+        why: dict[str, str] = {}
+
+        def probe(name: str, way: Way) -> tuple[Tensor, ...]:
+            if name == "values":
+                return way.values(theta[None], pair)
+            return (way.products(theta, theta[None], pair) if name == "products" else way.rows(theta, few),)
+
+        for name in ("values", "products", "rows")[: 3 if self.row_count else 2]:
+            try:
+                pairs = zip(probe(name, fast), values if name == "values" else probe(name, plain), strict=True)
+                if not all(_same(a, b) for a, b in pairs):
+                    why[name] = "it gives other numbers"
+            except FAILURES as error:
+                why[name] = short(error)
+        if plain.once:
+            why.setdefault("products", plain.once)
+        self._ways |= dict.fromkeys(why, plain)
+        if "values" in why:
+            said = f"derivatives by plain autograd, one chain at a time, since torch.func cannot ({why['values']})"
+            self.notes += (said,)
+        if "rows" in why and self.row_count > _ROWS_ALONE:
+            self.row_count = 0
+        if "products" in why and plain.once and not self.row_count:
+            self.notes += (f"curvature by finite differences, since autograd differentiates once ({plain.once})",)
+
+    def _check_gradient(self) -> None:
+        """Refuse a loss whose gradient is not its derivative, a little away from theta*.
+
+        Raises:
+            InputError: names the parameters.
+        """
+        loss, pair = self._loss, self._batches[0]
+        if self.start.dtype != torch.float64:
+            try:
+                loss, pair = self._in_double()
+            except (DataError, *FAILURES):
+                loss, pair = self._loss, self._batches[0]
+        if sliceable(pair):
+            pair = take_points(pair, slice(0, _TESTED))
+        theta = loss.nearby
+        way = Transforms(loss) if self.vectorised else PlainAutograd(loss)
+
+        def value(named: Mapping[str, Tensor]) -> Tensor:
+            return loss.value(torch.cat(list(named.values())), *pair)
+
+        with naming_batch(pair[0]):
+            slope = way.values(theta[None], pair)[1][0]
+            at, slopes = (dict(zip(loss.names, v.split(loss.sizes), strict=True)) for v in (theta, slope))
+            found = gradient_disagreements(value, at, slopes)
+        if found:
+            raise InputError(
+                f"autograd's gradient is not the derivative of the loss for {describe_disagreements(found)}. "
+                f"{_NO_DERIVATIVE}"
+            )
+
+    def _in_double(self) -> tuple[BatchLoss, Pair]:
+        """The loss and the first batch in float64, for tests only."""
+        loss = copy(self._loss)
+        loss.network = _doubled(self.network)
+        loss.fixed = {name: value.double() for name, value in loss.fixed.items()}
+        loss.readouts = [matrix.double() for matrix in loss.readouts]
+        loss.start = self.start.double()
+        pair = loss.with_targets(_pair_in_double(self._batches[0]))
+        loss.value(loss.nearby, *pair)
+        return loss, pair
+
+    def _rounding(self) -> float:
+        """What a behavioural loss at theta* may be."""
+        square = max(float(part.square().sum(-1).max()) for _, target in self._batches for part in target)
+        return float((1e3 * torch.finfo(self.start.dtype).eps) ** 2 * square)
+
+    def _constant_output(self) -> float:
+        """The behavioural loss of a network whose output is always the mean one."""
+        held = [target[0] for _, target in self._batches]
+        if self.network.masked or len({part.shape[1:] for part in held}) > 1:  # the mean of all positions that count
+            with torch.no_grad():
+                counted = [self.network.counted_output(inputs)[1] for inputs, _ in self._batches]
+            held = [where.rows(part) for where, part in zip(counted, held, strict=True)]
+        outputs = [part.exp() for part in held] if self.network.loss == "kl" else held
+        mean = torch.cat(outputs).mean(0)
+        if self.network.loss == "kl":
+            mean = mean.log()
+            total = sum(float((p * (target - mean)).sum()) for p, target in zip(outputs, held, strict=True))
+        else:
+            total = sum(float((part - mean).square().sum()) for part in held)
+        return total / self.n or 1.0
+
+    def _weight(self, count: int, whole: int) -> float:
+        """What the loss of a batch of `count` data points is multiplied by, where there are `whole` in all."""
+        if self.behavioural:
+            return 1 / whole
+        return count / whole if self.reduction == "mean" else self.n / whole
+
+    def _only_batch(self) -> Pair:
+        if len(self._batches) > 1 or not sliceable(self._batches[0]):
+            joined = join_pairs(self._batches)
+            if joined is None:
+                raise DataError("the batches have different shapes: batches of random data points need equal ones")
+            self._batches = [joined]
+        return self._batches[0]
+
+
+def behavioural_loss(
+    network: Network,
+    batches: Iterable[Batch],
+    *,
+    parameters: Parameters | None = None,
+    progress: ProgressCallback | None = None,
+) -> NetworkLandscape:
+    """How far outputs move from those of the trained network, in the network's loss (paper, eq. 6).
+
+    Raises:
+        DataError: no data.
+        InputError: `parameters` names none.
+    """
+    return NetworkLandscape(network, batches, parameters=parameters, progress=progress)
+
+
+def training_loss(
+    network: Network,
+    batches: Iterable[Any],
+    loss: TrainingLoss,
+    *,
+    parameters: Parameters | None = None,
+    reduction: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> NetworkLandscape:
+    """The user's loss(output, target) on pairs of (input, target), as it is on one batch of all data.
+
+    Args:
+        network: the network. The loss sees what the model returns, or the part that `Network(output=...)` names, in its
+            own shape and structure; `positions` play no part.
+        batches: pairs of (input, target). Targets may have any structure whose tensors hold the data points along their
+            leading axes; others only in a single batch.
+        loss: a mean over the data points of a batch, or their sum.
+        parameters: which are varied.
+        reduction: "mean": L = sum_b n_b loss_b / n; "sum": L = sum_b loss_b; None finds out, by taking the data points
+            of a batch twice.
+        progress: called after each batch.
+
+    Raises:
+        DataError: no data, batches that are not pairs, or a loss that broadcasts outputs against targets of another
+            shape, so that it compares outputs with targets of other data points.
+        InputError: the loss is not a single number, it is neither a mean nor a sum and there are several batches, or
+            `parameters` names none.
+    """
+    return NetworkLandscape(network, batches, parameters=parameters, loss=loss, reduction=reduction, progress=progress)
+
+
+def _doubled(network: Network) -> Network:
+    return in_double(network, [])[0]
+
+
+def _pair_in_double(pair: Pair) -> Pair:
+    changed: Pair = map_tensors(lambda v: v.double() if v.is_floating_point() else v, pair)
+    return changed
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding, or both not finite."""
+    if not torch.isfinite(b).all():
+        return not torch.isfinite(a).all()
+    return float((a - b).norm()) <= 1e4 * torch.finfo(b.dtype).eps * float(b.norm()) + 1e-30
+
+
+def _stacked(function: Callable[[Tensor], Any], vectorised: bool) -> Callable[[Tensor], Any]:
+    """The function of each row of a matrix."""
+    if vectorised:
+        return vmap(function)
+
+    def one_by_one(matrix: Tensor) -> Any:
+        results = [function(row) for row in matrix]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results)
+        return tuple(torch.stack(column) for column in zip(*results, strict=True))
+
+    return one_by_one

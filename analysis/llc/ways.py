@@ -1,0 +1,298 @@
+"""Two ways to the derivatives of the loss of a batch, with one contract.
+
+    values      the loss and its gradient for a stack of vectors
+    rows        gradients of single data points, R with sum R^T R = n H (behavioural losses)
+    products    H v for a stack of vectors, without the weight of the batch
+
+`Transforms` takes all vectors at once with `torch.func`. `PlainAutograd` takes one at a time and serves every model
+that autograd can differentiate: an `autograd.Function` of the older form, recurrent networks, branches on values,
+writes into buffers, and activation checkpointing, which runs modules again in the backward pass, so that the parameters
+stay replaced until it has ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, grad, grad_and_value, jacrev, vjp, vmap
+
+from ..checkpoints.pairs import Pair
+from ..network.batches import Batch, batch_size, map_tensors, take_points, tensors
+from .batch_loss import BatchLoss
+
+__all__ = ["FAILURES", "PlainAutograd", "Transforms", "Way", "gradient", "products_of", "short"]
+
+T = TypeVar("T")
+
+FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+"""What is raised where a model cannot be transformed or differentiated."""
+
+
+@runtime_checkable
+class Way(Protocol):
+    """The contract of both."""
+
+    def values(
+        self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """The loss of a batch and its gradient; of each vector's own data points."""
+        ...
+
+    def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
+        """Rows of each data point."""
+        ...
+
+    def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
+        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        ...
+
+
+class Transforms:
+    """All vectors at once, by `torch.func`."""
+
+    def __init__(self, loss: BatchLoss) -> None:
+        self.loss = loss
+
+    def values(
+        self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """The loss of a batch and its gradient; of each vector's own data points."""
+        own = tensors(pair)
+        n = batch_size(pair) if points is not None else -1
+        picked = [points is not None and v.ndim > 0 and len(v) == n for v in own]
+        taken = [v[points] if mine else v for v, mine in zip(own, picked, strict=True)]
+
+        def value(theta: Tensor, taken: list[Tensor]) -> Tensor:
+            rest = iter(taken)
+            return self.loss.value(theta, *map_tensors(lambda _: next(rest), pair))
+
+        axes = [0 if mine else None for mine in picked]
+        slope, found = vmap(grad_and_value(value), in_dims=(0, axes))(theta, taken)
+        return found, slope
+
+    def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
+        """Rows of each data point."""
+        own, n = tensors(inputs), batch_size(inputs)
+        mine = [v.ndim > 0 and len(v) == n for v in own]
+
+        def rows(theta: Tensor, taken: list[Tensor]) -> Tensor:
+            rest = iter([v[None] if one else v for v, one in zip(taken, mine, strict=True)])
+            alone = map_tensors(lambda _: next(rest), inputs)
+
+            def residual(theta: Tensor) -> tuple[Tensor, list[Tensor]]:
+                outputs = self.loss.outputs(theta, alone)
+                return torch.cat([part.flatten() for part in outputs]), outputs
+
+            slopes, outputs = jacrev(residual, has_aux=True)(theta)
+            return _weighted(slopes, outputs, self.loss.network.loss)
+
+        found: Tensor = vmap(rows, in_dims=(None, [0 if one else None for one in mine]))(theta, own)
+        return found
+
+    def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
+        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        outputs_of, outputs_with = self.loss.parts(pair[0])
+        outputs, pull = vjp(outputs_of, theta)
+        _, push = vjp(lambda cotangents: pull(cotangents)[0], [torch.zeros_like(y) for y in outputs])
+        _, bend = vjp(grad(lambda parts: self.loss.total(outputs_with(parts), pair[1])), outputs)
+
+        def one(vector: Tensor) -> Tensor:
+            (moved,) = push(vector)  # J v, the derivative of J^T u by u
+            result: Tensor = pull(*bend(moved))[0]
+            return result
+
+        found: Tensor = vmap(one)(vectors)
+        return found
+
+
+class PlainAutograd:
+    """One vector at a time, by `torch.autograd.grad`; J v by differences where autograd differentiates only once.
+
+    Attributes:
+        once: why it does, or None where it differentiates twice.
+    """
+
+    def __init__(self, loss: BatchLoss) -> None:
+        self.loss = copy(loss)
+        self.loss.buffers = True
+        self.once: str | None = None
+
+    def values(
+        self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """The loss of a batch and its gradient; of each vector's own data points."""
+        parts = [pair] * len(theta) if points is None else [take_points(pair, index) for index in points]
+        found = [
+            self._within(row, lambda leaf, part=part: gradient(lambda theta: self.loss.value(theta, *part), leaf))
+            for row, part in zip(theta, parts, strict=True)
+        ]
+        return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
+
+    def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
+        """Rows of each data point: a backward pass for each number of the output."""
+
+        def rows(leaf: Tensor, alone: Batch) -> Tensor:
+            outputs = self.loss.outputs(leaf, alone)
+            numbers = [number for y in outputs for number in y.flatten()]
+            slopes = torch.stack([_pull([number], leaf, [torch.ones_like(number)]) for number in numbers])
+            return _weighted(slopes, [y.detach() for y in outputs], self.loss.network.loss)
+
+        parts = [take_points(inputs, slice(i, i + 1)) for i in range(batch_size(inputs))]
+        return torch.stack([self._within(theta, lambda leaf, part=part: rows(leaf, part)) for part in parts])
+
+    def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
+        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        outputs_of, outputs_with = self.loss.parts(pair[0])
+        moved = self._by_differences(theta, vectors, outputs_of) if self.once else None
+
+        def total(parts: Sequence[Tensor]) -> Tensor:
+            return self.loss.total(outputs_with(parts), pair[1])
+
+        def products(leaf: Tensor) -> Tensor:
+            outputs = outputs_of(leaf)
+            ahead = _push(outputs, leaf, vectors) if moved is None else moved
+            found = [_pull(outputs, leaf, _bend(total, outputs, parts)) for parts in ahead]
+            return torch.stack(found)
+
+        return self._within(theta, products)
+
+    def settle(self, inputs: Batch) -> None:
+        """Find out whether autograd differentiates twice, and rightly: J v against differences of the outputs."""
+        theta = self.loss.start
+        vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        vectors = vector.to(theta)[None]
+        outputs_of, _ = self.loss.parts(inputs)
+        try:
+            found = self._within(theta, lambda leaf: _push(outputs_of(leaf), leaf, vectors))[0]
+        except FAILURES as error:
+            self.once = short(error)
+            return
+        expected = self._by_differences(theta, vectors, outputs_of)[0]
+        off = sum(float((a - b).square().sum()) for a, b in zip(found, expected, strict=True))
+        size = sum(float(b.square().sum()) for b in expected)
+        if math.isfinite(size) and off > 1e-4 * size:
+            self.once = "its second derivative is not that of the first"
+
+    def _within(self, theta: Float[Tensor, " d"], run: Callable[[Tensor], T]) -> T:
+        """What `run` returns of a leaf while the model has its parameters and is in evaluation mode."""
+        model, leaf = self.loss.network.model, theta.detach().clone().requires_grad_()
+        modes = [(module, module.training) for module in model.modules()]
+        held = {f"model.{name}": value for name, value in self.loss.assembled(leaf).items()}
+        try:
+            model.eval()
+            with torch.enable_grad():
+                found: T = functional_call(_Within(model), held, (lambda: run(leaf),))
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        return found
+
+    def _by_differences(
+        self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], outputs_of: Callable[[Tensor], list[Tensor]]
+    ) -> list[list[Tensor]]:
+        """J v, per output, by central differences: about ten digits in float64."""
+        root = len(theta) ** 0.5
+        step = float(torch.finfo(theta.dtype).eps) ** (1 / 3) * max(float(theta.norm()) / root, 1e-3)
+        found = []
+        with torch.no_grad():
+            for vector in vectors:
+                h = step * root / (float(vector.norm()) or 1.0)
+                sides = zip(outputs_of(theta + h * vector), outputs_of(theta - h * vector), strict=True)
+                found.append([(ahead - behind) / (2 * h) for ahead, behind in sides])
+        return found
+
+
+class _Within(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, run: Callable[[], Any]) -> Any:
+        return run()
+
+
+def gradient(function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"]) -> tuple[Tensor, Float[Tensor, " d"]]:
+    """The value and the gradient of a function by plain autograd; 0 where it does not depend on its argument."""
+    leaf = theta if theta.requires_grad else theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        value = function(leaf)
+    return value.detach(), _pull([value], leaf, [torch.ones_like(value)])
+
+
+def products_of(
+    function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]
+) -> Float[Tensor, "k d"]:
+    """The Hessian of a function times each of the vectors, by central differences of its gradient."""
+    root = len(theta) ** 0.5
+    step = float(torch.finfo(theta.dtype).eps) ** (1 / 3) * max(float(theta.norm()) / root, 1e-3)
+    found = []
+    for vector in vectors:
+        h = step * root / (float(vector.norm()) or 1.0)
+        ahead, behind = (gradient(function, theta + side * h * vector)[1] for side in (1, -1))
+        found.append((ahead - behind) / (2 * h))
+    return torch.stack(found)
+
+
+def short(error: Exception) -> str:
+    """The first sentence of an error's text.
+
+    >>> short(ValueError("too much. Use less"))
+    'too much'
+    """
+    lines = str(error).strip().split("\n")
+    return lines[0].split(". ")[0].rstrip(".")[:160] or type(error).__name__
+
+
+def _pull(outputs: Sequence[Tensor], leaf: Tensor, cotangents: Sequence[Tensor], *, again: bool = False) -> Tensor:
+    """J^T u; with a graph of its own where it is to be differentiated again."""
+    pairs = [(y, u) for y, u in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    if not pairs:
+        return torch.zeros_like(leaf)
+    outs, ups = [y for y, _ in pairs], [u for _, u in pairs]
+    options = {"retain_graph": True, "create_graph": again, "allow_unused": True, "materialize_grads": True}
+    found: Tensor = torch.autograd.grad(outs, leaf, ups, **options)[0]
+    return found
+
+
+def _push(outputs: Sequence[Tensor], leaf: Tensor, vectors: Float[Tensor, "k d"]) -> list[list[Tensor]]:
+    """J v for each of the vectors, per output: the derivative of J^T u by u."""
+    cotangents = [torch.zeros_like(y, requires_grad=True) for y in outputs]
+    pulled = _pull(outputs, leaf, cotangents, again=True)
+    if not pulled.requires_grad:
+        return [[torch.zeros_like(y) for y in outputs] for _ in vectors]
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    return [list(torch.autograd.grad(pulled, cotangents, v, **options)) for v in vectors]
+
+
+def _bend(
+    total: Callable[[Sequence[Tensor]], Tensor], outputs: Sequence[Tensor], moved: Sequence[Tensor]
+) -> list[Tensor]:
+    """(d^2 loss / d output^2) J v."""
+    leaves = [y.detach().clone().requires_grad_() for y in outputs]
+    value = total(leaves)
+    slopes = torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+    pairs = [(g, v) for g, v in zip(slopes, moved, strict=True) if g.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(y) for y in leaves]
+    turned = torch.autograd.grad(
+        [g for g, _ in pairs], leaves, [v for _, v in pairs], allow_unused=True, materialize_grads=True
+    )
+    return list(turned)
+
+
+def _weighted(slopes: Float[Tensor, "rows d"], outputs: Sequence[Tensor], loss: str) -> Float[Tensor, "rows d"]:
+    """Rows of the Jacobian of one data point, times the root of the loss's second derivative by the outputs."""
+    if loss != "kl":
+        return torch.mul(slopes, math.sqrt(2))
+    size = outputs[0].numel()
+    head = slopes[:size].reshape(*outputs[0].shape[1:], -1)
+    p = outputs[0][0].softmax(-1)[..., None]
+    head = p.sqrt() * (head - (p * head).sum(-2, keepdim=True))
+    return torch.cat([head.flatten(0, 1), math.sqrt(2) * slopes[size:]])

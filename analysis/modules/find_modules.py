@@ -1,0 +1,413 @@
+"""`find_modules`: the division of a graph that an objective prefers, or one module where chance explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ..errors import GraphError
+from ..graph.cost import Epsilon
+from ..graph.interaction_graph import InteractionGraph
+from ..graph.loss_scale import LossScale, choose_epsilon, default_epsilon
+from ..graph.quotient import Division, Labels, checked_labels, contrast_of
+from ..progress import ProgressCallback, report
+from ..search.local_search import Effort, Search
+from ..search.objectives import find_objective, quality_of
+from .beyond_chains import BeyondChains
+from .evidence import description_length, stability
+from .mediators import polish_mediators, surface_of
+from .partition import Level, Module, Partition, ProfileRow
+from .profile import Profile, profile, resolutions
+from .satellites import join_satellites, join_small
+
+__all__ = ["CHAINS", "epsilon_profile", "find_modules", "renumbered", "score_partition", "scored"]
+
+CHAINS = ("discount", "count")
+
+_NULLS = 20
+
+_MIN_NULLS = 4
+
+_THOROUGH = Effort(restarts=8, kicks=12)
+
+_PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
+
+_STABLE = 0.8
+
+_CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
+
+_LEVEL = 0.05
+
+_APART = 0.999  # contrast of modules between which nothing flows
+
+_CLOSE = 0.05
+
+_ALIKE = 0.9  # adjusted mutual information of two divisions of the outputs that are the same
+
+
+def score_partition(
+    graph: InteractionGraph,
+    labels: Sequence[Any],
+    epsilon: Epsilon | str | None = None,
+    *,
+    objective: str = "layered_modularity",
+    resolution: float = 1.0,
+    seed: int = 0,
+) -> Partition:
+    """What given labels cost; modules are renumbered by size.
+
+    Raises:
+        GraphError: labels, epsilon, objective or resolution that make no sense, or no edge above the cutoff.
+
+    >>> graph = InteractionGraph.from_blocks([np.eye(2) + 0.1 * np.eye(2)[::-1]])
+    >>> score_partition(graph, [np.array([0, 1]), np.array([0, 1])], 1e-4).normalised_cost
+    1.0
+    """
+    scale = choose_epsilon(graph, epsilon)
+    numbered = renumbered(checked_labels(graph, labels, scale.per_pair))
+    return scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
+
+
+def scored(
+    graph: InteractionGraph, labels: Labels, scale: LossScale, *, objective: str, resolution: float, seed: int
+) -> Partition:
+    """`score_partition` of labels that are checked and numbered already."""
+    division = Division(graph, labels, scale.per_pair)
+    modules = _modules(division)
+    return Partition(
+        cuts=graph.cuts,
+        labels=tuple(labels),
+        n_modules=len(modules),
+        edge_cost=float(sum(link.edge_cost for link in division.links)),
+        mediator_cost=float(sum(link.mediator_cost for link in division.links)),
+        normalised_cost=_normalised(division, scale),
+        full_strength=scale.full_strength,
+        quality=quality_of(division, objective=objective, resolution=resolution),
+        objective=objective,
+        resolution=float(resolution),
+        epsilon=scale.epsilon,
+        epsilons=scale.per_pair,
+        epsilon_source=scale.source,
+        contrast=contrast_of(division.sums),
+        modules=modules,
+        mediators=surface_of(division, scale.full_strength),
+        seed=seed,
+    )
+
+
+def _normalised(division: Division, scale: LossScale) -> float | None:
+    """Edge cost of each pair of cuts in units of its full-strength connection."""
+    if not scale.normalisable:
+        return None
+    between = division.sums.sum(axis=(1, 2)) - np.einsum("pcc->p", division.sums)
+    return float(
+        sum(x / np.log(scale.full_strength / np.sqrt(e)) for x, e in zip(between, scale.per_pair, strict=True))
+    )
+
+
+def find_modules(
+    graph: InteractionGraph,
+    *,
+    epsilon: Epsilon | str | None = None,
+    objective: str | None = None,
+    resolution: float | None = None,
+    k: int | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    pins: Sequence[Any] | None = None,
+    start: Sequence[Any] | None = None,
+    mediator_polish: bool = False,
+    seed: int = 0,
+    n_null: int | None = None,
+    effort: Effort | None = None,
+    backend: str = "leiden",
+    chains: str = "discount",
+    progress: ProgressCallback | None = None,
+) -> Partition:
+    """Divide a graph into modules; one module where it is not more modular than chance.
+
+    The result ends with a verdict: `Partition.verdict` and its `reason`.
+
+    Args:
+        graph: the strengths.
+        epsilon: loss scale: a number, one per pair of cuts, "graph" (default: read off the strengths) or "pairs"
+            (read off each pair of cuts); see `scales`.
+        objective: one of `objectives.OBJECTIVES`; default: both layered ones are tried where the resolution is
+            chosen, layered_modularity where it is given, kway where k is.
+        resolution: given: the best partition found at that resolution, as the objective has it; default: chosen
+            against null graphs, satellites joined; see `resolution`.
+        k: number of modules (objective kway), of at most 1.1 times the mean size, rounded up, unless
+            max_size says otherwise.
+        min_size: nodes of a module; smaller ones join the module they exchange most loss with.
+        max_size: nodes of a module, at most.
+        pins: one int array per cut: nodes with the same label stay together, with different ones apart, -1: free.
+        start: one int array per cut: labels to start a search from.
+        mediator_polish: lower the mediator cost by moves of single nodes, the number of nodes of each module at
+            each cut held to 20 %; see `mediators`.
+        seed: the same seed gives the same result, bit for bit.
+        n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None).
+        effort: of the search of the result; the profile takes one search and one kick per graph and resolution,
+            where the resolution is given the effort, for the graph and its null graphs alike.
+        backend: "leiden" or "leidenalg", see `search`.
+        chains: with "discount" a division is significant only if its modules are apart in what is neither a one-to-one
+            edge nor a skip path as well, since these are no evidence of modules; with "count" they are, as in version
+            0.6. See `beyond_chains`.
+        progress: called per graph searched, the null graphs included.
+
+    Raises:
+        GraphError: an option that makes no sense, or no edge above the cutoff.
+    """
+    _check_numbers(resolution, {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed})
+    if chains not in CHAINS:
+        raise GraphError(f"unknown chains {chains!r}: expected one of {', '.join(CHAINS)}")
+    scale = choose_epsilon(graph, epsilon)
+    objective = "kway" if objective is None and k is not None else objective
+    choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
+    n_null = (_NULLS if choosing else 0) if n_null is None else n_null
+    _check(objective, k, choosing, n_null)
+    search = Search(graph, scale.per_pair)
+    search.constrain(k=k, min_size=min_size, max_size=max_size, pins=pins)
+    beyond = None
+    if chains == "discount" and n_null:
+        beyond = BeyondChains(graph, scale.per_pair, search, n_null=n_null, seed=seed)
+    thorough = _THOROUGH if effort is None else effort
+    generator = np.random.default_rng(seed)
+    begin = None if start is None else search.begin(start)
+    found = profile(
+        search,
+        resolutions(search, objective, None if choosing else resolution),
+        n_null=n_null,
+        effort=_PROFILE if choosing else thorough,
+        generator=generator,
+        backend=backend,
+        start=begin,
+        join=choosing,
+        beyond=beyond,
+        progress=progress,
+    )
+    row = found.row
+    flat = found.labels[row]
+    runs = found.runs
+    if choosing and not found.significant and not search.constrained:
+        flat = np.zeros_like(flat)
+    elif choosing:
+        flat, runs = _thorough(search, found.rows[row], flat, beyond, thorough, generator, backend)
+    flat = join_small(search, flat, search.min_size)
+    if min_size is not None and np.bincount(flat).min() < min_size:
+        raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
+    labels = renumbered(search.per_cut(flat))
+    if mediator_polish:
+        bounds = (search.min_size, search.max_size)
+        held = search.spread(search.pinned[search.groups] > 0)
+        polished = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
+        labels = renumbered(polished)
+    chosen = found.rows[row]
+    part = scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
+    part = replace(
+        part,
+        profile=found.rows,
+        polished=mediator_polish,
+        hierarchy=_hierarchy(search, found),
+        beyond_chains=chosen.beyond_chains if part.n_modules > 1 else None,
+    )
+    return replace(part, **_evidence(search, part, found, runs))
+
+
+def epsilon_profile(
+    graph: InteractionGraph,
+    epsilons: Sequence[float] | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> tuple[Partition, ...]:
+    """Partitions over a range of loss scales: how modules merge and split as weaker interactions count.
+
+    Args:
+        graph: the strengths.
+        epsilons: loss scales; default: cutoffs from a third of to three times that of `scales.default_epsilon`,
+            seven of them, evenly spaced on a log scale, those above which there is no edge left out.
+        progress: called per loss scale.
+        options: of `find_modules`.
+
+    Returns:
+        One partition per loss scale, in descending order of epsilon. Compare two with
+        `significance.variation_of_information`.
+    """
+    if epsilons is None:
+        middle = default_epsilon(graph)
+        strongest = max(float(block.max()) for block in graph.blocks)
+        epsilons = [e for e in middle * 10 ** np.linspace(-1, 1, 7) if e < strongest**2]
+    if "epsilon" in options:
+        raise GraphError("a profile goes over loss scales: give them as `epsilons`, not epsilon")
+    try:
+        ordered = sorted((float(e) for e in epsilons), reverse=True)
+    except (TypeError, ValueError):
+        raise GraphError(f"epsilons are {epsilons!r}: expected numbers") from None
+    return tuple(find_modules(graph, epsilon=e, **options) for e in report(ordered, "loss scales", progress))
+
+
+def _check_numbers(resolution: Any, whole: Mapping[str, Any]) -> None:
+    for name, given in whole.items():
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int | np.integer)):
+            raise GraphError(f"{name} is {given!r}: expected a whole number")
+    if whole["seed"] < 0:
+        raise GraphError(f"seed is {whole['seed']}: expected 0 or more")
+    if resolution is not None and (isinstance(resolution, str) or np.ndim(resolution)):
+        raise GraphError(f"resolution is {resolution!r}: expected a number")
+
+
+def _check(objective: str | None, k: int | None, choosing: bool, n_null: int) -> None:
+    if k is not None and objective != "kway":
+        raise GraphError(f"k = {k} modules are found by objective 'kway', not {objective!r}")
+    if k is None and objective == "kway":
+        raise GraphError("objective 'kway' needs k, the number of modules")
+    if n_null < 0 or ((n_null or choosing) and n_null < _MIN_NULLS):
+        raise GraphError(f"n_null is {n_null}: expected at least {_MIN_NULLS}, or 0 with a given resolution")
+
+
+def _thorough(
+    search: Search,
+    row: ProfileRow,
+    labels: np.ndarray,
+    beyond: BeyondChains | None,
+    effort: Effort,
+    generator: np.random.Generator,
+    backend: str,
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The chosen row searched again, harder, and the labels of the independent runs.
+
+    Where that gives another number of modules, or more interaction between them relative to chance once satellites
+    are joined, the row's labels stay.
+    """
+    options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
+    wired = search.wired(search.costs)
+    found = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
+    joined = join_satellites(search, found.labels, beyond)
+    runs = tuple(join_satellites(search, run, beyond) for run in found.runs)
+    better = joined.max() == labels.max() and contrast_of(search.between(search.costs, joined)) > row.contrast
+    return (joined if better else labels), runs
+
+
+def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
+    """The significant levels, each with the modules of the one before that hold its own."""
+    levels: list[Level] = []
+    above: np.ndarray | None = None
+    for row in found.levels:
+        labels = renumbered(search.per_cut(found.labels[row]))
+        flat = search.flat(labels, "labels")
+        parents, nesting = (), None
+        if above is not None:
+            counts = np.zeros((flat.max() + 1, above.max() + 1))
+            np.add.at(counts, (flat, above), 1.0)
+            parents, nesting = tuple(counts.argmax(axis=1).tolist()), float(counts.max(axis=1).sum() / len(flat))
+        point = found.rows[row]
+        levels.append(Level(point.n_modules, point.objective, point.resolution, labels, parents, nesting))
+        above = flat
+    return tuple(levels)
+
+
+def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Significance, agreement with independent runs, the verdict, and what to keep in mind."""
+    flat = search.flat(part.labels, "labels")
+    values: dict[str, Any] = {"description_length": description_length(search, flat)}
+    if part.n_modules == 1:
+        values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
+        if found.p_value is not None:
+            row = found.rows[found.row]
+            against = f"(largest z {row.z:.1f}, p {found.p_value:.2g})"
+            reason = f"no division is more modular than chance {against}"
+            if found.p_value <= _LEVEL:
+                weak = "by too little, or by nodes that are not separated from the rest"
+                reason = f"divisions beat chance {against} {weak}"
+            if found.chains:
+                reason = _CHAINS
+            values |= {"reason": reason, "warning": f"one module: {reason}"}
+        return values
+    agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])
+    values |= {"stability": agreement.ami, "variation_of_information": agreement.variation_of_information}
+    values["confidence"] = tuple(search.spread(agreement.confidence))
+    differ = f"independent searches differ (mean AMI {agreement.ami:.2f}): see the confidence of each node"
+    if agreement.ami < _STABLE:
+        values["warning"] = differ
+    if found.p_value is None:
+        return values  # untested
+    z = found.rows[found.row].z
+    values |= {"p_value": found.p_value, "z": z}
+    if not found.significant:
+        values["verdict"] = "not told apart from chance"
+        values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        if found.chains:
+            values["reason"] = _CHAINS
+        values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
+        return values
+    values["verdict"] = "supported"
+    values["reason"] = f"more modular than all null graphs (z {z:.1f}, p {found.p_value:.2g})"
+    values["reason"] += f"; {differ}" if agreement.ami < _STABLE else "; independent searches agree"
+    return values
+
+
+def compared(part: Partition, untrained: Partition, *, outputs_given: bool = False) -> Partition:
+    """A division beside that of an untrained copy of the network, found with the same choices.
+
+    What is compared is the contrast beyond chains. Where the copy's modules are as far apart, to 0.05, what was found
+    does not come from training: the verdict becomes "not told apart from chance". An architecture of modules between
+    which nothing flows, such as two towers, has the same ones before training, and keeps its verdict: as many modules,
+    which divide the outputs alike, or between which there is no cost at all.
+
+    Args:
+        part: of the network.
+        untrained: of the copy.
+        outputs_given: whether the nodes of the last cut are the outputs themselves, the same in both.
+    """
+    count = untrained.n_modules if untrained.verdict == "supported" else 1
+    part = replace(part, untrained_modules=count)
+    if part.verdict != "supported":
+        return part
+    here, there = (beside.beyond_chains or 0.0 for beside in (part, untrained))
+    shown = f"{count} module{'' if count == 1 else 's'}"
+    if count == 1 or there < here - _CLOSE:
+        return replace(part, reason=f"{part.reason}; an untrained copy of the network has {shown}")
+    same = outputs_given and _agreement(part.labels[-1], untrained.labels[-1]) > _ALIKE
+    if count == part.n_modules and (there > _APART or same):
+        reason = f"{part.reason}; so has an untrained copy of the network: its architecture makes the modules"
+        return replace(part, reason=reason)
+    reason = f"an untrained copy of the network has {shown}, as far apart: the division does not come from training"
+    return replace(part, verdict="not told apart from chance", reason=reason)
+
+
+def _agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> float:
+    """Adjusted mutual information of two divisions, on nodes that both have in a module; 0 for a single module."""
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second
+
+    both = (one >= 0) & (other >= 0)
+    if len(np.unique(one[both])) < 2:
+        return 0.0
+    return float(adjusted_mutual_info_score(one[both], other[both]))
+
+
+def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
+    """Labels by descending size, ties by the first node."""
+    flat = np.concatenate(list(labels))
+    names, first, sizes = np.unique(flat, return_index=True, return_counts=True)
+    used = names >= 0
+    order = np.lexsort((first[used], -sizes[used]))
+    new = np.empty(int(used.sum()), dtype=np.int64)
+    new[order] = np.arange(len(order))
+    known = names[used]
+    return tuple(np.where(a < 0, -1, new[np.searchsorted(known, np.maximum(a, known[0]))]) for a in labels)
+
+
+def _modules(division: Division) -> tuple[Module, ...]:
+    """Size and costs of each module of renumbered labels."""
+    inner, outer, cuts = division.inner_costs, division.outer_costs, division.graph.cuts
+    counts = np.stack([members.sum(axis=0) for members in division.members]).astype(int)
+    modules = []
+    for position, index in enumerate(division.names.tolist()):
+        sizes = tuple(counts[:, position].tolist())
+        spanned = tuple(cut for cut, size in zip(cuts, sizes, strict=True) if size)
+        modules.append(Module(index, sum(sizes), spanned, sizes, inner[index], outer[index]))
+    return tuple(modules)

@@ -1,0 +1,281 @@
+"""What a division into modules is: modules, costs, evidence; one value that can be stored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ..graph.cost import shown_scales
+from ..results import Result, by_value, decode, encode, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["VERDICTS", "Level", "Mediator", "Module", "Partition", "ProfileRow"]
+
+
+@dataclass(frozen=True)
+class Mediator:
+    """A node of one module that feeds another one.
+
+    Attributes:
+        earlier, later: labels of the module it is in, and of the one it feeds.
+        cut, coordinate: the node; `cut` is the index of its cut.
+        strength: w_v in units of its cutoff, w_v / sqrt(epsilon); above 1.
+        cost: c(w_v) = log(strength), its share of the mediator cost.
+        gamma: the fraction of a degree of freedom; None where sqrt(epsilon) is not below full strength.
+    """
+
+    earlier: int
+    later: int
+    cut: int
+    coordinate: int
+    strength: float
+    cost: float
+    gamma: float | None
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One resolution that was tried; null fields are None where no null graph was searched.
+
+    `quality` is that of the search; `n_modules`, `edge_cost`, `contrast` and `description_length` (nats, that of one
+    module is 0) belong to the labels after satellites were joined.
+    """
+
+    objective: str
+    resolution: float
+    n_modules: int
+    quality: float
+    null_mean: float | None
+    null_sd: float | None
+    z: float | None
+    gap: float | None
+    edge_cost: float
+    contrast: float
+    description_length: float
+    significant: bool | None
+    beyond_chains: float | None = None
+
+
+VERDICTS = ("supported", "one module", "not told apart from chance", "untested")
+
+"""What is made of the evidence for a partition."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module.
+
+    Attributes:
+        index: its label; modules are numbered by descending size, ties by their first node.
+        size: number of nodes.
+        cuts: names of the cuts in which it has nodes.
+        sizes: number of nodes at each cut of the graph.
+        inner_cost, outer_cost: sum of c(w) over the edges inside it, and between it and other modules.
+    """
+
+    index: int
+    size: int
+    cuts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    inner_cost: float
+    outer_cost: float
+
+
+@by_value
+@dataclass(frozen=True)
+class Level:
+    """A significant division with another number of modules: modules contain modules.
+
+    Attributes:
+        n_modules, objective, resolution: of the row of the profile.
+        labels: one int array per cut, numbered by size; -1: in no module.
+        parents: per module the one, of the level before, that holds most of its nodes; () at the first level.
+        nesting: share of the nodes that are in the parent of their module; None at the first level.
+    """
+
+    n_modules: int
+    objective: str
+    resolution: float
+    labels: tuple[Int[np.ndarray, " _"], ...]
+    parents: tuple[int, ...]
+    nesting: float | None
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Partition(Result):
+    """Modules of an interaction graph, with what they cost and the evidence for them.
+
+    Attributes:
+        cuts: names of the cuts.
+        labels: one int array per cut; -1: no edge above the cutoff, hence in no module.
+        n_modules: number of modules.
+        edge_cost, mediator_cost: interactions between modules, sums of c(w) (see `cost`).
+        normalised_cost: the edge cost in full-strength connections, each pair of cuts divided by
+            log(full_strength / sqrt(epsilon)); None where a cutoff is not below full_strength.
+        full_strength: 1 (the paper's formula) for a given epsilon, the graph's strongest strength for one that
+            was read off the graph.
+        quality, objective, resolution: value of the objective, its name and resolution.
+        epsilon: loss scale; edges are strengths above its square root. Where it differs between pairs of cuts,
+            `epsilons` holds them, and this is their geometric mean.
+        epsilon_source: "given", "given per pair", "graph" or "pairs"; see `scales`.
+        contrast: 1 - edge_cost / its expectation by chance for these labels.
+        modules: one `Module` per label.
+        mediators: the interaction surface: every node of one module that feeds another.
+        seed: of the search.
+        p_value: of "no more modular than the null graphs", (1 + null graphs at or above) / (1 + null
+            graphs), for the largest z over the profile; None where no null graph was searched, and for one
+            module, which claims no division.
+        z: of the chosen row of the profile, see `resolution`; None as p_value.
+        description_length: nats, minus those of one module; a second opinion.
+        stability: mean adjusted mutual information with independent searches; None for one module.
+        variation_of_information: mean, with the same, in nats.
+        confidence: per node how far its module is the same in these searches, 0 to 1; () where none was made.
+        profile: every resolution tried.
+        hierarchy: the significant divisions by number of modules, fewest first, the chosen one among them.
+        polished: whether the mediator cost was polished.
+        warning: what to keep in mind, in words; None where there is nothing.
+        verdict: one of `VERDICTS`: "supported" where the division is more modular than every null graph, beyond chains
+            as well, and than an untrained copy of the network where one was made; "one module"; "not told apart from
+            chance"; or "untested" where no null graph was searched.
+        reason: of the verdict, one sentence.
+        beyond_chains: contrast of what is neither one-to-one nor a skip path; None for one module and where no null
+            graph was searched.
+        untrained_modules: number of modules that an untrained copy of the network has, found with the same choices;
+            None where none was made.
+    """
+
+    cuts: tuple[str, ...]
+    labels: tuple[Int[np.ndarray, " _"], ...]
+    n_modules: int
+    edge_cost: float
+    mediator_cost: float
+    normalised_cost: float | None
+    full_strength: float
+    quality: float
+    objective: str
+    resolution: float
+    epsilon: float
+    epsilons: tuple[float, ...]
+    epsilon_source: str
+    contrast: float
+    modules: tuple[Module, ...]
+    mediators: tuple[Mediator, ...]
+    seed: int
+    p_value: float | None = None
+    z: float | None = None
+    description_length: float | None = None
+    stability: float | None = None
+    variation_of_information: float | None = None
+    confidence: tuple[Float[np.ndarray, " _"], ...] = ()
+    profile: tuple[ProfileRow, ...] = ()
+    hierarchy: tuple[Level, ...] = ()
+    polished: bool = False
+    warning: str | None = None
+    verdict: str = "untested"
+    reason: str = "no null graph was searched for this division"
+    beyond_chains: float | None = None
+    untrained_modules: int | None = None
+
+    def __repr__(self) -> str:
+        """The main numbers and one line per module."""
+        p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
+        count = f"{self.n_modules} module{'' if self.n_modules == 1 else 's'}"
+        scales = f"{self.epsilon:.3g}" if len(set(self.epsilons)) < 2 else shown_scales(self.epsilons)
+        head = (
+            f"Partition: {count}, edge cost {self.edge_cost:.4g}, contrast {self.contrast:.3f}{p} "
+            f"({self.objective}, resolution {self.resolution:.3g}, epsilon {scales})"
+        )
+        shown = [
+            f"  {m.index}: {m.size} nodes {m.sizes}, inner cost {m.inner_cost:.4g}, outer {m.outer_cost:.4g}"
+            for m in self.modules[:12]
+        ]
+        rest = self.n_modules - len(shown)
+        more = [f"  ... {rest} more"] if rest else []
+        warning = [f"  warning: {self.warning}"] if self.warning and self.n_modules > 1 else []
+        return "\n".join([head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"])
+
+    def surface(self, earlier: int, later: int) -> tuple[Mediator, ...]:
+        """The nodes of one module through which it feeds another, the strongest first."""
+        return tuple(v for v in self.mediators if (v.earlier, v.later) == (earlier, later))
+
+    def plot_profile(self) -> Figure:
+        """Figure of the profile over resolutions."""
+        return figure(self, "profile")
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        arrays = {f"labels.{i}": a for i, a in enumerate(self.labels)}
+        arrays |= {f"confidence.{i}": a for i, a in enumerate(self.confidence)}
+        for k, level in enumerate(self.hierarchy):
+            arrays |= {f"level.{k}.{i}": a for i, a in enumerate(level.labels)}
+        for name, kind in _MEDIATOR.items():
+            column = [getattr(v, name) for v in self.mediators]
+            arrays[f"mediators.{name}"] = np.array([np.nan if v is None else v for v in column], dtype=kind)
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("labels", "confidence", "mediators"):
+            del values[name]
+        values["modules"] = [asdict(m) for m in self.modules]
+        values["profile"] = [asdict(row) for row in self.profile]
+        values["hierarchy"] = [{**asdict(level), "labels": None} for level in self.hierarchy]
+        return encode("partition", arrays, values)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Partition:
+        """Rebuild a partition from `to_bytes`, also of version 0.1, which stored less."""
+        arrays, meta = decode("partition", data)
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in meta.items() if name in known}
+        cuts = tuple(meta["cuts"])
+
+        def per_cut(prefix: str) -> tuple[np.ndarray, ...]:
+            return tuple(arrays[f"{prefix}.{i}"] for i in range(len(cuts)))
+
+        values["cuts"], values["labels"] = cuts, per_cut("labels")
+        values["modules"] = tuple(
+            Module(**{**m, "cuts": tuple(m["cuts"]), "sizes": tuple(m["sizes"])}) for m in meta["modules"]
+        )
+        values["epsilons"] = tuple(meta.get("epsilons") or [meta["epsilon"]] * (len(cuts) - 1))
+        values.setdefault("epsilon_source", "graph" if meta["full_strength"] != 1.0 else "given")
+        values["confidence"] = per_cut("confidence") if "confidence.0" in arrays else ()
+        values["profile"] = tuple(ProfileRow(**{**_OLD_ROW, **row}) for row in meta["profile"])
+        values["hierarchy"] = tuple(
+            Level(**{**level, "labels": per_cut(f"level.{k}"), "parents": tuple(level["parents"])})
+            for k, level in enumerate(meta["hierarchy"] or ())
+        )
+        if "verdict" not in values:
+            values["verdict"], values["reason"] = _verdict_of_old(values)
+        columns = [arrays.get(f"mediators.{name}", np.empty(0)).tolist() for name in _MEDIATOR]
+        values["mediators"] = tuple(
+            Mediator(*ends, gamma=None if np.isnan(gamma) else gamma) for *ends, gamma in zip(*columns, strict=True)
+        )
+        return cls(**values)
+
+
+def _verdict_of_old(values: dict[str, Any]) -> tuple[str, str]:
+    """Verdict on a partition of version 0.6 or before, whose null graphs took chains for modules."""
+    if values["n_modules"] == 1:
+        return "one module", (values.get("warning") or "no division was asked for").removeprefix("one module: ")
+    if values.get("p_value") is None:
+        return "untested", "no null graph was searched for this division"
+    if (values.get("warning") or "").startswith("no more modular"):
+        return "not told apart from chance", "null graphs divide as well"
+    return "untested", "found by a version that took one-to-one chains for evidence: divide the graph again"
+
+
+_MEDIATOR = {
+    "earlier": int,
+    "later": int,
+    "cut": int,
+    "coordinate": int,
+    "strength": float,
+    "cost": float,
+    "gamma": float,
+}
+
+_OLD_ROW = {"contrast": float("nan"), "description_length": float("nan"), "significant": None}

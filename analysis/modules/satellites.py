@@ -1,0 +1,91 @@
+"""Join satellites: modules that are not separated from the rest by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from ..search.local_search import Search
+from .beyond_chains import BeyondChains
+
+__all__ = ["join_satellites", "join_small"]
+
+_SEPARATED = 2.0
+
+_SEPARATED_BEYOND = 1.0  # beyond chains
+
+
+def join_satellites(
+    search: Search, labels: Int[np.ndarray, " n"], beyond: BeyondChains | None = None
+) -> Int[np.ndarray, " n"]:
+    """Labels 0, 1, ... in which every module is separated from the rest by more than chance.
+
+    With `beyond` in what is neither a chain nor a skip path as well, unless fewer than two modules are.
+    """
+    joined = _separated(search, labels, search.costs, _SEPARATED)
+    if beyond is None or not any(x.any() for x in beyond.costs):
+        return joined
+    apart = _separated(search, joined, beyond.costs, _SEPARATED_BEYOND)
+    return apart if apart.any() else joined
+
+
+def _separated(search: Search, labels: np.ndarray, costs: Sequence[np.ndarray], least: float) -> Int[np.ndarray, " n"]:
+    scale = sum((x**2).sum() for x in costs) / sum(x.sum() for x in costs)
+    return _joined(search, labels, costs, lambda sums, sizes: least - _separation(sums, scale))
+
+
+def join_small(search: Search, labels: Int[np.ndarray, " n"], min_size: int) -> Int[np.ndarray, " n"]:
+    """Labels 0, 1, ... in which no module is smaller than min_size."""
+    return _joined(search, labels, search.costs, lambda sums, sizes: min_size - sizes)
+
+
+def _joined(
+    search: Search,
+    labels: np.ndarray,
+    costs: Sequence[np.ndarray],
+    need: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Int[np.ndarray, " n"]:
+    """The module with the largest need above 0 joins that with which it exchanges most, until there is none.
+
+    need: of the sums of costs by (pair of cuts, later module, earlier module), and of the sizes.
+    """
+    names, labels = np.unique(labels, return_inverse=True)
+    sums, exchanged = search.between(costs, labels), search.between(search.squares, labels).sum(axis=0)
+    sizes = np.bincount(labels)
+    pinned = np.bincount(labels, search.pinned[search.groups] > 0) > 0
+    alive = np.arange(len(names))
+    stuck = np.zeros(len(names), dtype=bool)  # modules that may join no other one
+    while len(alive) > 1:
+        wanted = np.where(stuck, 0.0, need(sums, sizes))
+        satellite = int(wanted.argmax())
+        traffic = exchanged[satellite] + exchanged[:, satellite]
+        apart = pinned & pinned[satellite] | (sizes + sizes[satellite] > search.max_size)
+        traffic[apart | (np.arange(len(alive)) == satellite)] = -1.0
+        if wanted[satellite] <= 0:
+            break
+        if traffic.max() < 0:
+            stuck[satellite] = True
+            continue
+        into = int(np.lexsort((sizes, traffic))[-1])
+        labels = np.where(labels == alive[satellite], alive[into], labels)
+        sizes[into] += sizes[satellite]
+        pinned[into] |= pinned[satellite]
+        for matrices in (sums, exchanged):
+            matrices[..., into, :] += matrices[..., satellite, :]
+            matrices[..., :, into] += matrices[..., :, satellite]
+        keep = np.delete(np.arange(len(alive)), satellite)
+        sums, exchanged = sums[:, keep][:, :, keep], exchanged[keep][:, keep]
+        sizes, alive, stuck, pinned = sizes[keep], alive[keep], stuck[keep], pinned[keep]
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _separation(sums: np.ndarray, scale: float) -> np.ndarray:
+    """Per module (mu - e) / sqrt(mu scale): by how much it interacts less with the rest than by chance."""
+    out, into = sums.sum(axis=1), sums.sum(axis=2)  # (pair of cuts, module)
+    m = np.maximum(out.sum(axis=1, keepdims=True), 1e-300)
+    inner = np.einsum("pcc->c", sums)
+    expected = (out + into - 2 * out * into / m).sum(axis=0)
+    actual = (out + into).sum(axis=0) - 2 * inner
+    return np.asarray((expected - actual) / np.sqrt(np.maximum(expected, 1e-300) * scale))

@@ -1,0 +1,70 @@
+"""An untrained copy of a network: the control for what an architecture alone makes of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..network.precision import copied
+
+__all__ = ["untrained_copy"]
+
+
+def untrained_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """The same architecture with parameters drawn anew, as before training.
+
+    Models that initialise each module (`_init_weights(module)`, as those of Hugging Face) and modules with
+    `reset_parameters` (most layers of torch) do so; the entries of every other parameter are shuffled, which keeps
+    their distribution. Buffers stay, but for the running statistics that `reset_parameters` sets back; sharing of
+    parameters stays. torch's own random numbers are left as they were.
+
+    Args:
+        model: it is not changed.
+        seed: of the draws.
+
+    Raises:
+        InputError: the model cannot be copied, or its own initialisation fails.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> copy = untrained_copy(layer)
+    >>> bool((copy.weight != layer.weight).any()), bool((untrained_copy(layer).weight == copy.weight).all())
+    (True, True)
+    """
+    try:
+        return _drawn_anew(copied(model), seed)
+    except Exception as error:  # of the model's own methods
+        raise InputError(f"an untrained copy cannot be made of the model: {type(error).__name__}: {error}") from error
+
+
+def _drawn_anew(copy: nn.Module, seed: int) -> nn.Module:
+    before = {name: parameter.detach().clone() for name, parameter in copy.named_parameters()}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        own: Callable[[nn.Module], None] | None = getattr(copy, "_init_weights", None)
+        for module in copy.modules():
+            if callable(own) and _takes_a_module(own):
+                own(module)
+            elif callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        for name, parameter in copy.named_parameters():
+            if torch.equal(parameter, before[name]):
+                parameter.copy_(_shuffled(parameter))
+    return copy
+
+
+def _takes_a_module(function: Callable[..., None]) -> bool:
+    """Whether a function can be called with a module alone; others of this name initialise the model as a whole."""
+    try:
+        signature(function).bind(nn.Identity())
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _shuffled(parameter: Tensor) -> Tensor:
+    flat = parameter.flatten()
+    return flat[torch.randperm(len(flat))].reshape(parameter.shape)

@@ -1,0 +1,223 @@
+"""Cuts found by scanning a model: the places that pass the swap test, each tensor once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import CutError
+
+__all__ = ["Cut", "Place", "candidates", "find_modules_by_name", "resolve", "scan", "short_name", "vocabularies"]
+
+_WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Input or output of one module.
+
+    >>> Place("layers.0", True).name
+    'layers.0:in'
+    """
+
+    path: str
+    is_input: bool
+
+    @property
+    def name(self) -> str:
+        """The path, followed by ":in" for the module's input."""
+        return f"{self.path}:in" if self.is_input else self.path
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One place, or several whose tensors are concatenated along the features."""
+
+    places: tuple[Place, ...]
+
+    @property
+    def name(self) -> str:
+        """Names of the places, joined by "+"."""
+        return "+".join(place.name for place in self.places)
+
+
+def find_modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by the names they have without wrappers; of a wrapper and what it wraps the latter.
+
+    >>> list(find_modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
+    ['', '0']
+    """
+    modules = dict(model.named_modules())
+    return {short: modules[path] for path, short in _short_names(model).items()}
+
+
+def short_name(model: nn.Module, name: str) -> str:
+    """The name of a cut, of a place or of a module as `find_modules_by_name` has it."""
+    short = _short_names(model)
+    parts = [(part.removesuffix(":in"), part.endswith(":in")) for part in name.split("+")]
+    known = set(short.values())
+    return "+".join(Place(path if path in known else short.get(path, path), is_input).name for path, is_input in parts)
+
+
+def _short_names(model: nn.Module) -> dict[str, str]:
+    """Per path of `named_modules()` the name without wrappers."""
+    names = {"": ""}
+    wrappers: dict[str, str] = {}  # path of a wrapper: the part that it adds
+    for path, module in model.named_modules():
+        if path:
+            above, _, last = path.rpartition(".")
+            inside = names[above]
+            names[path] = inside if wrappers.get(above) == last else f"{inside}.{last}".strip(".")
+        if isinstance(module, _WRAPPERS):
+            wrappers[path] = "module"
+        elif "_orig_mod" in dict(module.named_children()):
+            wrappers[path] = "_orig_mod"
+    return names
+
+
+def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut, ...]:
+    """Turn names, globs and tuples of names into cuts, each of which exists.
+
+    Raises:
+        CutError: no cuts, a name that no module has (with the nearest names), or the same cut twice.
+    """
+    resolved: list[Cut] = []
+    for cut in cuts:
+        if not isinstance(cut, str | tuple | list) or not all(isinstance(name, str) for name in cut):
+            raise CutError(f"a cut is {cut!r}: expected the name of a module, or a tuple of names")
+        if isinstance(cut, str):
+            resolved += [Cut((place,)) for place in _places(model, cut)]
+        else:
+            resolved.append(Cut(tuple(place for name in cut for place in _places(model, name))))
+    names = [cut.name for cut in resolved]
+    for name in names:
+        if names.count(name) > 1:
+            raise CutError(f"cut {name!r} is given {names.count(name)} times: name each cut once")
+    if len(resolved) < 2:
+        raise CutError(f"an interaction graph needs at least two cuts, got {names}")
+    return tuple(resolved)
+
+
+def candidates(model: nn.Module) -> tuple[Cut, ...]:
+    """Input and output of every module below the root, to be scanned for cuts."""
+    return tuple(
+        Cut((Place(path, is_input),)) for path in find_modules_by_name(model) if path for is_input in (True, False)
+    )
+
+
+def _places(model: nn.Module, name: str) -> list[Place]:
+    is_input = name.endswith(":in")
+    pattern = name.removesuffix(":in")
+    short = _short_names(model)
+    paths = list(dict.fromkeys(path for path in short.values() if path))
+    matching = [path for path in paths if _matches(path, pattern)]
+    matching = matching or list(dict.fromkeys(s for path, s in short.items() if s and _matches(path, pattern)))
+    if not matching:
+        near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:5]
+        raise CutError(f"no module is named {pattern!r}; nearest names: {', '.join(near)}")
+    return [Place(path, is_input) for path in matching]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts, patterns = path.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def first_tensor(value: Any, name: str) -> Tensor:
+    """The tensor that a module takes or returns; of a tuple, a mapping or a dataclass the first entry."""
+    while not isinstance(value, Tensor):
+        if isinstance(value, tuple | list) and value:
+            value = value[0]
+        elif isinstance(value, Mapping) and value:
+            value = next(iter(value.values()))
+        elif _is_instance_of_dataclass(value) and dataclasses.fields(value):
+            value = getattr(value, dataclasses.fields(value)[0].name)
+        else:
+            raise CutError(
+                f"{name!r} carries a {type(value).__name__}: expected a tensor, or a tuple that starts with one"
+            )
+    return value
+
+
+def replace_tensor(value: Any, tensor: Tensor) -> Any:
+    """The same structure with its first tensor replaced."""
+    if isinstance(value, Tensor):
+        return tensor
+    if isinstance(value, Mapping):
+        first = next(iter(value))
+        changed = copy(value) if isinstance(value, MutableMapping) else dict(value)
+        changed[first] = replace_tensor(value[first], tensor)
+        return changed
+    if _is_instance_of_dataclass(value):
+        name = dataclasses.fields(value)[0].name
+        held = copy(value)
+        object.__setattr__(held, name, replace_tensor(getattr(value, name), tensor))
+        return held
+    rest = (replace_tensor(value[0], tensor), *value[1:])
+    return type(value)(*rest) if hasattr(value, "_fields") else type(value)(rest)
+
+
+def _is_instance_of_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+_WIDEST = 10_000  # features of a cut
+
+
+def scan(
+    values: Mapping[Place, Float[Tensor, "batch _ _"]], wide: Collection[int], is_cut: Callable[[Place], bool]
+) -> tuple[Cut, ...]:
+    """Every place that is a cut, in order of computation; of places with equal tensors one.
+
+    Of equal tensors (before and after dropout in evaluation mode, a module and the container that ends in it) the
+    output with the shortest path that is a cut stands for all. Places as wide as a vocabulary are left out: those of
+    a width in `wide`, and those wider than 10,000.
+
+    Args:
+        values: per place that is computed once the tensor there, in order of computation.
+        wide: see `vocabularies`.
+        is_cut: the swap test.
+
+    Raises:
+        CutError: fewer than two cuts.
+    """
+    groups: list[list[Place]] = []
+    for place, value in values.items():
+        if value.shape[-1] in wide or value.shape[-1] > _WIDEST:
+            continue
+        for group in groups:
+            if torch.equal(values[group[0]], value):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    order = list(values)
+    found: list[Place] = []
+    for group in groups:
+        preferred = sorted(group, key=lambda place: (place.is_input, place.path.count(".")))
+        first = next((place for place in preferred if is_cut(place)), None)
+        found += [first] if first else []
+    if len(found) < 2:
+        raise CutError(f"the swap test found {len(found)} cuts in the model, expected at least two: name them")
+    return tuple(Cut((place,)) for place in sorted(found, key=order.index))
+
+
+def vocabularies(model: nn.Module, output: int) -> set[int]:
+    """The width of the output where it is that of a vocabulary: the number of rows of an embedding, which are shorter.
+
+    >>> vocabularies(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50)), 50)
+    {50}
+    """
+    rows = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings > m.embedding_dim]
+    return {output} & {embedding.num_embeddings for embedding in rows}

@@ -1,0 +1,156 @@
+"""Hooks at the places of a cut, what one forward pass records there, and a model held at rest while it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..errors import CutError
+from .cuts import Place, first_tensor, replace_tensor
+
+__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "hooked", "with_gradients"]
+
+Visit: TypeAlias = Callable[[Place, Tensor], Tensor]
+
+
+def hooked(module: nn.Module, place: Place, visit: Visit) -> RemovableHandle:
+    """Have `visit(place, tensor)` called with the tensor at a place of the module; what it returns goes there."""
+    if not place.is_input:
+        return module.register_forward_hook(
+            lambda _, __, value: replace_tensor(value, visit(place, first_tensor(value, place.name)))
+        )
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        held: Any = args or kwargs
+        changed = replace_tensor(held, visit(place, first_tensor(held, place.name)))
+        return (changed, kwargs) if args else (args, changed)
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+class Kept:
+    """Visits places and keeps copies of what is there, since modules after them may work in place."""
+
+    def __init__(self) -> None:
+        self.values: dict[Place, Tensor] = {}
+
+    def __call__(self, place: Place, value: Tensor) -> Tensor:
+        """Keep the value and leave it where it is."""
+        self.values[place] = value.clone()
+        return value
+
+
+def as_sequence(value: Tensor, name: str, swap: tuple[int, int] | None = None) -> Tensor:
+    """The tensor at a place as (batch, positions, width): a matrix gets one position, two axes are swapped on demand.
+
+    One number per data point is a width of one.
+
+    Raises:
+        CutError: another number of axes, or no floats.
+    """
+    if value.ndim == 1 and value.is_floating_point():
+        return value[:, None, None]
+    if value.ndim not in (2, 3) or not value.is_floating_point():
+        raise CutError(
+            f"{name!r} has shape {tuple(value.shape)} of {value.dtype}: expected floats of (batch, width) or "
+            "(batch, positions, width)"
+        )
+    if value.ndim == 2:
+        return value[:, None]
+    return value if swap is None else value.transpose(*swap)
+
+
+def as_written(sequence: Tensor, like: Tensor, swap: tuple[int, int] | None = None) -> Tensor:
+    """What `as_sequence` read, in the layout of the place it came from."""
+    return sequence.transpose(*swap) if swap and like.ndim == 3 else sequence.reshape(like.shape)
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Gradients on, `torch.inference_mode` and `torch.autocast` off, whatever the caller is in; also a decorator."""
+    with torch.inference_mode(False), torch.enable_grad(), _own_precision():
+        yield
+
+
+@contextmanager
+def _own_precision() -> Iterator[None]:
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Iterable[str] = ()) -> Iterator[None]:
+    """The model as a function of its parameters and the batch, for the time of a forward pass.
+
+    It is in evaluation mode, runs eagerly where it was compiled, in the precision of its parameters whatever
+    `torch.autocast` the caller is in, and without torch's fast path for attention, which computes other numbers than
+    the path with gradients.
+
+    Args:
+        model: any module; its modes and the gradients of its parameters are put back.
+        gradients: of the parameters: off, on, or (None) as they are.
+        restored: names of buffers that the model writes into, which are put back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [] if gradients is None else [p for p in model.parameters() if p.is_floating_point()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in parameters]
+    before = [(*_owner(model, name), value, value.clone()) for name, value in _buffers(model, restored).items()]
+    try:
+        model.eval()
+        for parameter in parameters:
+            parameter.requires_grad_(bool(gradients))
+        with _EAGER, _own_precision():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, grad in wanted:
+            parameter.requires_grad_(grad)
+        with torch.no_grad():
+            for owner, name, buffer, value in before:
+                owner._buffers[name] = buffer.copy_(value)
+
+
+def _buffers(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    wanted = set(names)
+    return {name: value for name, value in model.named_buffers() if name in wanted} if wanted else {}
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, last = name.rpartition(".")
+    return model.get_submodule(path), last
+
+
+class _Eager:
+    """Torch's switches for the whole process, set while any of our runs is under way, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._stack = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+                torch.backends.mha.set_fastpath_enabled(False)
+                if "torch._dynamo" in sys.modules:  # nothing is compiled where it is not loaded, which takes seconds
+                    self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stack.pop_all().close()
+
+
+_EAGER = _Eager()

@@ -1,0 +1,40 @@
+"""Objectives of a division, and the optimisers that search for the best one."""
+
+from .kway import check_bounds, kway
+from .leiden import leiden
+from .local_search import BACKENDS, Effort, Found, Search
+from .objectives import (
+    LAYERED,
+    OBJECTIVES,
+    Objective,
+    Side,
+    checked_resolution,
+    find_objective,
+    move_gain,
+    quality,
+    quality_of,
+)
+from .weights import Weights, compact, contracted, value
+
+__all__ = [
+    "BACKENDS",
+    "LAYERED",
+    "OBJECTIVES",
+    "Effort",
+    "Found",
+    "Objective",
+    "Search",
+    "Side",
+    "Weights",
+    "check_bounds",
+    "checked_resolution",
+    "compact",
+    "contracted",
+    "find_objective",
+    "kway",
+    "leiden",
+    "move_gain",
+    "quality",
+    "quality_of",
+    "value",
+]

@@ -1,0 +1,95 @@
+"""The objectives as leidenalg's multiplex: a search of another make, and the oracle of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import igraph
+import numpy as np
+
+from ..errors import GraphError
+
+__all__ = ["Layer", "leidenalg_labels", "multiplex"]
+
+Layer = tuple[igraph.Graph, Any, float, dict[str, Any]]
+
+"""A graph, the kind of partition, its weight and its options."""
+
+
+def multiplex(
+    costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int, objective: str, resolution: float
+) -> list[Layer]:
+    """Layers whose qualities, weighted, sum to an objective.
+
+    Layered modularity: one directed graph with the configuration null per pair of cuts. Layered CPM: the edges at
+    resolution 0, and the price n_a n_b of each pair as that of both cuts minus that of each, on edgeless graphs.
+    Undirected qualities count every pair twice, hence the halves.
+
+    Raises:
+        GraphError: leidenalg has nothing like that objective.
+    """
+    import leidenalg
+
+    def penalty(cuts: Sequence[slice], weight: float) -> Layer:
+        sizes = np.zeros(n, dtype=int)
+        for cut in cuts:
+            sizes[cut] = 1
+        options = {"node_sizes": sizes.tolist(), "resolution_parameter": resolution}
+        return igraph.Graph(n=n), leidenalg.CPMVertexPartition, weight, options
+
+    layers: list[Layer] = []
+    edges: list[tuple[int, int]] = []
+    weights: list[float] = []
+    for x, (a, b) in zip(costs, pairs, strict=True):
+        later, earlier = np.nonzero(x)
+        ends = list(zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True))
+        edges += ends
+        weights += x[later, earlier].tolist()
+        if objective == "layered_modularity":
+            options = {"weights": x[later, earlier].tolist(), "resolution_parameter": resolution}
+            graph = igraph.Graph(n=n, edges=ends, directed=True)
+            layers.append((graph, leidenalg.RBConfigurationVertexPartition, 1.0, options))
+        elif objective == "layered_cpm":
+            layers += [penalty([a, b], 0.5), penalty([a], -0.5), penalty([b], -0.5)]
+    if objective == "layered_modularity":
+        return layers
+    kinds = {"layered_cpm": (leidenalg.CPMVertexPartition, 0.0), "cpm": (leidenalg.CPMVertexPartition, resolution)}
+    kinds["modularity"] = (leidenalg.RBConfigurationVertexPartition, resolution)
+    if objective not in kinds:
+        raise GraphError(f"backend 'leidenalg' has no objective {objective!r}: use backend 'leiden'")
+    kind, own = kinds[objective]
+    whole = igraph.Graph(n=n, edges=edges)
+    return [(whole, kind, 0.5, {"weights": weights, "resolution_parameter": own}), *layers]
+
+
+def leidenalg_labels(
+    costs: Sequence[np.ndarray],
+    pairs: Sequence[tuple[slice, slice]],
+    n: int,
+    objective: str,
+    resolution: float,
+    *,
+    seed: int,
+    iterations: int,
+) -> np.ndarray:
+    """Labels of one run of leidenalg.
+
+    Raises:
+        GraphError: what leidenalg refuses, for which it raises a bare BaseException.
+    """
+    import leidenalg
+
+    layers = multiplex(costs, pairs, n, objective, resolution)
+    try:
+        parts = [kind(graph, **options) for graph, kind, _, options in layers]
+        optimiser = leidenalg.Optimiser()
+        optimiser.set_rng_seed(seed)
+        optimiser.optimise_partition_multiplex(parts, [weight for *_, weight, _ in layers], n_iterations=iterations)
+    except Exception:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        raise GraphError(f"leidenalg refused the graph: {error}") from error
+    return np.array(parts[0].membership, dtype=np.int64)

@@ -1,0 +1,159 @@
+"""Architecture: rooms use the rooms below them only, names and folders agree, public names exist."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOPS = ("analysis", "service", "migrations")
+# From the ground up; rooms and files of one floor do not know each other.
+FLOORS = {
+    "analysis": (
+        ("errors", "progress", "compiled"),
+        ("fields", "results", "derivatives"),
+        ("linalg",),
+        ("network",),
+        ("checkpoints", "basis"),
+        ("degeneracy", "graph"),
+        ("search",),
+        ("modules",),
+        ("llc", "circuits"),
+        ("exchange", "figures"),
+        ("recipe", "demo"),
+    ),
+}
+MOST_FILES = 12
+COMPUTING = ("worker", "estimates", "experiments", "compute", "draw")  # of the service: those that may import analysis
+
+
+def files(top: str) -> list[Path]:
+    return [path for path in sorted((ROOT / top).rglob("*.py")) if "__pycache__" not in path.parts]
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("interbasis", *parts)).removesuffix(".__init__")
+
+
+def modules() -> list[str]:
+    return [dotted(path) for top in TOPS for path in files(top) if path.stem != "env"]
+
+
+MODULES = frozenset(modules())
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Modules of ours that a file imports, anywhere in it, and the name that it takes of each."""
+    package = dotted(path).split(".") if path.stem == "__init__" else dotted(path).split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.startswith("interbasis"))
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names if module.startswith("interbasis") else ():
+                whole = f"{module}.{alias.name}"
+                yield (whole, "") if whole in MODULES else (module, alias.name)
+
+
+def room(module: str) -> tuple[str, str]:
+    """Package and room of a module; a file on the ground floor is a room of its own, a package's face has none."""
+    _, top, *rest = module.split(".")
+    return top, rest[0] if rest else ""
+
+
+@pytest.mark.parametrize("top", FLOORS)
+def test_rooms_use_rooms_below_them_only(top: str) -> None:
+    floor = {name: number for number, names in enumerate(FLOORS[top]) for name in names}
+    found = {room(dotted(path))[1] for path in files(top)} - {""}
+    assert found == set(floor), "every room and every file beside them has its floor"
+    for path in files(top):
+        here = room(dotted(path))[1]
+        for module, name in imports(path):
+            package, there = room(module)
+            if package == top and here not in ("", there):
+                assert there, f"{path}: imports {name} from the face of its own package"
+                assert floor[there] < floor[here], f"{path}: {here} imports {there} ({module})"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {
+        dotted(path): {module for module, _ in imports(path) if module != dotted(path)}
+        for top in TOPS
+        for path in files(top)
+        if path.stem != "__init__"
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_no_private_name_leaves_its_room() -> None:
+    for top in TOPS:
+        for path in files(top):
+            for module, name in imports(path):
+                inside = room(module) == room(dotted(path))
+                assert inside or not name.startswith("_") or name == "__version__", f"{path}: {name} of {module}"
+
+
+def test_rooms_are_small_and_say_what_they_are_for() -> None:
+    for top in FLOORS:
+        for folder in {path.parent for path in files(top)}:
+            face = folder / "__init__.py"
+            assert ast.get_docstring(ast.parse(face.read_text())), folder
+            assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
+
+
+def test_every_room_is_packaged() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    assert listed == {dotted(path.parent / "__init__.py") for top in TOPS for path in files(top)}
+
+
+@pytest.mark.parametrize("top", FLOORS)
+def test_tests_stand_in_folders_of_the_same_names(top: str) -> None:
+    rooms = {path.parent.name for path in files(top) if path.parent != ROOT / top}
+    tested = {path.name for path in (ROOT / "tests" / top).iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert tested == rooms
+
+
+def test_only_computing_modules_import_analysis() -> None:
+    for path in files("service"):
+        at_top = {node.module or "" for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)}
+        if any(module.split(".")[0] == "analysis" for module in at_top):
+            assert path.stem in COMPUTING
+
+
+def test_service_starts_without_torch_and_numpy() -> None:
+    names = [n for n in modules() if n.startswith(("interbasis.service", "interbasis.migrations"))]
+    code = "import importlib, sys\n"
+    code += "\n".join(f"importlib.import_module({n!r})" for n in names if not n.endswith(COMPUTING))
+    code += "\nassert not {'torch', 'numpy', 'interbasis.analysis'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", [n for n in modules() if n != "interbasis.service" and "migrations" not in n])
+def test_public_names_are_listed_exist_and_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert list(module.__all__) == sorted(module.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    for public in module.__all__:
+        value = getattr(module, public)
+        if callable(value) and getattr(value, "__module__", "") == name:
+            assert value.__doc__, f"{name}.{public} has no docstring"
+
+
+def test_folders_are_not_imported_under_their_own_names() -> None:
+    for name in modules():
+        importlib.import_module(name)
+    assert not {"analysis", "service", "migrations"} & set(sys.modules)
+
+
+def test_no_assert_guards_input() -> None:
+    for folder in ("analysis", "service", "migrations"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(path.read_text()))), path
