@@ -19,6 +19,7 @@ GREY = "#9a9a9a"
 
 
 def module_colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4"]:
+    """Colour of each label: ten that repeat, and grey for nodes in no module."""
     from matplotlib import colormaps
     from matplotlib.colors import to_rgba
 
@@ -46,10 +47,12 @@ def module_legend(figure: Figure, labels: Sequence[Int[np.ndarray, " _"]], *, ed
 
 
 def with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Name each cut with its number of nodes, on two lines."""
     return [f"{cut}\n{width} nodes" for cut, width in zip(cuts, widths, strict=True)]
 
 
 def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges: int | None, hidden: int) -> str:
+    """Title of a graph's figure: modules and cost, loss scale, edges shown and hidden."""
     parts = []
     if partition is not None:
         parts.append("one module" if partition.n_modules == 1 else f"{partition.n_modules} modules")
