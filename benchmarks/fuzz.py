@@ -27,10 +27,13 @@ from safetensors.torch import save_file
 
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service import estimates, experiments, guard, worker
-from interbasis.service.api import create_app
-from interbasis.service.guard import Limits
-from interbasis.service.store import Store
+from interbasis.service.api import guard
+from interbasis.service.api.app import create_app
+from interbasis.service.api.guard import Limits
+from interbasis.service.store.store import Store
+from interbasis.service.tasks import analyze as analyze_task
+from interbasis.service.tasks import estimates, experiments
+from interbasis.service.tasks import tracking as tracking_task
 
 _CONFIG = """
 [checks.positive_data_acceptance]
@@ -87,7 +90,7 @@ def fill(store: Store, folder: Path) -> None:
     np.savez(data, inputs=np.random.default_rng(0).standard_normal((64, 4)))
     for step in (1, 2):
         path = checkpoint(folder, step)
-        outcome = worker.analyze(store, path, {}, data=data)
+        outcome = analyze_task.analyze(store, path, {}, data=data)
         graph, partition = outcome.graph, outcome.partition
         estimates.ledger(store, path, LedgerRecipe(), data=data)
         estimates.llc(store, path, LlcRecipe(temperature=1000.0, draws=20, warmup=9), data=data)
@@ -96,7 +99,7 @@ def fill(store: Store, folder: Path) -> None:
         store.submit("ledger", path, {"data": data, "seed": step})
         store.submit("experiment", partition.id, {"kind": "bisect", "data": data})
         store.cancel_job(store.submit("partition", graph.id, {"k": 2}).id)
-    worker.track(store, "run", {}, data=data)
+    tracking_task.track(store, "run", {}, data=data)
     store.add_schedule("track", "run", cron="0 2 * * *")
     store.add_schedule("llc", "run", {"epsilon": 0.1})
     store.add_schedule("experiment", "run", {"draws": 1}, cron="0 3 * * *")

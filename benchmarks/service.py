@@ -42,11 +42,14 @@ from cases_checkpoints import save_inputs, save_mlp  # noqa: E402
 
 from interbasis.analysis.circuits.experiments import ExperimentRecipe  # noqa: E402
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, from_choices  # noqa: E402
-from interbasis.service import estimates, experiments, worker  # noqa: E402
-from interbasis.service.client import Client  # noqa: E402
-from interbasis.service.jobs import JobRow  # noqa: E402
-from interbasis.service.records import UnavailableError  # noqa: E402
-from interbasis.service.store import Store  # noqa: E402
+from interbasis.service.client.client import Client  # noqa: E402
+from interbasis.service.records.errors import UnavailableError  # noqa: E402
+from interbasis.service.records.jobs import JobRow  # noqa: E402
+from interbasis.service.store.store import Store  # noqa: E402
+from interbasis.service.tasks import analyze as analyze_task  # noqa: E402
+from interbasis.service.tasks import estimates, experiments  # noqa: E402
+from interbasis.service.tasks import partitions as partition_task  # noqa: E402
+from interbasis.service.tasks import tracking as tracking_task  # noqa: E402
 
 _LLC = {"temperature": 1000.0, "draws": 50}
 _EXPERIMENT = {"kind": "faithfulness", "draws": 40}
@@ -364,7 +367,7 @@ def _compare(where: Site, submitter: Submitter, rows: dict[str, JobRow], data: P
     ):
         graphs: dict[str, Any] = {}
         for path in sorted(where.folder.glob("m*-*.safetensors")):
-            graphs[path.stem] = worker.analyze(calm, path, {}, data=data)
+            graphs[path.stem] = analyze_task.analyze(calm, path, {}, data=data)
         for job, (task, of) in submitter.submitted.items():
             if rows[job].state != "succeeded":
                 continue
@@ -376,7 +379,7 @@ def _compare(where: Site, submitter: Submitter, rows: dict[str, JobRow], data: P
                 note("partition", f"p{of}", str(chaotic.get_partition(stored["partition"]).partition_sha256))
             elif task == "partition":
                 objective = {"modularity": "modularity", "cpm": "layered_cpm"}[of.split()[1]]
-                divided = worker.modules(calm, graphs[f"{name}-0"].graph.id, {"objective": objective})
+                divided = partition_task.modules(calm, graphs[f"{name}-0"].graph.id, {"objective": objective})
                 made[f"p{of}"] = str(divided.partition_sha256)
                 note("partition", f"p{of}", str(chaotic.get_partition(stored["partition"]).partition_sha256))
             elif task == "experiment":
@@ -385,7 +388,7 @@ def _compare(where: Site, submitter: Submitter, rows: dict[str, JobRow], data: P
                 made[f"e{of}"] = str(tested.experiment_sha256)
                 note("experiment", f"e{of}", str(chaotic.get_experiment(stored["experiment"]).experiment_sha256))
             elif task == "track":
-                made[f"t{of}"] = str(worker.track(calm, name, {}, data=data).tracking_sha256)
+                made[f"t{of}"] = str(tracking_task.track(calm, name, {}, data=data).tracking_sha256)
                 note("tracking", f"t{of}", str(chaotic.get_tracking(stored["tracking"]).tracking_sha256))
             else:
                 path = where.folder / f"{name}-0.safetensors"

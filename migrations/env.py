@@ -1,8 +1,8 @@
-"""Run by Alembic: migrates over the connection that `interbasis.service.database` hands it."""
+"""Run by Alembic: migrates over the connection that `interbasis.service.storage.connection` hands it."""
 
 from alembic import context
 
-from interbasis.service.database import migration_options
+from interbasis.service.storage.schema import migration_options
 
 connection = context.config.attributes.get("connection")
 if connection is None:

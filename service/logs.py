@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import sys
 import traceback
 from datetime import UTC, datetime
 
-from .records import StoreError
+from .records.errors import StoreError
 
-__all__ = ["configure"]
+__all__ = ["configure", "request_id"]
+
+request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 
 def configure(form: str) -> None:
@@ -36,7 +39,7 @@ class _Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as JSON."""
-        from .guard import request_id
+        from .logs import request_id
 
         about = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),

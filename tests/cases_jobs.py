@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interbasis.service.jobs import JobRow
-from interbasis.service.store import Store
+from interbasis.service.records.jobs import JobRow
+from interbasis.service.store.store import Store
 
 
 def ask(store: Store, task: str, target: Path | str, choices: dict[str, Any] | None = None, **options: Any) -> JobRow:

@@ -9,26 +9,19 @@ import random
 import sys
 from typing import Any
 
-from interbasis.service.records import (
+from interbasis.service.records.base import Provenance
+from interbasis.service.records.estimates import (
     ExperimentRow,
     ExperimentValues,
-    GraphRow,
-    GraphValues,
     LedgerRow,
     LedgerValues,
-    LinkRow,
     LlcRow,
     LlcValues,
-    MediatorRow,
-    ModuleRow,
-    PartitionDetail,
-    PartitionValues,
-    Provenance,
-    TrackingDetail,
-    TrackingStep,
-    TrackingValues,
 )
-from interbasis.service.store import Store
+from interbasis.service.records.graphs import GraphRow, GraphValues
+from interbasis.service.records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
+from interbasis.service.records.tracking import TrackingDetail, TrackingStep, TrackingValues
+from interbasis.service.store.store import Store
 
 WIDTHS = (3, 4, 2)
 

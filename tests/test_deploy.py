@@ -92,7 +92,7 @@ def test_check_finds_what_does_not_exist() -> None:
 
 def test_routes_in_docs_are_those_of_the_service() -> None:
     """All of them, each with its methods."""
-    from interbasis.service.api import ROUTERS
+    from interbasis.service.api.app import ROUTERS
 
     said = set()
     for cell in re.findall(r"^\| ((?:GET|POST|DELETE).+?) \|", SERVICE.read_text(), re.MULTILINE):
@@ -118,7 +118,7 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 def test_examples_of_requests_are_valid() -> None:
     """The bodies of the curl commands, as the service checks them."""
-    from interbasis.service.schemas import CheckpointRequest, JobRequest
+    from interbasis.service.api.schemas import CheckpointRequest, JobRequest
 
     bodies = dict(reversed(pair) for pair in re.findall(r"--json '(.+)' \$api/(\w+)", SERVICE.read_text()))
     assert CheckpointRequest.model_validate_json(bodies["checkpoints"]).path

@@ -15,7 +15,7 @@ import pytest
 from test_rooms import ROOT, modules
 from typer.testing import CliRunner
 
-from interbasis.service.cli import app
+from interbasis.service.cli.app import app
 
 README = (ROOT / "README.md").read_text()
 CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()

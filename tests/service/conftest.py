@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from interbasis.analysis.errors import InterbasisError
-from interbasis.service import draw
-from interbasis.service.records import StoreError
-from interbasis.service.store import Store
+from interbasis.service.records.errors import StoreError
+from interbasis.service.store.store import Store
+from interbasis.service.tasks import figures as draw
 
 _numbers = itertools.count()
 

@@ -1,0 +1,175 @@
+"""The REST API under /api/v1: the store over HTTP. Starts without torch; `guard` stands before every route."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Any, cast
+
+import anyio
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from ..records.errors import (
+    AmbiguousError,
+    ArtifactError,
+    ConflictError,
+    DatabaseError,
+    ExportError,
+    ForbiddenError,
+    NewerSchemaError,
+    NotFoundError,
+    OldSchemaError,
+    ReadOnlyError,
+    StoreError,
+    UnavailableError,
+)
+from ..store.store import Store
+from .examples import add_examples, add_parameter_examples
+from .guard import Guard, Limits, problem
+from .metrics import Metrics
+from .routes import checkpoints as checkpoint_routes
+from .routes import graphs as graph_routes
+from .routes import jobs as job_routes
+from .routes import partitions as partition_routes
+from .routes import results as result_routes
+from .routes import service as service_routes
+from .schemas import Problem
+
+__all__ = ["ROUTERS", "create_app"]
+
+_log = logging.getLogger(__name__)
+
+_STATUS: tuple[tuple[type[StoreError], int], ...] = (
+    (NotFoundError, 404),
+    (AmbiguousError, 409),
+    (ConflictError, 409),
+    (ForbiddenError, 403),
+    (UnavailableError, 503),
+    (ReadOnlyError, 503),
+    (OldSchemaError, 503),
+    (NewerSchemaError, 503),
+    (DatabaseError, 500),
+    (ArtifactError, 500),
+    (StoreError, 422),
+)
+
+_OURS: dict[type[StoreError], str] = {
+    ExportError: "the export failed",
+    ArtifactError: "a stored file is missing or damaged, or none could be written",
+    DatabaseError: "the database failed",
+    ReadOnlyError: "the store cannot be written",
+    OldSchemaError: "the database is older than this service: its operator has to run `interbasis db upgrade`",
+    NewerSchemaError: "the database was written by a newer version than this service's",
+}
+
+_LOGGED = "; the service's log says why, under the request ID"
+
+_PARTS = (service_routes, checkpoint_routes, graph_routes, partition_routes, result_routes, job_routes)
+
+ROUTERS = tuple(part.routes for part in _PARTS)
+
+"""Everything that is answered, below /api/v1."""
+
+
+def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
+    """The application on an open store.
+
+    Args:
+        store: where everything is; who opened it closes it.
+        limits: what the operator allows.
+    """
+    app = FastAPI(
+        title="interbasis",
+        version=version("interbasis"),
+        description="Interaction graphs, their modules, effective parameters, and the jobs that compute them.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.store, app.state.limits, app.state.metrics = store, limits or Limits(), Metrics(store)
+    app.state.exporting, app.state.converting = anyio.Semaphore(2), anyio.Semaphore(2)
+    app.state.checking = anyio.Semaphore(1)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
+    app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
+    app.add_exception_handler(StoreError, _store_error)
+    app.add_exception_handler(AnyHTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RecursionError, _too_deep)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Response:
+    return Response(problem(status, detail, **more), status, dict(headers or {}), "application/problem+json")
+
+
+def _store_error(_: Request, error: Exception) -> Response:
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    given = cast(StoreError, error)
+    detail = given.public or next((said for kind, said in _OURS.items() if isinstance(error, kind)), None)
+    if detail is not None:  # where things lie on the server is the operator's business
+        detail += _LOGGED
+        _log.error("%s: %s", type(error).__name__, error, exc_info=error)
+    headers = {"retry-after": "5"} if status == 503 else None
+    return _problem(status, detail or str(error), headers, code=given.code)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    refusal = cast(AnyHTTPException, error)
+    headers = dict(refusal.headers or {})
+    if refusal.status_code == 405:  # several routes may share the path
+        scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "POST")}
+        found = [m for m, scope in scopes.items() if any(r.matches(scope)[0] == Match.FULL for r in request.app.routes)]
+        headers["allow"] = ", ".join(found)
+    return _problem(refusal.status_code, str(refusal.detail), headers)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    found = cast(RequestValidationError, error).errors()
+    errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in found[:20]]
+    detail = "; ".join(f"{e['where']}: {e['what']}" for e in errors[:3])
+    return _problem(422, detail, code=StoreError.code, errors=errors)
+
+
+def _too_deep(_: Request, __: Exception) -> Response:
+    return _problem(422, "the document is nested too deeply", code=StoreError.code)
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    return _problem(400, "the client went away before the body had ended")
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the one form that errors have."""
+    if app.openapi_schema is None:
+        from fastapi.openapi.utils import get_openapi
+
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        form = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        tag = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
+        place = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                operation["responses"].pop("422", None)
+                if method == "get" and not path.endswith(("/events", "/metrics")):
+                    operation["responses"]["200"]["headers"] = tag
+                    operation["responses"]["304"] = {"description": "It is what If-None-Match says."}
+                for status in {"201", "202"} & set(operation["responses"]):
+                    operation["responses"][status]["headers"] = place
+                operation["responses"]["default"] = {"description": "An error, as in RFC 9457.", "content": form}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        add_examples(schemas)
+        add_parameter_examples(document["paths"])
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,202 @@
+"""Edges of stored graphs, read from the file in the artifact store: of a node, between modules, within a part.
+
+Files are mapped into memory, so that a node's edges among 10^7 take milliseconds. NumPy is imported when first asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from ..records.errors import NotFoundError, StoreError
+from ..records.graphs import EdgeRow, Subgraph
+from ..records.partitions import Comparison, OverlapRow
+from ..store.reading import Reader
+
+__all__ = ["compare", "edges_between", "edges_of", "subgraph"]
+
+_MOST = 10_000
+
+Part = tuple[int, int, Any, Any, Any]  # earlier cut, later cut; earlier nodes, later nodes, strengths
+
+
+def edges_of(store: Reader, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
+    """The edges of a node, those to the cut before and to the cut after together.
+
+    Raises:
+        NotFoundError: no such graph, cut or node.
+    """
+    with _opened(store, graph) as file:
+        at = file.cut(cut)
+        if not 0 <= node < file.widths[at]:
+            raise NotFoundError(f"no node {node} at cut {cut!r}, which has {file.widths[at]} nodes, counted from 0")
+        parts = []
+        for p, (a, b) in enumerate(file.pairs):
+            if b == at:
+                parts.append(file.row(p, node))
+            if a == at:
+                earlier, later, strength = file.pair(p)
+                chosen = earlier == node
+                parts.append((a, b, earlier[chosen], later[chosen], strength[chosen]))
+        return _strongest(file, parts, limit)
+
+
+def edges_between(store: Reader, partition: str, first: int, second: int, *, limit: int = 100) -> Subgraph:
+    """The edges from nodes of one module to nodes, one cut later, of another (or the same) one.
+
+    Raises:
+        NotFoundError: no such partition or module.
+    """
+    detail = store.get_partition(partition)
+    for index in (first, second):
+        if not 0 <= index < detail.n_modules:
+            raise NotFoundError(f"no module {index} in {detail.id}, which has {detail.n_modules}, counted from 0")
+    with _opened(store, detail.graph) as file:
+        sources, sinks = (file.mask(store, detail.id, index) for index in (first, second))
+        parts = []
+        for p, (a, b) in enumerate(file.pairs):
+            earlier, later, strength = file.pair(p)
+            chosen = sources[a][earlier] & sinks[b][later]
+            parts.append((a, b, earlier[chosen], later[chosen], strength[chosen]))
+        return _strongest(file, parts, limit)
+
+
+def subgraph(
+    store: Reader,
+    graph: str,
+    *,
+    cuts: Sequence[int | str] = (),
+    epsilon: float | None = None,
+    limit: int = 1000,
+) -> Subgraph:
+    """The edges among some cuts (default: all) above the square root of `epsilon`.
+
+    Raises:
+        NotFoundError: no such graph or cut.
+    """
+    with _opened(store, graph) as file:
+        chosen_cuts = {file.cut(cut) for cut in cuts} or set(range(len(file.cuts)))
+        parts = []
+        for p, (a, b) in enumerate(file.pairs):
+            if {a, b} <= chosen_cuts:
+                earlier, later, strength = file.pair(p)
+                chosen = strength**2 > (epsilon or 0.0)
+                parts.append((a, b, earlier[chosen], later[chosen], strength[chosen]))
+        return _strongest(file, parts, limit)
+
+
+def compare(store: Reader, first: str, second: str) -> Comparison:
+    """How far two partitions agree; they must have the same number of nodes at each cut.
+
+    Raises:
+        StoreError: they divide different nodes.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
+
+    one, other = store.get_partition(first), store.get_partition(second)
+    widths = [store.get_graph(detail.graph).widths for detail in (one, other)]
+    if widths[0] != widths[1]:
+        raise StoreError(
+            f"{one.id} and {other.id} divide graphs of {widths[0]} and {widths[1]} nodes: expected the same"
+        )
+    pairs = [
+        (a.module, b.module)
+        for a, b in zip(store.nodes(one.id), store.nodes(other.id), strict=True)
+        if a.module is not None and b.module is not None
+    ]
+    ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
+    joint = mutual_info_score(ours, theirs) if pairs else 0.0
+    entropies = [mutual_info_score(labels, labels) if pairs else 0.0 for labels in (ours, theirs)]
+    return Comparison(
+        first=one.id,
+        second=other.id,
+        n_nodes=len(pairs),
+        adjusted_mutual_information=float(adjusted_mutual_info_score(ours, theirs)) if pairs else 0.0,
+        variation_of_information=max(0.0, float(sum(entropies) - 2 * joint)),
+        overlaps=tuple(OverlapRow(first=a, second=b, n_nodes=n) for (a, b), n in sorted(Counter(pairs).items())),
+    )
+
+
+class _GraphFile:
+    """A graph's file, whose arrays are read when they are needed."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        about = json.loads(opened.metadata()["interbasis"])
+        self.cuts, self.widths = tuple(about["cuts"]), tuple(about["widths"])
+        pairs = about.get("pairs") or pairwise(range(len(self.cuts)))
+        self.pairs = [(int(a), int(b)) for a, b in pairs]
+
+    def cut(self, named: int | str) -> int:
+        """Index of a cut that is given by its name or index."""
+        if str(named) in self.cuts:
+            return self.cuts.index(str(named))
+        if str(named).isdecimal() and len(str(named)) < 9 and int(named) < len(self.cuts):
+            return int(named)
+        raise NotFoundError(f"no cut {named!r}: the cuts are {', '.join(self.cuts)}")
+
+    def pair(self, p: int) -> tuple[Any, Any, Any]:
+        """Earlier node, later node and strength of every edge of a pair of cuts."""
+        import numpy as np
+
+        strength, earlier = (
+            self._opened.get_tensor(f"block.{p}.strength"),
+            self._opened.get_tensor(f"block.{p}.earlier"),
+        )
+        counts = np.diff(self._opened.get_tensor(f"block.{p}.row_start"))
+        return earlier, np.repeat(np.arange(len(counts), dtype=np.int32), counts), strength
+
+    def row(self, p: int, later: int) -> Part:
+        """The edges into one later node."""
+        import numpy as np
+
+        begin, end = self._opened.get_slice(f"block.{p}.row_start")[later : later + 2]
+        if begin == end:  # safetensors knows no empty slice at the end
+            return (*self.pairs[p], np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
+        strength = self._opened.get_slice(f"block.{p}.strength")[begin:end]
+        earlier = self._opened.get_slice(f"block.{p}.earlier")[begin:end]
+        return (*self.pairs[p], earlier, np.full(len(earlier), later), strength)
+
+    def mask(self, store: Reader, partition: str, module: int) -> list[Any]:
+        """Per cut, which nodes a module holds."""
+        import numpy as np
+
+        masks = [np.zeros(width, dtype=bool) for width in self.widths]
+        for node in store.nodes(partition, module=module):
+            masks[node.cut][node.coordinate] = True
+        return masks
+
+
+@contextmanager
+def _opened(store: Reader, graph: str) -> Iterator[_GraphFile]:
+    from safetensors import safe_open
+
+    path = store.graph_path(graph)
+    if path is not None and path.is_file():
+        with safe_open(path, framework="numpy") as opened:
+            yield _GraphFile(opened)
+        return
+    with NamedTemporaryFile(suffix=".safetensors") as copy:  # an object store, or a file that is gone: get says which
+        Path(copy.name).write_bytes(store.graph_bytes(graph))
+        with safe_open(copy.name, framework="numpy") as opened:
+            yield _GraphFile(opened)
+
+
+def _strongest(file: _GraphFile, parts: Sequence[Part], limit: int) -> Subgraph:
+    if not 1 <= limit <= _MOST:
+        raise StoreError(f"limit is {limit}: expected 1 to {_MOST}")
+    import numpy as np
+
+    found: list[EdgeRow] = []
+    for a, b, earlier, later, strength in parts:
+        best = np.argsort(-strength, kind="stable")[:limit]
+        rows = zip(earlier[best].tolist(), later[best].tolist(), strength[best].tolist(), strict=True)
+        found += [EdgeRow(earlier_cut=a, earlier=i, later_cut=b, later=j, strength=w) for i, j, w in rows]
+    found.sort(key=lambda edge: -edge.strength)
+    return Subgraph(cuts=file.cuts, n_edges=sum(len(part[4]) for part in parts), edges=tuple(found[:limit]))

@@ -1,0 +1,171 @@
+"""What routes of the REST API share: their parameters, and the forms of their answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from anyio import to_thread
+from fastapi import Depends, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
+from pydantic import AfterValidator
+from starlette.background import BackgroundTask
+
+from ..records.estimates import LlcRow
+from ..records.graphs import GraphRow
+from ..records.partitions import PartitionDetail
+from ..store.store import Store
+from . import files as uploads
+from .guard import COMPUTED, Limits
+
+__all__ = [
+    "EXPORT",
+    "FILE",
+    "Allowed",
+    "Cursor",
+    "Edges",
+    "Epsilon",
+    "Filter",
+    "Index",
+    "Limit",
+    "Newest",
+    "Opened",
+    "Ref",
+    "as_file",
+    "as_json",
+    "as_list",
+    "exported",
+]
+
+_FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
+
+_FORMATS |= dict.fromkeys(("node-link", "circuit-tracer", "eap"), "application/json")  # others: octet-stream
+
+_SUFFIXES = dict.fromkeys(("node-link", "circuit-tracer", "eap"), "json")
+
+_SUFFIXES |= {"netcdf": "nc", "masks": "safetensors", "autocircuit": "pt"}
+
+
+def _store(request: Request) -> Store:
+    return cast(Store, request.app.state.store)
+
+
+def _limits(request: Request) -> Limits:
+    return cast(Limits, request.app.state.limits)
+
+
+Opened = Annotated[Store, Depends(_store)]
+
+Allowed = Annotated[Limits, Depends(_limits)]
+
+Ref = Annotated[
+    str,
+    InPath(max_length=500, description="An ID, the start of one, or a name, whose slashes are written %252F."),
+    AfterValidator(lambda ref: ref.replace("%2F", "/")),
+]
+
+Index = Annotated[int, InPath(ge=0, lt=2**31)]
+
+Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before.")]
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+Newest = Annotated[bool, Query(description="The newest first.")]
+
+Filter = Annotated[str | None, Query(max_length=500, description="An ID or a name.")]
+
+Edges = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the strongest first.")]
+
+Epsilon = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Only edges above its square root.")]
+
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+FILE: dict[int | str, dict[str, Any]] = {200: {"content": _BINARY}}
+
+_TYPES = {"application/xml": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
+
+EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {**_TYPES, **_BINARY}}}
+
+
+def as_json(request: Request, document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A document with its ETag, or 304 where the client has it already."""
+    body = json.dumps(document, allow_nan=False).encode()
+    given = dict(headers or {})
+    if request.method == "GET":
+        given |= {"etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "cache-control": "private, no-cache"}
+        if _known(request, given["etag"]):
+            return Response(status_code=304, headers=given)
+    return Response(body, status, given, "application/json")
+
+
+def _known(request: Request, etag: str) -> bool:
+    named = request.headers.get("if-none-match", "")
+    given = [tag.strip().removeprefix("W/") for tag in named.split(",")]
+    return named.strip() == "*" or etag.removeprefix("W/") in given
+
+
+def as_list(request: Request, rows: Any) -> Response:
+    """The whole of a list that has no pages."""
+    return as_json(request, {"items": [row.to_json() for row in rows], "next_cursor": None})
+
+
+def as_file(request: Request, store: Store, sha256: str, name: str) -> Response:
+    """A stored file; it never changes, so that its hash is its ETag."""
+    etag = f'"{sha256}"'
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    if _known(request, etag):
+        return Response(status_code=304, headers=headers)
+    path = store.blobs.verified_path(sha256)
+    if path is not None:
+        return FileResponse(path, headers=headers, filename=name, media_type="application/octet-stream")
+    headers["content-disposition"] = f'attachment; filename="{name}"'
+    return Response(store.blobs.get(sha256), headers=headers, media_type="application/octet-stream")
+
+
+async def exported(
+    request: Request,
+    row: GraphRow | PartitionDetail | LlcRow,
+    form: str,
+    epsilon: float | None,
+    module: int | None = None,
+) -> Response:
+    """A result written by the command line in a process of its own, which may load the numerics."""
+    store = _store(request)
+    etag = await to_thread.run_sync(_export_etag, store, row, form, epsilon, module)
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    if _known(request, etag):
+        return Response(status_code=304, headers=headers)
+    handle, name = tempfile.mkstemp(prefix="interbasis-", suffix=f".{form}")
+    os.close(handle)
+    done = BackgroundTask(Path(name).unlink, missing_ok=True)
+    try:
+        async with request.app.state.exporting:
+            await uploads.export(store, row.id, form, epsilon, Path(name), module)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    kind = _FORMATS.get(form, "application/octet-stream")
+    suffix = _SUFFIXES.get(form, form)
+    return FileResponse(name, headers=headers, filename=f"{row.id}.{suffix}", media_type=kind, background=done)
+
+
+def _export_etag(
+    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, epsilon: float | None, module: int | None
+) -> str:
+    """From what a file is made of; weak, since some formats note when they were written."""
+    made_of: list[Any] = [version("interbasis"), row.id, form, epsilon, module]
+    if isinstance(row, LlcRow):
+        made_of.append(row.llc_sha256)
+    else:
+        graph = store.get_graph(row.graph) if isinstance(row, PartitionDetail) else row
+        made_of += [graph.graph_sha256, graph.bases_sha256, getattr(row, "partition_sha256", None)]
+        if form in COMPUTED:
+            checkpoint, data = store.get_checkpoint(graph.checkpoint), store.get_dataset(graph.dataset)
+            made_of += [checkpoint.sha256, checkpoint.about, data.sha256]
+    return f'W/"{hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]}"'

@@ -1,0 +1,163 @@
+"""`interbasis serve`: the API in this process, and workers beside it that are started again when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from ..records.errors import StoreError
+from ..store.store import Store
+from .app import create_app
+from .guard import Limits
+
+__all__ = ["check_exposure", "is_loopback", "serve"]
+
+_log = logging.getLogger(__name__)
+
+_GRACE = 15.0  # seconds that workers get to give their jobs back
+
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)  # before a worker that died is started again
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_exposure(store: Store, host: str) -> None:
+    """Refuse to listen to other machines before there is a token.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not is_loopback(host) and not store.needs_token():
+        raise StoreError(
+            f"{host} can be reached by other machines, and there is no token: make one with "
+            "`interbasis token new NAME --scope admin` first, or leave --host at 127.0.0.1"
+        )
+
+
+def serve(
+    store: Store,
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    limits: Limits,
+    log_form: str = "text",
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; unfinished jobs then go back to the queue.
+
+    Args:
+        store: an open store.
+        host: address to listen at.
+        port: 0 for any that is free.
+        workers: processes that run jobs; on SQLite one at most.
+        limits: what the operator allows.
+        log_form: "json" or "text"; workers get the same.
+        ready: called with the URL when requests are answered.
+
+    Raises:
+        StoreError: an address that cannot be used, or may not be without a token; more workers than SQLite can have.
+    """
+    check_exposure(store, host)
+    if store.location.file is not None and workers > 1:
+        raise StoreError(f"{workers} workers: SQLite takes one; use PostgreSQL for more")
+    app = create_app(store, limits)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=16_384,
+        limit_concurrency=500,
+        lifespan="off",
+    )
+    server = uvicorn.Server(config)
+    with _listening(host, port) as listener, _workers(store, workers, log_form):
+        address = f"[{host}]" if ":" in host else host
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it
+            signal.signal(number, lambda *_: None)
+        ready(f"http://{address}:{listener.getsockname()[1]}")
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # named TCP, or asyncio does not turn Nagle's algorithm off and each answer waits 40 ms for an acknowledgement
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise StoreError(f"cannot listen at {host}:{port}: {error.strerror}") from error
+        listener.listen(128)
+        yield listener
+
+
+@contextlib.contextmanager
+def _workers(store: Store, count: int, log_form: str) -> Iterator[None]:
+    """Worker processes, each started again when it dies, and told to stop at the end."""
+    stopping = threading.Event()
+    threads = [threading.Thread(target=_keep, args=(store, n, log_form, stopping)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def _keep(store: Store, number: int, log_form: str, stopping: threading.Event) -> None:
+    location = store.location
+    url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)
+    name = f"{socket.gethostname()}-serve-{number}"
+    command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name, "--log", log_form]
+    env = {**os.environ, "INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
+    died = 0
+    while not stopping.is_set():
+        begun = time.monotonic()
+        # in a session of its own: Ctrl-C in the terminal reaches this process, which then stops the worker once
+        process = subprocess.Popen([*command, "--parent", str(os.getpid())], env=env, start_new_session=True)
+        while process.poll() is None and not stopping.wait(0.2):
+            pass
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            return
+        if stopping.is_set():
+            return
+        died = 0 if time.monotonic() - begun > 60 else died + 1
+        _log.warning("worker %s ended with %s and is started again", name, process.returncode)
+        stopping.wait(_PAUSES[min(died, len(_PAUSES) - 1)])

@@ -1,0 +1,6 @@
+"""`python -m interbasis.service.cli`, for processes that start others."""
+
+from .app import main
+
+if __name__ == "__main__":
+    main()

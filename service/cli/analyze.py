@@ -1,0 +1,256 @@
+"""The commands that analyse checkpoints: demo, analyze, modules, track."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from platformdirs import user_data_dir
+
+from ..store.series import described_series
+from ..store.store import Store
+from ..terminal.progress import ProgressBars
+from ..terminal.results import partition_notes
+from ..terminal.show import err, out, print_json, show_row
+from ..terminal.tables import counted, table, verdict
+from . import sources as remote
+from .options import (
+    ArtifactsOption,
+    DataOption,
+    EpsilonOption,
+    FactoryOption,
+    ForceOption,
+    JsonOption,
+    MaxSizeOption,
+    MinSizeOption,
+    NumberOption,
+    ObjectiveOption,
+    PolishOption,
+    ResolutionOption,
+    SeedOption,
+    StoreOption,
+    UrlOption,
+)
+from .sources import allow, loss_scale, opened_source, opened_store, recipe_choices
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the checkpoints go; default: in the user's data folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a small network on two digits side by side, and find its two halves."""
+    folder = folder or Path(user_data_dir("interbasis", appauthor=False)) / "demo"
+    with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
+        from ..tasks.analyze import DemoLine, run_demo
+
+        lines = run_demo(opened, folder, seed=seed, progress=bars.update)
+    if as_json:
+        print_json({"items": [line.to_json() for line in lines]})
+        return
+    out.print(
+        "Two handwritten digits side by side, one network that names both. The left and\n"
+        "the right digit have nothing to do with each other: does the network know?\n"
+    )
+    cuts = lines[-1].outcome.graph.cuts
+
+    def row(line: DemoLine) -> tuple[Any, ...]:
+        stored = line.outcome
+        agreement = [round(value, 2) for value in line.agreement]
+        counts = stored.checkpoint.step, f"{line.accuracy:.0%}", stored.partition.n_modules
+        return *counts, stored.partition.edge_cost, *agreement, stored.partition.id
+
+    names = ("step", "right", "modules", "cost", *(f"cut {i}" for i in range(len(cuts))), "all", "partition")
+    out.print(table(names, [row(line) for line in lines]))
+    out.print(
+        "\nright: held-out digits named correctly. cost: log-strength between modules.\n"
+        "cut 0 to 3, all: agreement of the modules with left and right (adjusted mutual\n"
+        f"information, 1 perfect, 0 chance) at {', '.join(cuts)}.\n",
+        soft_wrap=True,
+    )
+    for line in lines:
+        if line.outcome.partition.n_modules == 1:
+            out.print(f"Step {line.outcome.checkpoint.step} is one module: {line.outcome.partition.reason}.")
+    last = lines[-1].outcome.partition
+    count = "is one module" if last.n_modules == 1 else f"has {counted(last.n_modules, 'module')}"
+    out.print(
+        f"After training the network {count}. Look closer:\n"
+        f"  interbasis ls partitions\n"
+        f"  interbasis show partition {last.id}\n"
+        f"  interbasis plot {last.id} -o modules.png\n"
+        f"  interbasis export {last.id} --format graphml -o modules.graphml\n"
+        f"Checkpoints are in {folder}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def analyze(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file with the options below.")] = None,
+    cuts: Annotated[str | None, typer.Option(help='Comma-separated cuts, or "auto".')] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
+    basis: Annotated[str | None, typer.Option(help="global, local, pca or neuron.")] = None,
+    output: Annotated[str | None, typer.Option(help="Basis of the last cut: auto, pca or neuron.")] = None,
+    rotation: Annotated[str | None, typer.Option(help="none, degenerate or full.")] = None,
+    probes: Annotated[int | None, typer.Option(help="Random probes instead of the exact sum over outputs.")] = None,
+    strengths: Annotated[str | None, typer.Option(help="jacobian or attribution.")] = None,
+    points: Annotated[int | None, typer.Option(help="Of the rule that integrates attributions.")] = None,
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    k: NumberOption = None,
+    min_size: MinSizeOption = None,
+    max_size: MaxSizeOption = None,
+    mediator_polish: PolishOption = None,
+    seed: SeedOption = None,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take checkpoints to the modules of their interaction graphs, and store graphs and partitions."""
+    named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
+    named |= {"strengths": strengths, "points": points, "epsilon": loss_scale(epsilon), "objective": objective}
+    choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
+    choices |= {"mediator_polish": mediator_polish, "seed": seed}
+    choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
+    outcomes = []
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        if not isinstance(opened, Store):
+            given = {name: value for name, value in choices.items() if value is not None}
+            jobs = remote.computed(opened, "analyze", checkpoints, {**recipe_choices(recipe), **given}, **options)
+            outcomes = remote.analyses(opened, jobs)
+        else:
+            from ..tasks.analyze import analyze as run
+
+            allow(factory)
+            for path in checkpoints:
+                bars.title(path.stem)
+                outcomes.append(run(opened, path, choices, recipe_file=recipe, progress=bars.update, **options))
+    if as_json:
+        print_json({"items": [outcome.to_json() for outcome in outcomes]})
+        return
+    rows = [
+        (*(o.checkpoint.label, o.graph.id, o.partition.id, o.partition.n_modules), verdict(o.partition.verdict))
+        for o in outcomes
+    ]
+    out.print(table(("checkpoint", "graph", "partition", "modules", "verdict"), rows))
+    for note in partition_notes([o.partition for o in outcomes]):
+        out.print(note)
+
+
+@app.command()
+def modules(
+    ref: Annotated[str, typer.Argument(metavar="GRAPH", help="ID of a graph.")],
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    k: NumberOption = None,
+    min_size: MinSizeOption = None,
+    max_size: MaxSizeOption = None,
+    mediator_polish: PolishOption = None,
+    seed: SeedOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Instead: store a division made elsewhere, a .csv or .json file of nodes and modules."),
+    ] = None,
+    epsilon_profile: Annotated[
+        Path | None, typer.Option(help="Instead: a figure of the modules over a range of loss scales.")
+    ] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Divide a stored graph into modules, and store the partition."""
+    choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
+    choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        if labels is not None:
+            from ...analysis.exchange.labels_file import read_assignment
+            from ...analysis.results import read_bytes
+
+            choices["labels"] = read_assignment(read_bytes(labels))
+        if epsilon_profile is not None:
+            from ..tasks import figures as draw
+
+            found = draw.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
+            names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
+            rows = [tuple(getattr(part, name) for name in names) for part in found]
+        elif not isinstance(opened, Store):
+            (job,) = remote.computed(opened, "partition", [ref], choices, force=force)
+            part = opened.get_partition(job.result("partition"))
+        else:
+            from ..tasks import partitions as partition_task
+
+            part = partition_task.modules(opened, ref, choices, force=force, progress=bars.update)
+    if epsilon_profile is not None:
+        if as_json:
+            print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
+            return
+        out.print(table(("epsilon", "modules", "edge cost", "mediator cost", "contrast", "p"), rows))
+        err.print(f"wrote {epsilon_profile}", soft_wrap=True)
+        return
+    show_row(part, as_json)
+
+
+@app.command()
+def track(
+    model: Annotated[str, typer.Argument(help="Name or ID of a model with analysed checkpoints.")],
+    epsilon: EpsilonOption = None,
+    objective: ObjectiveOption = None,
+    resolution: ResolutionOption = None,
+    seed: SeedOption = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GRAPH", help="Follow the graphs made as this one was; default: as those of most checkpoints were."
+        ),
+    ] = None,
+    coupling: Annotated[
+        float, typer.Option(help="Tie between a node and its copy at the next checkpoint; in mean costs per node.")
+    ] = 0.0,
+    align: Annotated[bool, typer.Option(help="Align nodes by their values on the data.")] = True,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
+    choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        ties: dict[str, Any] = {"like": like, "coupling": coupling, "align": align}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        if not isinstance(opened, Store):
+            (job,) = remote.computed(opened, "track", [model], {**choices, **ties}, **options)
+            found = opened.get_tracking(job.result("tracking"))
+        else:
+            from ..tasks.tracking import track as run
+
+            allow(factory)
+            found = run(opened, model, choices, progress=bars.update, **ties, **options)
+        taken = described_series(opened, model, [step.graph for step in found.steps])
+    if taken:
+        err.print(taken, soft_wrap=True)
+    show_row(found, as_json)

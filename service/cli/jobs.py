@@ -1,0 +1,166 @@
+"""The commands about jobs: submit, jobs, cancel, retry, worker. Starts without torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..records.errors import StoreError
+from ..records.jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
+from ..terminal.details import details
+from ..terminal.progress import waiting_hint
+from ..terminal.show import err, out, print_json
+from ..terminal.tables import rows_table
+from .options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
+from .sources import named_choices, opened_source, opened_store, recipe_choices, waited
+
+__all__ = ["app"]
+
+_log = logging.getLogger(__name__)
+
+app = typer.Typer()
+
+
+@app.command()
+def submit(
+    task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Checkpoints, as files or IDs; of partition graphs, of experiment partitions, of track models."
+        ),
+    ],
+    choice: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
+    data: DataOption = None,
+    queue: Annotated[str, typer.Option(help="Only workers of that queue take it.")] = "default",
+    priority: Annotated[int, typer.Option(help="Smaller numbers go first.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a run is stopped.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for the end, with progress.")] = False,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put work in the queue; workers do it (`interbasis worker`)."""
+    choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
+    choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
+    options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
+    named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
+    with opened_source(store, artifacts, url) as opened:
+        asked = [opened.submit(task, target, choices, **options) for target in named]
+        rows = [job if isinstance(job, JobRow) else job.row for job in asked]
+        if watch:
+            rows = waited(opened, rows)
+        elif hint := waiting_hint(rows, opened):
+            err.print(hint, soft_wrap=True)
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+    else:
+        for row in rows:
+            out.print(details(row))
+    if any(row.state in ("failed", "cancelled") for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def jobs(
+    state: Annotated[str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.")] = None,
+    limit: Annotated[int, typer.Option(help="The newest so many.")] = 20,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    with opened_source(store, artifacts, url) as opened:
+        page = opened.jobs(state=state, limit=limit, newest_first=True)
+    if as_json:
+        print_json(page.to_json())
+    elif page.items:
+        out.print(rows_table("jobs", page.items))
+    else:
+        err.print("no jobs: submit some with `interbasis submit`")
+
+
+@app.command()
+def cancel(
+    job: Annotated[str, typer.Argument(help="ID of a job.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a job that waits or runs."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.cancel_job(job), as_json)
+
+
+@app.command()
+def retry(
+    job: Annotated[str, typer.Argument(help="ID of a job.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a job again that failed or was cancelled."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.retry_job(job), as_json)
+
+
+@app.command()
+def worker(
+    name: Annotated[str | None, typer.Option(help="Stable and unique; default: the host's name.")] = None,
+    queue: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=N]", help="Take jobs from it, N at a time; several times.")
+    ] = None,
+    log: Annotated[str, typer.Option(help="text or json.")] = "text",
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Run jobs until Ctrl-C; what is unfinished then goes back to the queue."""
+    from ..jobs.worker import Supervisor, stop_on_signals
+    from ..logs import configure
+
+    configure(log)
+    with opened_store(store, artifacts) as opened:
+        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=_queues(queue or ["default"]))
+        stop_on_signals(supervisor)
+        if parent is not None:
+            supervisor.stop_without(parent)
+        if log == "json":
+            fields = {"worker": supervisor.name, "store": str(opened.location)}
+            _log.info("worker %s on %s", supervisor.name, opened.location, extra={"fields": fields})
+        else:
+            err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
+        supervisor.run()
+    os._exit(0)  # threads of unfinished runs wait for ever
+
+
+def _queues(given: list[str]) -> dict[str, int | None]:
+    """`name=n` as a queue and how many jobs of it a worker runs at a time."""
+    queues: dict[str, int | None] = {}
+    for text in given:
+        name, equals, count = text.partition("=")
+        if equals and not count.isdecimal():
+            raise StoreError(f"--queue {text!r}: expected NAME or NAME=N")
+        queues[name] = int(count) if equals else None
+    return queues
+
+
+def _show(row: JobRow, as_json: bool) -> None:
+    if as_json:
+        print_json(row.to_json())
+    else:
+        out.print(details(row))

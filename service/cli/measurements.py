@@ -1,0 +1,221 @@
+"""The commands that measure a network: ledger, llc, experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..client.client import Client
+from ..records.errors import StoreError
+from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
+from ..store.store import Store
+from ..terminal.progress import ProgressBars
+from ..terminal.results import llc_summary
+from ..terminal.show import err, out, print_json, show_experiment, show_ledger, show_llc, show_row
+from ..terminal.tables import counted, number
+from . import sources as remote
+from .options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
+from .sources import allow, opened_source
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def ledger(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    epsilon: Annotated[
+        float | None, typer.Option(help="Loss scale below which directions count as lost; default: exact ranks.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Without epsilon: relative, on singular values.")] = 1e-10,
+    method: Annotated[str, typer.Option(help="Rank of the Hessian: exact, estimate or auto.")] = "auto",
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of estimates.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) ledger: .png, .svg or .pdf.")] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count where parameters go: what is free, by cause, and how many are effective."""
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        _require(checkpoints)
+        choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        rows: list[LedgerRow] = _counted(opened, "ledger", checkpoints, choices, plot, bars, options)
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+        return
+    for path, row in zip(checkpoints, rows, strict=True):
+        scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
+        out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
+        show_ledger(row)
+    if plot is not None:
+        err.print(f"wrote {plot}", soft_wrap=True)
+
+
+@app.command()
+def llc(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Instead of a loss scale: n beta.")] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Instead: over a range of loss scales.")] = False,
+    loss: Annotated[
+        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Vary only these; may be given several times.")
+    ] = None,
+    kernel: Annotated[str, typer.Option(help="hmc, mala, sgld, psgld, sgnht or auto.")] = "auto",
+    preconditioner: Annotated[str, typer.Option(help="gauss-newton, lanczos, none or auto.")] = "auto",
+    radius: Annotated[
+        float, typer.Option(help="How far free directions are followed, relative to the size of the parameters.")
+    ] = 0.02,
+    gamma: Annotated[float | None, typer.Option(help="Of the localiser, instead of a radius.")] = None,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps of a chain that are not averaged; default: 300, sgld 600.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Steps of a chain that are; default: 500, sgld 4,000.")] = None,
+    step_size: Annotated[float | None, typer.Option(help="Of the kernel; default: adapted, or a safe one.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the chains.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) estimate: .png, .svg or .pdf.")] = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        _require(checkpoints)
+        choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
+        choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
+        choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
+        choices |= {"draws": draws, "step_size": step_size, "seed": seed}
+        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+        rows: list[LlcRow] = _counted(opened, "llc", checkpoints, choices, plot, bars, options)
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+        return
+    for path, row in zip(checkpoints, rows, strict=True):
+        scales = " to ".join(dict.fromkeys(number(point["epsilon"]) for point in (row.points[0], row.points[-1])))
+        out.print(f"{path.stem}: {row.id}, loss scale {scales}, {row.n:,} data points", style="bold", soft_wrap=True)
+        show_llc(row)
+    if len(rows) > 1 and not curve:
+        out.print(llc_summary([path.stem for path in checkpoints], rows))
+    if plot is not None:
+        err.print(f"wrote {plot}", soft_wrap=True)
+
+
+@app.command()
+def experiment(
+    partition: Annotated[str, typer.Argument(metavar="PARTITION", help="ID of a partition.")],
+    kind: Annotated[
+        list[str], typer.Option("--kind", help="modules, isolate, faithfulness, bisect, epsilon or predict; several.")
+    ] = ["modules"],  # noqa: B006 - typer copies it
+    metric: Annotated[
+        str | None, typer.Option(help="loss, accuracy or cross_entropy; default: accuracy where targets are classes.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Of the metric, for bisect and epsilon.")] = 1e-3,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Random interventions; default: 20, faithfulness and predict 5; bisect at most 5 per pair of cuts."
+        ),
+    ] = None,
+    replacement: Annotated[str, typer.Option(help="For what is ablated: mean, zero or resample.")] = "mean",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Test modules on the network: ablate each, cut what joins them, keep the strongest edges; store what is lost."""
+    choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
+    rows: list[ExperimentRow] = []
+    new = []
+    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+        for each in kind:
+            bars.title(each)
+            if not isinstance(opened, Store):
+                given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+                options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
+                (job,) = remote.computed(opened, "experiment", [partition], {**given, "kind": each}, **options)
+                rows.append(opened.get_experiment(job.result("experiment")))
+                new += [opened.get_partition(job.result("partition"))] if each == "epsilon" else []
+            else:
+                from ...analysis.circuits.experiments import ExperimentRecipe
+                from ..tasks import experiments
+
+                allow(factory)
+                recipe = ExperimentRecipe(kind=each, **choices)  # type: ignore[arg-type]
+                options = {"data": data, "factory": factory, "force": force, "progress": bars.update}
+                rows.append(experiments.experiment(opened, partition, recipe, **options))
+                made = experiments.divided(opened, rows[-1], progress=bars.update)
+                new += [made] if made is not None else []
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+        return
+    for row in rows:
+        out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
+        show_experiment(row)
+        if row.experiment == "epsilon":
+            part = new.pop(0)
+            named = f"divided again with these loss scales: {part.id}, {counted(part.n_modules, 'module')}"
+            out.print(named, style="bold", soft_wrap=True)
+            show_row(part, False)
+
+
+def _counted(
+    source: Store | Client,
+    task: str,
+    checkpoints: list[Path],
+    choices: dict[str, Any],
+    plot: Path | None,
+    bars: ProgressBars,
+    options: dict[str, Any],
+) -> list[Any]:
+    """Ledgers or learning coefficients of checkpoints, computed here or by a service; the last one is drawn."""
+    if plot is not None:
+        from ..tasks.figures import picture_format
+
+        picture_format(plot)
+    rows: list[Any] = []
+    if isinstance(source, Store):
+        from ...analysis.recipe import LedgerRecipe, LlcRecipe
+        from ..tasks import estimates
+
+        allow(options["factory"])
+        recipe: Any = {"ledger": LedgerRecipe, "llc": LlcRecipe}[task](**choices)
+        for path in checkpoints:
+            bars.title(path.stem)
+            rows.append(getattr(estimates, task)(source, path, recipe, progress=bars.update, **options))
+    else:
+        jobs = remote.computed(source, task, checkpoints, choices, **options)
+        rows = [getattr(source, f"get_{task}")(job.result(task)) for job in jobs]
+    if plot is not None and rows:
+        from ..tasks.figures import plot as draw
+
+        draw(source, rows[-1].id, plot)
+    return rows
+
+
+def _require(checkpoints: list[Path]) -> None:
+    """Refuse a file that is not there before the first one is computed."""
+    for path in checkpoints:
+        if not path.exists():
+            raise StoreError(f"there is no checkpoint {path}")

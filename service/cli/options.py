@@ -1,0 +1,76 @@
+"""Options that commands share, and how they print what is stored. Starts without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "ArtifactsOption",
+    "DataOption",
+    "EpsilonOption",
+    "FactoryOption",
+    "ForceOption",
+    "JsonOption",
+    "MaxSizeOption",
+    "MinSizeOption",
+    "NumberOption",
+    "ObjectiveOption",
+    "PolishOption",
+    "ResolutionOption",
+    "SeedOption",
+    "StoreOption",
+    "UrlOption",
+]
+
+"""Of what is stored the name of one, and the name of its list."""
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", envvar="INTERBASIS_STORE", help="SQLite file or database URL.", show_envvar=True),
+]
+
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
+]
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", envvar="INTERBASIS_URL", help="Of a service, instead of a store.", show_envvar=True),
+]
+
+EpsilonOption = Annotated[
+    str | None,
+    typer.Option(help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs"; default: graph.'),
+]
+
+ObjectiveOption = Annotated[
+    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: both layered.")
+]
+
+ResolutionOption = Annotated[float | None, typer.Option(help="Default: chosen against chance.")]
+
+NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
+
+MinSizeOption = Annotated[int | None, typer.Option(help="Fewest nodes of a module.")]
+
+MaxSizeOption = Annotated[int | None, typer.Option(help="Most nodes of a module.")]
+
+PolishOption = Annotated[
+    bool | None, typer.Option("--mediator-polish", help="Lower the mediator cost, sizes held to 20 %.")
+]
+
+SeedOption = Annotated[int | None, typer.Option(help="Of everything random.")]
+
+DataOption = Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")]
+
+FactoryOption = Annotated[
+    str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
+]
+
+ForceOption = Annotated[bool, typer.Option(help="Compute again what is stored.")]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -1,0 +1,231 @@
+"""The commands of the service: serve, register, schedule, token. Starts without torch."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..records.base import Record
+from ..records.errors import StoreError
+from ..records.jobs import SCOPES, TASKS
+from ..terminal.details import details
+from ..terminal.show import err, out, print_json
+from ..terminal.tables import rows_table
+from .options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
+from .sources import named_choices, opened_source, opened_store, recipe_choices
+
+__all__ = ["app"]
+
+_log = logging.getLogger(__name__)
+
+app = typer.Typer()
+
+schedule = typer.Typer(help="Ask for jobs at times, or for every new checkpoint.", no_args_is_help=True)
+
+token = typer.Typer(help="Secrets that open the service.", no_args_is_help=True)
+
+app.add_typer(schedule, name="schedule")
+
+app.add_typer(token, name="token")
+
+ScheduleArgument = Annotated[str, typer.Argument(metavar="SCHEDULE", help="ID of a schedule.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; other than a local one only with a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8422,
+    workers: Annotated[int, typer.Option(help="Processes that run jobs; on SQLite at most one.", min=0)] = 1,
+    root: Annotated[
+        list[Path] | None, typer.Option(help="Folder whose checkpoints and data requests may name; several times.")
+    ] = None,
+    max_upload: Annotated[int, typer.Option(help="Megabytes of an uploaded file.", min=1)] = 2048,
+    allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Take .pt files too, read with weights_only.")] = False,
+    log: Annotated[str, typer.Option(help="text or json.")] = "text",
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Answer requests and run jobs until Ctrl-C; what is unfinished then goes back to the queue."""
+    from ..api.guard import Limits
+    from ..api.serve import serve as run
+    from ..logs import configure
+
+    for folder in root or []:
+        if not folder.is_dir():
+            raise StoreError(f"--root {folder}: there is no such folder")
+    roots = tuple(folder.resolve() for folder in root or [])
+    configure(log)
+    with opened_store(store, artifacts) as opened:
+        limits = Limits(roots=roots, upload=max_upload * 10**6, pt=allow_pt, host=host)
+
+        def ready(url: str) -> None:
+            if log == "json":
+                fields = {"url": url, "store": str(opened.location), "needs_token": opened.needs_token()}
+                _log.info("interbasis serves %s at %s", opened.location, url, extra={"fields": fields})
+                return
+            err.print(f"interbasis serves {opened.location} at {url}", soft_wrap=True)
+            if opened.needs_token():
+                err.print("Requests need a token: Authorization: Bearer ib_... (INTERBASIS_TOKEN)", soft_wrap=True)
+            err.print(f"  interbasis ls models --url {url}\nCtrl-C stops it", soft_wrap=True)
+
+        run(opened, host=host, port=port, workers=workers, limits=limits, log_form=log, ready=ready)
+
+
+@app.command()
+def register(
+    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make checkpoints known, so that jobs and schedules find them; nothing is computed."""
+    with opened_source(store, artifacts, url) as opened:
+        rows = [opened.register_checkpoint(file) for file in checkpoints]
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+    else:
+        out.print(rows_table("checkpoints", rows))
+
+
+@schedule.command("add")
+def add_schedule(
+    task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
+    model: Annotated[str, typer.Argument(help="Name of the model, which need not be there yet.")],
+    cron: Annotated[
+        str | None, typer.Option(help='When, in UTC, as in crontab: "0 2 * * *". Without: for every new checkpoint.')
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Watched for new checkpoints of the model.")] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
+    data: DataOption = None,
+    queue: Annotated[str, typer.Option(help="Of the jobs.")] = "default",
+    priority: Annotated[int, typer.Option(help="Of the jobs.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Of the jobs, in seconds.")] = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for jobs again and again; workers look after it."""
+    choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
+    choices |= {"data": str(data.resolve()) if data else None}
+    options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
+    where = None if folder is None else folder.resolve()
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.add_schedule(task, model, choices, folder=where, **options), as_json)
+
+
+@schedule.command("ls")
+def list_schedules(
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List schedules."""
+    with opened_source(store, artifacts, url) as opened:
+        page = opened.schedules(limit=1000)
+    if as_json:
+        print_json(page.to_json())
+    else:
+        out.print(rows_table("schedules", page.items) if page.items else "no schedules yet")
+
+
+@schedule.command()
+def pause(
+    ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
+) -> None:
+    """Let a schedule rest."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.pause_schedule(ref), False)
+
+
+@schedule.command()
+def resume(
+    ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
+) -> None:
+    """Have a schedule go on."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.resume_schedule(ref), False)
+
+
+@schedule.command("run")
+def run_now(
+    ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
+) -> None:
+    """Have a schedule ask for its jobs now."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.run_schedule(ref), False)
+
+
+@schedule.command("rm")
+def remove(
+    ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
+) -> None:
+    """Forget a schedule; its jobs stay."""
+    with opened_source(store, artifacts, url) as opened:
+        opened.remove_schedule(ref)
+    err.print(f"removed {ref}")
+
+
+@token.command("new")
+def new_token(
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    scope: Annotated[str, typer.Option(help=f"{', '.join(SCOPES)}; each includes those before it.")] = "read",
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token and print it, this once; from the first one on every request needs one."""
+    with opened_source(store, artifacts, url) as opened:
+        made = opened.new_token(name, scope)
+    if as_json:
+        print_json(made.to_json())
+    else:
+        out.print(made.token, soft_wrap=True)
+        err.print(f"{made.id}: scope {scope}; it cannot be shown again", soft_wrap=True)
+
+
+@token.command("ls")
+def list_tokens(
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List tokens, without their secrets."""
+    with opened_source(store, artifacts, url) as opened:
+        page = opened.tokens(limit=1000)
+    if as_json:
+        print_json(page.to_json())
+    else:
+        out.print(rows_table("tokens", page.items) if page.items else "no tokens yet")
+
+
+@token.command()
+def revoke(
+    ref: Annotated[str, typer.Argument(metavar="TOKEN", help="ID of a token.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+) -> None:
+    """Close a token for ever, at once."""
+    with opened_source(store, artifacts, url) as opened:
+        _show(opened.revoke_token(ref), False)
+
+
+def _show(row: Record, as_json: bool) -> None:
+    if as_json:
+        print_json(row.to_json())
+    else:
+        out.print(details(row))

@@ -1,0 +1,180 @@
+"""Where a command reads and computes: a local store, or a service."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..client.client import Client, JobHandle
+from ..records.errors import StoreError
+from ..records.jobs import JobRow
+from ..records.partitions import Outcome
+from ..storage.location import Settings
+from ..store.store import Store
+from ..terminal.progress import JobBars, waiting_hint
+from ..terminal.tables import COLUMNS
+
+__all__ = [
+    "KINDS",
+    "allow",
+    "analyses",
+    "computed",
+    "loss_scale",
+    "named_choices",
+    "opened_source",
+    "opened_store",
+    "recipe_choices",
+    "singular",
+    "waited",
+]
+
+KINDS = {kind.removesuffix("s"): kind for kind in COLUMNS}
+
+
+@contextmanager
+def opened_store(store: str | None, artifacts: str | None) -> Iterator[Store]:
+    """The store that the options name, closed afterwards."""
+    with Store.open(store, artifacts) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_source(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Store | Client]:
+    """The service that the options name, else the store; the token comes from `INTERBASIS_TOKEN`."""
+    if url is None:
+        with opened_store(store, artifacts) as opened:
+            yield opened
+        return
+    from ..client.client import Client
+
+    with Client(url, Settings().token) as client:
+        yield client
+
+
+def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
+    """The loss scale as the recipe has it: a number, a name, or one number per pair of cuts."""
+    if epsilon is None or epsilon in ("graph", "pairs"):
+        return epsilon
+    try:
+        values = [float(part) for part in epsilon.split(",")]
+    except ValueError:
+        raise StoreError(
+            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
+        ) from None
+    return values if len(values) > 1 else values[0]
+
+
+def recipe_choices(file: Path | None) -> dict[str, Any]:
+    """The choices of a recipe file; none without one."""
+    if file is None:
+        return {}
+    from ...analysis.recipe import read_choices
+
+    return dict(read_choices(file))
+
+
+def named_choices(given: list[str]) -> dict[str, Any]:
+    """`name=value` as a choice; numbers, true, false and JSON lists are read as such.
+
+    >>> named_choices(["epsilon=0.1", "basis=local"])
+    {'epsilon': 0.1, 'basis': 'local'}
+
+    Raises:
+        StoreError: there is no "=".
+    """
+    choices = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise StoreError(f"--set {text!r}: expected NAME=VALUE")
+        try:
+            choices[name.replace("-", "_")] = json.loads(value)
+        except (ValueError, RecursionError):  # it is text, or nested too deeply, which is refused as text is
+            choices[name.replace("-", "_")] = value
+    return choices
+
+
+def allow(factory: str | None) -> None:
+    """Let the user's own modules be found, as python itself does."""
+    if factory:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def singular(name: str) -> str:
+    """The name of a kind, given as one or as many: "graph" of "graphs", "llc" of "llc" and "llcs".
+
+    >>> singular("partitions"), singular("llc")
+    ('partition', 'llc')
+
+    Raises:
+        StoreError: there is no such kind.
+    """
+    for one, many in KINDS.items():
+        if name in (one, many, f"{one}s"):
+            return one
+    raise StoreError(f"there is nothing called {name!r} to show: expected one of {', '.join(KINDS.values())}")
+
+
+_STARTING = 3.0  # seconds that a worker may take to say that it runs, and until it is asked for again
+
+
+def computed(
+    client: Client,
+    task: str,
+    targets: Sequence[str | Path],
+    choices: Mapping[str, Any],
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+) -> list[JobHandle]:
+    """The jobs of a task on several targets, when all have succeeded.
+
+    Raises:
+        StoreError: one of them failed; or a factory was given: a service builds models of installed families.
+    """
+    if factory is not None:
+        raise StoreError(
+            "--factory: a service builds models of installed families only; analyze it here, without --url"
+        )
+    given = {**choices, "data": data, "force": force or None}
+    handles = [client.submit(task, target, given) for target in targets]
+    rows = waited(client, [handle.row for handle in handles])
+    for handle, row in zip(handles, rows, strict=True):
+        handle.row = row
+        if row.state != "succeeded":
+            raise StoreError(f"{row.id} {row.state}: {row.error or 'it was stopped'}")
+    return handles
+
+
+def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
+    """Jobs of a store or a service when all have ended, with a bar for each; that there is no worker is said once."""
+    ask, hint = time.monotonic() + _STARTING, None
+    with JobBars(rows) as show:
+        while True:
+            rows = [row if row.ended else source.get_job(row.id) for row in rows]
+            for row in rows:
+                show(row)
+            if all(row.ended for row in rows):
+                return list(rows)
+            if hint is None and time.monotonic() > ask:
+                ask, hint = time.monotonic() + _STARTING, waiting_hint(rows, source)
+                if hint is not None:
+                    show.say(hint)
+            time.sleep(0.3)
+
+
+def analyses(client: Client, handles: Sequence[JobHandle]) -> list[Outcome]:
+    """What the jobs of task "analyze" made."""
+    outcomes = []
+    for handle in handles:
+        graph = client.get_graph(handle.result("graph"))
+        partition = client.get_partition(handle.result("partition"))
+        checkpoint, dataset = client.get_checkpoint(graph.checkpoint), client.get_dataset(graph.dataset)
+        outcomes.append(Outcome(checkpoint=checkpoint, dataset=dataset, graph=graph, partition=partition))
+    return outcomes

@@ -1,0 +1,639 @@
+"""The Python client: the store of a remote service, with the same methods and values as a local `Store`.
+
+>>> from interbasis.service.client import Client
+>>> client = Client("http://127.0.0.1:8422", token=None)
+>>> client.url
+'http://127.0.0.1:8422'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import httpx
+
+from ..records.base import Page, Record
+from ..records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256
+from ..records.choices import as_json
+from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
+from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
+from ..records.graphs import GraphRow, Subgraph
+from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
+from ..records.maintenance import CheckReport, Collected
+from ..records.partitions import Comparison, MediatorRow, NodeRow, PartitionDetail, PartitionRow
+from ..records.tracking import TrackingDetail, TrackingRow
+from .events import read_events
+from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, typed_as, url_path
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas
+
+    from ...analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
+    from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+
+__all__ = ["Client", "JobHandle"]
+
+_CHUNK = 1 << 20  # bytes of a file that are sent at a time
+
+_LOOK = 1.0
+
+_EXPORT = 150.0  # seconds that a service may take to write a file
+
+_COLLECTION = 600.0  # seconds that it may take to read or remove all files
+
+
+class Client:
+    """A service at a URL; use it as a context manager, or `close` it.
+
+    Methods that have the name of one of `Store`'s do the same. Only what is safe is tried again when the service cannot
+    be reached: reading, uploading, submitting (the same work is one job, but not with `force`) and cancelling.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8422",
+        token: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        """A client of the service at a URL.
+
+        Args:
+            url: of the service, without /api/v1.
+            token: as `interbasis token new` printed it.
+            transport: instead of the network, for an application in this process (`in_process.InProcess`).
+            timeout: seconds to wait for an answer.
+
+        Raises:
+            StoreError: not the URL of a service, or no token.
+        """
+        self.url = url.rstrip("/").removesuffix("/api/v1")
+        if not self.url.startswith(("http://", "https://")):
+            raise StoreError(f"{url!r} is no service: expected a URL like http://127.0.0.1:8422")
+        if token and not (token.isascii() and token.isprintable()):
+            raise StoreError(
+                "the token holds characters that none has: expected ib_... as `interbasis token new` printed it"
+            )
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        base = f"{self.url}/api/v1/"
+        self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, transport=transport)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    # Requests
+
+    def _request(self, method: str, path: str, *, safe: bool = True, **options: Any) -> httpx.Response:
+        """An answer that is no error; with `safe` asked for again where the service is away for a moment.
+
+        It waits as long as Retry-After says, where that is not too long; else what the service said is raised at once.
+        A body that is sent in parts is given as a function that begins it anew.
+        """
+        pauses, left = list(PAUSES) if safe else [], LONGEST
+        while True:
+            asked = 0.0
+            sent = {"content": options["content"]()} if callable(options.get("content")) else {}
+            try:
+                response = self._http.request(method, path, **{**options, **sent})
+            except httpx.TransportError as error:
+                if not pauses:
+                    raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+            else:
+                asked = asked_pause(response)
+                if response.status_code not in AGAIN or not pauses or asked > left:
+                    return checked(response)
+            left -= asked
+            time.sleep(max(pauses.pop(0), asked))
+
+    def _get(self, kind: type[RecordT], *path: Any, **params: Any) -> RecordT:
+        given = {name: value for name, value in params.items() if value is not None}
+        return typed_as(kind, document(self._request("GET", url_path(*path), params=given)))
+
+    def _post(self, kind: type[RecordT], *path: Any, body: Any = None, safe: bool = False) -> RecordT:
+        return typed_as(kind, document(self._request("POST", url_path(*path), json=body, safe=safe)))
+
+    def _page(self, kind: type[RecordT], *path: Any, **params: Any) -> Page[RecordT]:
+        params["newest"] = params.pop("newest_first", None) or None
+        given = {name: value for name, value in params.items() if value is not None}
+        found = document(self._request("GET", url_path(*path), params=given))
+        if not isinstance(found, dict) or not isinstance(found.get("items"), list):
+            raise StoreError(f"{self.url} gave no list of {path[-1]}: is this an interbasis service?")
+        return Page(items=tuple(typed_as(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
+
+    def _all(self, kind: type[RecordT], *path: Any, **params: Any) -> tuple[RecordT, ...]:
+        """The whole of a list."""
+        items: tuple[RecordT, ...] = ()
+        cursor: str | None = None
+        while True:
+            page = self._page(kind, *path, **params, cursor=cursor, limit=1000)
+            items += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return items
+
+    def _bytes(self, *path: Any, **params: Any) -> bytes:
+        given = {name: value for name, value in params.items() if value is not None}
+        return self._request("GET", url_path(*path), params=given).content
+
+    # What is stored
+
+    def models(self, **options: Any) -> Page[ModelRow]:
+        """All models."""
+        return self._page(ModelRow, "models", **options)
+
+    def get_model(self, ref: str) -> ModelRow:
+        """The model with that ID or name."""
+        return self._get(ModelRow, "models", ref)
+
+    def checkpoints(self, *, model: str | None = None, **options: Any) -> Page[CheckpointRow]:
+        """Checkpoints, all or of one model."""
+        return self._page(CheckpointRow, "checkpoints", model=model, **options)
+
+    def get_checkpoint(self, ref: str) -> CheckpointRow:
+        """The checkpoint with that ID or name."""
+        return self._get(CheckpointRow, "checkpoints", ref)
+
+    def datasets(self, **options: Any) -> Page[DatasetRow]:
+        """All data sets."""
+        return self._page(DatasetRow, "datasets", **options)
+
+    def get_dataset(self, ref: str) -> DatasetRow:
+        """The data set with that ID or SHA-256."""
+        return self._get(DatasetRow, "datasets", ref)
+
+    def graphs(self, **options: Any) -> Page[GraphRow]:
+        """Graphs, all or of one model, checkpoint or data set."""
+        return self._page(GraphRow, "graphs", **options)
+
+    def get_graph(self, ref: str) -> GraphRow:
+        """What is known of the graph with that ID."""
+        return self._get(GraphRow, "graphs", ref)
+
+    def partitions(self, **options: Any) -> Page[PartitionRow]:
+        """Partitions, all or of one model, checkpoint or graph."""
+        return self._page(PartitionRow, "partitions", **options)
+
+    def get_partition(self, ref: str) -> PartitionDetail:
+        """What is known of the partition with that ID, with modules and links."""
+        return self._get(PartitionDetail, "partitions", ref)
+
+    def llcs(self, **options: Any) -> Page[LlcRow]:
+        """Learning coefficients, all or of one model or checkpoint."""
+        return self._page(LlcRow, "llc", **options)
+
+    def get_llc(self, ref: str) -> LlcRow:
+        """What is known of the learning coefficient with that ID."""
+        return self._get(LlcRow, "llc", ref)
+
+    def experiments(self, **options: Any) -> Page[ExperimentRow]:
+        """Circuit experiments, all or of one model, checkpoint or partition."""
+        return self._page(ExperimentRow, "experiments", **options)
+
+    def get_experiment(self, ref: str) -> ExperimentRow:
+        """What is known of the circuit experiment with that ID."""
+        return self._get(ExperimentRow, "experiments", ref)
+
+    def ledgers(self, **options: Any) -> Page[LedgerRow]:
+        """Ledgers, all or of one model or checkpoint."""
+        return self._page(LedgerRow, "ledgers", **options)
+
+    def get_ledger(self, ref: str) -> LedgerRow:
+        """What is known of the ledger with that ID."""
+        return self._get(LedgerRow, "ledgers", ref)
+
+    def trackings(self, **options: Any) -> Page[TrackingRow]:
+        """Trackings, all or of one model."""
+        return self._page(TrackingRow, "trackings", **options)
+
+    def get_tracking(self, ref: str) -> TrackingDetail:
+        """What is known of the tracking with that ID."""
+        return self._get(TrackingDetail, "trackings", ref)
+
+    def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
+        """The nodes of a partition, all or those of one module."""
+        return self._all(NodeRow, "partitions", partition, "nodes", module=module)
+
+    def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
+        """A node and the module that holds it."""
+        return self._get(NodeRow, "partitions", partition, "nodes", cut, coordinate)
+
+    def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
+        """The module that holds a node, None where no module does."""
+        return self.get_node(partition, cut, coordinate).module
+
+    def mediators(
+        self, partition: str, *, earlier: int | None = None, later: int | None = None
+    ) -> tuple[MediatorRow, ...]:
+        """The interaction surface of a partition, or between some of its modules."""
+        path = "partitions", partition, "mediators"
+        return self._all(MediatorRow, *path, earlier=earlier, later=later)
+
+    def edges_of(self, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
+        """A node's strongest edges."""
+        return self._get(Subgraph, "graphs", graph, "nodes", cut, node, "edges", limit=limit)
+
+    def edges_between(self, partition: str, earlier: int, later: int, *, limit: int = 100) -> Subgraph:
+        """The strongest edges from one module to another."""
+        params = {"earlier": earlier, "later": later, "limit": limit}
+        return self._get(Subgraph, "partitions", partition, "edges", **params)
+
+    def subgraph(
+        self, graph: str, *, cuts: Sequence[int | str] = (), epsilon: float | None = None, limit: int = 1000
+    ) -> Subgraph:
+        """The strongest edges among some cuts, default all."""
+        params: dict[str, Any] = {"cut": list(cuts) or None, "epsilon": epsilon, "limit": limit}
+        return self._get(Subgraph, "graphs", graph, "subgraph", **params)
+
+    def compare(self, partition: str, other: str) -> Comparison:
+        """How far two partitions of the same nodes agree."""
+        return self._get(Comparison, "partitions", partition, "compare", other)
+
+    def graph_bytes(self, ref: str) -> bytes:
+        """The file of a graph."""
+        return self._bytes("graphs", ref, "file")
+
+    def bases_bytes(self, ref: str) -> bytes:
+        """The file of the bases of a graph."""
+        return self._bytes("graphs", ref, "bases")
+
+    def partition_bytes(self, ref: str) -> bytes:
+        """The file of a partition."""
+        return self._bytes("partitions", ref, "file")
+
+    def tracking_bytes(self, ref: str) -> bytes:
+        """The file of a tracking."""
+        return self._bytes("trackings", ref, "file")
+
+    def experiment_bytes(self, ref: str) -> bytes:
+        """The file of a circuit experiment."""
+        return self._bytes("experiments", ref, "file")
+
+    def ledger_bytes(self, ref: str) -> bytes:
+        """The file of a ledger."""
+        return self._bytes("ledgers", ref, "file")
+
+    def llc_bytes(self, ref: str) -> bytes:
+        """The file of a learning coefficient."""
+        return self._bytes("llc", ref, "file")
+
+    def export(self, ref: str, form: str, *, epsilon: float | None = None, module: int | None = None) -> bytes:
+        """A graph, a partition or a learning coefficient as a file for another tool; the service writes it.
+
+        Args:
+            ref: ID.
+            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; of a learning
+                coefficient netcdf.
+            epsilon: only edges above its square root.
+            module: of eap and autocircuit: only the circuit of this module.
+        """
+        kind, given = "llc", {}
+        if form != "netcdf":
+            given = {"format": form, "epsilon": epsilon, "module": module}
+            kind = "partitions"
+            try:
+                self.get_partition(ref)
+            except NotFoundError:
+                kind = "graphs"
+        params = {name: value for name, value in given.items() if value is not None}
+        return self._request("GET", url_path(kind, ref, "export"), params=params, timeout=_EXPORT).content
+
+    # As objects of interbasis.analysis, NetworkX and pandas
+
+    def graph(self, ref: str) -> InteractionGraph:
+        """The graph with that ID."""
+        from ...analysis import InteractionGraph
+
+        return InteractionGraph.from_bytes(self.graph_bytes(ref))
+
+    def bases(self, ref: str) -> Bases:
+        """The bases of the graph with that ID."""
+        from ...analysis import Bases
+
+        return Bases.from_bytes(self.bases_bytes(ref))
+
+    def partition(self, ref: str) -> Partition:
+        """The partition with that ID."""
+        from ...analysis import Partition
+
+        return Partition.from_bytes(self.partition_bytes(ref))
+
+    def tracking(self, ref: str) -> Tracking:
+        """The tracking with that ID."""
+        from ...analysis import Tracking
+
+        return Tracking.from_bytes(self.tracking_bytes(ref))
+
+    def experiment(self, ref: str) -> Experiment:
+        """The circuit experiment with that ID."""
+        from ...analysis import Experiment
+
+        return Experiment.from_bytes(self.experiment_bytes(ref))
+
+    def ledger(self, ref: str) -> Ledger:
+        """The ledger with that ID."""
+        from ...analysis import Ledger
+
+        return Ledger.from_bytes(self.ledger_bytes(ref))
+
+    def llc(self, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
+        """The learning coefficient, or the curve, with that ID."""
+        from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+
+        kind = LearningCoefficientCurve if self.get_llc(ref).mode == "curve" else LearningCoefficient
+        return kind.from_bytes(self.llc_bytes(ref))
+
+    def networkx(self, graph: str, partition: str | None = None, *, epsilon: float | None = None) -> networkx.DiGraph:
+        """A graph, with the modules of a partition where one is named, as a NetworkX graph."""
+        from ...analysis.exchange.graph_files import to_networkx
+
+        return to_networkx(self.graph(graph), None if partition is None else self.partition(partition), epsilon)
+
+    def frame(self, rows: Page[Any] | Sequence[Record]) -> pandas.DataFrame:
+        """Any list of this client as a pandas data frame."""
+        import pandas
+
+        items: Sequence[Record] = rows.items if isinstance(rows, Page) else rows
+        return pandas.DataFrame([row.to_json() for row in items])
+
+    # Checkpoints and data
+
+    def upload(self, file: str | Path) -> FileRow:
+        """Keep a file in the service; data in .npz or .npy files are sent as safetensors."""
+        path = Path(file)
+        try:
+            with _as_safetensors(path) as sent, sent.open("rb") as stream:
+                headers = {"content-length": str(os.fstat(stream.fileno()).st_size)}
+                content = functools.partial(_parts, stream)
+                response = self._request("POST", "files", content=content, headers=headers, timeout=600.0)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+        return typed_as(FileRow, document(response))
+
+    def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
+        """Make a checkpoint known: by its path where the service may read it, else by uploading it.
+
+        A file that was uploaded before is called "sha256:..."; its JSON is then given as `about`.
+        """
+        if isinstance(file, str) and file.startswith("sha256:"):
+            body: dict[str, Any] = {"uri": file, "about": describe(about, file[:15])}
+            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+        path = Path(file)
+        given = beside(path) if about is None else about
+        described = describe(given, path.stem)
+        try:
+            body = {"path": str(path.resolve()), "sha256": file_sha256(path), "about": described}
+            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+        except ForbiddenError:
+            body = {"uri": self.upload(path).uri, "about": described}
+            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+
+    # Jobs
+
+    def submit(
+        self,
+        task: str,
+        target: str | Path,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> JobHandle:
+        """Ask for work; see `Store.submit`. Files that the service cannot read are uploaded.
+
+        A target that ends in .safetensors is the file of a checkpoint here. With `force`, which asks for new work each
+        time, the request is not sent again where the service does not answer.
+        """
+        given = as_json(choices or {})
+        if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
+            target = self.register_checkpoint(target).id
+        if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
+            given["data"] = self.upload(given["data"]).uri
+        body: dict[str, Any] = {"task": task, "target": str(target), "choices": given}
+        body |= {"queue": queue, "priority": priority, "timeout": timeout}
+        return JobHandle(self, self._post(JobRow, "jobs", body=body, safe=not given.get("force")))
+
+    def jobs(self, *, state: str | None = None, task: str | None = None, **options: Any) -> Page[JobRow]:
+        """Jobs, all or those in one state or of one task."""
+        return self._page(JobRow, "jobs", state=state, task=task, **options)
+
+    def get_job(self, ref: str) -> JobRow:
+        """A job as it stands."""
+        return self._get(JobRow, "jobs", ref)
+
+    def cancel_job(self, ref: str) -> JobRow:
+        """Stop a job."""
+        return self._post(JobRow, "jobs", ref, "cancel", safe=True)
+
+    def retry_job(self, ref: str) -> JobRow:
+        """Queue a job again that failed or was cancelled."""
+        return self._post(JobRow, "jobs", ref, "retry")
+
+    def events(self, ref: str, *, after: int = 0) -> Iterator[JobRow]:
+        """The job whenever it changes, until it has ended; a connection that breaks is made again.
+
+        Args:
+            ref: of the job.
+            after: version of the job that was seen last.
+        """
+        failures = 0
+        while True:
+            silent = True
+            try:
+                headers = {"last-event-id": str(after), "accept": "text/event-stream"}
+                with self._http.stream(
+                    "GET", url_path("jobs", ref, "events"), headers=headers, timeout=60.0
+                ) as response:
+                    if response.is_error:
+                        response.read()
+                    if response.status_code in AGAIN:
+                        raise UnavailableError(f"{response.status_code} {response.reason_phrase}")
+                    for data in read_events(checked(response)):
+                        failures, silent = 0, False
+                        row = typed_as(JobRow, data)
+                        after = row.version
+                        yield row
+                        if row.ended:
+                            return
+                if silent and (row := self.get_job(ref)).ended and row.version <= after:
+                    return  # its end was seen before
+            except (httpx.TransportError, UnavailableError) as error:
+                failures += 1
+                if failures > len(PAUSES):
+                    raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+            time.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+
+    def workers(self) -> tuple[WorkerRow, ...]:
+        """Processes that run jobs."""
+        return self._page(WorkerRow, "workers").items
+
+    def check(self) -> CheckReport:
+        """Have every stored file read, and the database looked through for damage."""
+        return typed_as(CheckReport, document(self._request("POST", "check", safe=False, timeout=_COLLECTION)))
+
+    def collect(self, grace: float = 86_400.0) -> Collected:
+        """Have stored files removed that belong to nothing and are older than `grace` seconds."""
+        response = self._request("POST", "gc", json={"grace": grace}, safe=False, timeout=_COLLECTION)
+        return typed_as(Collected, document(response))
+
+    # Schedules and tokens
+
+    def add_schedule(
+        self, task: str, model: str, choices: Mapping[str, Any] | None = None, **options: Any
+    ) -> ScheduleRow:
+        """Ask for jobs again and again; see `Store.add_schedule`."""
+        given = as_json(choices or {})
+        if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
+            given["data"] = self.upload(given["data"]).uri
+        named = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+        return self._post(ScheduleRow, "schedules", body={"task": task, "model": model, "choices": given, **named})
+
+    def schedules(self, **options: Any) -> Page[ScheduleRow]:
+        """All schedules."""
+        return self._page(ScheduleRow, "schedules", **options)
+
+    def get_schedule(self, ref: str) -> ScheduleRow:
+        """The schedule with that ID."""
+        return self._get(ScheduleRow, "schedules", ref)
+
+    def pause_schedule(self, ref: str) -> ScheduleRow:
+        """Let a schedule rest."""
+        return self._post(ScheduleRow, "schedules", ref, "pause", safe=True)
+
+    def resume_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule go on."""
+        return self._post(ScheduleRow, "schedules", ref, "resume", safe=True)
+
+    def run_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule ask for jobs now."""
+        return self._post(ScheduleRow, "schedules", ref, "run")
+
+    def remove_schedule(self, ref: str) -> None:
+        """Forget a schedule."""
+        self._request("DELETE", url_path("schedules", ref), safe=False)
+
+    def new_token(self, name: str, scope: str = "read") -> NewToken:
+        """Make a token."""
+        return self._post(NewToken, "tokens", body={"name": name, "scope": scope})
+
+    def tokens(self, **options: Any) -> Page[TokenRow]:
+        """All tokens, without their secrets."""
+        return self._page(TokenRow, "tokens", **options)
+
+    def get_token(self, ref: str) -> TokenRow:
+        """A token, without its secret."""
+        return self._get(TokenRow, "tokens", ref)
+
+    def revoke_token(self, ref: str) -> TokenRow:
+        """Close a token for ever."""
+        return typed_as(TokenRow, document(self._request("DELETE", url_path("tokens", ref))))
+
+
+class JobHandle:
+    """A job that was submitted; `row` is how it last stood."""
+
+    def __init__(self, client: Client, row: JobRow) -> None:
+        """Of a client."""
+        self._client, self.row = client, row
+
+    @property
+    def id(self) -> str:
+        """Of the job."""
+        return self.row.id
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.row.id!r}, {self.row.task}, {self.row.state})"
+
+    def wait(self, *, progress: bool | Callable[[JobRow], None] = False) -> JobRow:
+        """The job when it has ended.
+
+        Args:
+            progress: whether to draw a bar on standard error; or called with the job whenever it changes.
+
+        Raises:
+            StoreError: it failed or was cancelled; the message is its error.
+        """
+        from ..terminal.progress import JobBars, waiting_hint
+
+        bars: Any = JobBars([self.row]) if progress is True else contextlib.nullcontext(progress or (lambda _: None))
+        with bars as show:
+            if progress is True and (hint := waiting_hint([self.row], self._client)):
+                show.say(hint)
+            if self.row.state not in ENDED:
+                for row in self._client.events(self.row.id):
+                    self.row = row
+                    show(row)
+        if self.row.state != "succeeded":
+            raise StoreError(f"{self.row.id} {self.row.state}: {self.row.error or 'it was stopped'}")
+        return self.row
+
+    def cancel(self) -> JobRow:
+        """Stop it."""
+        self.row = self._client.cancel_job(self.row.id)
+        return self.row
+
+    def result(self, kind: str) -> str:
+        """ID of what it made: a "graph", "partition", "ledger", "llc", "experiment" or "tracking".
+
+        Raises:
+            NotFoundError: it made none, or has not ended.
+        """
+        for made in self.row.results:
+            if made["kind"] == kind:
+                return str(made["id"])
+        raise NotFoundError(f"{self.row.id} ({self.row.state}) has made no {kind}")
+
+
+def _parts(stream: BinaryIO) -> Iterator[bytes]:
+    """A file from its beginning, in parts."""
+    stream.seek(0)
+    while part := stream.read(_CHUNK):
+        yield part
+
+
+@contextlib.contextmanager
+def _as_safetensors(file: Path) -> Iterator[Path]:
+    """A file as it is uploaded: arrays of NumPy are rewritten."""
+    if file.suffix not in (".npz", ".npy"):
+        yield file
+        return
+    import tempfile
+
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        opened = np.load(file, allow_pickle=False)
+        arrays = {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {file}: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
+        sent = Path(folder) / f"{file.stem}.safetensors"
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, sent)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            kinds = ", ".join(f"{name} has dtype {array.dtype}" for name, array in arrays.items())
+            raise StoreError(f"cannot send {file} as safetensors: {kinds}; expected numbers") from error
+        yield sent

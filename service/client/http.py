@@ -1,0 +1,117 @@
+"""Requests and answers: typed documents, errors by their type, pauses before another try."""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from ..records.base import Record
+from ..records.errors import (
+    AmbiguousError,
+    ArtifactError,
+    ConflictError,
+    DatabaseError,
+    ExportError,
+    ForbiddenError,
+    NotFoundError,
+    StoreError,
+    UnavailableError,
+)
+
+__all__ = ["AGAIN", "LONGEST", "PAUSES", "asked_pause", "checked", "document", "typed_as", "url_path"]
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+_KINDS: tuple[type[StoreError], ...] = (
+    *(NotFoundError, AmbiguousError, ConflictError, ForbiddenError),
+    *(UnavailableError, DatabaseError, ArtifactError, ExportError),
+)
+
+_ERRORS = {kind.code: kind for kind in _KINDS}
+
+_STATUS: dict[int, type[StoreError]] = {
+    **{404: NotFoundError, 403: ForbiddenError, 409: ConflictError},
+    **{502: UnavailableError, 503: UnavailableError, 504: UnavailableError},
+}
+
+AGAIN = (429, 502, 503, 504)
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
+
+LONGEST = 30.0  # seconds that a request waits in all because it was asked to
+
+
+@functools.cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    """Made once per type: making one takes a thousand times as long as using it."""
+    return TypeAdapter(kind)
+
+
+def typed_as(kind: type[RecordT], document: Any) -> RecordT:
+    """The document of an answer as a record.
+
+    Raises:
+        StoreError: it is none.
+    """
+    try:
+        found: RecordT = _validator(kind).validate_python(document)  # type: ignore[arg-type]
+        return found
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise StoreError(
+            f"the service gave no {kind.__name__} ({where}: {first['msg']}): is it an interbasis service?"
+        ) from error
+
+
+def document(response: httpx.Response) -> Any:
+    """The JSON of an answer that is no error.
+
+    Raises:
+        StoreError: it is none, as the page of something else at that address.
+    """
+    try:
+        return response.json()
+    except ValueError as error:
+        what = response.headers.get("content-type", "nothing")
+        raise StoreError(
+            f"{response.url} answered with {what}, expected JSON: is this an interbasis service?"
+        ) from error
+
+
+def url_path(*parts: Any) -> str:
+    """Join parts of a path, each quoted whole."""
+    return "/".join(quote(str(part).replace("/", "%2F"), safe="") for part in parts)  # servers decode once
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """The answer, or its error as one of ours."""
+    if response.is_success:
+        return response
+    try:
+        found = response.json()
+        detail, code = str(found["detail"]), found.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        detail = f"{response.status_code} {response.reason_phrase} from {response.url}: is this an interbasis service?"
+        code = None
+    kind = _ERRORS.get(code) if isinstance(code, str) else None
+    raise (kind or _STATUS.get(response.status_code, StoreError))(detail)
+
+
+def asked_pause(response: httpx.Response) -> float:
+    """The seconds that an answer asks to wait in Retry-After, as a number or a date; 0 where it asks for none."""
+    given = response.headers.get("retry-after", "").strip()
+    if given.isascii() and given.isdecimal():
+        return float(min(int(given[:12]), 10**9))
+    try:
+        moment = parsedate_to_datetime(given)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)

@@ -1,0 +1,58 @@
+"""The base of records, a page of them, and where a result comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Page", "Provenance", "Record"]
+
+
+def _plain(value: Any) -> Any:
+    """The value with records, tuples and dates turned into what JSON knows."""
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+class Record:
+    """Base of the frozen values."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON-ready values, dates in ISO 8601, UTC.
+
+        >>> LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.5, mediator_cost=0.5).to_json()["later"]
+        1
+        """
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Record, Generic[RecordT]):
+    """Part of a list, in order of creation.
+
+    Attributes:
+        items: the values.
+        next_cursor: pass it as `cursor` to get the next part; None at the end.
+    """
+
+    items: tuple[RecordT, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Record):
+    """How a result came about: every choice and its hash, version of the code, seed, seconds taken."""
+
+    recipe: Mapping[str, Any]
+    recipe_hash: str
+    code_version: str
+    seed: int
+    wall_time: float

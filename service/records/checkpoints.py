@@ -1,0 +1,130 @@
+"""Models, checkpoints, data sets and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .base import Record
+from .errors import StoreError
+from .values import plain
+
+__all__ = ["CheckpointRow", "DatasetRow", "FileRow", "ModelRow", "beside", "describe", "file_sha256"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow(Record):
+    """A network that is trained: its name, and how to build it."""
+
+    id: str
+    name: str
+    family: str
+    config: dict[str, Any]
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRow(Record):
+    """A model at one moment of its training.
+
+    Attributes:
+        model: name of the model.
+        sha256: hash of the checkpoint's file.
+        step, label: when in the training; both may be None.
+        path: where the file was read from.
+        about: the JSON that belongs to the file; None where it is beside the file only.
+        file_sha256: the file as an artifact; None where it was not kept.
+    """
+
+    id: str
+    model: str
+    sha256: str
+    step: int | None
+    label: str | None
+    family: str
+    config: dict[str, Any]
+    path: str | None
+    created: datetime
+    about: dict[str, Any] | None = None
+    file_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRow(Record):
+    """Data on which results were computed, known by its hash."""
+
+    id: str
+    sha256: str
+    description: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRow(Record):
+    """A file among the artifacts; `uri` is what jobs and checkpoints call it."""
+
+    sha256: str
+    uri: str
+    bytes: int
+    created: datetime
+
+
+_KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str}
+
+
+def describe(about: Any, name: str) -> dict[str, Any]:
+    """The JSON of a checkpoint with its label and model filled in, as `load_checkpoint` does.
+
+    Raises:
+        StoreError: it is no object, has no family, or a value of the wrong type or that cannot be a name.
+
+    >>> describe({"family": "mlp"}, "step5")
+    {'config': {}, 'family': 'mlp', 'label': 'step5', 'model': 'step5'}
+    """
+    if not isinstance(about, Mapping) or not isinstance(about.get("family"), str):
+        raise StoreError(f'the JSON of {name} has no "family": expected {{"family": "mlp", "config": ...}}')
+    for key, kind in _KNOWN.items():
+        if about.get(key) is not None and (not isinstance(about[key], kind) or isinstance(about[key], bool)):
+            raise StoreError(f"the JSON of {name}: {key} is {about[key]!r}, expected a {kind.__name__}")
+    label = about.get("label") or name
+    for key, value in (("family", about["family"]), ("label", label)):
+        if not value.strip() or not value.isprintable() or len(value) > 200:
+            raise StoreError(
+                f"the JSON of {name[:80]!r}: {key} is {value[:80]!r}, expected up to 200 printable characters"
+            )
+    return {"config": {}, **plain(about), "label": label, "model": about.get("model") or label}
+
+
+def file_sha256(file: Path) -> str:
+    """The SHA-256 of a file's content.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+
+
+def beside(file: Path) -> Any:
+    """The JSON beside a checkpoint's file.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    about = file.with_suffix(".json")
+    try:
+        return json.loads(about.read_text())
+    except FileNotFoundError as error:
+        raise StoreError(f'there is no {about}: expected JSON like {{"family": "mlp", "config": ...}}') from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {about}: {error}") from error
+    except RecursionError as error:
+        raise StoreError(f"cannot read {about}: it is nested too deeply") from error

@@ -1,0 +1,169 @@
+"""Ledgers, learning coefficients and experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .base import Provenance, Record
+
+__all__ = ["ExperimentRow", "ExperimentValues", "LedgerRow", "LedgerValues", "LlcRow", "LlcValues"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerValues(Record):
+    """Numbers of a parameter ledger that are queried; see `interbasis.analysis.Ledger`.
+
+    Attributes:
+        method: how the rank of the Hessian is known: "exact", "lanczos" or "sampled".
+        lower, upper: its bounds; equal where it is exact.
+        soft: soft rank at epsilon; None without one.
+        layers: of each layer its name, sizes, ranks, free directions by cause and Kronecker fit, as JSON objects.
+    """
+
+    nominal: int
+    activations: int
+    jacobians: int
+    gating: int
+    synchronised: int
+    tied: int
+    unexplained: int
+    effective: int
+    method: str
+    lower: int
+    upper: int
+    soft: float | None
+    epsilon: float | None
+    tolerance: float
+    n: int
+    warning: str | None
+    layers: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow(LedgerValues, Provenance):
+    """A stored parameter ledger.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        ledger_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    ledger_sha256: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlcValues(Record):
+    """Numbers of a learning coefficient that are queried; see `interbasis.analysis.llc`. None stands for NaN.
+
+    Attributes:
+        mode: "point", or "curve", of which the numbers are those at the smallest loss scale.
+        loss: behavioural loss, "mse" or "kl".
+        value, standard_error, lower, upper: lambda and its interval of 95 %.
+        epsilon, temperature: the loss scale it belongs to, and n beta.
+        n_parameters, n: how many are varied, and number of data points.
+        verdict, reason: of the whole; r_hat, ess: of the loss; kernel, preconditioner: as run.
+        points: of each loss scale its numbers and diagnostics, as JSON objects; of a curve also log_volume.
+    """
+
+    mode: str
+    loss: str
+    value: float | None
+    standard_error: float | None
+    lower: float | None
+    upper: float | None
+    epsilon: float | None
+    temperature: float | None
+    n_parameters: int
+    n: int
+    verdict: str
+    reason: str
+    r_hat: float | None
+    ess: float | None
+    kernel: str
+    preconditioner: str
+    points: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlcRow(LlcValues, Provenance):
+    """A stored learning coefficient.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        llc_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    llc_sha256: str
+    created: datetime
+
+    @property
+    def n_effective(self) -> float | None:
+        """N_eff = 2 lambda."""
+        return None if self.value is None else 2 * self.value
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields and `n_effective` as JSON-ready values."""
+        return super().to_json() | {"n_effective": self.n_effective}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentValues(Record):
+    """Numbers of a circuit experiment that are queried; see `interbasis.analysis.Experiment`.
+
+    Attributes:
+        experiment: "modules", "isolate", "faithfulness", "bisect", "epsilon" or "predict".
+        metric: that was asked for.
+        n: data points; held_out: whether they are others than those of the basis.
+        value, standard_error: of "modules" the selectivity of data mixed between modules (in version 0.6 the change of
+            the metric without the module that costs most); of "isolate" the change of the metric; of "faithfulness"
+            the CPR; of "bisect" and "epsilon" the edges that are jointly required; of "predict" the rank correlation.
+        control, p_value: the same of null graphs ("modules"), of as many edges of the same strengths cut at random
+            ("isolate") or of random interventions of the same size, and how often they do as well.
+        summary: every row and number, as a JSON object.
+        verdict, reason: "supported", "not told apart from chance" or "refuted", and why, in one sentence; None of an
+            experiment that gives no verdict, or that an earlier version stored.
+    """
+
+    experiment: str
+    metric: str
+    n: int
+    held_out: bool
+    value: float | None
+    standard_error: float | None
+    control: float | None
+    p_value: float | None
+    summary: dict[str, Any]
+    verdict: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentRow(ExperimentValues, Provenance):
+    """A stored circuit experiment.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph, partition: their IDs.
+        experiment_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    graph: str
+    partition: str
+    experiment_sha256: str
+    created: datetime

@@ -1,0 +1,61 @@
+"""Interaction graphs, their edges and parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from .base import Provenance, Record
+
+__all__ = ["EdgeRow", "GraphRow", "GraphValues", "Subgraph"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphValues(Record):
+    """Numbers of an interaction graph that are queried; the strengths themselves are an artifact."""
+
+    cuts: tuple[str, ...]
+    widths: tuple[int, ...]
+    basis: str
+    strengths: str
+    n_nodes: int
+    n_edges: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRow(GraphValues, Provenance):
+    """A stored interaction graph.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, dataset: their IDs.
+        graph_sha256, bases_sha256: artifacts; the bases may not have been kept.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    dataset: str
+    graph_sha256: str
+    bases_sha256: str | None
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeRow(Record):
+    """An interaction: indices of the two cuts, the nodes there, and the strength w, whose square is a loss."""
+
+    earlier_cut: int
+    earlier: int
+    later_cut: int
+    later: int
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgraph(Record):
+    """Edges of a graph, the strongest first; `n_edges` is how many there are, of which some may not be listed."""
+
+    cuts: tuple[str, ...]
+    n_edges: int
+    edges: tuple[EdgeRow, ...]

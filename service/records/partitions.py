@@ -1,0 +1,183 @@
+"""What the store takes, hands out and raises: frozen values and one tree of exceptions.
+
+StoreError
+├── NotFoundError         a reference names nothing that is stored
+├── AmbiguousError        a reference names several things
+├── ConflictError         what is asked for contradicts what is stored
+├── ForbiddenError        a file that the service may not read
+├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
+├── OldSchemaError        the database is empty or older than this version of interbasis
+├── NewerSchemaError      the database was written by a newer version of interbasis
+├── UnavailableError      the database or the service cannot be reached, is busy, or its disk is full
+├── DatabaseError         the database is damaged, or is none
+└── ArtifactError         an artifact is missing, damaged, or cannot be written
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from .base import Provenance, Record
+from .checkpoints import CheckpointRow, DatasetRow
+from .graphs import GraphRow
+
+__all__ = [
+    "Comparison",
+    "LinkRow",
+    "MediatorRow",
+    "ModuleRow",
+    "NodeRow",
+    "Outcome",
+    "OverlapRow",
+    "PartitionDetail",
+    "PartitionRow",
+    "PartitionValues",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleRow(Record):
+    """One module: its label, number of nodes, the cuts it spans, nodes per cut of the graph, costs."""
+
+    index: int
+    size: int
+    cuts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    inner_cost: float
+    outer_cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkRow(Record):
+    """Edges of the quotient graph from nodes of an earlier module to nodes, one cut later, of another."""
+
+    earlier: int
+    later: int
+    n_edges: int
+    edge_cost: float
+    mediator_cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRow(Record):
+    """A node of the graph: index of its cut, coordinate, module (None: in none), importance.
+
+    `confidence` is how far its module is the same in independent searches; None where none were made.
+    """
+
+    cut: int
+    coordinate: int
+    module: int | None
+    importance: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediatorRow(Record):
+    """A node of an earlier module that feeds a later one; see `interbasis.analysis.modules.Mediator`."""
+
+    earlier: int
+    later: int
+    cut: int
+    coordinate: int
+    strength: float
+    cost: float
+    gamma: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionValues(Record):
+    """Numbers of a partition that are queried; see `interbasis.analysis.Partition`.
+
+    Attributes:
+        verdict: "supported", "one module", "not told apart from chance" or "untested"; None of a partition
+            that an earlier version stored, where what is stored does not tell.
+        reason: of the verdict, one sentence.
+    """
+
+    n_modules: int
+    edge_cost: float
+    mediator_cost: float
+    normalised_cost: float | None
+    quality: float
+    objective: str
+    resolution: float
+    epsilon: float
+    contrast: float
+    description_length: float | None = None
+    p_value: float | None = None
+    stability: float | None = None
+    epsilons: tuple[float, ...] | None = None
+    epsilon_source: str | None = None
+    z: float | None = None
+    variation_of_information: float | None = None
+    polished: bool | None = None
+    warning: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionRow(PartitionValues, Provenance):
+    """A stored partition.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph: their IDs.
+        partition_sha256: the artifact.
+    """
+
+    id: str
+    model: str
+    checkpoint: str
+    graph: str
+    partition_sha256: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionDetail(PartitionRow):
+    """A stored partition with its modules and the links between them."""
+
+    modules: tuple[ModuleRow, ...]
+    links: tuple[LinkRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Record):
+    """What is stored of one checkpoint's analysis."""
+
+    checkpoint: CheckpointRow
+    dataset: DatasetRow
+    graph: GraphRow
+    partition: PartitionDetail
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapRow(Record):
+    """A module of a first partition, one of a second, and how many nodes they share."""
+
+    first: int
+    second: int
+    n_nodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Record):
+    """How far two partitions of the same nodes agree, over the nodes that are in a module of both.
+
+    Attributes:
+        first, second: their IDs.
+        n_nodes: how many nodes both assign.
+        adjusted_mutual_information: 1 for the same division, 0 for chance.
+        variation_of_information: in nats; 0 for the same division.
+        overlaps: modules of both that share nodes.
+    """
+
+    first: str
+    second: str
+    n_nodes: int
+    adjusted_mutual_information: float
+    variation_of_information: float
+    overlaps: tuple[OverlapRow, ...]

@@ -1,0 +1,65 @@
+"""Values that a database can hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from .base import Record
+from .errors import StoreError
+
+__all__ = ["plain", "plain_values"]
+
+TextT = TypeVar("TextT", str, None, str | None)
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: TextT) -> TextT:
+    r"""A text as databases take it: what they do not take of it is shown as U+FFFD.
+
+    >>> storable("a\0b") == "a\ufffdb"
+    True
+    """
+    return _UNSTORABLE.sub("\ufffd", text) if isinstance(text, str) else text
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it, NumPy scalars as numbers; refuses what databases change or do not take.
+
+    >>> plain((1, 2.5))
+    [1, 2.5]
+
+    Raises:
+        StoreError: NaN, infinity, text with NUL or half of a surrogate pair, or a type that JSON does not know.
+    """
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StoreError(f"a value to be stored is {value}: expected a finite number")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        raise StoreError(f"a text to be stored is {value[:80]!r}: expected no NUL and no half of a surrogate pair")
+    if not isinstance(value, str | int | float | None):
+        raise StoreError(f"a value to be stored is a {type(value).__name__}: expected what JSON knows")
+    return value
+
+
+def plain_values(record: Record, kind: type[Record]) -> dict[str, Any]:
+    """The fields of one kind of record as columns take them.
+
+    Raises:
+        StoreError: a value that cannot be stored, with the name of the field.
+    """
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        try:
+            values[field.name] = plain(getattr(record, field.name))
+        except StoreError as error:
+            raise StoreError(f"{field.name}: {error}") from None
+    return values

@@ -1,0 +1,1 @@
+"""Storage: tables, connections, migrations, artifacts; nothing above this room speaks SQL types or files."""

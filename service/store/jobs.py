@@ -1,0 +1,392 @@
+"""Jobs: what can be asked for, how it is asked for once, and what a worker writes about it.
+
+A job is `queued`, `running`, then `succeeded`, `failed` or `cancelled`. The same work on the same content is the same
+job: asking again joins the one that waits or runs, returns the one that succeeded, and queues again one that did not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from ..records.base import Page
+from ..records.checkpoints import file_sha256
+from ..records.choices import as_json
+from ..records.errors import ConflictError, StoreError
+from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
+from ..records.values import plain, storable
+from ..storage.pages import page
+from ..storage.references import new_id, resolve
+from ..storage.tables import Checkpoint, Graph, Job, Model, Partition, Worker
+from .registry import Registry
+from .saving import now
+
+__all__ = ["SILENT", "Jobs"]
+
+"""What can be asked for, and its steps; a job that is interrupted goes on with the step it was in."""
+
+"""Tasks whose target is a checkpoint."""
+
+SILENT = 15.0
+
+"""Seconds without a sign of life after which a worker counts as gone."""
+
+_MOST_ATTEMPTS = 3
+
+_LOST = 500  # jobs that are looked at at once
+
+_MOST_INTERRUPTIONS = 20  # a job that takes its worker down with it ends some time
+
+
+class Jobs(Registry):
+    """The part of the store that knows jobs and workers."""
+
+    def submit(
+        self,
+        task: str,
+        target: str | Path,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | None = None,
+        again: bool = True,
+    ) -> JobRow:
+        """Ask for work; the same work is asked for once.
+
+        Args:
+            task: one of `TASKS`.
+            target: of "analyze", "ledger" and "llc" a checkpoint, by reference or, as a Path, its file, which is then
+                registered; of "partition" a graph, of "experiment" a partition, of "track" a model.
+            choices: names of the task's recipe, and `data`, a file or "sha256:..." of one that was uploaded; None is
+                left out. With `force`, what is stored is computed again.
+            queue: only workers of that queue take it.
+            priority: jobs with smaller numbers go first.
+            timeout: seconds after which a run is stopped.
+            again: whether a job that failed or was cancelled is queued again.
+
+        Raises:
+            StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
+                timeout that is not above 0.
+            NotFoundError: no such checkpoint, graph, partition or model.
+        """
+        given = as_json(choices or {})
+        check_request(task, given, queue=queue, priority=priority, timeout=timeout)
+        given = plain(given)
+        if isinstance(target, Path) and task in ON_CHECKPOINTS:
+            target = self.register_checkpoint(target).id
+        named, content = self._identity(task, str(target), given)
+        described = json.dumps([task, content, given], sort_keys=True)
+        digest = hashlib.sha256(described.encode()).hexdigest()
+
+        def make(session: Session) -> JobRow:
+            row = session.scalar(select(Job).where(Job.digest == digest).with_for_update())
+            if row is None:
+                row = Job(
+                    id=new_id(session, Job, digest),
+                    created=now(),
+                    task=task,
+                    target=named,
+                    choices=given,
+                    digest=digest,
+                )
+                row.run = 0
+                session.add(row)
+            elif (
+                row.state in ("queued", "running") or not again or (row.state == "succeeded" and not given.get("force"))
+            ):
+                return job_row(row)
+            row.queue, row.priority, row.timeout = queue, priority, timeout
+            _queue(row)
+            session.flush()
+            return job_row(row)
+
+        return self._write(make)
+
+    def _identity(self, task: str, target: str, choices: dict[str, Any]) -> tuple[str, list[str]]:
+        """What the target is called in the job, and what makes up its content and that of the data."""
+        content = []
+        data = choices.get("data")
+        if isinstance(data, str) and data.startswith("sha256:"):
+            content.append(self.get_file(data).sha256)
+        elif data is not None:
+            choices["data"] = str(Path(data).resolve())
+            content.append(file_sha256(Path(data)))
+        with self._read() as session:
+            if task == "partition":
+                graph = resolve(session, Graph, target)
+                return graph.id, [*content, graph.id, graph.graph_sha256]
+            if task == "experiment":
+                partition = resolve(session, Partition, target)
+                return partition.id, [*content, partition.id, partition.partition_sha256]
+            if task == "track":
+                model = resolve(session, Model, target)
+                if choices.get("like") is not None:
+                    choices["like"] = resolve(session, Graph, str(choices["like"])).id
+                of_model = Graph.checkpoint.has(model_key=model.key)
+                graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_model).order_by(Graph.key))
+                return model.id, [*content, model.id, *(part for graph in graphs for part in graph)]
+            checkpoint = resolve(session, Checkpoint, target)
+            if checkpoint.path is None and checkpoint.file_sha256 is None:
+                raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
+            return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
+
+    def get_job(self, ref: str) -> JobRow:
+        """The job with that ID, or the unique start of one."""
+        with self._read() as session:
+            return job_row(resolve(session, Job, ref))
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        task: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page[JobRow]:
+        """Jobs, all or those in one state or of one task."""
+        if state is not None and state not in STATES:
+            raise StoreError(f"there is no state {state!r}: expected one of {', '.join(STATES)}")
+        query = select(Job)
+        query = query.where(Job.state == state) if state is not None else query
+        query = query.where(Job.task == task) if task is not None else query
+        with self._read() as session:
+            return page(session, Job, query, job_row, cursor=cursor, limit=limit, newest_first=newest_first)
+
+    def cancel_job(self, ref: str) -> JobRow:
+        """Stop a job: at once where it waits, within two seconds where it runs; one that has ended stays as it is."""
+
+        def stop(session: Session) -> JobRow:
+            row = _locked(session, ref)
+            if row.state == "queued":
+                _end(row, "cancelled")
+            elif row.state == "running":
+                row.cancelling = True
+            return job_row(row)
+
+        return self._write(stop)
+
+    def retry_job(self, ref: str) -> JobRow:
+        """Queue a job again that failed or was cancelled.
+
+        Raises:
+            ConflictError: it has not ended, or it succeeded.
+        """
+
+        def again(session: Session) -> JobRow:
+            row = _locked(session, ref)
+            if row.state not in ("failed", "cancelled"):
+                raise ConflictError(f"{row.id} is {row.state}: only a job that failed or was cancelled can be retried")
+            _queue(row)
+            return job_row(row)
+
+        return self._write(again)
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._read() as session:
+            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
+        return {state: found.get(state, 0) for state in STATES}
+
+    def workers(self) -> tuple[WorkerRow, ...]:
+        """Processes that run jobs, and those that have lately fallen silent."""
+        with self._read() as session:
+            limit = _clock(session) - timedelta(seconds=SILENT)
+            names = [name for name in WorkerRow.__dataclass_fields__ if name != "alive"]
+            rows = session.scalars(select(Worker).order_by(Worker.id)).all()
+            return tuple(
+                WorkerRow(**{name: getattr(row, name) for name in names}, alive=row.heartbeat >= limit) for row in rows
+            )
+
+    # What workers write
+
+    def waiting_jobs(self) -> list[JobRow]:
+        """Jobs that no engine has been told of yet, in the order in which they are to run."""
+        with self._read() as session:
+            query = select(Job).where(Job.state == "queued", Job.enqueued.is_(False))
+            return [job_row(row) for row in session.scalars(query.order_by(Job.priority, Job.created, Job.key))]
+
+    def mark_enqueued(self, job: str, run: int) -> None:
+        """The engine knows this run."""
+        self._write(lambda s: s.execute(update(Job).where(Job.id == job, Job.run == run).values(enqueued=True)))
+
+    def lost_jobs(self, worker: str, running: Collection[str]) -> list[JobRow]:
+        """Jobs that the engine should know and that nobody runs, unless it begins one just now.
+
+        They are queued, or count as running on a worker that is gone, or on this one, which does not run them.
+        """
+        with self._read() as session:
+            known = set(session.scalars(select(Worker.id))) - {worker}
+            query = select(Job).where(Job.state.in_(("queued", "running")), Job.enqueued.is_(True))
+            rows = session.scalars(query.order_by(Job.priority, Job.key).limit(_LOST))
+            return [job_row(row) for row in rows if row.worker not in known and row.id not in running]
+
+    def end_lost_job(self, job: str, run: int, *, error: str | None) -> bool:
+        """A run that the engine gave up fails with its reason; without one the engine is to be told of it again.
+
+        Returns whether the job still waited for it.
+        """
+
+        def end(session: Session) -> bool:
+            row = session.scalar(select(Job).where(Job.id == job).with_for_update())
+            if row is None or row.run != run or row.state in ENDED:
+                return False
+            if error is not None:
+                _end(row, "failed", error=error)
+            else:
+                row.state, row.worker, row.enqueued = "queued", None, False
+            return True
+
+        return self._write(end)
+
+    def begin_job(self, job: str, run: int, worker: str, *, error: str | None = None) -> JobRow | None:
+        """A worker begins or goes on with a run; None where there is nothing to do any more.
+
+        A run that broke down three times has failed, and one during which twenty workers went away.
+
+        Args:
+            job: its ID.
+            run: which one; another one is left alone.
+            worker: name of the worker.
+            error: why it is begun again, by the worker that had it.
+        """
+
+        def begin(session: Session) -> JobRow | None:
+            row = session.scalar(select(Job).where(Job.id == job).with_for_update())
+            if row is None or row.run != run or row.state in ENDED:
+                return None
+            if row.cancelling:
+                _end(row, "cancelled")
+                return None
+            if error is not None and row.attempts >= _MOST_ATTEMPTS:
+                _end(row, "failed", error=f"given up after {row.attempts} attempts; the last error was:\n{error}")
+                return None
+            if row.interruptions >= _MOST_INTERRUPTIONS:
+                _end(row, "failed", error=f"given up: {row.interruptions} workers went away while they ran it")
+                return None
+            row.interruptions += row.state == "running" and error is None
+            row.attempts += row.attempts == 0 or error is not None
+            row.state, row.worker, row.error = "running", worker, storable(error)
+            row.started = row.started or now()
+            return job_row(row)
+
+        return self._write(begin)
+
+    def report_job(
+        self, job: str, worker: str, *, step: str, fraction: float | None, message: str, remaining: float | None
+    ) -> bool:
+        """Note what goes on; whether the worker is to go on (the job may have been cancelled or taken over)."""
+
+        def note(session: Session) -> bool:
+            row = session.scalar(select(Job).where(Job.id == job).with_for_update())
+            if row is None or row.state != "running" or row.worker != worker or row.cancelling:
+                return False
+            row.step, row.fraction, row.message, row.remaining = step, fraction, storable(message), remaining
+            return True
+
+        return self._write(note)
+
+    def end_job(
+        self,
+        job: str,
+        run: int,
+        worker: str,
+        state: str,
+        *,
+        error: str | None = None,
+        results: Sequence[Mapping[str, Any]] = (),
+    ) -> str | None:
+        """The end of a run, where it is still this worker's; the state it is then in, None of another run."""
+
+        def end(session: Session) -> str | None:
+            row = session.scalar(select(Job).where(Job.id == job).with_for_update())
+            if row is None or row.run != run:
+                return None
+            mine = row.state == "running" and row.worker == worker
+            left = row.state == "queued" and row.enqueued and row.worker is None  # given back just before it was done
+            if mine or left:
+                _end(row, state, error=error, results=results)
+            return row.state
+
+        return self._write(end)
+
+    def give_back_job(self, job: str, worker: str) -> None:
+        """A worker that stops leaves its job to the queue, which does not count as an interruption."""
+        mine = Job.id == job, Job.worker == worker, Job.state == "running"
+        values: dict[str, Any] = {"state": "queued", "worker": None, "version": Job.version + 1}
+        self._write(lambda session: session.execute(update(Job).where(*mine).values(**values)))
+
+    def beat(self, worker: str) -> None:
+        """Say that a worker lives."""
+
+        def note(session: Session) -> None:
+            moment = _clock(session)
+            row = session.get(Worker, worker)
+            if row is None:
+                host = socket.gethostname()
+                session.add(Worker(id=worker, host=host, pid=os.getpid(), started=moment, heartbeat=moment))
+            else:
+                row.heartbeat, row.pid = moment, os.getpid()
+
+        self._write(note)
+
+    def retire(self, worker: str) -> None:
+        """Say that a worker has stopped: the others may have its jobs at once."""
+        past = datetime(1970, 1, 1, tzinfo=UTC)
+        self._write(lambda session: session.execute(update(Worker).where(Worker.id == worker).values(heartbeat=past)))
+
+    def silent_workers(self, seconds: float) -> list[str]:
+        """Workers that have not said for so long that they live."""
+        with self._read() as session:
+            limit = _clock(session) - timedelta(seconds=seconds)
+            return list(session.scalars(select(Worker.id).where(Worker.heartbeat < limit)))
+
+    def forget_worker(self, worker: str) -> None:
+        """It is gone, and what it was doing is in other hands."""
+
+        def forget(session: Session) -> None:
+            row = session.get(Worker, worker)
+            if row is not None:
+                session.delete(row)
+
+        self._write(forget)
+
+
+def _clock(session: Session) -> datetime:
+    """The database's clock, the same for all workers."""
+    moment: datetime = session.scalars(select(func.now())).one()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def job_row(row: Job) -> JobRow:
+    """As a frozen value."""
+    values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__ if name != "results"}
+    return JobRow(**values, results=tuple(row.results))
+
+
+def _queue(row: Job) -> None:
+    row.run, row.state, row.attempts, row.interruptions, row.results = row.run + 1, "queued", 0, 0, []
+    row.enqueued = row.cancelling = False
+    row.worker = row.step = row.fraction = row.remaining = row.error = row.started = row.finished = None
+    row.message = ""
+
+
+def _end(row: Job, state: str, *, error: str | None = None, results: Sequence[Mapping[str, Any]] = ()) -> None:
+    row.state, row.finished, row.cancelling, row.remaining = state, now(), False, None
+    row.error, row.results = storable(error), [dict(result) for result in results]
+    if state == "succeeded":
+        row.step, row.fraction = TASKS[row.task][-1], 1.0
+
+
+def _locked(session: Session, ref: str) -> Job:
+    return session.scalars(select(Job).where(Job.key == resolve(session, Job, ref).key).with_for_update()).one()

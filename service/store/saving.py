@@ -1,0 +1,178 @@
+"""The steps of saving a result: what is checked first, and what is written within the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from ..records.base import Record
+from ..records.errors import StoreError
+from ..records.graphs import GraphRow
+from ..records.partitions import LinkRow, MediatorRow, ModuleRow
+from ..records.values import plain, plain_values
+from ..storage.artifacts import Blobs
+from ..storage.tables import (
+    ARTIFACT_COLUMNS,
+    Artifact,
+    Base,
+    Experiment,
+    Graph,
+    Ledger,
+    LlcEstimate,
+    Mediator,
+    Module,
+    ModuleLink,
+    NodeAssignment,
+    Partition,
+    Tracking,
+    TrackingCheckpoint,
+)
+
+__all__ = [
+    "Files",
+    "Parts",
+    "added",
+    "check_fit",
+    "check_names",
+    "drop_unreferenced",
+    "fill",
+    "forget_graph",
+    "forget_partition",
+    "forget_tracking",
+    "now",
+    "parts_of",
+]
+
+
+def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
+    """Forget artifacts that no result refers to any more; their files become garbage."""
+    for sha256 in {name for name in artifacts if name is not None}:
+        if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in ARTIFACT_COLUMNS):
+            session.execute(delete(Artifact).where(Artifact.sha256 == sha256))
+
+
+Files = dict[str, tuple[str, int]]  # what a file is -> SHA-256, bytes
+
+Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for its key, parents first
+
+BaseT = TypeVar("BaseT", bound=Base)
+
+ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate, Experiment)
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+def added(session: Session, row: BaseT) -> BaseT:
+    """The row, written within the transaction."""
+    session.add(row)
+    session.flush()
+    return row
+
+
+def check_names(blobs: Mapping[str, bytes], *, needed: str, known: Sequence[str]) -> None:
+    """Refuse files that are missing or unknown."""
+    if needed not in blobs or set(blobs) - set(known):
+        raise StoreError(f"the files given are {sorted(blobs)}: expected {needed!r}, of {list(known)}")
+
+
+def parts_of(
+    modules: Iterable[ModuleRow],
+    links: Iterable[LinkRow],
+    labels: Sequence[Sequence[int]],
+    importance: Sequence[Sequence[float]],
+    confidence: Sequence[Sequence[float]] = (),
+    mediators: Iterable[MediatorRow] = (),
+) -> Parts:
+    """The rows that belong to a partition."""
+    lengths = [len(cut) for cut in labels]
+    if [len(cut) for cut in importance] != lengths or (confidence and [len(cut) for cut in confidence] != lengths):
+        raise StoreError(
+            "labels and importance or confidence differ in length: expected one value each per node and cut"
+        )
+    nodes = []
+    for cut, (cut_labels, weights) in enumerate(zip(labels, importance, strict=True)):
+        sure: Sequence[float | None] = confidence[cut] if confidence else [None] * len(weights)
+        columns = (plain(list(values)) for values in (cut_labels, weights, sure))
+        for coordinate, (label, weight, share) in enumerate(zip(*columns, strict=True)):
+            node = {"cut": cut, "coordinate": coordinate, "module": label if label >= 0 else None}
+            nodes.append(node | {"importance": float(weight), "confidence": share if label >= 0 else None})
+    return {
+        Module: _rows(modules),
+        ModuleLink: _rows(links),
+        Mediator: _rows(mediators),
+        NodeAssignment: nodes,
+    }
+
+
+def _rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    return [plain_values(record, type(record)) for record in records]
+
+
+def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) -> None:
+    """Refuse labels that belong to another graph or to modules that are not there."""
+    if tuple(widths) != graph.widths:
+        raise StoreError(f"the labels have {widths} nodes per cut, the graph {graph.id} has {list(graph.widths)}")
+    indices = [row["index"] for row in parts[Module]]
+    if len(indices) != n_modules or len(set(indices)) != n_modules:
+        raise StoreError(f"n_modules is {n_modules}, the modules given are {indices}: expected one row per module")
+    named = {row["module"] for row in parts[NodeAssignment]} - {None}
+    named |= {row[end] for table in (ModuleLink, Mediator) for row in parts[table] for end in ("earlier", "later")}
+    if unknown := named - set(indices):
+        raise StoreError(f"labels or links name the modules {sorted(unknown)}, which are not among those given")
+
+
+def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: Files) -> None:
+    """Give a result, new or replaced, its values, and make its files known."""
+    for sha256, size in files.values():
+        if session.get(Artifact, sha256) is None:
+            session.add(Artifact(sha256=sha256, uri=Blobs.key(sha256), bytes=size, created=now()))
+            session.flush()
+    for name, value in columns.items():
+        setattr(row, name, value)
+    row.created = now()
+    added(session, row)
+
+
+def forget_tracking(session: Session, row: Tracking) -> list[str | None]:
+    """Prepare a tracking for new values; the artifacts it no longer needs."""
+    session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
+    return [row.tracking_sha256]
+
+
+def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
+    """Prepare a graph for new values; the artifacts it no longer needs.
+
+    If it is not the same its partitions go with their experiments, and the trackings that divided it.
+    """
+    garbage = [row.graph_sha256, row.bases_sha256]
+    if row.graph_sha256 != sha256:
+        of_graph = Partition.graph_key == row.key
+        garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
+        garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
+        session.execute(delete(Partition).where(of_graph))
+        divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
+        garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
+        session.execute(delete(Tracking).where(Tracking.key.in_(divided)))
+    return garbage
+
+
+def forget_partition(session: Session, row: Partition, sha256: str) -> list[str | None]:
+    """Prepare a partition for new values; the artifacts it no longer needs.
+
+    If it is not the same the experiments on it go.
+    """
+    garbage: list[str | None] = [row.partition_sha256]
+    if row.partition_sha256 != sha256:
+        on_it = Experiment.partition_key == row.key
+        garbage += session.scalars(select(Experiment.experiment_sha256).where(on_it))
+        session.execute(delete(Experiment).where(on_it))
+    session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
+    session.execute(delete(Module).where(Module.partition_key == row.key))
+    return garbage

@@ -1,0 +1,290 @@
+"""Schedules: jobs that are asked for at times (cron), or for every new checkpoint of a model.
+
+A checkpoint is new where it was registered after the schedule was made; a schedule with a folder registers what appears
+there. Workers look after schedules. Asking for the same work twice gives one job, so several may look at once, and a
+look that is interrupted is simply repeated. Times that passed while no worker ran are made up for once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from ..records.base import Page
+from ..records.choices import as_json
+from ..records.errors import NotFoundError, StoreError, UnavailableError
+from ..records.jobs import ON_CHECKPOINTS, ScheduleRow, check_request
+from ..records.values import plain
+from ..storage.artifacts import Blobs
+from ..storage.location import Location
+from ..storage.pages import page
+from ..storage.references import new_id, resolve
+from ..storage.tables import Checkpoint, Graph, Model, Partition, Schedule
+from .jobs import Jobs
+from .saving import now
+
+__all__ = ["Schedules"]
+
+_OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transactions end late
+
+_QUIET = 2.0  # seconds for which a file must not have changed before it counts as written
+
+
+class Schedules(Jobs):
+    """The part of the store that knows schedules."""
+
+    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
+        """Keep what `Store.open` made."""
+        super().__init__(location, engine, blobs)
+        self._asked: set[tuple[str, str]] = set()  # schedules and checkpoints, to spare asking in each overlap
+        self._seen: dict[tuple[Path, str], tuple[Any, list[str]]] = {}  # files, as they were when they were looked at
+
+    def add_schedule(
+        self,
+        task: str,
+        model: str,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        cron: str | None = None,
+        folder: str | Path | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> ScheduleRow:
+        """Ask for jobs again and again.
+
+        Args:
+            task: one of `TASKS`.
+            model: name of the model; it need not be stored yet.
+            choices: of the jobs, see `submit`.
+            cron: five fields as in crontab, in UTC. At each time there is a job for every checkpoint of the model
+                (partition: graph; experiment: partition; track: the model) that has none yet. Without, a job for
+                every new checkpoint.
+            folder: to be watched for new checkpoints.
+            queue: of the jobs.
+            priority: of the jobs.
+            timeout: of the jobs, in seconds.
+
+        Raises:
+            StoreError: an unknown task or choice, a time that cannot be read, no such folder, or what `submit` refuses.
+        """
+        given = as_json(choices or {})
+        check_request(task, given, queue=queue, priority=priority, timeout=timeout)
+        given = plain(given)
+        if cron is None and task not in ON_CHECKPOINTS:
+            raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
+        if not model.strip() or not model.isprintable() or len(model) > 200:
+            raise StoreError(f"no model is called {model[:80]!r}: expected up to 200 printable characters")
+        if folder is not None and not Path(folder).is_dir():
+            raise StoreError(f"{folder} is no folder: expected one to watch for checkpoints")
+        moment = now()
+
+        def make(session: Session) -> ScheduleRow:
+            row = Schedule(
+                id=new_id(session, Schedule, os.urandom(16).hex()),
+                created=moment,
+                task=task,
+                model=model,
+                cron=cron,
+                folder=None if folder is None else str(Path(folder).resolve()),
+                choices=given,
+                queue=queue,
+                priority=priority,
+                timeout=timeout,
+                paused=False,
+                next_run=None if cron is None else _after(cron, moment),
+                seen=moment,
+                jobs=[],
+            )
+            session.add(row)
+            session.flush()
+            return _schedule_row(row)
+
+        return self._write(make)
+
+    def get_schedule(self, ref: str) -> ScheduleRow:
+        """The schedule with that ID, or the unique start of one."""
+        with self._read() as session:
+            return _schedule_row(resolve(session, Schedule, ref))
+
+    def schedules(
+        self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False
+    ) -> Page[ScheduleRow]:
+        """All schedules."""
+        options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
+        with self._read() as session:
+            return page(session, Schedule, select(Schedule), _schedule_row, **options)
+
+    def pause_schedule(self, ref: str) -> ScheduleRow:
+        """Let a schedule rest; times that pass are not made up for."""
+        return self._change(ref, paused=True, next_run=None)
+
+    def resume_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule go on; checkpoints that are new since it was paused are taken."""
+        cron = self.get_schedule(ref).cron
+        return self._change(ref, paused=False, next_run=None if cron is None else _after(cron, now()))
+
+    def run_schedule(self, ref: str) -> ScheduleRow:
+        """Have a schedule ask for jobs now, for everything that has none yet; one that is paused stays so."""
+        return self._change(ref, next_run=now())
+
+    def remove_schedule(self, ref: str) -> None:
+        """Forget a schedule; its jobs stay."""
+        self._write(lambda session: session.delete(resolve(session, Schedule, ref)))
+
+    def _change(self, ref: str, **values: Any) -> ScheduleRow:
+        def change(session: Session) -> ScheduleRow:
+            row = resolve(session, Schedule, ref)
+            for name, value in values.items():
+                setattr(row, name, value)
+            return _schedule_row(row)
+
+        return self._write(change)
+
+    # What workers do
+
+    def look_after_schedules(self) -> None:
+        """Register what has appeared in watched folders, and submit the jobs that are due."""
+        with self._read() as session:
+            rows = [(_schedule_row(row), row.seen) for row in session.scalars(select(Schedule).order_by(Schedule.key))]
+        for row, seen in rows:
+            moment = now()
+            due = row.next_run is not None and row.next_run <= moment
+            if due or not row.paused:
+                self._fire(row, seen, due, moment)
+
+    def _fire(self, row: ScheduleRow, seen: datetime, due: bool, moment: datetime) -> None:
+        """One look at a schedule; what goes wrong is noted there."""
+        problems = []
+        if row.folder is not None:
+            problems += self._register_folder(Path(row.folder), row.model)
+        jobs = []
+        options: dict[str, Any] = {"queue": row.queue, "priority": row.priority, "timeout": row.timeout}
+        for target in self._targets(row, seen, due):
+            try:
+                jobs.append(self.submit(row.task, target, row.choices, again=False, **options).id)
+            except UnavailableError:
+                raise
+            except StoreError as error:
+                problems.append(str(error))
+        error = "\n".join(problems) or None
+        if due or jobs or error != row.error:
+            self._note(row, due, moment, jobs, error)
+
+    def _targets(self, row: ScheduleRow, seen: datetime, due: bool) -> Iterator[str]:
+        """What there are to be jobs for."""
+        if row.cron is not None and not due:
+            return
+        with self._read() as session:
+            try:
+                model = resolve(session, Model, row.model)
+            except NotFoundError:
+                return  # nothing of it has been registered yet
+            of_model = Checkpoint.model_key == model.key
+            if row.task == "track":
+                found = [model.id]
+            elif row.task == "experiment":
+                of_graph = Partition.graph.has(Graph.checkpoint.has(of_model))
+                found = list(session.scalars(select(Partition.id).where(of_graph).order_by(Partition.key)))
+            elif row.task == "partition":
+                query = select(Graph.id).where(Graph.checkpoint.has(of_model)).order_by(Graph.key)
+                found = list(session.scalars(query))
+            else:
+                query = select(Checkpoint.id).where(of_model).order_by(Checkpoint.key)
+                new = query.where(Checkpoint.created >= max(seen - _OVERLAP, row.created))
+                found = [
+                    ref for ref in session.scalars(query if due else new) if due or (row.id, ref) not in self._asked
+                ]
+        for ref in found:
+            yield ref
+            self._asked.add((row.id, ref))
+
+    def _note(self, row: ScheduleRow, due: bool, moment: datetime, jobs: list[str], error: str | None) -> None:
+        def note(session: Session) -> None:
+            stored = session.scalar(select(Schedule).where(Schedule.id == row.id).with_for_update())
+            if stored is None:
+                return
+            stored.error, stored.seen = error, moment
+            if jobs and (due or set(jobs) - set(stored.jobs)):
+                stored.jobs, stored.last_run = jobs, moment
+            if due and stored.next_run == row.next_run:
+                stored.last_run = moment
+                stored.next_run = _after(row.cron, moment) if row.cron is not None and not stored.paused else None
+
+        self._write(note)
+
+    def _register_folder(self, folder: Path, model: str) -> list[str]:
+        """Register the checkpoints of a model in a folder that are whole and lie there; what could not be read.
+
+        A file is read again only when it, or its JSON, was written since.
+        """
+        with self._read() as session:
+            known = dict(session.execute(select(Checkpoint.path, Checkpoint.created).order_by(Checkpoint.key)).all())
+        try:
+            files = sorted(folder.glob("*.safetensors"))
+        except OSError as error:
+            return [f"cannot read {folder}: {error.strerror}"]
+        problems = []
+        for file in files:
+            beside = file.with_suffix(".json")
+            try:
+                if not beside.exists():
+                    continue
+                written = max(file.stat().st_mtime, beside.stat().st_mtime)
+                if time.time() - written < _QUIET:
+                    continue
+                key, state = (file, model), (written, file.stat().st_size, beside.stat().st_size)
+                stored = known.get(str(file.resolve()))
+                if key not in self._seen and stored is not None and written < stored.timestamp():
+                    self._seen[key] = state, []
+                elif self._seen.get(key, (None, []))[0] != state:
+                    self._seen[key] = state, self._register_file(folder, file, beside, model)
+                problems += self._seen[key][1]
+            except OSError as error:
+                problems.append(str(error))
+            except RuntimeError:  # links in a circle
+                problems.append(f"cannot read {file.name} and its JSON")
+        return problems
+
+    def _register_file(self, folder: Path, file: Path, beside: Path, model: str) -> list[str]:
+        """One checkpoint of a watched folder; what is wrong with it."""
+        if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
+            return [f"{' and '.join(outside)} leads out of {folder}"]
+        if unusual := [f.name for f in (file, beside) if not f.is_file()]:
+            return [f"{' and '.join(unusual)} is no ordinary file"]
+        try:
+            row = self.register_checkpoint(file)
+        except UnavailableError:
+            raise
+        except StoreError as error:
+            return [str(error)]
+        return [] if row.model == model else [f"{file.name} belongs to model {row.model!r}, not {model!r}"]
+
+
+def _schedule_row(row: Schedule) -> ScheduleRow:
+    values = {name: getattr(row, name) for name in ScheduleRow.__dataclass_fields__ if name != "jobs"}
+    return ScheduleRow(**values, jobs=tuple(row.jobs))
+
+
+def _after(cron: str, moment: datetime) -> datetime:
+    """The next time of a schedule after a moment.
+
+    >>> _after("30 2 * * *", datetime(2026, 1, 1, 3, tzinfo=UTC)).isoformat()
+    '2026-01-02T02:30:00+00:00'
+    """
+    from croniter import croniter
+
+    if len(cron.split()) != 5 or not croniter.is_valid(cron):
+        raise StoreError(f"cannot read the time {cron!r}: expected five fields as in crontab, for example '0 2 * * *'")
+    try:
+        following: datetime = croniter(cron, moment.astimezone(UTC)).get_next(datetime)
+    except (ValueError, KeyError) as error:
+        raise StoreError(f"the time {cron!r} never comes: {error}") from error
+    return following

@@ -1,0 +1,138 @@
+"""Which graphs of a model can be followed over its training: those made in the same way of several checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..records.base import Page
+from ..records.checkpoints import CheckpointRow
+from ..records.errors import NotFoundError
+from ..records.graphs import GraphRow
+
+__all__ = ["Series", "Source", "chosen_series", "described_series", "graph_series"]
+
+
+class Source(Protocol):
+    """Lists the checkpoints and graphs of a model: the store, or the client of a service."""
+
+    @property
+    def graphs(self) -> Callable[..., Page[GraphRow]]:
+        """List graphs."""
+        raise NotImplementedError
+
+    @property
+    def checkpoints(self) -> Callable[..., Page[CheckpointRow]]:
+        """List checkpoints."""
+        raise NotImplementedError
+
+    @property
+    def get_graph(self) -> Callable[..., GraphRow]:
+        """Find one graph."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Series:
+    """Graphs of different checkpoints of a model, with the same recipe and data.
+
+    Attributes:
+        graphs: each with its checkpoint, by training step.
+        key: number of the newest one in the order in which graphs were stored.
+    """
+
+    graphs: tuple[tuple[CheckpointRow, GraphRow], ...]
+    key: int
+
+    @property
+    def name(self) -> str:
+        """ID of its newest graph, which stands for all."""
+        return max((graph for _, graph in self.graphs), key=lambda graph: graph.created).id
+
+
+def graph_series(source: Source, model: str) -> list[Series]:
+    """All series of a model: the one of the most checkpoints first, of several the one with the newest graph.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    graphs = _all(source.graphs, model)  # before the checkpoints, to which others may come meanwhile
+    checkpoints = {row.id: row for row in _all(source.checkpoints, model)}
+    found: dict[tuple[str, str], list[tuple[int, GraphRow]]] = {}
+    for key, graph in enumerate(graphs):
+        found.setdefault((graph.dataset, graph.recipe_hash), []).append((key, graph))
+    series = [
+        Series(tuple(sorted(((checkpoints[graph.checkpoint], graph) for _, graph in rows), key=_moment)), rows[-1][0])
+        for rows in found.values()
+    ]
+    return sorted(series, key=lambda each: (-len(each.graphs), -each.key))
+
+
+def chosen_series(source: Source, model: str, like: str | None = None) -> Series:
+    """The series to follow: that of the graph `like`, else the first of `graph_series`.
+
+    Raises:
+        NotFoundError: no such model or graph, or the graphs of fewer than two checkpoints are alike.
+    """
+    series = graph_series(source, model)
+    if like is not None:
+        wanted = source.get_graph(like)
+        series = [each for each in series if any(graph.id == wanted.id for _, graph in each.graphs)]
+        if not series:
+            raise NotFoundError(f"{wanted.id} is a graph of model {wanted.model!r}, not of {model!r}")
+    if not series or len(series[0].graphs) < 2:
+        what = f"like {like}" if like is not None else "with the same recipe and data"
+        count = len(series[0].graphs) if series else 0
+        has = "1 checkpoint of {!r} has a graph" if count == 1 else f"{count} checkpoints of {{!r}} have graphs"
+        raise NotFoundError(
+            f"{has.format(model)} {what}: tracking needs two; analyze more of them in the same way first"
+        )
+    return series[0]
+
+
+def described_series(source: Source, model: str, graphs: Sequence[str]) -> str:
+    """Which series a tracking of these graphs followed, and how to follow another; nothing where there is no other."""
+    series = graph_series(source, model)
+    taken = [each for each in series if any(graph.id in graphs for _, graph in each.graphs)]
+    others = [each for each in series if each not in taken]
+    if not taken or not others:
+        return ""
+    lines = [f"followed: {_line(taken[0], series)}"]
+    lines += [f"--like {each.name}: {_line(each, series)}" for each in others]
+    return "\n".join(lines)
+
+
+def _line(one: Series, series: Sequence[Series]) -> str:
+    """How many checkpoints, and in what its recipe differs from the others."""
+    ways, mine, differs = [_way(each) for each in series], _way(one), []
+    for name in dict.fromkeys(name for way in ways for name in way):
+        value = mine.get(name)
+        if any(way.get(name) != value for way in ways):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            differs.append(f"{name} {'default' if value is None else shown}")
+    count = len(one.graphs)
+    return f"{count} checkpoint{'s' if count != 1 else ''} with {'; '.join(differs)}"
+
+
+def _way(one: Series) -> dict[str, Any]:
+    graph = one.graphs[0][1]
+    return {**graph.recipe, "data": graph.dataset}
+
+
+def _moment(pair: tuple[CheckpointRow, GraphRow]) -> tuple[float, Any]:
+    step = pair[0].step
+    return (math.inf if step is None else step), pair[0].created
+
+
+def _all(listed: Any, model: str) -> list[Any]:
+    """The whole of a list, in the order in which it was stored."""
+    rows: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = listed(model=model, limit=1000, cursor=cursor)
+        rows += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return rows

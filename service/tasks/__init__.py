@@ -1,0 +1,1 @@
+"""Tasks: do an analysis and store it, for commands and jobs alike."""

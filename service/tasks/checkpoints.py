@@ -1,0 +1,105 @@
+"""Load checkpoints for a task, and register them and what they hold in a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ...analysis import Partition
+from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ...analysis.checkpoints.families import load_factory
+from ...analysis.recipe import Recipe
+from ..records.base import Provenance
+from ..records.checkpoints import CheckpointRow, DatasetRow
+from ..records.errors import NotFoundError
+from ..records.graphs import GraphRow
+from ..store.store import Store
+from .checkout import checked_out
+
+__all__ = ["check_registrable", "load", "provenance", "register", "reloaded", "stored"]
+
+Control: TypeAlias = Callable[[Partition], Partition]
+
+
+def load(
+    path: Path, choices: Mapping[str, Any], *, data: Path | None = None, factory: str | None = None
+) -> tuple[Checkpoint, Recipe]:
+    """A checkpoint, and the recipe for it with the cuts and the loss that it was loaded with; None is left out."""
+    recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
+    build = load_factory(factory) if factory else None
+    checkpoint = load_checkpoint(path, cuts=recipe.graph.cuts, loss=recipe.graph.loss, data=data, factory=build)
+    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=checkpoint.network.loss)
+    return checkpoint, replace(recipe, graph=chosen)
+
+
+def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+    """The checkpoint of a graph, with the graph's cuts and loss.
+
+    Raises:
+        NotFoundError: its file is gone, or is another one now.
+    """
+    checkpoint, row = pair
+    chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
+    with checked_out(store, checkpoint.id) as (_, file):
+        loaded = load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
+    if loaded.sha256 != checkpoint.sha256:
+        where = checkpoint.path or "its file"
+        raise NotFoundError(f"{where} is not the checkpoint {checkpoint.id} any more: its content has changed")
+    return loaded
+
+
+def stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
+    """IDs of this checkpoint and its data, where both were stored before."""
+    try:
+        data = store.get_dataset(checkpoint.batches.sha256)
+        page = store.checkpoints(model=checkpoint.model, limit=1000)
+    except NotFoundError:
+        return None
+    while True:
+        for row in page.items:
+            if row.sha256 == checkpoint.sha256:
+                return row.id, data.id
+        if page.next_cursor is None:
+            return None
+        page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
+
+
+def check_registrable(store: Store, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose results could not be stored before they are computed; see `Store.check_registrable`."""
+    store.check_registrable(checkpoint.model, checkpoint.family, checkpoint.config)
+
+
+def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
+    """The rows of a checkpoint and its data."""
+    store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
+    notes = {"notes": list(checkpoint.notes)} if checkpoint.notes else {}
+    row = store.add_checkpoint(
+        checkpoint.model,
+        sha256=checkpoint.sha256,
+        step=checkpoint.step,
+        label=checkpoint.label,
+        path=str(checkpoint.path.resolve()),
+        about={
+            **checkpoint.about,
+            **notes,
+            "label": checkpoint.label,
+            "model": checkpoint.model,
+            "config": checkpoint.config,
+        },
+    )
+    return row, store.add_dataset(checkpoint.batches.sha256, repr(checkpoint.batches))
+
+
+def provenance(recipe: Mapping[str, Any], recipe_hash: str, seed: int, start: float) -> Provenance:
+    """How a result came about, whose computation began at `start` of the monotonic clock."""
+    return Provenance(
+        recipe=recipe,
+        recipe_hash=recipe_hash,
+        code_version=version("interbasis"),
+        seed=seed,
+        wall_time=time.monotonic() - start,
+    )

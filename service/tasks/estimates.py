@@ -1,0 +1,168 @@
+"""Counts and estimates of one checkpoint, stored: parameter ledgers and learning coefficients."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ...analysis.checkpoints.families import load_factory
+from ...analysis.degeneracy.counts import LayerLedger
+from ...analysis.degeneracy.ledger import Ledger
+from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+from ...analysis.llc.diagnostics import to_json
+from ...analysis.progress import ProgressCallback
+from ...analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
+from ..records.estimates import LedgerRow, LedgerValues, LlcRow, LlcValues
+from ..store.store import Store
+from .checkpoints import check_registrable, provenance, register, stored
+
+__all__ = ["ledger", "llc"]
+
+
+def ledger(
+    store: Store,
+    path: Path,
+    recipe: LedgerRecipe,
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> LedgerRow:
+    """Count where the parameters of a checkpoint go; what is stored for the same data and recipe is not counted again.
+
+    Args:
+        store: where the ledger goes.
+        path: of the .safetensors file.
+        recipe: choices.
+        data: file to read the data from.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute and store again.
+        progress: called as the work goes on.
+    """
+    checkpoint = _loaded(path, recipe.loss, data, factory)
+    chosen = replace(recipe, loss=checkpoint.network.loss)
+    known = None if force else stored(store, checkpoint)
+    found = store.find_ledger(*known, chosen.sha256) if known else None
+    if found is not None:
+        return found
+    check_registrable(store, checkpoint)
+    start = time.monotonic()
+    counted = build_ledger(checkpoint, chosen, progress=progress)
+    row, dataset = register(store, checkpoint)
+    return store.save_ledger(
+        row.id,
+        dataset.id,
+        provenance=provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
+        values=_ledger_values(counted),
+        blobs={"ledger": counted.to_bytes()},
+        force=force,
+    )
+
+
+def llc(
+    store: Store,
+    path: Path,
+    recipe: LlcRecipe,
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> LlcRow:
+    """Estimate the learning coefficient of a checkpoint; for the same data and recipe it is not estimated again.
+
+    Args:
+        store: where the estimate goes.
+        path: of the .safetensors file.
+        recipe: choices.
+        data: file to read the data from.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute and store again.
+        progress: called as the work goes on.
+    """
+    checkpoint = _loaded(path, recipe.loss, data, factory)
+    chosen = replace(recipe, loss=checkpoint.network.loss)
+    known = None if force else stored(store, checkpoint)
+    found = store.find_llc(*known, chosen.sha256) if known else None
+    if found is not None:
+        return found
+    check_registrable(store, checkpoint)
+    start = time.monotonic()
+    estimate = build_llc(checkpoint, chosen, progress=progress)
+    row, dataset = register(store, checkpoint)
+    return store.save_llc(
+        row.id,
+        dataset.id,
+        provenance=provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
+        values=_llc_values(estimate, checkpoint.network.loss),
+        blobs={"llc": estimate.to_bytes()},
+        force=force,
+    )
+
+
+def _loaded(path: Path, loss: str | None, data: Path | None, factory: str | None) -> Checkpoint:
+    return load_checkpoint(path, loss=loss, data=data, factory=load_factory(factory) if factory else None)
+
+
+def _ledger_values(counted: Ledger) -> LedgerValues:
+    values = {f.name: getattr(counted, f.name) for f in fields(LedgerValues) if hasattr(counted, f.name)}
+    values |= {name: getattr(counted.hessian, name) for name in ("method", "lower", "upper", "soft")}
+    values["layers"] = tuple(_layer(layer) for layer in counted.layers)
+    return LedgerValues(**values)
+
+
+def _layer(layer: LayerLedger) -> dict[str, Any]:
+    """A layer's share as JSON: counts, ranks, number of blocks, fit; NaN as None."""
+    names = ["name", "n_inputs", "n_outputs", "nominal", "gram_rank", "jacobian_rank", "activations", "jacobians"]
+    names += ["gating", "synchronised", "tied", "dead", "hessian_rank"]
+    measured = {name: value for name, value in asdict(layer.kronecker).items() if value is not None}
+    fit = {name: None if math.isnan(value) else value for name, value in measured.items()}
+    blocks = sum(block.free > 0 for block in layer.blocks)
+    return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
+
+
+def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, loss: str) -> LlcValues:
+    """The numbers of an estimate; of a curve those at its smallest loss scale, with the verdict on the whole."""
+    curve = isinstance(estimate, LearningCoefficientCurve)
+    every = estimate.points if isinstance(estimate, LearningCoefficientCurve) else (estimate,)
+    points = [_point(point) for point in every]
+    if isinstance(estimate, LearningCoefficientCurve):
+        volumes = zip(estimate.log_volume, estimate.log_volume_error, strict=True)
+        for point, (volume, error) in zip(points, volumes, strict=True):
+            point |= {"log_volume": _finite(volume), "log_volume_error": _finite(error)}
+    first = every[0]
+    names = ("value", "standard_error", "lower", "upper", "epsilon", "temperature")
+    return LlcValues(
+        mode="curve" if curve else "point",
+        loss=loss,
+        **{name: points[0][name] for name in names},
+        n_parameters=first.n_parameters,
+        n=first.n,
+        verdict=estimate.verdict,
+        reason=estimate.reason,
+        r_hat=_finite(first.diagnostics.r_hat),
+        ess=_finite(first.diagnostics.ess),
+        kernel=first.diagnostics.kernel,
+        preconditioner=first.diagnostics.preconditioner,
+        points=tuple(points),
+    )
+
+
+def _point(found: LearningCoefficient) -> dict[str, Any]:
+    """One loss scale as JSON; NaN and infinity as None."""
+    low, high = found.interval
+    numbers = {"epsilon": found.epsilon, "temperature": found.temperature, "gamma": found.gamma}
+    numbers |= {"value": found.value, "standard_error": found.standard_error, "lower": low, "upper": high}
+    numbers |= {"n_effective": found.n_effective}
+    result: dict[str, Any] = {name: _finite(value) for name, value in numbers.items()}
+    result |= {"log_volume": None, "log_volume_error": None, "verdict": found.verdict, "reason": found.reason}
+    return result | {"diagnostics": to_json(found.diagnostics)}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,128 @@
+"""Figures and files of what is stored, for people and for other tools."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...analysis import Experiment, InteractionGraph, Ledger, Partition, Tracking
+from ...analysis import epsilon_profile as _epsilon_profile
+from ...analysis.errors import InputError
+from ...analysis.figures.graphs import plot_membership, plot_strengths
+from ...analysis.figures.profiles import plot_epsilon_profile, plot_profile
+from ...analysis.llc.coefficient import LearningCoefficientCurve
+from ...analysis.progress import ProgressCallback
+from ...analysis.recipe import Recipe
+from ...analysis.results import write_bytes
+from ..client.client import Client
+from ..records.errors import NotFoundError
+from ..store.store import Store
+from .exports import _estimate
+
+__all__ = ["epsilon_profile", "picture_format", "plot"]
+
+_PICTURES = ("png", "svg", "pdf")
+
+
+def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None) -> None:
+    """Draw something stored into a file (.png, .svg or .pdf).
+
+    Args:
+        store: what it is in.
+        ref: ID of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient.
+        path: to write.
+        figure: of a graph "graph" or "strengths", of a partition also "membership" and "profile", of a tracking
+            "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of another one
+            "synchronisation:LAYER"), of a learning coefficient "traces", of a curve of them "curve", of an experiment
+            its kind. Default: the first named.
+
+    Raises:
+        InputError: a figure that this result does not have, or a file of another kind.
+    """
+    form = picture_format(path)
+    available = _figures(store, ref)
+    name = next(iter(available)) if figure is None else figure
+    if name not in available:
+        raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
+    _draw(available[name](), path, form)
+
+
+def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
+    """What can be drawn of a result, the default first."""
+    try:
+        estimate = _estimate(store, ref)
+    except NotFoundError:
+        pass
+    else:
+        return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
+    for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking), ("experiment", _of_experiment)):
+        try:
+            content = getattr(store, f"{kind}_bytes")(ref)
+        except NotFoundError:
+            continue
+        return figures(content)
+    try:
+        row = store.get_partition(ref)
+    except NotFoundError:
+        graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+        return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
+    partition = Partition.from_bytes(store.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
+    return {
+        "graph": lambda: graph.plot(partition),
+        "membership": lambda: plot_membership(partition),
+        "profile": lambda: plot_profile(partition),
+        "strengths": lambda: plot_strengths(graph, partition.epsilons),
+    }
+
+
+def _of_tracking(content: bytes) -> dict[str, Callable[[], Any]]:
+    return {"tracks": Tracking.from_bytes(content).plot}
+
+
+def _of_experiment(content: bytes) -> dict[str, Callable[[], Any]]:
+    experiment = Experiment.from_bytes(content)
+    return {experiment.kind: experiment.plot}
+
+
+def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:
+    ledger = Ledger.from_bytes(content)
+    found: dict[str, Callable[[], Any]] = {"waterfall": ledger.plot}
+    if ledger.units:
+        found["synchronisation"] = max(ledger.units, key=lambda units: len(units.power)).plot
+    return found | {f"synchronisation:{units.layer}": units.plot for units in ledger.units}
+
+
+def picture_format(path: Path) -> str:
+    """The kind of picture that a file's name asks for.
+
+    Raises:
+        InputError: none that can be drawn.
+    """
+    form = path.suffix.removeprefix(".").lower()
+    if form not in _PICTURES:
+        raise InputError(f"cannot draw into {path}: expected a name that ends in one of .{', .'.join(_PICTURES)}")
+    return form
+
+
+def _draw(figure: Any, path: Path, form: str) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format=form, dpi=150)
+    write_bytes(path, content.getvalue())
+
+
+def epsilon_profile(
+    store: Store | Client, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
+) -> tuple[Partition, ...]:
+    """Divide a stored graph at several loss scales, and draw how modules merge and split."""
+    form = picture_format(path)
+    recipe = Recipe.from_mapping(choices).partition
+    if recipe.epsilon is not None:
+        raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
+    options = {name: value for name, value in recipe.search.items() if name != "epsilon"}
+    graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+    found = _epsilon_profile(graph, progress=progress, **options)
+    _draw(plot_epsilon_profile(found), path, form)
+    return found

@@ -1,0 +1,121 @@
+"""Divide a stored graph into modules, and store the partition."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from ...analysis import InteractionGraph, Partition, score_partition
+from ...analysis.checkpoints.checkpoint import Checkpoint
+from ...analysis.errors import InputError
+from ...analysis.exchange.labels_file import labels_of
+from ...analysis.graph.quotient import module_links
+from ...analysis.progress import ProgressCallback
+from ...analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, partition_graph
+from ..records.base import Provenance
+from ..records.graphs import GraphRow
+from ..records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
+from ..store.store import Store
+from .checkpoints import Control, provenance, stored
+
+__all__ = ["modules", "stored_graph"]
+
+
+def modules(
+    store: Store,
+    ref: str,
+    choices: Mapping[str, Any],
+    *,
+    control: Control | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PartitionDetail:
+    """Divide a stored graph into modules; what is stored for the same choices is not computed again.
+
+    Args:
+        store: where the graph comes from and the partition goes.
+        ref: of the graph.
+        choices: names of a partition's recipe; or `labels`, the module of each node ("cut/coordinate") of a division
+            made elsewhere, which is scored as it is, and epsilon.
+        control: compares a division with that of an untrained copy of the network, where that is at hand.
+        force: compute and store again.
+        progress: called per graph searched.
+
+    Raises:
+        InputError: choices or labels that make no sense.
+    """
+    row = store.get_graph(ref)
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
+    recipe = Recipe.from_mapping({name: value for name, value in choices.items() if name != "labels"}).partition
+    if choices.get("labels") is None:
+        return _partition(store, row, graph, recipe, force, progress, control)
+    if recipe != PartitionRecipe(epsilon=recipe.epsilon):
+        raise InputError("labels are a division already: of the choices of a search only epsilon goes with them")
+    if not isinstance(choices["labels"], Mapping):
+        raise InputError('labels: expected nodes and their modules, like {"layers.0/3": 1}')
+    given = labels_of({node: "" if of is None else str(of) for node, of in choices["labels"].items()}, graph)
+    listed = json.dumps([labels.tolist() for labels in given])
+    described = {"labels": hashlib.sha256(listed.encode()).hexdigest(), "epsilon": recipe.epsilon}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    found = None if force else store.find_partition(row.id, digest)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    partition = score_partition(graph, given, recipe.epsilon)
+    return _save_partition(store, row, graph, partition, provenance(described, digest, 0, start), force)
+
+
+def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
+    """The graph of this checkpoint, data and recipe, where it was stored before."""
+    known = stored(store, checkpoint)
+    return store.find_graph(*known, recipe.sha256) if known else None
+
+
+def _partition(
+    store: Store,
+    row: GraphRow,
+    graph: InteractionGraph,
+    recipe: PartitionRecipe,
+    force: bool,
+    progress: ProgressCallback | None,
+    control: Control | None,
+) -> PartitionDetail:
+    """The stored partition of a graph by this recipe, else a new one.
+
+    Where no network is at hand, that of a controlled analysis will do, and a new one is stored as made without control.
+    """
+    wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False)]
+    stored_ones = () if force else (store.find_partition(row.id, choices.sha256) for choices in wanted)
+    found = next((partition for partition in stored_ones if partition is not None), None)
+    if found is not None:
+        return found
+    recipe = wanted[-1]
+    start = time.monotonic()
+    partition = partition_graph(graph, recipe, progress=progress)
+    partition = partition if control is None else control(partition)
+    made = provenance(asdict(recipe), recipe.sha256, recipe.seed, start)
+    return _save_partition(store, row, graph, partition, made, force)
+
+
+def _save_partition(
+    store: Store, row: GraphRow, graph: InteractionGraph, partition: Partition, made: Provenance, force: bool
+) -> PartitionDetail:
+    links = module_links(graph, partition.labels, partition.epsilons)
+    values: dict[str, Any] = {f.name: getattr(partition, f.name) for f in fields(PartitionValues)}
+    return store.save_partition(
+        row.id,
+        provenance=made,
+        values=PartitionValues(**values),
+        modules=[ModuleRow(**asdict(module)) for module in partition.modules],
+        links=[LinkRow(**asdict(link)) for link in links],
+        labels=[labels.tolist() for labels in partition.labels],
+        importance=[importance.tolist() for importance in graph.importance],
+        blobs={"partition": partition.to_bytes()},
+        confidence=[shares.tolist() for shares in partition.confidence],
+        mediators=[MediatorRow(**asdict(node)) for node in partition.mediators],
+        force=force,
+    )

@@ -1,0 +1,135 @@
+"""Track modules over the stored checkpoints of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...analysis import Bases, InteractionGraph, Tracking, align_nodes, coordinate_correlation
+from ...analysis import track_modules as _track_modules
+from ...analysis.checkpoints.families import load_factory
+from ...analysis.progress import ProgressCallback
+from ...analysis.recipe import Recipe
+from ...analysis.results import read_bytes
+from ..records.checkpoints import CheckpointRow
+from ..records.graphs import GraphRow
+from ..records.tracking import TrackingDetail, TrackingStep, TrackingValues
+from ..store.series import chosen_series
+from ..store.store import Store
+from .checkpoints import provenance, reloaded
+
+__all__ = ["track"]
+
+
+def track(
+    store: Store,
+    model: str,
+    choices: Mapping[str, Any],
+    *,
+    like: str | None = None,
+    coupling: float = 0.0,
+    align: bool = True,
+    data: Path | None = None,
+    factory: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> TrackingDetail:
+    """Match the modules of all checkpoints of a model; the same checkpoints and choices are not tracked again.
+
+    The graphs have one recipe and one data set, one graph per checkpoint, by step: those of the graph `like`; by
+    default of the recipe and data that most checkpoints share, of several the one used last (`series`).
+
+    Args:
+        store: where graphs come from and the result goes.
+        model: reference.
+        choices: names of a partition's recipe; None is left out.
+        like: reference of a graph of the model.
+        coupling: see `analysis.tracking.track_modules`.
+        align: align the nodes by their values on the data, for which checkpoints are loaded again; without, node i
+            continues node i.
+        data: file to read the data from, where that is not the checkpoint's own.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute and store again.
+        progress: called as the work goes on.
+
+    Raises:
+        NotFoundError: fewer than two checkpoints of the model have such a graph, or a checkpoint's file is gone.
+        InputError: choices that make no sense.
+    """
+    recipe = Recipe.from_mapping(choices).partition
+    graphs = chosen_series(store, model, like).graphs
+    described = {**asdict(recipe), "coupling": coupling, "align": align, "graphs": [row.id for _, row in graphs]}
+    if data is not None and align:
+        described["data"] = hashlib.sha256(read_bytes(data)).hexdigest()
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    found = None if force else store.find_tracking(model, digest)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    loaded = [InteractionGraph.from_bytes(store.graph_bytes(row.id)) for _, row in graphs]
+    alignments = _alignments(store, graphs, data, factory, progress) if align else None
+    tracking = _track_modules(
+        loaded,
+        alignments=alignments,
+        names=[_moment(checkpoint) for checkpoint, _ in graphs],
+        coupling=coupling,
+        progress=progress,
+        **recipe.search,
+    )
+    known = [share for share in tracking.churn if not math.isnan(share)]
+    return store.save_tracking(
+        model,
+        provenance=provenance(described, digest, recipe.seed, start),
+        values=TrackingValues(
+            n_checkpoints=len(graphs),
+            n_tracks=tracking.n_tracks,
+            churn=sum(known) / len(known) if known else None,
+            events=tuple(asdict(event) for event in tracking.events),
+        ),
+        steps=[_step(tracking, t, checkpoint, row) for t, (checkpoint, row) in enumerate(graphs)],
+        blobs={"tracking": tracking.to_bytes()},
+        force=force,
+    )
+
+
+def _moment(checkpoint: CheckpointRow) -> str:
+    return f"step {checkpoint.step}" if checkpoint.step is not None else checkpoint.label or checkpoint.id
+
+
+def _alignments(
+    store: Store,
+    graphs: Sequence[tuple[CheckpointRow, GraphRow]],
+    data: Path | None,
+    factory: str | None,
+    progress: ProgressCallback | None,
+) -> list[list[Any]]:
+    """Which node continues which, by the correlation of their values on the data of the last checkpoint."""
+    build = load_factory(factory) if factory else None
+    result, before = [], None
+    batches = reloaded(store, graphs[-1], data, build).batches
+    for checkpoint, row in graphs:
+        network = reloaded(store, (checkpoint, row), data, build).network
+        now = network, Bases.from_bytes(store.bases_bytes(row.id))
+        if before is not None:
+            result.append(align_nodes(coordinate_correlation(before, now, batches, progress=progress)))
+        before = now
+    return result
+
+
+def _step(tracking: Tracking, t: int, checkpoint: CheckpointRow, row: GraphRow) -> TrackingStep:
+    share = tracking.churn[t - 1] if t else math.nan
+    return TrackingStep(
+        checkpoint=checkpoint.id,
+        graph=row.id,
+        step=checkpoint.step,
+        label=checkpoint.label,
+        tracks=tracking.tracks[t],
+        sizes=tuple(module.size for module in tracking.partitions[t].modules),
+        churn=None if math.isnan(share) else share,
+    )

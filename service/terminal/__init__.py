@@ -1,0 +1,1 @@
+"""The terminal: tables, details and progress bars as text."""

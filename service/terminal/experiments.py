@@ -1,0 +1,163 @@
+"""Tables of circuit experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ..records.estimates import ExperimentRow
+from .tables import number, table
+
+__all__ = ["experiment_notes", "experiment_tables"]
+
+_BEHAVIOURAL = ("mse", "kl")  # losses, shown first
+
+_SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
+
+
+def experiment_tables(row: ExperimentRow) -> list[Table]:
+    """What was measured, a table per metric, a line per intervention, with random ones of the same size beside it."""
+    rows = row.summary["rows"]
+    costs = [None] * (len(rows) - len(row.summary.get("links", ())))  # of the whole network, and of none
+    costs += [link["predicted"] for link in row.summary.get("links", ())]
+    tables = []
+    for metric in sorted(rows[0]["values"], key=lambda name: name not in _BEHAVIOURAL):
+        lines = []
+        for line, cost in zip(rows, costs, strict=True):
+            found, beside = line["values"][metric], line["controls"].get(metric)
+            if row.experiment == "isolate" and line is rows[-1]:  # as many edges of the same strengths, cut at random
+                beside = row.summary["matched"].get(metric)
+            shown = f"{number(found['value'])} ± {_uncertainty(found['standard_error'])}"
+            random = f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}" if beside else "-"
+            cells: tuple[Any, ...] = (line["name"], line["removed"], shown, random)
+            cells += (beside["p_value"] if beside else None,)
+            lines.append((*cells[:1], cost, *cells[1:]) if "links" in row.summary else cells)
+        names = ("network", *(("cost",) if "links" in row.summary else ()), "ablated", metric, "random", "p")
+        tables.append(table(names, lines))
+    if row.summary.get("classes") and row.summary.get("whole_classes"):
+        tables.append(_classes_table(row.summary))
+    elif row.summary.get("outputs"):
+        tables.append(_outputs_table(row.summary))
+    if row.summary.get("inputs"):
+        tables.append(_inputs_table(row.summary))
+    if row.experiment in ("bisect", "epsilon"):
+        tables.append(_required_table(row))
+    return tables
+
+
+def _uncertainty(value: float) -> str:
+    """One significant digit, 20 rather than 2e+01."""
+    return f"{float(f'{value:.1g}'):g}"
+
+
+def _required_table(row: ExperimentRow) -> Table:
+    """The edges that are enough, a line per pair of cuts."""
+    found = row.summary
+    pairs = zip(found["cuts"][:-1], found["cuts"][1:], strict=True)
+    numbers = zip(found["edges_required"], found["jointly_required"], found["n_edges"], strict=True)
+    lines = [
+        (f"{earlier} to {later}", *counts, epsilon**0.5)
+        for (earlier, later), counts, epsilon in zip(pairs, numbers, found["epsilon"], strict=True)
+    ]
+    title = f"fewest of the strongest edges that keep {row.metric} within {found['tolerance']:g}"
+    return table(("pair of cuts", "alone", "jointly", "of", "sqrt(epsilon)"), lines, title)
+
+
+def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+    """The rows of a table of modules: the network without each, and each alone."""
+    without, alone = found[name]
+    rows = [(f"without module {m}", values) for m, values in enumerate(without)]
+    return [*rows, *((f"module {m} alone", values) for m, values in enumerate(alone))]
+
+
+def _classes_table(found: Mapping[str, Any]) -> Table:
+    """Accuracy of each answer, and the classes that lose most of it."""
+    whole: list[list[float | None]] = found["whole_classes"]
+    answers = range(len(whole))
+    lines: list[tuple[Any, ...]] = []
+    for name, values in [("whole", whole), *_sides(found, "classes")]:
+        lost = {
+            (f"{a}:{c}" if len(whole) > 1 else str(c)): before - after
+            for a in answers
+            for c, (before, after) in enumerate(zip(whole[a], values[a], strict=True))
+            if before is not None and after is not None
+        }
+        means = [_mean(values[a]) for a in answers[:_SHOWN_ANSWERS]]
+        lines.append((name, *(None if mean is None else round(mean, 3) for mean in means), _largest(lost, "-{:.2f}")))
+    heads = ["accuracy"] if len(whole) == 1 else [f"answer {a}" for a in answers[:_SHOWN_ANSWERS]]
+    return table(("network", *heads, "classes that lose most" if len(whole) == 1 else "answer:class, lose most"), lines)
+
+
+def _outputs_table(found: Mapping[str, Any]) -> Table:
+    """The outputs that change most, by their mean squared change."""
+    lines = [
+        (name, _largest({str(o): change for o, change in enumerate(values)}, "{:.3g}"))
+        for name, values in _sides(found, "outputs")
+    ]
+    return table(("network", "outputs that change most"), lines)
+
+
+def _inputs_table(found: Mapping[str, Any]) -> Table:
+    """The data points that lose most, and how many have half of the loss."""
+    lines = [
+        (
+            name,
+            None if row["half"] is None else f"{100 * row['half']:.3g} %",
+            ", ".join(f"{i} ({loss:.3g})" for i, loss in row["largest"][:3]) or "-",
+        )
+        for name, row in _sides(found, "inputs")
+    ]
+    return table(("network", "half of the loss in", "data points that lose most"), lines)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _largest(values: Mapping[str, float], form: str) -> str:
+    """The three largest, those above 0, with their sizes."""
+    ranked = sorted((item for item in values.items() if item[1] > 0), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{name} ({form.format(size)})" for name, size in ranked) or "-"
+
+
+def experiment_notes(row: ExperimentRow) -> list[str]:
+    """What an experiment found, in words."""
+    found, notes = row.summary, [f"{row.n:,} {'held-out ' if row.held_out else ''}data points"]
+    if not row.held_out:
+        notes.append("the basis was made from the same data: give held-out data to be sure (test_inputs)")
+    if row.experiment == "isolate":
+        cut, edges = sum(found["cut_edges"]), sum(found["n_edges"])
+        notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
+        if found["n_modules"] == 1:
+            notes.append(f"one module; to divide it by force: interbasis modules {row.graph} --k 2")
+        if found["matched"]:
+            notes.append("random: as many edges of the same strengths, cut at random")
+        for metric, beside in found["rows"][-1]["controls"].items():
+            notes.append(
+                f"footnote: random modules of the same sizes, which any set of strong edges beats: {metric} "
+                f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
+            )
+    if mixed := found.get("mixing"):
+        notes.append(
+            f"fed from two data points, nodes take {number(mixed['others'])} from other modules and "
+            f"{number(mixed['own'])} from their own, one partner each left out"
+        )
+    notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]
+    if row.experiment == "faithfulness":
+        shares = ", ".join(
+            f"{k:g}: {point['value']:.3f}" for k, point in zip(found["fractions"], found["curve"], strict=True)
+        )
+        notes.append(f"f(k) of the strongest edges: {shares}")
+        notes.append(f"CPR {number(row.value)} (random {number(row.control)}, p {number(row.p_value)})")
+        notes[-1] += f", CMD {number(found['cmd']['value'])}"
+    if row.experiment == "predict":
+        interval = found["interval"]
+        notes.append(
+            f"too few links to rank; more modules: interbasis modules {row.graph} --k 4"
+            if row.value is None
+            else f"Spearman of predicted cost and loss {row.value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+        )
+    return notes

@@ -1,0 +1,156 @@
+"""What people see of work that goes on: bars on a terminal, and where output goes elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ..records.errors import UnavailableError
+from ..records.jobs import JobRow, WorkerRow
+
+__all__ = ["JobBars", "ProgressBars", "waiting_hint"]
+
+_NOW_AND_THEN = 10.0  # seconds between lines of progress where there is no terminal
+
+
+class Report(Protocol):
+    """The shape of `analysis.Progress`, so that this module starts without torch."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step."""
+
+    @property
+    def done(self) -> int:
+        """Units done."""
+
+    @property
+    def total(self) -> int | None:
+        """Units in all, where known."""
+
+    @property
+    def message(self) -> str:
+        """What is known so far."""
+
+
+class HasWorkers(Protocol):
+    """A store or a service."""
+
+    def workers(self) -> Sequence[WorkerRow]:
+        """Processes that run jobs."""
+
+
+class ProgressBars:
+    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
+
+    Where that is no terminal it writes a line now and then.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """On a console."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[message]}", markup=False),
+        )
+        self._console = console
+        self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._said = time.monotonic()
+        self._task: TaskID | None = None
+        self._title = ""
+        self._step = ""
+
+    def __enter__(self) -> ProgressBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def title(self, title: str) -> None:
+        """What the following steps belong to."""
+        self._title = title
+
+    def update(self, report: Report) -> None:
+        """Show a report."""
+        if not self._console.is_terminal:
+            self._tell(report)
+            return
+        if self._task is None or report.step != self._step or report.done == 0:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._step = report.step
+            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total, message="")
+        self._bars.update(self._task, completed=report.done, message=report.message)
+
+    def _tell(self, report: Report) -> None:
+        if time.monotonic() - self._said < _NOW_AND_THEN:
+            return
+        self._said = time.monotonic()
+        of = f" of {report.total}" if report.total is not None else ""
+        line = f"{self._title} {report.step}: {report.done}{of} {report.message}".strip()
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+
+class JobBars:
+    """Context manager that draws the progress of jobs on standard error; it is called with each job that has changed.
+
+    Where standard error is no terminal it writes a line when the state of a job has changed, else now and then.
+    """
+
+    def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
+        """For these jobs."""
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
+        self._console = console or Console(stderr=True, markup=False, emoji=False)
+        self._bars = Bars(
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks = {row.id: self._bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
+        self._told: dict[str, tuple[str, str, float]] = {}  # state, line and when, of each job
+
+    def __enter__(self) -> JobBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, row: JobRow) -> None:
+        """Show a job as it stands."""
+        note = " ".join(part for part in (row.state, row.step, row.message) if part and not row.ended) or row.state
+        self._bars.update(self._tasks[row.id], completed=row.fraction or 0.0, note=note)
+        if self._console.is_terminal:
+            return
+        percent = f" ({100 * row.fraction:.0f} %)" if row.fraction and not row.ended else ""
+        line, now = f"{row.task} {row.id}: {note}{percent}", time.monotonic()
+        state, before, when = self._told.get(row.id, ("", "", 0.0))
+        if row.state != state or (line != before and now - when > _NOW_AND_THEN):
+            self._told[row.id] = row.state, line, now
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Write a line, above the bars."""
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def waiting_hint(rows: Sequence[JobRow], source: HasWorkers) -> str | None:
+    """What queued jobs wait for where no worker runs; None where one does, where none is queued, or nobody knows."""
+    queues = sorted({row.queue for row in rows if row.state == "queued"})
+    try:
+        if not queues or any(worker.alive for worker in source.workers()):
+            return None
+    except UnavailableError:
+        return None
+    named = "".join(f" --queue {queue}" for queue in queues) if queues != ["default"] else ""
+    return f"no worker is running, and jobs wait for one: start it with `interbasis worker{named}` on the same store"

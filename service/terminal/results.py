@@ -1,0 +1,180 @@
+"""What the terminal shows of results and jobs: tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
+from ..records.partitions import PartitionDetail, PartitionRow
+from ..records.tracking import TrackingDetail
+from .tables import counted, number, table, verdict
+
+__all__ = [
+    "layers_table",
+    "ledger_table",
+    "llc_summary",
+    "llc_table",
+    "modules_table",
+    "partition_notes",
+    "tracking_table",
+    "verdict_line",
+]
+
+_SHOWN = 12  # rows of a table of modules
+
+"""Per kind the columns of a list, and how a row fills them."""
+
+
+def modules_table(row: PartitionDetail) -> Table:
+    """The modules of a partition, largest first."""
+    rows = [(m.index, m.size, " ".join(map(str, m.sizes)), m.inner_cost, m.outer_cost) for m in row.modules[:_SHOWN]]
+    hidden = len(row.modules) - len(rows)
+    title = f"{counted(hidden, 'more module')}: show with --json" if hidden else None
+    return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
+
+
+def ledger_table(row: LedgerRow) -> Table:
+    """From the number of parameters to the effective ones, a line per cause, with its share and what it means."""
+    counts: list[tuple[str, int, str]] = [
+        ("  nominal", row.nominal, "parameters"),
+        ("- activations", row.activations, "directions that activations never take"),
+        ("- Jacobians", row.jacobians, "directions that the output never sees"),
+        ("- gating", row.gating, "units off where activations vary"),
+        ("- synchronisation", row.synchronised, "units or heads that act as one"),
+        ("- unexplained", row.unexplained, "the rest of the Hessian's free directions"),
+        ("= effective", row.effective, _EFFECTIVE[row.method].format(lower=row.lower, upper=row.upper)),
+    ]
+    if row.tied:
+        counts.insert(2, ("    of which tied", row.tied, "tokens and positions only seen together"))
+    result = Table(box=None, show_header=False, pad_edge=False)
+    for justify in ("left", "right", "right", "left"):
+        result.add_column(justify=justify)
+    for name, count, meaning in counts:
+        share, shown = f"{count / row.nominal:.1%}", f"{count:,}"
+        if row.method == "sampled" and name == "- unexplained":
+            share, shown = "", f">= {shown}" if count else "?"
+        style = "bold" if name.endswith(("nominal", "effective")) else None
+        result.add_row(name, shown, share, meaning, style=style)
+    return result
+
+
+_EFFECTIVE = {
+    "exact": "exact rank of the Hessian",
+    "lanczos": "estimate, between {lower:,} and {upper:,}",
+    "sampled": "at most; at least {lower:,}",
+}
+
+
+def layers_table(row: LedgerRow) -> Table:
+    """The layers of a ledger: ranks of activations and Jacobians, units, what is free, how well G (x) K fits."""
+    rows = []
+    for layer in row.layers:
+        gram, seen = f"{layer['gram_rank']}/{layer['n_inputs']}", f"{layer['jacobian_rank']}/{layer['n_outputs']}"
+        free = layer["activations"] + layer["jacobians"] + layer["gating"] + layer["synchronised"]
+        fit = layer["kronecker"].get("cosine")
+        rows.append((layer["name"], f"{layer['nominal']:,}", f"{free:,}", gram, seen, layer["dead"], fit))
+    return table(("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)"), rows)
+
+
+def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
+    """The verdict on a result and why, in one sentence; None where none was stored."""
+    if row.verdict is None:
+        return None
+    why = (row.reason or "").strip()
+    return verdict(row.verdict).append(f": {why}" if why else "", "default")
+
+
+def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> list[Text]:
+    """What to keep in mind of partitions in a list: why they have their verdicts, and their warnings."""
+    notes = []
+    for row in rows:
+        line = verdict_line(row) if reasons else None
+        notes += [] if line is None else [Text(f"{row.id}: ").append_text(line)]
+        said = line is not None and row.verdict == "one module"  # the warning says the same
+        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if row.warning and not said else []
+    return notes
+
+
+def _interval(point: Any, factor: float = 1.0) -> str:
+    """An interval of 95 % of lambda, or with factor 2 of N_eff."""
+    low, high = (None if end is None else factor * end for end in (point["lower"], point["upper"]))
+    return f"[{number(low)}, {number(high)}]"
+
+
+def llc_table(row: LlcRow) -> Table:
+    """An estimate with its evidence, a line each; of a curve one row per loss scale."""
+    if row.mode == "curve":
+        names = ("epsilon", "N_eff", "interval (95 %)", "R-hat", "ESS", "verdict")
+        return table(names, [_scale(point) for point in row.points])
+    point = row.points[0]
+    found = point["diagnostics"]
+    asked = row.recipe.get("epsilon")
+    error, deviation = number(point["standard_error"]), number(found["virial_error"])
+    result = Table(box=None, show_header=False, pad_edge=False)
+    lines: list[tuple[str, Any, str]] = [
+        ("N_eff", row.n_effective, f"{_interval(point, 2)} of {row.n_parameters:,} parameters"),
+        ("lambda", row.value, f"+- {error}, {_interval(point)}"),
+        ("epsilon", row.epsilon, "loss scale at which this holds" + (f", asked: {number(asked)}" if asked else "")),
+        ("temperature", row.temperature, "n beta"),
+        ("R-hat", row.r_hat, "of the loss, expected 1"),
+        ("effective draws", row.ess, f"of {found['chains']} chains of {found['draws']}"),
+        ("virial", found["virial"], f"+- {deviation}, expected 1"),
+        ("heat", found["heat"], "t^2 Var(L) / lambda, 1 for constant lambda"),
+        ("acceptance", found["acceptance"], "of proposals"),
+        ("soft rank", found["soft_rank"], "lambda if the loss were quadratic"),
+        ("prior", found.get("prior"), "what the localiser hides of lambda; in the interval"),
+        *_below(found.get("below")),
+        ("kernel", row.kernel, f"preconditioner {row.preconditioner}"),
+    ]
+    lines.insert(4, ("verdict", verdict(row.verdict), ""))
+    for justify in ("left", "right", "left"):
+        result.add_column(justify=justify)
+    for name, value, meaning in lines:
+        result.add_row(name, value if isinstance(value, Text) else number(value), meaning)
+    return result
+
+
+def _below(found: dict[str, Any] | None) -> list[tuple[str, Any, str]]:
+    """What the localiser hides beyond the interval, where it hides much."""
+    if not found or not found["worth"]:
+        return []
+    about = "" if found["exact"] else "about "
+    return [("below", found["worth"], f"more at a larger radius, of {about}{found['directions']:.0f} directions")]
+
+
+def _scale(point: dict[str, Any]) -> tuple[Any, ...]:
+    found = point["diagnostics"]
+    numbers = point["epsilon"], point["n_effective"], _interval(point, 2), found["r_hat"], found["ess"]
+    return *numbers, verdict(point["verdict"])
+
+
+def llc_summary(names: Sequence[str], rows: Sequence[LlcRow]) -> Table:
+    """Estimates of several checkpoints, a row each."""
+    lines = [
+        (name, row.n_effective, _interval(row.points[0], 2), verdict(row.verdict))
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return table(("checkpoint", "N_eff", "interval (95 %)", "verdict"), lines)
+
+
+def tracking_table(row: TrackingDetail) -> Table:
+    """The checkpoints of a tracking: the tracks of their modules with sizes, and what happened."""
+    rows = []
+    for t, step in enumerate(row.steps):
+        modules = ", ".join(f"{a} ({size})" for a, size in zip(step.tracks[:_SHOWN], step.sizes, strict=False))
+        more = f", {len(step.tracks) - _SHOWN} more" if len(step.tracks) > _SHOWN else ""
+        happened = "; ".join(_event(event) for event in row.events if event["at"] == t)
+        moment = step.step if step.step is not None else step.label
+        rows.append((moment, modules + more, step.churn, happened))
+    return table(("step", "modules (nodes)", "churn", "since the step before"), rows)
+
+
+def _event(event: dict[str, Any]) -> str:
+    before, after = (", ".join(map(str, event[side])) for side in ("earlier", "later"))
+    if event["kind"] in ("birth", "death"):
+        return f"{event['kind']} of {after or before}"
+    return f"{event['kind']} of {before} into {after}"

@@ -1,0 +1,494 @@
+"""The client: the same values and objects as the store, against the application in this process and a real service."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+import numpy as np
+import pytest
+from cases_checkpoints import save_inputs, save_mlp
+from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
+from cases_store import (
+    partition_parts,
+    partition_values,
+    provenance,
+    save_experiment,
+    save_graph,
+    save_ledger,
+    save_llc,
+    save_partition,
+    save_tracking,
+)
+
+from interbasis.analysis import InteractionGraph
+from interbasis.service.api import schemas
+from interbasis.service.api.app import create_app
+from interbasis.service.api.guard import Limits
+from interbasis.service.client.client import Client
+from interbasis.service.client.in_process import InProcess
+from interbasis.service.records.errors import (
+    AmbiguousError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    StoreError,
+    UnavailableError,
+)
+from interbasis.service.records.jobs import SCOPES, STATES, TASKS
+from interbasis.service.records.partitions import MediatorRow
+from interbasis.service.store.store import Store
+from interbasis.service.tasks import analyze as analyze_task
+from interbasis.service.tasks import figures as draw
+
+
+@pytest.fixture
+def connect(store: Store) -> Iterator[Callable[..., Client]]:
+    """Clients of an application on the store, in this process."""
+    made: list[Client] = []
+
+    def client(token: str | None = None, **limits: Any) -> Client:
+        transport = InProcess(create_app(store, Limits(**limits)))
+        made.append(Client("http://127.0.0.1", token, transport=transport))
+        return made[-1]
+
+    yield client
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def client(connect: Callable[..., Client]) -> Client:
+    return connect()
+
+
+@pytest.fixture
+def analysed(store: Store, tmp_path: Path) -> Any:
+    """Two networks side by side, analysed here."""
+    save_inputs(tmp_path / "x.npz", 8)
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model="run", blocks=2)
+    return analyze_task.analyze(store, path, {"output": "neuron"}, data=tmp_path / "x.npz")
+
+
+def test_everything_stored_reads_as_in_the_store(store: Store, client: Client) -> None:
+    graph = save_graph(store)
+    partition = save_partition(store, graph.id)
+    llc, ledger, tracking = save_llc(store), save_ledger(store), save_tracking(store, [graph.id, graph.id])
+    experiment = save_experiment(store, partition.id)
+    schedule = store.add_schedule("track", "digits", cron="0 2 * * *")
+    job = store.submit("partition", graph.id, {"k": 2})
+    kinds = (("graph", graph), ("llc", llc), ("ledger", ledger), ("experiment", experiment), ("tracking", tracking))
+    for kind, row in (*kinds, ("job", job)):
+        assert getattr(client, f"get_{kind}")(row.id) == row
+        assert getattr(client, f"{kind}s")() == getattr(store, f"{kind}s")()
+    assert client.get_partition(partition.id) == partition
+    assert client.get_schedule(schedule.id) == schedule
+    assert client.experiments(partition=partition.id) == store.experiments()
+    assert client.experiment_bytes(experiment.id) == store.experiment_bytes(experiment.id)
+    assert client.partitions(graph=graph.id) == store.partitions(graph=graph.id)
+    assert client.models() == store.models()
+    assert client.get_model("digits") == store.get_model("digits")
+    assert client.get_checkpoint("digits@100") == store.get_checkpoint(graph.checkpoint)
+    assert client.checkpoints(model="digits") == store.checkpoints()
+    assert client.datasets() == store.datasets()
+    assert client.get_dataset(graph.dataset) == store.get_dataset(graph.dataset)
+    assert client.nodes(partition.id) == store.nodes(partition.id)
+    assert client.nodes(partition.id, module=0) == store.nodes(partition.id, module=0)
+    assert client.mediators(partition.id) == store.mediators(partition.id)
+    assert client.workers() == ()
+    for kind, row in (("graph", graph), ("partition", partition), ("llc", llc), ("ledger", ledger)):
+        assert getattr(client, f"{kind}_bytes")(row.id) == getattr(store, f"{kind}_bytes")(row.id)
+    assert client.bases_bytes(graph.id) == store.bases_bytes(graph.id)
+    assert client.tracking_bytes(tracking.id) == store.tracking_bytes(tracking.id)
+
+
+def test_documented_names_are_those_of_the_store() -> None:
+    assert get_args(schemas.Task) == tuple(TASKS)
+    assert get_args(schemas.State) == STATES
+    assert get_args(schemas.Scope) == SCOPES
+
+
+def test_names_may_hold_anything(store: Store, client: Client) -> None:
+    for name in ("EleutherAI/pythia-14m", "a b%2B", "ünï", "50% /?#"):
+        row = store.register_model(name, "mlp", {})
+        assert client.get_model(name) == row
+        assert client.checkpoints(model=name).items == ()
+
+
+def test_pages_follow_each_other(store: Store, client: Client) -> None:
+    rows = [save_graph(store, n) for n in range(5)]
+    first = client.graphs(limit=2)
+    second = client.graphs(limit=2, cursor=first.next_cursor)
+    last = client.graphs(limit=2, cursor=second.next_cursor)
+    assert [row.id for page in (first, second, last) for row in page.items] == [row.id for row in rows]
+    assert last.next_cursor is None
+    assert client.graphs(limit=1, newest_first=True).items[0] == rows[-1]
+
+
+def test_nodes_and_mediators_come_in_pages(store: Store, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of equal strengths too; the client's own methods give all of them."""
+    parts, graph = partition_parts(), save_graph(store)
+    strengths = [(0, 1, 2.0), (0, 1, 2.0), (0, 1, 0.1 + 0.2), (0, 1, 0.3), (1, 0, 5.0), (1, 0, 5.0), (0, 0, 1e-300)]
+    parts["mediators"] = [
+        MediatorRow(earlier=a, later=b, cut=n % 2, coordinate=n // 2, strength=strength, cost=0.1, gamma=None)
+        for n, (a, b, strength) in enumerate(strengths)
+    ]
+    given = {"provenance": provenance(), "values": partition_values(), "blobs": {"partition": b"p"}, **parts}
+    partition = store.save_partition(graph.id, **given).id
+    nodes, mediators = store.nodes(partition), store.mediators(partition)
+    assert (len(nodes), len(mediators)) == (9, 7)
+
+    def listed(path: str, limit: int, **params: Any) -> list[Any]:
+        items, cursor = [], None
+        while True:
+            query = {**params, "limit": limit, **({"cursor": cursor} if cursor else {})}
+            page = client._request("GET", f"partitions/{partition}/{path}", params=query).json()
+            assert len(page["items"]) <= limit
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
+            assert len(page["items"]) == limit
+
+    for limit in (1, 2, 3, 7, 9, 10):
+        assert listed("nodes", limit) == [row.to_json() for row in nodes]
+        assert listed("nodes", limit, module=1) == [row.to_json() for row in nodes if row.module == 1]
+        assert listed("mediators", limit) == [row.to_json() for row in mediators]
+        between = [row.to_json() for row in mediators if (row.earlier, row.later) == (0, 1)]
+        assert listed("mediators", limit, earlier=0, later=1) == between
+    asked = []
+    request = client._request
+    monkeypatch.setattr(client, "_request", lambda *a, **o: asked.append(o["params"]) or request(*a, **o))
+    monkeypatch.setattr(store, "node_page", lambda *a, **o: Store.node_page(store, *a, **{**o, "limit": 4}))
+    assert client.nodes(partition) == nodes
+    assert len(asked) == 3
+    for path, cursor in (("nodes", "MSAzIDQ"), ("nodes", "LTEgMw"), ("mediators", "OSA5IDkgOQ"), ("mediators", "x")):
+        with pytest.raises(StoreError, match="unknown cursor"):
+            client._request("GET", f"partitions/{partition}/{path}", params={"cursor": cursor})
+
+
+def test_objects_are_those_of_the_analysis(store: Store, client: Client, analysed: Any) -> None:
+    graph, partition = client.graph(analysed.graph.id), client.partition(analysed.partition.id)
+    assert isinstance(graph, InteractionGraph)
+    assert graph.to_bytes() == store.graph_bytes(analysed.graph.id)
+    assert partition.n_modules == analysed.partition.n_modules
+    assert client.bases(analysed.graph.id).to_bytes() == store.bases_bytes(analysed.graph.id)
+    drawn = client.networkx(analysed.graph.id, analysed.partition.id, epsilon=0.0)
+    assert drawn.number_of_nodes() == graph.n_nodes
+    frame = client.frame(client.nodes(analysed.partition.id))
+    assert list(frame["cut"][:2]) == [0, 0]
+    assert len(client.frame(client.graphs())) == 1
+
+
+def test_edges_are_those_of_the_graph(client: Client, analysed: Any) -> None:
+    blocks = client.graph(analysed.graph.id).blocks
+    cut = analysed.graph.cuts[1]
+    found = client.edges_of(analysed.graph.id, cut, 2, limit=1000)
+    into = {(0, i, 1, 2): w for i, w in enumerate(blocks[0][2]) if w}
+    out = {(1, 2, 2, j): w for j, w in enumerate(blocks[1][:, 2]) if w}
+    edges = {(e.earlier_cut, e.earlier, e.later_cut, e.later): e.strength for e in found.edges}
+    assert edges == into | out
+    assert found.n_edges == len(edges)
+    assert [e.strength for e in found.edges] == sorted(edges.values(), reverse=True)
+    assert client.edges_of(analysed.graph.id, 1, 2, limit=1).edges == found.edges[:1]
+    whole = client.subgraph(analysed.graph.id, limit=10_000)
+    assert whole.n_edges == sum(np.count_nonzero(block) for block in blocks)
+    strong = client.subgraph(analysed.graph.id, cuts=[0, cut], epsilon=float(np.median(blocks[0][blocks[0] > 0]) ** 2))
+    assert {(e.earlier_cut, e.later_cut) for e in strong.edges} == {(0, 1)}
+    assert strong.n_edges == np.count_nonzero(blocks[0] > np.sqrt(np.median(blocks[0][blocks[0] > 0]) ** 2))
+
+
+def test_nodes_without_edges_have_none(store: Store, client: Client) -> None:
+    graph = InteractionGraph.from_blocks([[[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0]]])
+    row = save_graph(store, 0, content=graph.to_bytes())
+    assert [edge.strength for edge in client.edges_of(row.id, 0, 1).edges] == [2.0]
+    assert [edge.strength for edge in client.edges_of(row.id, 1, 0).edges] == [2.0, 1.0]
+    for cut, node in ((1, 1), (2, 0)):
+        assert client.edges_of(row.id, cut, node).edges == ()
+
+
+def test_edges_between_modules_and_the_module_of_a_node(client: Client, analysed: Any) -> None:
+    partition, detail = client.partition(analysed.partition.id), client.get_partition(analysed.partition.id)
+    assert detail.n_modules == 2
+    blocks, labels = client.graph(analysed.graph.id).blocks, partition.labels
+    for first in (0, 1):
+        for second in (0, 1):
+            kept = sum(
+                np.count_nonzero(block[np.ix_(labels[p + 1] == second, labels[p] == first)])
+                for p, block in enumerate(blocks)
+            )
+            assert client.edges_between(detail.id, first, second).n_edges == kept
+    node = client.get_node(detail.id, "layers.0", 3)
+    assert (node.module if node.module is not None else -1) == labels[1][3]
+    assert client.module_of(detail.id, 1, 3) == node.module
+    same = client.compare(detail.id, detail.id)
+    assert same.adjusted_mutual_information == pytest.approx(1)
+    assert same.variation_of_information == pytest.approx(0, abs=1e-12)
+    assert (
+        sum(overlap.n_nodes for overlap in same.overlaps)
+        == same.n_nodes
+        == sum(module.size for module in detail.modules)
+    )
+
+
+def test_comparison_by_hand(store: Store, client: Client) -> None:
+    """Two halves against four quarters of 8 nodes: joint entropy log 4, VI = log 2."""
+    from interbasis.service.api import edges
+
+    labels = {"a": [0, 0, 0, 0, 1, 1, 1, 1], "b": [0, 0, 1, 1, 2, 2, 3, 3]}
+
+    class Fake:
+        def get_partition(self, ref: str) -> Any:
+            return type("Row", (), {"id": ref, "graph": "g"})
+
+        def get_graph(self, _: str) -> Any:
+            return type("Row", (), {"widths": (8,)})
+
+        def nodes(self, ref: str) -> Any:
+            return [type("Node", (), {"module": label}) for label in labels[ref]]
+
+    found = edges.compare(Fake(), "a", "b")  # type: ignore[arg-type]
+    assert found.variation_of_information == pytest.approx(np.log(2))
+    shared = [(overlap.first, overlap.second, overlap.n_nodes) for overlap in found.overlaps]
+    assert shared == [(0, 0, 2), (0, 1, 2), (1, 2, 2), (1, 3, 2)]
+
+
+def test_errors_are_those_of_the_store(store: Store, client: Client, tmp_path: Path) -> None:
+    rows = [save_graph(store, n) for n in range(40)]
+    shared = next(a.id[:3] for a in rows for b in rows if a.id != b.id and a.id[:3] == b.id[:3])
+    with pytest.raises(NotFoundError, match="no graph 'g-x'"):
+        client.get_graph("g-x")
+    with pytest.raises(AmbiguousError, match="could be any of"):
+        client.get_graph(shared)
+    with pytest.raises(ConflictError, match="only a job that failed"):
+        client.retry_job(client.submit("partition", rows[0].id).id)
+    with pytest.raises(StoreError, match="no choice wings"):
+        client.submit("partition", rows[0].id, {"wings": 2})
+    with pytest.raises(ForbiddenError, match="none of the folders"):
+        client._post(type(rows[0]), "checkpoints", body={"path": str(tmp_path / "a.safetensors")})
+    with pytest.raises(StoreError, match="no service"):
+        Client("127.0.0.1:8422")
+    with pytest.raises(NotFoundError, match="no checkpoint 'run@9/x'"):
+        client.get_checkpoint("run@9/x")
+
+
+def test_checkpoints_are_registered_by_path_or_uploaded(
+    store: Store, connect: Callable[..., Client], tmp_path: Path
+) -> None:
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
+    read = connect(roots=(tmp_path,)).register_checkpoint(path)
+    assert (read.path, read.file_sha256, read.step, read.model) == (str(path), None, 1, "run")
+    other = save_mlp(tmp_path / "b.safetensors", seed=2, step=2, model="run")
+    sent = connect().register_checkpoint(other)
+    assert (sent.path, sent.file_sha256, sent.step) == (None, sent.sha256, 2)
+    assert store.blobs.get(sent.sha256) == other.read_bytes()
+    assert connect().register_checkpoint(other) == sent
+
+
+def test_path_that_holds_something_else_there_is_uploaded(
+    store: Store, connect: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Client and service may see different files under one name."""
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
+    monkeypatch.setattr("interbasis.service.store.registry.file_sha256", lambda _: "0" * 64)
+    row = connect(roots=(tmp_path,)).register_checkpoint(path)
+    assert (row.path, row.file_sha256) == (None, row.sha256)
+
+
+def test_tokens(store: Store, connect: Callable[..., Client]) -> None:
+    first = connect()._http.post("tokens", json={"name": "you"})
+    made = store.new_token("me", "admin")
+    assert first.headers["location"] == f"/api/v1/tokens/{first.json()['id']}"
+    with pytest.raises(StoreError, match="a token is needed"):
+        connect().models()
+    client = connect(made.token)
+    assert client.tokens().items == (client.get_token(first.json()["id"]), client.get_token(made.id))
+    reader = connect(client.new_token("reader").token)
+    assert reader.models().items == ()
+    with pytest.raises(ForbiddenError, match="needs a token of scope admin"):
+        reader.tokens()
+    assert client.revoke_token(made.id).revoked is not None
+    with pytest.raises(StoreError, match="unknown or revoked"):
+        client.models()
+
+
+class Flaky(httpx.BaseTransport):
+    """Fails a number of times, then answers; counts what was asked."""
+
+    def __init__(self, failures: int, status: int | None = None) -> None:
+        self.failures, self.status, self.asked = failures, status, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.asked <= self.failures:
+            if self.status is None:
+                raise httpx.ConnectError("refused")
+            return httpx.Response(self.status, json={"detail": "busy"})
+        return httpx.Response(200, json={"items": [], "next_cursor": None})
+
+
+@pytest.fixture
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interbasis.service.client.client.PAUSES", (0.0,) * 5)
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize("status", [None, 429, 503])
+def test_reading_is_tried_again(status: int | None) -> None:
+    flaky = Flaky(3, status)
+    assert Client(transport=flaky).models().items == ()
+    assert flaky.asked == 4
+    gone = Flaky(99, status)
+    with pytest.raises(StoreError, match=r"cannot reach|busy"):
+        Client(transport=gone).models()
+    assert gone.asked == 6
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize("call", ["retry_job", "run_schedule", "new_token", "remove_schedule"])
+def test_what_is_not_safe_is_tried_once(call: str) -> None:
+    flaky = Flaky(1)
+    with pytest.raises(UnavailableError, match="cannot reach"):
+        getattr(Client(transport=flaky), call)("x")
+    assert flaky.asked == 1
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_forced_work_is_asked_for_once() -> None:
+    """Each request computes again; one that was answered may have been heard."""
+    forced, plain = Flaky(1), Flaky(1)
+    with pytest.raises(UnavailableError, match="cannot reach"):
+        Client(transport=forced).submit("partition", "g-x", {"force": True})
+    assert forced.asked == 1
+    for choices in ({"force": False}, {"force": None}, {"k": 2}):
+        plain.asked = 0
+        with pytest.raises(StoreError, match="no JobRow"):  # what answers the second time is no job
+            Client(transport=plain).submit("partition", "g-x", choices)
+        assert plain.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>Welcome</html>", "text/html"),
+        (b"", "application/json"),
+        (b"[1, 2]", "application/json"),
+        (b'{"items": 3}', "application/json"),
+        (b'{"items": [{"id": 1}], "next_cursor": null}', "application/json"),
+        (b"\xff\xfe", "application/octet-stream"),
+    ],
+)
+def test_answers_of_something_else_are_errors_of_ours(content: bytes, kind: str) -> None:
+    """Something that says 200 to everything, such as the page of a proxy."""
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=content, headers={"content-type": kind}))
+    client = Client(transport=answer)
+    calls: list[Callable[[], Any]] = [client.models, lambda: client.get_graph("g"), lambda: list(client.events("j"))]
+    calls += [lambda: client.submit("partition", "g"), lambda: client.revoke_token("t"), client.workers]
+    for call in calls:
+        with pytest.raises(StoreError, match=r"is (this|it) an interbasis service"):
+            call()
+
+
+def test_event_that_is_no_json_is_an_error_of_ours() -> None:
+    page = {"content-type": "text/event-stream"}
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=b"data: hello\n\n", headers=page))
+    with pytest.raises(StoreError, match="no JSON: 'hello'"):
+        list(Client(transport=answer).events("j"))
+
+
+@pytest.mark.parametrize("token", ["ib_t-1_ünï", "ib_t-1_\u2019", "ib_t-1_x\n", "ib_t-1\x00"])
+def test_token_that_cannot_be_sent_is_refused(token: str) -> None:
+    with pytest.raises(StoreError, match="interbasis token new") as refusal:
+        Client(token=token)
+    assert token not in str(refusal.value)
+
+
+def test_events_are_resumed_where_they_broke(store: Store, tmp_path: Path) -> None:
+    job = store.submit("ledger", save_mlp(tmp_path / "a.safetensors", model="run"))
+    asked: list[str] = []
+
+    class Breaking(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append(request.headers["last-event-id"])
+            if len(asked) == 1:
+                store.begin_job(job.id, 1, "w")
+            if len(asked) == 3:
+                return httpx.Response(502)  # of a proxy, while the service starts again
+            if len(asked) == 4:
+                store.end_job(job.id, 1, "w", "succeeded")
+            body = f"event: job\nid: 1\ndata: {json.dumps(store.get_job(job.id).to_json())}\n\n"
+            return httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
+
+    states = [row.state for row in Client(transport=Breaking()).events(job.id)]
+    assert states == ["running", "running", "succeeded"]
+    assert asked == ["0", "2", "2", "2"]
+
+
+def test_events_go_on_after_the_one_that_was_seen_last(
+    store: Store, connect: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the service itself: the newest state, unless it was seen."""
+    monkeypatch.setattr("interbasis.service.api.routes.jobs._LOOK", 0.05)
+    client = connect(stream=0.3)
+    job = store.submit("partition", save_graph(store).id)
+
+    def events(*last: str) -> list[tuple[str, str]]:
+        headers = {"last-event-id": last[0]} if last else {}
+        response = client._request("GET", f"jobs/{job.id}/events", headers=headers)
+        assert response.headers["content-type"].startswith("text/event-stream")
+        blocks = [block for block in response.text.split("\n\n") if "data:" in block]
+        parts = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+        assert all(part["event"] == "job" for part in parts)
+        return [(part["id"], json.loads(part["data"])["state"]) for part in parts]
+
+    first = [(str(job.version), "queued")]
+    assert events() == events("0") == events("x") == events("-1") == events("") == first
+    assert events(first[0][0]) == events("99") == []
+    store.begin_job(job.id, 1, "w")
+    seen = events(first[0][0])
+    assert [state for _, state in seen] == ["running"]
+    assert int(seen[0][0]) > job.version
+    store.end_job(job.id, 1, "w", "succeeded")
+    (end,) = events(seen[0][0])
+    assert end[1] == "succeeded"
+    assert events(end[0]) == []
+    row = store.get_job(job.id)
+    assert list(client.events(job.id)) == [row]
+    assert list(client.events(job.id, after=row.version)) == []  # it does not ask for ever
+
+
+@POSTGRESQL_FIRST
+def test_submitted_job_is_waited_for(
+    store: Store, connect: Callable[..., Client], start_worker: Any, tmp_path: Path
+) -> None:
+    """From nothing to a queried partition, with files that only the client has."""
+    save_inputs(tmp_path / "x.npz", 8)
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model="run", blocks=2)
+    client = connect()
+    job = client.submit("analyze", path, {"data": tmp_path / "x.npz", "output": "neuron"})
+    assert client.submit("analyze", path, {"data": tmp_path / "x.npz", "output": "neuron"}).id == job.id
+    start_worker()
+    seen: list[Any] = []
+    row = job.wait(progress=seen.append)
+    assert (row.state, seen[-1]) == ("succeeded", row)
+    assert client.get_partition(job.result("partition")).n_modules == 2
+    here = analyze_task.analyze(store, path, {"output": "neuron"}, data=tmp_path / "x.npz", force=True)
+    assert here.graph.graph_sha256 == store.get_graph(job.result("graph")).graph_sha256
+    with pytest.raises(NotFoundError, match="made no ledger"):
+        job.result("ledger")
+    wrong = client.submit("analyze", path, {"data": tmp_path / "x.npz", "cuts": ["nowhere"]})
+    with pytest.raises(StoreError, match=r"failed: .*nowhere"):
+        wrong.wait()
+
+
+@SQLITE_FIRST
+def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
+    partition, graph = analysed.partition.id, analysed.graph.id
+    for ref, form in ((partition, "masks"), (graph, "node-link")):
+        assert client.export(ref, form) == draw.export(store, ref, form)
+    assert draw.export(client, partition, "masks") == draw.export(store, partition, "masks")
+    with pytest.raises(StoreError, match="data"):  # its checkpoint names none, and the network is run again
+        draw.export(client, partition, "eap")
+    with pytest.raises(NotFoundError):
+        client.export("g-x", "node-link")

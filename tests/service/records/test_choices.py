@@ -1,0 +1,221 @@
+"""Choices of jobs: wrong types and values are refused when they are given, whoever gives them, naming the choice."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+from cases_checkpoints import save_inputs, save_mlp
+from cases_store import register, save_graph, save_partition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from interbasis.analysis.basis.bases import KINDS, OUTPUTS, ROTATIONS
+from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
+from interbasis.analysis.circuits.experiments import ExperimentRecipe
+from interbasis.analysis.circuits.interventions import REPLACEMENTS
+from interbasis.analysis.circuits.metrics import METRICS
+from interbasis.analysis.llc.estimate import PRECONDITIONERS
+from interbasis.analysis.llc.kernels import KERNELS
+from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, from_choices
+from interbasis.analysis.search.objectives import OBJECTIVES
+from interbasis.service.api.app import create_app
+from interbasis.service.cli.app import app
+from interbasis.service.client.client import Client
+from interbasis.service.client.in_process import InProcess
+from interbasis.service.records.choices import CHOICES, as_json, check_choices
+from interbasis.service.records.errors import StoreError
+from interbasis.service.store.store import Store
+
+RECIPES: dict[str, tuple[Any, ...]] = {
+    "analyze": (GraphRecipe, PartitionRecipe),
+    "partition": (PartitionRecipe,),
+    "track": (PartitionRecipe,),
+    "experiment": (ExperimentRecipe,),
+    "ledger": (LedgerRecipe,),
+    "llc": (LlcRecipe,),
+}
+OTHERS: dict[str, Any] = {"data": str, "labels": dict, "like": str, "coupling": float, "align": bool, "force": bool}
+FIELDS = [(task, name) for task in CHOICES for name in (*CHOICES[task], "force")]
+NEEDED = {"llc": {"temperature": 100.0}}
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+_values = st.recursive(_scalars, lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each))
+
+
+def kinds(task: str, name: str) -> set[type]:
+    """What JSON types a choice may have, by the annotation of the recipe."""
+    hints = {key: hint for recipe in RECIPES[task] for key, hint in get_type_hints(recipe).items()}
+    hint = hints.get(name, OTHERS.get(name))
+    found = {getattr(each, "__origin__", each) for each in getattr(hint, "__args__", (hint,))}
+    found |= {int} if float in found else set()
+    found |= {str} if name == "cuts" else set()
+    return {list if kind is tuple else kind for kind in found} - {type(None)}
+
+
+def together(task: str, name: str, value: Any) -> dict[str, Any]:
+    return {**({} if name in ("epsilon", "curve") else NEEDED.get(task, {})), name: value}
+
+
+@pytest.mark.parametrize(("task", "name"), FIELDS)
+@settings(max_examples=10, deadline=None)
+@given(value=_values.filter(lambda value: value is not None))
+def test_wrong_types_are_refused_by_name(task: str, name: str, value: Any) -> None:
+    if type(value) in kinds(task, name):
+        return
+    with pytest.raises(StoreError, match=rf"^{task}: {name} is .*, expected "):
+        check_choices(task, together(task, name, value))
+
+
+@pytest.mark.parametrize(("task", "name"), [pair for pair in FIELDS if pair[1] not in OTHERS])
+@settings(max_examples=10, deadline=None)
+@given(value=_values.filter(lambda value: value is not None))
+def test_what_is_taken_is_what_recipes_take(task: str, name: str, value: Any) -> None:
+    """Nothing that passes breaks in the worker that makes the recipe."""
+    given_ = together(task, name, value)
+    try:
+        check_choices(task, given_)
+    except StoreError:
+        return
+    (kind, *more) = RECIPES[task]
+    if more or kind is PartitionRecipe:
+        Recipe.from_mapping(given_)
+    else:
+        from_choices(kind, given_)
+
+
+def test_defaults_and_values_of_every_type_are_taken() -> None:
+    for task, recipes in RECIPES.items():
+        for recipe in recipes:
+            for field in fields(recipe):
+                if field.default is not None and field.name != "curve":
+                    check_choices(task, together(task, field.name, field.default))
+    check_choices(
+        "analyze", {"cuts": ["a", ["b", "c"]], "epsilon": [0.1, 1], "probes": 3, "resolution": 0, "force": True}
+    )
+    check_choices("partition", {"labels": {"a/0": 1, "a/1": "left", "a/2": None}, "epsilon": "graph", "seed": 0})
+    check_choices("llc", {"curve": True, "parameters": ["layers.*"], "step_size": 1e-3})
+
+
+def test_words_are_those_of_the_analysis() -> None:
+    words = {
+        ("analyze", "basis"): KINDS,
+        ("analyze", "rotation"): ROTATIONS,
+        ("partition", "objective"): tuple(OBJECTIVES),
+        ("experiment", "kind"): EXPERIMENTS,
+        ("experiment", "metric"): ("loss", *METRICS),
+        ("experiment", "replacement"): REPLACEMENTS,
+        ("llc", "kernel"): ("auto", *KERNELS),
+        ("llc", "preconditioner"): PRECONDITIONERS,
+    }
+    for (task, name), known in words.items():
+        choice = CHOICES[task][name]
+        assert sorted(choice.expected.removeprefix("one of ").split(", ")) == sorted(known)
+        assert all(map(choice.fits, known))
+    assert {"auto", *OUTPUTS} == set(CHOICES["analyze"]["output"].expected.removeprefix("one of ").split(", "))
+
+
+@pytest.mark.parametrize(
+    ("task", "given_", "said"),
+    [
+        ("analyze", {"seed": 2**63}, "seed is 9223372036854775808, expected a whole number of at least 0"),
+        ("analyze", {"epsilon": [0.1, -1]}, "epsilon is"),
+        ("analyze", {"epsilon": []}, "epsilon is"),
+        ("analyze", {"epsilon": float("nan")}, "epsilon is nan"),
+        ("analyze", {"gap": 10**400}, "gap is"),
+        ("analyze", {"k": 2, "objective": "cpm"}, "k goes with objective 'kway'"),
+        ("partition", {"objective": "kway"}, "needs k"),
+        ("partition", {"min_size": 5, "max_size": 4}, "min_size <= max_size"),
+        ("partition", {"labels": {"a/0": 1}, "k": 2}, "only epsilon goes with them, not k"),
+        ("partition", {"labels": {"a/0": [1]}}, "labels is"),
+        ("llc", {}, "none of them was given"),
+        ("llc", {"epsilon": 1.0, "temperature": 3.0}, "epsilon and temperature was given"),
+        ("llc", {"epsilon": 1.0, "curve": True}, "epsilon and curve"),
+        ("ledger", {"wings": 2}, "ledger has no choice wings: it has data"),
+    ],
+)
+def test_values_out_of_range_and_contradictions_are_refused(task: str, given_: dict[str, Any], said: str) -> None:
+    with pytest.raises(StoreError, match=said):
+        check_choices(task, given_)
+
+
+def test_nesting_and_length_do_not_reach_the_message() -> None:
+    deep: Any = "a"
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, "a" * 10**6, list(range(10**5))):
+        with pytest.raises(StoreError, match="probes is") as caught:
+            check_choices("analyze", {"probes": value})
+        assert len(str(caught.value)) < 300
+
+
+def test_python_values_become_json() -> None:
+    given_ = {"cuts": ("a", ("b", "c")), "seed": np.int64(3), "gap": np.float32(0.5), "data": Path("x"), "k": None}
+    assert as_json(given_) == {"cuts": ["a", ["b", "c"]], "seed": 3, "gap": 0.5, "data": "x"}
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "analyze": {"probes": "many", "basis": 3, "cuts": {"a": 1}, "rank_tolerance": "small", "output": "half"},
+    "partition": {"k": 1.5, "epsilon": "big", "labels": [1, 2], "mediator_polish": "yes"},
+    "track": {"align": "no", "coupling": [1], "seed": True},
+    "experiment": {"draws": "all", "kind": "guess", "tolerance": "small"},
+    "ledger": {"method": 1, "epsilon": "0.1x", "tolerance": 2},
+    "llc": {"temperature": "hot", "chains": 0, "parameters": "layers.*", "curve": 1},
+}
+
+
+def targets(store: Store) -> dict[str, str]:
+    checkpoint, _ = register(store)
+    graph = save_graph(store).id
+    partition = save_partition(store, graph).id
+    return {"partition": graph, "track": "digits", "experiment": partition} | dict.fromkeys(
+        ("analyze", "ledger", "llc"), checkpoint
+    )
+
+
+@pytest.mark.parametrize("way", ["python", "http", "schedule", "http schedule"])
+def test_no_job_or_schedule_is_made_of_them(store: Store, way: str) -> None:
+    named = targets(store)
+    with Client("http://127.0.0.1", transport=InProcess(create_app(store))) as client:
+        source: Any = client if way.startswith("http") else store
+        for task, choices in WRONG.items():
+            for name, value in choices.items():
+                call: Callable[[], Any]
+                call = lambda: source.submit(task, named[task], together(task, name, value))  # noqa: B023, E731
+                if way.endswith("schedule"):
+                    call = lambda: source.add_schedule(task, "digits", {name: value}, cron="0 2 * * *")  # noqa: B023, E731
+                with pytest.raises(StoreError, match=rf"{task}: {name} is .*, expected ") as caught:
+                    call()
+                assert type(caught.value) is StoreError
+    assert (store.jobs().items, store.schedules().items) == ((), ())
+
+
+def test_command_line_refuses_them(sqlite_place: Any, tmp_path: Path) -> None:
+    with sqlite_place.open() as store:
+        named = targets(store)
+    runner = CliRunner()
+    place = ["--store", sqlite_place.url, "--artifacts", sqlite_place.artifacts]
+    for task, choices in WRONG.items():
+        for name, value in choices.items():
+            file = tmp_path / "recipe.toml"
+            text = str(value).lower() if isinstance(value, bool) else repr(value)
+            file.write_text(f"{name} = {text}" if not isinstance(value, dict) else f"[{name}]\na = 1")
+            for given_ in (["--set", f"{name}={value}"], ["--recipe", str(file)]):
+                if name == "cuts" and given_[0] == "--set":
+                    continue  # any text is the name of a cut
+                result = runner.invoke(app, ["submit", task, named[task], *given_, *place])
+                assert isinstance(result.exception, StoreError), (task, name, result.output)
+                assert f"{task}: {name} is " in str(result.exception)
+    with sqlite_place.open() as store:
+        assert store.jobs().items == ()
+
+
+def test_path_as_text_is_a_path(store: Store, tmp_path: Path) -> None:
+    path = save_mlp(tmp_path / "a.safetensors", model="run")
+    save_inputs(tmp_path / "x.npz")
+    assert store.register_checkpoint(str(path)) == store.register_checkpoint(path)
+    with pytest.raises(StoreError, match=r"cannot read .*gone\.safetensors"):
+        store.register_checkpoint(str(tmp_path / "gone.safetensors"))
