@@ -7,6 +7,7 @@ says so. Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
@@ -46,7 +47,7 @@ def attribution_graph(
     """
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
     lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
-    n_edges, kept = graph.n_edges(epsilon), _strongest(graph, epsilon, most_links)
+    kept = _strongest(graph, epsilon, most_links)
     carried: dict[Node, float] = {}
     for earlier, later, w in kept:
         for node in (earlier, later):
@@ -84,26 +85,8 @@ def attribution_graph(
 
     pinned = ranked[:MOST_PINNED]
     supernodes = [[lane, *(names[n] for n in pinned if labels[n[0]][n[1]] == m)] for m, lane in enumerate(lanes)]
-    part = f"all {n_edges}" if len(kept) == n_edges else f"the strongest {len(kept)} of {n_edges}"
-    above = ", ".join(dict.fromkeys(f"{cutoff:.3g}" for cutoff in graph.cutoffs(epsilon)))
-    described_as = (
-        f"Interaction graph, {part} edges with strengths above {above}. Tokens are modules, layers are "
-        "cuts, weights are strengths w (w^2 is a loss), probabilities are shares of the variance of the last cut."
-    )
     return {
-        "metadata": {
-            "slug": "interbasis",
-            "scan": f"interbasis {graph.basis} basis",
-            "transcoder_list": [],
-            "prompt_tokens": tokens,  # a single one would leave the page empty
-            "prompt": ", ".join(lanes),
-            "node_threshold": 1.0,
-            "schema_version": 1,
-            "info": {
-                "description": described_as,
-                "generator": {"name": "interbasis", "version": version("interbasis")},
-            },
-        },
+        "metadata": _metadata(graph, epsilon, lanes, tokens, len(kept)),
         "qParams": {
             "pinnedIds": [names[node] for node in pinned],
             "supernodes": [members for members in supernodes if len(members) > 1],
@@ -113,6 +96,32 @@ def attribution_graph(
         },
         "nodes": [described(node) for node in sorted(ranked)],
         "links": [{"source": names[a], "target": names[b], "weight": w} for a, b, w in kept],
+    }
+
+
+def _metadata(
+    graph: InteractionGraph, epsilon: Epsilon, lanes: Sequence[str], tokens: Sequence[str], n_links: int
+) -> dict[str, Any]:
+    """What the page shows of the graph as a whole."""
+    n_edges = graph.n_edges(epsilon)
+    part = f"all {n_edges}" if n_links == n_edges else f"the strongest {n_links} of {n_edges}"
+    above = ", ".join(dict.fromkeys(f"{cutoff:.3g}" for cutoff in graph.cutoffs(epsilon)))
+    description = (
+        f"Interaction graph, {part} edges with strengths above {above}. Tokens are modules, layers are "
+        "cuts, weights are strengths w (w^2 is a loss), probabilities are shares of the variance of the last cut."
+    )
+    return {
+        "slug": "interbasis",
+        "scan": f"interbasis {graph.basis} basis",
+        "transcoder_list": [],
+        "prompt_tokens": list(tokens),  # a single one would leave the page empty
+        "prompt": ", ".join(lanes),
+        "node_threshold": 1.0,
+        "schema_version": 1,
+        "info": {
+            "description": description,
+            "generator": {"name": "interbasis", "version": version("interbasis")},
+        },
     }
 
 

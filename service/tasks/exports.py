@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...analysis import Bases, InteractionGraph, Partition
@@ -54,15 +55,7 @@ def export(
     Raises:
         InputError: a form that this result does not have.
     """
-    if form not in CIRCUIT_FORMATS and (module, data, factory) != (None, None, None):
-        given = [
-            name for name, value in (("module", module), ("data", data), ("factory", factory)) if value is not None
-        ]
-        raise InputError(f"{', '.join(given)}: only for the formats {' and '.join(CIRCUIT_FORMATS)}, not for {form}")
-    if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InputError(f"epsilon is {epsilon}: expected a loss scale, 0 or more")
-    if form in CIRCUIT_FORMATS and epsilon is not None:
-        raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
+    _check_choices(form, epsilon, {"module": module, "data": data, "factory": factory})
     try:
         estimate = _estimate(store, ref)
     except NotFoundError:
@@ -89,19 +82,10 @@ def export(
         of, partition = store.get_graph(row.graph), Partition.from_bytes(store.partition_bytes(row.id))
     graph = InteractionGraph.from_bytes(store.graph_bytes(of.id))
     if form in CIRCUIT_FORMATS and isinstance(store, Store):
-        loaded = checkpoint_task.reloaded(
-            store, (store.get_checkpoint(of.checkpoint), of), data, load_factory(factory) if factory else None
-        )
-        circuit = component_circuit(
-            loaded.network,
-            _bases(store, of),
-            graph,
-            partition,
-            loaded.test_batches,
-            components_of(loaded),
-            progress=progress,
-        )
-        return export_circuit(circuit, form, module)
+        build = load_factory(factory) if factory else None
+        loaded = checkpoint_task.reloaded(store, (store.get_checkpoint(of.checkpoint), of), data, build)
+        about = _bases(store, of), graph, partition, loaded.test_batches, components_of(loaded)
+        return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
     if form == "masks":
         if partition is None:
             raise InputError(f"masks are of modules, and {ref} is a graph: export one of its partitions")
@@ -111,6 +95,17 @@ def export(
             f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *CIRCUIT_FORMATS, 'netcdf'])}"
         )
     return _export(graph, partition, form, epsilon)
+
+
+def _check_choices(form: str, epsilon: float | None, of_circuits: Mapping[str, object]) -> None:
+    """Refuse choices that a form does not have."""
+    given = [name for name, value in of_circuits.items() if value is not None]
+    if form not in CIRCUIT_FORMATS and given:
+        raise InputError(f"{', '.join(given)}: only for the formats {' and '.join(CIRCUIT_FORMATS)}, not for {form}")
+    if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
+        raise InputError(f"epsilon is {epsilon}: expected a loss scale, 0 or more")
+    if form in CIRCUIT_FORMATS and epsilon is not None:
+        raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
 
 
 def _bases(store: Store | Client, row: GraphRow) -> Bases:
