@@ -26,7 +26,7 @@ FLOORS = {
         ("modules",),
         ("llc", "circuits"),
         ("exchange", "figures"),
-        ("recipe", "demo"),
+        ("recipe", "demo", "landscape"),
     ),
     "service": (
         ("records",),
