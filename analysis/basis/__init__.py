@@ -1,4 +1,4 @@
-"""The interaction basis of each cut: moments of activations and Jacobians, rotation, PCA and neuron bases."""
+"""The interaction basis of each cut: moments of activations and Jacobians, the rotation, PCA and neuron bases."""
 
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import Probes, output_cotangents

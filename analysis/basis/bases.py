@@ -1,4 +1,4 @@
-"""The bases of a network: one per cut, as a value that can be stored."""
+"""The bases of a network: one per cut, as a result that can be stored."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ARRAYS = ("mean", "to_basis", "from_basis", "importance", "gram_spectrum", "jac
 @by_value
 @dataclass(frozen=True, repr=False)
 class Basis:
-    """Coordinates of one cut.
+    """The coordinates of one cut.
 
     Attributes:
-        cut: its name.
+        cut: name of the cut.
         kind: "global", "local", "pca" or "neuron".
-        mean: (d,) of the activations; the constant direction, kept apart.
+        mean: (d,) mean of the activations; the constant direction, kept apart.
         to_basis: C (k, d); f^ = C (f - mean).
         from_basis: C^+ (d, k).
         importance: Lambda (k,), variance of each coordinate, descending (in the neuron basis in the model's order);
@@ -59,12 +59,12 @@ class Basis:
     off_diagonal: float = 0.0
 
     def __repr__(self) -> str:
-        """Name, kind and sizes."""
+        """Describe the basis by cut, kind and sizes."""
         k, d = self.to_basis.shape
         return f"Basis({self.cut!r}, kind={self.kind!r}, {k} of {d} directions kept)"
 
     def coordinates(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
-        """f^ = C (f - mean) in float64."""
+        """Compute f^ = C (f - mean) in float64."""
         return (activations.double() - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
 
 
@@ -95,7 +95,7 @@ class Bases(Mapping[str, Basis], Result):
         return len(self.bases)
 
     def __repr__(self) -> str:
-        """One basis a line."""
+        """Describe one basis a line."""
         return "\n".join(map(repr, self.bases))
 
     @property
@@ -104,7 +104,7 @@ class Bases(Mapping[str, Basis], Result):
         return self.bases[0].kind == "local" and all(basis.influence.size for basis in self.bases[:-1])
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
+        """Return the content of the file that `save` writes."""
         arrays = {f"{name}.{i}": getattr(b, name) for i, b in enumerate(self.bases) for name in _ARRAYS}
         scalars = [{k: getattr(b, k) for k in ("cut", "kind", "runs", "off_diagonal")} for b in self.bases]
         return encode("bases", arrays, {"bases": scalars, "settings": self.settings})

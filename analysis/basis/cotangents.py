@@ -1,4 +1,4 @@
-"""Cotangents: the rows of the output, and of a cut, that are pulled back through the network."""
+"""Cotangents: rows of the output, or of a cut, that are pulled back through the network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..network.network import Network
 
 __all__ = ["Probes", "output_cotangents"]
 
-_BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and some times that on the way back
+_BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and several times that in the backward pass
 
 
 class Probes:
     """Rademacher probes of variance 1/count.
 
-    Probe j has a generator of its own, and draws for the positions that count alone, data point after data point, so
-    that blocks, batches and padding do not change the draws.
+    Probe j has its own generator, and draws only for the positions that count, data point after data point, so that
+    blocks, batches and padding do not change the draws.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -34,7 +34,7 @@ class Probes:
     def blocks(
         self, shape: Sequence[int], dtype: torch.dtype, counted: Counted = EVERYTHING
     ) -> Iterator[Float[Tensor, "v batch positions width"]]:
-        """The probes of one batch, 0 where positions do not count."""
+        """Yield the probes of one batch in blocks, 0 where positions do not count."""
         size = _rows_per_block(math.prod(shape))
         scale = 1 / math.sqrt(len(self.generators))
         for start in range(0, len(self.generators), size):
@@ -47,7 +47,7 @@ class Probes:
     def _one(
         generator: torch.Generator, shape: Sequence[int], counted: Counted
     ) -> Int[Tensor, "batch positions width"]:
-        """Signs for one probe."""
+        """Draw the signs of one probe."""
         if counted.mask is None:
             return torch.randint(0, 2, tuple(shape), generator=generator) * 2 - 1
         signs = torch.zeros(*shape, dtype=torch.int64)
@@ -58,7 +58,7 @@ class Probes:
 def _output_rows(
     network: Network, batch: Batch, cuts: Iterable[int], draws: Probes | None
 ) -> Iterator[tuple[list[int], Int[Tensor, " v"], list[Float[Tensor, "v batch _ _"]]]]:
-    """Blocks of rows of the loss-weighted output's Jacobian: the cuts it is by, the outputs' indices, the rows."""
+    """Yield blocks of rows of the loss-weighted output's Jacobian: cuts, indices of outputs, rows per cut."""
     for trace, served in network.output_traces(batch, cuts):
         for labels, cotangents in output_cotangents(network, trace.output, draws, trace.output_counted):
             yield served, labels, network.vjps(trace, trace.output, served, cotangents)
@@ -70,7 +70,7 @@ def output_cotangents(
     draws: Probes | None = None,
     counted: Counted = EVERYTHING,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions width"]]]:
-    """Cotangents u with sum_u u u^T = I (MSE) or Fisher's matrix (KL); exact, or in expectation over the probes."""
+    """Yield cotangents u with sum_u u u^T = I (MSE) or Fisher's matrix (KL), exactly or in expectation."""
     output = output.detach()
     p = output.softmax(-1) if network.loss == "kl" else None
     if draws is not None:
@@ -89,7 +89,7 @@ def output_cotangents(
 def _coordinate_cotangents(
     target: Float[Tensor, "batch positions d"], rows: Float[Tensor, "o d"]
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions d"]]]:
-    """Each row at each position of the target, the row's index as label."""
+    """Yield each row at each position of the target, labelled by the index of the row."""
     n, positions, d = target.shape
     size = _rows_per_block(n * positions * d)
     for t in range(positions):

@@ -35,11 +35,11 @@ from .rotation import degenerate_runs, rotate
 
 __all__ = ["interaction_basis"]
 
-_MANY = 1024  # outputs; more of them are targets of the basis, not nodes of a graph
+_MANY = 1024  # outputs; more than these do not become nodes of a graph
 
-_GAP = 0.25  # relative gap below which neighbouring eigenvalues count as degenerate
+_GAP = 0.25  # neighbouring eigenvalues with a smaller relative gap count as degenerate
 
-_MEMORY = 2**28  # bytes that second moments per output may take
+_MEMORY = 2**28  # bytes of memory for second moments per output
 
 _Plain: TypeAlias = "Callable[[str, ActivationMoments], Basis]"
 
@@ -62,7 +62,7 @@ def interaction_basis(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Bases:
-    """Basis of every cut of a network.
+    """Compute the basis of every cut of a network.
 
     Args:
         net: the network; its cuts are checked by the swap test first.
@@ -70,19 +70,18 @@ def interaction_basis(
         kind: "global" (M to the output), "local" (M to the next cut's coordinates), "pca" (U, no whitening) or
             "neuron" (the model's own coordinates).
         output: basis of the last cut. "neuron" keeps its own coordinates. "pca" takes the interaction basis towards the
-            loss itself, which for MSE at the output is PCA: there the map into the outputs is a diagonal, so that a
+            loss itself, which for MSE at the output is PCA: there the map into the outputs is diagonal, so that the
             graph falls into one-to-one chains. "auto" (default) keeps the cut's own coordinates where they are the
-            network's outputs, up to 1,024 of them, or stand for one output each (logits before a softmax): these are
-            the only coordinates that are given and not chosen. Elsewhere it takes "pca". The choice made is in
-            `settings`.
+            network's outputs, up to 1,024 of them, or stand for one output each (logits before a softmax): only
+            these coordinates are given rather than chosen. Elsewhere it takes "pca". `settings` holds the choice made.
         rotation: "degenerate" rotates inside runs of eigenvalues with relative gaps below `gap` so that few outputs
             depend on each coordinate, "full" ignores the gaps, "none" gives the paper's plain basis.
         rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
-            neuron bases keep every coordinate, and where all are such the settings say None.
+            neuron bases keep every coordinate, and if all bases are neuron bases, `settings` holds None.
         gap: relative gap of neighbouring eigenvalues that ends a run.
         probes: random probes per data point for M, None for the exact sum over output coordinates; with probes the
-            outputs cannot be told apart, so that `rotation` must be "none".
-        seed: of the probes.
+            outputs cannot be separated, so that `rotation` must be "none".
+        seed: seed of the probes.
         progress: called after each batch.
 
     Raises:
@@ -159,9 +158,9 @@ class _Options:
 
 
 def _settings(options: _Options, bases: Sequence[Basis], net: Network) -> dict[str, Any]:
-    """The options that fix the numbers, and whether the model was checked.
+    """Return the options that fix the numbers, and whether the model was checked.
 
-    Neuron bases drop nothing, so that no tolerance is claimed for them.
+    Neuron bases drop nothing, so that they have no tolerance.
     """
     drops = any(basis.kind != "neuron" for basis in bases)
     return {
@@ -173,7 +172,7 @@ def _settings(options: _Options, bases: Sequence[Basis], net: Network) -> dict[s
 
 @dataclass(frozen=True)
 class _Solution:
-    """V with the rotation applied, in whitened coordinates, and what was measured on the way."""
+    """V with the rotation applied, in whitened coordinates, with spectrum, influence and rotated runs."""
 
     directions: Float[np.ndarray, "k rank"]
     importance: Float[np.ndarray, " rank"]
@@ -200,7 +199,7 @@ def _to_next(
 def _solve(
     columns: Mapping[int, Float[Tensor, "d k"]], moments: _SecondMoments, n_outputs: int, options: _Options
 ) -> dict[int, _Solution]:
-    """Steps 2 and 3 in whitened coordinates: one pass over the data where second moments per output fit in memory."""
+    """Solve steps 2 and 3 in whitened coordinates, in one pass if second moments per output fit in memory."""
     fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
     if fits and options.probes is None:
         whole = {p: m[0] for p, m in moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}).items()}
@@ -261,7 +260,7 @@ def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor]) -> 
 
 
 def _basis(cut: str, kind: str, mean: Tensor, frame: Whitening, solution: _Solution) -> Basis:
-    """Step 3: C = D^{1/2} V A and its pseudoinverse, the largest entry of each row of C positive."""
+    """Compute C = D^{1/2} V A (step 3) and its pseudoinverse, the largest entry of each row of C positive."""
     directions, scale = torch.from_numpy(solution.directions), torch.from_numpy(np.sqrt(solution.importance))
     rows = frame.forward.T @ directions * scale
     signs = column_signs(rows)
@@ -299,10 +298,10 @@ def _neuron(cut: str, moments: ActivationMoments) -> Basis:
 
 
 def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
-    """Whether each coordinate of the last cut is an output, its logit, or moves one output more than all the others.
+    """Return whether each coordinate of the last cut is an output, its logit, or mainly moves one output.
 
-    Logits are what the output is the softmax of, or its logarithm. The last holds before a sigmoid, say: with
-    e_oi = E[J_oi^2], e_oo is more than half of its row and of its column.
+    The output is the softmax of logits, or its logarithm. A coordinate mainly moves one output, as before a sigmoid, if
+    e_oo is more than half of its row and of its column, with e_oi = E[J_oi^2].
     """
     last, width = len(net.cuts) - 1, net.output_width
     if net.widths[last] != width or width > _MANY:
@@ -318,7 +317,7 @@ def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
 
 
 def _are_logits(net: Network, batch: Batch) -> bool:
-    """Whether the output is the softmax of the last cut, or its logarithm."""
+    """Return whether the output is the softmax of the last cut, or its logarithm."""
     with torch.no_grad():
         trace = net.trace(batch)
     values, output, counted = trace.values[-1], trace.output, trace.output_counted

@@ -1,4 +1,4 @@
-"""Moments of Jacobians: from the outputs, and between two adjacent cuts, in blocks of rows."""
+"""Second moments of Jacobians, of the outputs and between adjacent cuts, in blocks of rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "pair_trace",
 ]
 
-_EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows where an exact form gives them
+_EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows computed by an exact form
 
 
 def output_moments(
@@ -39,15 +39,15 @@ def output_moments(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> dict[int, list[Float[Tensor, ...]]]:
-    """Second moments of J = d(output)/d(cut) columns, for several cuts in one backward pass per output coordinate.
+    """Compute second moments of J = d(output)/d(cut) columns, for several cuts per backward pass.
 
     Args:
         network: the network; its loss weighs the outputs (KL: rows sqrt(p_o) (e_o - p), so that sum_o is Fisher's).
         batches: re-iterable data.
-        columns: per index of a cut the coordinates (d, k) to take the Jacobian in.
-        groups: per index of a cut groups of columns; None for the sum over outputs only.
+        columns: for each index of a cut the coordinates (d, k) of the Jacobian.
+        groups: for each index of a cut groups of columns; None for the sum over outputs only.
         probes: number of random probes per data point (groups must then be None).
-        seed: of the probes.
+        seed: seed of the probes.
         progress: called after each batch.
 
     Returns:
@@ -85,10 +85,10 @@ def pair_moments(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> list[Float[Tensor, ...]]:
-    """Second moments of J = rows (d(cut p+1)/d(cut p)) columns, as `output_moments` gives them for the output.
+    """Compute second moments of J = rows (d(cut p+1)/d(cut p)) columns, in the format of `output_moments`.
 
-    Uses the exact form of the transition where the network declares one, for which probes would save nothing;
-    backward passes otherwise.
+    Uses the exact form of the transition where the network declares one (probes would save nothing there), and backward
+    passes otherwise.
     """
     if probes is not None and groups is not None:
         raise GraphError("random probes mix the outputs: second moments per output need probes=None")
@@ -111,7 +111,7 @@ def pair_moments(
 def gate_moments(
     network: Network, batches: Iterable[Batch], pair: int, form: PositionWise, progress: ProgressCallback | None = None
 ) -> SlopeMoments:
-    """First and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
+    """Compute first and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
     n = count = 0
     first, second = torch.zeros(()), torch.zeros(())
     for batch in read_batches(batches, f"slopes into {network.cuts[pair + 1]}", progress):
@@ -125,7 +125,7 @@ def gate_moments(
 
 
 def pair_trace(network: Network, batch: Batch, pair: int, moved: Sequence[Tensor] | None = None) -> Trace:
-    """A trace for `pair_rows`, without the autograd graph where an exact form needs none."""
+    """Run a trace for `pair_rows`, without the autograd graph where an exact form needs none."""
     with torch.set_grad_enabled(pair not in network.transitions):
         return network.trace(batch, replace=None if moved is None else {pair: moved})
 
@@ -138,7 +138,7 @@ def pair_rows(
     columns: Float[Tensor, "d_in k"],
     draws: Probes | None = None,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
-    """Blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the index of the row; float64.
+    """Yield blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the row's index; float64.
 
     Between position-wise cuts every position is a data point of its own (see `one_position`).
     """
@@ -159,7 +159,7 @@ def pair_rows(
 def one_position(
     network: Network, trace: Trace, pair: int, value: Float[Tensor, "batch positions d"]
 ) -> Float[Tensor, "_ _ d"]:
-    """Each position that counts as a data point of its own where the transition is position-wise."""
+    """Make each position that counts a data point of its own where the transition is position-wise."""
     position_wise = isinstance(network.transitions.get(pair), PositionWise)
     return trace.counted[pair].rows(value)[:, None] if position_wise else value
 
@@ -189,7 +189,7 @@ def _add(
 
 
 def ends_in_output(network: Network, batch: Batch) -> bool:
-    """Whether the last cut is the output itself, on this batch."""
+    """Return whether the last cut is the output itself, on this batch."""
     with torch.no_grad():
         trace = network.trace(batch)
     value = trace.values[-1]
@@ -197,7 +197,7 @@ def ends_in_output(network: Network, batch: Batch) -> bool:
 
 
 def _is_output(network: Network, trace: Trace, cut: int) -> bool:
-    """Whether the cut is the output itself and the loss MSE, so that its Jacobian is the identity."""
+    """Return whether the cut is the output and the loss MSE, so that its Jacobian is the identity."""
     same = cut == len(network.cuts) - 1 and network.loss == "mse"
     same = same and trace.values[cut].shape == trace.output.shape and torch.equal(trace.values[cut], trace.output)
     return same and trace.counted[cut].agrees(trace.output_counted)
@@ -206,7 +206,7 @@ def _is_output(network: Network, trace: Trace, cut: int) -> bool:
 def _add_identity(
     sums: list[Tensor], count: int, columns: Float[Tensor, "d k"], groups: Sequence[slice] | None
 ) -> None:
-    """What `_add` adds for a batch whose Jacobian is the identity at each of so many positions."""
+    """Add to the sums the terms of a batch whose Jacobian is the identity at `count` positions."""
     if groups is None:
         sums[0] += columns.T @ columns * count
         return

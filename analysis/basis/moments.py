@@ -3,9 +3,9 @@
     G^l = 1/n sum_x f f^T (centred, averaged over positions)
     M^l = 1/n sum_x sum_k (df^L_k/df^l)(df^L_k/df^l)^T (summed over all pairs of positions)
 
-All sums are float64, take one batch times one block of backward passes of memory, and merge. Positions that a mask
-leaves out take no part: G is the mean over those that count of all data points, M and strengths sum over pairs of
-those that count, and are means over data points. So padding and batching change nothing.
+All sums are float64 and can be merged; they need memory for one batch times one block of backward passes. Positions
+that a mask leaves out are ignored: G is the mean over the positions of all data points that count; M and strengths sum
+over pairs of positions that count, and are means over data points. So padding and batching change nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ActivationMoments:
 
     Attributes:
         n: number of data points.
-        count: number of positions that count, of all data points.
+        count: number of positions that count, over all data points.
         mean: (d,).
         scatter: sum of (f - mean)(f - mean)^T (d, d).
 
@@ -52,14 +52,14 @@ class ActivationMoments:
 
     @classmethod
     def of(cls, values: Float[Tensor, "batch positions d"], counted: Counted = EVERYTHING) -> ActivationMoments:
-        """Moments of one batch, at the positions that count."""
+        """Compute the moments of one batch, at the positions that count."""
         flat = counted.rows(values).to(torch.float64)
         mean = flat.mean(0)
         centred = flat - mean
         return cls(len(values), len(flat), mean, centred.T @ centred)
 
     def merge(self, other: ActivationMoments) -> ActivationMoments:
-        """Moments of both sets of data together."""
+        """Return the moments of both sets of data together."""
         count = self.count + other.count
         shift = other.mean - self.mean
         between = torch.outer(shift, shift) * (self.count * other.count / count)
@@ -68,7 +68,7 @@ class ActivationMoments:
 
     @property
     def gram(self) -> Float[Tensor, "d d"]:
-        """G, centred: the block of the Gram matrix that is left when the constant unit is kept apart."""
+        """Compute G, centred: the block of the Gram matrix without the constant unit."""
         return self.scatter / self.count
 
 
@@ -86,12 +86,12 @@ class JacobianMoments:
     total: Float[Tensor, "d d"]
 
     def merge(self, other: JacobianMoments) -> JacobianMoments:
-        """Moments of both sets of data together."""
+        """Return the moments of both sets of data together."""
         return JacobianMoments(self.n + other.n, self.total + other.total)
 
     @property
     def gram(self) -> Float[Tensor, "d d"]:
-        """M."""
+        """Compute M."""
         return self.total / self.n
 
 
@@ -109,7 +109,7 @@ class Moments:
     jacobians: Mapping[str, JacobianMoments]
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of data together.
+        """Return the moments of both sets of data together.
 
         Raises:
             DataError: the two belong to different cuts.
@@ -133,14 +133,14 @@ def collect(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Moments:
-    """Mean, G and (unless `jacobians` is False) M to the output at every cut, in one pass over the data.
+    """Compute mean, G and (unless `jacobians` is False) M to the output at every cut, in one pass over the data.
 
     Args:
         network: the network with its cuts and behavioural loss.
         batches: re-iterable data.
-        jacobians: whether M is wanted.
+        jacobians: whether to compute M.
         probes: number of random probes per data point for M, None for the exact sum over output coordinates.
-        seed: of the probes.
+        seed: seed of the probes.
         progress: called after each batch.
 
     Raises:

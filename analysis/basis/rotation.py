@@ -1,8 +1,8 @@
 """Rotation inside near-degenerate eigenspaces, which makes interactions sparse where the basis is free.
 
 Where eigenvalues of M~ are (nearly) equal the interaction basis may rotate inside their eigenspace (paper, section
-6.2). Two equally important modules produce such eigenvalues systematically, and the plain basis mixes them. The
-rotation maximises the varimax criterion of the mean squared influence of coordinate i on output o,
+6.2). Two equally important modules always produce such eigenvalues, and the plain basis mixes them. The rotation
+maximises the varimax criterion of the mean squared influence of coordinate i on output o,
 
     sum_o sum_i ( E_x[J_oi^2] )^2,
 
@@ -23,17 +23,17 @@ __all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
 
 _MAX_SWEEPS = 200
 
-_ANGLE = 1e-9  # radians; a sweep that turns no pair by more has converged
+_ANGLE = 1e-9  # radians; a sweep has converged if it turns every pair by less
 
-_TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8, so up to here nothing needs saying
+_TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8: no warning up to here
 
-_RISING = 1e-6  # share of the criterion that the last sweep may still have added
+_RISING = 1e-6  # the last sweep may raise the criterion by at most this share
 
-_FLAT = 1e-13  # a pair whose criterion varies by less than this share of its value is left alone
+_FLAT = 1e-13  # a pair whose criterion varies by less than this share is not turned
 
 
 def sparsity(moments: Float[np.ndarray, "o k k"]) -> float:
-    """Varimax criterion sum_o sum_i (E[J_oi^2])^2.
+    """Compute the varimax criterion sum_o sum_i (E[J_oi^2])^2.
 
     >>> sparsity(np.array([[[2.0, 0.0], [0.0, 1.0]]]))
     5.0
@@ -44,10 +44,10 @@ def sparsity(moments: Float[np.ndarray, "o k k"]) -> float:
 def pair_angle(
     s11: Float[np.ndarray, " o"], s22: Float[np.ndarray, " o"], s12: Float[np.ndarray, " o"], noise: float = 0.0
 ) -> float:
-    """Angle that maximises the criterion for two coordinates: column i <- cos i + sin j, j <- -sin i + cos j.
+    """Compute the angle that maximises the criterion of two coordinates: i <- cos i + sin j, j <- -sin i + cos j.
 
     theta = atan2(2 sum_o d s12, sum_o (d^2 - s12^2)) / 4 with d = (s11 - s22) / 2; zero where the criterion is flat
-    to rounding, the moments being known to `noise`.
+    up to rounding; `noise` is the error of the moments.
 
     >>> mixed = np.array([0.5]), np.array([0.5]), np.array([0.5])  # one output, influenced by (i + j) / sqrt(2)
     >>> round(pair_angle(*mixed) / np.pi, 12)
@@ -62,17 +62,16 @@ def pair_angle(
 
 
 def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Float[np.ndarray, "k k"]:
-    """Orthogonal matrix whose columns maximise the varimax criterion, by Jacobi sweeps over pairs of columns.
+    """Compute the orthogonal matrix that maximises the varimax criterion, by Jacobi sweeps over pairs of columns.
 
-    No turn lowers the criterion. Where the sweeps end before no pair turns any more, a warning says by how much the
-    last one turned.
+    No turn lowers the criterion. If pairs still turn in the last sweep, a warning gives the largest angle.
 
     Args:
         moments: E_x[J_oi J_oi'] per output o.
-        sweeps: at most so many.
+        sweeps: largest number of sweeps.
 
     Raises:
-        NumericalError: they end while the criterion is still rising, by more than 1e-6 of its value in the last sweep.
+        NumericalError: the last sweep still raised the criterion by more than 1e-6 of its value.
 
     >>> c, s = np.cos(0.3), np.sin(0.3)
     >>> turn = np.array([[c, -s], [s, c]])
@@ -112,7 +111,7 @@ def _criterion(t: Float[np.ndarray, "k k o"]) -> float:
 
 
 def _sweep(t: Float[np.ndarray, "k k o"], turn: Float[np.ndarray, "k k"], noise: float) -> float:
-    """Turn every pair once, in place; the largest angle."""
+    """Turn every pair once, in place, and return the largest angle."""
     largest = 0.0
     for i in range(len(turn) - 1):
         for j in range(i + 1, len(turn)):
@@ -127,7 +126,7 @@ def _sweep(t: Float[np.ndarray, "k k o"], turn: Float[np.ndarray, "k k"], noise:
 
 
 def degenerate_runs(values: Float[np.ndarray, " k"], gap: float) -> list[slice]:
-    """Runs of consecutive eigenvalues (descending) whose relative gap (a - b) / a is below `gap`.
+    """Find runs of consecutive eigenvalues (descending) whose relative gap (a - b) / a is below `gap`.
 
     >>> degenerate_runs(np.array([4.0, 3.9, 1.0]), 0.25)
     [slice(0, 2, None), slice(2, 3, None)]

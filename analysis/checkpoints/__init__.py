@@ -1,4 +1,4 @@
-"""Checkpoints and data: families of models that interbasis rebuilds, files of weights, data sets."""
+"""Checkpoints and data: families of models that interbasis can rebuild, files of weights, data sets."""
 
 from .checkpoint import Checkpoint, components_of, load_checkpoint
 from .components import Component, Components, Part

@@ -37,10 +37,10 @@ class Checkpoint:
         label: name of the checkpoint.
         model: name of the model whose training the checkpoint belongs to (JSON `model`, else the label).
         sha256: of the .safetensors file.
-        family, config: how the model was built.
+        family, config: the family that built the model, and its config.
         path: of the .safetensors file.
-        about: its JSON.
-        notes: what to know about how the file was read, in words.
+        about: the content of its JSON file.
+        notes: remarks on how the file was read, as sentences.
     """
 
     network: Network
@@ -57,16 +57,16 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """What it is, and a line per note."""
+        """Describe the checkpoint, with a line for each note."""
         head = f"Checkpoint({self.label!r}, step={self.step}, family={self.family!r}, cuts={list(self.network.cuts)})"
         return "\n".join([head, *(f"  note: {note}" for note in self.notes)])
 
 
 def components_of(checkpoint: Checkpoint) -> Components:
-    """Heads and MLPs of a checkpoint's model, where its family names them by a method `components(config)`.
+    """Return the heads and MLPs of a checkpoint's model, from the family's method `components(config)`.
 
     Raises:
-        InputError: it does not, or cannot be imported.
+        InputError: the family has no such method, or cannot be imported.
     """
     family = _loaded(checkpoint.family) if checkpoint.family in _registered() else None
     named = getattr(family, "components", None)
@@ -94,10 +94,10 @@ def load_checkpoint(
         path: a .safetensors file with a .json of the same name beside it: `{"family", "config", "data", "step",
             "label", ...}`; `cuts`, `loss`, `output`, `positions`, `batch_first`, `skip_first` and `check` are those of
             `Network`.
-        cuts: instead of the family's (or the JSON's) own.
+        cuts: cuts to use instead of those of the JSON or the family.
         loss: behavioural loss, instead of the JSON's or "mse".
         data: a file to read the data from (see `read_dataset`) instead of what the JSON names.
-        batch_size: of the data.
+        batch_size: data points in a batch.
         factory: builds the model of family `torch` from the JSON's config.
 
     Raises:
@@ -118,7 +118,7 @@ def load_checkpoint(
             model = family.build(config)
     except InterbasisError:
         raise
-    except Exception as error:  # of the user's function, or of another package
+    except Exception as error:  # any error: the code is the user's, or another package's
         raise CheckpointError(
             f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {type(error).__name__}: {error}"
         ) from error

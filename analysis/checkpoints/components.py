@@ -1,8 +1,8 @@
-"""Attention heads and MLPs: where in a transformer's forward pass each of them reads and writes.
+"""Attention heads and MLPs of a transformer, and where each of them reads and writes in the forward pass.
 
 A residual stream is read and written by components: heads `a0.h1`, each with queries, keys and values, and MLPs `m0`.
-Circuit-discovery tools name circuits by them. What a component reads is seen where its own weights have been applied to
-the stream, what it writes just before, or just after, the map into the stream.
+Circuit-discovery tools name circuits by them. The input of a component is observed after its own weights were applied
+to the stream; its output just before, or just after, the map into the stream.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _INPUTS = {True: ("q", "k", "v"), False: ("",)}
 
 @dataclass(frozen=True)
 class Part:
-    """Entries of one axis of the input or output of a module.
+    """Some entries along one axis of the input or output of a module.
 
     Attributes:
         name: of the place, as cuts are named: a path, or `path:in` for the module's input.
-        axis: of the tensor there.
-        start, stop: its entries; None for all.
+        axis: an axis of the tensor there.
+        start, stop: range of the entries; a stop of None means all that follow.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Part:
 
     @property
     def place(self) -> Place:
-        """Where it is."""
+        """The place of the part."""
         return Place(self.name.removesuffix(":in"), self.name.endswith(":in"))
 
     def of(self, value: Tensor) -> Tensor:
-        """A view of these entries.
+        """Return a view of these entries of a tensor.
 
         Raises:
             CutError: the tensor has no such axis, or too few entries.
@@ -62,8 +62,8 @@ class Component:
     Attributes:
         layer: counted from 0.
         head: counted from 0; None for an MLP.
-        reads: by input ("q", "k" and "v" of a head, "" of an MLP) what depends on the stream through it alone.
-        writes: what the stream takes from it, up to a linear map.
+        reads: for each input ("q", "k" and "v" of a head, "" of an MLP) the part that carries it.
+        writes: the part that carries its output to the stream, up to a linear map.
 
     >>> Component(0, None, {"": Part("mlp.inner")}, Part("mlp.outer")).name
     'm0'
@@ -82,7 +82,7 @@ class Component:
 
     @property
     def name(self) -> str:
-        """`a0.h1` or `m0`."""
+        """The name of the component, `a0.h1` or `m0`."""
         return f"m{self.layer}" if self.head is None else f"a{self.layer}.h{self.head}"
 
 
@@ -111,15 +111,15 @@ class Components:
 
     @property
     def n_layers(self) -> int:
-        """Number of layers."""
+        """The number of layers."""
         return 1 + max((item.layer for item in self.items), default=-1)
 
     @property
     def n_heads(self) -> int:
-        """Number of heads of each layer."""
+        """The number of heads of each layer."""
         return 1 + max((item.head for item in self.items if item.head is not None), default=-1)
 
     def before(self, reader: Component) -> int:
-        """How many components write the stream before one reads it."""
+        """Count the components that write into the stream before the reader reads it."""
         heads = self.n_heads if reader.head is None and not self.parallel else 0
         return reader.layer * (self.n_heads + 1) + heads

@@ -1,4 +1,4 @@
-"""Data sets that checkpoints name, and data that the user brings in a file. Every data set has a fingerprint."""
+"""Data sets: those that checkpoints name, and data that the user brings in a file. Every data set has a fingerprint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH_SIZE = 512
 
 _FLOATS = (torch.float16, torch.float32, torch.float64)
 
-_WHOLE = (torch.bool, torch.int32, torch.int64)  # uint8 would be taken for a mask where it is an index
+_WHOLE = (torch.bool, torch.int32, torch.int64)  # not uint8: as an index torch takes it for a mask
 
 _ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
 
@@ -37,13 +37,13 @@ _EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known
 @by_value
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """Inputs, and targets where there are any; iterating yields batches of inputs, any number of times.
+    """Inputs, and targets if there are any; iteration yields batches of inputs, any number of times.
 
     Attributes:
-        name: for people.
+        name: name to show.
         inputs: (n, ...); the model's argument.
         targets: (n, ...) or None.
-        batch_size: of the batches; results do not depend on it.
+        batch_size: data points in a batch; results do not depend on it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Dataset:
             raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {n} targets")
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Return the number of batches."""
         return -(-len(self.inputs) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -80,14 +80,14 @@ class Dataset:
         return f"Dataset({self.name!r}, {len(self.inputs)} data points)"
 
     def with_batch_size(self, batch_size: int) -> Dataset:
-        """The same data in batches of another size."""
+        """Return the same data in batches of another size."""
         if batch_size < 1:
             raise DataError(f"batch size {batch_size}: expected at least 1")
         return replace(self, batch_size=batch_size)
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of inputs and targets: their types, shapes and values."""
+        """Compute a fingerprint of inputs and targets: their types, shapes and values."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets):
             if tensor is not None:
@@ -97,10 +97,10 @@ class Dataset:
 
 
 def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
-    """Training and test set that a checkpoint's JSON describes: its `name`, and the options of that data set.
+    """Build the training and test sets that a checkpoint's JSON describes by `name` and options.
 
     Raises:
-        DataError: an unknown name, or options that it does not take.
+        DataError: an unknown name, or options that the data set does not accept.
     """
     options = dict(description)
     name = options.pop("name", None)
@@ -113,16 +113,17 @@ def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
 
 
 def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
-    """Training and test set from a .npz or .safetensors file with `inputs` and, where known, `targets`.
+    """Read training and test sets from a .npz or .safetensors file with `inputs` and, where known, `targets`.
 
     `test_inputs` and `test_targets` make up the test set; without them the training set serves as both. A .npy file
     holds the inputs alone.
 
-    Numbers are those of the file: other byte orders and small types are widened, what would be rounded is refused.
+    Values stay exact: other byte orders and small types are converted to wider ones, and types that would have to be
+    rounded are refused.
 
     Raises:
-        DataError: the file is missing, cannot be read, has no `inputs`, or holds a type of numbers that is not read,
-            which is named.
+        DataError: the file is missing, cannot be read, has no `inputs`, or holds an unsupported type of numbers, which
+            the message names.
     """
     file = Path(path)
     if file.is_file() and file.suffix.lower() not in (".npz", ".npy", ".safetensors"):
@@ -144,7 +145,7 @@ def _of_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _of_numpy(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .npz or .npy file; what it holds under other names is not read."""
+    """Read the tensors of a .npz or .npy file; arrays with other names are not read."""
     try:
         with file.open("rb") as stream:
             opened = np.load(stream, allow_pickle=False)
@@ -159,17 +160,17 @@ def _of_numpy(file: Path) -> dict[str, Tensor]:
 
 
 def _named(arrays: Mapping[str, _T], file: Path) -> dict[str, _T]:
-    """The arrays whose names mean something."""
+    """Select the arrays whose names are used."""
     if "inputs" not in arrays:
         raise DataError(f"{file} holds {sorted(arrays)}: expected an array named 'inputs'")
     return {name: arrays[name] for name in _ARRAYS if name in arrays}
 
 
 def _from_numpy(array: Any, name: str) -> Tensor:
-    """The same numbers in the byte order of this machine.
+    """Convert an array to a tensor in the byte order of this machine.
 
     Raises:
-        DataError: a type that torch does not have, which is named.
+        DataError: a type that torch does not have; the message names it.
     """
     if not isinstance(array, np.ndarray):
         raise DataError(f"{name} is a {type(array).__name__}: expected an array of numbers")
@@ -182,10 +183,10 @@ def _from_numpy(array: Any, name: str) -> Tensor:
 
 
 def _plain(tensor: Tensor, name: str) -> Tensor:
-    """The same numbers in a type that models take: of whole numbers int32 or int64, bool; of others float16 and wider.
+    """Convert to a type that models accept: integers to int32 or int64, floats to float16 or wider; bool stays.
 
     Raises:
-        DataError: complex numbers, or whole ones beyond int64.
+        DataError: complex numbers, or integers beyond int64.
     """
     kind = tensor.dtype
     if kind.is_complex:
@@ -199,7 +200,7 @@ def _plain(tensor: Tensor, name: str) -> Tensor:
 
 
 def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tuple[Dataset, Dataset]:
-    """All prompts [x, y, modulus] with target (x + y) mod modulus, split at random.
+    """Build all prompts [x, y, modulus] with target (x + y) mod modulus, split at random.
 
     >>> train, test = modular_addition(5, 0.4, 0)
     >>> len(train.inputs), len(test.inputs)
@@ -218,7 +219,7 @@ def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tu
 
 
 def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Pairs of handwritten 8x8 digits side by side (128 pixels, left one first), targets (n, 2).
+    """Build pairs of handwritten 8x8 digits side by side (128 pixels, left one first), targets (n, 2).
 
     Both pictures of a pair are drawn at random from scikit-learn's digits, independently of each other; training
     and test pairs use different pictures.
@@ -245,4 +246,4 @@ DATASETS: dict[str, Callable[..., tuple[Dataset, Dataset]]] = {
     "two_digits": two_digits,
 }
 
-"""Data sets by the name that a checkpoint's JSON gives."""
+"""The functions that build data sets, by the name that a checkpoint's JSON gives."""

@@ -31,37 +31,37 @@ _METHODS = ("build", "parameter", "cuts", "positions", "transitions")
 
 @runtime_checkable
 class Family(Protocol):
-    """What a family gives; third parties register theirs under the entry point group `interbasis.families`.
+    """The protocol of a family; other packages register theirs under the entry point group `interbasis.families`.
 
-    Two more methods are used where a family has them: `components(config)` names heads and MLPs (`components_of`), and
-    `tensor(path)`, the inverse of `parameter`, lets errors call missing tensors as files do.
+    Two more methods are optional: `components(config)` gives heads and MLPs (see `components_of`), and `tensor(path)`,
+    the inverse of `parameter`, lets error messages use the names of the file.
     """
 
     @staticmethod
     def build(config: Mapping[str, Any]) -> nn.Module:
-        """The model with the shapes of the config; its weights are replaced by the checkpoint's."""
+        """Build the model with the shapes of the config; its weights are replaced by the checkpoint's."""
 
     @staticmethod
     def parameter(name: str) -> str:
-        """Path of the model's parameter that a tensor of the checkpoint holds."""
+        """Return the path of the model's parameter that a tensor of the checkpoint belongs to."""
 
     @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:
-        """Default cuts."""
+        """Return the default cuts."""
 
     @staticmethod
     def positions(config: Mapping[str, Any]) -> Positions | Mapping[str, Positions]:
-        """Positions that count at each cut."""
+        """Return the positions that count at each cut."""
 
     @staticmethod
     def transitions(model: nn.Module) -> Mapping[tuple[str, str], Transition]:
-        """Exact forms of the maps between cuts, where known."""
+        """Return exact forms of the maps between cuts, where known."""
 
 
 def families() -> dict[str, type[Family]]:
-    """Registered families by name: those of interbasis and those of installed packages that can be imported.
+    """Return registered families by name: those of interbasis and of installed packages that can be imported.
 
-    One that cannot be is left out, and `load_checkpoint` says why when a checkpoint asks for it.
+    A family that cannot be imported is left out; `load_checkpoint` gives the reason when a checkpoint needs it.
     """
     found = {}
     for name in _registered():
@@ -71,7 +71,7 @@ def families() -> dict[str, type[Family]]:
 
 
 def load_factory(name: str) -> Callable[..., nn.Module]:
-    """The function `module:function` that builds a model of family `torch`. Only for names the user typed himself.
+    """Import the function `module:function` that builds a model of family `torch`. The user must have typed the name.
 
     Raises:
         InputError: no such module or function.
@@ -79,7 +79,7 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
     module, _, function = name.partition(":")
     try:
         factory: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    except Exception as error:  # the user's module may fail in any way
+    except Exception as error:  # any error: the module is the user's
         raise InputError(f"cannot import the model factory {name!r}: {error}; expected module:function") from error
     return factory
 
@@ -98,15 +98,15 @@ def save_checkpoint(
     A tensor that the model has under several names (tied weights) is written once.
 
     Args:
-        model: the model, as it is; names that a wrapper added are kept, and passed over on loading.
-        path: where to, ending in .safetensors.
-        family: how it will be rebuilt; "torch": by the function that is passed on loading.
-        config: arguments of that function, or of the family.
-        **about: more for the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`,
+        model: the model; parts of names that a wrapper added are kept, and ignored on loading.
+        path: file to write, ending in .safetensors.
+        family: the family that will rebuild it; "torch" uses the function that is passed on loading.
+        config: arguments of the family, or of that function.
+        **about: more entries of the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`,
             `batch_first`, `skip_first`, `check`.
 
     Raises:
-        CheckpointError: another suffix, what JSON cannot hold, or a state that does not consist of tensors.
+        CheckpointError: another suffix, values that JSON cannot hold, or a state that does not consist of tensors.
     """
     file = Path(path)
     if file.suffix != ".safetensors":
@@ -124,12 +124,12 @@ def save_checkpoint(
 
 @dataclass(frozen=True)
 class _Torch:
-    """Family `torch`: any module that a function of the user's builds from the config; cuts found by scanning."""
+    """Family `torch`: any module that a function of the user's builds from the config; cuts are found by a scan."""
 
     factory: Callable[..., nn.Module]
 
     def build(self, config: Mapping[str, Any]) -> Any:
-        """See `Family`; what the function returns is looked at afterwards."""
+        """See `Family`; the function's return value is checked by the caller."""
         return self.factory(**config)
 
     def parameter(self, name: str) -> str:
@@ -162,7 +162,7 @@ def _family(name: str, factory: Callable[..., nn.Module] | None) -> type[Family]
 
 
 def _registered() -> dict[str, list[EntryPoint]]:
-    """Entry points of families by name; several of one name where packages disagree."""
+    """Collect the entry points of families by name; a name has several where packages disagree."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group="interbasis.families"):
         same = found.setdefault(point.name, [])
@@ -172,10 +172,10 @@ def _registered() -> dict[str, list[EntryPoint]]:
 
 
 def _loaded(name: str) -> type[Family]:
-    """The class of a registered family.
+    """Import the class of a registered family.
 
     Raises:
-        CheckpointError: it cannot be imported, is no family, or two packages register one of this name.
+        CheckpointError: the class cannot be imported, is no family, or several packages register this name.
     """
     points = _registered()[name]
     places = " and ".join(point.value for point in points)
@@ -183,7 +183,7 @@ def _loaded(name: str) -> type[Family]:
         raise CheckpointError(f"the family {name!r} is registered by several packages, from {places}: remove one")
     try:
         family: type[Family] = points[0].load()
-    except (Exception, SystemExit) as error:  # another package's module may fail in any way
+    except (Exception, SystemExit) as error:  # any error: the module is another package's
         raise CheckpointError(
             f"the family {name!r} cannot be imported from {places}: {type(error).__name__}: {error}"
         ) from error
@@ -200,7 +200,7 @@ def _network(
     loss: str,
     example: Tensor,
 ) -> Network:
-    """The network with the cuts that are wanted, in whatever spelling, and the positions that count at each."""
+    """Build the network with the wanted cuts, in any spelling, and the positions that count at each."""
     own = about.get("cuts") or family.cuts(about.get("config", {}))
     wanted = own if cuts is None else cuts
     output: dict[str, Any] = {"output": about.get("output"), "loss": loss}

@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Dense(nn.Module):
-    """Linear map followed by an elementwise activation."""
+    """A linear map followed by an elementwise activation."""
 
     def __init__(self, d_in: int, d_out: int, activation: nn.Module, bias: bool) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Dense(nn.Module):
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """The module's output."""
+        """Compute the module's output."""
         result: Tensor = self.activation(self.linear(x))
         return result
 
 
 class MLP(nn.Module):
-    """Dense layers `layers.0`, `layers.1`, ...; the last one without activation.
+    """Dense layers `layers.0`, `layers.1`, ...; the last one has no activation.
 
     Config: `widths`, `activation` (relu, leaky_relu, gelu, tanh, sigmoid or identity), `bias` (default true).
     """
@@ -57,14 +57,14 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """The module's output."""
+        """Compute the module's output."""
         for layer in self.dense:
             x = layer(x)
         return x
 
     @property
     def dense(self) -> list[Dense]:
-        """The layers."""
+        """The layers in order."""
         return [layer for layer in self.layers if isinstance(layer, Dense)]
 
     @staticmethod
@@ -74,7 +74,7 @@ class MLP(nn.Module):
 
     @staticmethod
     def parameter(name: str) -> str:
-        """`layers.0.weight` is stored for `layers.0.linear.weight`."""
+        """Map `layers.0.weight` of the file to `layers.0.linear.weight` of the model."""
         head, _, tail = name.rpartition(".")
         if head.endswith(".linear"):
             return name
@@ -82,7 +82,7 @@ class MLP(nn.Module):
 
     @staticmethod
     def tensor(path: str) -> str:
-        """The inverse of `parameter`, for errors.
+        """Map a path of the model to the name in the file, the inverse of `parameter`, for error messages.
 
         >>> MLP.tensor("layers.0.linear.bias")
         'layers.0.bias'
@@ -91,7 +91,7 @@ class MLP(nn.Module):
 
     @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:
-        """The input, each hidden activation, the output."""
+        """Return the input, each hidden activation and the output."""
         return ["layers.0:in", *(f"layers.{i}" for i in range(len(config["widths"]) - 1))]
 
     @staticmethod

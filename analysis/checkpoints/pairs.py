@@ -1,14 +1,14 @@
-"""Inputs and targets held in memory, and how a loss of the user's weighs data points over batches.
+"""Inputs and targets held in memory, and how a user's loss weighs data points over batches.
 
-A training loss is a number per batch: the mean over its data points or their sum. Which one shows when every data point
-of a batch is taken twice: a mean stays, a sum doubles. The loss of all data is then what one batch of all of them
-would give,
+A training loss is a number per batch: the mean over its data points or their sum. To tell which, every data point of a
+batch is taken twice: a mean stays, a sum doubles. The loss of all data is then the value for one batch of all of
+them,
 
     mean   sum_b n_b loss_b / n          sum   sum_b loss_b
 
 so the sizes of batches do not matter. A mean that weighs data points by something else (class weights, `ignore_index`)
-is only right on one batch. A loss over all pairs of an output and a target, which broadcasting makes of shapes that
-differ, is right on none (`ignores_pairing`).
+is correct only on a single batch. A loss over all pairs of an output and a target, the result of broadcasting shapes
+that differ, is never correct (`ignores_pairing`).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["Pair", "ignores_pairing", "join_pairs", "read_pairs", "reduction_of"
 
 Pair: TypeAlias = tuple[Batch, Any]
 
-_MERGED = 1024, 10**6  # data points and numbers of a merged batch
+_MERGED = 1024, 10**6  # largest merged batch: data points, numbers
 
-_CLOSE = 1e-4  # relative difference of two values of a loss that counts as none
+_CLOSE = 1e-4  # values of a loss count as equal up to this relative difference
 
-_POINTS = 24  # data points of a batch at which a loss is looked at
+_POINTS = 24  # data points of a batch at which a loss is examined
 
-_ROUNDING = 64  # epsilons: a change of a loss that is none
+_ROUNDING = 64  # epsilons; changes of a loss up to here are rounding
 
-_FELT = 1e3  # times rounding: a change that is one
+_FELT = 1e3  # a real change is at least so many times that rounding
 
 
 def read_pairs(batches: Iterable[Any], *, labelled: bool, progress: ProgressCallback | None) -> list[Pair]:
-    """Inputs and targets in batches of a good size: small ones of the same shapes are joined.
+    """Read inputs and targets in batches of a good size: small ones of the same shapes are joined.
 
     Raises:
         DataError: no data, or (with labels) batches that are not pairs.
@@ -60,7 +60,7 @@ def read_pairs(batches: Iterable[Any], *, labelled: bool, progress: ProgressCall
 
 
 def sliceable(pair: Pair) -> bool:
-    """Whether input and target agree on the number of data points, so that some of them can be taken."""
+    """Return whether input and target have the same number of data points, so that a part of them can be taken."""
     try:
         return batch_size(pair) == batch_size(pair[0])
     except DataError:
@@ -68,20 +68,20 @@ def sliceable(pair: Pair) -> bool:
 
 
 def join_pairs(pairs: list[Pair]) -> Pair | None:
-    """One pair of all data points, or None where their structures or shapes differ."""
+    """Join pairs into one of all data points, or return None where their structures or shapes differ."""
     return joined(pairs) if all(sliceable(pair) for pair in pairs) else None
 
 
 def reduction_of(value: Callable[[Pair], float], pairs: list[Pair]) -> str:
-    """Whether a loss is the "mean" over the data points of a batch or their "sum".
+    """Return whether a loss is the "mean" over the data points of a batch or their "sum".
 
     Args:
         value: the loss of a batch.
-        pairs: the data; of one batch whose loss is neither the value counts as a mean.
+        pairs: the data; a loss that is neither counts as a mean if there is only one batch.
 
     Raises:
-        DataError: several batches that cannot be taken apart.
-        InputError: it is neither, and there are several batches.
+        DataError: several batches whose data points cannot be separated.
+        InputError: the loss is neither, and there are several batches.
     """
     pair = pairs[0]
     if not sliceable(pair):
@@ -111,20 +111,20 @@ def reduction_of(value: Callable[[Pair], float], pairs: list[Pair]) -> str:
 
 
 def ignores_pairing(value: Callable[[Pair], float], pair: Pair, epsilon: float) -> bool:
-    """Whether a loss does not see which target belongs to which data point.
+    """Return whether a loss ignores which target belongs to which data point.
 
     Outputs (n, 1) and targets (n,) are broadcast to all pairs of one and the other, and the loss becomes
 
         1/n^2 sum_ij l(f(x_i), y_j),
 
-    or a function of it. It stays, to rounding, when data points exchange their targets, though other inputs and other
-    targets change it. A mean or a sum over data points does not, whatever it weighs them by; where it does (a linear
-    loss), it is the mean or the sum of what single data points give.
+    or a function of it. Such a loss does not change, up to rounding, when data points exchange their targets, while
+    other inputs and other targets change it. A mean or a sum over data points does change, whatever its weights. The
+    exception is a linear loss, which is recognised as the mean or sum of the losses of single data points.
 
     Args:
         value: the loss of a batch.
-        pair: of inputs and targets.
-        epsilon: of the type of number in which the loss is computed.
+        pair: inputs and targets of a batch.
+        epsilon: machine epsilon of the type in which the loss is computed.
 
     >>> x, y = torch.arange(6.0)[:, None], torch.arange(6.0).square()
     >>> [ignores_pairing(lambda p: float((p[0] - p[1]).square().mean()), (x, t), 1e-7) for t in (y, y[:, None])]
@@ -146,7 +146,7 @@ def ignores_pairing(value: Callable[[Pair], float], pair: Pair, epsilon: float) 
     other_inputs = [(_of_points(inputs, i, n), target) for i in same]
     other_targets = [(inputs, _of_points(target, i, n)) for i in same]
     if any(max(abs(value(other) - once) for other in others) <= felt for others in (other_inputs, other_targets)):
-        return False  # inputs or targets play no part
+        return False  # the loss does not depend on inputs or targets
     each = [value(take_points((inputs, target), torch.tensor([i]))) for i in range(n)]
     size = max(abs(once), *map(abs, each))
     close = min(_CLOSE, _FELT * _ROUNDING * epsilon)
@@ -154,13 +154,13 @@ def ignores_pairing(value: Callable[[Pair], float], pair: Pair, epsilon: float) 
 
 
 def _some(pair: Pair) -> Int[Tensor, " points"]:
-    """Data points of a batch, evenly spread."""
+    """Select data points of a batch, evenly spread."""
     n = batch_size(pair)
     return torch.linspace(0, n - 1, min(n, _POINTS)).round().long()
 
 
 def _of_points(part: Any, index: Int[Tensor, " points"], n: int) -> Any:
-    """Inputs, or targets, of other data points."""
+    """Select inputs, or targets, of the given data points."""
     return map_tensors(lambda v: v[index] if v.ndim and len(v) == n else v, part)
 
 

@@ -1,4 +1,4 @@
-"""Positions that count, declared for some places of a model, at cuts that name other places with the same tensor."""
+"""Positions that count at the cuts of a network, from declarations for other places with the same tensor."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["positions_at"]
 def positions_at(
     network: Network, cuts: Sequence[Cut], declared: Mapping[str, Positions], batch: Batch
 ) -> dict[str, Positions]:
-    """The positions that hold at each cut, as `Network` takes them.
+    """Return the positions that count at each cut, as `Network` takes them.
 
-    A cut counts the positions that are declared for its name; else those declared for any place that carries the same
-    tensor (the input of a module and the output of the one before); a concatenated cut those of its parts, where these
-    agree. Others count everywhere.
+    At a cut those positions count that are declared for its name; else those declared for any place with the same
+    tensor (the input of a module and the output of the one before); at a concatenated cut those of its parts, if these
+    agree. At other cuts all positions count.
 
     Args:
         network: the model, without cuts.
-        cuts: that are wanted.
-        declared: by name of a place, or of a concatenated cut, and "output".
-        batch: one pass shows which places carry the same tensor.
+        cuts: the wanted cuts.
+        declared: positions by name of a place or of a concatenated cut, and "output".
+        batch: used in one pass to find places with the same tensor.
 
     Raises:
         CutError: a name that the model does not have.
@@ -59,13 +59,13 @@ def _place(name: str) -> Place:
 
 
 def _tensors(network: Network, places: set[Place], batch: Batch) -> dict[Place, Any]:
-    """What tells the tensor at each place from others; places with the same tensor have the same."""
+    """Return an identity of the tensor at each place: equal for places with the same tensor."""
     modules = dict(network.model.named_modules())
     held: list[Tensor] = []
     found: dict[Place, Any] = {}
 
     def note(place: Place, value: Tensor) -> Tensor:
-        held.append(value)  # memory must not be used again
+        held.append(value)  # keep tensors alive, so that no memory is used again
         found.setdefault(place, (value.data_ptr(), value.shape, value.stride(), value.dtype, value._version))
         return value
 

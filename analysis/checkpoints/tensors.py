@@ -1,4 +1,4 @@
-"""Tensors of safetensors files: read once, with the hash of what was read; every type bit-exact, or refused."""
+"""Tensors of safetensors files: read once, together with the hash of the bytes; every type bit-exact, or refused."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _TYPES = {
     "C64": torch.complex64,
 }
 
-"""Types that are read; the others of the format are packed, scaled by tensors beside them, or have no number 0."""
+"""Supported types; other types of the format are packed, scaled by other tensors, or cannot represent 0."""
 
-_WHOLE = 2**53  # up to here float64 has every whole number
+_WHOLE = 2**53  # float64 represents all integers up to here
 
-_MOST_HEADER = 100_000_000  # bytes, as the format says
+_MOST_HEADER = 100_000_000  # bytes, the limit of the format
 
 
 def read_tensors(file: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
-    """Tensors of a safetensors file by name, in the types of the file, and the SHA-256 of the bytes they came from.
+    """Read the tensors of a safetensors file by name, in the file's types, and the SHA-256 of its bytes.
 
-    The file is opened and read once, so that tensors and hash belong together whatever happens to it meanwhile. The
+    The file is opened and read once, so that tensors and hash belong together even if the file changes meanwhile. The
     tensors are views of these bytes.
 
     Raises:
-        InputError: it cannot be read, is no such file, or holds a type of numbers that is not read, which is named.
+        InputError: the file cannot be read, is no safetensors file, or holds an unsupported type (named).
     """
     path = Path(file)
     try:
@@ -62,11 +62,11 @@ def read_tensors(file: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
 
 
 def parse_tensors(data: bytearray) -> dict[str, Tensor]:
-    """Tensors of the content of a safetensors file, as views of it.
+    """Parse the content of a safetensors file into tensors that are views of it.
 
     Raises:
-        ValueError: it is no such content.
-        InputError: a tensor has a type of numbers that is not read.
+        ValueError: the content is no safetensors file.
+        InputError: a tensor has an unsupported type.
 
     >>> from safetensors.torch import save
     >>> parse_tensors(bytearray(save({"a": torch.tensor([1.0, -2.0], dtype=torch.bfloat16)})))
@@ -113,10 +113,10 @@ def _view(data: bytearray, kind: torch.dtype, at: int, shape: tuple[int, ...], s
 
 
 def converted(tensor: Tensor, kind: torch.dtype) -> Tensor:
-    """The same numbers in another type.
+    """Convert a tensor to another type without changing its numbers.
 
     Raises:
-        InputError: one of them has no such value there.
+        InputError: the type cannot represent one of the numbers.
 
     >>> converted(torch.tensor([1, 2]), torch.float64)
     tensor([1., 2.], dtype=torch.float64)
@@ -130,7 +130,7 @@ def converted(tensor: Tensor, kind: torch.dtype) -> Tensor:
     source, result = _wide(tensor), tensor.to(kind)
     back = _wide(result)
     same = (source == back) | ((source != source) & (back != back))
-    if source.dtype != back.dtype:  # whole numbers beside others: beyond 2^53 float64 has not each of them
+    if source.dtype != back.dtype:  # float64 does not represent every integer beyond 2^53
         whole = back if source.is_floating_point() else source
         same &= (whole.real >= -_WHOLE) & (whole.real <= _WHOLE)
     if not same.all():
@@ -139,12 +139,12 @@ def converted(tensor: Tensor, kind: torch.dtype) -> Tensor:
 
 
 def named(kind: torch.dtype) -> str:
-    """Name of a type without `torch.`."""
+    """Return the name of a type without `torch.`."""
     return str(kind).removeprefix("torch.")
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """The same numbers as int64, float64 or complex128."""
+    """Convert a tensor to int64, float64 or complex128."""
     if tensor.is_complex():
         return tensor.to(torch.complex128)
     if tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""Models that interbasis can rebuild by itself; each class also says what `families.Family` asks of it."""
+"""Transformers that interbasis can rebuild by itself; the model class is also a `families.Family`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ModularAdditionTransformer"]
 
 
 class Embedding(nn.Module):
-    """Token embedding plus learned absolute position embedding."""
+    """A token embedding plus a learned absolute position embedding."""
 
     def __init__(self, d_vocab: int, n_ctx: int, d_model: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Embedding(nn.Module):
         self.pos = nn.Parameter(torch.zeros(n_ctx, d_model))
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_model"]:
-        """The module's output."""
+        """Compute the module's output."""
         return self.tok[tokens] + self.pos[: tokens.shape[1]]
 
 
@@ -41,7 +41,7 @@ class Affine(nn.Module):
         self.b = nn.Parameter(torch.zeros(d_out))
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """The module's output."""
+        """Compute the module's output."""
         return x @ self.w + self.b
 
 
@@ -54,7 +54,7 @@ class Heads(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_heads, d_head))
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch heads positions d_head"]:
-        """The module's output."""
+        """Compute the module's output."""
         return torch.einsum("nsm,hmd->nhsd", x, self.w) + self.b[:, None]
 
 
@@ -64,14 +64,14 @@ class AttentionPattern(nn.Module):
     def forward(
         self, q: Float[Tensor, "batch heads positions d_head"], k: Float[Tensor, "batch heads positions d_head"]
     ) -> Float[Tensor, "batch heads positions positions"]:
-        """The module's output."""
+        """Compute the module's output."""
         future = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)
         score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         return score.masked_fill(future, -math.inf).softmax(-1)
 
 
 class HeadOutput(nn.Module):
-    """Sum over heads of what each writes."""
+    """The sum over heads of what each writes."""
 
     def __init__(self, n_heads: int, d_head: int, d_model: int) -> None:
         super().__init__()
@@ -79,12 +79,12 @@ class HeadOutput(nn.Module):
         self.b = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, z: Float[Tensor, "batch heads positions d_head"]) -> Float[Tensor, "batch positions d_model"]:
-        """The module's output."""
+        """Compute the module's output."""
         return torch.einsum("nhsd,hdm->nsm", z, self.w) + self.b
 
 
 class CausalAttention(nn.Module):
-    """Residual stream plus causal multi-head attention, with biases and without normalisation."""
+    """The residual stream plus causal multi-head attention, with biases and without normalisation."""
 
     def __init__(self, d_model: int, n_heads: int, d_head: int) -> None:
         super().__init__()
@@ -93,13 +93,13 @@ class CausalAttention(nn.Module):
         self.o = HeadOutput(n_heads, d_head, d_model)
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
-        """The module's output."""
+        """Compute the module's output."""
         result: Tensor = x + self.o(self.pattern(self.q(x), self.k(x)) @ self.v(x))
         return result
 
 
 class ResidualMLP(nn.Module):
-    """Residual stream plus a two-layer MLP."""
+    """The residual stream plus a two-layer MLP."""
 
     def __init__(self, d_model: int, d_mlp: int, activation: nn.Module) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class ResidualMLP(nn.Module):
         self.outer = Affine(d_mlp, d_model)
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch positions d_model"]:
-        """The module's output."""
+        """Compute the module's output."""
         result: Tensor = x + self.outer(self.activation(self.inner(x)))
         return result
 
@@ -116,8 +116,8 @@ class ResidualMLP(nn.Module):
 class ModularAdditionTransformer(nn.Module):
     """One-layer transformer without normalisation; modules `embed`, `attention`, `mlp`, `unembed`.
 
-    The first three return the residual stream after their stage, the last one the logits, of which the last position
-    counts. Config: `d_model`, `n_heads`, `d_head`, `d_mlp`, `n_ctx`, `d_vocab`, `activation`.
+    The first three return the residual stream after their stage; the last one returns the logits, and only the last
+    position counts there. Config: `d_model`, `n_heads`, `d_head`, `d_mlp`, `n_ctx`, `d_vocab`, `activation`.
     """
 
     residual_stream = ("embed", "attention.o", "mlp.outer")
@@ -146,7 +146,7 @@ class ModularAdditionTransformer(nn.Module):
         self.unembed = Affine(d_model, d_vocab)
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_vocab"]:
-        """The module's output."""
+        """Compute the module's output."""
         logits: Tensor = self.unembed(self.mlp(self.attention(self.embed(tokens))))
         return logits
 
@@ -157,7 +157,7 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def parameter(name: str) -> str:
-        """`tok_embed`, `pos_embed`, `attn.w_q`, ..., `mlp.w_in`, ... have other paths in the model."""
+        """Map `tok_embed`, `pos_embed`, `attn.w_q`, ..., `mlp.w_in`, ... of the file to paths of the model."""
         if name in (renamed := {"tok_embed": "embed.tok", "pos_embed": "embed.pos"}):
             return renamed[name]
         block, _, rest = name.partition(".")
@@ -169,7 +169,7 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def tensor(path: str) -> str:
-        """The inverse of `parameter`, for errors.
+        """Map a path of the model to the name in the file, the inverse of `parameter`, for error messages.
 
         >>> [ModularAdditionTransformer.tensor(path) for path in ("embed.tok", "attention.q.w", "mlp.outer.b")]
         ['tok_embed', 'attn.w_q', 'mlp.b_out']
@@ -184,12 +184,12 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def cuts(config: Mapping[str, Any]) -> Sequence[str]:
-        """Before attention, after attention, after the MLP, the logits."""
+        """Return the places before attention, after attention, after the MLP, and the logits."""
         return ["embed", "attention", "mlp", "unembed"]
 
     @staticmethod
     def positions(config: Mapping[str, Any]) -> Mapping[str, Positions]:
-        """All before attention, the last one afterwards, inside the MLP too."""
+        """Return all positions before attention, the last one afterwards, inside the MLP too."""
         after = ("attention", "mlp.inner", "mlp.activation", "mlp.outer", "mlp", "unembed", "output")
         return dict.fromkeys(after, "last")
 
@@ -214,7 +214,7 @@ class ModularAdditionTransformer(nn.Module):
 
     @staticmethod
     def components(config: Mapping[str, Any]) -> Components:
-        """See `families.components_of`."""
+        """See `checkpoint.components_of`."""
         heads = [
             Component(
                 0,

@@ -33,7 +33,7 @@ def train_two_digits(
 ) -> list[Path]:
     """Train the MLP with AdamW and save it at the given steps as checkpoints of family `mlp`.
 
-    Each step draws left and right pictures anew, so that no pair can be learned by heart.
+    Each step draws new pairs of pictures, so that no pair can be memorised.
 
     Returns:
         The .safetensors files, in order of training.
@@ -63,7 +63,7 @@ def train_two_digits(
 
 
 def accuracy(model: nn.Module, data: Dataset) -> float:
-    """Share of digits named correctly, both sides together."""
+    """Compute the share of digits named correctly, both sides together."""
     with torch.no_grad():
         logits = torch.cat([model(batch) for batch in data]).unflatten(-1, (-1, CLASSES))
     return float((logits.argmax(-1) == _targets(data)).double().mean())
@@ -78,7 +78,7 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _initialised(model: MLP, generator: torch.Generator) -> MLP:
-    """Uniform within +- 1/sqrt(fan-in), as torch does, but from the given generator."""
+    """Initialise an MLP with weights uniform within +- 1/sqrt(fan-in), as in torch, but from the given generator."""
     for layer in model.dense:
         bound = 1 / math.sqrt(layer.linear.in_features)
         for parameter in layer.linear.parameters():

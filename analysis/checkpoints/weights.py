@@ -1,7 +1,7 @@
-"""Weights of a model and tensors of a file: names matched, ties kept, every number exactly as the file has it.
+"""Weights of a model from the tensors of a file: names matched, ties kept, and every number exactly that of the file.
 
 Names of a model may share memory: the same parameter under two names, tied buffers, views of one tensor. A file holds
-such memory once (`safetensors.torch.save_model`, `save_pretrained` of transformers) or under each name. Either is
+such memory once (`safetensors.torch.save_model`, `save_pretrained` of transformers) or under each name. Both can be
 read; names that share memory in the model but have different values in the file are refused.
 """
 
@@ -26,7 +26,7 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
 
 
 def as_double(model: nn.Module) -> nn.Module:
-    """The model in float64; what shares memory goes on sharing it, which `model.double()` ends for views and buffers.
+    """Convert a model to float64 and keep shared memory, which `model.double()` loses for views and buffers.
 
     >>> layer = nn.Linear(2, 2)
     >>> layer.register_buffer("rows", layer.weight.detach()[:1])
@@ -61,18 +61,18 @@ def fill(
     parameter: Callable[[str], str] = str,
     stored: Callable[[str], str] = str,
 ) -> tuple[str, ...]:
-    """Put the tensors of a file into a model; what to know about it, in words. Errors call tensors as the file does.
+    """Put the tensors of a file into a model and return remarks, as sentences; errors use the file's names.
 
     Args:
-        model: in the types that its weights are to have.
-        tensors: of the file, by name.
-        file: where they come from.
-        parameter: path in the model of a name in the file.
+        model: the model, its weights in the wanted types.
+        tensors: tensors of the file, by name.
+        file: path of the file, for messages.
+        parameter: maps a name in the file to a path in the model.
         stored: its inverse.
 
     Raises:
-        CheckpointError: a missing or surplus tensor, another shape, a number that the model's type does not have, NaN,
-            or names that share memory in the model and have different values in the file.
+        CheckpointError: a missing or surplus tensor, another shape, a number that the model's type cannot represent,
+            NaN, or names that share memory in the model and have different values in the file.
     """
     expected = model.state_dict()
     paths, notes = _matched(tensors, expected, parameter)
@@ -99,10 +99,10 @@ def fill(
 
 
 def stored_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors for a file, none of which share memory, and the names that are left out, each with the one it equals.
+    """Return tensors for a file, none of which share memory, and the names left out, each with its equal.
 
     Raises:
-        CheckpointError: an entry is no tensor.
+        CheckpointError: an entry is not a tensor.
 
     >>> a = torch.zeros(2)
     >>> stored_once({"a": a, "b": a})[1]
@@ -127,7 +127,7 @@ def stored_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
 
 
 def tied(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names of tensors that share memory, in groups.
+    """Group the names of tensors that share memory.
 
     >>> a = torch.zeros(4)
     >>> tied({"a": a, "b": torch.zeros(4), "c": a[2:]})
@@ -141,9 +141,9 @@ def tied(tensors: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def refuse_shared_memory(model: nn.Module, counted: Collection[str] | None = None) -> None:
-    """Refuse parameters that are several to torch and one in memory: they would count as if each could be varied alone.
+    """Refuse distinct parameters that share memory: they would count as if each could vary alone.
 
-    One parameter under several names (`b.weight = a.weight`) is one, and fine; so are views of one tensor that have no
+    One parameter under several names (`b.weight = a.weight`) is accepted; so are views of one tensor that have no
     number in common.
 
     Args:
@@ -151,7 +151,7 @@ def refuse_shared_memory(model: nn.Module, counted: Collection[str] | None = Non
         counted: names of the parameters that count; None for all.
 
     Raises:
-        LayerError: names those that share memory.
+        LayerError: parameters share memory; the message names them.
 
     >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
     >>> b.weight = a.weight
@@ -183,18 +183,18 @@ def _has_memory(tensor: Tensor) -> bool:
         return False
     try:
         return bool(tensor.data_ptr())
-    except (NotImplementedError, RuntimeError):  # a kind of tensor that wraps others
+    except (NotImplementedError, RuntimeError):  # a tensor subclass that wraps others
         return False
 
 
 def _range(tensor: Tensor) -> tuple[int, int]:
-    """First address, and the one after the last."""
+    """Return the first address of a tensor and the one after its last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def _repeats(tensor: Tensor) -> bool:
-    """Whether several entries are one number in memory, as in an expanded view."""
+    """Return whether several entries are one number in memory, as in an expanded view."""
     start, end = _range(tensor)
     strides = zip(tensor.shape, tensor.stride(), strict=True)
     return (
@@ -203,7 +203,7 @@ def _repeats(tensor: Tensor) -> bool:
 
 
 def _near(held: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names in groups of tensors whose ranges of addresses meet."""
+    """Group the names of tensors whose ranges of addresses overlap."""
     groups: list[list[str]] = []
     end, device = 0, None
     for name in sorted(held, key=lambda name: (str(held[name].device), _range(held[name])[0])):
@@ -218,7 +218,7 @@ def _near(held: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have a number in common; interleaved views (columns of one matrix) have none."""
+    """Return whether two tensors have a number in common; interleaved views (columns of one matrix) have none."""
     (first, last), (start, end) = _range(a), _range(b)
     if last <= start or end <= first:
         return False
@@ -229,7 +229,7 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 
 def _addresses(tensor: Tensor) -> Tensor:
-    """Of every entry, in bytes."""
+    """Compute the address of every entry, in bytes."""
     found = torch.tensor(tensor.data_ptr())
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         found = found[..., None] + torch.arange(size) * (stride * tensor.element_size())
@@ -241,19 +241,19 @@ def _memory(tensor: Tensor) -> tuple[int, torch.dtype]:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """All the memory that a tensor is a view of, as numbers of its type."""
+    """Return all the memory that a tensor is a view of, as numbers of its type."""
     return tensor.as_strided((tensor.untyped_storage().nbytes() // tensor.element_size(),), (1,), 0)
 
 
 def _view(memory: Tensor, tensor: Tensor) -> Tensor:
-    """What a tensor would be in other memory of the same layout."""
+    """Return the view of other memory that corresponds to a tensor."""
     return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 def _matched(
     tensors: Iterable[str], expected: Mapping[str, Tensor], parameter: Callable[[str], str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Path of each name that the model has, with or without what wrappers add to names; and that this was so."""
+    """Match names of the file to paths of the model, if need be without prefixes of wrappers; report the latter."""
     bare: dict[str, list[str]] = {}
     for path in expected:
         bare.setdefault(_bare(path), []).append(path)
@@ -280,12 +280,12 @@ def _bare(path: str) -> str:
 def _named(name: str, parameter: Callable[[str], str]) -> str | None:
     try:
         return parameter(name)
-    except Exception:  # a family may know its own names only
+    except Exception:  # any error: a family may accept its own names only
         return None
 
 
 def _covered(expected: Mapping[str, Tensor], present: set[str]) -> dict[str, str]:
-    """Paths that are not in a file but whose memory others that are in it fill, each with one of these."""
+    """Map paths missing from the file, whose memory is filled by paths that are in it, to one of these."""
     found: dict[str, str] = {}
     for group in tied(expected):
         held, missing = [p for p in group if p in present], [p for p in group if p not in present]
@@ -317,7 +317,7 @@ def _value(name: str, tensor: Tensor, wanted: Tensor, file: Path) -> Tensor:
 def _require_loaded(
     state: Mapping[str, Tensor], values: Mapping[str, Tensor], names: Mapping[str, str], file: Path
 ) -> None:
-    """Names that share memory hold what was put there last: all must hold what the file says."""
+    """Check that all names hold what the file says; of names that share memory the last one written wins."""
     for path, value in values.items():
         if torch.equal(state[path], value):
             continue

@@ -1,4 +1,4 @@
-"""The interaction graph: strengths between adjacent cuts, what they cost, the loss scale, and null graphs."""
+"""The interaction graph: strengths between cuts, costs of a division, the loss scale, and null graphs."""
 
 from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
 from .interaction_graph import InteractionGraph

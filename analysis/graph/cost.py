@@ -1,16 +1,16 @@
-"""What a division into modules costs: the interactions between modules on a log scale (paper, section 5).
+"""The cost of an interaction on a log scale (paper, section 5), from which the cost of a division is summed.
 
 Two modules joined by an interaction of strength w keep, at loss scale epsilon, the fraction (eq. 29-35)
 
     gamma / gamma~ = 1 - 2 log w / log epsilon = log(w / sqrt(epsilon)) / log(1 / sqrt(epsilon))
 
-of one shared degree of freedom, 0 below the cutoff; the fractions of several add. The cost of one is
+of one shared degree of freedom, 0 below the cutoff; the fractions of several interactions add up. The cost of one is
 c(w) = log(w / sqrt(epsilon))_+, and x^p_ji = c(w_ji) for node i of the earlier and node j of the later cut of
 pair p. Labels are one integer array per cut; -1 marks a node of no module, allowed only where it has no edge above
 the cutoff.
 
-With edges that skip a cut a pair p = (a, b) of cuts may be any with a < b. The loss scale may be one number, or one
-for each pair of cuts. `objectives` says what is minimised together with these costs.
+With edges that skip a cut, a pair p = (a, b) may be any two cuts with a < b. The loss scale may be one number, or one
+for each pair of cuts. `search.objectives` defines what is minimised together with these costs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _checked_scale(epsilon: float) -> float:
 
 
 def interaction_cost(w: Float[np.ndarray, "*shape"], epsilon: float) -> Float[np.ndarray, "*shape"]:
-    """c(w) = log(w / sqrt(epsilon)), elementwise, 0 where w <= sqrt(epsilon) (eq. 35, not normalised).
+    """Compute c(w) = log(w / sqrt(epsilon)), elementwise, 0 where w <= sqrt(epsilon) (eq. 35, not normalised).
 
     Raises:
         GraphError: epsilon is not positive and finite.
@@ -55,7 +55,7 @@ def interaction_cost(w: Float[np.ndarray, "*shape"], epsilon: float) -> Float[np
 
 
 def normalised(cost: float, epsilon: float, full_strength: float = 1.0) -> float:
-    """Cost in full-strength connections: cost / log(full_strength / sqrt(epsilon)).
+    """Convert a cost to full-strength connections: cost / log(full_strength / sqrt(epsilon)).
 
     Eq. 34 has full strength 1.
 
@@ -76,7 +76,7 @@ def normalised(cost: float, epsilon: float, full_strength: float = 1.0) -> float
 
 
 def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
-    """The loss scale of each pair of cuts.
+    """Return the loss scale of each pair of cuts.
 
     Raises:
         GraphError: a scale that is not positive and finite, or not one per pair.
@@ -97,7 +97,7 @@ def loss_scales(graph: InteractionGraph, epsilon: Epsilon) -> tuple[float, ...]:
 
 
 def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
-    """Loss scales for people: one number where all are the same.
+    """Format loss scales: one number if all are the same, otherwise a list.
 
     >>> shown_scales(np.full(3, 0.1)), shown_scales((0.1, 0.25))
     ('0.1', '0.1, 0.25')
@@ -106,12 +106,12 @@ def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
 
 
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
-    """The costs x^p = c(w^p) of every pair of cuts."""
+    """Compute the costs x^p = c(w^p) of every pair of cuts."""
     return [interaction_cost(w, e) for w, e in zip(graph.blocks, loss_scales(graph, epsilon), strict=True)]
 
 
 def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:
-    """Per cut which nodes have an edge above the cutoff."""
+    """Return for each cut which nodes have an edge above the cutoff."""
     strong = [np.zeros(k, dtype=bool) for k in graph.widths]
     for (a, b), w, scale in zip(graph.pairs, graph.blocks, loss_scales(graph, epsilon), strict=True):
         edges = w > np.sqrt(scale)

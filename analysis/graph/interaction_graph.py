@@ -1,4 +1,4 @@
-"""The interaction graph: strengths between the coordinates of adjacent cuts (math: section 6 of the paper)."""
+"""The interaction graph: nodes, strengths between the coordinates of adjacent cuts, and settings, as a result."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class InteractionGraph(Result):
         blocks: for each pair p of cuts the strengths w, shape (k_later, k_earlier), float64, row = later node;
             w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
         importance: per cut Lambda (k,), the mean squared first-order change of the output carried by each node.
-        strengths: how w was computed: "jacobian", "attribution" or "given".
+        strengths: the method by which w was computed: "jacobian", "attribution" or "given".
         basis: kind of basis the coordinates belong to.
         settings: everything else that fixes the numbers (rotation, points, seed, ...).
         pairs: for each block the indices (earlier, later) of its cuts; (0, 1), (1, 2), ... unless edges skip cuts.
         beyond_skip: for each block the strengths of J - 1, what a layer adds to the residual stream, where its two cuts
-            belong to one stream, None elsewhere; () where nothing is known. See `skips`.
+            belong to one stream, None elsewhere; () where it was not measured. See `skip_paths`.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph.cuts, graph.widths, graph.n_nodes
@@ -75,11 +75,11 @@ class InteractionGraph(Result):
             blocks: one matrix per pair of cuts.
             cuts: names; default "0", "1", ...
             importance: per cut; default 1.
-            strengths: see the attributes, as `basis` and `settings`.
+            strengths: the method by which w was computed.
             basis: kind of basis.
             settings: everything else that fixes the numbers.
             pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
-            beyond_skip: see the attributes; one matrix or None per block.
+            beyond_skip: one matrix or None per block, see the attributes.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
@@ -108,34 +108,34 @@ class InteractionGraph(Result):
 
     @property
     def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
-        """For each block the strengths beyond a skip path: `beyond_skip`, or the block where there is none."""
+        """For each block the strengths beyond the skip path: `beyond_skip`, or the block if there is none."""
         kept = self.beyond_skip or (None,) * len(self.blocks)
         return tuple(block if new is None else new for block, new in zip(self.blocks, kept, strict=True))
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Number of nodes at each cut."""
+        """The number of nodes at each cut."""
         return tuple(len(importance) for importance in self.importance)
 
     @property
     def cut_slices(self) -> tuple[slice, ...]:
-        """Where each cut's nodes are when all nodes are counted, cut after cut."""
+        """For each cut the range of its nodes when all nodes are numbered cut after cut."""
         ends = np.cumsum([0, *self.widths]).tolist()
         return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @property
     def pair_slices(self) -> tuple[tuple[slice, slice], ...]:
-        """For each block where the nodes of its earlier and its later cut are."""
+        """For each block the ranges of the nodes of its earlier and its later cut."""
         cuts = self.cut_slices
         return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
 
     @property
     def n_nodes(self) -> int:
-        """Number of nodes of all cuts together."""
+        """The number of nodes of all cuts together."""
         return sum(self.widths)
 
     def cutoffs(self, epsilon: float | Sequence[float] = 0.0) -> tuple[float, ...]:
-        """The cutoff sqrt(epsilon) of each block, for one loss scale or one per pair of cuts.
+        """Compute the cutoff sqrt(epsilon) of each block, for one loss scale or one per pair of cuts.
 
         Raises:
             GraphError: a loss scale below 0 or not finite, or not one per pair.
@@ -157,21 +157,21 @@ class InteractionGraph(Result):
         return tuple(np.sqrt(scales).tolist())
 
     def n_edges(self, epsilon: float | Sequence[float] = 0.0) -> int:
-        """Number of edges with w > sqrt(epsilon), one epsilon for all or one per pair of cuts."""
+        """Count the edges with w > sqrt(epsilon), with one epsilon for all or one per pair of cuts."""
         return sum(int((w > cutoff).sum()) for w, cutoff in zip(self.blocks, self.cutoffs(epsilon), strict=True))
 
     def edges(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
-        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon), which may differ between pairs."""
+        """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon), one epsilon or one per pair."""
         for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
             later, earlier = np.nonzero(block > cutoff)
             for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
                 yield (self.cuts[a], i), (self.cuts[b], j), float(block[j, i])
 
     def to_networkx(self, epsilon: float | Sequence[float] = 0.0) -> networkx.DiGraph:
-        """Directed graph with nodes (cut, coordinate), node attribute `importance` and edge attribute `strength`.
+        """Convert to a directed networkx graph of nodes (cut, coordinate), `importance` and `strength`.
 
-        Its attribute `epsilon` is the loss scale; where pairs of cuts have different ones, `epsilons` is the JSON list
-        of them and there is no `epsilon`.
+        Nodes have the attribute `importance`, edges `strength`. The graph's attribute `epsilon` is the loss scale;
+        where pairs of cuts have different ones, `epsilons` is the JSON list of them and there is no `epsilon`.
         """
         import networkx
 
@@ -186,7 +186,7 @@ class InteractionGraph(Result):
         return graph
 
     def to_igraph(self, epsilon: float | Sequence[float] = 0.0) -> igraph.Graph:
-        """Directed igraph graph: vertices by cut with `cut`, `coordinate`, `importance`; edges with `strength`."""
+        """Convert to a directed igraph graph; vertices have `cut`, `coordinate`, `importance`, edges `strength`."""
         import igraph
 
         ends: list[tuple[int, int]] = []
@@ -202,11 +202,11 @@ class InteractionGraph(Result):
         return graph
 
     def plot(self, partition: Result | None = None, epsilon: float | Sequence[float] | None = None) -> Figure:
-        """Figure of the layered graph, the modules of a partition in colour."""
+        """Draw the layered graph, the modules of a partition in colour."""
         return figure(self, partition, epsilon)
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes; blocks as compressed sparse rows."""
+        """Return the content of the file that `save` writes; blocks as compressed sparse rows."""
         from scipy.sparse import csr_array
 
         arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}

@@ -1,12 +1,12 @@
 """The loss scale epsilon: given, or read off the distribution of the strengths, for the graph or per pair of cuts.
 
 From the graph: interactions below the cutoff sqrt(epsilon) may together carry a fraction 0.003 of the squared
-strength (the loss that all interactions carry), and the cutoff is at most 1/50 of the strongest. Where the density
-of log strengths has a valley within a factor of two around that, the cutoff is put at its floor, so that a small
-change of it changes as few edges as possible. Strengths times s give epsilon times s^2, and the same edges.
+strength (the loss that all interactions carry), and the cutoff is at most 1/50 of the strongest strength. If the
+density of log strengths has a valley within a factor of two around that, the cutoff moves to its minimum, so that a
+small change of it changes as few edges as possible. Strengths times s give epsilon times s^2, and the same edges.
 
-On 60 trained networks (two or three digits, digit and parity; weight decay 0.1 to 1) the cutoff so found lies where
-modules agree best with the truth; 1/100 of the strongest strength alone left .05 of AMI behind.
+On 60 trained networks (two or three digits, digit and parity; weight decay 0.1 to 1) this cutoff lies where
+modules agree best with the truth; with 1/100 of the strongest strength alone the AMI was lower by 0.05.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _RELATIVE = 0.02  # largest cutoff / strongest strength
 
 _AROUND = 2.0
 
-_BANDWIDTH = 0.15  # of the density over log10 w
+_BANDWIDTH = 0.15  # of the kernel density over log10 w
 
-_DEPTH = 0.9  # of a valley's floor, relative to its lower wall
+_DEPTH = 0.9  # a valley's minimum is at most this share of its lower side
 
-_HAIR = 1e-7  # of a decade that the cutoff stays below its place, so that rounding moves no edge across it
+_HAIR = 1e-7  # decades by which the cutoff is lowered, so that rounding moves no edge across it
 
 _POINTS = 200
 
@@ -42,12 +42,12 @@ _POINTS = 200
 @by_value
 @dataclass(frozen=True)
 class StrengthDistribution:
-    """How strengths are distributed, and the cutoff read off it.
+    """The distribution of strengths, and the cutoff that follows from it.
 
     Attributes:
         log10: grid of log10 w.
         density: of the strengths above 0 (Gaussian kernel, bandwidth 0.15), per unit of log10 w.
-        carried: share of the total of w^2 in strengths up to each grid point.
+        carried: share of the total of w^2 carried by strengths up to each grid point.
         cutoff: sqrt(epsilon).
     """
 
@@ -63,7 +63,7 @@ class LossScale:
 
     Attributes:
         per_pair: one per pair of cuts.
-        source: "given", "given per pair", "graph" or "pairs" (read off each pair of cuts by itself).
+        source: "given", "given per pair", "graph" or "pairs" (computed for each pair of cuts by itself).
         full_strength: strength that counts as one full connection: 1 (eq. 34) where epsilon is given, else the
             strongest strength.
     """
@@ -74,7 +74,7 @@ class LossScale:
 
     @property
     def epsilon(self) -> float:
-        """One number: the scale, or the geometric mean of those of the pairs."""
+        """One number: the scale, or the geometric mean over the pairs."""
         if len(set(self.per_pair)) == 1:
             return self.per_pair[0]
         return float(np.exp(np.mean(np.log(self.per_pair))))
@@ -86,7 +86,7 @@ class LossScale:
 
 
 def strength_distribution(strengths: Sequence[Float[np.ndarray, "_ _"]]) -> StrengthDistribution:
-    """Distribution of all strengths of some blocks, and the cutoff (head of this module).
+    """Compute the distribution of all strengths of some blocks, and the cutoff (see the head of this module).
 
     Raises:
         GraphError: all strengths are 0.
@@ -114,7 +114,7 @@ def strength_distribution(strengths: Sequence[Float[np.ndarray, "_ _"]]) -> Stre
 
 
 def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:
-    """Where the density is least around the middle, if that is a valley; else the middle."""
+    """Return the point of least density around the middle if that is a valley, else the middle."""
     near = np.flatnonzero(np.abs(grid - middle) <= np.log10(_AROUND) + 1e-12)
     lowest = int(density[near].argmin())
     walls = min(density[near[: lowest + 1]].max(), density[near[lowest:]].max())
@@ -122,7 +122,7 @@ def _gap(grid: np.ndarray, density: np.ndarray, middle: float) -> float:
 
 
 def default_epsilon(graph: InteractionGraph) -> float:
-    """The loss scale read off the whole graph.
+    """Compute the loss scale from all strengths of the graph.
 
     >>> graph = InteractionGraph.from_blocks([np.diag([5.0, 5.0])])
     >>> float(round(default_epsilon(graph), 5))   # (5 / 50)^2
@@ -135,10 +135,10 @@ def default_epsilon(graph: InteractionGraph) -> float:
 
 
 def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> LossScale:
-    """The loss scale of a graph: given (a number, or one per pair of cuts), "graph" (also None) or "pairs".
+    """Choose the loss scale of a graph: given (a number, or one per pair of cuts), "graph" (also None) or "pairs".
 
     Raises:
-        GraphError: it is not positive, its number or name is wrong, or no edge is above the cutoff.
+        GraphError: a scale is not positive, the number of scales or the name is wrong, or no edge is above the cutoff.
     """
     strongest = max(float(block.max()) for block in graph.blocks)
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):

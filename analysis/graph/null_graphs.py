@@ -1,4 +1,4 @@
-"""Null graphs: the degrees of each node kept, everything else exchanged at random."""
+"""Null graphs: random graphs in which each node keeps its degree."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _RESCALED = 1e-6
 def degree_preserving_null(
     costs: Float[np.ndarray, "later earlier"], *, generator: np.random.Generator, exchanges: float = 30.0
 ) -> Float[np.ndarray, "later earlier"]:
-    """A random matrix of costs in which every node keeps its number of edges and its total.
+    """Draw a random matrix of costs in which every node keeps its number of edges and its total.
 
-    Checkerboard exchanges carry the weights: for two rows and two columns, the two entries of each row change
-    places where that leaves the number of edges of both columns as it was (an edge against an absent one, or
-    present ones among each other, so a dense matrix mixes as well as a sparse one). Row totals stay exact;
+    Weights move by checkerboard exchanges: for two rows and two columns, the two entries of each row change
+    places if both columns keep their number of edges (an edge against an absent one, or edges among each
+    other, so a dense matrix mixes as well as a sparse one). Row totals stay exact;
     column totals are held by accepting with probability min(1, exp(-change of sum_j (k_j - k_j^0)^2 / (2
     s^2))), with s half the standard deviation of the weights. Sweeps, for rows and for columns, go on until
-    there were `exchanges` for each edge (30 bring the correlation with the graph to that of the totals alone; at
+    there were `exchanges` per edge (30 bring the correlation with the graph to that of the totals alone; at
     a tenth of it, null graphs keep so much of the graph that small graphs never look modular); alternate
     rescaling of rows and columns then restores all totals (to 1e-6; where the edges leave no freedom, nearly).
 
-    Holding both numbers and totals is what calibrates it. On 20 graphs without modules (uniform, sparse, with
+    Keeping both numbers and totals calibrates the test. On 20 graphs without modules (uniform, sparse, with
     hubs, log-additive strengths; dense and not) the largest excess of the real quality stayed below 2
     standard deviations; without the condition on numbers of edges it went up to 30 on graphs with hubs.
 
@@ -71,7 +71,7 @@ def _shuffle(order: np.ndarray, state: np.ndarray) -> None:
 
 @compiled
 def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndarray) -> int:
-    """One sweep, in place: each row with the next in a random order, its columns in random disjoint pairs."""
+    """Run one sweep in place: each row with the next in a random order, its columns in random disjoint pairs."""
     n_rows, n_columns = x.shape
     done = 0
     rows, columns = np.arange(n_rows), np.empty(n_columns, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The quotient of a graph by a division: sums of costs between modules, and what they amount to."""
+"""The quotient of a graph by a division: costs summed between modules, and the costs of the whole division."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Labels: TypeAlias = Sequence[Int[np.ndarray, " _"]]
 
 @dataclass(frozen=True)
 class ModuleLink:
-    """What one module feeds to another: a row of the quotient graph.
+    """The interactions from one module to another: a row of the quotient graph.
 
     Attributes:
-        earlier, later: labels of the feeding and of the fed module.
+        earlier, later: labels of the sending and of the receiving module.
         n_edges: edges above the cutoff.
-        edge_cost, mediator_cost: their share of the two costs; sums over all links give the totals.
+        edge_cost, mediator_cost: the link's part of the two costs; sums over all links give the totals.
     """
 
     earlier: int
@@ -49,10 +49,10 @@ class ModuleLink:
 def checked_labels(
     graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon
 ) -> tuple[Int[np.ndarray, " _"], ...]:
-    """The labels as int64 arrays.
+    """Check labels and return them as int64 arrays.
 
     Raises:
-        GraphError: wrong number of cuts or nodes, no integers, a label below -1, -1 on a node with an edge.
+        GraphError: a wrong number of cuts or nodes, no integers, a label below -1, or -1 on a node with an edge.
     """
     arrays = [np.asarray(a) for a in labels]
     shapes, expected = [a.shape for a in arrays], [(k,) for k in graph.widths]
@@ -74,12 +74,12 @@ def checked_labels(
 
 
 class Division:
-    """A graph divided into modules, and what is summed over it; each sum is made once, when it is asked for.
+    """A graph divided into modules, and sums over it; each sum is computed once, on first use.
 
     Attributes:
         graph, scales: the graph, and the loss scale of each pair of cuts.
         labels: checked, one int64 array per cut.
-        names: the labels in use, sorted; -1 is none. Sums are indexed by the position here.
+        names: the labels in use, sorted, without -1. Sums are indexed by position in `names`.
         members: per cut the (nodes, modules) matrix of 0 and 1.
     """
 
@@ -93,17 +93,17 @@ class Division:
 
     @cached_property
     def costs(self) -> list[Float[np.ndarray, "_ _"]]:
-        """Of every pair of cuts, see `graph_costs`."""
+        """The costs of every pair of cuts, see `graph_costs`."""
         return graph_costs(self.graph, self.scales)
 
     @cached_property
     def sums(self) -> Float[np.ndarray, "pairs later earlier"]:
-        """Costs by (pair of cuts, later module, earlier module)."""
+        """The costs summed by (pair of cuts, later module, earlier module)."""
         return self._between(self.costs)
 
     @cached_property
     def carried(self) -> list[Float[np.ndarray, "modules _"]]:
-        """Per cut w / sqrt(epsilon) from each of its nodes to each module, w = sqrt(sum_{j in module} w_vj^2).
+        """For each cut w / sqrt(epsilon) from its nodes to each module, w = sqrt(sum_{j in module} w_vj^2).
 
         j runs over all later cuts that the node has edges to, those below the cutoff included.
         """
@@ -130,12 +130,12 @@ class Division:
 
     @property
     def inner_costs(self) -> dict[int, float]:
-        """Sum of c(w) over the edges inside each module."""
+        """The sum of c(w) over the edges inside each module."""
         return dict(zip(self.names.tolist(), np.einsum("pcc->c", self.sums).tolist(), strict=True))
 
     @property
     def outer_costs(self) -> dict[int, float]:
-        """Sum of c(w) over the edges between each module and the others, in both directions."""
+        """The sum of c(w) over the edges between each module and the others, in both directions."""
         total = self.sums.sum(axis=0)
         outer = total.sum(axis=0) + total.sum(axis=1) - 2 * np.diag(total)
         return dict(zip(self.names.tolist(), outer.tolist(), strict=True))
@@ -146,7 +146,7 @@ class Division:
 
 
 def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
-    """C_edge = sum of c(w_ij) over the edges between different modules (last sentence of section 5).
+    """Compute C_edge = sum of c(w_ij) over the edges between different modules (last sentence of section 5).
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2) + 0.1 * np.eye(2)[::-1]])
     >>> float((edge_cost(graph, [np.array([0, 1])] * 2, 1e-4) / np.log(10)).round(9))
@@ -156,10 +156,10 @@ def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) 
 
 
 def mediator_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
-    """Sum over ordered pairs of modules (A, B) and nodes v in A of c(w), w = sqrt(sum_{j in B} w_vj^2).
+    """Sum c(w) over ordered pairs of modules (A, B) and nodes v in A, w = sqrt(sum_{j in B} w_vj^2).
 
     Footnote 10 and eq. 31-34: j runs over the later cuts that v has edges to; strengths add in quadrature because the
-    loss does, so one node that feeds ten nodes of B costs about once. Edges below the cutoff take part in the sum.
+    loss does, so one node that feeds ten nodes of B costs about once. Edges below the cutoff are included.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0], [0.3], [0.4]]])
     >>> labels = [np.array([0]), np.array([0, 1, 1])]
@@ -170,7 +170,7 @@ def mediator_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsil
 
 
 def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> tuple[ModuleLink, ...]:
-    """The quotient graph: one row for each ordered pair of modules of which the earlier feeds the later.
+    """Compute the quotient graph: one row for each ordered pair of modules with edges from the earlier to the later.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 1.0]]])
     >>> links = module_links(graph, [np.array([0, 1])] * 2, 0.01)
@@ -181,7 +181,7 @@ def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilo
 
 
 def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
-    """1 - C_edge / E[C_edge], E[x_ij] = k_i k_j / m_p: 1 for no interaction, 0 for chance and for one module.
+    """Compute 1 - C_edge / E[C_edge], E[x_ij] = k_i k_j / m_p: 1 for no interaction, 0 for chance and for one module.
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2)])
     >>> contrast(graph, [np.array([0, 1])] * 2, 0.01)
@@ -191,7 +191,7 @@ def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -
 
 
 def contrast_of(sums: Float[np.ndarray, "pairs later earlier"]) -> float:
-    """`contrast` from the costs summed by (pair of cuts, later module, earlier module)."""
+    """Compute `contrast` from the costs summed by (pair of cuts, later module, earlier module)."""
     between = float(sums.sum() - np.einsum("pcc->", sums))
     expected = sum(float(e.sum() - e.sum(0) @ e.sum(1) / e.sum()) for e in sums if e.sum() > 0)
     return 1.0 - between / expected if expected > 1e-12 * sums.sum() else 0.0

@@ -1,13 +1,13 @@
-"""Strengths between adjacent cuts, and what of them is a skip path.
+"""Strengths between adjacent cuts, and the part of them that is a skip path.
 
-Between two cuts of one residual stream J = 1 + (what the block adds). The identity says nothing about modules, and it
+Between two cuts of one residual stream J = 1 + (Jacobian of the block). The identity says nothing about modules, and it
 dominates the strengths: at default initialisation 62 to 94 % of a node's w^2 goes to one node of the next cut. So for
 two cuts with the same features the contributions are compared with those of the identity at equal positions,
 S = C^{l+1} (C^l)^+ in the coordinates of the bases. With r the contributions to an output position t,
 
     a = sum_ji S_ji E[sum_t r_tji f^_ti] / sum_ji S_ji^2 E[sum_t f^_ti^2]
 
-is how much of the identity is in them, 1 for a residual stream at initialisation. Above 1/2 the cuts belong to one
+is the share of the identity in them, 1 for a residual stream at initialisation. Above 1/2 the cuts belong to one
 stream, and the strengths beyond the skip path are
 
     w_ji^2 = E[ sum_t (r_tji - a S_ji f^_ti)^2 ],
@@ -37,7 +37,7 @@ from ..results import by_value
 
 __all__ = ["PairStrengths", "has_streams", "pair_attributions", "pair_strengths"]
 
-_STREAM = 0.5  # share of the identity above which two cuts belong to one stream
+_STREAM = 0.5  # two cuts with a larger share of the identity belong to one stream
 
 _ROUNDING = 1e-12
 
@@ -52,7 +52,7 @@ class PairStrengths:
         identity: S (j, i), the identity in the coordinates of the bases; None where the cuts have other features or
             positions.
         along: E[sum_t r_tji f^_ti] (j, i); for Jacobians E[sum_t J_{tj,ti}] Lambda_i.
-        power: E[sum_t f^_ti^2] (i,), sums over positions that both cuts have.
+        power: E[sum_t f^_ti^2] (i,), summed over positions that both cuts have.
 
     >>> eye = torch.eye(2, dtype=torch.float64)
     >>> found = PairStrengths(squared=2.25 * eye, identity=eye, along=1.5 * eye, power=torch.ones(2).double())
@@ -72,14 +72,14 @@ class PairStrengths:
 
     @property
     def share(self) -> float:
-        """`a`, how much of the identity is in the contributions; 0 where there is no identity."""
+        """`a`, the share of the identity in the contributions; 0 where there is no identity."""
         if self.identity is None or not bool(self.power.any()):
             return 0.0
         return float((self.identity * self.along).sum() / (self.identity.square() * self.power).sum())
 
     @property
     def beyond_skip(self) -> Float[np.ndarray, "j i"] | None:
-        """The strengths without the share of the identity, None where the two cuts do not belong to one stream."""
+        """The strengths without the share of the identity; None if the cuts do not belong to one stream."""
         share = self.share
         if self.identity is None or not share > _STREAM:
             return None
@@ -93,7 +93,7 @@ class PairStrengths:
 def pair_strengths(
     network: Network, batches: Iterable[Batch], pair: int, bases: tuple[Basis, Basis], progress: ProgressCallback | None
 ) -> PairStrengths:
-    """Strengths by Jacobians, w_ji^2 = E[sum_ts J^_{tj,si}^2] Lambda_i with J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+.
+    """Compute w_ji^2 = E[sum_ts J^_{tj,si}^2] Lambda_i from Jacobians, J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+.
 
     Uses the exact form of the transition where the network declares one.
     """
@@ -133,7 +133,7 @@ def pair_attributions(
     points: int,
     progress: ProgressCallback | None,
 ) -> PairStrengths:
-    """Strengths by attribution, w_ji^2 = E[sum_t (sum_s int J^_{tj,si} d alpha f^_si)^2], from the mean to f.
+    """Compute w_ji^2 = E[sum_t (sum_s int J^_{tj,si} d alpha f^_si)^2] by attribution, from the mean to f.
 
     `points` is the size of the Gauss-Legendre rule; 1 stands for the single point alpha = 1.
     """
@@ -173,10 +173,10 @@ def pair_attributions(
 
 
 def has_streams(network: Network, batches: Iterable[Batch]) -> bool:
-    """Whether two adjacent cuts may belong to one residual stream, told by one random probe on the first batch.
+    """Test, with one random probe on the first batch, whether two adjacent cuts may belong to one residual stream.
 
-    With signs v, v^T J v is the trace of J in expectation; as a share of that of the identity it is compared with half
-    of the threshold, since it is noisy and in the model's own coordinates.
+    For random signs v the expectation of v^T J v is the trace of J. Divided by the trace of the identity it is compared
+    with half of the threshold, since it is noisy and in the model's own coordinates.
     """
     widths = network.widths
     draws = torch.Generator().manual_seed(0)
@@ -196,7 +196,7 @@ def has_streams(network: Network, batches: Iterable[Batch]) -> bool:
 
 
 def _coordinates(bases: tuple[Basis, Basis]) -> tuple[Tensor, Tensor, Tensor]:
-    """C of the later cut, C^+ and Lambda of the earlier one."""
+    """Return C of the later cut, and C^+ and Lambda of the earlier one."""
     earlier, later = bases
     return (
         torch.from_numpy(later.to_basis),
@@ -210,7 +210,7 @@ def _identity(rows: Float[Tensor, "j d"], columns: Float[Tensor, "e i"]) -> Floa
 
 
 def _same_positions(network: Network, trace: Trace, pair: int) -> list[int] | None:
-    """For each position read at the later cut where the earlier one reads it; None where it does not."""
+    """For each position read at the later cut return its index at the earlier one; None if one is not read there."""
     counted, lengths = trace.counted[pair : pair + 2], [trace.entries[p][0].shape[1] for p in (pair, pair + 1)]
     if lengths[0] != lengths[1]:
         return None
@@ -222,7 +222,7 @@ def _same_positions(network: Network, trace: Trace, pair: int) -> list[int] | No
 
 
 def _n_both(trace: Trace, pair: int, same: list[int]) -> int:
-    """Number of pairs of equal positions, over the data points of a batch, that count at both cuts."""
+    """Count the pairs of equal positions, over the data points of a batch, that count at both cuts."""
     value = trace.values[pair]
     ones = torch.ones(*value.shape[:2], 1, dtype=torch.float64)
     later = torch.ones(len(value), len(same), 1, dtype=torch.float64)

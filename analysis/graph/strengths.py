@@ -29,7 +29,7 @@ def interaction_graph(
     points: int = 1,
     progress: ProgressCallback | None = None,
 ) -> InteractionGraph:
-    """Interaction strengths between the coordinates of adjacent cuts (paper, section 6; companion, appendix A).
+    """Compute strengths between coordinates of adjacent cuts (paper, section 6; companion, appendix A).
 
     With J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+, Lambda_i the variance of coordinate i, t output and s input positions:
 
@@ -42,9 +42,9 @@ def interaction_graph(
         net: the network.
         bases: its bases.
         batches: re-iterable data. May be left out for local bases and "jacobian", whose strengths were measured
-            while the basis was built: w = sqrt(influence). What lies beyond skip paths is then not known.
+            while the basis was built: w = sqrt(influence). Strengths beyond skip paths are then unknown.
         strengths: "jacobian" or "attribution".
-        points: of the Gauss-Legendre rule on [0, 1]; 1 means the single point alpha = 1, gradient times activation.
+        points: number of Gauss-Legendre points on [0, 1]; 1 means the point alpha = 1, gradient times activation.
         progress: called after each batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A torch model with named cuts: where its tensors are read and replaced, and what is checked about it."""
+"""A torch model with named cuts: reads and replaces the tensors there, and checks what is assumed about the model."""
 
 from .batches import (
     Batch,

@@ -1,4 +1,4 @@
-"""Batches: what a model is called with, which of its tensors hold data points, and how many there are.
+"""Batches: the arguments of a model, which of their tensors hold data points, and how many there are.
 
 The leading axis of a tensor in a batch is the data point. A tensor whose leading axis has length one beside longer
 ones (position ids of shape (1, T)), a number, and whatever is not a tensor are shared by all data points. Tensors are
@@ -41,9 +41,9 @@ Batch: TypeAlias = Any
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same structure with the function applied to every tensor.
+    """Apply a function to every tensor in a structure and return the same structure.
 
-    Mappings of the kinds that cannot be copied and written to become dicts.
+    Mappings that cannot be changed become dicts.
 
     >>> map_tensors(lambda v: v + 1, {"x": torch.tensor([1.0]), "scale": 2})
     {'x': tensor([2.]), 'scale': 2}
@@ -72,7 +72,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Every tensor in a structure, in order.
+    """List every tensor in a structure, in order.
 
     >>> [v.shape for v in tensors((torch.ones(2), {"a": [torch.ones(3, 1)], "b": "text"}))]
     [torch.Size([2]), torch.Size([3, 1])]
@@ -91,11 +91,11 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def arguments(batch: Batch, kind: torch.dtype | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the model. Tensors are copies: the model may change what it is given.
+    """Return the positional and keyword arguments of the model, as copies, since the model may change them.
 
     Args:
         batch: what the model is called with.
-        kind: that of the model's parameters; floats of a type that it holds exactly are widened to it.
+        kind: type of the model's parameters; floats of a type that it represents exactly are converted to it.
 
     >>> arguments((torch.ones(1, dtype=torch.bfloat16), 3), torch.float64)
     ((tensor([1.], dtype=torch.float64), 3), {})
@@ -113,7 +113,7 @@ def arguments(batch: Batch, kind: torch.dtype | None = None) -> tuple[tuple[Any,
 
 
 def batch_size(batch: Batch) -> int:
-    """Number of data points: the length that the leading axes agree on, where those of length one are shared.
+    """Return the number of data points: the length of all leading axes except those of length one.
 
     >>> batch_size({"input_ids": torch.zeros(32, 5), "position_ids": torch.arange(5)[None]})
     32
@@ -134,13 +134,13 @@ def batch_size(batch: Batch) -> int:
 
 
 def map_points(function: Callable[[Tensor], Any], batch: Batch) -> Batch:
-    """The batch with the function applied to the tensors that hold data points; shared ones stay as they are."""
+    """Apply a function to the tensors that hold data points; shared tensors stay as they are."""
     n = batch_size(batch)
     return map_tensors(lambda v: function(v) if v.ndim and len(v) == n else v, batch)
 
 
 def take_points(batch: Batch, index: slice | Int[Tensor, " k"]) -> Batch:
-    """Some of the data points, together with what all share.
+    """Select some of the data points; shared tensors stay as they are.
 
     >>> take_points((torch.arange(6).reshape(3, 2), torch.tensor([[7, 8]])), torch.tensor([2, 0]))
     (tensor([[4, 5],
@@ -150,7 +150,7 @@ def take_points(batch: Batch, index: slice | Int[Tensor, " k"]) -> Batch:
 
 
 def point_axes(batch: Batch) -> Any:
-    """The structure with 0 for tensors that hold data points and None for the rest, as `torch.vmap` takes `in_dims`."""
+    """Return the structure with 0 for tensors of data points and None for the rest, as `in_dims` of `torch.vmap`."""
     n = batch_size(batch)
 
     def axis(value: Any) -> Any:
@@ -167,7 +167,7 @@ def point_axes(batch: Batch) -> Any:
 
 
 def joined(batches: Sequence[Batch]) -> Batch | None:
-    """One batch of all data points, or None where structures, shapes or shared arguments differ.
+    """Join batches into one, or return None where structures, shapes or shared arguments differ.
 
     >>> shared = torch.tensor([[1.0, 2.0]])
     >>> joined([(torch.zeros(2, 1), shared), (torch.ones(3, 1), shared)])[0].shape
@@ -195,7 +195,7 @@ def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback
     """Iterate over the data, refusing data that is empty or can be read only once; mappings become dicts.
 
     Raises:
-        DataError: see above, or one tensor or mapping in place of a list of batches.
+        DataError: the data is empty, can be read only once, or is one tensor or mapping instead of a list of batches.
     """
     if isinstance(batches, Iterator):
         raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")
@@ -218,7 +218,7 @@ def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback
 
 @contextmanager
 def naming_batch(batch: Batch) -> Iterator[None]:
-    """Turn an error of the model into ours, which names the batch."""
+    """Turn an error of the model into a DataError that describes the batch."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -232,14 +232,14 @@ def naming_batch(batch: Batch) -> Iterator[None]:
 
 
 def describe(batch: Batch) -> str:
-    """Shapes of the tensors of a batch, for messages."""
+    """Describe the shapes of the tensors of a batch, for messages."""
     shapes = [str(tuple(v.shape)) for v in tensors(batch)]
     return "tensors of shape " + ", ".join(shapes) if shapes else f"type {type(batch).__name__}"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Hole:
-    """Stands for a tensor where structures are compared."""
+    """A placeholder for a tensor, used to compare structures."""
 
     dtype: torch.dtype
     shape: torch.Size

@@ -50,7 +50,7 @@ Run: TypeAlias = Callable[[Batch, bool], Seen]
 
 Events: TypeAlias = Callable[[Batch, bool], list[tuple[str, Any]]]
 
-"""Runs the model like `Run` and returns what goes into and comes out of every module, in order."""
+"""Runs the model like `Run` and returns the inputs and outputs of every module, in order."""
 
 _Attributes: TypeAlias = dict[tuple[nn.Module, str], Any]
 
@@ -62,7 +62,7 @@ _REPEATS = 8  # pairs of runs of a model that draws random numbers and gave the 
 
 
 def spread(batch: Batch) -> Batch:
-    """At most 16 data points, evenly spaced over the batch."""
+    """Select at most 16 data points, evenly spaced over the batch."""
     n = batch_size(batch)
     return batch if n <= _POINTS else take_points(batch, _spaced(n))
 
@@ -72,7 +72,7 @@ def _spaced(n: int) -> Int[Tensor, " few"]:
 
 
 def differs(a: Tensor, b: Tensor) -> float:
-    """Largest difference of two tensors as a share of the largest number; 0 where it may be rounding."""
+    """Return the largest difference of two tensors relative to the largest number; 0 if it may be rounding."""
     if a.shape != b.shape:
         return float("inf")
     if torch.equal(a, b):
@@ -84,10 +84,10 @@ def differs(a: Tensor, b: Tensor) -> float:
 
 
 def check_sizes(seen: Mapping[str, Tensor], n: int) -> None:
-    """The leading axis of every tensor has the length of the batch.
+    """Check that the leading axis of every tensor has the length of the batch.
 
     Raises:
-        CutError: names the place, its shape and the layout that is expected.
+        CutError: a tensor has another length; names the place, its shape and the expected layout.
     """
     for name, value in seen.items():
         if value.ndim and len(value) == n:
@@ -106,15 +106,15 @@ def check_sizes(seen: Mapping[str, Tensor], n: int) -> None:
 
 
 def halves(n: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
-    """Two halves of n data points, drawn once for all."""
+    """Split the indices of n data points at random into two halves, the same ones for the same n."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     return order[: n // 2], order[n // 2 :]
 
 
 def check_points(run: Run, batch: Batch, events: Events, whole: Batch | None = None) -> None:
-    """Replacing half of the data points by others leaves the rest as it was and moves the rows along, gradients on.
+    """Check that replacing half of the data points leaves the others unchanged and moves rows along, gradients on.
 
-    The rows are those that they are in the whole batch, where the data points are `spread` over one.
+    Where the data points were picked from a larger batch by `spread`, they must also give the same rows as there.
 
     Raises:
         CutError: names the place where data points are mixed, and a module where it starts.
@@ -156,14 +156,14 @@ def check_points(run: Run, batch: Batch, events: Events, whole: Batch | None = N
 
 
 def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, events: Events) -> tuple[str, ...]:
-    """The same batch gives the same numbers twice, and the same with gradients.
+    """Check that the same batch gives the same numbers twice, and the same with gradients.
 
     Args:
-        model: whose buffers are watched.
-        run: see above.
+        model: the model; its buffers are watched.
+        run: runs the model once, see the head of this module.
         batch: a few data points.
-        whole: more of them, for a model that draws random numbers and seems not to use them.
-        events: names the module where numbers begin to differ.
+        whole: more data points, for a model that draws random numbers without a visible effect.
+        events: used to find the module where numbers begin to differ.
 
     Returns:
         Names of buffers that the model writes into without an effect on the numbers.
@@ -229,7 +229,7 @@ def _agree(
 
 @contextmanager
 def parameters_put_back(model: nn.Module) -> Iterator[None]:
-    """Refuse a model that writes into its parameters, which are put back."""
+    """Restore the parameters of a model, and refuse the model if it wrote into them."""
     held = {
         name: (parameter, parameter.detach().clone())
         for name, parameter in model.named_parameters()
@@ -253,7 +253,7 @@ def parameters_put_back(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def random_numbers_put_back() -> Iterator[None]:
-    """Leave the random numbers of torch, numpy and Python as they were, whatever a model draws."""
+    """Restore the random states of torch, numpy and Python afterwards."""
     state, python = _random_state(), random.getstate()
     try:
         yield
@@ -268,7 +268,7 @@ def refuse_checkpointing(names: Mapping[nn.Module, str], run: Callable[[], objec
     """Refuse activation checkpointing, which runs modules a second time in the backward pass, past the cuts.
 
     Raises:
-        CutError: names the module that uses it.
+        CutError: a module uses checkpointing; the message names it.
     """
     used: list[str] = []
     before = sys.getprofile()
@@ -302,7 +302,7 @@ def _module_above(frame: FrameType | None, names: Mapping[nn.Module, str]) -> st
 def _start(
     one: list[tuple[str, Any]], other: list[tuple[str, Any]], part: Callable[[Tensor], Tensor], n: int | None = None
 ) -> str:
-    """Where two runs begin to differ, in words."""
+    """Describe where two runs begin to differ."""
     for (name, before), (again, after) in zip(one, other, strict=False):
         if name != again:
             break
@@ -315,7 +315,7 @@ def _start(
 
 
 def _declare(name: str, value: Tensor) -> str:
-    """How to say that the axes stand in another order."""
+    """Describe how to declare another order of the axes."""
     if value.ndim != 3:
         return ""
     return (
@@ -339,10 +339,10 @@ def _copies(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _refuse_set_by_data(run: Run, batch: Batch, model: nn.Module, before: _Attributes) -> None:
-    """Refuse a model whose first run sets something by its data that later runs keep, and put it back.
+    """Refuse a model whose first run stores something that depends on its data, and restore the model.
 
-    Half of a batch is run first, and after the other half. What any data give, such as a table of positions, is the
-    same, and what every run writes anew has no effect.
+    Half of a batch is run first, and then again after the other half. State that does not depend on the data (a table
+    of positions, say) and state that every run overwrites pass this check.
     """
     n = batch_size(batch)
     index = (torch.arange((n + 1) // 2), torch.arange(n // 2, n))
@@ -368,7 +368,7 @@ def _refuse_set_by_data(run: Run, batch: Batch, model: nn.Module, before: _Attri
 
 
 def _attributes(model: nn.Module) -> _Attributes:
-    """Buffers and plain attributes of the modules of a model; tensors are copied. Lazy modules change theirs once."""
+    """Collect buffers and plain attributes of all modules, tensors copied; lazy modules are initialised once."""
     found: _Attributes = {}
     for module in model.modules():
         if isinstance(module, LazyModuleMixin):
@@ -402,7 +402,7 @@ def _same_value(a: Any, b: Any) -> bool:
 
 
 def _random_state(model: nn.Module | None = None) -> list[Any]:
-    """Of what models draw from: torch, numpy, and generators that modules hold."""
+    """Collect the states of all random generators a model may use: torch, numpy, and those held by modules."""
     states = [torch.get_rng_state(), np.random.get_state()]  # noqa: NPY002
     for module in model.modules() if model is not None else ():
         for value in vars(module).values():

@@ -1,4 +1,4 @@
-"""Cuts found by scanning a model: the places that pass the swap test, each tensor once."""
+"""Cuts: places in a model, resolved from their names or found by a scan for places that pass the swap test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
 
 @dataclass(frozen=True)
 class Place:
-    """Input or output of one module.
+    """The input or the output of one module.
 
     >>> Place("layers.0", True).name
     'layers.0:in'
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The path, followed by ":in" for the module's input."""
+        """The path of the module, followed by ":in" for its input."""
         return f"{self.path}:in" if self.is_input else self.path
 
 
@@ -48,12 +48,12 @@ class Cut:
 
     @property
     def name(self) -> str:
-        """Names of the places, joined by "+"."""
+        """The names of the places, joined by "+"."""
         return "+".join(place.name for place in self.places)
 
 
 def find_modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules by the names they have without wrappers; of a wrapper and what it wraps the latter.
+    """Map names without wrappers to modules; a wrapper and the module it wraps give the wrapped module.
 
     >>> list(find_modules_by_name(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0']
@@ -63,7 +63,7 @@ def find_modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def short_name(model: nn.Module, name: str) -> str:
-    """The name of a cut, of a place or of a module as `find_modules_by_name` has it."""
+    """Return the name of a cut, place or module without the parts that wrappers add."""
     short = _short_names(model)
     parts = [(part.removesuffix(":in"), part.endswith(":in")) for part in name.split("+")]
     known = set(short.values())
@@ -71,9 +71,9 @@ def short_name(model: nn.Module, name: str) -> str:
 
 
 def _short_names(model: nn.Module) -> dict[str, str]:
-    """Per path of `named_modules()` the name without wrappers."""
+    """Map each path of `named_modules()` to its name without wrappers."""
     names = {"": ""}
-    wrappers: dict[str, str] = {}  # path of a wrapper: the part that it adds
+    wrappers: dict[str, str] = {}  # path of a wrapper -> the part it adds to names
     for path, module in model.named_modules():
         if path:
             above, _, last = path.rpartition(".")
@@ -87,7 +87,7 @@ def _short_names(model: nn.Module) -> dict[str, str]:
 
 
 def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut, ...]:
-    """Turn names, globs and tuples of names into cuts, each of which exists.
+    """Resolve names, globs and tuples of names to cuts, and check that each of them exists.
 
     Raises:
         CutError: no cuts, a name that no module has (with the nearest names), or the same cut twice.
@@ -110,7 +110,7 @@ def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut,
 
 
 def candidates(model: nn.Module) -> tuple[Cut, ...]:
-    """Input and output of every module below the root, to be scanned for cuts."""
+    """List input and output of every module below the root, to be scanned for cuts."""
     return tuple(
         Cut((Place(path, is_input),)) for path in find_modules_by_name(model) if path for is_input in (True, False)
     )
@@ -135,7 +135,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def first_tensor(value: Any, name: str) -> Tensor:
-    """The tensor that a module takes or returns; of a tuple, a mapping or a dataclass the first entry."""
+    """Return the tensor that a module takes or returns; of a tuple, mapping or dataclass the first entry."""
     while not isinstance(value, Tensor):
         if isinstance(value, tuple | list) and value:
             value = value[0]
@@ -151,7 +151,7 @@ def first_tensor(value: Any, name: str) -> Tensor:
 
 
 def replace_tensor(value: Any, tensor: Tensor) -> Any:
-    """The same structure with its first tensor replaced."""
+    """Return the same structure with its first tensor replaced."""
     if isinstance(value, Tensor):
         return tensor
     if isinstance(value, Mapping):
@@ -178,15 +178,15 @@ _WIDEST = 10_000  # features of a cut
 def scan(
     values: Mapping[Place, Float[Tensor, "batch _ _"]], wide: Collection[int], is_cut: Callable[[Place], bool]
 ) -> tuple[Cut, ...]:
-    """Every place that is a cut, in order of computation; of places with equal tensors one.
+    """Find every place that is a cut, in order of computation; of several places with equal tensors keep one.
 
-    Of equal tensors (before and after dropout in evaluation mode, a module and the container that ends in it) the
-    output with the shortest path that is a cut stands for all. Places as wide as a vocabulary are left out: those of
-    a width in `wide`, and those wider than 10,000.
+    Equal tensors occur before and after dropout in evaluation mode, or at a module and the container that ends in it;
+    the one with the shortest path that is a cut is kept. Places as wide as a vocabulary are left out: those with a
+    width in `wide`, and those wider than 10,000.
 
     Args:
-        values: per place that is computed once the tensor there, in order of computation.
-        wide: see `vocabularies`.
+        values: the tensor at each place that is computed exactly once, in order of computation.
+        wide: widths to leave out, see `vocabularies`.
         is_cut: the swap test.
 
     Raises:
@@ -214,7 +214,7 @@ def scan(
 
 
 def vocabularies(model: nn.Module, output: int) -> set[int]:
-    """The width of the output where it is that of a vocabulary: the number of rows of an embedding, which are shorter.
+    """Return the width of the output if it is a vocabulary size: the number of rows of a narrower embedding.
 
     >>> vocabularies(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50)), 50)
     {50}

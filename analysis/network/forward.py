@@ -1,4 +1,4 @@
-"""One forward pass: the tensors at the cuts, read and replaced."""
+"""One forward pass of a model: reads and replaces the tensors at the cuts."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["Trace"]
 
 T = TypeVar("T")
 
-_LEAK = 1e-6  # share of the effect of swapping the whole input that still counts as rounding
+_LEAK = 1e-6  # leaks up to this share of the effect of swapping the whole input count as rounding
 
 
 @by_value
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass: the tensors at the cuts, with the autograd graph between them.
+    """The result of one forward pass: the tensors at the cuts, with the autograd graph between them.
 
     Attributes:
-        entries: per cut the tensors to differentiate by, one per place, each (batch, positions, width).
+        entries: per cut the tensors to differentiate with respect to, one per place, each (batch, positions, width).
         values: per cut the activations at the positions that are read (batch, positions, width), 0 where one does not
             count.
-        output: the network's output, likewise.
-        counted: per cut which positions are read, and which of them count.
-        output_counted: the same of the output.
+        output: the network's output (batch, positions, width), 0 where a position does not count.
+        counted: per cut the positions that are read, and which of them count.
+        output_counted: the same for the output.
     """
 
     entries: tuple[tuple[Float[Tensor, "batch _ _"], ...], ...]
@@ -48,15 +48,15 @@ class Trace:
 
 
 class _UnchangedError(DataError):
-    """The data points of a batch are all the same to the model."""
+    """Swapping data points leaves the output of the model unchanged."""
 
 
 class _ReachedError(BaseException):
-    """The cut that was asked for is reached: the rest of the model need not run."""
+    """The requested cut has been reached, so the rest of the model need not run."""
 
 
 class _Run:
-    """What one forward pass records at the cuts, and what it puts there."""
+    """What one forward pass records and replaces at the cuts."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Run:
 
 
 def _few_then_all(batch: Batch, check: Callable[[Batch], T]) -> T:
-    """Check on a few data points, and on the whole batch where something seems to be wrong with them."""
+    """Run a check on a few data points, and on the whole batch if it fails there."""
     few = spread(batch)
     try:
         return check(few)
@@ -97,11 +97,11 @@ def _few_then_all(batch: Batch, check: Callable[[Batch], T]) -> T:
     try:
         return check(batch)
     except InputError as problem:
-        raise (first if problem.__cause__ else problem) from None  # a cause: the model failed, after other runs
+        raise (first if problem.__cause__ else problem) from None  # with a cause: the model itself failed
 
 
 def _one_type(parameters: Iterable[Tensor]) -> torch.dtype | None:
-    """The type of all parameters that are floats; None where they differ, or there are none."""
+    """Return the common type of all floating point parameters; None if types differ or there are none."""
     kinds = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
     return kinds.pop() if len(kinds) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Hooks at the places of a cut, what one forward pass records there, and a model held at rest while it runs."""
+"""Hooks that read and replace tensors during a forward pass, and what holds a model at rest meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Visit: TypeAlias = Callable[[Place, Tensor], Tensor]
 
 
 def hooked(module: nn.Module, place: Place, visit: Visit) -> RemovableHandle:
-    """Have `visit(place, tensor)` called with the tensor at a place of the module; what it returns goes there."""
+    """Call `visit(place, tensor)` at each place during forward passes and put there what it returns."""
     if not place.is_input:
         return module.register_forward_hook(
             lambda _, __, value: replace_tensor(value, visit(place, first_tensor(value, place.name)))
@@ -36,21 +36,21 @@ def hooked(module: nn.Module, place: Place, visit: Visit) -> RemovableHandle:
 
 
 class Kept:
-    """Visits places and keeps copies of what is there, since modules after them may work in place."""
+    """A visitor that stores copies of the tensors it sees, since later modules may change them in place."""
 
     def __init__(self) -> None:
         self.values: dict[Place, Tensor] = {}
 
     def __call__(self, place: Place, value: Tensor) -> Tensor:
-        """Keep the value and leave it where it is."""
+        """Store a copy of the tensor and leave it in place."""
         self.values[place] = value.clone()
         return value
 
 
 def as_sequence(value: Tensor, name: str, swap: tuple[int, int] | None = None) -> Tensor:
-    """The tensor at a place as (batch, positions, width): a matrix gets one position, two axes are swapped on demand.
+    """Return a tensor as (batch, positions, width): a matrix gets one position, two axes are swapped on demand.
 
-    One number per data point is a width of one.
+    One number per data point becomes a width of one.
 
     Raises:
         CutError: another number of axes, or no floats.
@@ -68,13 +68,13 @@ def as_sequence(value: Tensor, name: str, swap: tuple[int, int] | None = None) -
 
 
 def as_written(sequence: Tensor, like: Tensor, swap: tuple[int, int] | None = None) -> Tensor:
-    """What `as_sequence` read, in the layout of the place it came from."""
+    """Undo `as_sequence`: return the tensor in the layout of its place."""
     return sequence.transpose(*swap) if swap and like.ndim == 3 else sequence.reshape(like.shape)
 
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Gradients on, `torch.inference_mode` and `torch.autocast` off, whatever the caller is in; also a decorator."""
+    """Turn gradients on, and `torch.inference_mode` and `torch.autocast` off; also a decorator."""
     with torch.inference_mode(False), torch.enable_grad(), _own_precision():
         yield
 
@@ -90,16 +90,15 @@ def _own_precision() -> Iterator[None]:
 
 @contextmanager
 def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Iterable[str] = ()) -> Iterator[None]:
-    """The model as a function of its parameters and the batch, for the time of a forward pass.
+    """Make the model a function of its parameters and the batch, for the time of a forward pass.
 
-    It is in evaluation mode, runs eagerly where it was compiled, in the precision of its parameters whatever
-    `torch.autocast` the caller is in, and without torch's fast path for attention, which computes other numbers than
-    the path with gradients.
+    The model is put into evaluation mode and runs eagerly even if it was compiled, without the caller's
+    `torch.autocast`, and without torch's fast path for attention, whose numbers differ from those with gradients.
 
     Args:
-        model: any module; its modes and the gradients of its parameters are put back.
-        gradients: of the parameters: off, on, or (None) as they are.
-        restored: names of buffers that the model writes into, which are put back.
+        model: any module; its modes and the `requires_grad` flags of its parameters are restored.
+        gradients: whether parameters require gradients; None leaves them as they are.
+        restored: names of buffers that the model writes into, which are restored.
     """
     modes = [(module, module.training) for module in model.modules()]
     parameters = [] if gradients is None else [p for p in model.parameters() if p.is_floating_point()]
@@ -132,7 +131,7 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 class _Eager:
-    """Torch's switches for the whole process, set while any of our runs is under way, in whatever thread."""
+    """Switches of torch for the whole process, set while at least one of our runs is under way in any thread."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._stack = Lock(), 0, ExitStack()
@@ -142,7 +141,7 @@ class _Eager:
             if not self._inside:
                 self._stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
                 torch.backends.mha.set_fastpath_enabled(False)
-                if "torch._dynamo" in sys.modules:  # nothing is compiled where it is not loaded, which takes seconds
+                if "torch._dynamo" in sys.modules:  # not imported: nothing is compiled
                     self._stack.enter_context(torch.compiler.set_stance("force_eager"))
             self._inside += 1
 

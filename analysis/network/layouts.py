@@ -48,12 +48,12 @@ _Key: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 class Layouts:
-    """The layout of every place; None stands for the output.
+    """The layouts of all places; None stands for the output.
 
     Args:
-        default: of places that are not named.
-        named: of those that are.
-        output: the place that the output is read at, where it is one.
+        default: layout of places that are not named.
+        named: layouts of named places.
+        output: the place where the output is read, if it is a place of a module.
     """
 
     def __init__(self, default: Layout, named: Mapping[Place | None, Layout], output: Place | None) -> None:
@@ -62,11 +62,11 @@ class Layouts:
             swap_of(layout)
 
     def declared(self, place: Place | None) -> bool:
-        """Whether the layout was given."""
+        """Return whether the layout was given."""
         return self._given(place) is not None
 
     def swap(self, place: Place | None) -> tuple[int, int] | None:
-        """The two axes that differ from (batch, positions, width)."""
+        """Return the two axes to exchange for (batch, positions, width); None if there is nothing to do."""
         given = self._given(place)
         return None if given is None else swap_of(given)
 
@@ -79,7 +79,7 @@ class Layouts:
 
 
 def swap_of(layout: Layout) -> tuple[int, int] | None:
-    """The two axes that differ from (batch, positions, width).
+    """Return the two axes to exchange for (batch, positions, width); None if there is nothing to do.
 
     >>> swap_of(False), swap_of("channels"), swap_of(True)
     ((0, 1), (1, 2), None)
@@ -100,11 +100,12 @@ def swap_of(layout: Layout) -> tuple[int, int] | None:
 
 
 class _Axes(TorchFunctionMode):
-    """Follows, through the functions of torch that a model calls, which tensors have the channels on axis 1.
+    """Track, through the torch functions that a model calls, which tensors have their channels on axis 1.
 
-    Functions that read channels there say so. Tensors share a layout where a function returns one from another with
-    the same shape (element-wise functions, sums, dropout, copies) or with other lengths after axis 1, or joins or cuts
-    them. They do not share it across functions that turn axes or read the last one as features.
+    Functions that read channels on axis 1 (convolutions, pooling) tell the layout. Tensors share a layout where a
+    function returns one from another with the same shape (element-wise functions, sums, dropout, copies), with other
+    lengths after axis 1, or joined or cut. They do not share it across functions that permute axes or read the last
+    one as features.
     """
 
     def __init__(self) -> None:
@@ -115,10 +116,10 @@ class _Axes(TorchFunctionMode):
         self._alive: list[Tensor] = []  # so that no address is used twice
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function and note what it says about layouts."""
+        """Call the function and record what it tells about layouts."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").partition(".")[0].strip("_")
-        read = self.keys((args, kwargs))  # before the call, which may turn a tensor in place
+        read = self.keys((args, kwargs))  # before the call, which may permute the axes of a tensor in place
         returned = func(*args, **kwargs)
         if not read or name == "get" or _OTHER_AXES.fullmatch(name):
             return returned
@@ -136,7 +137,7 @@ class _Axes(TorchFunctionMode):
         return returned
 
     def keys(self, value: Any) -> list[_Key]:
-        """Of the tensors in a structure that have a layout to tell."""
+        """Return the keys of all tensors in a structure that have three or more axes."""
         found = []
         for v in tensors(value):
             with suppress(RuntimeError):  # nested, sparse or vmapped: it has no address
@@ -146,12 +147,12 @@ class _Axes(TorchFunctionMode):
         return found
 
     def mark(self, keys: Iterable[_Key], where: str) -> None:
-        """Channels stand on axis 1, as a function there says."""
+        """Record that a function reads channels on axis 1 of this tensor."""
         for key in keys:
             self._marked.setdefault(self._root(key), where)
 
     def found(self, keys: Iterable[_Key]) -> str | None:
-        """What says that channels stand on axis 1; None where nothing does."""
+        """Return the function that shows channels on axis 1; None if there is none."""
         return next((self._marked[root] for root in map(self._root, keys) if root in self._marked), None)
 
     def _root(self, key: _Key) -> _Key:
@@ -168,7 +169,7 @@ class _Axes(TorchFunctionMode):
 
 
 def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether axis 1 is the same in two shapes: all is, or the lengths alone were reduced, flattened or divided."""
+    """Return whether two shapes agree on axis 1: equal, or only lengths after it reduced, flattened or divided."""
     return one == other or (one[:2] == other[:2] and one[1] > 1)
 
 
@@ -179,12 +180,12 @@ def _only_slices(index: Any) -> bool:
 def channels_first(
     modules: Mapping[str, nn.Module], run: Callable[[], Any], wanted: Iterable[Place]
 ) -> dict[Place | None, str]:
-    """Places that hold (batch, channels, length), each with the function that says so; None stands for the output.
+    """Find places that hold (batch, channels, length), each with the function that shows it.
 
     Args:
-        modules: of the model, by name.
-        run: a forward pass; what it returns is the output.
-        wanted: the places to look at.
+        modules: modules of the model, by name.
+        run: runs a forward pass and returns the output.
+        wanted: the places to examine.
     """
     axes = _Axes()
     at: dict[Place, list[_Key]] = {place: [] for place in wanted}
@@ -215,7 +216,7 @@ def channels_first(
 
 
 def refuse_channels_first(name: str, where: str) -> None:
-    """Say that positions and width would be taken for each other.
+    """Raise an error that tells how to declare a layout with channels first.
 
     Raises:
         CutError: always.

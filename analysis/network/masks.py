@@ -1,8 +1,8 @@
-"""Positions that count: which positions of a tensor are read, and at which of them each data point counts.
+"""Positions that count: which positions of a tensor are read, and which of them count at each data point.
 
 Data points of different lengths share a batch, padded on the left or on the right; a boolean mask (data points,
-positions) says which positions count. Shapes stay as they are: what is read where a position does not count is 0 and
-passes no gradient on, so that sums over positions leave it out, and means divide by the positions that count.
+positions) says which positions count. Shapes stay as they are: values at positions that do not count are read as 0
+and pass no gradient on, so that sums over positions leave them out, and means divide by the positions that count.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Counted:
     """Which positions of a tensor (batch, all positions, width) are read, and which of these count.
 
     Attributes:
-        index: the positions that are read; a tensor holds one per data point, the last that counts.
+        index: the positions that are read; if a tensor, one per data point, the last that counts.
         mask: which of them count; None where all do.
 
     >>> counted = counted_at(torch.tensor([[True, True, False], [True, True, True]]), "last", 2, 3, "a cut")
@@ -64,20 +64,20 @@ class Counted:
     mask: Bool[Tensor, "batch read"] | None
 
     def read(self, value: Float[Tensor, "*v batch positions width"]) -> Float[Tensor, "*v batch read width"]:
-        """The positions that are read, 0 where one does not count."""
+        """Read the selected positions of a tensor, 0 where one does not count."""
         if isinstance(self.index, Tensor):
             index = self.index.reshape(*(1,) * (value.ndim - 3), -1, 1, 1)
             return torch.take_along_dim(value, index, -2)
         return self.clean(value[..., self.index, :])
 
     def clean(self, read: Float[Tensor, "*v batch read width"]) -> Float[Tensor, "*v batch read width"]:
-        """What was read, 0 where a position does not count."""
+        """Set values that were read to 0 where a position does not count."""
         return read if self.mask is None else read.masked_fill(~self.mask[..., None], 0.0)
 
     def write(
         self, value: Float[Tensor, "batch positions width"], new: Float[Tensor, "batch read width"]
     ) -> Float[Tensor, "batch positions width"]:
-        """A copy of the tensor with new values where positions count."""
+        """Return a copy of the tensor with new values where positions count."""
         new = new.to(value.dtype)
         if isinstance(self.index, Tensor):
             here = torch.arange(value.shape[1], device=value.device) == self.index[:, None]
@@ -89,11 +89,11 @@ class Counted:
         return changed
 
     def rows(self, read: Float[Tensor, "batch read width"]) -> Float[Tensor, "rows width"]:
-        """What was read where positions count, data point after data point."""
+        """Collect what was read where positions count, data point after data point."""
         return read.flatten(0, 1) if self.mask is None else read[self.mask]
 
     def agrees(self, other: Counted) -> bool:
-        """Whether the same of what was read counts."""
+        """Return whether both have the same mask."""
         if self.mask is None or other.mask is None:
             return all(part is None or bool(part.all()) for part in (self.mask, other.mask))
         return torch.equal(self.mask, other.mask)
@@ -107,11 +107,11 @@ EVERYTHING = Counted(slice(None), None)
 def read_mask(
     mask: Mask | None, batch: Batch, arguments: Sequence[str] = (), *, skip_first: bool = False
 ) -> Bool[Tensor, "batch positions"] | None:
-    """Which positions count at each data point of a batch; None where all do.
+    """Return which positions count at each data point of a batch; None where all do.
 
     Args:
         mask: see `Mask`; None where all positions count.
-        batch: of the model.
+        batch: a batch of the model.
         arguments: names of the model's arguments, for a batch that is a tuple of them.
         skip_first: leave out the first position of each data point that the mask counts.
 
@@ -128,7 +128,7 @@ def read_mask(
     else:
         try:
             given = mask(batch)
-        except Exception as error:  # a function of the user's may fail in any way
+        except Exception as error:  # the user's function may fail in any way
             raise DataError(f"the function that gives the mask failed: {type(error).__name__}: {error}") from error
         found = _as_mask(given, "the mask that the function gave")
     if found is not None and skip_first:
@@ -137,7 +137,7 @@ def read_mask(
 
 
 def mask_entry(batch: Batch, name: str, arguments: Sequence[str] = ()) -> Any:
-    """What a batch holds under a key, or as an argument of the model of that name.
+    """Return the entry of a batch under a key, or the argument of the model of that name.
 
     Raises:
         DataError: there is none.
@@ -162,9 +162,9 @@ def mask_entry(batch: Batch, name: str, arguments: Sequence[str] = ()) -> Any:
 def counted_at(
     mask: Bool[Tensor, "points positions"] | None, positions: Positions, batch: int, length: int, name: str
 ) -> Counted:
-    """Which positions of a tensor (batch, length, width) are read and count.
+    """Determine which positions of a tensor (batch, length, width) are read and count.
 
-    A tensor with one position, where the mask has more, is of the whole data point (pooled, say): it counts.
+    A tensor with one position, where the mask has more, belongs to the whole data point (pooled, say) and counts.
 
     Raises:
         DataError: a position that is not there, a mask of other data points or positions, or a data point at which
@@ -190,7 +190,7 @@ def counted_at(
 
 
 def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " points"]:
-    """For each data point another one at which the same positions count; itself where there is none.
+    """Pair each data point with another one at which the same positions count; with itself if there is none.
 
     >>> swap_partners(torch.tensor([[True, False], [True, True], [True, False]])).tolist()
     [2, 1, 0]
@@ -204,12 +204,13 @@ def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " point
 
 
 def swapped(batch: Batch, mask: Bool[Tensor, "points positions"] | None, held: Any = None) -> Batch:
-    """The batch with the data points exchanged, each for one at which the same positions count.
+    """Exchange the data points of a batch, each for one at which the same positions count.
 
     Args:
-        batch: of the model.
+        batch: a batch of the model.
         mask: which positions count; None where all do.
-        held: the batch's own tensor that says so. Where no two data points are alike the others are exchanged under it.
+        held: the tensor of the batch that holds the mask. Where no two data points count the same positions, it stays
+            in place while the other tensors are exchanged.
 
     Raises:
         DataError: no two data points are alike, and the mask is none of the batch's own tensors.
@@ -229,9 +230,9 @@ def swapped(batch: Batch, mask: Bool[Tensor, "points positions"] | None, held: A
 
 
 def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | None:
-    """The batch with other values where its mask counts nothing; None where there are none, or they make the mask.
+    """Return the batch with other values at padding; None if there is no padding, or if its values make the mask.
 
-    There stands what stands at the first position that counts: a token that there is, a position that there is.
+    Padding takes the values of the first position that counts, so that every token and position is a valid one.
     Tensors of zeros and ones alone stay as they are, since they may be masks.
     """
     mask = mask_of(batch)
@@ -249,7 +250,7 @@ def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | N
 
 
 def unread_masks(batch: Batch, arguments: Sequence[str] = ()) -> dict[str, Tensor] | None:
-    """Masks in a batch that leave some positions out of some data points, by their names; None where none is a mask.
+    """Find masks in a batch, by name, that leave out some positions; None if the batch holds no mask.
 
     A mask is a matrix of booleans, or of zeros and ones, with a row per data point, under a key, or as an argument of
     the model, whose name ends in "mask". One that all data points share, a float mask that is added to scores, and a
@@ -276,7 +277,7 @@ def unread_masks(batch: Batch, arguments: Sequence[str] = ()) -> dict[str, Tenso
 
 
 def how_to_declare(name: str, mask: Tensor, batch: Batch, arguments: Sequence[str] = ()) -> str:
-    """What to give a network as mask, where a mask of a batch is given to the model alone."""
+    """Describe how to declare a mask that is given to the model alone."""
     key = repr(name) if isinstance(batch, Mapping) else str(list(arguments).index(name))
     opposite = f"~batch[{key}]" if mask.dtype == torch.bool else f"batch[{key}] == 0"
     padding = f"mask=lambda batch: {opposite}"
@@ -327,7 +328,7 @@ def _require_counted(mask: Bool[Tensor, "batch read"], none: str, name: str) -> 
 
 
 def _holds(condition: Tensor) -> bool:
-    """Whether it is true; false inside `torch.func.vmap`, where nothing can be looked at (and was, before)."""
+    """Return whether a condition is true; False inside `torch.func.vmap`, where values cannot be inspected."""
     try:
         return bool(condition)
     except RuntimeError:

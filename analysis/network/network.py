@@ -1,4 +1,4 @@
-"""Network: a torch model with named cuts. Hooks read and replace the tensors at the cuts; nothing is rewritten.
+"""Network: a torch model with named cuts. Hooks read and replace the tensors at the cuts; the model is not rewritten.
 
 A set of tensors is a *cut* when every path from the input to the output passes through it. `Network.check_cuts`
 tests this by swapping: with the tensors at the cut taken from x while the model runs on x', the output must be
@@ -75,12 +75,12 @@ class Network:
             a module that passes the swap test on `example`, or else on the first batch that is seen; or none, where
             only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names are left out
             of `cuts`, and accepted.
-        output: what of the model's return value is the output: None for the value itself, a key, attribute or
+        output: which part of the model's return value is the output: None for the value itself, a key, attribute or
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
         positions: which positions of the output and of the last cut count; or a mapping from names of cuts (and
-            "output") to the positions that count there. Others count everywhere. "last" is the last one that the mask
-            counts; a list counts from the first position of the tensor, padding included.
+            "output") to the positions that count there. At other cuts all positions count. "last" is the last one
+            that the mask counts; a list counts from the first position of the tensor, padding included.
         mask: which positions count at each data point, where batches are padded: a key of the batch or the name of an
             argument of the model, such as "attention_mask", or a function of the batch; (data points, positions).
         skip_first: leave out the first position of each data point, a token that only begins the text.
@@ -152,7 +152,7 @@ class Network:
 
     @property
     def cuts(self) -> tuple[str, ...]:
-        """Resolved names, in order of computation."""
+        """The resolved names of the cuts, in order of computation."""
         return tuple(cut.name for cut in self._cuts)
 
     @property
@@ -171,7 +171,7 @@ class Network:
         self.transitions = {p: f for p, f in found.items() if isinstance(f, PositionWise) or not self.masked}
 
     def _settle(self, batch: Batch) -> None:
-        """Find the cuts, where they are to be found on the first batch."""
+        """Find the cuts on the first batch where `cuts` was "auto"."""
         if self._found is None:
             self._set_cuts(_few_then_all(batch, self._scan))
 
@@ -182,25 +182,25 @@ class Network:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Number of features at each cut, known once a batch was seen."""
+        """The number of features at each cut, known once a batch was seen."""
         if self._widths is None:
             raise CutError("the widths of the cuts are known once a batch was seen: pass example=batch")
         return self._widths
 
     @property
     def output_width(self) -> int:
-        """Number of output coordinates, known once a batch was seen."""
+        """The number of output coordinates, known once a batch was seen."""
         if not self._output_width:
             raise CutError("the width of the output is known once a batch was seen: pass example=batch")
         return self._output_width
 
     @property
     def masked(self) -> bool:
-        """Whether other positions may count at one data point than at another."""
+        """Whether the positions that count may differ between data points."""
         return self._mask is not None or self._skip_first
 
     def mask(self, batch: Batch) -> Bool[Tensor, "batch positions"] | None:
-        """Which positions count at each data point of a batch; None where all do."""
+        """Return which positions count at each data point of a batch; None where all do."""
         if not self.masked:
             return None
         mask = read_mask(self._mask, batch, self._arguments, skip_first=self._skip_first)
@@ -208,36 +208,36 @@ class Network:
 
     @property
     def _arguments(self) -> list[str]:
-        """Names of the model's arguments."""
+        """The names of the model's arguments."""
         return list(signature(self.model.forward).parameters)
 
     def activations(self, batch: Batch) -> dict[str, Float[Tensor, "batch _ _"]]:
-        """Activations at all cuts (counted positions only) in one forward pass; matrices get one position.
+        """Compute the activations at all cuts (counted positions only) in one forward pass; matrices get one position.
 
-        They are 0 where a mask leaves a position out; see `trace` for which these are.
+        They are 0 where a mask leaves a position out; `Trace.counted` tells where.
         """
         with torch.no_grad():
             values = self.trace(batch).values
         return dict(zip(self.cuts, values, strict=True))
 
     def output(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
-        """The network's output at the counted positions."""
+        """Compute the network's output at the counted positions."""
         with torch.no_grad():
             return self.trace(batch).output
 
     def with_model(self, model: nn.Module) -> Network:
-        """The same cuts and loss on another model with modules of the same names; exact forms are not taken along."""
+        """Return a network with the same cuts and loss on another model; exact forms are not taken along."""
         other = copy(self)
         other.model, other.transitions, other._checked = model, {}, False
         other._modules = find_modules_by_name(model)
         return other
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch positions width"]:
-        """Run the model as it is, parameters frozen; an autograd graph starts only where hooks of the caller's do."""
+        """Run the model with its parameters frozen; an autograd graph starts only where hooks start one."""
         return self.counted_output(batch)[0]
 
     def counted_output(self, batch: Batch) -> tuple[Float[Tensor, "batch positions width"], Counted]:
-        """What `forward` gives, and which of its positions count."""
+        """Compute the output as `forward` does, and which of its positions count."""
         self._settle(batch)
         raw = self._arranged(self._forward(batch))
         counted = self._counted(raw, "output", self.mask(batch))
@@ -246,9 +246,9 @@ class Network:
     def evaluate(
         self, parameters: Mapping[str, Tensor], batch: Batch, cuts: Sequence[int] = ()
     ) -> tuple[Float[Tensor, "batch positions width"], list[Float[Tensor, "batch _ _"]]]:
-        """Output, and activations at some cuts, with these parameters in place of the model's own.
+        """Compute output and activations at some cuts, with given parameters instead of the model's own.
 
-        A function of its arguments alone, so that `torch.func` can transform it.
+        The result depends on the arguments alone, so that `torch.func` can transform this function.
         """
         self._settle(batch)
         kept = Kept()
@@ -262,7 +262,7 @@ class Network:
         return self._read(self._arranged(raw), "output", mask), found
 
     def returned(self, parameters: Mapping[str, Tensor], batch: Batch) -> Any:
-        """What the model returns with these parameters, or the part that `output` names, as it is.
+        """Return what the model returns with given parameters, or the part that `output` names, unchanged.
 
         Its shape and structure are the model's own, whatever `positions` and `batch_first` say.
         """
@@ -280,10 +280,10 @@ class Network:
 
         Args:
             batch: input of the model.
-            joined: one graph from the cut `start` to the output; otherwise the graph is cut at each cut, so that
+            joined: keep one graph from the cut `start` to the output; otherwise the graph is split at each cut, so that
                 `values[p + 1]` depends on `entries[p]` only.
             start: where a joined graph starts.
-            replace: per index of a cut the tensors (one per place) to put there.
+            replace: by index of a cut the tensors (one per place) to put there.
         """
         self._settle(batch)
         run = _Run(start if joined else None, replace or {}, self._layouts)
@@ -308,10 +308,10 @@ class Network:
         return Trace(entries, values, output, counted, output_counted)
 
     def output_traces(self, batch: Batch, cuts: Iterable[int]) -> Iterator[tuple[Trace, list[int]]]:
-        """Joined traces for derivatives of the output by the given cuts, each with the cuts it serves.
+        """Yield joined traces for derivatives of the output with respect to cuts, each with the cuts it serves.
 
-        One trace serves all cuts but the concatenated ones: one part of such a cut may feed another, and only where
-        the graph starts at the cut are its parts independent of each other.
+        One trace serves all cuts except concatenated ones. One part of such a cut may feed another, and its parts are
+        independent of each other only where the graph starts at the cut.
         """
         wanted = list(cuts)
         shared = [p for p in wanted if len(self._cuts[p].places) == 1]
@@ -324,13 +324,13 @@ class Network:
     def vjp(
         self, trace: Trace, target: Tensor, cut: int, cotangents: Float[Tensor, "v batch positions width"]
     ) -> Float[Tensor, "v batch _ _"]:
-        """Vector-Jacobian products of a tensor of a trace by one of its cuts, for a block of cotangents at once."""
+        """Compute vector-Jacobian products of a tensor of a trace with respect to a cut, for a block of cotangents."""
         return self.vjps(trace, target, [cut], cotangents)[0]
 
     def vjps(
         self, trace: Trace, target: Tensor, cuts: Sequence[int], cotangents: Float[Tensor, "v batch positions width"]
     ) -> list[Float[Tensor, "v batch _ _"]]:
-        """Like `vjp`, by several cuts in one backward pass."""
+        """Compute vector-Jacobian products as `vjp`, with respect to several cuts in one backward pass."""
         entries = [entry for cut in cuts for entry in trace.entries[cut]]
         for cut in cuts:
             if not (target.requires_grad and all(entry.requires_grad for entry in trace.entries[cut])):
@@ -350,7 +350,7 @@ class Network:
         return found
 
     def moved(self, trace: Trace, cut: int, shift: Float[Tensor, "batch _ _"]) -> list[Tensor]:
-        """The tensors at a cut with the counted positions shifted, to be put back with `trace(replace=...)`."""
+        """Return the tensors at a cut with the counted positions shifted, for `trace(replace=...)`."""
         entries, where = [entry.detach() for entry in trace.entries[cut]], trace.counted[cut]
         parts = shift.split([entry.shape[-1] for entry in entries], -1)
         return [
@@ -361,10 +361,10 @@ class Network:
     def resume(
         self, batch: Batch, start: int, values: Float[Tensor, "batch _ _"], stop: int | None = None
     ) -> Float[Tensor, "batch _ _"]:
-        """Activations at a cut (None: the output) with the counted positions at an earlier cut replaced.
+        """Compute the activations at a cut (None: the output) from new values at an earlier cut.
 
-        Exact forms are used where they lead all the way (call `check_once` before); otherwise the model runs from
-        its input to the cut that is asked for, and no further.
+        Exact forms are used where they connect the two cuts (call `check_once` before); otherwise the model runs
+        from its input to the requested cut, and no further.
         """
         with torch.no_grad():
             if stop is not None and not self.masked and all(p in self.transitions for p in range(start, stop)):
@@ -395,7 +395,7 @@ class Network:
         return self._read(self._arranged(output), "output", mask)
 
     def jacobian(self, batch: Batch, earlier: int, later: int) -> Float[Tensor, "batch t_out d_out t_in d_in"]:
-        """Per-sample Jacobians of the activations at one cut by those at an earlier one."""
+        """Compute per-sample Jacobians of the activations at one cut with respect to those at an earlier one."""
         trace = self.trace(batch, joined=True, start=earlier)
         target = trace.values[later]
         n, t, d = target.shape
@@ -404,7 +404,7 @@ class Network:
         return rows.transpose(0, 1).reshape(n, t, d, *rows.shape[2:])
 
     def check_cuts(self, batch: Batch) -> None:
-        """Swap test of every cut, and whether each cut reaches the output, the gradients of each data point its own.
+        """Check that every cut passes the swap test and reaches the output, with gradients of each data point its own.
 
         Raises:
             CutError: names the leaking cut and the share of the swap that gets around it, or the cut without effect.
@@ -439,25 +439,25 @@ class Network:
             foreign = max(float(g[without].abs().max()) for g, without in zip(grads, parts, strict=True))
             if foreign > _LEAK * float(grads.abs().max()):
                 raise CutError(
-                    f"data points are mixed: the gradient of the output of half of a batch by {self.cuts[p]!r} is not "
-                    f"zero at the other half ({foreign:.2g}, the largest is {float(grads.abs().max()):.2g}): expected "
-                    "that each data point is its own"
+                    f"data points are mixed: the gradient of the output of half of a batch with respect to "
+                    f"{self.cuts[p]!r} is not zero at the other half ({foreign:.2g}, the largest is "
+                    f"{float(grads.abs().max()):.2g}): each data point must be independent of the others"
                 )
 
     def _in_double(self, batch: Batch) -> tuple[Network, Batch]:
-        """A copy of this network and a batch in float64; both as they are where the model cannot run so."""
+        """Copy this network and a batch to float64; return them as they are if the model cannot run in float64."""
         if all(p.dtype == torch.float64 for p in self.model.parameters() if p.is_floating_point()):
             return self, batch
         try:
             exact = self.with_model(deepcopy(self.model).double())
             given: Batch = map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
             exact.activations(given)
-        except Exception:  # of whatever kind: a model that names its type, or cannot be copied
+        except Exception:  # any error: a model that names its type, or that cannot be copied
             return self, batch
         return exact, given
 
     def _check_derivative(self, batch: Batch, p: int) -> None:
-        """Whether autograd's derivative of the output by a cut is the derivative, a little away from what is there."""
+        """Check autograd's derivative of the output with respect to a cut against finite differences near the data."""
         start = self.trace(batch, joined=True, start=p)
         here = start.values[p].detach()
         if here.dtype not in DIFFERENTIABLE:
@@ -467,7 +467,7 @@ class Network:
         away = size * AWAY[here.dtype] * torch.randn(here.shape, generator=draws, dtype=torch.float64).to(here)
         try:
             near = self.trace(batch, joined=True, start=p, replace={p: self.moved(start, p, away)})
-        except DataError:  # values that do not occur there may be outside what the model can take
+        except DataError:  # the model may not accept values that do not occur there
             near, away = start, torch.zeros_like(here)
         cotangent = torch.randn(near.output.shape, generator=draws, dtype=torch.float64).to(near.output)
 
@@ -478,15 +478,15 @@ class Network:
         (slope,) = self.vjp(near, near.output, p, cotangent[None])
         if found := gradient_disagreements(output_at, {"cut": here + away}, {"cut": slope}):
             raise CutError(
-                f"autograd's derivative of the output by {self.cuts[p]!r} is not the derivative: along a random "
-                f"direction it is {found[0].by_autograd:.4g}, and moving the activations gives "
-                f"{found[0].by_differences:.4g}. After this cut something tells autograd another one: a "
-                "straight-through estimator, detach, fake quantisation, a reversed or clipped gradient, or a backward "
-                "of its own. Take it out for the analysis"
+                f"autograd's derivative of the output with respect to {self.cuts[p]!r} is wrong: along a random "
+                f"direction it is {found[0].by_autograd:.4g}, but finite differences give "
+                f"{found[0].by_differences:.4g}. Something after this cut changes the gradient: a straight-through "
+                "estimator, detach, fake quantisation, a reversed or clipped gradient, or a custom backward. Remove "
+                "it for the analysis"
             )
 
     def check_returned(self, batches: Iterable[Batch]) -> bool:
-        """The checks of layout, independence and function for what a loss of the user's sees: all that is returned.
+        """Check layout, independence and function of all that the model returns, as a loss of the user's sees it.
 
         Cuts are not looked at, and the structure is the model's own: tensors of any number of axes, of which those
         that hold data points are compared.
@@ -506,10 +506,10 @@ class Network:
 
     @with_gradients()
     def check_once(self, batches: Iterable[Batch]) -> None:
-        """Check what the analyses assume about the model, unless that has passed or `check` is False.
+        """Check the assumptions about the model, unless that has passed before or `check` is False.
 
-        Looks at a few data points of the first batch with two of them, and at the whole batch where something seems
-        to be wrong: leading axes, independence of data points, a function of parameters and batch alone (see
+        The checks use a few data points of the first batch with two of them, and the whole batch where something
+        seems to be wrong: leading axes, independence of data points, a function of parameters and batch alone (see
         `checks`), no activation checkpointing past the cuts, no channels first, and `check_cuts`.
 
         Raises:
@@ -557,14 +557,14 @@ class Network:
         self._checked = True
 
     def _swappable(self, batch: Batch) -> bool:
-        """Whether two data points can be swapped and the mask stays: it is held, or the same for both."""
+        """Return whether two data points can be swapped under the same mask: it is held, or equal for both."""
         mask = self.mask(batch)
         if mask is None or isinstance(self._mask, str):
             return True
         return not torch.equal(swap_partners(mask), torch.arange(len(mask)))
 
     def _check_padding(self, batches: Iterable[Batch]) -> None:
-        """Test, on the first batch with padding, that it has no effect where positions count."""
+        """Check, on the first batch with padding, that padding has no effect where positions count."""
         if self._mask is None:
             self._refuse_unread_mask(batches)
             return
@@ -596,7 +596,7 @@ class Network:
             )
 
     def _refuse_unread_mask(self, batches: Iterable[Batch]) -> None:
-        """Refuse padded batches whose mask is given to the model alone, while padding is read as data."""
+        """Refuse padded batches whose mask is given to the model alone, since padding would be read as data."""
         for batch in read_batches(batches, "checks", None):
             masks = None if self._whole else unread_masks(batch, self._arguments)
             if masks is None:
@@ -619,7 +619,7 @@ class Network:
             return
 
     def check_rows(self, batch: Batch, names: Iterable[str]) -> None:
-        """The checks of layout, independence and function at any places, for analyses that read modules themselves.
+        """Check layout, independence and function at any places, for analyses that read modules themselves.
 
         Args:
             batch: a batch; few of its data points are used.
@@ -638,7 +638,7 @@ class Network:
     def _check_model(self, batch: Batch, whole: Batch, places: Sequence[Place]) -> None:
         with random_numbers_put_back():
             run = partial(self._observe, places)
-            self._written = ()  # first, so that all runs that follow put back what the model writes into
+            self._written = ()  # first, so that all later runs restore what the model writes into
             self._written = check_function(self.model, run, batch, whole, self._events)
             with naming_batch(batch), torch.no_grad():
                 if places:
@@ -655,7 +655,7 @@ class Network:
                 refuse_channels_first(place.name if place else "output", where)
 
     def _observe(self, places: Sequence[Place], batch: Batch, gradients: bool) -> Seen:
-        """What is at some places and comes out, of one pass with or without gradients."""
+        """Run one pass, with or without gradients, and return the tensors at some places and the output."""
         seen: Seen = {}
 
         def visit(place: Place, value: Tensor) -> Tensor:
@@ -675,7 +675,7 @@ class Network:
         return seen
 
     def _events(self, batch: Batch, gradients: bool) -> list[tuple[str, Any]]:
-        """What goes into and comes out of every module of one pass, in order."""
+        """Run one pass and return the inputs and outputs of every module, in order."""
         events: list[tuple[str, Any]] = []
 
         def note(name: str, value: Any) -> None:
@@ -694,7 +694,7 @@ class Network:
         return events
 
     def _scan(self, few: Batch) -> tuple[Cut, ...]:
-        """The cuts that `scan` finds among the places whose leading axis is the data point."""
+        """Find the cuts with `scan` among the places whose leading axis is the data point."""
         index = torch.arange(batch_size(few)).roll(1)
         places = [cut.places[0] for cut in candidates(self.model)]
         values, output = self._all_values(few, places)
@@ -716,7 +716,7 @@ class Network:
         )
 
     def _all_values(self, batch: Batch, places: Sequence[Place]) -> tuple[dict[Place, Tensor], Tensor]:
-        """Copies of what could be at a cut, by places that are computed once, in order; and the output."""
+        """Copy the tensors at all places that are computed once, in order, and the output."""
         values: dict[Place, Tensor] = {}
         calls: dict[Place, int] = {}
         n, mask = batch_size(batch), self.mask(batch)
@@ -783,7 +783,7 @@ class Network:
                 )
 
     def _run(self, batch: Batch, cuts: Sequence[Cut], run: _Run) -> Tensor:
-        """Run the model with the tensors of the cuts recorded and replaced as `run` says; return the output."""
+        """Run the model, record and replace the tensors of the cuts as `run` says, and return the output."""
         indices: dict[Place, list[tuple[int, int]]] = {}
         for p, cut in enumerate(cuts):
             for i, place in enumerate(cut.places):
@@ -840,7 +840,7 @@ class Network:
                 returned = self.model(*args, **kwargs)
             else:
                 model, named = self.model, dict(parameters)
-                while isinstance(model, nn.DataParallel):  # which functional_call does not take
+                while isinstance(model, nn.DataParallel):  # functional_call does not accept these
                     model, named = model.module, {name.removeprefix("module."): v for name, v in named.items()}
                 returned = functional_call(model, named, args, kwargs)
         if not by_module:

@@ -17,7 +17,7 @@ __all__ = ["copied", "in_double"]
 
 
 def in_double(network: Network, batches: Iterable[Batch]) -> tuple[Network, Iterable[Batch]]:
-    """The network and its data in float64, in which ranks can be decided: as they are, or copies."""
+    """Return the network and its data in float64, copied unless they are already; ranks need this precision."""
     parameters = list(network.model.parameters())
     if all(p.dtype == torch.float64 for p in parameters if p.is_floating_point()):
         return network, batches
@@ -25,15 +25,15 @@ def in_double(network: Network, batches: Iterable[Batch]) -> tuple[Network, Iter
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of a model, also where hooks compute weights (weight_norm, pruning), which deepcopy alone refuses."""
-    # these weights are kept with their graph, which cannot be copied
+    """Copy a model, also one whose weights are computed by hooks (weight_norm, pruning), where deepcopy fails."""
+    # computed weights carry their autograd graph, which cannot be copied
     computed = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
     return deepcopy(model, memo)
 
 
 class _Doubled:
-    """Batches with floating point tensors in float64, read anew each time."""
+    """Batches whose floating point tensors are converted to float64 each time they are read."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches = batches

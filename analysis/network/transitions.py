@@ -59,7 +59,7 @@ class PositionWise:
     phi: Callable[[Tensor], Tensor] | None = None
 
     def apply(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions d_out"]:
-        """The map itself."""
+        """Compute y."""
         y = torch.zeros((), dtype=x.dtype) if self.bias is None else self.bias
         if self.skip is not None:
             y = y + x @ self.skip.T
@@ -70,7 +70,7 @@ class PositionWise:
         return y
 
     def in_coordinates(self, frame: Frame) -> PositionWise:
-        """The map from coordinates to coordinates, float64."""
+        """Return the same map between coordinates, float64."""
         offset = -frame.target
         skip = inner = inner_bias = outer = None
         if self.bias is not None:
@@ -86,7 +86,7 @@ class PositionWise:
         return PositionWise(inner, inner_bias, outer, skip, frame.rows @ offset, self.phi)
 
     def narrowed(self, columns: Int[Tensor, " k"], rows: Int[Tensor, " j"]) -> PositionWise:
-        """The same map from some of its inputs, the others being 0, to some of its outputs."""
+        """Return the map from some of its inputs, the others set to 0, to some of its outputs."""
         return PositionWise(
             None if self.inner is None else self.inner[:, columns],
             self.inner_bias,
@@ -97,7 +97,7 @@ class PositionWise:
         )
 
     def slopes(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions h"]:
-        """q(x) = phi'(A x + b); of width zero where the map is linear."""
+        """Compute q(x) = phi'(A x + b); of width zero where the map is linear."""
         if self.inner is None:
             return x.new_zeros(*x.shape[:-1], 0)
         with torch.enable_grad():
@@ -150,7 +150,7 @@ class SlopeMoments:
         columns: Float[Tensor, "d_in k"],
         groups: Sequence[slice],
     ) -> list[Float[Tensor, "o _ _"]]:
-        """E[J_oi J_oi'] for i, i' in each group of columns, with J = rows (dy/dx) columns.
+        """Compute E[J_oi J_oi'] for i, i' in each group of columns, with J = rows (dy/dx) columns.
 
         With A, B, R in those coordinates, S = E[q q^T] and m = E[q] (expectation over data points, sum over
         positions): R_oi R_oi' T + R_oi (B_o m A)_i' + (B_o m A)_i R_oi' + sum_hh' B_oh B_oh' S_hh' A_hi A_h'i'.
@@ -173,7 +173,7 @@ class SlopeMoments:
     def squared_jacobian(
         self, form: PositionWise, rows: Float[Tensor, "o d_out"], columns: Float[Tensor, "d_in k"]
     ) -> Float[Tensor, "o k"]:
-        """E[J_oi^2], the diagonal of `jacobian_moments`."""
+        """Compute E[J_oi^2], the diagonal of `jacobian_moments`."""
         skip, inner, outer = _in_basis(form, rows, columns)
         linear = (outer * (self.first / self.n)) @ inner
         squared = skip.square() * (self.count / self.n) + 2 * skip * linear
@@ -185,18 +185,18 @@ class SlopeMoments:
     def mean_jacobian(
         self, form: PositionWise, rows: Float[Tensor, "o d_out"], columns: Float[Tensor, "d_in k"]
     ) -> Float[Tensor, "o k"]:
-        """E[sum_t J_oi] = R_oi T + (B_o m A)_i in the notation of `jacobian_moments`."""
+        """Compute E[sum_t J_oi] = R_oi T + (B_o m A)_i in the notation of `jacobian_moments`."""
         skip, inner, outer = _in_basis(form, rows, columns)
         return skip * (self.count / self.n) + (outer * (self.first / self.n)) @ inner
 
 
 def _rows(matrix: Tensor | None, rows: Int[Tensor, " j"], before: Tensor) -> Tensor:
-    """Rows of a matrix, or of the identity that None stands for, after a matrix whose rows it takes."""
+    """Select rows of a matrix; None stands for the identity that follows `before`."""
     return matrix[rows] if matrix is not None else torch.eye(len(before), dtype=before.dtype)[rows]
 
 
 def _in_basis(form: PositionWise, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """R, A and B in the coordinates of the rows and columns, float64; zero or empty where the form has none."""
+    """Return R, A and B in the coordinates of rows and columns, float64; zero or empty if the form has none."""
     skip = rows.new_zeros(len(rows), columns.shape[1]) if form.skip is None else rows @ form.skip.double() @ columns
     if form.inner is None:
         return skip, columns.new_zeros(0, columns.shape[1]), rows.new_zeros(len(rows), 0)
@@ -229,14 +229,14 @@ class Attention:
     skip: Tensor | None = None
 
     def apply(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch counted d_out"]:
-        """The map itself, at the counted query positions."""
+        """Compute y at the counted query positions."""
         pattern, _, _, value = self._pattern(x)
         mixed = torch.einsum("nhts,nhsd,hdm->ntm", pattern, value, self.w_o)
         here = x[:, list(self.queries)]
         return (here if self.skip is None else here @ self.skip.T) + mixed + self.b_o
 
     def in_coordinates(self, frame: Frame) -> Attention:
-        """The map from coordinates to coordinates, float64."""
+        """Return the same map between coordinates, float64."""
         q, k, v = (torch.einsum("dk,hde->hke", frame.columns, w.double()) for w, _ in self._weights())
         b_q, b_k, b_v = (b.double() + torch.einsum("d,hde->he", frame.mean, w.double()) for w, b in self._weights())
         skip = frame.rows if self.skip is None else frame.rows @ self.skip.double()
@@ -245,7 +245,7 @@ class Attention:
         return Attention(q, k, v, written, b_q, b_k, b_v, offset, self.queries, skip @ frame.columns)
 
     def narrowed(self, columns: Int[Tensor, " k"], rows: Int[Tensor, " j"]) -> Attention:
-        """The same map from some of its inputs, the others being 0, to some of its outputs."""
+        """Return the map from some of its inputs, the others set to 0, to some of its outputs."""
         return replace(
             self,
             w_q=self.w_q[:, columns],
@@ -266,7 +266,7 @@ class Attention:
         """Yield (indices of rows, rows J columns) for each counted query position in turn, J = dy/dx.
 
         rows J_s = [s = t] rows + sum_h p_hs rows W_OV,h + gradient through the pattern, where the first factor of
-        the second term does not depend on the data: this is what makes it cheap.
+        the second term does not depend on the data, which makes it cheap.
         """
         pattern, query, key, value = self._pattern(x)
         scale = 1 / math.sqrt(self.w_q.shape[-1])

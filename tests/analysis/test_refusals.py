@@ -90,7 +90,7 @@ def quantised(h: Tensor) -> Tensor:
 def test_gradients_that_are_no_derivative_are_refused_by_the_basis_too(between: Any, dtype: torch.dtype) -> None:
     if dtype == torch.float32 and between is quantised:
         pytest.skip("steps that float32 needs are as wide as its stairs")
-    with pytest.raises(CutError, match=r"derivative of the output by 'a(:in)?' is not the derivative"):
+    with pytest.raises(CutError, match=r"derivative of the output with respect to 'a(:in)?' is wrong"):
         importance(dense(between).to(dtype), data(dtype))
     trusted = Network(dense(between).to(dtype), ["a:in", "a", "b"], check=False)
     interaction_basis(trusted, [data(dtype)], rotation="none")
