@@ -1,10 +1,12 @@
-"""Documentation is true: doctests run, and README's commands and Python run as printed."""
+"""Documentation is true: doctests run, README's commands and Python run as printed, and the map is that of the code."""
 
+import ast
 import doctest
 import importlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -121,6 +123,64 @@ def _wide() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200"}
 
 
-def test_files_that_readme_names_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+        found = document.parent / target if target else document
+        assert found.exists(), target
+        anchors = [re.sub(r"[^\w -]", "", line).lower() for line in re.findall(r"^#+ (.*)", _text(found), re.MULTILINE)]
+        assert not heading or heading in [anchor.replace(" ", "-") for anchor in anchors], f"{target}#{heading}"
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.suffix == ".md" else ""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_files_and_definitions_that_documents_name_exist(document: Path) -> None:
+    named = re.findall(
+        r"`((?:analysis|service|migrations|tests|docs|benchmarks)/[\w./]*)(?:::([\w.]+))?`", _text(document)
+    )
+    for path, definition in named:
+        assert (ROOT / path).exists(), path
+        if definition:
+            assert definition in definitions(ROOT / path), f"{path}::{definition}"
+
+
+def definitions(path: Path) -> set[str]:
+    """Names that a file defines, of methods with their class."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+            methods = (inner for inner in node.body if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef))
+            found |= {f"{node.name}.{method.name}" for method in methods}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def test_map_shows_the_rooms_and_imports_of_the_code() -> None:
+    done = subprocess.run([sys.executable, "docs/rooms.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_map_is_drawn(tmp_path: Path) -> None:
+    """In a copy of the files: the picture is drawn, and a room that is not listed is seen."""
+    for top in ("analysis", "service", "migrations", "docs"):
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "ARCHITECTURE.md", tmp_path)
+
+    def run(*options: str) -> int:
+        return subprocess.run([sys.executable, "docs/rooms.py", *options], cwd=tmp_path, capture_output=True).returncode
+
+    (tmp_path / "analysis/figures/new.py").write_text("def f():\n    from ..search import leiden\n")
+    assert run("--check") == 1
+    (tmp_path / "docs/rooms.png").unlink()
+    assert run() == 0
+    assert run("--check") == 0
+    assert (tmp_path / "docs/rooms.png").exists()
