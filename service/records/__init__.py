@@ -1,4 +1,4 @@
-"""Records: the frozen values that stores take and hand out, the choices of jobs, and the errors."""
+"""Records: the frozen values that stores take and return, the choices of jobs, and the errors."""
 
 from .base import Page, Provenance, Record
 from .checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256

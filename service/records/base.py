@@ -1,4 +1,4 @@
-"""The base of records, a page of them, and where a result comes from."""
+"""The base class of records, a page of them, and where a result comes from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Page", "Provenance", "Record"]
 
 
 def _plain(value: Any) -> Any:
-    """The value with records, tuples and dates turned into what JSON knows."""
+    """Convert records, tuples and dates within a value to what JSON can hold."""
     if isinstance(value, Record):
         return value.to_json()
     if isinstance(value, datetime):
@@ -20,10 +20,10 @@ def _plain(value: Any) -> Any:
 
 
 class Record:
-    """Base of the frozen values."""
+    """Base class of the frozen values that stores take and return."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON-ready values, dates in ISO 8601, UTC.
+        """Return all fields as JSON-ready values; dates are in ISO 8601, UTC.
 
         >>> LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.5, mediator_cost=0.5).to_json()["later"]
         1

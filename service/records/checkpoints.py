@@ -19,7 +19,7 @@ __all__ = ["CheckpointRow", "DatasetRow", "FileRow", "ModelRow", "beside", "desc
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow(Record):
-    """A network that is trained: its name, and how to build it."""
+    """A network that is trained: its name, its family, and the config to build it from."""
 
     id: str
     name: str
@@ -35,10 +35,10 @@ class CheckpointRow(Record):
     Attributes:
         model: name of the model.
         sha256: hash of the checkpoint's file.
-        step, label: when in the training; both may be None.
+        step, label: the moment of the training; both may be None.
         path: where the file was read from.
-        about: the JSON that belongs to the file; None where it is beside the file only.
-        file_sha256: the file as an artifact; None where it was not kept.
+        about: the JSON that belongs to the file; None where it is only beside the file.
+        file_sha256: hash of the artifact with the file; None where the file was not kept.
     """
 
     id: str
@@ -56,7 +56,7 @@ class CheckpointRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow(Record):
-    """Data on which results were computed, known by its hash."""
+    """A data set on which results were computed, identified by its hash."""
 
     id: str
     sha256: str
@@ -66,7 +66,7 @@ class DatasetRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FileRow(Record):
-    """A file among the artifacts; `uri` is what jobs and checkpoints call it."""
+    """A stored file; jobs and checkpoints refer to it by `uri`."""
 
     sha256: str
     uri: str
@@ -78,10 +78,10 @@ _KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str
 
 
 def describe(about: Any, name: str) -> dict[str, Any]:
-    """The JSON of a checkpoint with its label and model filled in, as `load_checkpoint` does.
+    """Fill in label and model in the JSON of a checkpoint, as `load_checkpoint` does.
 
     Raises:
-        StoreError: it is no object, has no family, or a value of the wrong type or that cannot be a name.
+        StoreError: it is not an object, has no family, or a value is of the wrong type or not a valid name.
 
     >>> describe({"family": "mlp"}, "step5")
     {'config': {}, 'family': 'mlp', 'label': 'step5', 'model': 'step5'}
@@ -101,7 +101,7 @@ def describe(about: Any, name: str) -> dict[str, Any]:
 
 
 def file_sha256(file: Path) -> str:
-    """The SHA-256 of a file's content.
+    """Compute the SHA-256 of a file's content.
 
     Raises:
         StoreError: it cannot be read.
@@ -114,10 +114,10 @@ def file_sha256(file: Path) -> str:
 
 
 def beside(file: Path) -> Any:
-    """The JSON beside a checkpoint's file.
+    """Read the JSON file beside a checkpoint's file.
 
     Raises:
-        StoreError: there is none, or it cannot be read.
+        StoreError: the file is missing or cannot be read.
     """
     about = file.with_suffix(".json")
     try:

@@ -1,6 +1,6 @@
-"""The choices of jobs: which there are in each task, and what each may be, checked when a job is asked for.
+"""The choices of each task, and the values that each choice may have; checked when a job is submitted.
 
-They are the names of the recipes in `interbasis.analysis`, listed here so that the queue needs no numerics.
+They are the fields of the recipes in `interbasis.analysis`, listed here so that the queue imports no numerics.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _SHOWN = 80  # characters of a refused value
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice: what may be given, as a JSON value, and how that is said.
+    """One choice of a task: which JSON values it may have, and how to describe them.
 
     Attributes:
-        expected: in words, after "expected".
-        fits: whether a value is such.
+        expected: the description, as in "expected a path".
+        fits: whether a value is allowed.
     """
 
     expected: str
@@ -45,7 +45,7 @@ def _whole(least: int) -> Choice:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number; true and false are none."""
+    """Return whether a value is a finite number; booleans are not numbers here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -59,7 +59,7 @@ def _number(expected: str, within: Callable[[float], bool]) -> Choice:
 
 
 def _fits_cuts(value: Any) -> bool:
-    """A name, names, or lists of names for cuts that are concatenated."""
+    """Return whether a value is a name, a list of names, or a list of lists of names (cuts to concatenate)."""
     if isinstance(value, str):
         return bool(value)
     return _listed(value, lambda cut: _fits_name(cut) or _listed(cut, _fits_name))
@@ -70,7 +70,7 @@ def _fits_name(value: Any) -> bool:
 
 
 def _listed(value: Any, fits: Callable[[Any], bool]) -> bool:
-    """Whether a value is a list, not empty, of such values."""
+    """Return whether a value is a list that is not empty and whose items all fit."""
     return isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
@@ -79,7 +79,7 @@ def _fits_scale(value: Any) -> bool:
 
 
 def _fits_labels(value: Any) -> bool:
-    """Nodes and the modules they are in, by number or name."""
+    """Return whether a value maps nodes to the modules they are in, by number or name."""
     labels = value.values() if isinstance(value, Mapping) else [[]]
     return all(
         label is None or isinstance(label, str) or (_is_number(label) and label == int(label)) for label in labels
@@ -180,11 +180,11 @@ CHOICES: dict[str, dict[str, Choice]] = {
     },
 }
 
-"""What can be chosen in each task, by name; every task has `force`, too."""
+"""The choices of each task by name; every task also has `force`."""
 
 
 def as_json(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices as JSON values: None left out, paths as text, tuples as lists, scalars of NumPy as numbers.
+    """Convert choices to JSON values: drop None; paths become text, tuples lists, NumPy scalars numbers.
 
     >>> as_json({"cuts": ("a", "b"), "seed": None, "data": Path("x.npz")})
     {'cuts': ['a', 'b'], 'data': 'x.npz'}
@@ -205,7 +205,7 @@ def _plain(value: Any) -> Any:
 
 
 def check_choices(task: str, choices: Mapping[str, Any]) -> None:
-    """Refuse choices, as JSON values, that the task does not have, or that are not what they may be.
+    """Refuse choices that the task does not have, or whose values are not allowed.
 
     Raises:
         StoreError: the message names the choice, what was seen and what was expected.
@@ -235,7 +235,7 @@ def _shown(value: Any) -> str:
 
 
 def _check_together(task: str, choices: Mapping[str, Any]) -> None:
-    """Refuse choices that contradict each other or lack one."""
+    """Refuse choices that contradict each other, or that need another one which is missing."""
     if task == "llc":
         given = [name for name in ("epsilon", "temperature") if name in choices]
         given += ["curve"] if choices.get("curve") else []

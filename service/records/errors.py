@@ -1,4 +1,18 @@
-"""Errors of the store and of the service."""
+"""Errors of the store and of the service.
+
+StoreError
+├── NotFoundError         a reference names nothing that is stored
+├── AmbiguousError        a reference names several things
+├── ConflictError         the request contradicts what is stored
+├── ForbiddenError        the service may not read a file
+├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
+├── OldSchemaError        the database is empty or older than this version of interbasis
+├── NewerSchemaError      the database was written by a newer version of interbasis
+├── UnavailableError      the database or the service cannot be reached, is busy, or its disk is full
+├── DatabaseError         the database is damaged, is not one, or failed in an unknown way
+├── ArtifactError         an artifact is missing, damaged, or cannot be written
+└── ExportError           the process that writes a file for another tool failed
+"""
 
 from __future__ import annotations
 
@@ -24,8 +38,8 @@ class StoreError(Exception):
     """Base of every exception that the store raises on purpose.
 
     Attributes:
-        code: what a service calls it, for programs.
-        public: what a service says instead of the message, where that names places on the server.
+        code: name of the error in answers of the service, for programs.
+        public: message that a service sends instead, where the message itself names places on the server.
     """
 
     code: ClassVar[str] = "invalid"
@@ -45,13 +59,13 @@ class AmbiguousError(StoreError):
 
 
 class ConflictError(StoreError):
-    """What is asked for contradicts what is stored."""
+    """The request contradicts what is stored."""
 
     code = "conflict"
 
 
 class ForbiddenError(StoreError):
-    """A file that the service may not read."""
+    """The service may not read a file."""
 
     code = "forbidden"
 
@@ -81,7 +95,7 @@ class UnavailableError(StoreError):
 
 
 class DatabaseError(StoreError):
-    """The database is damaged, is none, or failed in a way that is not known."""
+    """The database is damaged, is not a database, or failed in an unknown way."""
 
     code = "database-failed"
 
@@ -93,6 +107,6 @@ class ArtifactError(StoreError):
 
 
 class ExportError(ArtifactError):
-    """The process that wrote a file for another tool failed."""
+    """The process that writes a file for another tool failed."""
 
     code = "export-failed"

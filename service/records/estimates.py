@@ -1,4 +1,4 @@
-"""Ledgers, learning coefficients and experiments."""
+"""Parameter ledgers, learning coefficients and circuit experiments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["ExperimentRow", "ExperimentValues", "LedgerRow", "LedgerValues", "Ll
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerValues(Record):
-    """Numbers of a parameter ledger that are queried; see `interbasis.analysis.Ledger`.
+    """Numbers of a parameter ledger that queries use; see `interbasis.analysis.Ledger`.
 
     Attributes:
-        method: how the rank of the Hessian is known: "exact", "lanczos" or "sampled".
-        lower, upper: its bounds; equal where it is exact.
+        method: how the rank of the Hessian was computed: "exact", "lanczos" or "sampled".
+        lower, upper: bounds of the rank; equal where it is exact.
         soft: soft rank at epsilon; None without one.
-        layers: of each layer its name, sizes, ranks, free directions by cause and Kronecker fit, as JSON objects.
+        layers: name, sizes, ranks, free directions by cause and Kronecker fit of each layer, as JSON objects.
     """
 
     nominal: int
@@ -61,16 +61,16 @@ class LedgerRow(LedgerValues, Provenance):
 
 @dataclass(frozen=True, kw_only=True)
 class LlcValues(Record):
-    """Numbers of a learning coefficient that are queried; see `interbasis.analysis.llc`. None stands for NaN.
+    """Numbers of a learning coefficient that queries use; see `interbasis.analysis.llc`. None stands for NaN.
 
     Attributes:
-        mode: "point", or "curve", of which the numbers are those at the smallest loss scale.
+        mode: "point" or "curve"; the numbers of a curve are those at its smallest loss scale.
         loss: behavioural loss, "mse" or "kl".
-        value, standard_error, lower, upper: lambda and its interval of 95 %.
-        epsilon, temperature: the loss scale it belongs to, and n beta.
-        n_parameters, n: how many are varied, and number of data points.
-        verdict, reason: of the whole; r_hat, ess: of the loss; kernel, preconditioner: as run.
-        points: of each loss scale its numbers and diagnostics, as JSON objects; of a curve also log_volume.
+        value, standard_error, lower, upper: lambda and its 95 % interval.
+        epsilon, temperature: loss scale of the estimate, and n beta.
+        n_parameters, n: number of varied parameters, and of data points.
+        verdict, reason: of the whole estimate; r_hat, ess: of the loss; kernel, preconditioner: as run.
+        points: numbers and diagnostics at each loss scale, as JSON objects; a curve also has log_volume.
     """
 
     mode: str
@@ -111,22 +111,22 @@ class LlcRow(LlcValues, Provenance):
 
     @property
     def n_effective(self) -> float | None:
-        """N_eff = 2 lambda."""
+        """Effective number of parameters, N_eff = 2 lambda."""
         return None if self.value is None else 2 * self.value
 
     def to_json(self) -> dict[str, Any]:
-        """All fields and `n_effective` as JSON-ready values."""
+        """Return all fields and `n_effective` as JSON-ready values."""
         return super().to_json() | {"n_effective": self.n_effective}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentValues(Record):
-    """Numbers of a circuit experiment that are queried; see `interbasis.analysis.Experiment`.
+    """Numbers of a circuit experiment that queries use; see `interbasis.analysis.Experiment`.
 
     Attributes:
         experiment: "modules", "isolate", "faithfulness", "bisect", "epsilon" or "predict".
-        metric: that was asked for.
-        n: data points; held_out: whether they are others than those of the basis.
+        metric: the metric of the experiment.
+        n: number of data points; held_out: whether they differ from those of the basis.
         value, standard_error: of "modules" the selectivity of data mixed between modules (in version 0.6 the change of
             the metric without the module that costs most); of "isolate" the change of the metric; of "faithfulness"
             the CPR; of "bisect" and "epsilon" the edges that are jointly required; of "predict" the rank correlation.

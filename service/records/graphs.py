@@ -1,4 +1,4 @@
-"""Interaction graphs, their edges and parts."""
+"""Interaction graphs, their edges, and subgraphs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["EdgeRow", "GraphRow", "GraphValues", "Subgraph"]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphValues(Record):
-    """Numbers of an interaction graph that are queried; the strengths themselves are an artifact."""
+    """Numbers of an interaction graph that queries use; the strengths themselves are an artifact."""
 
     cuts: tuple[str, ...]
     widths: tuple[int, ...]
@@ -43,7 +43,7 @@ class GraphRow(GraphValues, Provenance):
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeRow(Record):
-    """An interaction: indices of the two cuts, the nodes there, and the strength w, whose square is a loss."""
+    """An edge: indices of its two cuts, its node at each, and its strength w; w squared is a loss."""
 
     earlier_cut: int
     earlier: int
@@ -54,7 +54,7 @@ class EdgeRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Subgraph(Record):
-    """Edges of a graph, the strongest first; `n_edges` is how many there are, of which some may not be listed."""
+    """Some edges of a graph, strongest first; `n_edges` is their number before the list was cut to its limit."""
 
     cuts: tuple[str, ...]
     n_edges: int

@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow(Record):
-    """A process that runs jobs; `alive` where it said so within the last quarter of a minute."""
+    """A process that runs jobs; `alive` if it has reported within the last 15 seconds."""
 
     id: str
     host: str
@@ -56,7 +56,7 @@ class TokenRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class NewToken(TokenRow):
-    """A token as it is shown once; `token` is what requests carry."""
+    """A new token, shown only once; requests carry `token`."""
 
     token: str
 
@@ -81,22 +81,22 @@ _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 @dataclass(frozen=True, kw_only=True)
 class JobRow(Record):
-    """A job as it stands.
+    """A job and its present state.
 
     Attributes:
         task: one of `TASKS`.
         target: ID of a checkpoint, a graph, a partition or a model.
         choices: names of the task's recipe, `data` and `force`.
-        queue: whose workers take it.
+        queue: only its workers take the job.
         priority: jobs with smaller numbers go first.
         timeout: seconds after which a run of it is stopped.
-        run: how often it was queued.
-        attempts: how often the present run was tried, because the computation broke down.
-        interruptions: how often a worker went away during the run, which went on elsewhere.
+        run: how many times it was queued.
+        attempts: how many times the present run was tried, because the computation crashed.
+        interruptions: how many times a worker went away during the run, which another one continued.
         step, fraction, message, remaining: what goes on; of the phase that the message names, how much is done, and how
             many seconds it may still take (None: not known).
         error: why it failed, in full.
-        results: `{"kind": ..., "id": ...}` of what it made.
+        results: `{"kind": ..., "id": ...}` of each result it made.
         version: grows with every change.
     """
 
@@ -126,15 +126,15 @@ class JobRow(Record):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens to it by itself."""
+        """Whether the job has ended: it changes only if someone retries it."""
         return self.state in ENDED
 
 
 def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority: int, timeout: float | None) -> None:
-    """What is asked for in a job, or in the jobs of a schedule.
+    """Check the request for a job, or for the jobs of a schedule.
 
     Raises:
-        StoreError: an unknown task or choice, a choice of the wrong type or value, a queue that cannot be called so, or
+        StoreError: an unknown task or choice, a choice of the wrong type or value, an invalid name of a queue, or
             a number out of its range.
     """
     if task not in TASKS:
@@ -150,18 +150,18 @@ def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRow(Record):
-    """A schedule.
+    """A schedule, which submits jobs at set times or for each new checkpoint.
 
     Attributes:
         task: one of `TASKS`.
         model: name of the model whose checkpoints (or graphs, partitions, or tracking) the jobs are about.
-        cron: when, in UTC, as in crontab; None: for every new checkpoint.
-        folder: where new checkpoints appear, as .safetensors with a .json beside it; None: they are registered.
+        cron: times in UTC, as in crontab; None: for each new checkpoint.
+        folder: where new checkpoints appear, as .safetensors with .json beside; None: others register them.
         choices, queue, priority, timeout: of the jobs.
-        paused: whether it waits to be resumed.
-        next_run: when it is due; None where it is not a matter of time.
-        last_run: when it last asked for jobs.
-        jobs: IDs of the jobs it last asked for.
+        paused: whether it is paused until someone resumes it.
+        next_run: next time it is due; None without cron.
+        last_run: when it last submitted jobs.
+        jobs: IDs of the jobs it last submitted.
         error: what went wrong the last time.
     """
 

@@ -1,4 +1,4 @@
-"""What the commands about the database report."""
+"""Reports of the commands that maintain the database."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Upgrade(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport(Record):
-    """What a check of the store found, one line per finding.
+    """Findings of a check of the store, one line each.
 
     Attributes:
         artifacts: results whose artifact is missing or fails its hash.
         schema: differences between the tables and what this version expects.
-        foreign_keys: rows that refer to rows that do not exist.
+        foreign_keys: rows whose reference points to no row.
         integrity: damage that the database itself reports.
-        uncollected: files that no row refers to, harmless leftovers of interrupted or replaced results.
+        uncollected: files that no row refers to: harmless leftovers of interrupted or replaced results.
         n_artifacts: how many artifacts were read and hashed.
     """
 
@@ -39,18 +39,18 @@ class CheckReport(Record):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that has to be repaired."""
+        """All findings that need repair."""
         return self.artifacts + self.schema + self.foreign_keys + self.integrity
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing to repair; uncollected files do no harm."""
+        """Whether nothing needs repair; uncollected files do no harm."""
         return not self.problems
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected(Record):
-    """Files that were removed because nothing refers to them, and how many bytes that freed."""
+    """Unused files that were removed, and the number of bytes freed."""
 
     files: tuple[str, ...]
     bytes: int

@@ -1,17 +1,4 @@
-"""What the store takes, hands out and raises: frozen values and one tree of exceptions.
-
-StoreError
-├── NotFoundError         a reference names nothing that is stored
-├── AmbiguousError        a reference names several things
-├── ConflictError         what is asked for contradicts what is stored
-├── ForbiddenError        a file that the service may not read
-├── ReadOnlyError         the store file, its folder or the artifact folder cannot be written
-├── OldSchemaError        the database is empty or older than this version of interbasis
-├── NewerSchemaError      the database was written by a newer version of interbasis
-├── UnavailableError      the database or the service cannot be reached, is busy, or its disk is full
-├── DatabaseError         the database is damaged, or is none
-└── ArtifactError         an artifact is missing, damaged, or cannot be written
-"""
+"""Partitions, their modules, nodes and mediators, and comparisons of partitions."""
 
 from __future__ import annotations
 
@@ -50,7 +37,7 @@ class ModuleRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LinkRow(Record):
-    """Edges of the quotient graph from nodes of an earlier module to nodes, one cut later, of another."""
+    """A link of the quotient graph: the edges from nodes of one module to nodes of another, one cut later."""
 
     earlier: int
     later: int
@@ -61,9 +48,9 @@ class LinkRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRow(Record):
-    """A node of the graph: index of its cut, coordinate, module (None: in none), importance.
+    """A node of the graph: index of its cut, coordinate, module (None: in none) and importance.
 
-    `confidence` is how far its module is the same in independent searches; None where none were made.
+    `confidence` says how consistently independent searches put it in its module; None without such searches.
     """
 
     cut: int
@@ -88,7 +75,7 @@ class MediatorRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionValues(Record):
-    """Numbers of a partition that are queried; see `interbasis.analysis.Partition`.
+    """Numbers of a partition that queries use; see `interbasis.analysis.Partition`.
 
     Attributes:
         verdict: "supported", "one module", "not told apart from chance" or "untested"; None of a partition
@@ -146,7 +133,7 @@ class PartitionDetail(PartitionRow):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Record):
-    """What is stored of one checkpoint's analysis."""
+    """The stored results of analysing one checkpoint."""
 
     checkpoint: CheckpointRow
     dataset: DatasetRow
@@ -156,7 +143,7 @@ class Outcome(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapRow(Record):
-    """A module of a first partition, one of a second, and how many nodes they share."""
+    """A module of one partition, a module of another, and the number of nodes they share."""
 
     first: int
     second: int
@@ -165,7 +152,7 @@ class OverlapRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Record):
-    """How far two partitions of the same nodes agree, over the nodes that are in a module of both.
+    """Agreement of two partitions of the same nodes, over the nodes that both assign to a module.
 
     Attributes:
         first, second: their IDs.

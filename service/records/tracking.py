@@ -1,4 +1,4 @@
-"""Modules over training."""
+"""Modules tracked over training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingValues(Record):
-    """Numbers of a tracking that are queried; see `interbasis.analysis.Tracking`.
+    """Numbers of a tracking that queries use; see `interbasis.analysis.Tracking`.
 
     Attributes:
         churn: mean over the transitions; None where no node could be aligned.
@@ -43,7 +43,7 @@ class TrackingRow(TrackingValues, Provenance):
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingStep(Record):
-    """One checkpoint of a tracking: the graph divided, per module its track and size, churn since the one before."""
+    """One checkpoint of a tracking: its graph, track and size of each module, churn since the step before."""
 
     checkpoint: str
     graph: str

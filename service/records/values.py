@@ -1,4 +1,4 @@
-"""Values that a database can hold."""
+"""Values that the database can hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def storable(text: TextT) -> TextT:
-    r"""A text as databases take it: what they do not take of it is shown as U+FFFD.
+    r"""Replace the characters of a text that databases cannot hold by U+FFFD.
 
     >>> storable("a\0b") == "a\ufffdb"
     True
@@ -28,13 +28,13 @@ def storable(text: TextT) -> TextT:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it, NumPy scalars as numbers; refuses what databases change or do not take.
+    """Convert a value to JSON types, NumPy scalars to numbers; refuse what a database cannot hold unchanged.
 
     >>> plain((1, 2.5))
     [1, 2.5]
 
     Raises:
-        StoreError: NaN, infinity, text with NUL or half of a surrogate pair, or a type that JSON does not know.
+        StoreError: NaN, infinity, text with NUL or half of a surrogate pair, or a type that JSON does not have.
     """
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
@@ -51,10 +51,10 @@ def plain(value: Any) -> Any:
 
 
 def plain_values(record: Record, kind: type[Record]) -> dict[str, Any]:
-    """The fields of one kind of record as columns take them.
+    """Return the fields of one kind of record as column values.
 
     Raises:
-        StoreError: a value that cannot be stored, with the name of the field.
+        StoreError: a value cannot be stored; the message names its field.
     """
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]

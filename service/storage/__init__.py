@@ -1,1 +1,1 @@
-"""Storage: tables, connections, migrations, artifacts; nothing above this room speaks SQL types or files."""
+"""Storage: tables, connections, migrations and artifacts; rooms above see no SQL types and no file formats."""

@@ -1,4 +1,4 @@
-"""Artifacts: files named by the SHA-256 of their content, in a folder or in any place that fsspec reaches."""
+"""Artifacts: files named by the SHA-256 of their content, in a local folder or any place that fsspec reaches."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _REPAIR = "restore the file from a backup, or compute the result again with --fo
 
 
 class Blobs:
-    """Content-addressed files below one root.
+    """Files below one root, each named by the SHA-256 of its content.
 
-    A file appears under its name only when whole, and survives a crash once `put` has returned: temporary
-    file, fsync, rename, fsync of the folder. On object stores the upload itself is what is atomic.
+    A file gets its name only when complete, and survives a crash once `put` has returned: temporary
+    file, fsync, rename, fsync of the folder. On object stores the upload itself is atomic.
 
     >>> blobs = Blobs("memory://doctest")
     >>> blobs.get(blobs.put(b"abc"))
@@ -39,13 +39,13 @@ class Blobs:
     """
 
     def __init__(self, url: str) -> None:
-        """Name the root; nothing is read or written before the first call.
+        """Set the root; nothing is read or written before the first call.
 
         Args:
             url: path of a folder, or fsspec URL.
 
         Raises:
-            StoreError: no such kind of storage, or its driver is not installed.
+            StoreError: unknown kind of storage, or its driver is not installed.
         """
         self.url = url
         try:
@@ -56,10 +56,10 @@ class Blobs:
 
     @staticmethod
     def key(sha256: str) -> str:
-        """Path of an artifact relative to the root.
+        """Return the path of an artifact relative to the root.
 
         Raises:
-            ArtifactError: not a SHA-256 in hexadecimal.
+            ArtifactError: this is not a SHA-256 in hexadecimal.
 
         >>> Blobs.key("ab" * 32)[:8]
         'ab/ababa'
@@ -84,10 +84,10 @@ class Blobs:
         return sha256
 
     def put_file(self, file: Path) -> str:
-        """Store a file, which is read in pieces, and return its SHA-256; see `put`.
+        """Store a file, read in pieces, and return its SHA-256; see `put`.
 
         Raises:
-            ArtifactError: also if it changes while it is read.
+            ArtifactError: as there, or the file changes while it is read.
         """
         with self._translated("write"):
             with file.open("rb") as stream:
@@ -103,7 +103,7 @@ class Blobs:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        """The bytes with that SHA-256.
+        """Return the bytes with this SHA-256.
 
         Raises:
             ArtifactError: the file is missing, cannot be read, or its content has changed.
@@ -121,11 +121,11 @@ class Blobs:
         return data
 
     def path(self, sha256: str) -> Path | None:
-        """The file, for mapping it into memory; None where it is not a local file. Its hash is not verified."""
+        """Return the path of a file for memory mapping, its hash not verified; None where it is not local."""
         return Path(self._address(sha256)) if self._local else None
 
     def verified_path(self, sha256: str) -> Path | None:
-        """The file, read once to verify its hash; None where it is not a local file, or not there.
+        """Verify a file's hash and return its path; None where it is not local, or does not exist.
 
         Raises:
             ArtifactError: its content has changed, or it cannot be read.
@@ -138,22 +138,22 @@ class Blobs:
         return path
 
     def exists(self, sha256: str) -> bool:
-        """Whether there is a file of that name."""
+        """Return whether a file with this SHA-256 exists."""
         with self._translated("look into"):
             return bool(self._fs.isfile(self._address(sha256)))
 
     def list(self) -> Iterator[str]:
-        """The SHA-256 of every artifact, in order."""
+        """Yield the SHA-256 of every artifact, in order."""
         return (name for name in self._files() if _NAME.fullmatch(name))
 
     def partial(self) -> Iterator[str]:
-        """Names of files that a killed process left unfinished; nothing refers to them."""
+        """Yield the names of files that a killed process left unfinished; no row refers to them."""
         return (name for name in self._files() if _PARTIAL.fullmatch(name))
 
     def remove(self, unwanted: Callable[[str, float], bool]) -> Iterator[tuple[str, int]]:
-        """Remove files of ours, the unfinished ones too, by their names and the seconds since they were written.
+        """Remove files, unfinished ones too, for which `unwanted(name, age in seconds)` is true.
 
-        Yields name and size of each.
+        Yields the name and size of each.
         """
         for name, address in list(self._addresses()):
             if not (_NAME.fullmatch(name) or _PARTIAL.fullmatch(name)):
@@ -170,7 +170,7 @@ class Blobs:
         return (name for name, _ in self._addresses())
 
     def _addresses(self) -> Iterator[tuple[str, str]]:
-        """Name and address of every file, by name."""
+        """Yield name and address of every file, by name."""
         with self._translated("list"):
             self._fs.invalidate_cache()
             found = self._fs.find(self._root) if self._fs.exists(self._root) else []
@@ -181,7 +181,7 @@ class Blobs:
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
-        """Errors of the storage as errors of ours."""
+        """Turn errors of the file system into errors of the store."""
         try:
             yield
         except StoreError:
@@ -207,7 +207,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _copy(file: Path, target: BinaryIO, sha256: str) -> None:
-    """Copy a file whose hash was taken before, unless it is another one by now."""
+    """Copy a file; refuse it if its hash is no longer the one given."""
     digest = hashlib.sha256()
     with file.open("rb") as source:
         while part := source.read(1 << 20):
@@ -218,7 +218,7 @@ def _copy(file: Path, target: BinaryIO, sha256: str) -> None:
 
 
 def _write_whole(target: Path, data: bytes | Path, sha256: str = "") -> None:
-    """Write bytes, or a copy of a file of that hash, so that it appears under its name only when whole and on disk."""
+    """Write bytes, or copy a file with this hash, so that only a complete file, flushed to disk, gets the name."""
     _make_folder(target.parent)
     temporary = target.with_name(f".{target.name[:8]}-{secrets.token_hex(8)}.tmp")
     try:
@@ -237,7 +237,7 @@ def _write_whole(target: Path, data: bytes | Path, sha256: str = "") -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each on disk before the next."""
+    """Make a folder and its missing parents, and flush each to disk before the next."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -245,7 +245,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Names in a folder on disk; Windows has nothing like it."""
+    """Flush the names in a folder to disk; Windows has no such operation."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Is the store whole: rows against files, tables against models, references, the database's own check."""
+"""Checks of the store (rows against files, tables against models, references) and removal of unused files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["audit", "collect"]
 
 
 def audit(location: Location, engine: Engine, blobs: Blobs) -> CheckReport:
-    """Read every artifact, compare it with its hash, and look through the database; nothing is changed."""
+    """Check the hash of every artifact, the schema and the database; change nothing."""
     partial = [f"unfinished file {name}" for name in blobs.partial()]
     files = list(blobs.list())  # before the rows: a result saved meanwhile is then no file without a row
     with engine.connect() as connection:
@@ -38,7 +38,7 @@ def audit(location: Location, engine: Engine, blobs: Blobs) -> CheckReport:
 
 
 def collect(engine: Engine, blobs: Blobs, grace: float) -> Collected:
-    """Remove files to which no row refers and that are older than `grace` seconds.
+    """Remove files that no row refers to and that are older than `grace` seconds.
 
     Jobs write files before the row that refers to them, so a grace of a day leaves those of running jobs alone.
     """
@@ -54,7 +54,7 @@ def collect(engine: Engine, blobs: Blobs, grace: float) -> Collected:
 
 
 def _users(connection: Connection) -> dict[str, list[str]]:
-    """IDs of the results that use an artifact."""
+    """Return, per artifact, the IDs of the results that use it."""
     users: dict[str, list[str]] = {}
     for column in ARTIFACT_COLUMNS:
         identifier = column.class_.id
@@ -64,7 +64,7 @@ def _users(connection: Connection) -> dict[str, list[str]]:
 
 
 def _damaged(blobs: Blobs, known: set[str], users: dict[str, list[str]]) -> Iterator[str]:
-    """One line per artifact that is not whole."""
+    """Yield one line per artifact that is missing or damaged."""
     for sha256 in sorted(known):
         try:
             if blobs.verified_path(sha256) is None:  # read in pieces where it is a local file
@@ -74,13 +74,13 @@ def _damaged(blobs: Blobs, known: set[str], users: dict[str, list[str]]) -> Iter
 
 
 def _foreign_keys(connection: Connection) -> Iterator[str]:
-    """One line per SQLite row that refers to nothing."""
+    """Yield one line per SQLite row whose reference points to no row."""
     for table, row, parent, _number in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield f"row {row} of {table} refers to a {parent} that does not exist"
 
 
 def _integrity(connection: Connection) -> Iterator[str]:
-    """What SQLite itself finds wrong with its file."""
+    """Yield one line per fault that SQLite finds in its file."""
     for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
         if line != "ok":
             yield str(line)

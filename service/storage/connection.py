@@ -1,4 +1,4 @@
-"""Connections to the two kinds of database, their schema, and their errors as errors of ours."""
+"""Connections to SQLite and PostgreSQL, and their errors turned into errors of the store."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _PAUSE = 0.5  # seconds between attempts to reach a server
 
 
 def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = True, patience: float = 0.0) -> Engine:
-    """An engine whose transactions see what the store expects of them.
+    """Make an engine with the transaction behaviour that the store expects.
 
-    SQLite: foreign keys on, synchronous FULL (a commit survives a power cut), transactions really begin where
+    SQLite: foreign keys on, synchronous FULL (a commit survives a power cut), transactions begin exactly where
     they begin, and those of `execution_options(write=True)` take the write lock at once.
-    PostgreSQL: with `patience`, a server that cannot be reached is tried again for so many seconds.
+    PostgreSQL: a server that cannot be reached is tried again for `patience` seconds.
     """
     options: dict[str, Any] = {"json_serializer": _to_json, "poolclass": None if pooled else NullPool}
     if location.file is None:
@@ -50,7 +50,7 @@ def connect(location: Location, *, foreign_keys: bool = True, pooled: bool = Tru
 
 
 def _to_json(value: Any) -> str:
-    """JSON as both databases take it: NaN and infinity are refused."""
+    """Encode JSON as both databases accept it; refuse NaN and infinity."""
     return json.dumps(value, allow_nan=False)
 
 
@@ -85,7 +85,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def translated(location: Location) -> Iterator[None]:
-    """Errors of the database as errors of ours; nothing of an interrupted transaction stays."""
+    """Turn database errors into errors of the store; an interrupted transaction leaves nothing behind."""
     try:
         yield
     except StoreError:
@@ -101,7 +101,7 @@ def translated(location: Location) -> Iterator[None]:
 
 
 def _met_in_reading(error: Exception) -> bool:
-    """Whether a stored value could not be read, as opposed to a bug of ours."""
+    """Return whether the error comes from a stored value that cannot be read, and not from a bug."""
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
     return frames[-1].startswith("sqlalchemy.") or isinstance(error, json.JSONDecodeError)
 
@@ -111,7 +111,7 @@ def _damaged(location: Location, what: str) -> StoreError:
 
 
 def _error(kind: type[StoreError], where: str, said: str, advice: str) -> StoreError:
-    """An error with a message for those who have the file, and one for those who ask a service."""
+    """Make an error with one message for local users and another one for clients of a service."""
     error = kind(f"{said} ({where}): {advice}")
     error.public = said
     return error
@@ -171,14 +171,14 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str, str], ...] = (
     ),
 )
 
-"""Part of a message, what it means, in words, and what to do."""
+"""Part of a message, its meaning, and what to do."""
 
 
 def require_writable(location: Location) -> None:
-    """Refuse a SQLite store that cannot be written before anything is written beside it.
+    """Refuse a SQLite store that cannot be written, before anything is written beside it.
 
     Raises:
-        ReadOnlyError: the file, or its folder, which holds the write-ahead log.
+        ReadOnlyError: the file cannot be written, or its folder, which holds the write-ahead log.
     """
     file = location.file
     for place in () if file is None else (file, file.parent):

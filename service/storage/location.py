@@ -1,4 +1,4 @@
-"""Where the store is: the environment, the defaults, and the forms in which a user may name a database."""
+"""Find the store: from options, the environment, or defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Location", "Settings", "default_file", "locate"]
 
 
 class Settings(BaseSettings):
-    """What the environment says, all of it optional: `INTERBASIS_STORE`, `INTERBASIS_ARTIFACTS`, `INTERBASIS_TOKEN`."""
+    """Settings from the environment, all optional: `INTERBASIS_STORE`, `INTERBASIS_ARTIFACTS`, `INTERBASIS_TOKEN`."""
 
     model_config = SettingsConfigDict(env_prefix="INTERBASIS_", env_ignore_empty=True, extra="ignore")
 
@@ -31,7 +31,7 @@ class Location:
 
     Attributes:
         url: of the database, with the driver that is used.
-        artifacts: folder or fsspec URL; None only where it was neither given nor has a default.
+        artifacts: folder or fsspec URL; None where none was given and there is no default.
     """
 
     url: URL
@@ -47,7 +47,7 @@ class Location:
 
 
 def default_file() -> Path:
-    """The SQLite file that is used where no other store is named.
+    """Return the SQLite file to use where no other store is named.
 
     >>> default_file().name
     'interbasis.sqlite'
@@ -56,15 +56,15 @@ def default_file() -> Path:
 
 
 def locate(store: str | None = None, artifacts: str | None = None, *, need_artifacts: bool = True) -> Location:
-    """The store that is named here, else by the environment, else the default.
+    """Find the store: the one given, else that of the environment, else the default.
 
     Args:
         store: path of a SQLite file, `sqlite:///...` or `postgresql://...`.
         artifacts: folder or fsspec URL; default for SQLite: the folder `<file stem>.artifacts` beside the file.
-        need_artifacts: whether a database server without a place for artifacts is an error.
+        need_artifacts: whether to refuse a database server without a place for artifacts.
 
     Raises:
-        StoreError: a URL that cannot be used, or PostgreSQL without artifacts.
+        StoreError: the URL cannot be used, or PostgreSQL has no artifacts.
 
     >>> str(locate("runs/today.sqlite")).endswith("runs/today.sqlite")
     True
@@ -86,7 +86,7 @@ def locate(store: str | None = None, artifacts: str | None = None, *, need_artif
 
 
 def _url(named: str) -> URL:
-    """The database that a path or URL names."""
+    """Return the database URL for a path or URL."""
     if "://" not in named:
         return _sqlite(Path(named))
     try:
@@ -107,7 +107,7 @@ _EXPECTED = "the path of a SQLite file, sqlite:///path or postgresql://user@host
 
 
 def _sqlite(file: Path) -> URL:
-    """URL of a SQLite file; the path is made absolute."""
+    """Return the URL of a SQLite file, its path made absolute."""
     path = file.expanduser().absolute()
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file in it, for example {path / 'interbasis.sqlite'}")

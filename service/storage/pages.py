@@ -1,4 +1,4 @@
-"""Pages of rows, and the cursors that lead from one to the next."""
+"""Pages of rows, and the cursors that lead from one page to the next."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def page(
     limit: int,
     newest_first: bool,
 ) -> Page[RecordT]:
-    """The next rows of a query by creation, and where to go on.
+    """Return the next rows of a query, in order of creation, and the cursor of the next page.
 
     Raises:
-        StoreError: a cursor that no page had, or a limit out of range.
+        StoreError: an unknown cursor, or a limit out of range.
     """
     _check_limit(limit)
     order = [table.created, table.key]
@@ -54,7 +54,7 @@ def page(
 
 
 def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[NodeRow]:
-    """The next rows of a query for nodes by cut and coordinate, and where to go on; raises as `page` does."""
+    """Return the next nodes of a query, by cut and coordinate, and the cursor; raises as `page` does."""
     _check_limit(limit)
     if cursor is not None:
         key = tuple_(NodeAssignment.cut, NodeAssignment.coordinate)
@@ -65,7 +65,7 @@ def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit
 
 
 def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[MediatorRow]:
-    """The next rows of a query for mediators, the strongest first between the same modules; see `node_page`."""
+    """Return the next mediators of a query, strongest first within each pair of modules; see `node_page`."""
     _check_limit(limit)
     names = ("earlier", "later", "cut", "coordinate")
     if cursor is not None:

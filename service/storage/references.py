@@ -1,4 +1,4 @@
-"""References: IDs, their first characters, and names with a step."""
+"""References to rows: IDs, their first characters, and names with a step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORT = 8  # hexadecimal digits of an ID, more where two would be the same
 
 
 def new_id(session: Session, table: type[Row], *identity: str) -> str:
-    """Letter of the kind and the start of the hash of what identifies the row, long enough to be unique."""
+    """Make a unique ID: the letter of the kind and the start of the hash of what identifies the row."""
     digest = hashlib.sha256("\0".join((table.kind, *identity)).encode()).hexdigest()
     for length in range(_SHORT, len(digest)):
         candidate = f"{table.kind[0]}-{digest[:length]}"
@@ -29,11 +29,11 @@ def new_id(session: Session, table: type[Row], *identity: str) -> str:
 
 
 def resolve(session: Session, table: type[RowT], ref: str) -> RowT:
-    """The row that an ID, a name or the unique start of an ID names.
+    """Find the row that an ID, a name, or the unique start of an ID refers to.
 
     Raises:
-        NotFoundError: there is none.
-        AmbiguousError: there are several.
+        NotFoundError: no row matches.
+        AmbiguousError: several rows match.
     """
     for condition in _meanings(table, ref):
         found = session.scalars(select(table).where(condition).order_by(table.id).limit(6)).all()
@@ -46,7 +46,7 @@ def resolve(session: Session, table: type[RowT], ref: str) -> RowT:
 
 
 def _meanings(table: type[Row], ref: str) -> list[ColumnElement[bool]]:
-    """What a reference may mean, the most exact first."""
+    """Return the conditions that a reference may stand for, most exact first."""
     if not ref.isprintable() or len(ref) < 1:
         return []
     meanings = [table.id == ref]
@@ -62,7 +62,7 @@ def _meanings(table: type[Row], ref: str) -> list[ColumnElement[bool]]:
 
 
 def _moment(ref: str) -> list[ColumnElement[bool]]:
-    """`label`, `model@label` and `model@step`."""
+    """Return the conditions for `label`, `model@label` and `model@step`."""
     model, at, moment = ref.rpartition("@")
     meanings = [Checkpoint.label == moment]
     if moment.isdecimal() and len(moment) < 19 and at:

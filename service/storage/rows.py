@@ -1,4 +1,4 @@
-"""What the store asks its tables: references to IDs, pages of lists, rows as frozen values."""
+"""Conversion of table rows to the frozen records that the store returns."""
 
 from __future__ import annotations
 
@@ -57,50 +57,50 @@ __all__ = [
 
 
 def _columns(row: Any, *kinds: type[Record]) -> dict[str, Any]:
-    """The columns of a row that fields of the given records are named after, lists as tuples."""
+    """Return the columns of a row that are fields of the given records; lists become tuples."""
     names = [field.name for kind in kinds for field in fields(kind)]  # type: ignore[arg-type]
     values = {name: getattr(row, name) for name in names}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def model_row(row: Model) -> ModelRow:
-    """As a frozen value."""
+    """Convert a row to a ModelRow."""
     return ModelRow(**_columns(row, ModelRow))
 
 
 def dataset_row(row: Dataset) -> DatasetRow:
-    """As a frozen value."""
+    """Convert a row to a DatasetRow."""
     return DatasetRow(**_columns(row, DatasetRow))
 
 
 def checkpoint_row(row: Checkpoint) -> CheckpointRow:
-    """As a frozen value."""
+    """Convert a row to a CheckpointRow."""
     return CheckpointRow(**_columns(row, CheckpointRow) | {"model": row.model.name})
 
 
 def graph_row(row: Graph) -> GraphRow:
-    """As a frozen value."""
+    """Convert a row to a GraphRow."""
     own = _columns(row, GraphValues, Provenance) | _of_checkpoint(row)
     return GraphRow(**own, graph_sha256=row.graph_sha256, bases_sha256=row.bases_sha256)
 
 
 def mediator_row(row: Mediator) -> MediatorRow:
-    """As a frozen value."""
+    """Convert a row to a MediatorRow."""
     return MediatorRow(**_columns(row, MediatorRow))
 
 
 def node_row(row: NodeAssignment) -> NodeRow:
-    """As a frozen value."""
+    """Convert a row to a NodeRow."""
     return NodeRow(**_columns(row, NodeRow))
 
 
 def partition_row(row: Partition) -> PartitionRow:
-    """As a frozen value."""
+    """Convert a row to a PartitionRow."""
     return PartitionRow(**_partition_fields(row))
 
 
 def partition_detail(session: Session, row: Partition) -> PartitionDetail:
-    """As a frozen value, with modules and links."""
+    """Convert a row to a PartitionDetail, with modules and links."""
     modules = session.scalars(select(Module).where(Module.partition_key == row.key).order_by(Module.index))
     links = session.scalars(
         select(ModuleLink).where(ModuleLink.partition_key == row.key).order_by(ModuleLink.earlier, ModuleLink.later)
@@ -124,18 +124,18 @@ def _partition_fields(row: Partition) -> dict[str, Any]:
 
 
 def ledger_row(row: Ledger) -> LedgerRow:
-    """As a frozen value."""
+    """Convert a row to a LedgerRow."""
     own = _columns(row, LedgerValues, Provenance)
     return LedgerRow(**own, **_of_checkpoint(row), ledger_sha256=row.ledger_sha256)
 
 
 def llc_row(row: LlcEstimate) -> LlcRow:
-    """As a frozen value."""
+    """Convert a row to an LlcRow."""
     return LlcRow(**_columns(row, LlcValues, Provenance), **_of_checkpoint(row), llc_sha256=row.llc_sha256)
 
 
 def experiment_row(row: Experiment) -> ExperimentRow:
-    """As a frozen value."""
+    """Convert a row to an ExperimentRow."""
     graph = row.partition.graph
     owner = {"model": graph.checkpoint.model.name, "checkpoint": graph.checkpoint.id, "graph": graph.id}
     own: dict[str, Any] = {"id": row.id, **owner, "partition": row.partition.id, "created": row.created}
@@ -143,18 +143,18 @@ def experiment_row(row: Experiment) -> ExperimentRow:
 
 
 def _of_checkpoint(row: Graph | Ledger | LlcEstimate) -> dict[str, Any]:
-    """What a result of a checkpoint on a dataset belongs to."""
+    """Return the fields that say which checkpoint and dataset a result belongs to."""
     owner = {"model": row.checkpoint.model.name, "checkpoint": row.checkpoint.id, "dataset": row.dataset.id}
     return {"id": row.id, **owner, "created": row.created}
 
 
 def tracking_row(row: Tracking) -> TrackingRow:
-    """As a frozen value."""
+    """Convert a row to a TrackingRow."""
     return TrackingRow(**_tracking_fields(row))
 
 
 def tracking_detail(session: Session, row: Tracking) -> TrackingDetail:
-    """As a frozen value, with its checkpoints."""
+    """Convert a row to a TrackingDetail, with its checkpoints."""
     of_tracking = TrackingCheckpoint.tracking_key == row.key
     steps = session.scalars(select(TrackingCheckpoint).where(of_tracking).order_by(TrackingCheckpoint.position))
     return TrackingDetail(**_tracking_fields(row), steps=tuple(_tracking_step(step) for step in steps))

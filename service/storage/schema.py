@@ -1,4 +1,4 @@
-"""The schema of the database: make it, upgrade it, compare it."""
+"""The schema of the database: create, upgrade and compare it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LOCK = 0x1B3A5E5  # of PostgreSQL, held while the schema changes
 
 
 def prepare(location: Location, engine: Engine) -> None:
-    """See to it that the schema is the one that this version needs.
+    """Make sure that the database has the schema of this version.
 
-    A SQLite file is made where there is none, and upgraded where it is older; a server is left as it is.
+    Create a missing SQLite file, and upgrade an older one; never change a server.
 
     Raises:
         NewerSchemaError: the database was written by a newer version.
-        OldSchemaError: a server's database is empty or older.
-        ReadOnlyError: the file cannot be made or upgraded.
+        OldSchemaError: the database on the server is empty or older.
+        ReadOnlyError: the file cannot be created or upgraded.
     """
     if location.file is not None:
         _make_file(location.file)
@@ -64,7 +64,7 @@ def _make_file(file: Path) -> None:
 
 
 def _use_write_ahead_log(engine: Engine) -> None:
-    """Switch a file once; the switch does not wait for other processes by itself."""
+    """Switch a SQLite file to its write-ahead log, once; SQLite does not wait for other processes here."""
     deadline = time.monotonic() + _BUSY_SECONDS
     raw = engine.raw_connection()
     try:
@@ -82,10 +82,10 @@ def _use_write_ahead_log(engine: Engine) -> None:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Revision of the schema that a database has; None where interbasis has not been yet.
+    """Return the schema revision of a database; None where interbasis has not used it yet.
 
     Raises:
-        StoreError: there is a table of one of our names that is not ours.
+        StoreError: another program has made a table with one of our names.
     """
     names = set(inspect(connection).get_table_names())
     if VERSION_TABLE in names:
@@ -101,7 +101,7 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def upgrade(location: Location) -> Upgrade:
-    """Bring the schema to this version, in one transaction that other processes wait for.
+    """Upgrade the schema to this version, in one transaction; other processes wait for it.
 
     Raises:
         NewerSchemaError: the database was written by a newer version.
@@ -126,7 +126,7 @@ def upgrade(location: Location) -> Upgrade:
 
 
 def _require_foreign_keys(location: Location, connection: Connection) -> None:
-    """SQLite does not look at foreign keys while tables are rebuilt."""
+    """Refuse an upgrade that breaks references; SQLite does not check them while it rebuilds tables."""
     if location.file is not None and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
         raise StoreError(f"{location}: the upgrade would break references between rows; nothing was changed")
 
@@ -143,7 +143,7 @@ def _refuse_newer(location: Location, found: str | None) -> None:
 
 
 def migration_config(connection: Connection | None = None) -> Any:
-    """Alembic's configuration, an `alembic.config.Config`, for the migrations in the installed package."""
+    """Return Alembic's configuration (`alembic.config.Config`) for the migrations in the installed package."""
     from alembic.config import Config
 
     from ... import migrations
@@ -156,7 +156,7 @@ def migration_config(connection: Connection | None = None) -> Any:
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:
-    """Whether Alembic may look at something: our tables only, those of other programs are not touched.
+    """Return whether Alembic may look at a table: it may see only ours, never those of other programs.
 
     >>> include_name("graph", "table", {}), include_name("workflow_status", "table", {})
     (True, False)
@@ -167,7 +167,7 @@ def include_name(name: str | None, kind: str, _parents: Any) -> bool:
 
 
 def migration_options() -> dict[str, Any]:
-    """Options of an Alembic context, the same for migrating and for comparing."""
+    """Return options for an Alembic context, the same for migrating and for comparing."""
     return {
         "target_metadata": Base.metadata,
         "version_table": VERSION_TABLE,
@@ -180,7 +180,7 @@ def migration_options() -> dict[str, Any]:
 
 
 def schema_differences(connection: Connection) -> tuple[str, ...]:
-    """What Alembic would change to make the tables those of `tables`; empty where they agree."""
+    """Return the changes Alembic would make to match the models in `tables`; empty where they agree."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

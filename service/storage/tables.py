@@ -5,10 +5,10 @@
     checkpoint, dataset -< ledger, llc_estimate
     partition -< experiment
     model -< tracking -< tracking_checkpoint >- graph
-    job, schedule, worker: what is to be computed, when, and who computes
-    token: who may ask
+    job, schedule, worker: what to compute, when, and where
+    token: who has access to the service
 
-A table's `key` is internal; `id` is what users see: a letter for the kind and the start of a hash of what
+A row's `key` is internal; users see its `id`: a letter for the kind and the start of a hash of what
 identifies the row, for example `g-3f9a1c2b`. The schema changes only by a new file in `migrations/versions`.
 """
 
@@ -66,24 +66,24 @@ VERSION_TABLE = "interbasis_version"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite knows no time zones."""
+    """A date and time in UTC, also where the database (SQLite) has no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC."""
+        """Convert a value to UTC before it is written."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """From UTC."""
+        """Mark a value that was read as UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """Base of all tables; constraints have predictable names, so that migrations can change them."""
+    """Base class of all tables; constraints have predictable names, so that migrations can change them."""
 
     metadata = MetaData(
         naming_convention={
@@ -105,7 +105,7 @@ class Base(DeclarativeBase):
 
 
 class Row:
-    """Columns of everything that has an ID."""
+    """Columns of every table whose rows have an ID."""
 
     kind: ClassVar[str]
 
@@ -115,7 +115,7 @@ class Row:
 
 
 class Result(Row):
-    """Columns of every result: how it came about."""
+    """Columns of every result: how it was computed."""
 
     recipe: Mapped[dict[str, Any]]
     recipe_hash: Mapped[str] = mapped_column(String(64))
@@ -156,7 +156,7 @@ class Checkpoint(Row, Base):
 
 
 class Dataset(Row, Base):
-    """Data on which results were computed."""
+    """A data set on which results were computed."""
 
     __tablename__ = "dataset"
     kind = "dataset"
@@ -166,7 +166,7 @@ class Dataset(Row, Base):
 
 
 class Artifact(Base):
-    """A file of the artifact store; `uri` is relative to its root, so that the whole can be moved."""
+    """A file among the artifacts; `uri` is relative to their root, so that the folder can be moved."""
 
     __tablename__ = "artifact"
 
@@ -246,7 +246,7 @@ class Module(Base):
 
 
 def _module(column: str, name: str) -> ForeignKeyConstraint:
-    """Reference to a module of the same partition; gone with it."""
+    """Make a reference to a module of the same partition; deleting the module deletes the row."""
     return ForeignKeyConstraint(
         ["partition_key", column], ["module.partition_key", "module.index"], name=name, ondelete="CASCADE"
     )
@@ -271,7 +271,7 @@ class ModuleLink(Base):
 
 
 class Mediator(Base):
-    """A node of one module that feeds another: the interaction surface."""
+    """A node of one module that feeds another: part of the interaction surface."""
 
     __tablename__ = "mediator"
     __table_args__ = (
@@ -292,7 +292,7 @@ class Mediator(Base):
 
 
 class NodeAssignment(Base):
-    """The module that holds a node; null where no module does."""
+    """The module of a node; null where it is in none."""
 
     __tablename__ = "node_assignment"
     __table_args__ = (
@@ -310,7 +310,7 @@ class NodeAssignment(Base):
 
 
 class Ledger(Result, Base):
-    """Where the parameters of a checkpoint go, on a dataset."""
+    """The parameter ledger of a checkpoint on a dataset."""
 
     __tablename__ = "ledger"
     kind = "ledger"
@@ -374,7 +374,7 @@ class LlcEstimate(Result, Base):
 
 
 class Tracking(Result, Base):
-    """Modules of a model matched over its checkpoints."""
+    """Modules of a model, matched over its checkpoints."""
 
     __tablename__ = "tracking"
     kind = "tracking"
@@ -391,7 +391,7 @@ class Tracking(Result, Base):
 
 
 class TrackingCheckpoint(Base):
-    """One checkpoint of a tracking: the graph that was divided, and the tracks of its modules."""
+    """One checkpoint of a tracking: its graph, and the tracks of its modules."""
 
     __tablename__ = "tracking_checkpoint"
 
@@ -406,7 +406,7 @@ class TrackingCheckpoint(Base):
 
 
 class Experiment(Result, Base):
-    """What a circuit experiment on a partition gave."""
+    """The result of a circuit experiment on a partition."""
 
     __tablename__ = "experiment"
     kind = "experiment"
@@ -430,7 +430,7 @@ class Experiment(Result, Base):
 
 
 class Job(Row, Base):
-    """Work that waits, goes on, or has ended; what it made are rows of the other tables."""
+    """A job that waits, runs, or has ended; its results are rows of the other tables."""
 
     __tablename__ = "job"
     kind = "job"
@@ -464,7 +464,7 @@ class Job(Row, Base):
 
 
 class Schedule(Row, Base):
-    """Work that is asked for again and again: at times, or for every new checkpoint."""
+    """A schedule: submits jobs at set times, or for each new checkpoint."""
 
     __tablename__ = "schedule"
     kind = "schedule"
@@ -486,7 +486,7 @@ class Schedule(Row, Base):
 
 
 class Token(Row, Base):
-    """A secret that opens the service; only its hash is kept."""
+    """A secret that gives access to the service; only its hash is stored."""
 
     __tablename__ = "token"
     kind = "token"
@@ -498,7 +498,7 @@ class Token(Row, Base):
 
 
 class Worker(Base):
-    """A process that runs jobs; `heartbeat` is the database's clock when it last said that it lives."""
+    """A process that runs jobs; `heartbeat` is its last report, on the database's clock."""
 
     __tablename__ = "worker"
 
