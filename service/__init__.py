@@ -1,1 +1,1 @@
-"""Everything with state or input and output: settings, store, command line."""
+"""The service: everything with state or input and output: store, jobs, HTTP, command line."""

@@ -1,4 +1,4 @@
-"""Logs of the service: a line of JSON each, with the request or job it is about, or plain lines for people."""
+"""Logs of the service: one line of JSON each, with its request or job, or plain text for people."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from .records.errors import StoreError
 __all__ = ["configure", "request_id"]
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+"""ID of the request that is being answered."""
 
 
 def configure(form: str) -> None:
-    """Send everything that is logged to standard error.
+    """Send all logs to standard error.
 
     Args:
         form: "json" or "text".
 
     Raises:
-        StoreError: neither.
+        StoreError: the form is neither of these.
     """
     if form not in ("text", "json"):
         raise StoreError(f"--log {form}: expected text or json")
@@ -35,12 +36,10 @@ def configure(form: str) -> None:
 
 
 class _Json(logging.Formatter):
-    """One object per line; `extra={"fields": {...}}` adds to it."""
+    """One JSON object per line; `extra={"fields": {...}}` adds fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A record as JSON."""
-        from .logs import request_id
-
+        """Format a record as JSON."""
         about = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),

@@ -1,1 +1,1 @@
-"""The HTTP service: application, guard, schemas, files."""
+"""The HTTP service: application, request checks, schemas, files."""

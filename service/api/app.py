@@ -1,4 +1,4 @@
-"""The REST API under /api/v1: the store over HTTP. Starts without torch; `guard` stands before every route."""
+"""The REST API under /api/v1: the store over HTTP. Starts without torch; `Guard` checks every request."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ _PARTS = (service_routes, checkpoint_routes, graph_routes, partition_routes, res
 
 ROUTERS = tuple(part.routes for part in _PARTS)
 
-"""Everything that is answered, below /api/v1."""
+"""All routes, below /api/v1."""
 
 
 def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
-    """The application on an open store.
+    """Make the application on an open store.
 
     Args:
-        store: where everything is; who opened it closes it.
-        limits: what the operator allows.
+        store: the store; the caller closes it.
+        limits: limits that the operator sets.
     """
     app = FastAPI(
         title="interbasis",
@@ -148,7 +148,7 @@ def _gone(_: Request, __: Exception) -> Response:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the one form that errors have."""
+    """Return the OpenAPI document, with the one form that errors have."""
     if app.openapi_schema is None:
         from fastapi.openapi.utils import get_openapi
 
@@ -156,14 +156,14 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
         form = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        tag = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
-        place = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+        tag = {"ETag": {"description": "Send it in If-None-Match.", "schema": {"type": "string"}}}
+        place = {"Location": {"description": "Path of the new resource.", "schema": {"type": "string"}}}
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 operation["responses"].pop("422", None)
                 if method == "get" and not path.endswith(("/events", "/metrics")):
                     operation["responses"]["200"]["headers"] = tag
-                    operation["responses"]["304"] = {"description": "It is what If-None-Match says."}
+                    operation["responses"]["304"] = {"description": "Not modified: it matches If-None-Match."}
                 for status in {"201", "202"} & set(operation["responses"]):
                     operation["responses"][status]["headers"] = place
                 operation["responses"]["default"] = {"description": "An error, as in RFC 9457.", "content": form}

@@ -1,6 +1,6 @@
-"""Edges of stored graphs, read from the file in the artifact store: of a node, between modules, within a part.
+"""Edges of stored graphs, read from the artifact's file: of a node, between modules, or of a subgraph.
 
-Files are mapped into memory, so that a node's edges among 10^7 take milliseconds. NumPy is imported when first asked.
+Files are mapped into memory, so that a node's edges among 10^7 take milliseconds. NumPy is imported at first use.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Part = tuple[int, int, Any, Any, Any]  # earlier cut, later cut; earlier nodes, 
 
 
 def edges_of(store: Reader, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
-    """The edges of a node, those to the cut before and to the cut after together.
+    """Return the edges of a node, to the cut before and to the cut after.
 
     Raises:
-        NotFoundError: no such graph, cut or node.
+        NotFoundError: the graph, cut or node does not exist.
     """
     with _opened(store, graph) as file:
         at = file.cut(cut)
@@ -48,10 +48,10 @@ def edges_of(store: Reader, graph: str, cut: int | str, node: int, *, limit: int
 
 
 def edges_between(store: Reader, partition: str, first: int, second: int, *, limit: int = 100) -> Subgraph:
-    """The edges from nodes of one module to nodes, one cut later, of another (or the same) one.
+    """Return the edges from nodes of one module to nodes, one cut later, of another or the same module.
 
     Raises:
-        NotFoundError: no such partition or module.
+        NotFoundError: the partition or module does not exist.
     """
     detail = store.get_partition(partition)
     for index in (first, second):
@@ -75,10 +75,10 @@ def subgraph(
     epsilon: float | None = None,
     limit: int = 1000,
 ) -> Subgraph:
-    """The edges among some cuts (default: all) above the square root of `epsilon`.
+    """Return the edges among some cuts (default: all) stronger than the square root of `epsilon`.
 
     Raises:
-        NotFoundError: no such graph or cut.
+        NotFoundError: the graph or cut does not exist.
     """
     with _opened(store, graph) as file:
         chosen_cuts = {file.cut(cut) for cut in cuts} or set(range(len(file.cuts)))
@@ -92,10 +92,10 @@ def subgraph(
 
 
 def compare(store: Reader, first: str, second: str) -> Comparison:
-    """How far two partitions agree; they must have the same number of nodes at each cut.
+    """Compare two partitions; they must have the same number of nodes at each cut.
 
     Raises:
-        StoreError: they divide different nodes.
+        StoreError: the partitions divide different nodes.
     """
     from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
@@ -124,7 +124,7 @@ def compare(store: Reader, first: str, second: str) -> Comparison:
 
 
 class _GraphFile:
-    """A graph's file, whose arrays are read when they are needed."""
+    """A graph's file; its arrays are read when they are needed."""
 
     def __init__(self, opened: Any) -> None:
         self._opened = opened
@@ -134,7 +134,7 @@ class _GraphFile:
         self.pairs = [(int(a), int(b)) for a, b in pairs]
 
     def cut(self, named: int | str) -> int:
-        """Index of a cut that is given by its name or index."""
+        """Return the index of a cut given by name or index."""
         if str(named) in self.cuts:
             return self.cuts.index(str(named))
         if str(named).isdecimal() and len(str(named)) < 9 and int(named) < len(self.cuts):
@@ -142,7 +142,7 @@ class _GraphFile:
         raise NotFoundError(f"no cut {named!r}: the cuts are {', '.join(self.cuts)}")
 
     def pair(self, p: int) -> tuple[Any, Any, Any]:
-        """Earlier node, later node and strength of every edge of a pair of cuts."""
+        """Return earlier node, later node and strength of every edge of a pair of cuts."""
         import numpy as np
 
         strength, earlier = (
@@ -153,7 +153,7 @@ class _GraphFile:
         return earlier, np.repeat(np.arange(len(counts), dtype=np.int32), counts), strength
 
     def row(self, p: int, later: int) -> Part:
-        """The edges into one later node."""
+        """Return the edges into one later node."""
         import numpy as np
 
         begin, end = self._opened.get_slice(f"block.{p}.row_start")[later : later + 2]
@@ -164,7 +164,7 @@ class _GraphFile:
         return (*self.pairs[p], earlier, np.full(len(earlier), later), strength)
 
     def mask(self, store: Reader, partition: str, module: int) -> list[Any]:
-        """Per cut, which nodes a module holds."""
+        """Return, for each cut, which nodes are in a module."""
         import numpy as np
 
         masks = [np.zeros(width, dtype=bool) for width in self.widths]

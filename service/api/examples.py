@@ -1,4 +1,4 @@
-"""Examples of what routes take and give, by the name of the field, for the OpenAPI document."""
+"""Examples for the OpenAPI document: values of fields and parameters, by name."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ _EXAMPLES: dict[str, Any] = {
 
 
 def add_examples(schemas: dict[str, Any]) -> None:
-    """Give every field of every schema its example, where it has none."""
+    """Give an example to every field of every schema that has none."""
     for name, schema in schemas.items():
         for field, described in schema.get("properties", {}).items():
             key = f"{name}.{field}" if f"{name}.{field}" in _EXAMPLES else field
@@ -271,7 +271,7 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def add_parameter_examples(paths: dict[str, Any]) -> None:
-    """Give every parameter of every path its example, where it has none."""
+    """Give an example to every parameter of every path that has none."""
     for path, operations in paths.items():
         route = path.removeprefix("/api/v1")
         for operation in operations.values():

@@ -1,4 +1,4 @@
-"""Files that come in and go out: checks of uploads before they are kept, and exports, in processes of their own."""
+"""Files that come in and go out: check uploads before they are stored, and write exports, in separate processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["confined", "export", "keep"]
 
 
 def confined(named: str, roots: Sequence[Path], *, folder: bool = False) -> Path:
-    """The real path of a file (or folder) that lies within one of the roots.
+    """Return the real path of a file (or folder) that lies within one of the roots.
 
     Raises:
-        ForbiddenError: it lies elsewhere, is not there, or is no ordinary file; which of these is not said of what
-            lies elsewhere.
+        ForbiddenError: the file lies elsewhere, does not exist, or is not an ordinary file; of files elsewhere the
+            message does not tell which.
     """
     refusal = f"{named!r} lies in none of the folders that this service reads: upload the file, or start with --root"
     if not roots or not named.isprintable() or not Path(named).is_absolute():
@@ -89,10 +89,10 @@ save_file({name: tensor.contiguous().clone() for name, tensor in found.items()},
 
 
 def keep(store: Store, file: Path, most: int) -> FileRow:
-    """Check an uploaded file and keep it; a .pt file is converted first, to tensors of so many bytes at most.
+    """Check an uploaded file and store it; convert a .pt file first, whose tensors have at most `most` bytes.
 
     Raises:
-        StoreError: it is no safetensors file, or (.pt) holds more than tensors by name.
+        StoreError: the file is not safetensors, or (.pt) contains more than tensors by name.
     """
     if file.suffix == ".pt":
         file = _converted(file, most)
@@ -108,9 +108,9 @@ def keep(store: Store, file: Path, most: int) -> FileRow:
 
 
 def _converted(file: Path, most: int) -> Path:
-    """The tensors of a .pt file, read with weights_only where memory is limited and nothing is inherited.
+    """Convert the tensors of a .pt file, read with weights_only in a process with limited memory.
 
-    What takes more than it said is refused before it is read: compressed members, or more bytes than may be uploaded.
+    Files that could grow are refused before they are read: compressed members, or more bytes than may be uploaded.
     """
     target = file.with_suffix(".safetensors")
     try:
@@ -136,9 +136,9 @@ async def export(
     """Write a result for another tool, as `interbasis export` does.
 
     Raises:
-        StoreError: it has no such form.
-        ExportError: it failed; the log says why.
-        UnavailableError: it took too long.
+        StoreError: the result cannot be exported in this form.
+        ExportError: the export failed; the log says why.
+        UnavailableError: the export took too long.
     """
     location = store.location
     url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)

@@ -1,7 +1,7 @@
-"""What every request passes before a route sees it: request ID, host, token, rate, size and speed of the body.
+"""Checks of every request before a route sees it: request ID, host, token, rate, size and speed of the body.
 
-It is ASGI middleware around the whole application, so that no route can be forgotten: reading needs scope read, what
-changes something, or runs a network, scope submit, tokens and the removal of files scope admin.
+It is ASGI middleware around the whole application, so that no route can be forgotten. Reading needs scope read;
+changing something or running a network, scope submit; tokens and the removal of files, scope admin.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ __all__ = ["COMPUTED", "Guard", "Limits", "problem"]
 
 COMPUTED = ("eap", "autocircuit")
 
-"""Formats of exports for which the network is run again."""
-
-"""Of the request that is being answered."""
+"""Export formats that run the network again."""
 
 _log = logging.getLogger("interbasis.access")
 
@@ -62,16 +60,16 @@ _HEADERS = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What the operator allows.
+    """Limits that the operator sets.
 
     Attributes:
         roots: folders from which requests may name files.
-        upload: bytes of an uploaded file.
-        body: bytes of any other body.
-        patience: seconds that a body may take, and one more for every 10 kB.
-        pt: whether .pt files may be uploaded; they are read with weights_only in a process of their own.
+        upload: most bytes of an uploaded file.
+        body: most bytes of any other body.
+        patience: seconds that a body may take, plus one for every 10 kB.
+        pt: whether .pt files may be uploaded; they are read with weights_only in a separate process.
         stream: seconds after which a stream of events ends.
-        host: name or address that requests may use besides the loopback ones, where no token is needed.
+        host: name or address that requests without a token may use, besides the loopback ones.
     """
 
     roots: tuple[Path, ...] = ()
@@ -85,7 +83,7 @@ class Limits:
 
 @dataclass
 class _Request:
-    """What the guard knows of a request."""
+    """Facts about a request, for log and metrics."""
 
     identifier: str
     begun: float = field(default_factory=time.monotonic)
@@ -94,12 +92,12 @@ class _Request:
 
 
 class Guard:
-    """The middleware; `observe` is called with route, method, status and seconds of every request."""
+    """The middleware; it calls `observe` with route, method, status and seconds of every request."""
 
     def __init__(
         self, app: ASGIApp, *, store: Store, limits: Limits, observe: Callable[[str, str, int, float], None]
     ) -> None:
-        """Around an application."""
+        """Wrap an application."""
         self._app, self._store, self._limits, self._observe = app, store, limits, observe
         self._failures: dict[str, tuple[int, float]] = {}
         self._needs_token: bool | None = None  # not known yet; once true it stays so
@@ -139,7 +137,7 @@ class Guard:
             self._tell(scope, request)
 
     async def _refusal(self, scope: Scope, headers: dict[str, str], request: _Request) -> tuple[Any, ...] | None:
-        """Status, detail and headers of why a request is not answered; None where it is."""
+        """Return status, detail and headers of a refusal; None where the request may pass."""
         client = scope["client"][0] if scope.get("client") else "unknown"
         token = _bearer(headers.get("authorization", ""))
         if self._locked_out(client):
@@ -171,10 +169,10 @@ class Guard:
         return None
 
     def _look_up(self, token: str | None, path: str) -> tuple[bool, str | None]:
-        """Whether a token is needed, and what the given one is good for.
+        """Return whether requests need a token, and the scope of the given one.
 
-        While the database is away nobody knows whether there is a token by now: where none was needed so far, the
-        process says that it is alive, and nothing else.
+        While the database is away, it is unknown whether there is a token by now: if none was needed so far, only the
+        route that says that the process is alive is answered.
         """
         try:
             needed = self._needs_token = self._needs_token or self._store.needs_token()
@@ -201,7 +199,7 @@ class Guard:
         return self._limits.upload if scope["path"] == "/api/v1/files" else self._limits.body
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        """The body as it comes in, which may be neither too large, whatever its header said, nor too slow."""
+        """Limit the body as it comes in: neither too large, whatever its header said, nor too slow."""
         most, patience = self._most(scope), self._limits.patience
         begun, size, ended = time.monotonic(), 0, False
 
@@ -235,7 +233,7 @@ class Guard:
 
 
 def problem(status: int, detail: str, **more: Any) -> bytes:
-    """The body of an error, as in RFC 9457, with a code for programs: the status in words where none is given."""
+    """Make the body of an error, as in RFC 9457, with a code for programs; default: the words of the status."""
     from http import HTTPStatus
 
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
@@ -253,12 +251,12 @@ async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]
 
 
 def _named(scope: Scope) -> str:
-    """The path for a log: one line, whatever it holds."""
+    """Return the path for a log, always as one line."""
     return _without_secrets(quote(scope["path"], safe="/:%"))
 
 
 def _without_secrets(text: str) -> str:
-    """A text in which no token can be used, wherever a client put its own.
+    """Remove the secrets of tokens from a text, wherever a client put its own.
 
     >>> _without_secrets("no model ib_t-12ab34cd_ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     'no model ib_t-12ab34cd_...'
@@ -272,7 +270,7 @@ def _bearer(header: str) -> str | None:
 
 
 def _scope_of(scope: Scope) -> str:
-    """What a request needs."""
+    """Return the scope that a request needs."""
     path = scope["path"].rstrip("\n")  # a route takes a path with a newline at its end, too
     if path.startswith("/api/v1/tokens") or path in ("/api/v1/gc", "/api/v1/check"):
         return "admin"
@@ -284,10 +282,10 @@ def _scope_of(scope: Scope) -> str:
 
 
 def _foreign(headers: dict[str, str], host: str | None) -> str | None:
-    """Why a request to a service without tokens does not come from where it should; None where it does.
+    """Return why a service without tokens must refuse the source of a request; None where it may answer.
 
-    Any page that the user's browser shows can send requests to this machine; its `Origin`, `Sec-Fetch-Site`, or the
-    `Host` of a name that was pointed here, gives it away. Links may be followed.
+    Any page in the user's browser can send requests to this machine; its `Origin`, its `Sec-Fetch-Site`, or the `Host`
+    of a name that was pointed here, reveals it. Following links is allowed.
     """
     allowed = {*_LOOPBACK, host}
     given = headers.get("host", "")
@@ -304,7 +302,7 @@ def _foreign(headers: dict[str, str], host: str | None) -> str | None:
 
 
 def _parts(url: str) -> SplitResult:
-    """Of a URL; of none that can be read, nothing."""
+    """Split a URL; return empty parts where it cannot be read."""
     try:
         return urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Counts for Prometheus: requests by route, jobs by state, workers that live."""
+"""Metrics for Prometheus: requests by route, jobs by state, live workers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class Metrics:
-    """The counts of one application; those of jobs and workers are read from the store when asked for."""
+    """The metrics of one application; jobs and workers are counted in the store on request."""
 
     def __init__(self, store: Store) -> None:
-        """For an open store."""
+        """Make the metrics of an open store."""
         self._registry = CollectorRegistry()
         names = ["route", "method", "status"]
-        self._requests = Counter("interbasis_requests", "Requests answered.", names, registry=self._registry)
+        self._requests = Counter("interbasis_requests", "Number of answered requests.", names, registry=self._registry)
         self._seconds = Histogram(
             "interbasis_request_seconds",
-            "Seconds until a request was answered.",
+            "Seconds to answer a request.",
             ["route"],
             registry=self._registry,
             buckets=_BUCKETS,
@@ -38,7 +38,7 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All counts in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -50,14 +50,14 @@ class _Stored(Collector):
         self._store = store
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing is read when it is registered."""
+        """Describe nothing, so that registering reads nothing from the store."""
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Jobs by state, and workers."""
-        jobs = GaugeMetricFamily("interbasis_jobs", "Jobs by state.", labels=["state"])
+        """Count jobs by state, and workers."""
+        jobs = GaugeMetricFamily("interbasis_jobs", "Number of jobs in each state.", labels=["state"])
         for state, count in self._store.count_jobs().items():
             jobs.add_metric([state], count)
         yield jobs
         alive = sum(worker.alive for worker in self._store.workers())
-        yield GaugeMetricFamily("interbasis_workers", "Workers that live.", value=alive)
+        yield GaugeMetricFamily("interbasis_workers", "Number of live workers.", value=alive)

@@ -1,4 +1,4 @@
-"""What routes of the REST API share: their parameters, and the forms of their answers."""
+"""Parameters and forms of answers that routes share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..records.estimates import LlcRow
 from ..records.graphs import GraphRow
 from ..records.partitions import PartitionDetail
 from ..store.store import Store
-from . import files as uploads
+from . import files
 from .guard import COMPUTED, Limits
 
 __all__ = [
@@ -66,23 +66,25 @@ Allowed = Annotated[Limits, Depends(_limits)]
 
 Ref = Annotated[
     str,
-    InPath(max_length=500, description="An ID, the start of one, or a name, whose slashes are written %252F."),
+    InPath(max_length=500, description="An ID, the start of one, or a name; write slashes in it as %252F."),
     AfterValidator(lambda ref: ref.replace("%2F", "/")),
 ]
 
 Index = Annotated[int, InPath(ge=0, lt=2**31)]
 
-Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="The next_cursor of the page before.")]
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
-Newest = Annotated[bool, Query(description="The newest first.")]
+Newest = Annotated[bool, Query(description="Newest first.")]
 
 Filter = Annotated[str | None, Query(max_length=500, description="An ID or a name.")]
 
-Edges = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the strongest first.")]
+Edges = Annotated[int, Query(ge=1, le=10_000, description="Largest number of edges, strongest first.")]
 
-Epsilon = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="Only edges above its square root.")]
+Epsilon = Annotated[
+    float | None, Query(ge=0, allow_inf_nan=False, description="Keep only edges stronger than its square root.")
+]
 
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -94,7 +96,7 @@ EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {**_TYPES, **_BINARY
 
 
 def as_json(request: Request, document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A document with its ETag, or 304 where the client has it already."""
+    """Answer with a document and its ETag, or 304 where the client already has it."""
     body = json.dumps(document, allow_nan=False).encode()
     given = dict(headers or {})
     if request.method == "GET":
@@ -111,12 +113,12 @@ def _known(request: Request, etag: str) -> bool:
 
 
 def as_list(request: Request, rows: Any) -> Response:
-    """The whole of a list that has no pages."""
+    """Answer with a whole list that has no pages."""
     return as_json(request, {"items": [row.to_json() for row in rows], "next_cursor": None})
 
 
 def as_file(request: Request, store: Store, sha256: str, name: str) -> Response:
-    """A stored file; it never changes, so that its hash is its ETag."""
+    """Answer with a stored file; it never changes, so its hash is its ETag."""
     etag = f'"{sha256}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if _known(request, etag):
@@ -135,7 +137,7 @@ async def exported(
     epsilon: float | None,
     module: int | None = None,
 ) -> Response:
-    """A result written by the command line in a process of its own, which may load the numerics."""
+    """Answer with an export, written by the command line in a separate process, which may load the numerics."""
     store = _store(request)
     etag = await to_thread.run_sync(_export_etag, store, row, form, epsilon, module)
     headers = {"etag": etag, "cache-control": "private, no-cache"}
@@ -146,7 +148,7 @@ async def exported(
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await uploads.export(store, row.id, form, epsilon, Path(name), module)
+            await files.export(store, row.id, form, epsilon, Path(name), module)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -158,7 +160,7 @@ async def exported(
 def _export_etag(
     store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, epsilon: float | None, module: int | None
 ) -> str:
-    """From what a file is made of; weak, since some formats note when they were written."""
+    """Return a hash of everything an export depends on; weak, since some formats contain the time of writing."""
     made_of: list[Any] = [version("interbasis"), row.id, form, epsilon, module]
     if isinstance(row, LlcRow):
         made_of.append(row.llc_sha256)

@@ -1,6 +1,6 @@
-"""What requests carry and what lists and errors look like, for validation and for the OpenAPI document.
+"""Schemas of requests, lists and errors, for validation and for the OpenAPI document.
 
-Answers are the records of `records`, whose fields FastAPI documents by itself.
+Answers are records of the room `records`; FastAPI documents their fields.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 Scope = Literal["read", "submit", "admin"]
 
-Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of that queue take it.")]
+Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of this queue take the job.")]
 
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="Smaller numbers go first.")]
+Priority = Annotated[int, Field(ge=-1000, le=1000, description="Jobs with smaller numbers go first.")]
 
-Timeout = Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="Seconds after which a run is stopped.")]
+Timeout = Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="Seconds until a run is stopped.")]
 
 Choices = Annotated[
     dict[str, Any],
     Field(
-        description="Names of the task's recipe; `data`: a path the service may read, or the `sha256:...` of an "
-        "upload; `force`: compute again what is stored."
+        description="Fields of the task's recipe; `data`: a path the service may read, or the `sha256:...` of an "
+        "upload; `force`: compute stored results again."
     ),
 ]
 
@@ -61,7 +61,7 @@ class Listing(BaseModel, Generic[ItemT]):
 
 
 class Problem(BaseModel):
-    """An error, as in RFC 9457; `code` tells programs which one it is, `detail` people what to do."""
+    """An error, as in RFC 9457; `code` names it for programs, `detail` tells people what to do."""
 
     type: str
     title: str
@@ -77,7 +77,7 @@ class _Request(BaseModel):
 
 
 class CheckpointRequest(_Request):
-    """A checkpoint to be registered: by a path that the service may read, or as an upload."""
+    """Register a checkpoint: a path that the service may read, or an upload."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -92,13 +92,13 @@ class CheckpointRequest(_Request):
     )
 
     path: str | None = Field(None, max_length=4096, description="A .safetensors file with a .json beside it.")
-    uri: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="Of a file that was uploaded.")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="What the file at path must be.")
-    about: dict[str, Any] | None = Field(None, description="The checkpoint's JSON; needed with uri.")
+    uri: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The uri of an uploaded file.")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Required hash of the file at path.")
+    about: dict[str, Any] | None = Field(None, description="The checkpoint's JSON; required with uri.")
 
 
 class JobRequest(_Request):
-    """Work to be done; the same work is done once."""
+    """Submit a job; the same work is done once."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -108,7 +108,8 @@ class JobRequest(_Request):
 
     task: Task
     target: str = Field(
-        max_length=500, description="A checkpoint; partition: a graph; experiment: a partition; track: a model."
+        max_length=500,
+        description="The checkpoint; for partition a graph, for experiment a partition, for track a model.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"
@@ -117,7 +118,7 @@ class JobRequest(_Request):
 
 
 class ScheduleRequest(_Request):
-    """Work to be asked for at times, or for every new checkpoint of a model."""
+    """Add a schedule, which submits jobs at set times or for each new checkpoint of a model."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -130,8 +131,10 @@ class ScheduleRequest(_Request):
 
     task: Task
     model: str = Field(min_length=1, max_length=200)
-    cron: str | None = Field(None, max_length=200, description="As in crontab, UTC; without: every new checkpoint.")
-    folder: str | None = Field(None, max_length=4096, description="Watched for new checkpoints.")
+    cron: str | None = Field(
+        None, max_length=200, description="Times as in crontab, UTC; default: each new checkpoint."
+    )
+    folder: str | None = Field(None, max_length=4096, description="Folder to watch for new checkpoints.")
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"
     priority: Priority = 0
@@ -139,7 +142,7 @@ class ScheduleRequest(_Request):
 
 
 class TokenRequest(_Request):
-    """A token to be made."""
+    """Make a token."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "training cluster", "scope": "submit"}]})
 
@@ -148,22 +151,22 @@ class TokenRequest(_Request):
 
 
 class CollectRequest(_Request):
-    """Files that belong to nothing are to be removed."""
+    """Remove unused files."""
 
     grace: float = Field(
-        86_400.0, ge=0, le=1e10, description="Seconds that a file must be old; jobs write files before rows."
+        86_400.0, ge=0, le=1e10, description="Least age of a file, in seconds; jobs write files before rows."
     )
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
     version: str
 
 
 class Readiness(BaseModel):
-    """The database answers, and who is there to work."""
+    """The database answers; the number of workers and of jobs in each state."""
 
     status: Literal["ok"] = "ok"
     schema_revision: str

@@ -1,4 +1,4 @@
-"""`interbasis serve`: the API in this process, and workers beside it that are started again when they die."""
+"""`interbasis serve`: the API in this process, and workers beside it that are restarted when they die."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAUSES = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)  # before a worker that died is start
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
+    """Return whether only this machine can reach an address.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, False)
@@ -46,7 +46,7 @@ def check_exposure(store: Store, host: str) -> None:
     """Refuse to listen to other machines before there is a token.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is no token.
     """
     if not is_loopback(host) and not store.needs_token():
         raise StoreError(
@@ -65,19 +65,19 @@ def serve(
     log_form: str = "text",
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; unfinished jobs then go back to the queue.
+    """Answer requests until SIGTERM or Ctrl-C; then return unfinished jobs to the queue.
 
     Args:
         store: an open store.
-        host: address to listen at.
-        port: 0 for any that is free.
-        workers: processes that run jobs; on SQLite one at most.
-        limits: what the operator allows.
+        host: address to listen on.
+        port: port to listen on; 0 for any free one.
+        workers: number of processes that run jobs; at most one on SQLite.
+        limits: limits that the operator sets.
         log_form: "json" or "text"; workers get the same.
-        ready: called with the URL when requests are answered.
+        ready: called with the URL once requests are answered.
 
     Raises:
-        StoreError: an address that cannot be used, or may not be without a token; more workers than SQLite can have.
+        StoreError: the address cannot be used, or needs a token; or SQLite cannot have so many workers.
     """
     check_exposure(store, host)
     if store.location.file is not None and workers > 1:
@@ -122,7 +122,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _workers(store: Store, count: int, log_form: str) -> Iterator[None]:
-    """Worker processes, each started again when it dies, and told to stop at the end."""
+    """Run worker processes, restart each one that dies, and stop them at the end."""
     stopping = threading.Event()
     threads = [threading.Thread(target=_keep, args=(store, n, log_form, stopping)) for n in range(count)]
     for thread in threads:

@@ -14,7 +14,7 @@ from ..terminal.progress import ProgressBars
 from ..terminal.results import partition_notes
 from ..terminal.show import err, out, print_json, show_row
 from ..terminal.tables import counted, table, verdict
-from . import sources as remote
+from . import sources
 from .options import (
     ArtifactsOption,
     DataOption,
@@ -135,8 +135,8 @@ def analyze(
         options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
         if not isinstance(opened, Store):
             given = {name: value for name, value in choices.items() if value is not None}
-            jobs = remote.computed(opened, "analyze", checkpoints, {**recipe_choices(recipe), **given}, **options)
-            outcomes = remote.analyses(opened, jobs)
+            jobs = sources.computed(opened, "analyze", checkpoints, {**recipe_choices(recipe), **given}, **options)
+            outcomes = sources.analyses(opened, jobs)
         else:
             from ..tasks.analyze import analyze as run
 
@@ -190,13 +190,13 @@ def modules(
 
             choices["labels"] = read_assignment(read_bytes(labels))
         if epsilon_profile is not None:
-            from ..tasks import figures as draw
+            from ..tasks import figures
 
-            found = draw.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
+            found = figures.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
             names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
             rows = [tuple(getattr(part, name) for name in names) for part in found]
         elif not isinstance(opened, Store):
-            (job,) = remote.computed(opened, "partition", [ref], choices, force=force)
+            (job,) = sources.computed(opened, "partition", [ref], choices, force=force)
             part = opened.get_partition(job.result("partition"))
         else:
             from ..tasks import partitions as partition_task
@@ -243,7 +243,7 @@ def track(
         ties: dict[str, Any] = {"like": like, "coupling": coupling, "align": align}
         options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
         if not isinstance(opened, Store):
-            (job,) = remote.computed(opened, "track", [model], {**choices, **ties}, **options)
+            (job,) = sources.computed(opened, "track", [model], {**choices, **ties}, **options)
             found = opened.get_tracking(job.result("tracking"))
         else:
             from ..tasks.tracking import track as run

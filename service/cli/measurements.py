@@ -15,7 +15,7 @@ from ..terminal.progress import ProgressBars
 from ..terminal.results import llc_summary
 from ..terminal.show import err, out, print_json, show_experiment, show_ledger, show_llc, show_row
 from ..terminal.tables import counted, number
-from . import sources as remote
+from . import sources
 from .options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
 from .sources import allow, opened_source
 
@@ -154,7 +154,7 @@ def experiment(
             if not isinstance(opened, Store):
                 given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
                 options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-                (job,) = remote.computed(opened, "experiment", [partition], {**given, "kind": each}, **options)
+                (job,) = sources.computed(opened, "experiment", [partition], {**given, "kind": each}, **options)
                 rows.append(opened.get_experiment(job.result("experiment")))
                 new += [opened.get_partition(job.result("partition"))] if each == "epsilon" else []
             else:
@@ -205,7 +205,7 @@ def _counted(
             bars.title(path.stem)
             rows.append(getattr(estimates, task)(source, path, recipe, progress=bars.update, **options))
     else:
-        jobs = remote.computed(source, task, checkpoints, choices, **options)
+        jobs = sources.computed(source, task, checkpoints, choices, **options)
         rows = [getattr(source, f"get_{task}")(job.result(task)) for job in jobs]
     if plot is not None and rows:
         from ..tasks.figures import plot as draw

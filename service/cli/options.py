@@ -1,4 +1,4 @@
-"""Options that commands share, and how they print what is stored. Starts without torch."""
+"""Options that commands share. Starts without torch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ __all__ = [
     "StoreOption",
     "UrlOption",
 ]
-
-"""Of what is stored the name of one, and the name of its list."""
 
 StoreOption = Annotated[
     str | None,

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 KINDS = {kind.removesuffix("s"): kind for kind in COLUMNS}
+"""For each kind of stored thing, the name of one and the name of its list."""
 
 
 @contextmanager

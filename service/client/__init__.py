@@ -1,4 +1,4 @@
-"""The client: the methods of the store on a remote service."""
+"""The client: the methods of the store, on a remote service."""
 
 from .client import Client, JobHandle
 

@@ -1,4 +1,4 @@
-"""The Python client: the store of a remote service, with the same methods and values as a local `Store`.
+"""The Python client: a remote store, with the same methods and values as a local `Store`.
 
 >>> from interbasis.service.client import Client
 >>> client = Client("http://127.0.0.1:8422", token=None)
@@ -51,10 +51,10 @@ _COLLECTION = 600.0  # seconds that it may take to read or remove all files
 
 
 class Client:
-    """A service at a URL; use it as a context manager, or `close` it.
+    """A client of the service at a URL; use it as a context manager, or `close` it.
 
-    Methods that have the name of one of `Store`'s do the same. Only what is safe is tried again when the service cannot
-    be reached: reading, uploading, submitting (the same work is one job, but not with `force`) and cancelling.
+    Methods named as those of `Store` do the same. When the service cannot be reached, only safe requests are sent
+    again: reading, uploading, submitting (the same work is one job; not with `force`) and cancelling.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         timeout: float = 30.0,
     ) -> None:
-        """A client of the service at a URL.
+        """Make a client of the service at a URL.
 
         Args:
-            url: of the service, without /api/v1.
-            token: as `interbasis token new` printed it.
-            transport: instead of the network, for an application in this process (`in_process.InProcess`).
+            url: URL of the service, without /api/v1.
+            token: the token, as `interbasis token new` printed it.
+            transport: transport in place of the network, for example `in_process.InProcess`.
             timeout: seconds to wait for an answer.
 
         Raises:
-            StoreError: not the URL of a service, or no token.
+            StoreError: the URL or the token is not valid.
         """
         self.url = url.rstrip("/").removesuffix("/api/v1")
         if not self.url.startswith(("http://", "https://")):
@@ -105,10 +105,10 @@ class Client:
     # Requests
 
     def _request(self, method: str, path: str, *, safe: bool = True, **options: Any) -> httpx.Response:
-        """An answer that is no error; with `safe` asked for again where the service is away for a moment.
+        """Send a request and return its answer, or raise its error; a `safe` request is sent again if need be.
 
-        It waits as long as Retry-After says, where that is not too long; else what the service said is raised at once.
-        A body that is sent in parts is given as a function that begins it anew.
+        It waits as long as Retry-After says, unless that is too long; then it raises the error at once. A body that is
+        sent in parts is given as a function that starts it again.
         """
         pauses, left = list(PAUSES) if safe else [], LONGEST
         while True:
@@ -142,7 +142,7 @@ class Client:
         return Page(items=tuple(typed_as(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
 
     def _all(self, kind: type[RecordT], *path: Any, **params: Any) -> tuple[RecordT, ...]:
-        """The whole of a list."""
+        """Read all pages of a list."""
         items: tuple[RecordT, ...] = ()
         cursor: str | None = None
         while True:
@@ -159,153 +159,153 @@ class Client:
     # What is stored
 
     def models(self, **options: Any) -> Page[ModelRow]:
-        """All models."""
+        """List all models."""
         return self._page(ModelRow, "models", **options)
 
     def get_model(self, ref: str) -> ModelRow:
-        """The model with that ID or name."""
+        """Return the model with this ID or name."""
         return self._get(ModelRow, "models", ref)
 
     def checkpoints(self, *, model: str | None = None, **options: Any) -> Page[CheckpointRow]:
-        """Checkpoints, all or of one model."""
+        """List checkpoints, all or those of one model."""
         return self._page(CheckpointRow, "checkpoints", model=model, **options)
 
     def get_checkpoint(self, ref: str) -> CheckpointRow:
-        """The checkpoint with that ID or name."""
+        """Return the checkpoint with this ID or name."""
         return self._get(CheckpointRow, "checkpoints", ref)
 
     def datasets(self, **options: Any) -> Page[DatasetRow]:
-        """All data sets."""
+        """List all data sets."""
         return self._page(DatasetRow, "datasets", **options)
 
     def get_dataset(self, ref: str) -> DatasetRow:
-        """The data set with that ID or SHA-256."""
+        """Return the data set with this ID or SHA-256."""
         return self._get(DatasetRow, "datasets", ref)
 
     def graphs(self, **options: Any) -> Page[GraphRow]:
-        """Graphs, all or of one model, checkpoint or data set."""
+        """List graphs, all or those of one model, checkpoint or data set."""
         return self._page(GraphRow, "graphs", **options)
 
     def get_graph(self, ref: str) -> GraphRow:
-        """What is known of the graph with that ID."""
+        """Return the record of the graph with this ID."""
         return self._get(GraphRow, "graphs", ref)
 
     def partitions(self, **options: Any) -> Page[PartitionRow]:
-        """Partitions, all or of one model, checkpoint or graph."""
+        """List partitions, all or those of one model, checkpoint or graph."""
         return self._page(PartitionRow, "partitions", **options)
 
     def get_partition(self, ref: str) -> PartitionDetail:
-        """What is known of the partition with that ID, with modules and links."""
+        """Return the record of the partition with this ID, with modules and links."""
         return self._get(PartitionDetail, "partitions", ref)
 
     def llcs(self, **options: Any) -> Page[LlcRow]:
-        """Learning coefficients, all or of one model or checkpoint."""
+        """List learning coefficients, all or those of one model or checkpoint."""
         return self._page(LlcRow, "llc", **options)
 
     def get_llc(self, ref: str) -> LlcRow:
-        """What is known of the learning coefficient with that ID."""
+        """Return the record of the learning coefficient with this ID."""
         return self._get(LlcRow, "llc", ref)
 
     def experiments(self, **options: Any) -> Page[ExperimentRow]:
-        """Circuit experiments, all or of one model, checkpoint or partition."""
+        """List circuit experiments, all or those of one model, checkpoint or partition."""
         return self._page(ExperimentRow, "experiments", **options)
 
     def get_experiment(self, ref: str) -> ExperimentRow:
-        """What is known of the circuit experiment with that ID."""
+        """Return the record of the circuit experiment with this ID."""
         return self._get(ExperimentRow, "experiments", ref)
 
     def ledgers(self, **options: Any) -> Page[LedgerRow]:
-        """Ledgers, all or of one model or checkpoint."""
+        """List ledgers, all or those of one model or checkpoint."""
         return self._page(LedgerRow, "ledgers", **options)
 
     def get_ledger(self, ref: str) -> LedgerRow:
-        """What is known of the ledger with that ID."""
+        """Return the record of the ledger with this ID."""
         return self._get(LedgerRow, "ledgers", ref)
 
     def trackings(self, **options: Any) -> Page[TrackingRow]:
-        """Trackings, all or of one model."""
+        """List trackings, all or those of one model."""
         return self._page(TrackingRow, "trackings", **options)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
-        """What is known of the tracking with that ID."""
+        """Return the record of the tracking with this ID."""
         return self._get(TrackingDetail, "trackings", ref)
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
-        """The nodes of a partition, all or those of one module."""
+        """List the nodes of a partition, all or those of one module."""
         return self._all(NodeRow, "partitions", partition, "nodes", module=module)
 
     def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
-        """A node and the module that holds it."""
+        """Return a node with the module it is in."""
         return self._get(NodeRow, "partitions", partition, "nodes", cut, coordinate)
 
     def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
-        """The module that holds a node, None where no module does."""
+        """Return the module of a node, None where it is in none."""
         return self.get_node(partition, cut, coordinate).module
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
-        """The interaction surface of a partition, or between some of its modules."""
+        """List the mediators of a partition, all or between given modules."""
         path = "partitions", partition, "mediators"
         return self._all(MediatorRow, *path, earlier=earlier, later=later)
 
     def edges_of(self, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
-        """A node's strongest edges."""
+        """Return a node's strongest edges."""
         return self._get(Subgraph, "graphs", graph, "nodes", cut, node, "edges", limit=limit)
 
     def edges_between(self, partition: str, earlier: int, later: int, *, limit: int = 100) -> Subgraph:
-        """The strongest edges from one module to another."""
+        """Return the strongest edges from one module to another."""
         params = {"earlier": earlier, "later": later, "limit": limit}
         return self._get(Subgraph, "partitions", partition, "edges", **params)
 
     def subgraph(
         self, graph: str, *, cuts: Sequence[int | str] = (), epsilon: float | None = None, limit: int = 1000
     ) -> Subgraph:
-        """The strongest edges among some cuts, default all."""
+        """Return the strongest edges among some cuts, by default all."""
         params: dict[str, Any] = {"cut": list(cuts) or None, "epsilon": epsilon, "limit": limit}
         return self._get(Subgraph, "graphs", graph, "subgraph", **params)
 
     def compare(self, partition: str, other: str) -> Comparison:
-        """How far two partitions of the same nodes agree."""
+        """Compare two partitions of the same nodes."""
         return self._get(Comparison, "partitions", partition, "compare", other)
 
     def graph_bytes(self, ref: str) -> bytes:
-        """The file of a graph."""
+        """Download the file of a graph."""
         return self._bytes("graphs", ref, "file")
 
     def bases_bytes(self, ref: str) -> bytes:
-        """The file of the bases of a graph."""
+        """Download the file of the bases of a graph."""
         return self._bytes("graphs", ref, "bases")
 
     def partition_bytes(self, ref: str) -> bytes:
-        """The file of a partition."""
+        """Download the file of a partition."""
         return self._bytes("partitions", ref, "file")
 
     def tracking_bytes(self, ref: str) -> bytes:
-        """The file of a tracking."""
+        """Download the file of a tracking."""
         return self._bytes("trackings", ref, "file")
 
     def experiment_bytes(self, ref: str) -> bytes:
-        """The file of a circuit experiment."""
+        """Download the file of a circuit experiment."""
         return self._bytes("experiments", ref, "file")
 
     def ledger_bytes(self, ref: str) -> bytes:
-        """The file of a ledger."""
+        """Download the file of a ledger."""
         return self._bytes("ledgers", ref, "file")
 
     def llc_bytes(self, ref: str) -> bytes:
-        """The file of a learning coefficient."""
+        """Download the file of a learning coefficient."""
         return self._bytes("llc", ref, "file")
 
     def export(self, ref: str, form: str, *, epsilon: float | None = None, module: int | None = None) -> bytes:
-        """A graph, a partition or a learning coefficient as a file for another tool; the service writes it.
+        """Export a graph, a partition or a learning coefficient for another tool; the service writes the file.
 
         Args:
             ref: ID.
-            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; of a learning
-                coefficient netcdf.
-            epsilon: only edges above its square root.
-            module: of eap and autocircuit: only the circuit of this module.
+            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; netcdf for a
+                learning coefficient.
+            epsilon: keep only edges stronger than its square root.
+            module: for eap and autocircuit: export only the circuit of this module.
         """
         kind, given = "llc", {}
         if form != "netcdf":
@@ -321,56 +321,56 @@ class Client:
     # As objects of interbasis.analysis, NetworkX and pandas
 
     def graph(self, ref: str) -> InteractionGraph:
-        """The graph with that ID."""
+        """Load the graph with this ID."""
         from ...analysis import InteractionGraph
 
         return InteractionGraph.from_bytes(self.graph_bytes(ref))
 
     def bases(self, ref: str) -> Bases:
-        """The bases of the graph with that ID."""
+        """Load the bases of the graph with this ID."""
         from ...analysis import Bases
 
         return Bases.from_bytes(self.bases_bytes(ref))
 
     def partition(self, ref: str) -> Partition:
-        """The partition with that ID."""
+        """Load the partition with this ID."""
         from ...analysis import Partition
 
         return Partition.from_bytes(self.partition_bytes(ref))
 
     def tracking(self, ref: str) -> Tracking:
-        """The tracking with that ID."""
+        """Load the tracking with this ID."""
         from ...analysis import Tracking
 
         return Tracking.from_bytes(self.tracking_bytes(ref))
 
     def experiment(self, ref: str) -> Experiment:
-        """The circuit experiment with that ID."""
+        """Load the circuit experiment with this ID."""
         from ...analysis import Experiment
 
         return Experiment.from_bytes(self.experiment_bytes(ref))
 
     def ledger(self, ref: str) -> Ledger:
-        """The ledger with that ID."""
+        """Load the ledger with this ID."""
         from ...analysis import Ledger
 
         return Ledger.from_bytes(self.ledger_bytes(ref))
 
     def llc(self, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
-        """The learning coefficient, or the curve, with that ID."""
+        """Load the learning coefficient, or the curve, with this ID."""
         from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 
         kind = LearningCoefficientCurve if self.get_llc(ref).mode == "curve" else LearningCoefficient
         return kind.from_bytes(self.llc_bytes(ref))
 
     def networkx(self, graph: str, partition: str | None = None, *, epsilon: float | None = None) -> networkx.DiGraph:
-        """A graph, with the modules of a partition where one is named, as a NetworkX graph."""
+        """Load a graph as a NetworkX graph, with the modules of a partition where one is named."""
         from ...analysis.exchange.graph_files import to_networkx
 
         return to_networkx(self.graph(graph), None if partition is None else self.partition(partition), epsilon)
 
     def frame(self, rows: Page[Any] | Sequence[Record]) -> pandas.DataFrame:
-        """Any list of this client as a pandas data frame."""
+        """Convert any list of this client to a pandas data frame."""
         import pandas
 
         items: Sequence[Record] = rows.items if isinstance(rows, Page) else rows
@@ -379,7 +379,7 @@ class Client:
     # Checkpoints and data
 
     def upload(self, file: str | Path) -> FileRow:
-        """Keep a file in the service; data in .npz or .npy files are sent as safetensors."""
+        """Upload a file to the service; data in .npz or .npy files are sent as safetensors."""
         path = Path(file)
         try:
             with _as_safetensors(path) as sent, sent.open("rb") as stream:
@@ -391,9 +391,9 @@ class Client:
         return typed_as(FileRow, document(response))
 
     def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
-        """Make a checkpoint known: by its path where the service may read it, else by uploading it.
+        """Register a checkpoint: by its path where the service may read it, else by uploading it.
 
-        A file that was uploaded before is called "sha256:..."; its JSON is then given as `about`.
+        A file that was uploaded before is named "sha256:..."; pass its JSON as `about`.
         """
         if isinstance(file, str) and file.startswith("sha256:"):
             body: dict[str, Any] = {"uri": file, "about": describe(about, file[:15])}
@@ -420,10 +420,10 @@ class Client:
         priority: int = 0,
         timeout: float | None = None,
     ) -> JobHandle:
-        """Ask for work; see `Store.submit`. Files that the service cannot read are uploaded.
+        """Submit a job, see `Store.submit`; files that the service cannot read are uploaded.
 
-        A target that ends in .safetensors is the file of a checkpoint here. With `force`, which asks for new work each
-        time, the request is not sent again where the service does not answer.
+        A target that ends in .safetensors is a local checkpoint file. With `force`, which is new work each time, the
+        request is not sent again if the service does not answer.
         """
         given = as_json(choices or {})
         if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
@@ -435,15 +435,15 @@ class Client:
         return JobHandle(self, self._post(JobRow, "jobs", body=body, safe=not given.get("force")))
 
     def jobs(self, *, state: str | None = None, task: str | None = None, **options: Any) -> Page[JobRow]:
-        """Jobs, all or those in one state or of one task."""
+        """List jobs, all or those in one state or of one task."""
         return self._page(JobRow, "jobs", state=state, task=task, **options)
 
     def get_job(self, ref: str) -> JobRow:
-        """A job as it stands."""
+        """Return a job in its present state."""
         return self._get(JobRow, "jobs", ref)
 
     def cancel_job(self, ref: str) -> JobRow:
-        """Stop a job."""
+        """Cancel a job."""
         return self._post(JobRow, "jobs", ref, "cancel", safe=True)
 
     def retry_job(self, ref: str) -> JobRow:
@@ -451,11 +451,11 @@ class Client:
         return self._post(JobRow, "jobs", ref, "retry")
 
     def events(self, ref: str, *, after: int = 0) -> Iterator[JobRow]:
-        """The job whenever it changes, until it has ended; a connection that breaks is made again.
+        """Yield the job at each change, until it has ended; reconnect where the connection breaks.
 
         Args:
-            ref: of the job.
-            after: version of the job that was seen last.
+            ref: reference of the job.
+            after: the last version of the job that the caller has seen.
         """
         failures = 0
         while True:
@@ -485,15 +485,15 @@ class Client:
             time.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
 
     def workers(self) -> tuple[WorkerRow, ...]:
-        """Processes that run jobs."""
+        """List the processes that run jobs."""
         return self._page(WorkerRow, "workers").items
 
     def check(self) -> CheckReport:
-        """Have every stored file read, and the database looked through for damage."""
+        """Check every stored file and the database of the service for damage."""
         return typed_as(CheckReport, document(self._request("POST", "check", safe=False, timeout=_COLLECTION)))
 
     def collect(self, grace: float = 86_400.0) -> Collected:
-        """Have stored files removed that belong to nothing and are older than `grace` seconds."""
+        """Remove stored files that no row refers to and that are older than `grace` seconds."""
         response = self._request("POST", "gc", json={"grace": grace}, safe=False, timeout=_COLLECTION)
         return typed_as(Collected, document(response))
 
@@ -502,7 +502,7 @@ class Client:
     def add_schedule(
         self, task: str, model: str, choices: Mapping[str, Any] | None = None, **options: Any
     ) -> ScheduleRow:
-        """Ask for jobs again and again; see `Store.add_schedule`."""
+        """Add a schedule; see `Store.add_schedule`."""
         given = as_json(choices or {})
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri
@@ -510,27 +510,27 @@ class Client:
         return self._post(ScheduleRow, "schedules", body={"task": task, "model": model, "choices": given, **named})
 
     def schedules(self, **options: Any) -> Page[ScheduleRow]:
-        """All schedules."""
+        """List all schedules."""
         return self._page(ScheduleRow, "schedules", **options)
 
     def get_schedule(self, ref: str) -> ScheduleRow:
-        """The schedule with that ID."""
+        """Return the schedule with this ID."""
         return self._get(ScheduleRow, "schedules", ref)
 
     def pause_schedule(self, ref: str) -> ScheduleRow:
-        """Let a schedule rest."""
+        """Pause a schedule."""
         return self._post(ScheduleRow, "schedules", ref, "pause", safe=True)
 
     def resume_schedule(self, ref: str) -> ScheduleRow:
-        """Have a schedule go on."""
+        """Resume a schedule."""
         return self._post(ScheduleRow, "schedules", ref, "resume", safe=True)
 
     def run_schedule(self, ref: str) -> ScheduleRow:
-        """Have a schedule ask for jobs now."""
+        """Submit a schedule's jobs now."""
         return self._post(ScheduleRow, "schedules", ref, "run")
 
     def remove_schedule(self, ref: str) -> None:
-        """Forget a schedule."""
+        """Remove a schedule; its jobs stay."""
         self._request("DELETE", url_path("schedules", ref), safe=False)
 
     def new_token(self, name: str, scope: str = "read") -> NewToken:
@@ -538,41 +538,41 @@ class Client:
         return self._post(NewToken, "tokens", body={"name": name, "scope": scope})
 
     def tokens(self, **options: Any) -> Page[TokenRow]:
-        """All tokens, without their secrets."""
+        """List all tokens, without their secrets."""
         return self._page(TokenRow, "tokens", **options)
 
     def get_token(self, ref: str) -> TokenRow:
-        """A token, without its secret."""
+        """Return a token, without its secret."""
         return self._get(TokenRow, "tokens", ref)
 
     def revoke_token(self, ref: str) -> TokenRow:
-        """Close a token for ever."""
+        """Revoke a token for ever."""
         return typed_as(TokenRow, document(self._request("DELETE", url_path("tokens", ref))))
 
 
 class JobHandle:
-    """A job that was submitted; `row` is how it last stood."""
+    """A submitted job; `row` is its last known state."""
 
     def __init__(self, client: Client, row: JobRow) -> None:
-        """Of a client."""
+        """Keep the client and the job's first state."""
         self._client, self.row = client, row
 
     @property
     def id(self) -> str:
-        """Of the job."""
+        """ID of the job."""
         return self.row.id
 
     def __repr__(self) -> str:
         return f"JobHandle({self.row.id!r}, {self.row.task}, {self.row.state})"
 
     def wait(self, *, progress: bool | Callable[[JobRow], None] = False) -> JobRow:
-        """The job when it has ended.
+        """Wait until the job has ended, and return it.
 
         Args:
-            progress: whether to draw a bar on standard error; or called with the job whenever it changes.
+            progress: whether to draw a bar on standard error; or a function to call with the job at each change.
 
         Raises:
-            StoreError: it failed or was cancelled; the message is its error.
+            StoreError: the job failed or was cancelled; the message is its error.
         """
         from ..terminal.progress import JobBars, waiting_hint
 
@@ -589,15 +589,15 @@ class JobHandle:
         return self.row
 
     def cancel(self) -> JobRow:
-        """Stop it."""
+        """Cancel the job."""
         self.row = self._client.cancel_job(self.row.id)
         return self.row
 
     def result(self, kind: str) -> str:
-        """ID of what it made: a "graph", "partition", "ledger", "llc", "experiment" or "tracking".
+        """Return the ID of its result: a "graph", "partition", "ledger", "llc", "experiment" or "tracking".
 
         Raises:
-            NotFoundError: it made none, or has not ended.
+            NotFoundError: the job made no such result, or has not ended.
         """
         for made in self.row.results:
             if made["kind"] == kind:
@@ -606,7 +606,7 @@ class JobHandle:
 
 
 def _parts(stream: BinaryIO) -> Iterator[bytes]:
-    """A file from its beginning, in parts."""
+    """Yield a file from its beginning, in parts."""
     stream.seek(0)
     while part := stream.read(_CHUNK):
         yield part
@@ -614,7 +614,7 @@ def _parts(stream: BinaryIO) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _as_safetensors(file: Path) -> Iterator[Path]:
-    """A file as it is uploaded: arrays of NumPy are rewritten."""
+    """Prepare a file for upload: NumPy arrays are written as safetensors."""
     if file.suffix not in (".npz", ".npy"):
         yield file
         return

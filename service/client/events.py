@@ -1,4 +1,4 @@
-"""Events of a job, read from the stream that the service sends."""
+"""Server-sent events of a job, read from the service's stream."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["read_events"]
 
 
 def read_events(response: httpx.Response) -> Iterator[Any]:
-    """The data of server-sent events.
+    """Yield the data of server-sent events.
 
     Raises:
-        StoreError: there are none in this answer.
+        StoreError: the answer has no events.
     """
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         what = response.headers.get("content-type", "nothing")

@@ -1,4 +1,4 @@
-"""Requests and answers: typed documents, errors by their type, pauses before another try."""
+"""Requests and answers: typed documents, typed errors, pauses before another try."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ LONGEST = 30.0  # seconds that a request waits in all because it was asked to
 
 @functools.cache
 def _validator(kind: Any) -> TypeAdapter[Any]:
-    """Made once per type: making one takes a thousand times as long as using it."""
+    """Make the validator of a type, once: making one takes a thousand times as long as using it."""
     return TypeAdapter(kind)
 
 
 def typed_as(kind: type[RecordT], document: Any) -> RecordT:
-    """The document of an answer as a record.
+    """Convert the document of an answer to a record.
 
     Raises:
-        StoreError: it is none.
+        StoreError: the document does not fit the record.
     """
     try:
         found: RecordT = _validator(kind).validate_python(document)  # type: ignore[arg-type]
@@ -71,10 +71,10 @@ def typed_as(kind: type[RecordT], document: Any) -> RecordT:
 
 
 def document(response: httpx.Response) -> Any:
-    """The JSON of an answer that is no error.
+    """Return the JSON of an answer that is not an error.
 
     Raises:
-        StoreError: it is none, as the page of something else at that address.
+        StoreError: the answer is not JSON, as when another program answers at this address.
     """
     try:
         return response.json()
@@ -86,12 +86,12 @@ def document(response: httpx.Response) -> Any:
 
 
 def url_path(*parts: Any) -> str:
-    """Join parts of a path, each quoted whole."""
+    """Join parts of a path, each one quoted."""
     return "/".join(quote(str(part).replace("/", "%2F"), safe="") for part in parts)  # servers decode once
 
 
 def checked(response: httpx.Response) -> httpx.Response:
-    """The answer, or its error as one of ours."""
+    """Return an answer, or raise its error as one of the store."""
     if response.is_success:
         return response
     try:
@@ -105,7 +105,7 @@ def checked(response: httpx.Response) -> httpx.Response:
 
 
 def asked_pause(response: httpx.Response) -> float:
-    """The seconds that an answer asks to wait in Retry-After, as a number or a date; 0 where it asks for none."""
+    """Return the seconds of Retry-After, given as a number or a date; 0 where it is missing."""
     given = response.headers.get("retry-after", "").strip()
     if given.isascii() and given.isdecimal():
         return float(min(int(given[:12]), 10**9))

@@ -1,4 +1,4 @@
-"""An application in this process as the transport of a client: no socket, no server."""
+"""A transport for the client that calls an application in this process: no socket, no server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["InProcess"]
 
 
 class InProcess(httpx.BaseTransport):
-    """A transport whose requests an ASGI application answers, each answer whole."""
+    """A transport whose requests an ASGI application answers; each answer arrives complete."""
 
     def __init__(self, app: Any, address: str = "127.0.0.1") -> None:
-        """Of an application; `address` is where requests seem to come from."""
+        """Keep the application; requests seem to come from `address`."""
         self._inner = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 1))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Have a request answered."""
+        """Let the application answer a request."""
         request.read()
         return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result()
 

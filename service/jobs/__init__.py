@@ -1,1 +1,1 @@
-"""Jobs: the worker, the process that computes its steps, and the engine behind the queue."""
+"""Jobs: the worker, the process that computes steps, and the engine behind the queue."""

@@ -1,8 +1,8 @@
-"""The process that computes the steps of jobs, seen from the worker: commands go in, progress and results come out.
+"""The process that computes the steps of jobs, as the worker sees it: commands go in, progress and results come out.
 
-Numerics hold Python's lock for seconds, so they have a process of their own, which can be killed with all it started.
-It serves one job after another, since starting it, with torch, takes seconds. Its threads do not spin while they wait,
-or two such processes on the same cores would be twenty times as slow.
+Numerics hold Python's lock for seconds, so they run in a separate process, which can be killed with all it started. It
+runs one job after another, since starting it, with torch, takes seconds. Its threads do not spin while they wait, or
+two such processes on the same cores would be twenty times as slow.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from typing import IO, Any
 
 __all__ = ["Child", "DiedError", "FailedError", "StoppedError"]
 
-_TAIL = 4000  # characters of what a dead process said last
+_TAIL = 4000  # characters kept of a dead process's output
 
-_LAST = 300  # and of its last line, which those see who asked for the job
+_LAST = 300  # characters shown of its last line
 
-_LOOK = 0.2  # seconds between looks at whether to go on
+_LOOK = 0.2  # seconds between calls of `go_on`
 
 
 class DiedError(Exception):
-    """The process ended without an answer; the message says how, and its last words.
+    """The process ended without an answer; the message says how, with its last output.
 
     Attributes:
-        trace: all that it said last, for the log.
+        trace: the end of its output, for the log.
     """
 
     def __init__(self, message: str, trace: str) -> None:
-        """In short, and in full."""
+        """Keep the short message and the full trace."""
         super().__init__(message)
         self.trace = trace
 
@@ -47,30 +47,30 @@ class FailedError(Exception):
     """The step raised an error.
 
     Attributes:
-        final: whether trying again makes no sense, because the input is wrong.
-        trace: the traceback of an error that was not expected, for the log.
+        final: whether another try is useless, because the input is not valid.
+        trace: the traceback of an unexpected error, for the log.
     """
 
     def __init__(self, message: str, *, final: bool, trace: str | None = None) -> None:
-        """As the computing process said it."""
+        """Keep the error that the computing process reported."""
         super().__init__(message)
         self.final, self.trace = final, trace
 
 
 class StoppedError(Exception):
-    """The caller did not want to go on; the process is killed."""
+    """The caller asked to stop; the process is killed."""
 
 
 class Child:
-    """A computing process, started when the first step is asked for; it does one job at a time.
+    """A computing process, started when its first step is requested; it does one job at a time.
 
     Attributes:
-        jobs: how many it was given.
-        begun, rested: when it was given the last one, and when it was left idle, on the monotonic clock.
+        jobs: number of jobs it was given.
+        begun, rested: when it got its last job, and when it became idle, on the monotonic clock.
     """
 
     def __init__(self, store: str, artifacts: str | None) -> None:
-        """For a store, as `Store.open` takes it."""
+        """Keep the store to open, given as for `Store.open`; start nothing."""
         self._about = {"store": store, "artifacts": artifacts}
         self._job: Mapping[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,7 +83,7 @@ class Child:
         self.begun = self.rested = 0.0
 
     def begin(self, job: Mapping[str, Any]) -> None:
-        """The steps that follow are those of a job, as JSON."""
+        """Start a job, given as JSON: the steps that follow belong to it."""
         self._job = job
         self.jobs += 1
         self.begun = time.monotonic()
@@ -98,17 +98,17 @@ class Child:
         *,
         go_on: Callable[[Mapping[str, Any] | None], bool],
     ) -> dict[str, Any]:
-        """What a step returns.
+        """Run a step and return its result.
 
         Args:
             step: its name.
-            before: what the steps before it returned.
-            go_on: asked five times a second, with the newest progress or None, whether to go on.
+            before: results of the steps before it.
+            go_on: called five times a second with the newest progress or None; returns whether to continue.
 
         Raises:
             FailedError: the step raised an error.
             DiedError: the process is gone.
-            StoppedError: `go_on` said no.
+            StoppedError: `go_on` returned False.
         """
         process = self._started()
         self._send(process, {"step": step, "before": before})
@@ -135,7 +135,7 @@ class Child:
         self._said = None
 
     def kill(self) -> None:
-        """End the process and all that it started; several threads may want that at once."""
+        """Kill the process and everything it started; several threads may call this at once."""
         with self._killing:
             process, self._process = self._process, None
         if process is None:
@@ -176,7 +176,7 @@ class Child:
             raise self._death(process) from None
 
     def _answers(self, process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
-        """What has come in, after a short wait."""
+        """Return the messages that have come in, after a short wait."""
         pipe = process.stdout.fileno()  # type: ignore[union-attr]
         ready, _, _ = select.select([pipe], [], [], _LOOK)
         if not ready:

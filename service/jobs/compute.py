@@ -1,4 +1,4 @@
-"""Computes the steps of jobs, in a process of its own: `python -m interbasis.service.jobs.compute`.
+"""Compute the steps of jobs in a separate process: `python -m interbasis.service.jobs.compute`.
 
 Standard input brings lines of JSON: first the store, then a job, and its steps one at a time with what those before
 returned; then the next job. Standard output takes lines of JSON: progress, then the step's answer or its error. When
@@ -36,7 +36,7 @@ _PATIENCE = 3600.0  # seconds for which a result waits for a server that is away
 
 
 def main() -> None:
-    """Serve steps until standard input ends."""
+    """Run steps until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -74,9 +74,9 @@ def main() -> None:
 
 
 def _failure(error: Exception, store: Store) -> dict[str, Any]:
-    """An error as an answer: input that cannot be used will not be better the next time; the store or memory may be.
+    """Describe an error for the worker; `final` means invalid input, for which another try cannot help.
 
-    The traceback of an error that is none of ours, and where the store lies, are for the worker's log.
+    The worker's log alone gets the traceback of unexpected errors, and the location of the store.
     """
     ours = isinstance(error, InterbasisError | StoreError)
     passing = isinstance(error, _PASSING) or not (ours or isinstance(error, _BUGS))

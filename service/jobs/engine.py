@@ -1,7 +1,7 @@
-"""The workflow engine, DBOS, behind one class: durable steps, a queue, and what a killed process left behind.
+"""The workflow engine, DBOS, behind one class: durable steps, a queue, and recovery after a killed process.
 
-Its tables lie in the store's own database (PostgreSQL: schema `dbos`). They say which steps of which run are done; our
-table `job` says everything else. Nothing else of interbasis knows DBOS.
+Its tables lie in the store's own database (PostgreSQL: schema `dbos`). They record which steps of which run are done;
+our table `job` records everything else. No other file of interbasis uses DBOS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Engine", "Workflow"]
 
 Workflow = Callable[[str, int, "Callable[[str, Callable[[], Any]], Any]"], None]
 
-"""Called with a job's ID, its run, and `once(step, work)`, which does the work of a step unless it was done before."""
+"""Called with a job's ID, its run, and `once(step, work)`, which does the work of a step unless it is done already."""
 
 _VERSION = "1"  # of the workflow; runs of another version are not gone on with
 
@@ -33,14 +33,14 @@ class Engine:
     """A running engine; one per process."""
 
     def __init__(self, location: Location, worker: str, workflow: Workflow, queues: Mapping[str, int | None]) -> None:
-        """Start it: runs that this worker left unfinished go on at once.
+        """Start the engine; runs that this worker left unfinished continue at once.
 
         Args:
-            location: of the store.
+            location: location of the store.
             worker: stable name of this process.
-            workflow: what is done for a job.
-            queues: names of those it takes jobs from, and how many of each a worker runs at a time: a number is kept
-                with the queue and holds for all workers, None leaves it as it is, at first 1.
+            workflow: runs the steps of a job.
+            queues: queues to take jobs from, and how many jobs of each a worker runs at a time: a number is stored with
+                the queue and holds for all its workers, None keeps the stored number, at first 1.
 
         Raises:
             StoreError: the database cannot be used.
@@ -79,18 +79,18 @@ class Engine:
             raise StoreError(f"{location}: the job engine cannot start: {error}") from error
 
     def enqueue(self, queue: str, job: str, run: int, priority: int) -> None:
-        """Put a run in a queue; one that is there already is left as it is."""
+        """Put a run in a queue; a run that is already there stays as it is."""
         DBOS.enqueue_workflow_with_options(_options(queue, job, run, priority), job, run)
 
     def take_over(self, worker: str) -> list[str]:
-        """Hand the unfinished runs of a worker that is gone to their queues; returns their jobs."""
+        """Return the unfinished runs of a lost worker to their queues; return their jobs."""
         found = DBOS.list_workflows(executor_id=worker, status="PENDING")
         for status in found:
             DBOS.resume_workflow(status.workflow_id, queue_name=status.queue_name)
         return [status.workflow_id.partition(":")[0] for status in found]
 
     def given_up(self, runs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-        """Of runs those that will not go on, and why; None of one that the engine does not know."""
+        """Return which of these runs will not continue, and why; None for one that the engine does not have."""
         names = {_workflow_id(job, run): (job, run) for job, run in runs}
         known = DBOS.list_workflows(workflow_ids=list(names), load_input=False) if names else []
         found = {status.workflow_id: status for status in known}
@@ -101,7 +101,7 @@ class Engine:
         return result
 
     def close(self) -> None:
-        """Stop listening; what runs is not waited for."""
+        """Stop taking jobs; do not wait for those that run."""
         DBOS.destroy()
 
 

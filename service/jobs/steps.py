@@ -34,7 +34,7 @@ _OFTEN = 0.1  # seconds between reports of progress
 
 
 class Steps:
-    """The steps of every task, on an open store; what one of them loaded stays for the next."""
+    """The steps of every task, on an open store; what one step loads stays for the next."""
 
     def __init__(self, store: Store, job: Mapping[str, Any], tell: Callable[[Progress], None]) -> None:
         self._store, self._job, self._tell = store, job, tell
@@ -50,7 +50,7 @@ class Steps:
 
     @contextmanager
     def files(self) -> Iterator[None]:
-        """The checkpoint and the data on disk as long as steps are taken."""
+        """Keep the checkpoint and the data on disk while steps run."""
         with ExitStack() as stack:
             self._data = stack.enter_context(data_file(self._store, self._named_data))
             self._names |= names_of_data(self._named_data, self._data)
@@ -62,7 +62,7 @@ class Steps:
             yield
 
     def take(self, step: str, before: Mapping[str, Answer]) -> Answer:
-        """Do one step; errors call files as the user does."""
+        """Run one step; errors name files as the user does."""
         with own_names(self._names):
             return self._taken(step, before)
 
@@ -70,7 +70,7 @@ class Steps:
         return {"analyze": self._analyze}.get(self._job["task"], self._whole)(step, before)
 
     def _whole(self, _step: str, _before: Mapping[str, Answer]) -> Answer:
-        """Tasks of one step, which are functions of other modules."""
+        """Run a task of one step."""
         task, target = self._job["task"], self._job["target"]
         shared: dict[str, Any] = {"force": self._force, "progress": self._tell}
         row: Any
@@ -96,12 +96,12 @@ class Steps:
         return {"results": [{"kind": kind, "id": row.id}]}
 
     def _control(self, partition: Partition) -> Partition:
-        """A division beside that of an untrained copy of the network."""
+        """Compare a partition with that of an untrained copy of the network."""
         checkpoint, recipe = self._checkpoint()
         return controlled(partition, checkpoint, recipe, progress=self._tell)
 
     def _analyze(self, step: str, before: Mapping[str, Answer]) -> Answer:
-        """Bases and graph are files of the artifact store as soon as they are there: nothing is computed twice."""
+        """Run one step of an analysis; bases and graph become files of the artifact store as soon as they exist."""
         if step == "partition":
             graph = before["store"]["results"][0]["id"]
             shared: dict[str, Any] = {"force": self._force, "progress": self._tell}
@@ -134,7 +134,7 @@ class Steps:
         return {"results": [{"kind": "graph", "id": saved.id}]}
 
     def _again(self, step: str, before: Mapping[str, Answer], read: Callable[[bytes], MadeT]) -> MadeT | None:
-        """What a step before made; None where its file is gone, as `db gc` takes what waits for a day."""
+        """Load what an earlier step made; None where its file is gone (`db gc` removes it after a day)."""
         try:
             return read(self._store.blobs.get(before[step]["file"]))
         except ArtifactError:

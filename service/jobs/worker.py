@@ -1,6 +1,6 @@
-"""A worker: takes jobs from the queue, has their steps computed, and sees to it that none is lost.
+"""A worker: take jobs from the queue, have their steps computed, and make sure that no job is lost.
 
-It says every few seconds that it lives; when another worker has fallen silent, its jobs are handed to the queue.
+It reports every few seconds that it is alive; the jobs of a worker that stops reporting go back to the queue.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ _TRACE = 8000  # characters of a traceback there
 
 
 class Supervisor:
-    """A worker process; `run` returns when `stop` was called."""
+    """A worker process; `run` returns after `stop` was called."""
 
     def __init__(
         self, store: Store, *, name: str, queues: Mapping[str, int | None] | None = None, silent: float = SILENT
     ) -> None:
-        """A worker of that name on an open store.
+        """Make a worker with this name on an open store.
 
         Args:
-            store: where jobs are and results go.
-            name: stable and unique: a worker that starts again goes on with what it was doing.
-            queues: those it takes jobs from, and how many jobs of each a worker runs at a time, which holds for all
-                workers of the queue; None: as it was set before, else one. Default: "default".
-            silent: seconds after which a worker without a sign of life counts as gone.
+            store: store of the jobs, and for the results.
+            name: a stable and unique name: a worker that restarts under it continues its jobs.
+            queues: queues to take jobs from, and how many jobs of each a worker runs at a time; this number holds for
+                all workers of the queue; None: as set before, else one. Default: "default".
+            silent: seconds without a report after which another worker counts as gone.
         """
         queues = {"default": None} if queues is None else dict(queues)
         if not queues or min(1 if n is None else n for n in queues.values()) < 1:
@@ -73,7 +73,7 @@ class Supervisor:
         self._cut_off = -math.inf  # when the database was last away, on the monotonic clock
 
     def stop(self, *_: object) -> None:
-        """Have `run` give back what is going on and return."""
+        """Make `run` return its unfinished jobs to the queue and end."""
         self._stopping.set()
 
     def stop_without(self, parent: int) -> None:
@@ -90,7 +90,7 @@ class Supervisor:
         """Work until `stop` is called.
 
         Raises:
-            ConflictError: another process works under the same name; or, on SQLite, under any.
+            ConflictError: another process runs under the same name; or, on SQLite, under any name.
         """
         self._require_no_rival()
         self.store.beat(self.name)
@@ -114,7 +114,7 @@ class Supervisor:
         self._give_back(engine)
 
     def _require_no_rival(self) -> None:
-        """A worker that is gone may have said lately that it lives: only one that says so again is a rival."""
+        """Refuse to start beside another worker; a worker that is gone reports no more, a rival does."""
         on_sqlite = self.store.location.file is not None
         for rival in self.store.workers():
             gone = rival.host == socket.gethostname() and not _exists(rival.pid)
@@ -127,7 +127,7 @@ class Supervisor:
                     raise ConflictError(f"worker {rival.id} is running on {rival.host} (process {rival.pid}): {why}")
 
     def _live(self) -> None:
-        """Say that this worker lives, whatever else it is doing."""
+        """Report that this worker is alive, whatever else it is doing."""
         while not self._stopping.wait(_BEAT):
             try:
                 self.store.beat(self.name)
@@ -146,7 +146,7 @@ class Supervisor:
             self.store.forget_worker(worker)
 
     def _enqueue(self, engine: Engine, job: JobRow) -> None:
-        """Tell the engine of a run; one that it does not take fails, and the others go on."""
+        """Give the engine a run; if the engine refuses it the run fails, and the others continue."""
         try:
             engine.enqueue(job.queue, job.id, job.run, job.priority)
         except (StoreError, SQLAlchemyError):
@@ -157,7 +157,7 @@ class Supervisor:
             self.store.mark_enqueued(job.id, job.run)
 
     def _find_lost(self, engine: Engine) -> None:
-        """Jobs that wait for a run that will not go on: they fail with its reason, or are queued again."""
+        """Find jobs whose run will not continue: let them fail with its reason, or queue them again."""
         lost = {(job.id, job.run): job for job in self.store.lost_jobs(self.name, list(self._running))}
         for key, why in engine.given_up(list(lost)).items():
             what = "it could not be started" if lost[key].state == "queued" else "its run broke off"
@@ -183,7 +183,7 @@ class Supervisor:
         engine.close()
 
     def _workflow(self, job: str, run: int, once: Callable[[str, Callable[[], Any]], Any]) -> None:
-        """A run of a job: its steps in order, those that are done not again."""
+        """Run the steps of a job in order; skip those that are done."""
         try:
             row = self._patiently(lambda: self.store.begin_job(job, run, self.name))
         except Exception as error:
@@ -227,7 +227,7 @@ class Supervisor:
         error: str | None = None,
         late: bool = False,
     ) -> None:
-        """Note the end of a run, and log it; `late`: it has failed because of its timeout."""
+        """Record the end of a run, and log it; `late`: it failed because of its timeout."""
         end = partial(self.store.end_job, row.id, row.run, self.name, state, error=error, results=results)
         left = self._patiently(end)
         how = f"{left} now" if left != state else "timed out" if late else state
@@ -238,7 +238,7 @@ class Supervisor:
         _log.log(level, "job %s %s%s", row.id, how, why, extra={"fields": fields})
 
     def _child(self, row: JobRow) -> Child:
-        """A computing process for a job, one that rests where there is one."""
+        """Return a computing process for a job, an idle one where there is one."""
         with self._lock:
             child = self._resting.pop() if self._resting else None
         child = child or Child(_url(self.store), self.store.location.artifacts)
@@ -246,7 +246,7 @@ class Supervisor:
         return child
 
     def _rest(self, child: Child) -> bool:
-        """Keep a process whose job succeeded for the next one, unless it has done many; whether it was kept."""
+        """Keep the process of a job that succeeded for the next one, unless it is worn out; return whether."""
         with self._lock:
             if child.jobs < _JOBS:
                 child.rested = time.monotonic()
@@ -254,7 +254,7 @@ class Supervisor:
             return child in self._resting
 
     def _dismiss(self, older: float) -> None:
-        """End processes that have rested for so many seconds."""
+        """End processes that have been idle for so many seconds."""
         with self._lock:
             idle = [child for child in self._resting if time.monotonic() - child.rested >= older]
             self._resting = [child for child in self._resting if child not in idle]
@@ -262,7 +262,7 @@ class Supervisor:
             child.close()
 
     def _step(self, row: JobRow, child: Child, step: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What a step returns, or how the job ended in it; a process that dies is replaced three times at most."""
+        """Run a step; return its result, or how it ended the job; replace a process that dies up to three times."""
         noted, late, latest, pace = 0.0, False, None, Pace()
 
         def go_on(news: Mapping[str, Any] | None) -> bool:
@@ -311,7 +311,7 @@ class Supervisor:
                 return {"ended": "failed", "error": problem}
 
     def _patiently(self, write: Callable[[], Any]) -> Any:
-        """A write that must happen, again until the database is there."""
+        """Repeat a write that must happen until the database is available."""
         while True:
             try:
                 return write()
@@ -321,7 +321,7 @@ class Supervisor:
 
 
 def _in_short(error: BaseException) -> str:
-    """An unexpected error for those who asked for a job; the traceback is in the log."""
+    """Describe an unexpected error in one line; the log has the traceback."""
     return f"{type(error).__name__}: {error} (the worker's log has the traceback)"
 
 
@@ -341,7 +341,7 @@ def _url(store: Store) -> str:
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
-    """SIGTERM and Ctrl-C stop it; a second one ends the process at once."""
+    """Stop the worker on SIGTERM or Ctrl-C; a second signal ends the process at once."""
 
     def stop(*_: object) -> None:
         if supervisor._stopping.is_set():

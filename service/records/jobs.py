@@ -41,6 +41,7 @@ class WorkerRow(Record):
 
 
 SCOPES = ("read", "submit", "admin")
+"""What a token allows; each scope includes those before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,10 @@ TASKS: dict[str, tuple[str, ...]] = {
     "experiment": ("experiment",),
     "track": ("track",),
 }
+"""Each task and its steps; an interrupted job continues with the step it was in."""
 
 ON_CHECKPOINTS = ("analyze", "ledger", "llc")
+"""Tasks whose target is a checkpoint."""
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 

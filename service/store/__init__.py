@@ -1,4 +1,4 @@
-"""The store as its users see it: results saved whole, read back, searched and compared."""
+"""The store as users see it: save, read, search and compare results."""
 
 from .store import Store
 

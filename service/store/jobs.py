@@ -1,7 +1,7 @@
-"""Jobs: what can be asked for, how it is asked for once, and what a worker writes about it.
+"""Jobs: submit them, cancel and retry them, and record what workers report.
 
 A job is `queued`, `running`, then `succeeded`, `failed` or `cancelled`. The same work on the same content is the same
-job: asking again joins the one that waits or runs, returns the one that succeeded, and queues again one that did not.
+job: a second request joins one that waits or runs, returns one that succeeded, and queues again one that did not.
 """
 
 from __future__ import annotations
@@ -32,23 +32,18 @@ from .saving import now
 
 __all__ = ["SILENT", "Jobs"]
 
-"""What can be asked for, and its steps; a job that is interrupted goes on with the step it was in."""
-
-"""Tasks whose target is a checkpoint."""
-
 SILENT = 15.0
-
-"""Seconds without a sign of life after which a worker counts as gone."""
+"""Seconds without a report after which a worker counts as gone."""
 
 _MOST_ATTEMPTS = 3
 
-_LOST = 500  # jobs that are looked at at once
+_LOST = 500  # jobs checked at once
 
-_MOST_INTERRUPTIONS = 20  # a job that takes its worker down with it ends some time
+_MOST_INTERRUPTIONS = 20  # so that a job which kills its worker ends at last
 
 
 class Jobs(Registry):
-    """The part of the store that knows jobs and workers."""
+    """The part of the store for jobs and workers."""
 
     def submit(
         self,
@@ -61,23 +56,23 @@ class Jobs(Registry):
         timeout: float | None = None,
         again: bool = True,
     ) -> JobRow:
-        """Ask for work; the same work is asked for once.
+        """Submit a job; a second request for the same work returns the same job.
 
         Args:
             task: one of `TASKS`.
-            target: of "analyze", "ledger" and "llc" a checkpoint, by reference or, as a Path, its file, which is then
-                registered; of "partition" a graph, of "experiment" a partition, of "track" a model.
-            choices: names of the task's recipe, and `data`, a file or "sha256:..." of one that was uploaded; None is
-                left out. With `force`, what is stored is computed again.
-            queue: only workers of that queue take it.
+            target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
+                registered; for "partition" a graph, for "experiment" a partition, for "track" a model.
+            choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
+                out. With `force`, stored results are computed again.
+            queue: only workers of this queue take the job.
             priority: jobs with smaller numbers go first.
-            timeout: seconds after which a run is stopped.
+            timeout: seconds until a run is stopped.
             again: whether a job that failed or was cancelled is queued again.
 
         Raises:
             StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
                 timeout that is not above 0.
-            NotFoundError: no such checkpoint, graph, partition or model.
+            NotFoundError: the checkpoint, graph, partition or model does not exist.
         """
         given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
@@ -113,7 +108,7 @@ class Jobs(Registry):
         return self._write(make)
 
     def _identity(self, task: str, target: str, choices: dict[str, Any]) -> tuple[str, list[str]]:
-        """What the target is called in the job, and what makes up its content and that of the data."""
+        """Return the ID that the job gives its target, and what identifies the content of target and data."""
         content = []
         data = choices.get("data")
         if isinstance(data, str) and data.startswith("sha256:"):
@@ -141,7 +136,7 @@ class Jobs(Registry):
             return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
 
     def get_job(self, ref: str) -> JobRow:
-        """The job with that ID, or the unique start of one."""
+        """Return the job with this ID, or unique start of an ID."""
         with self._read() as session:
             return job_row(resolve(session, Job, ref))
 
@@ -154,7 +149,7 @@ class Jobs(Registry):
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[JobRow]:
-        """Jobs, all or those in one state or of one task."""
+        """List jobs, all or those in one state or of one task."""
         if state is not None and state not in STATES:
             raise StoreError(f"there is no state {state!r}: expected one of {', '.join(STATES)}")
         query = select(Job)
@@ -164,7 +159,7 @@ class Jobs(Registry):
             return page(session, Job, query, job_row, cursor=cursor, limit=limit, newest_first=newest_first)
 
     def cancel_job(self, ref: str) -> JobRow:
-        """Stop a job: at once where it waits, within two seconds where it runs; one that has ended stays as it is."""
+        """Cancel a job: at once if it waits, within two seconds if it runs; one that has ended stays as it is."""
 
         def stop(session: Session) -> JobRow:
             row = _locked(session, ref)
@@ -180,7 +175,7 @@ class Jobs(Registry):
         """Queue a job again that failed or was cancelled.
 
         Raises:
-            ConflictError: it has not ended, or it succeeded.
+            ConflictError: the job has not ended, or it succeeded.
         """
 
         def again(session: Session) -> JobRow:
@@ -193,13 +188,13 @@ class Jobs(Registry):
         return self._write(again)
 
     def count_jobs(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """Count the jobs in each state."""
         with self._read() as session:
             found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         return {state: found.get(state, 0) for state in STATES}
 
     def workers(self) -> tuple[WorkerRow, ...]:
-        """Processes that run jobs, and those that have lately fallen silent."""
+        """List the processes that run jobs, with those that have recently stopped reporting."""
         with self._read() as session:
             limit = _clock(session) - timedelta(seconds=SILENT)
             names = [name for name in WorkerRow.__dataclass_fields__ if name != "alive"]
@@ -211,19 +206,19 @@ class Jobs(Registry):
     # What workers write
 
     def waiting_jobs(self) -> list[JobRow]:
-        """Jobs that no engine has been told of yet, in the order in which they are to run."""
+        """Return the jobs that are not in the engine's queue yet, in the order in which they are to run."""
         with self._read() as session:
             query = select(Job).where(Job.state == "queued", Job.enqueued.is_(False))
             return [job_row(row) for row in session.scalars(query.order_by(Job.priority, Job.created, Job.key))]
 
     def mark_enqueued(self, job: str, run: int) -> None:
-        """The engine knows this run."""
+        """Note that the engine has this run in its queue."""
         self._write(lambda s: s.execute(update(Job).where(Job.id == job, Job.run == run).values(enqueued=True)))
 
     def lost_jobs(self, worker: str, running: Collection[str]) -> list[JobRow]:
-        """Jobs that the engine should know and that nobody runs, unless it begins one just now.
+        """Return the jobs that the engine should have and that no worker runs, or that one is just starting.
 
-        They are queued, or count as running on a worker that is gone, or on this one, which does not run them.
+        They are queued, or marked as running on a worker that is gone, or on this one although it does not run them.
         """
         with self._read() as session:
             known = set(session.scalars(select(Worker.id))) - {worker}
@@ -232,9 +227,9 @@ class Jobs(Registry):
             return [job_row(row) for row in rows if row.worker not in known and row.id not in running]
 
     def end_lost_job(self, job: str, run: int, *, error: str | None) -> bool:
-        """A run that the engine gave up fails with its reason; without one the engine is to be told of it again.
+        """Let a run fail that the engine gave up, with its reason; without a reason queue it again.
 
-        Returns whether the job still waited for it.
+        Returns whether the job was still in this run.
         """
 
         def end(session: Session) -> bool:
@@ -250,15 +245,15 @@ class Jobs(Registry):
         return self._write(end)
 
     def begin_job(self, job: str, run: int, worker: str, *, error: str | None = None) -> JobRow | None:
-        """A worker begins or goes on with a run; None where there is nothing to do any more.
+        """Mark a run as started or continued by a worker; return None where nothing is left to do.
 
-        A run that broke down three times has failed, and one during which twenty workers went away.
+        A run fails after it crashed three times, or after twenty workers went away during it.
 
         Args:
             job: its ID.
-            run: which one; another one is left alone.
+            run: its number; any other run is left alone.
             worker: name of the worker.
-            error: why it is begun again, by the worker that had it.
+            error: why this worker starts the run again.
         """
 
         def begin(session: Session) -> JobRow | None:
@@ -285,7 +280,7 @@ class Jobs(Registry):
     def report_job(
         self, job: str, worker: str, *, step: str, fraction: float | None, message: str, remaining: float | None
     ) -> bool:
-        """Note what goes on; whether the worker is to go on (the job may have been cancelled or taken over)."""
+        """Record progress; return whether to continue (a job may be cancelled, or belong to another worker)."""
 
         def note(session: Session) -> bool:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
@@ -306,7 +301,7 @@ class Jobs(Registry):
         error: str | None = None,
         results: Sequence[Mapping[str, Any]] = (),
     ) -> str | None:
-        """The end of a run, where it is still this worker's; the state it is then in, None of another run."""
+        """End a run of this worker; return the new state, None where the run is not this worker's."""
 
         def end(session: Session) -> str | None:
             row = session.scalar(select(Job).where(Job.id == job).with_for_update())
@@ -321,13 +316,13 @@ class Jobs(Registry):
         return self._write(end)
 
     def give_back_job(self, job: str, worker: str) -> None:
-        """A worker that stops leaves its job to the queue, which does not count as an interruption."""
+        """Return the job of a worker that stops to the queue; this does not count as an interruption."""
         mine = Job.id == job, Job.worker == worker, Job.state == "running"
         values: dict[str, Any] = {"state": "queued", "worker": None, "version": Job.version + 1}
         self._write(lambda session: session.execute(update(Job).where(*mine).values(**values)))
 
     def beat(self, worker: str) -> None:
-        """Say that a worker lives."""
+        """Record that a worker is alive."""
 
         def note(session: Session) -> None:
             moment = _clock(session)
@@ -341,18 +336,18 @@ class Jobs(Registry):
         self._write(note)
 
     def retire(self, worker: str) -> None:
-        """Say that a worker has stopped: the others may have its jobs at once."""
+        """Record that a worker has stopped: others may take its jobs at once."""
         past = datetime(1970, 1, 1, tzinfo=UTC)
         self._write(lambda session: session.execute(update(Worker).where(Worker.id == worker).values(heartbeat=past)))
 
     def silent_workers(self, seconds: float) -> list[str]:
-        """Workers that have not said for so long that they live."""
+        """Return the workers that have not reported for so many seconds."""
         with self._read() as session:
             limit = _clock(session) - timedelta(seconds=seconds)
             return list(session.scalars(select(Worker.id).where(Worker.heartbeat < limit)))
 
     def forget_worker(self, worker: str) -> None:
-        """It is gone, and what it was doing is in other hands."""
+        """Remove a worker that is gone and whose jobs others have."""
 
         def forget(session: Session) -> None:
             row = session.get(Worker, worker)
@@ -363,13 +358,13 @@ class Jobs(Registry):
 
 
 def _clock(session: Session) -> datetime:
-    """The database's clock, the same for all workers."""
+    """Read the database's clock, which is the same for all workers."""
     moment: datetime = session.scalars(select(func.now())).one()
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def job_row(row: Job) -> JobRow:
-    """As a frozen value."""
+    """Convert a row to a JobRow."""
     values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__ if name != "results"}
     return JobRow(**values, results=tuple(row.results))
 

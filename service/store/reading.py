@@ -1,4 +1,4 @@
-"""The reading half of the store: single values, lists, artifacts, nodes, and the check of the whole."""
+"""The reading half of the store: single values, lists, artifacts, nodes, and checks."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ ResultT = TypeVar("ResultT", Graph, Ledger, LlcEstimate)
 
 
 class Reader:
-    """What can be asked of an open store; see `Store`, which adds saving.
+    """Read from an open store; `Store` adds saving.
 
-    Lists come in pages, in order of creation: `limit` (1 to 1000) items, from where `cursor`, the
-    `next_cursor` of the page before, points to; `newest_first` turns the order around.
+    Lists come in pages of `limit` items (1 to 1000), in order of creation or `newest_first`; pass the `next_cursor`
+    of a page as `cursor` to get the next page.
     """
 
     def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
-        """Keep what `Store.open` made."""
+        """Keep the connections that `Store.open` made."""
         self.location = location
         self.blobs = blobs
         self._engine = engine
@@ -77,94 +77,94 @@ class Reader:
             yield session
 
     def get_model(self, ref: str) -> ModelRow:
-        """The model with that ID or name."""
+        """Return the model with this ID or name."""
         with self._read() as session:
             return model_row(resolve(session, Model, ref))
 
     def get_checkpoint(self, ref: str) -> CheckpointRow:
-        """The checkpoint with that ID, SHA-256, label, `model@label` or `model@step`."""
+        """Return the checkpoint with this ID, SHA-256, label, `model@label` or `model@step`."""
         with self._read() as session:
             return checkpoint_row(resolve(session, Checkpoint, ref))
 
     def get_dataset(self, ref: str) -> DatasetRow:
-        """The dataset with that ID or SHA-256."""
+        """Return the dataset with this ID or SHA-256."""
         with self._read() as session:
             return dataset_row(resolve(session, Dataset, ref))
 
     def get_graph(self, ref: str) -> GraphRow:
-        """The graph with that ID."""
+        """Return the graph with this ID."""
         with self._read() as session:
             return graph_row(resolve(session, Graph, ref))
 
     def get_partition(self, ref: str) -> PartitionDetail:
-        """The partition with that ID, with modules and links."""
+        """Return the partition with this ID, with modules and links."""
         with self._read() as session:
             return partition_detail(session, resolve(session, Partition, ref))
 
     def find_graph(self, checkpoint: str, dataset: str, recipe_hash: str) -> GraphRow | None:
-        """The stored graph of a checkpoint on a dataset by a recipe, or None."""
+        """Return the stored graph of a checkpoint, dataset and recipe, or None."""
         with self._read() as session:
             row = session.scalar(result_query(session, Graph, checkpoint, dataset, recipe_hash))
             return None if row is None else graph_row(row)
 
     def find_partition(self, graph: str, recipe_hash: str) -> PartitionDetail | None:
-        """The stored partition of a graph by a recipe, or None."""
+        """Return the stored partition of a graph by a recipe, or None."""
         with self._read() as session:
             row = session.scalar(partition_query(session, graph, recipe_hash))
             return None if row is None else partition_detail(session, row)
 
     def get_ledger(self, ref: str) -> LedgerRow:
-        """The ledger with that ID."""
+        """Return the ledger with this ID."""
         with self._read() as session:
             return ledger_row(resolve(session, Ledger, ref))
 
     def find_ledger(self, checkpoint: str, dataset: str, recipe_hash: str) -> LedgerRow | None:
-        """The stored ledger of a checkpoint on a dataset by a recipe, or None."""
+        """Return the stored ledger of a checkpoint, dataset and recipe, or None."""
         with self._read() as session:
             row = session.scalar(result_query(session, Ledger, checkpoint, dataset, recipe_hash))
             return None if row is None else ledger_row(row)
 
     def get_llc(self, ref: str) -> LlcRow:
-        """The learning coefficient with that ID."""
+        """Return the learning coefficient with this ID."""
         with self._read() as session:
             return llc_row(resolve(session, LlcEstimate, ref))
 
     def find_llc(self, checkpoint: str, dataset: str, recipe_hash: str) -> LlcRow | None:
-        """The stored learning coefficient of a checkpoint on a dataset by a recipe, or None."""
+        """Return the stored learning coefficient of a checkpoint, dataset and recipe, or None."""
         with self._read() as session:
             row = session.scalar(result_query(session, LlcEstimate, checkpoint, dataset, recipe_hash))
             return None if row is None else llc_row(row)
 
     def get_experiment(self, ref: str) -> ExperimentRow:
-        """The circuit experiment with that ID."""
+        """Return the circuit experiment with this ID."""
         with self._read() as session:
             return experiment_row(resolve(session, Experiment, ref))
 
     def find_experiment(self, partition: str, recipe_hash: str) -> ExperimentRow | None:
-        """The stored experiment on a partition by a recipe, or None."""
+        """Return the stored experiment on a partition by a recipe, or None."""
         with self._read() as session:
             row = session.scalar(experiment_query(session, partition, recipe_hash))
             return None if row is None else experiment_row(row)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
-        """The tracking with that ID, with its checkpoints."""
+        """Return the tracking with this ID, with its checkpoints."""
         with self._read() as session:
             return tracking_detail(session, resolve(session, Tracking, ref))
 
     def find_tracking(self, model: str, recipe_hash: str) -> TrackingDetail | None:
-        """The stored tracking of a model by a recipe, or None."""
+        """Return the stored tracking of a model by a recipe, or None."""
         with self._read() as session:
             row = session.scalar(tracking_query(session, model, recipe_hash))
             return None if row is None else tracking_detail(session, row)
 
     def models(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[ModelRow]:
-        """All models."""
+        """List all models."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             return page(session, Model, select(Model), model_row, **options)
 
     def datasets(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[DatasetRow]:
-        """All datasets."""
+        """List all datasets."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             return page(session, Dataset, select(Dataset), dataset_row, **options)
@@ -177,7 +177,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[CheckpointRow]:
-        """Checkpoints, all or of one model."""
+        """List checkpoints, all or those of one model."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = select(Checkpoint)
@@ -195,7 +195,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[GraphRow]:
-        """Graphs, all or of one model, checkpoint or dataset."""
+        """List graphs, all or those of one model, checkpoint or dataset."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = select(Graph)
@@ -214,7 +214,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[PartitionRow]:
-        """Partitions without their modules, all or of one model, checkpoint or graph."""
+        """List partitions without their modules, all or those of one model, checkpoint or graph."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = select(Partition)
@@ -237,7 +237,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[LedgerRow]:
-        """Ledgers, all or of one model or checkpoint."""
+        """List ledgers, all or those of one model or checkpoint."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = _selected(session, select(Ledger), Ledger, model, checkpoint)
@@ -252,7 +252,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[LlcRow]:
-        """Learning coefficients, all or of one model or checkpoint."""
+        """List learning coefficients, all or those of one model or checkpoint."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = _selected(session, select(LlcEstimate), LlcEstimate, model, checkpoint)
@@ -268,7 +268,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[ExperimentRow]:
-        """Circuit experiments, all or of one model, checkpoint or partition."""
+        """List circuit experiments, all or those of one model, checkpoint or partition."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = select(Experiment)
@@ -290,7 +290,7 @@ class Reader:
         limit: int = 100,
         newest_first: bool = False,
     ) -> Page[TrackingRow]:
-        """Trackings without their checkpoints, all or of one model."""
+        """List trackings without their checkpoints, all or those of one model."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             query = select(Tracking)
@@ -299,14 +299,14 @@ class Reader:
             return page(session, Tracking, query, tracking_row, **options)
 
     def graph_bytes(self, ref: str) -> bytes:
-        """The file of a graph, as `InteractionGraph.from_bytes` takes it; its hash is verified."""
+        """Return the file of a graph, for `InteractionGraph.from_bytes`; its hash is verified."""
         return self.blobs.get(self.get_graph(ref).graph_sha256)
 
     def bases_bytes(self, ref: str) -> bytes:
-        """The file of the bases of a graph; its hash is verified.
+        """Return the file of the bases of a graph; its hash is verified.
 
         Raises:
-            NotFoundError: they were not kept.
+            NotFoundError: the bases were not kept.
         """
         graph = self.get_graph(ref)
         if graph.bases_sha256 is None:
@@ -314,37 +314,37 @@ class Reader:
         return self.blobs.get(graph.bases_sha256)
 
     def partition_bytes(self, ref: str) -> bytes:
-        """The file of a partition, as `Partition.from_bytes` takes it; its hash is verified."""
+        """Return the file of a partition, for `Partition.from_bytes`; its hash is verified."""
         with self._read() as session:
             sha256 = resolve(session, Partition, ref).partition_sha256
         return self.blobs.get(sha256)
 
     def tracking_bytes(self, ref: str) -> bytes:
-        """The file of a tracking, as `Tracking.from_bytes` takes it; its hash is verified."""
+        """Return the file of a tracking, for `Tracking.from_bytes`; its hash is verified."""
         return self.blobs.get(self.get_tracking(ref).tracking_sha256)
 
     def experiment_bytes(self, ref: str) -> bytes:
-        """The file of an experiment, as `Experiment.from_bytes` takes it; its hash is verified."""
+        """Return the file of an experiment, for `Experiment.from_bytes`; its hash is verified."""
         return self.blobs.get(self.get_experiment(ref).experiment_sha256)
 
     def ledger_bytes(self, ref: str) -> bytes:
-        """The file of a ledger, as `Ledger.from_bytes` takes it; its hash is verified."""
+        """Return the file of a ledger, for `Ledger.from_bytes`; its hash is verified."""
         return self.blobs.get(self.get_ledger(ref).ledger_sha256)
 
     def llc_bytes(self, ref: str) -> bytes:
-        """The file of a learning coefficient, as `from_bytes` of its mode's class takes it; its hash is verified."""
+        """Return the file of a learning coefficient, for `from_bytes` of its mode's class; its hash is verified."""
         return self.blobs.get(self.get_llc(ref).llc_sha256)
 
     def graph_path(self, ref: str) -> Path | None:
-        """The file of a graph, to be mapped into memory; None where artifacts are not local files."""
+        """Return the path of a graph's file for memory mapping; None where artifacts are not local files."""
         return self.blobs.path(self.get_graph(ref).graph_sha256)
 
     def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
-        """The module that holds a node, None where no module does; arguments as in `get_node`."""
+        """Return the module of a node, None where it is in none; arguments as in `get_node`."""
         return self.get_node(partition, cut, coordinate).module
 
     def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
-        """A node and the module that holds it.
+        """Return a node with the module it is in.
 
         Args:
             partition: reference.
@@ -352,7 +352,7 @@ class Reader:
             coordinate: index of the node at that cut.
 
         Raises:
-            NotFoundError: the graph has no such cut or node.
+            NotFoundError: the graph does not have this cut or node.
         """
         with self._read() as session:
             row = resolve(session, Partition, partition)
@@ -365,7 +365,7 @@ class Reader:
             return node_row(node)
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
-        """The nodes of a partition by cut and coordinate, all or those of one module."""
+        """List the nodes of a partition by cut and coordinate, all or those of one module."""
         names = ("cut", "coordinate", "module", "importance", "confidence")
         columns = [getattr(NodeAssignment, name) for name in names]
         with self._read() as session:
@@ -375,14 +375,14 @@ class Reader:
     def node_page(
         self, partition: str, *, module: int | None = None, cursor: str | None = None, limit: int = 100
     ) -> Page[NodeRow]:
-        """`nodes` in parts."""
+        """Return one page of `nodes`."""
         with self._read() as session:
             return node_page(session, _nodes_query(session, partition, module), cursor=cursor, limit=limit)
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
-        """The interaction surface of a partition, or between some of its modules; strongest nodes first."""
+        """List the mediators of a partition, all or between given modules; strongest first."""
         with self._read() as session:
             rows = session.scalars(_mediators_query(session, partition, earlier, later))
             return tuple(mediator_row(row) for row in rows)
@@ -396,18 +396,18 @@ class Reader:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page[MediatorRow]:
-        """`mediators` in parts."""
+        """Return one page of `mediators`."""
         with self._read() as session:
             query = _mediators_query(session, partition, earlier, later)
             return mediator_page(session, query, cursor=cursor, limit=limit)
 
     def check(self) -> CheckReport:
-        """Read every artifact and look through the database for damage; nothing is changed."""
+        """Check every artifact and the database for damage; change nothing."""
         with translated(self.location):
             return audit(self.location, self._engine, self.blobs)
 
     def collect(self, grace: float = 86_400.0) -> Collected:
-        """Remove files that belong to nothing and are older than `grace` seconds."""
+        """Remove files that no row refers to and that are older than `grace` seconds."""
         with translated(self.location):
             return collect(self._engine, self.blobs, grace)
 
@@ -415,7 +415,7 @@ class Reader:
 def result_query(
     session: Session, table: type[ResultT], checkpoint: str, dataset: str, recipe_hash: str
 ) -> Select[ResultT]:
-    """The graph, ledger or learning coefficient with that identity."""
+    """Select the graph, ledger or learning coefficient of a checkpoint, dataset and recipe."""
     return select(table).where(
         table.checkpoint_key == resolve(session, Checkpoint, checkpoint).key,
         table.dataset_key == resolve(session, Dataset, dataset).key,
@@ -424,20 +424,20 @@ def result_query(
 
 
 def partition_query(session: Session, graph: str, recipe_hash: str) -> Select[Partition]:
-    """The partition with that identity."""
+    """Select the partition of a graph by a recipe."""
     return select(Partition).where(
         Partition.graph_key == resolve(session, Graph, graph).key, Partition.recipe_hash == recipe_hash
     )
 
 
 def experiment_query(session: Session, partition: str, recipe_hash: str) -> Select[Experiment]:
-    """The experiment with that identity."""
+    """Select the experiment on a partition by a recipe."""
     owner = resolve(session, Partition, partition).key
     return select(Experiment).where(Experiment.partition_key == owner, Experiment.recipe_hash == recipe_hash)
 
 
 def tracking_query(session: Session, model: str, recipe_hash: str) -> Select[Tracking]:
-    """The tracking with that identity."""
+    """Select the tracking of a model by a recipe."""
     owner = resolve(session, Model, model).key
     return select(Tracking).where(Tracking.model_key == owner, Tracking.recipe_hash == recipe_hash)
 
@@ -445,7 +445,7 @@ def tracking_query(session: Session, model: str, recipe_hash: str) -> Select[Tra
 def _selected(
     session: Session, query: Select[ResultT], table: type[ResultT], model: str | None, checkpoint: str | None
 ) -> Select[ResultT]:
-    """The query, for results of one checkpoint or model where they are named."""
+    """Restrict a query to results of one checkpoint or model, where one is named."""
     if checkpoint is not None:
         query = query.where(table.checkpoint_key == resolve(session, Checkpoint, checkpoint).key)
     if model is not None:
@@ -454,14 +454,14 @@ def _selected(
 
 
 def _nodes_query(session: Session, partition: str, module: int | None) -> Select[NodeAssignment]:
-    """The nodes of a partition, or of one of its modules, in order."""
+    """Select the nodes of a partition, or of one of its modules, in order."""
     of = NodeAssignment.partition_key == resolve(session, Partition, partition).key
     query = select(NodeAssignment).where(of).order_by(NodeAssignment.cut, NodeAssignment.coordinate)
     return query if module is None else query.where(NodeAssignment.module == module)
 
 
 def _mediators_query(session: Session, partition: str, earlier: int | None, later: int | None) -> Select[Mediator]:
-    """The mediators of a partition, or between some of its modules, in order."""
+    """Select the mediators of a partition, or between given modules, in order."""
     query = select(Mediator).where(Mediator.partition_key == resolve(session, Partition, partition).key)
     if earlier is not None:
         query = query.where(Mediator.earlier == earlier)
@@ -472,7 +472,7 @@ def _mediators_query(session: Session, partition: str, earlier: int | None, late
 
 
 def _cut_index(cuts: Sequence[str], cut: int | str) -> int:
-    """Index of a cut that is named or counted; -1, which no node has, where there is none."""
+    """Return the index of a cut given by name or index; -1, which no node has, where there is none."""
     if cut in cuts:
         return cuts.index(str(cut))
     return int(cut) if str(cut).isdecimal() and len(str(cut)) < 9 else -1

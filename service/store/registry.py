@@ -1,4 +1,4 @@
-"""What results belong to: models, their checkpoints, data sets, and files that are kept for jobs."""
+"""Models, their checkpoints, data sets, and files kept for jobs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Registry"]
 
 
 class Registry(Writer):
-    """The part of the store that knows what results belong to."""
+    """The part of the store for models, checkpoints, data sets and files."""
 
     def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
-        """The model of that name, made where there is none.
+        """Return the model with this name; create it where there is none.
 
         Raises:
             ConflictError: the name belongs to a model of another family or config.
-            StoreError: it cannot be a name.
+            StoreError: the name is not valid.
         """
         _check_name(name)
         values = {"family": family, "config": plain(config)}
@@ -48,16 +48,16 @@ class Registry(Writer):
         return model
 
     def check_registrable(self, name: str, family: str, config: Mapping[str, Any]) -> None:
-        """Refuse, before anything is computed, what could not be stored afterwards; nothing is registered.
+        """Refuse, before the computation, results that could not be stored after it; register nothing.
 
         Args:
-            name: of the model; the other arguments are those of `register_model`.
+            name: of the model, as in `register_model`.
             family: of the model.
             config: of the model.
 
         Raises:
             ConflictError: the name belongs to a model of another family or config.
-            StoreError: it cannot be a name.
+            StoreError: the name is not valid.
             ReadOnlyError: the store cannot be written.
         """
         _check_name(name)
@@ -81,9 +81,9 @@ class Registry(Writer):
         about: Mapping[str, Any] | None = None,
         file_sha256: str | None = None,
     ) -> CheckpointRow:
-        """The checkpoint of a model whose file has that hash, made where there is none.
+        """Return the checkpoint of a model with this file hash; create it where there is none.
 
-        Of one that is stored, only what is not known yet is filled in: about, and the file.
+        A stored checkpoint only gets what it lacks: about, and the file.
 
         Args:
             model: reference.
@@ -93,8 +93,8 @@ class Registry(Writer):
             path: where the file was read from.
             family: default: that of the model.
             config: default: that of the model.
-            about: the JSON that belongs to the file, where that is to be kept.
-            file_sha256: the file as an artifact, where it was kept.
+            about: the JSON that belongs to the file, to keep it.
+            file_sha256: hash of the artifact with the file, where it was kept.
         """
         known = {"about": None if about is None else plain(about), "file_sha256": file_sha256}
         known = {name: value for name, value in known.items() if value is not None}
@@ -127,7 +127,7 @@ class Registry(Writer):
         return self._once(find, make)
 
     def add_dataset(self, sha256: str, description: str) -> DatasetRow:
-        """The dataset with that hash, made where there is none; a stored description stays."""
+        """Return the dataset with this hash; create it where there is none; keep a stored description."""
 
         def find(session: Session) -> DatasetRow | None:
             row = session.scalar(select(Dataset).where(Dataset.sha256 == sha256))
@@ -148,17 +148,17 @@ class Registry(Writer):
         path: str | None = None,
         sha256: str | None = None,
     ) -> CheckpointRow:
-        """The checkpoint of a file, so that jobs can name it; its model is made where there is none.
+        """Register the checkpoint in a file, so that jobs can name it; create its model where there is none.
 
         Args:
-            file: a .safetensors file, by its path, or "sha256:..." of one that `add_file` kept.
+            file: path of a .safetensors file, or "sha256:..." of one that `add_file` stored.
             about: the JSON that belongs to it; default: that of the .json file beside it.
-            path: what to note as its path; default: its own.
-            sha256: what the file has to hold; default: anything.
+            path: path to record; default: its own.
+            sha256: required hash of the file; default: any.
 
         Raises:
-            ForbiddenError: it has another hash.
-            StoreError: the file cannot be read, or its JSON makes no sense.
+            ForbiddenError: the file has another hash.
+            StoreError: the file cannot be read, or its JSON is not valid.
         """
         if isinstance(file, str) and file.startswith("sha256:"):
             kept = self.get_file(file)
@@ -186,7 +186,7 @@ class Registry(Writer):
         return row if path in (None, row.path) else self._moved(row.id, path)
 
     def _moved(self, checkpoint: str, path: str | None) -> CheckpointRow:
-        """A checkpoint that was registered before lies elsewhere now."""
+        """Update the path of a registered checkpoint whose file has moved."""
 
         def move(session: Session) -> CheckpointRow:
             row = resolve(session, Checkpoint, checkpoint)
@@ -197,7 +197,7 @@ class Registry(Writer):
         return self._write(move)
 
     def add_file(self, file: Path) -> FileRow:
-        """Keep a copy of a file among the artifacts; the same content is kept once."""
+        """Store a copy of a file among the artifacts; the same content is stored once."""
         connections.require_writable(self.location)
         sha256, size = self.blobs.put_file(file), file.stat().st_size
 
@@ -210,10 +210,10 @@ class Registry(Writer):
         return self._write(make)
 
     def get_file(self, ref: str) -> FileRow:
-        """What is known of an artifact, by its SHA-256, with or without "sha256:" before it.
+        """Return what is known of an artifact by its SHA-256, with or without "sha256:" before it.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such file is stored.
         """
         sha256 = ref.removeprefix("sha256:")
         with self._read() as session:

@@ -1,4 +1,4 @@
-"""The steps of saving a result: what is checked first, and what is written within the transaction."""
+"""Steps of saving a result: checks before, and changes within the transaction."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def drop_unreferenced(session: Session, artifacts: Iterable[str | None]) -> None:
-    """Forget artifacts that no result refers to any more; their files become garbage."""
+    """Delete the rows of artifacts that no result refers to; `collect` then removes their files."""
     for sha256 in {name for name in artifacts if name is not None}:
         if all(session.scalar(select(column).where(column == sha256).limit(1)) is None for column in ARTIFACT_COLUMNS):
             session.execute(delete(Artifact).where(Artifact.sha256 == sha256))
@@ -65,19 +65,19 @@ ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate, Ex
 
 
 def now() -> datetime:
-    """This moment, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def added(session: Session, row: BaseT) -> BaseT:
-    """The row, written within the transaction."""
+    """Add a row within the transaction, and return it."""
     session.add(row)
     session.flush()
     return row
 
 
 def check_names(blobs: Mapping[str, bytes], *, needed: str, known: Sequence[str]) -> None:
-    """Refuse files that are missing or unknown."""
+    """Refuse files if the needed one is missing, or one is unknown."""
     if needed not in blobs or set(blobs) - set(known):
         raise StoreError(f"the files given are {sorted(blobs)}: expected {needed!r}, of {list(known)}")
 
@@ -90,7 +90,7 @@ def parts_of(
     confidence: Sequence[Sequence[float]] = (),
     mediators: Iterable[MediatorRow] = (),
 ) -> Parts:
-    """The rows that belong to a partition."""
+    """Make the rows that belong to a partition: modules, links, nodes and mediators."""
     lengths = [len(cut) for cut in labels]
     if [len(cut) for cut in importance] != lengths or (confidence and [len(cut) for cut in confidence] != lengths):
         raise StoreError(
@@ -116,7 +116,7 @@ def _rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) -> None:
-    """Refuse labels that belong to another graph or to modules that are not there."""
+    """Refuse labels that do not fit the graph, or that name missing modules."""
     if tuple(widths) != graph.widths:
         raise StoreError(f"the labels have {widths} nodes per cut, the graph {graph.id} has {list(graph.widths)}")
     indices = [row["index"] for row in parts[Module]]
@@ -129,7 +129,7 @@ def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) 
 
 
 def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: Files) -> None:
-    """Give a result, new or replaced, its values, and make its files known."""
+    """Set the columns of a new or replaced result, and add rows for its files."""
     for sha256, size in files.values():
         if session.get(Artifact, sha256) is None:
             session.add(Artifact(sha256=sha256, uri=Blobs.key(sha256), bytes=size, created=now()))
@@ -141,15 +141,15 @@ def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: File
 
 
 def forget_tracking(session: Session, row: Tracking) -> list[str | None]:
-    """Prepare a tracking for new values; the artifacts it no longer needs."""
+    """Delete the checkpoints of a tracking before it is replaced; return the artifacts no longer needed."""
     session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
     return [row.tracking_sha256]
 
 
 def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
-    """Prepare a graph for new values; the artifacts it no longer needs.
+    """Delete what depends on a graph before it is replaced; return the artifacts no longer needed.
 
-    If it is not the same its partitions go with their experiments, and the trackings that divided it.
+    If the new graph differs, its partitions, their experiments, and the trackings that use it are deleted.
     """
     garbage = [row.graph_sha256, row.bases_sha256]
     if row.graph_sha256 != sha256:
@@ -164,9 +164,9 @@ def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
 
 
 def forget_partition(session: Session, row: Partition, sha256: str) -> list[str | None]:
-    """Prepare a partition for new values; the artifacts it no longer needs.
+    """Delete what depends on a partition before it is replaced; return the artifacts no longer needed.
 
-    If it is not the same the experiments on it go.
+    If the new partition differs, the experiments on it are deleted.
     """
     garbage: list[str | None] = [row.partition_sha256]
     if row.partition_sha256 != sha256:

@@ -1,8 +1,8 @@
-"""Schedules: jobs that are asked for at times (cron), or for every new checkpoint of a model.
+"""Schedules: submit jobs at set times (cron), or for each new checkpoint of a model.
 
-A checkpoint is new where it was registered after the schedule was made; a schedule with a folder registers what appears
-there. Workers look after schedules. Asking for the same work twice gives one job, so several may look at once, and a
-look that is interrupted is simply repeated. Times that passed while no worker ran are made up for once.
+A checkpoint is new if it was registered after the schedule was made; a schedule with a folder registers the files that
+appear there. Workers run schedules. The same work gives one job, so several workers may run a schedule at the same
+time, and an interrupted pass is simply repeated. Times that passed while no worker ran count once.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _QUIET = 2.0  # seconds for which a file must not have changed before it counts 
 
 
 class Schedules(Jobs):
-    """The part of the store that knows schedules."""
+    """The part of the store for schedules."""
 
     def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
-        """Keep what `Store.open` made."""
+        """Keep the connections that `Store.open` made."""
         super().__init__(location, engine, blobs)
         self._asked: set[tuple[str, str]] = set()  # schedules and checkpoints, to spare asking in each overlap
         self._seen: dict[tuple[Path, str], tuple[Any, list[str]]] = {}  # files, as they were when they were looked at
@@ -58,22 +58,22 @@ class Schedules(Jobs):
         priority: int = 0,
         timeout: float | None = None,
     ) -> ScheduleRow:
-        """Ask for jobs again and again.
+        """Add a schedule, which submits jobs at set times or for each new checkpoint.
 
         Args:
             task: one of `TASKS`.
-            model: name of the model; it need not be stored yet.
-            choices: of the jobs, see `submit`.
-            cron: five fields as in crontab, in UTC. At each time there is a job for every checkpoint of the model
-                (partition: graph; experiment: partition; track: the model) that has none yet. Without, a job for
-                every new checkpoint.
-            folder: to be watched for new checkpoints.
-            queue: of the jobs.
-            priority: of the jobs.
-            timeout: of the jobs, in seconds.
+            model: name of the model; it may not be stored yet.
+            choices: choices of the jobs, see `submit`.
+            cron: five fields as in crontab, in UTC. At each time, submit a job for every checkpoint of the model
+                (partition: graph; experiment: partition; track: the model) that has none yet. Default: a job for
+                each new checkpoint.
+            folder: folder to watch for new checkpoints.
+            queue: queue of the jobs.
+            priority: priority of the jobs.
+            timeout: timeout of the jobs, in seconds.
 
         Raises:
-            StoreError: an unknown task or choice, a time that cannot be read, no such folder, or what `submit` refuses.
+            StoreError: an unknown task or choice, an invalid cron, a missing folder, or anything that `submit` refuses.
         """
         given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
@@ -110,33 +110,33 @@ class Schedules(Jobs):
         return self._write(make)
 
     def get_schedule(self, ref: str) -> ScheduleRow:
-        """The schedule with that ID, or the unique start of one."""
+        """Return the schedule with this ID, or unique start of an ID."""
         with self._read() as session:
             return _schedule_row(resolve(session, Schedule, ref))
 
     def schedules(
         self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False
     ) -> Page[ScheduleRow]:
-        """All schedules."""
+        """List all schedules."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             return page(session, Schedule, select(Schedule), _schedule_row, **options)
 
     def pause_schedule(self, ref: str) -> ScheduleRow:
-        """Let a schedule rest; times that pass are not made up for."""
+        """Pause a schedule; times that pass meanwhile are skipped."""
         return self._change(ref, paused=True, next_run=None)
 
     def resume_schedule(self, ref: str) -> ScheduleRow:
-        """Have a schedule go on; checkpoints that are new since it was paused are taken."""
+        """Resume a schedule; it also handles checkpoints that are new since it was paused."""
         cron = self.get_schedule(ref).cron
         return self._change(ref, paused=False, next_run=None if cron is None else _after(cron, now()))
 
     def run_schedule(self, ref: str) -> ScheduleRow:
-        """Have a schedule ask for jobs now, for everything that has none yet; one that is paused stays so."""
+        """Submit a schedule's jobs now, for everything that has none yet; a paused one stays paused."""
         return self._change(ref, next_run=now())
 
     def remove_schedule(self, ref: str) -> None:
-        """Forget a schedule; its jobs stay."""
+        """Remove a schedule; its jobs stay."""
         self._write(lambda session: session.delete(resolve(session, Schedule, ref)))
 
     def _change(self, ref: str, **values: Any) -> ScheduleRow:
@@ -151,7 +151,7 @@ class Schedules(Jobs):
     # What workers do
 
     def look_after_schedules(self) -> None:
-        """Register what has appeared in watched folders, and submit the jobs that are due."""
+        """Register new checkpoints in watched folders, and submit the jobs that are due."""
         with self._read() as session:
             rows = [(_schedule_row(row), row.seen) for row in session.scalars(select(Schedule).order_by(Schedule.key))]
         for row, seen in rows:
@@ -161,7 +161,7 @@ class Schedules(Jobs):
                 self._fire(row, seen, due, moment)
 
     def _fire(self, row: ScheduleRow, seen: datetime, due: bool, moment: datetime) -> None:
-        """One look at a schedule; what goes wrong is noted there."""
+        """Submit the jobs of one schedule that are due; record an error on the schedule."""
         problems = []
         if row.folder is not None:
             problems += self._register_folder(Path(row.folder), row.model)
@@ -179,7 +179,7 @@ class Schedules(Jobs):
             self._note(row, due, moment, jobs, error)
 
     def _targets(self, row: ScheduleRow, seen: datetime, due: bool) -> Iterator[str]:
-        """What there are to be jobs for."""
+        """Yield the targets that need a job."""
         if row.cron is not None and not due:
             return
         with self._read() as session:
@@ -221,9 +221,9 @@ class Schedules(Jobs):
         self._write(note)
 
     def _register_folder(self, folder: Path, model: str) -> list[str]:
-        """Register the checkpoints of a model in a folder that are whole and lie there; what could not be read.
+        """Register the complete checkpoints of a model in a folder; return one line per file that failed.
 
-        A file is read again only when it, or its JSON, was written since.
+        A file is read again only if it, or its JSON, has changed since.
         """
         with self._read() as session:
             known = dict(session.execute(select(Checkpoint.path, Checkpoint.created).order_by(Checkpoint.key)).all())
@@ -254,7 +254,7 @@ class Schedules(Jobs):
         return problems
 
     def _register_file(self, folder: Path, file: Path, beside: Path, model: str) -> list[str]:
-        """One checkpoint of a watched folder; what is wrong with it."""
+        """Register one checkpoint of a watched folder; return what is wrong with it."""
         if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
             return [f"{' and '.join(outside)} leads out of {folder}"]
         if unusual := [f.name for f in (file, beside) if not f.is_file()]:
@@ -274,7 +274,7 @@ def _schedule_row(row: Schedule) -> ScheduleRow:
 
 
 def _after(cron: str, moment: datetime) -> datetime:
-    """The next time of a schedule after a moment.
+    """Return the next time of a schedule after a moment.
 
     >>> _after("30 2 * * *", datetime(2026, 1, 1, 3, tzinfo=UTC)).isoformat()
     '2026-01-02T02:30:00+00:00'

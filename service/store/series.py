@@ -1,4 +1,4 @@
-"""Which graphs of a model can be followed over its training: those made in the same way of several checkpoints."""
+"""Series of graphs that can be tracked: graphs of several checkpoints, computed in the same way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Series", "Source", "chosen_series", "described_series", "graph_serie
 
 
 class Source(Protocol):
-    """Lists the checkpoints and graphs of a model: the store, or the client of a service."""
+    """A store or client that lists the checkpoints and graphs of a model."""
 
     @property
     def graphs(self) -> Callable[..., Page[GraphRow]]:
@@ -40,7 +40,7 @@ class Series:
 
     Attributes:
         graphs: each with its checkpoint, by training step.
-        key: number of the newest one in the order in which graphs were stored.
+        key: position of the newest graph in the order of creation.
     """
 
     graphs: tuple[tuple[CheckpointRow, GraphRow], ...]
@@ -48,15 +48,15 @@ class Series:
 
     @property
     def name(self) -> str:
-        """ID of its newest graph, which stands for all."""
+        """ID of the newest graph, which names the series."""
         return max((graph for _, graph in self.graphs), key=lambda graph: graph.created).id
 
 
 def graph_series(source: Source, model: str) -> list[Series]:
-    """All series of a model: the one of the most checkpoints first, of several the one with the newest graph.
+    """Return all series of a model: most checkpoints first; of equally long ones, newest graph first.
 
     Raises:
-        NotFoundError: there is no such model.
+        NotFoundError: the model does not exist.
     """
     graphs = _all(source.graphs, model)  # before the checkpoints, to which others may come meanwhile
     checkpoints = {row.id: row for row in _all(source.checkpoints, model)}
@@ -71,10 +71,10 @@ def graph_series(source: Source, model: str) -> list[Series]:
 
 
 def chosen_series(source: Source, model: str, like: str | None = None) -> Series:
-    """The series to follow: that of the graph `like`, else the first of `graph_series`.
+    """Choose the series to track: that of the graph `like`, else the first of `graph_series`.
 
     Raises:
-        NotFoundError: no such model or graph, or the graphs of fewer than two checkpoints are alike.
+        NotFoundError: the model or graph does not exist, or the series has fewer than two checkpoints.
     """
     series = graph_series(source, model)
     if like is not None:
@@ -93,7 +93,7 @@ def chosen_series(source: Source, model: str, like: str | None = None) -> Series
 
 
 def described_series(source: Source, model: str, graphs: Sequence[str]) -> str:
-    """Which series a tracking of these graphs followed, and how to follow another; nothing where there is no other."""
+    """Say which series a tracking of these graphs followed, and how to choose another; "" without another."""
     series = graph_series(source, model)
     taken = [each for each in series if any(graph.id in graphs for _, graph in each.graphs)]
     others = [each for each in series if each not in taken]
@@ -105,7 +105,7 @@ def described_series(source: Source, model: str, graphs: Sequence[str]) -> str:
 
 
 def _line(one: Series, series: Sequence[Series]) -> str:
-    """How many checkpoints, and in what its recipe differs from the others."""
+    """Describe a series: its number of checkpoints, and how its recipe differs from the others."""
     ways, mine, differs = [_way(each) for each in series], _way(one), []
     for name in dict.fromkeys(name for way in ways for name in way):
         value = mine.get(name)
@@ -127,7 +127,7 @@ def _moment(pair: tuple[CheckpointRow, GraphRow]) -> tuple[float, Any]:
 
 
 def _all(listed: Any, model: str) -> list[Any]:
-    """The whole of a list, in the order in which it was stored."""
+    """Read all pages of a list, in order of creation."""
     rows: list[Any] = []
     cursor: str | None = None
     while True:

@@ -1,6 +1,6 @@
 """The store: models, checkpoints and results in a database, large tensors as artifacts beside it.
 
-It takes and returns frozen values, and owns every transaction: a result's files are on disk before its row is,
+It takes and returns frozen values, and owns every transaction: files of a result are on disk before its row,
 and the row, its modules and its nodes appear together or not at all.
 """
 
@@ -46,31 +46,31 @@ __all__ = ["Store"]
 
 
 class Store(Tokens):
-    """A store that is open; use it as a context manager, or `close` it.
+    """An open store; use it as a context manager, or `close` it.
 
-    Wherever a method takes a reference, it may be an ID, the unique start of one, or a name: of a model its
-    name, of a checkpoint its SHA-256, its label, `model@label` or `model@step`, of a dataset its SHA-256.
+    A reference is an ID, the unique start of one, or a name: the name of a model; the SHA-256, label, `model@label`
+    or `model@step` of a checkpoint; the SHA-256 of a dataset.
 
     Every method raises `StoreError` where the database or the artifacts cannot be reached or written, and
-    `NotFoundError` or `AmbiguousError` for a reference that names nothing or too much.
+    `NotFoundError` or `AmbiguousError` for a reference that names nothing or several things.
     """
 
     @classmethod
     def open(cls, url: str | None = None, artifacts: str | None = None, *, patience: float = 0.0) -> Store:
-        """Open the store that is named here, else by the environment, else the default; see `settings.locate`.
+        """Open the store given, else that of the environment, else the default; see `storage.location.locate`.
 
-        A SQLite file and its folder are made where there are none, and upgraded where they are older.
+        A missing SQLite file and its folder are created; an older file is upgraded.
 
         Args:
-            url: of the database.
-            artifacts: their place.
-            patience: seconds for which every call waits for a server that cannot be reached.
+            url: database URL, or path of a SQLite file.
+            artifacts: folder or fsspec URL of the artifacts.
+            patience: seconds that every call waits for a server that cannot be reached.
 
         Raises:
             NewerSchemaError: the database was written by a newer version of interbasis.
-            OldSchemaError: PostgreSQL, empty or older: run `interbasis db upgrade`.
-            ReadOnlyError: the SQLite file cannot be made or opened.
-            StoreError: anything else that is wrong with the database or its name.
+            OldSchemaError: a PostgreSQL database is empty or older: run `interbasis db upgrade`.
+            ReadOnlyError: the SQLite file cannot be created or opened.
+            StoreError: anything else is wrong with the database or its name.
         """
         location = locate(url, artifacts)
         blobs = Blobs(str(location.artifacts))
@@ -85,7 +85,7 @@ class Store(Tokens):
 
     @staticmethod
     def upgrade(url: str | None = None) -> Upgrade:
-        """Bring the schema of a database, empty or older, to this version; safe while others do the same."""
+        """Upgrade the schema of an empty or older database; safe while other processes do the same."""
         return schema.upgrade(locate(url, need_artifacts=False))
 
     def close(self) -> None:
@@ -110,19 +110,19 @@ class Store(Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> GraphRow:
-        """Store a graph, or return the one that is stored for the same checkpoint, dataset and recipe.
+        """Store a graph, or return the stored one of the same checkpoint, dataset and recipe.
 
         Args:
             checkpoint: reference.
             dataset: reference.
             provenance: how it was computed.
-            values: what is queried.
-            blobs: the files: "graph", and "bases" where they are to be kept.
+            values: numbers that queries use.
+            blobs: the files: "graph", and "bases" to keep those.
             force: replace a stored one. Its ID stays; its partitions stay only if the new graph is the same
-                to the last bit. A stored one whose files are missing is replaced in any case.
+                to the last bit. A stored one with missing files is always replaced.
 
         Raises:
-            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+            ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
         columns = plain_values(provenance, Provenance) | plain_values(values, GraphValues)
         kind = ResultKind(Graph, ("graph", "bases"), graph_row, forget_graph)
@@ -143,24 +143,24 @@ class Store(Tokens):
         mediators: Sequence[MediatorRow] = (),
         force: bool = False,
     ) -> PartitionDetail:
-        """Store a partition, or return the one that is stored for the same graph and recipe.
+        """Store a partition, or return the stored one of the same graph and recipe.
 
         Args:
             graph: reference.
             provenance: how it was computed.
-            values: what is queried.
+            values: numbers that queries use.
             modules: one per module.
             links: the quotient graph.
-            labels: per cut the module of each node, -1 for none.
-            importance: per cut that of each node.
+            labels: for each cut the module of each node, -1 for none.
+            importance: for each cut the importance of each node.
             blobs: the file: "partition".
-            confidence: per cut that of each node, or nothing.
-            mediators: the interaction surface.
+            confidence: for each cut the confidence of each node; may be empty.
+            mediators: the nodes through which modules interact.
             force: replace a stored one; its ID stays.
 
         Raises:
-            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
-            StoreError: labels that do not fit the graph or the modules.
+            ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
+            StoreError: the labels do not fit the graph or the modules.
         """
         check_names(blobs, needed="partition", known=("partition",))
         columns = plain_values(provenance, Provenance) | plain_values(values, PartitionValues)
@@ -200,18 +200,18 @@ class Store(Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> LedgerRow:
-        """Store a ledger, or return the one that is stored for the same checkpoint, dataset and recipe.
+        """Store a ledger, or return the stored one of the same checkpoint, dataset and recipe.
 
         Args:
             checkpoint: reference.
             dataset: reference.
             provenance: how it was computed.
-            values: what is queried.
+            values: numbers that queries use.
             blobs: the file: "ledger".
             force: replace a stored one; its ID stays.
 
         Raises:
-            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+            ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
         columns = plain_values(provenance, Provenance) | plain_values(values, LedgerValues)
         return self._save(ResultKind(Ledger, ("ledger",), ledger_row), checkpoint, dataset, columns, blobs, force)
@@ -226,7 +226,7 @@ class Store(Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> LlcRow:
-        """Store a learning coefficient, or return the one that is stored for the same checkpoint, dataset and recipe.
+        """Store a learning coefficient, or return the stored one of the same checkpoint, dataset and recipe.
 
         Arguments and exceptions are those of `save_ledger`; the file is "llc".
         """
@@ -242,17 +242,17 @@ class Store(Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> ExperimentRow:
-        """Store a circuit experiment, or return the one that is stored for the same partition and recipe.
+        """Store a circuit experiment, or return the stored one of the same partition and recipe.
 
         Args:
             partition: reference.
             provenance: how it was computed.
-            values: what is queried.
+            values: numbers that queries use.
             blobs: the file: "experiment".
             force: replace a stored one; its ID stays.
 
         Raises:
-            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
+            ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
         check_names(blobs, needed="experiment", known=("experiment",))
         columns = plain_values(provenance, Provenance) | plain_values(values, ExperimentValues)
@@ -287,19 +287,19 @@ class Store(Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> TrackingDetail:
-        """Store a tracking, or return the one that is stored for the same model and recipe.
+        """Store a tracking, or return the stored one of the same model and recipe.
 
         Args:
             model: reference.
             provenance: how it was computed.
-            values: what is queried.
-            steps: one per checkpoint, in order; of each the graph is a reference.
+            values: numbers that queries use.
+            steps: one per checkpoint, in order; `graph` of each is a reference.
             blobs: the file: "tracking".
             force: replace a stored one; its ID stays.
 
         Raises:
-            ReadOnlyError: the database or the artifacts cannot be written; nothing is.
-            StoreError: a number of checkpoints that does not fit.
+            ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
+            StoreError: the number of steps is not the number of checkpoints.
         """
         check_names(blobs, needed="tracking", known=("tracking",))
         if len(steps) != values.n_checkpoints:

@@ -1,7 +1,7 @@
-"""Tokens: secrets that open the service, each for reading, for submitting, or for everything.
+"""Tokens: secrets that give access to the service, each with a scope: read, submit or admin.
 
 A token is `ib_<id>_<secret>` with 256 random bits; the store keeps the SHA-256 of the secret, so that it cannot be read
-from a copy of the database. Once one was made every request needs one, even when all have been revoked.
+from a copy of the database. From the first token on every request needs one, even when all have been revoked.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ from .schedules import Schedules
 
 __all__ = ["Tokens"]
 
-"""What a token is good for; each includes those before it."""
-
 
 class Tokens(Schedules):
-    """The part of the store that knows tokens."""
+    """The part of the store for tokens."""
 
     def new_token(self, name: str, scope: str = "read") -> NewToken:
-        """Make a token; its secret is known to the caller alone.
+        """Make a token; only the caller learns its secret.
 
         Raises:
-            StoreError: an unknown scope, or a name that is empty or cannot be printed.
+            StoreError: the scope is unknown, or the name is empty or cannot be printed.
         """
         if scope not in SCOPES:
             raise StoreError(f"there is no scope {scope!r}: expected one of {', '.join(SCOPES)}")
@@ -54,10 +52,10 @@ class Tokens(Schedules):
         return NewToken(**vars(row), token=f"ib_{row.id}_{secret}")
 
     def get_token(self, ref: str) -> TokenRow:
-        """The token with that ID, without its secret.
+        """Return the token with this ID, without its secret.
 
         Raises:
-            NotFoundError: there is none, or it was revoked.
+            NotFoundError: there is no such token, or it was revoked.
         """
         with self._read() as session:
             row = _token_row(resolve(session, Token, ref))
@@ -66,13 +64,13 @@ class Tokens(Schedules):
         return row
 
     def tokens(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[TokenRow]:
-        """All tokens, the revoked ones too."""
+        """List all tokens, revoked ones too."""
         options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest_first}
         with self._read() as session:
             return page(session, Token, select(Token), _token_row, **options)
 
     def revoke_token(self, ref: str) -> TokenRow:
-        """Close a token for ever, at once."""
+        """Revoke a token, at once and for ever."""
 
         def revoke(session: Session) -> TokenRow:
             row = resolve(session, Token, ref)
@@ -82,12 +80,12 @@ class Tokens(Schedules):
         return self._write(revoke)
 
     def needs_token(self) -> bool:
-        """Whether a token was ever made, so that every request needs one."""
+        """Return whether requests need a token: from the first token on, every request does."""
         with self._read() as session:
             return bool(session.scalar(select(func.count()).select_from(Token)))
 
     def scope_of(self, token: str) -> str | None:
-        """What a token is good for; None where it is none, or revoked. Secrets are compared in constant time."""
+        """Return the scope of a token; None for an unknown or revoked one. Compare secrets in constant time."""
         prefix, _, rest = token.partition("_")
         identifier, _, secret = rest.partition("_")
         given = hashlib.sha256(secret.encode(errors="replace")).hexdigest()

@@ -1,4 +1,4 @@
-"""How results are saved: files before rows, one transaction, again where another process wrote the same meanwhile."""
+"""Transactions that save results: files before rows, one transaction, repeated after a conflict."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["ResultKind", "Writer"]
 
 T = TypeVar("T")
 
-_ATTEMPTS = 8  # at a transaction that met another one writing the same thing
+_ATTEMPTS = 8  # at a transaction that conflicts with another one
 
 _CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
 
 
 @dataclass(frozen=True)
 class ResultKind(Generic[ResultT, T]):
-    """What differs between the kinds of results that belong to a checkpoint and a dataset.
+    """How one kind of result that belongs to a checkpoint and a dataset is stored.
 
     Attributes:
-        table: of the result.
-        files: names of its files, as in the columns NAME_sha256; the first is needed.
-        convert: a row as a frozen value.
-        forget: what else goes when a row is replaced by one with the first file of that hash, called before; returns
-            the artifacts that are no longer needed. None where the row is all there is.
+        table: table of the result.
+        files: names of its files, as in the columns NAME_sha256; the first is required.
+        convert: turns a row into a frozen value.
+        forget: called before a row is replaced, with the hash of the new first file; deletes what depends on the row
+            and returns the artifacts no longer needed. None where nothing depends on it.
     """
 
     table: type[ResultT]
@@ -45,15 +45,15 @@ class ResultKind(Generic[ResultT, T]):
     forget: Callable[[Session, ResultT, str], list[str | None]] | None = None
 
     def artifacts(self, row: ResultT) -> list[str | None]:
-        """Hashes of the files of a row; None for one that was not kept."""
+        """Return the hashes of a row's files; None for a file that was not kept."""
         return [getattr(row, f"{name}_sha256") for name in self.files]
 
 
 class Writer(Reader):
-    """Transactions and files, from which `Store` makes what can be saved."""
+    """Transactions and files, on which `Store` builds its saving methods."""
 
     def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
-        """Keep what `Store.open` made."""
+        """Keep the connections that `Store.open` made."""
         super().__init__(location, engine, blobs)
         self._writer = engine.execution_options(write=True)
 
@@ -66,7 +66,7 @@ class Writer(Reader):
         blobs: Mapping[str, bytes],
         force: bool,
     ) -> T:
-        """Store a result of a checkpoint on a dataset, or return the one of the same recipe that is stored whole."""
+        """Store a result of a checkpoint on a dataset, or return a complete stored one of the same recipe."""
         check_names(blobs, needed=kind.files[0], known=kind.files)
         recipe_hash = columns["recipe_hash"]
         with self._read() as session:
@@ -98,22 +98,22 @@ class Writer(Reader):
         return self._write(save)
 
     def _whole(self, *artifacts: str | None) -> bool:
-        """Whether the files of a stored result are there."""
+        """Return whether all files of a stored result exist."""
         return all(self.blobs.exists(sha256) for sha256 in artifacts if sha256 is not None)
 
     def _put(self, blobs: Mapping[str, bytes]) -> Files:
-        """Write files; not one if the rows could not be written afterwards."""
+        """Write files, but none where the rows could not be written afterwards."""
         connections.require_writable(self.location)
         return {name: (self.blobs.put(data), len(data)) for name, data in blobs.items()}
 
     def _once(self, find: Callable[[Session], T | None], make: Callable[[Session], T]) -> T:
-        """What is stored; where nothing is, what is made, by us or at the same time by another process."""
+        """Return what `find` finds, else what `make` makes; safe when another process makes the same."""
         with self._read() as session:
             found = find(session)
         return found if found is not None else self._write(lambda session: find(session) or make(session))
 
     def _write(self, work: Callable[[Session], T]) -> T:
-        """Do the work in one transaction, again where another transaction wrote the same row meanwhile."""
+        """Do the work in one transaction; repeat it where another transaction wrote the same row meanwhile."""
         with connections.translated(self.location):
             for _ in range(_ATTEMPTS - 1):
                 try:

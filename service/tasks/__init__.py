@@ -1,1 +1,1 @@
-"""Tasks: do an analysis and store it, for commands and jobs alike."""
+"""Tasks: run an analysis and store its result, for commands and jobs alike."""

@@ -1,4 +1,4 @@
-"""Runs analyses and stores what they give: the one place where numerics meet the store."""
+"""Analyse checkpoints: compute interaction bases, graph and partition, and store them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DemoLine:
     """One checkpoint of the demo: accuracy on held-out pairs, and agreement of the modules with left and right.
 
     Attributes:
-        agreement: adjusted mutual information per cut, and over all cuts (last); NaN where no node is in a module.
+        agreement: adjusted mutual information at each cut, and over all cuts (last); NaN where no node is in a module.
     """
 
     outcome: Outcome
@@ -38,7 +38,7 @@ class DemoLine:
     agreement: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON-ready values."""
+        """Return all fields as JSON-ready values."""
         agreement = [None if math.isnan(value) else value for value in self.agreement]
         return {**self.outcome.to_json(), "accuracy": self.accuracy, "agreement": agreement}
 
@@ -54,13 +54,13 @@ def analyze(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """Take a checkpoint to its graph and partition; what is stored for the same data and recipe is not computed again.
+    """Compute and store graph and partition of a checkpoint; reuse stored ones of the same data and recipe.
 
     Args:
-        store: where results go.
-        path: of the .safetensors file.
-        choices: names of the recipe; None leaves what the recipe file says, or the default.
-        recipe_file: a .toml or .json file of such names.
+        store: store for the results.
+        path: the .safetensors file.
+        choices: fields of the recipe; None keeps the value of the recipe file, or the default.
+        recipe_file: a .toml or .json file of such fields.
         data: file to read the data from.
         factory: `module:function` that builds a model of family `torch`.
         force: compute and store again.
@@ -80,7 +80,7 @@ def store_analysis(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """`analyze` for a checkpoint and a recipe from `load`."""
+    """Analyse a checkpoint with a recipe, both from `load`; see `analyze`."""
     graph_row = None if force else stored_graph(store, checkpoint, recipe.graph)
     if graph_row is None:
         check_registrable(store, checkpoint)
@@ -104,7 +104,7 @@ def run_demo(
     progress: ProgressCallback | None = None,
     done: Callable[[DemoLine], None] | None = None,
 ) -> list[DemoLine]:
-    """Train the demo's network, analyse every checkpoint of it, and compare the modules with the known answer."""
+    """Train the demo's network, analyse each of its checkpoints, and compare the modules with the known answer."""
     lines = []
     for path in train_two_digits(folder, seed=seed, progress=progress):
         checkpoint, recipe = load(path, {})
@@ -132,9 +132,9 @@ def save_graph(
     *,
     force: bool = False,
 ) -> GraphRow:
-    """Register the checkpoint and store its graph, whose computation began at `start` of the monotonic clock.
+    """Register the checkpoint and store its graph; `start` is when its computation began (monotonic clock).
 
-    Nothing is registered before the graph is there, so that a refused analysis leaves no trace.
+    Nothing is registered before the graph exists, so that a refused analysis leaves no trace.
     """
     row, data = register(store, checkpoint)
     return store.save_graph(

@@ -1,6 +1,6 @@
-"""The files of a job on disk: a registered checkpoint with its JSON beside it, and data that were uploaded.
+"""The files of a job on disk: a registered checkpoint with its JSON beside it, and uploaded data.
 
-They lie in temporary folders, which users have not seen: errors call them by what was registered or uploaded.
+They lie in temporary folders, which users do not know: errors name them by what was registered or uploaded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SHOWN = 12  # digits of a hash that name an upload
 
 @contextmanager
 def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]:
-    """A checkpoint and a path of its file, with the JSON it was registered with beside it, as long as it is needed.
+    """Provide a checkpoint's file on disk, with its registered JSON beside it, while the context is open.
 
     Raises:
-        NotFoundError: it was stored without its file, or the file is gone or has changed.
+        NotFoundError: the checkpoint was stored without its file, or the file is gone or has changed.
     """
     row = store.get_checkpoint(ref)
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
@@ -50,7 +50,7 @@ def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]
 
 @contextmanager
 def data_file(store: Reader, named: str | None) -> Iterator[Path | None]:
-    """The file of data that a job names: a path, or "sha256:..." of one that was uploaded."""
+    """Provide the data file that a job names: a path, or "sha256:..." of an upload."""
     if named is None or not named.startswith("sha256:"):
         yield None if named is None else Path(named)
         return
@@ -62,14 +62,14 @@ def data_file(store: Reader, named: str | None) -> Iterator[Path | None]:
 
 
 def names_of_checkpoint(row: CheckpointRow, file: Path) -> dict[str, str]:
-    """What errors are to call a checkpoint that was checked out to a file, and its JSON."""
+    """Return the names that errors use for a checkpoint's temporary file and its JSON."""
     if str(file) == row.path:
         return {}
     return {str(file): row.path or f"the file of {row.id}", str(file.with_suffix(".json")): f"the JSON of {row.id}"}
 
 
 def names_of_data(named: str | None, file: Path | None) -> dict[str, str]:
-    """What errors are to call uploaded data that lie in a file."""
+    """Return the name that errors use for the temporary file of uploaded data."""
     if named is None or file is None or str(file) == named:
         return {}
     return {str(file): f"uploaded data {named[: len('sha256:') + _SHOWN]}"}
@@ -77,10 +77,10 @@ def names_of_data(named: str | None, file: Path | None) -> dict[str, str]:
 
 @contextmanager
 def own_names(names: Mapping[str, str]) -> Iterator[None]:
-    """Have errors name what users know instead of temporary paths.
+    """Replace temporary paths in errors by names that users know.
 
     Args:
-        names: what to say instead of each path.
+        names: the name to use in place of each path.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def own_names(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _link(store: Reader, sha256: str, file: Path) -> None:
-    """An artifact under another name, its hash verified; a copy where artifacts are not local files."""
+    """Link an artifact to another name, its hash verified; copy it where artifacts are not local files."""
     local = store.blobs.verified_path(sha256)
     if local is None:
         file.write_bytes(store.blobs.get(sha256))

@@ -1,4 +1,4 @@
-"""Load checkpoints for a task, and register them and what they hold in a store."""
+"""Load checkpoints for a task, and register them and their data in a store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Control: TypeAlias = Callable[[Partition], Partition]
 def load(
     path: Path, choices: Mapping[str, Any], *, data: Path | None = None, factory: str | None = None
 ) -> tuple[Checkpoint, Recipe]:
-    """A checkpoint, and the recipe for it with the cuts and the loss that it was loaded with; None is left out."""
+    """Load a checkpoint; return it with its recipe, where cuts and loss are as loaded; choices of None are dropped."""
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
     build = load_factory(factory) if factory else None
     checkpoint = load_checkpoint(path, cuts=recipe.graph.cuts, loss=recipe.graph.loss, data=data, factory=build)
@@ -37,10 +37,10 @@ def load(
 
 
 def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
-    """The checkpoint of a graph, with the graph's cuts and loss.
+    """Load the checkpoint of a graph again, with the graph's cuts and loss.
 
     Raises:
-        NotFoundError: its file is gone, or is another one now.
+        NotFoundError: its file is gone or has changed.
     """
     checkpoint, row = pair
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
@@ -53,7 +53,7 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
 
 
 def stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
-    """IDs of this checkpoint and its data, where both were stored before."""
+    """Return the IDs of this checkpoint and its data, if both are stored."""
     try:
         data = store.get_dataset(checkpoint.batches.sha256)
         page = store.checkpoints(model=checkpoint.model, limit=1000)
@@ -74,7 +74,7 @@ def check_registrable(store: Store, checkpoint: Checkpoint) -> None:
 
 
 def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
-    """The rows of a checkpoint and its data."""
+    """Store a checkpoint and its data set; return their rows."""
     store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
     notes = {"notes": list(checkpoint.notes)} if checkpoint.notes else {}
     row = store.add_checkpoint(
@@ -95,7 +95,7 @@ def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, Datas
 
 
 def provenance(recipe: Mapping[str, Any], recipe_hash: str, seed: int, start: float) -> Provenance:
-    """How a result came about, whose computation began at `start` of the monotonic clock."""
+    """Describe how a result was computed, from `start` (monotonic clock) until now."""
     return Provenance(
         recipe=recipe,
         recipe_hash=recipe_hash,

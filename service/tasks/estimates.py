@@ -1,4 +1,4 @@
-"""Counts and estimates of one checkpoint, stored: parameter ledgers and learning coefficients."""
+"""Parameter ledgers and learning coefficients of one checkpoint, computed and stored."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def ledger(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LedgerRow:
-    """Count where the parameters of a checkpoint go; what is stored for the same data and recipe is not counted again.
+    """Compute and store the parameter ledger of a checkpoint; reuse a stored one of the same data and recipe.
 
     Args:
-        store: where the ledger goes.
-        path: of the .safetensors file.
-        recipe: choices.
+        store: store for the ledger.
+        path: the .safetensors file.
+        recipe: choices of the ledger.
         data: file to read the data from.
         factory: `module:function` that builds a model of family `torch`.
         force: compute and store again.
@@ -74,12 +74,12 @@ def llc(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LlcRow:
-    """Estimate the learning coefficient of a checkpoint; for the same data and recipe it is not estimated again.
+    """Estimate and store the learning coefficient of a checkpoint; reuse a stored one of the same data and recipe.
 
     Args:
-        store: where the estimate goes.
-        path: of the .safetensors file.
-        recipe: choices.
+        store: store for the estimate.
+        path: the .safetensors file.
+        recipe: choices of the estimate.
         data: file to read the data from.
         factory: `module:function` that builds a model of family `torch`.
         force: compute and store again.
@@ -117,7 +117,7 @@ def _ledger_values(counted: Ledger) -> LedgerValues:
 
 
 def _layer(layer: LayerLedger) -> dict[str, Any]:
-    """A layer's share as JSON: counts, ranks, number of blocks, fit; NaN as None."""
+    """Return a layer's part of the ledger as JSON: counts, ranks, number of blocks, fit; NaN as None."""
     names = ["name", "n_inputs", "n_outputs", "nominal", "gram_rank", "jacobian_rank", "activations", "jacobians"]
     names += ["gating", "synchronised", "tied", "dead", "hessian_rank"]
     measured = {name: value for name, value in asdict(layer.kronecker).items() if value is not None}
@@ -127,7 +127,7 @@ def _layer(layer: LayerLedger) -> dict[str, Any]:
 
 
 def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, loss: str) -> LlcValues:
-    """The numbers of an estimate; of a curve those at its smallest loss scale, with the verdict on the whole."""
+    """Return the numbers of an estimate; for a curve those at its smallest loss scale, and its verdict."""
     curve = isinstance(estimate, LearningCoefficientCurve)
     every = estimate.points if isinstance(estimate, LearningCoefficientCurve) else (estimate,)
     points = [_point(point) for point in every]
@@ -154,7 +154,7 @@ def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, loss: 
 
 
 def _point(found: LearningCoefficient) -> dict[str, Any]:
-    """One loss scale as JSON; NaN and infinity as None."""
+    """Return the numbers at one loss scale as JSON; NaN and infinity as None."""
     low, high = found.interval
     numbers = {"epsilon": found.epsilon, "temperature": found.temperature, "gamma": found.gamma}
     numbers |= {"value": found.value, "standard_error": found.standard_error, "lower": low, "upper": high}

@@ -1,4 +1,4 @@
-"""Circuit experiments on stored partitions, run on the network again and stored."""
+"""Circuit experiments on stored partitions: run the network, and store the result."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def experiment(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ExperimentRow:
-    """Run an experiment on a partition; what is stored for the same data and recipe is not run again.
+    """Run and store an experiment on a partition; reuse a stored one of the same data and recipe.
 
-    It is measured on the held-out data of the checkpoint, or of the data file.
+    It uses the held-out data of the checkpoint, or of the data file.
 
     Args:
-        store: where partition, graph and bases come from and the result goes.
-        ref: of the partition.
-        recipe: choices.
-        data: file to read the data from, where that is not the checkpoint's own.
+        store: store of partition, graph and bases, and for the result.
+        ref: reference of the partition.
+        recipe: choices of the experiment.
+        data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
         force: run and store again.
         progress: called as the work goes on.
 
     Raises:
-        NotFoundError: no such partition, the file of its checkpoint is gone, or the bases of its graph were not kept.
+        NotFoundError: the partition does not exist, its checkpoint's file is gone, or the bases were not kept.
     """
     row = store.get_partition(ref)
     graph_row = store.get_graph(row.graph)
@@ -90,14 +90,14 @@ def experiment(
 
 
 def divided(store: Store, row: ExperimentRow, *, progress: ProgressCallback | None = None) -> PartitionDetail | None:
-    """The partition by the loss scales that an experiment "epsilon" found; of other experiments None."""
+    """Return the partition at the loss scales that an experiment "epsilon" found; None for other experiments."""
     if row.experiment != "epsilon":
         return None
     return partition_task.modules(store, row.graph, {"epsilon": list(row.summary["epsilon"])}, progress=progress)
 
 
 def _stored(store: Store, row: ExperimentRow) -> Experiment | None:
-    """An experiment from its file; None where that is damaged or gone."""
+    """Load an experiment from its file; return None where the file is damaged or missing."""
     try:
         return Experiment.from_bytes(store.experiment_bytes(row.id))
     except ArtifactError:
@@ -105,7 +105,7 @@ def _stored(store: Store, row: ExperimentRow) -> Experiment | None:
 
 
 def _described(recipe: ExperimentRecipe, test: Dataset) -> tuple[dict[str, Any], str]:
-    """What fixes an experiment on a partition, and its hash."""
+    """Return what identifies an experiment on a partition, and its hash."""
     described = {**recipe.choices, "data": test.sha256}
     return described, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

@@ -38,22 +38,22 @@ def export(
     factory: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> bytes:
-    """A stored result as the content of a file for another tool.
+    """Export a stored result for another tool; return the content of the file.
 
     Args:
-        store: what it is in.
+        store: store of the result.
         ref: ID of a graph, a partition or a learning coefficient.
-        form: of a graph or partition see `analysis.exchange.export`, or "eap" and "autocircuit", for which the network
-            is run again (`analysis.projection`); of a partition also "masks" (`analysis.exchange.export_masks`); of a
-            learning coefficient "netcdf": its traces as ArviZ InferenceData.
-        epsilon: only edges above its square root.
-        module: of "eap" and "autocircuit": only the circuit of this module.
-        data: of the same: file to read the data from, where that is not the checkpoint's own.
-        factory: of the same: `module:function` that builds a model of family `torch`.
-        progress: called as the network is run.
+        form: for a graph or partition a format of `analysis.exchange.export`, or "eap" or "autocircuit", which run the
+            network again (`analysis.exchange.component_circuit`); for a partition also "masks"
+            (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
+        epsilon: keep only edges stronger than its square root.
+        module: for "eap" and "autocircuit": export only the circuit of this module.
+        data: for the same: file to read the data from; default: the checkpoint's own.
+        factory: for the same: `module:function` that builds a model of family `torch`.
+        progress: called as the network runs.
 
     Raises:
-        InputError: a form that this result does not have.
+        InputError: this result cannot be exported in this form.
     """
     _check_choices(form, epsilon, {"module": module, "data": data, "factory": factory})
     try:
@@ -109,10 +109,10 @@ def _check_choices(form: str, epsilon: float | None, of_circuits: Mapping[str, o
 
 
 def _bases(store: Store | Client, row: GraphRow) -> Bases:
-    """The bases of a graph.
+    """Load the bases of a graph.
 
     Raises:
-        InputError: they were not kept.
+        InputError: the bases were not kept.
     """
     if row.bases_sha256 is None:
         raise InputError(f"the bases of {row.id} were not kept: analyze its checkpoint again with --force")
@@ -120,7 +120,7 @@ def _bases(store: Store | Client, row: GraphRow) -> Bases:
 
 
 def _estimate(store: Store | Client, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
-    """A stored learning coefficient, or a curve of them."""
+    """Load a stored learning coefficient, or a curve of them."""
     row = store.get_llc(ref)
     kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
     return kind.from_bytes(store.llc_bytes(row.id))

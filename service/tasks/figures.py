@@ -1,4 +1,4 @@
-"""Figures and files of what is stored, for people and for other tools."""
+"""Figures of stored results."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _PICTURES = ("png", "svg", "pdf")
 
 
 def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None) -> None:
-    """Draw something stored into a file (.png, .svg or .pdf).
+    """Draw a stored result into a file (.png, .svg or .pdf).
 
     Args:
-        store: what it is in.
+        store: store of the result.
         ref: ID of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient.
-        path: to write.
-        figure: of a graph "graph" or "strengths", of a partition also "membership" and "profile", of a tracking
-            "tracks", of a ledger "waterfall" or "synchronisation" (of the layer with the most units; of another one
-            "synchronisation:LAYER"), of a learning coefficient "traces", of a curve of them "curve", of an experiment
-            its kind. Default: the first named.
+        path: file to write.
+        figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
+            tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
+            "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, and the kind of
+            an experiment. Default: the first of these.
 
     Raises:
-        InputError: a figure that this result does not have, or a file of another kind.
+        InputError: this result has no such figure, or the file's name has another ending.
     """
     form = picture_format(path)
     available = _figures(store, ref)
@@ -50,7 +50,7 @@ def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None)
 
 
 def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
-    """What can be drawn of a result, the default first."""
+    """Return the figures that a result has, the default first."""
     try:
         estimate = _estimate(store, ref)
     except NotFoundError:
@@ -96,10 +96,10 @@ def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:
 
 
 def picture_format(path: Path) -> str:
-    """The kind of picture that a file's name asks for.
+    """Return the picture format that a file's name ends in.
 
     Raises:
-        InputError: none that can be drawn.
+        InputError: the name does not end in a picture format.
     """
     form = path.suffix.removeprefix(".").lower()
     if form not in _PICTURES:

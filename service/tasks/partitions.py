@@ -34,19 +34,19 @@ def modules(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PartitionDetail:
-    """Divide a stored graph into modules; what is stored for the same choices is not computed again.
+    """Divide a stored graph into modules; reuse a stored partition of the same choices.
 
     Args:
-        store: where the graph comes from and the partition goes.
-        ref: of the graph.
-        choices: names of a partition's recipe; or `labels`, the module of each node ("cut/coordinate") of a division
-            made elsewhere, which is scored as it is, and epsilon.
-        control: compares a division with that of an untrained copy of the network, where that is at hand.
+        store: store of the graph, and for the partition.
+        ref: reference of the graph.
+        choices: fields of a partition's recipe; or epsilon and `labels`, the module of each node ("cut/coordinate")
+            in a division made elsewhere, which is scored as it is.
+        control: compares a partition with that of an untrained copy of the network, where one is available.
         force: compute and store again.
         progress: called per graph searched.
 
     Raises:
-        InputError: choices or labels that make no sense.
+        InputError: choices or labels are not valid.
     """
     row = store.get_graph(ref)
     graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
@@ -70,7 +70,7 @@ def modules(
 
 
 def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:
-    """The graph of this checkpoint, data and recipe, where it was stored before."""
+    """Return the stored graph of this checkpoint, data and recipe, or None."""
     known = stored(store, checkpoint)
     return store.find_graph(*known, recipe.sha256) if known else None
 
@@ -84,9 +84,9 @@ def _partition(
     progress: ProgressCallback | None,
     control: Control | None,
 ) -> PartitionDetail:
-    """The stored partition of a graph by this recipe, else a new one.
+    """Return the stored partition of a graph by this recipe, or compute and store it.
 
-    Where no network is at hand, that of a controlled analysis will do, and a new one is stored as made without control.
+    Without a network, a stored partition with control is good enough, and a new one is stored as without control.
     """
     wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False)]
     stored_ones = () if force else (store.find_partition(row.id, choices.sha256) for choices in wanted)

@@ -40,27 +40,27 @@ def track(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> TrackingDetail:
-    """Match the modules of all checkpoints of a model; the same checkpoints and choices are not tracked again.
+    """Match the modules of a model's checkpoints; reuse a stored tracking of the same checkpoints and choices.
 
-    The graphs have one recipe and one data set, one graph per checkpoint, by step: those of the graph `like`; by
-    default of the recipe and data that most checkpoints share, of several the one used last (`series`).
+    Track one graph per checkpoint, by step, all with the same recipe and data: those of the graph `like`; by
+    default the recipe and data that most checkpoints share, the latest of several (see `store.series`).
 
     Args:
-        store: where graphs come from and the result goes.
-        model: reference.
-        choices: names of a partition's recipe; None is left out.
+        store: store of the graphs, and for the result.
+        model: reference of the model.
+        choices: fields of a partition's recipe; None is left out.
         like: reference of a graph of the model.
-        coupling: see `analysis.tracking.track_modules`.
-        align: align the nodes by their values on the data, for which checkpoints are loaded again; without, node i
-            continues node i.
-        data: file to read the data from, where that is not the checkpoint's own.
+        coupling: see `analysis.modules.track_modules`.
+        align: whether to load the checkpoints and align nodes by their values on the data; otherwise node i continues
+            node i.
+        data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
         force: compute and store again.
         progress: called as the work goes on.
 
     Raises:
         NotFoundError: fewer than two checkpoints of the model have such a graph, or a checkpoint's file is gone.
-        InputError: choices that make no sense.
+        InputError: choices are not valid.
     """
     recipe = Recipe.from_mapping(choices).partition
     graphs = chosen_series(store, model, like).graphs
@@ -109,7 +109,7 @@ def _alignments(
     factory: str | None,
     progress: ProgressCallback | None,
 ) -> list[list[Any]]:
-    """Which node continues which, by the correlation of their values on the data of the last checkpoint."""
+    """Align the nodes of successive checkpoints by the correlation of their values on the last one's data."""
     build = load_factory(factory) if factory else None
     result, before = [], None
     batches = reloaded(store, graphs[-1], data, build).batches

@@ -26,8 +26,6 @@ __all__ = [
 
 _SHOWN = 12  # rows of a table of modules
 
-"""Per kind the columns of a list, and how a row fills them."""
-
 
 def modules_table(row: PartitionDetail) -> Table:
     """The modules of a partition, largest first."""

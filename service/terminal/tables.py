@@ -137,6 +137,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
         lambda r: (r.id, r.name, r.scope, "revoked" if r.revoked else "valid", _when(r)),
     ),
 }
+"""For each kind of stored thing, the columns of its list, and the cells of a row."""
 
 
 def rows_table(kind: str, rows: Sequence[Record]) -> Table:

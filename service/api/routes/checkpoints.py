@@ -1,4 +1,4 @@
-"""Routes of the REST API about what results belong to: models, checkpoints, data, files."""
+"""Routes for models, checkpoints, data sets and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi import Path as InPath
 from ...records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow
 from ...records.errors import StoreError, UnavailableError
 from ...tasks.checkout import own_names
-from .. import files as uploads
+from .. import files
 from ..files import confined
 from ..responses import FILE, Allowed, Cursor, Filter, Limit, Newest, Opened, Ref, as_file, as_json
 from ..schemas import CheckpointRequest, Listing
@@ -29,13 +29,13 @@ routes = APIRouter()
 def models(
     request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
 ) -> Response:
-    """All models."""
+    """List all models."""
     return as_json(request, store.models(cursor=cursor, limit=limit, newest_first=newest).to_json())
 
 
 @routes.get("/models/{ref}", response_model=ModelRow, tags=["models"])
 def model(request: Request, store: Opened, ref: Ref) -> Response:
-    """A model."""
+    """Return a model."""
     return as_json(request, store.get_model(ref).to_json())
 
 
@@ -48,14 +48,14 @@ def checkpoints(
     limit: Limit = 100,
     newest: Newest = False,
 ) -> Response:
-    """Checkpoints, all or of a model."""
+    """List checkpoints, all or those of a model."""
     found = store.checkpoints(model=model, cursor=cursor, limit=limit, newest_first=newest)
     return as_json(request, found.to_json())
 
 
 @routes.post("/checkpoints", status_code=201, response_model=CheckpointRow, tags=["checkpoints"])
 def register(request: Request, store: Opened, limits: Allowed, body: CheckpointRequest) -> Response:
-    """Make a checkpoint known: a file that the service may read, or one that was uploaded."""
+    """Register a checkpoint: a file that the service may read, or an upload."""
     if (body.path is None) == (body.uri is None):
         raise StoreError("expected either path or uri")
     if body.uri is not None:
@@ -75,7 +75,7 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
 
 @routes.get("/checkpoints/{ref}", response_model=CheckpointRow, tags=["checkpoints"])
 def checkpoint(request: Request, store: Opened, ref: Ref) -> Response:
-    """A checkpoint."""
+    """Return a checkpoint."""
     return as_json(request, store.get_checkpoint(ref).to_json())
 
 
@@ -83,13 +83,13 @@ def checkpoint(request: Request, store: Opened, ref: Ref) -> Response:
 def datasets(
     request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
 ) -> Response:
-    """Data on which results were computed."""
+    """List the data sets on which results were computed."""
     return as_json(request, store.datasets(cursor=cursor, limit=limit, newest_first=newest).to_json())
 
 
 @routes.get("/datasets/{ref}", response_model=DatasetRow, tags=["datasets"])
 def dataset(request: Request, store: Opened, ref: Ref) -> Response:
-    """A data set."""
+    """Return a data set."""
     return as_json(request, store.get_dataset(ref).to_json())
 
 
@@ -111,7 +111,7 @@ async def upload(
     limits: Allowed,
     form: Annotated[Literal["safetensors", "pt"], Query(alias="format")] = "safetensors",
 ) -> Response:
-    """Keep a file, weights or data, for checkpoints and jobs: the body is the file, as safetensors."""
+    """Upload a file, weights or data, for checkpoints and jobs: the body is the file, as safetensors."""
     if form == "pt" and not limits.pt:
         raise HTTPException(403, "this service takes no .pt files: convert it with safetensors.torch.save_file")
     try:
@@ -121,7 +121,7 @@ async def upload(
                 async for part in request.stream():
                     await stream.write(part)
             async with request.app.state.converting if form == "pt" else contextlib.nullcontext():
-                row = await to_thread.run_sync(uploads.keep, store, file, limits.upload)
+                row = await to_thread.run_sync(files.keep, store, file, limits.upload)
     except OSError as error:
         raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})
@@ -131,6 +131,6 @@ async def upload(
 def file(
     request: Request, store: Opened, sha256: Annotated[str, InPath(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 ) -> Response:
-    """A kept file, or that of any result, by its hash."""
+    """Download an uploaded file, or that of any result, by its hash."""
     row = store.get_file(sha256)
     return as_file(request, store, row.sha256, f"{row.sha256[:16]}.safetensors")

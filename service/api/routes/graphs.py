@@ -1,4 +1,4 @@
-"""Routes of the REST API about graphs and their edges."""
+"""Routes for graphs and their edges."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def graphs(
     limit: Limit = 100,
     newest: Newest = False,
 ) -> Response:
-    """Graphs, all or of a model, a checkpoint or a data set."""
+    """List graphs, all or those of a model, a checkpoint or a data set."""
     options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest}
     return as_json(request, store.graphs(model=model, checkpoint=checkpoint, dataset=dataset, **options).to_json())
 
 
 @routes.get("/graphs/{ref}", response_model=GraphRow, tags=["graphs"])
 def graph(request: Request, store: Opened, ref: Ref) -> Response:
-    """What is known of a graph; its edges are elsewhere."""
+    """Return the record of a graph; other routes return its edges."""
     return as_json(request, store.get_graph(ref).to_json())
 
 
@@ -61,11 +61,11 @@ def node_edges(
     request: Request,
     store: Opened,
     ref: Ref,
-    cut: Annotated[str, InPath(description="Its name or index.")],
+    cut: Annotated[str, InPath(description="Name or index of a cut.")],
     node: Index,
     limit: Edges = 100,
 ) -> Response:
-    """A node's strongest edges."""
+    """Return a node's strongest edges."""
     return as_json(request, edges.edges_of(store, ref, cut, node, limit=limit).to_json())
 
 
@@ -74,24 +74,26 @@ def subgraph(
     request: Request,
     store: Opened,
     ref: Ref,
-    cut: Annotated[list[str] | None, Query(max_length=100, description="Names or indices; default: all.")] = None,
+    cut: Annotated[
+        list[str] | None, Query(max_length=100, description="Names or indices of cuts; default: all.")
+    ] = None,
     epsilon: Epsilon = None,
     limit: Edges = 1000,
 ) -> Response:
-    """The strongest edges among some cuts."""
+    """Return the strongest edges among some cuts."""
     return as_json(request, edges.subgraph(store, ref, cuts=cut or (), epsilon=epsilon, limit=limit).to_json())
 
 
 @routes.get("/graphs/{ref}/file", response_class=Response, responses=FILE, tags=["graphs"])
 def graph_file(request: Request, store: Opened, ref: Ref) -> Response:
-    """The whole graph, as `InteractionGraph.from_bytes` reads it."""
+    """Download the whole graph, for `InteractionGraph.from_bytes`."""
     row = store.get_graph(ref)
     return as_file(request, store, row.graph_sha256, f"{row.id}.safetensors")
 
 
 @routes.get("/graphs/{ref}/bases", response_class=Response, responses=FILE, tags=["graphs"])
 def bases_file(request: Request, store: Opened, ref: Ref) -> Response:
-    """The bases of a graph, as `Bases.from_bytes` reads them."""
+    """Download the bases of a graph, for `Bases.from_bytes`."""
     row = store.get_graph(ref)
     if row.bases_sha256 is None:
         raise NotFoundError(f"the bases of {row.id} were not kept")
@@ -106,6 +108,6 @@ async def export_graph(
     form: Annotated[GraphFormat, Query(alias="format")],
     epsilon: Epsilon = None,
 ) -> Response:
-    """A graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
+    """Export a graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
     row = await to_thread.run_sync(store.get_graph, ref)
     return await exported(request, row, form, epsilon)

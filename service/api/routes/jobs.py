@@ -1,4 +1,4 @@
-"""Routes of the REST API about jobs and schedules."""
+"""Routes for jobs and schedules."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def jobs(
     limit: Limit = 100,
     newest: Newest = False,
 ) -> Response:
-    """Jobs, all or those in one state or of one task."""
+    """List jobs, all or those in one state or of one task."""
     found = store.jobs(state=state, task=task, cursor=cursor, limit=limit, newest_first=newest)
     return as_json(request, found.to_json())
 
 
 @routes.post("/jobs", status_code=202, response_model=JobRow, tags=["jobs"])
 def submit(request: Request, store: Opened, limits: Allowed, body: JobRequest) -> Response:
-    """Ask for work; the same work is done once, so that asking again is safe."""
+    """Submit a job; the same work is done once, so it is safe to send the request again."""
     options: dict[str, Any] = {"queue": body.queue, "priority": body.priority, "timeout": body.timeout}
     row = store.submit(body.task, body.target, _choices(body.choices, limits), **options)
     request.state.job_id = row.id  # for the log
@@ -50,7 +50,7 @@ def submit(request: Request, store: Opened, limits: Allowed, body: JobRequest) -
 
 
 def _choices(given: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """The choices of a request, whose data must be an upload or within the allowed folders."""
+    """Return the choices of a request; data must be an upload or lie in the allowed folders."""
     data = given.get("data")
     if data is not None and not isinstance(data, str):
         raise StoreError("data: expected a path or the sha256:... of an upload")
@@ -62,7 +62,7 @@ def _choices(given: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 @routes.get("/jobs/{ref}", response_model=JobRow, tags=["jobs"])
 def job(request: Request, store: Opened, ref: Ref) -> Response:
-    """A job as it stands."""
+    """Return a job in its present state."""
     return as_json(request, store.get_job(ref).to_json())
 
 
@@ -77,10 +77,10 @@ async def events(
     row: Annotated[JobRow, Depends(_named_job)],
     last_event_id: Annotated[str | None, Header(max_length=40)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """The job whenever it changes, until it has ended: server-sent events.
+    """Stream the job at each change, until it has ended, as server-sent events.
 
-    Every event carries the whole job, and its ID grows with each change; with `Last-Event-ID` nothing is sent that was
-    seen before, and the newest state always is.
+    Every event contains the whole job, and its ID grows with each change. `Last-Event-ID` skips the events seen before;
+    the newest state is always sent.
     """
     seen = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
     with anyio.move_on_after(limits.stream):
@@ -96,7 +96,7 @@ async def events(
 
 @routes.post("/jobs/{ref}/cancel", response_model=JobRow, tags=["jobs"])
 def cancel(request: Request, store: Opened, ref: Ref) -> Response:
-    """Stop a job: at once where it waits, within two seconds where it runs."""
+    """Cancel a job: at once if it waits, within two seconds if it runs."""
     return as_json(request, store.cancel_job(ref).to_json())
 
 
@@ -110,13 +110,13 @@ def retry(request: Request, store: Opened, ref: Ref) -> Response:
 def schedules(
     request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
 ) -> Response:
-    """All schedules."""
+    """List all schedules."""
     return as_json(request, store.schedules(cursor=cursor, limit=limit, newest_first=newest).to_json())
 
 
 @routes.post("/schedules", status_code=201, response_model=ScheduleRow, tags=["schedules"])
 def add_schedule(request: Request, store: Opened, limits: Allowed, body: ScheduleRequest) -> Response:
-    """Ask for work at times, or for every new checkpoint of a model."""
+    """Add a schedule, which submits jobs at set times or for each new checkpoint of a model."""
     folder = None if body.folder is None else confined(body.folder, limits.roots, folder=True)
     options: dict[str, Any] = {"queue": body.queue, "priority": body.priority, "timeout": body.timeout}
     choices = _choices(body.choices, limits)
@@ -126,20 +126,20 @@ def add_schedule(request: Request, store: Opened, limits: Allowed, body: Schedul
 
 @routes.get("/schedules/{ref}", response_model=ScheduleRow, tags=["schedules"])
 def schedule(request: Request, store: Opened, ref: Ref) -> Response:
-    """A schedule."""
+    """Return a schedule."""
     return as_json(request, store.get_schedule(ref).to_json())
 
 
 @routes.delete("/schedules/{ref}", status_code=204, response_class=Response, tags=["schedules"])
 def remove_schedule(store: Opened, ref: Ref) -> Response:
-    """Forget a schedule; its jobs stay."""
+    """Remove a schedule; its jobs stay."""
     store.remove_schedule(ref)
     return Response(status_code=204)
 
 
 @routes.post("/schedules/{ref}/{action}", response_model=ScheduleRow, tags=["schedules"])
 def change_schedule(request: Request, store: Opened, ref: Ref, action: Literal["pause", "resume", "run"]) -> Response:
-    """Let a schedule rest, go on, or ask for its jobs now."""
+    """Pause or resume a schedule, or submit its jobs now."""
     change: dict[str, Callable[[str], ScheduleRow]] = {
         "pause": store.pause_schedule,
         "resume": store.resume_schedule,

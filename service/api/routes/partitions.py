@@ -1,4 +1,4 @@
-"""Routes of the REST API about partitions, their modules and nodes."""
+"""Routes for partitions, their modules and nodes."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def partitions(
     limit: Limit = 100,
     newest: Newest = False,
 ) -> Response:
-    """Partitions without their modules, all or of a model, a checkpoint or a graph."""
+    """List partitions without their modules, all or those of a model, a checkpoint or a graph."""
     options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest}
     return as_json(request, store.partitions(model=model, checkpoint=checkpoint, graph=graph, **options).to_json())
 
 
 @routes.get("/partitions/{ref}", response_model=PartitionDetail, tags=["partitions"])
 def partition(request: Request, store: Opened, ref: Ref) -> Response:
-    """A partition with its modules and the links between them."""
+    """Return a partition with its modules and the links between them."""
     return as_json(request, store.get_partition(ref).to_json())
 
 
 @routes.get("/partitions/{ref}/modules/{index}", response_model=ModuleRow, tags=["partitions"])
 def module(request: Request, store: Opened, ref: Ref, index: Index) -> Response:
-    """One module; its members are `nodes?module=`."""
+    """Return one module; `nodes?module=` lists its nodes."""
     detail = store.get_partition(ref)
     for found in detail.modules:
         if found.index == index:
@@ -76,7 +76,7 @@ def nodes(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
-    """The nodes of a partition by cut and coordinate, all or the members of one module."""
+    """List the nodes of a partition by cut and coordinate, all or those of one module."""
     return as_json(request, store.node_page(ref, module=module, cursor=cursor, limit=limit).to_json())
 
 
@@ -85,10 +85,10 @@ def node_module(
     request: Request,
     store: Opened,
     ref: Ref,
-    cut: Annotated[str, InPath(description="Its name or index.")],
+    cut: Annotated[str, InPath(description="Name or index of a cut.")],
     node: Index,
 ) -> Response:
-    """Which module holds a node."""
+    """Return a node with the module it is in."""
     return as_json(request, store.get_node(ref, cut, node).to_json())
 
 
@@ -102,7 +102,7 @@ def mediators(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
-    """The interaction surface: nodes through which modules feed each other, the strongest first."""
+    """List the mediators: nodes through which modules feed each other, strongest first."""
     options: dict[str, Any] = {"cursor": cursor, "limit": limit}
     return as_json(request, store.mediator_page(ref, earlier=earlier, later=later, **options).to_json())
 
@@ -116,19 +116,19 @@ def module_edges(
     later: Annotated[int, Query(ge=0, lt=2**31)],
     limit: Edges = 100,
 ) -> Response:
-    """The strongest edges from one module to another."""
+    """Return the strongest edges from one module to another."""
     return as_json(request, edges.edges_between(store, ref, earlier, later, limit=limit).to_json())
 
 
 @routes.get("/partitions/{ref}/compare/{other}", response_model=Comparison, tags=["partitions"])
 def compare(request: Request, store: Opened, ref: Ref, other: Ref) -> Response:
-    """How far two partitions of the same nodes agree."""
+    """Compare two partitions of the same nodes."""
     return as_json(request, edges.compare(store, ref, other).to_json())
 
 
 @routes.get("/partitions/{ref}/file", response_class=Response, responses=FILE, tags=["partitions"])
 def partition_file(request: Request, store: Opened, ref: Ref) -> Response:
-    """The whole partition, as `Partition.from_bytes` reads it."""
+    """Download the whole partition, for `Partition.from_bytes`."""
     row = store.get_partition(ref)
     return as_file(request, store, row.partition_sha256, f"{row.id}.safetensors")
 
@@ -141,9 +141,10 @@ async def export_partition(
     form: Annotated[ExportFormat, Query(alias="format")],
     epsilon: Epsilon = None,
     module: Annotated[
-        int | None, Query(ge=0, lt=2**31, description="Of eap and autocircuit: only the circuit of this module.")
+        int | None,
+        Query(ge=0, lt=2**31, description="For eap and autocircuit: export only the circuit of this module."),
     ] = None,
 ) -> Response:
-    """A partition with its graph for another tool; eap and autocircuit run the network again, which needs submit."""
+    """Export a partition with its graph; eap and autocircuit run the network again, which needs scope submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
     return await exported(request, row, form, epsilon, module)

@@ -1,4 +1,4 @@
-"""Routes of the REST API about the service itself: health, metrics, workers, tokens."""
+"""Routes for the service itself: health, metrics, workers, maintenance, tokens."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ routes = APIRouter()
 
 @routes.get("/health", response_model=Health, tags=["service"])
 def health(request: Request) -> Response:
-    """Whether the process answers."""
+    """Return 200 if the process is alive."""
     return as_json(request, Health(version=version("interbasis")).model_dump())
 
 
 @routes.get("/ready", response_model=Readiness, tags=["service"])
 def ready(request: Request, store: Opened) -> Response:
-    """Whether the database answers; who works, and what there is to do."""
+    """Return 200 if the database answers, with the number of workers and of jobs in each state."""
     alive = sum(worker.alive for worker in store.workers())
     found = Readiness(schema_revision=SCHEMA_REVISION, workers=alive, jobs=store.count_jobs())
     return as_json(request, found.model_dump())
@@ -39,19 +39,19 @@ def ready(request: Request, store: Opened) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(request: Request) -> Response:
-    """Counts for Prometheus."""
+    """Return metrics for Prometheus."""
     return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @routes.get("/workers", response_model=Listing[WorkerRow], tags=["service"])
 def workers(request: Request, store: Opened) -> Response:
-    """Processes that run jobs."""
+    """List the processes that run jobs."""
     return as_list(request, store.workers())
 
 
 @routes.post("/check", response_model=CheckReport, tags=["service"])
 async def check(request: Request, store: Opened) -> Response:
-    """Read every stored file and look through the database for damage; nothing is changed. One check at a time."""
+    """Check every stored file and the database for damage, change nothing. Only one check runs at a time."""
     async with request.app.state.checking:
         report = await to_thread.run_sync(store.check)
     return as_json(request, report.to_json())
@@ -59,7 +59,7 @@ async def check(request: Request, store: Opened) -> Response:
 
 @routes.post("/gc", response_model=Collected, tags=["service"])
 def collect(request: Request, store: Opened, body: CollectRequest) -> Response:
-    """Remove stored files that belong to nothing: what interrupted and replaced results left behind."""
+    """Remove unused stored files: leftovers of interrupted and replaced results."""
     return as_json(request, store.collect(body.grace).to_json())
 
 
@@ -67,24 +67,24 @@ def collect(request: Request, store: Opened, body: CollectRequest) -> Response:
 def tokens(
     request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
 ) -> Response:
-    """All tokens, without their secrets."""
+    """List all tokens, without their secrets."""
     return as_json(request, store.tokens(cursor=cursor, limit=limit, newest_first=newest).to_json())
 
 
 @routes.post("/tokens", status_code=201, response_model=NewToken, tags=["tokens"])
 def new_token(request: Request, store: Opened, body: TokenRequest) -> Response:
-    """Make a token, which is shown this once; from the first one on every request needs one."""
+    """Make a token, shown only this once; from the first token on every request needs one."""
     made = store.new_token(body.name, body.scope)
     return as_json(request, made.to_json(), 201, {"location": f"/api/v1/tokens/{made.id}"})
 
 
 @routes.get("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])
 def token(request: Request, store: Opened, ref: Ref) -> Response:
-    """A token, without its secret."""
+    """Return a token, without its secret."""
     return as_json(request, store.get_token(ref).to_json())
 
 
 @routes.delete("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])
 def revoke_token(request: Request, store: Opened, ref: Ref) -> Response:
-    """Close a token for ever."""
+    """Revoke a token for ever."""
     return as_json(request, store.revoke_token(ref).to_json())
