@@ -1,4 +1,4 @@
-"""Effective parameters: the parameter ledger, the rank of the Hessian, synchronised units, sparse representations."""
+"""Effective parameters: the parameter ledger, rank of the Hessian, synchronised units, sparse representation."""
 
 from .activation_links import Activation, activations_between
 from .counts import Block, Census, LayerLedger

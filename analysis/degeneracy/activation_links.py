@@ -1,4 +1,4 @@
-"""Which units of one layer are read through an activation function by which units of the next."""
+"""Links between layers: which units of one layer are read through an activation function by which layers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Activation", "activations_between"]
 
 @dataclass(frozen=True)
 class Activation:
-    """What happens to the output of a layer before other layers read it: f = p on the positive side, slope p elsewhere.
+    """The activation f = phi(p) between a layer and its readers: f = p for p >= 0, slope p for p < 0.
 
     Attributes:
         source: index of the layer that writes p.
-        readers: indices of all layers that read f = phi(p); nothing else does.
+        readers: indices of all layers that read f = phi(p); nothing else reads it.
         slope: 1 for a linear map, 0 for ReLU, another constant for leaky ReLU.
     """
 
@@ -33,10 +33,10 @@ class Activation:
 
 
 def activations_between(network: Network, layers: Sequence[Layer], batches: Iterable[Batch]) -> tuple[Activation, ...]:
-    """Pairs of layers with nothing but a piecewise linear activation between them, found from the values on the data.
+    """Find pairs of layers with only a piecewise linear activation between them, from the values on the data.
 
     f = phi(p) is recognised where it equals p, max(p, 0) or a leaky ReLU of p entry by entry. That nothing else reads
-    f is tested by the chain rule: the gradient by p must be the readers' alone.
+    f is tested by the chain rule: the gradient with respect to p must come from the readers alone.
     """
     slopes: dict[tuple[int, int], float] = {}
     excluded: set[tuple[int, int]] = set()
@@ -57,7 +57,7 @@ def activations_between(network: Network, layers: Sequence[Layer], batches: Iter
     nearest = {reader: max(s for s, r in slopes if r == reader) for _, reader in slopes}
     links = {(source, reader): slopes[source, reader] for reader, source in sorted(nearest.items())}
     found = []
-    for link in _grouped(links):  # a slope that no data point shows is taken from the gradient
+    for link in _grouped(links):  # if no data point shows the slope, take it from the gradient
         for candidate in [replace(link, slope=s) for s in (1.0, 0.0)] if math.isnan(link.slope) else [link]:
             if all(_reads_alone(network, layers, batch, candidate) for batch in batches):
                 found.append(candidate)
@@ -66,7 +66,7 @@ def activations_between(network: Network, layers: Sequence[Layer], batches: Iter
 
 
 def _merged(known: float, seen: float) -> float | None:
-    """The slope that agrees with both, nan where neither shows one, None where they differ."""
+    """Return the slope that agrees with both; nan if neither shows one, None if they differ."""
     if math.isnan(known) or math.isnan(seen):
         return seen if math.isnan(known) else known
     return known if math.isclose(known, seen, rel_tol=1e-9) else None
@@ -95,7 +95,7 @@ def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: 
 
 
 def _slope(p: Tensor, f: Tensor) -> float | None:
-    """The slope a with f = max(p, 0) + a min(p, 0); nan where no p is negative, None where there is no such slope."""
+    """Return the slope a with f = max(p, 0) + a min(p, 0); nan if no p is negative, None if there is no such slope."""
     negative = p < 0
     if p.shape != f.shape or not torch.equal(p[~negative], f[~negative]):
         return None
@@ -105,7 +105,7 @@ def _slope(p: Tensor, f: Tensor) -> float | None:
         return 1.0
     if not f[negative].any():
         return 0.0
-    largest = torch.where(negative, p.abs(), 0.0).argmax()  # where rounding counts least
+    largest = torch.where(negative, p.abs(), 0.0).argmax()  # where rounding matters least
     slope = float(f.flatten()[largest] / p.flatten()[largest])
     close = (f[negative] - slope * p[negative]).abs() <= 1e-6 * abs(slope) * p[negative].abs()
     return slope if bool(close.all()) else None

@@ -1,7 +1,7 @@
-"""The census behind the ledger: what one or two passes over the data leave of every layer, and what is counted of it.
+"""Counts behind the ledger: what passes over the data record of every layer, and the ranks computed from it.
 
-Ranks are those of triangular factors (see `linalg.RowSpace`): of what a layer reads, at the data points and positions
-from which its output reaches the network's, and of the Jacobian by what it writes.
+Ranks are those of triangular factors (see `linalg.RowSpace`): of a layer's inputs, at the data points and positions
+from which its output reaches the network's output, and of the Jacobian with respect to the layer's outputs.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ __all__ = ["Block", "Census", "LayerLedger"]
 
 _EXACT_WORK = 10**12  # floating point operations of the exact rank, about a minute on two cores
 
-_EXACT_ENTRIES = 2 * 10**8  # of the matrix that it needs, 1.6 GB
+_EXACT_ENTRIES = 2 * 10**8  # entries of the matrix for the exact rank, 1.6 GB
 
-_MOVES = 4000  # free directions of which independence is tested; s_a t_a are taken as they are for more
+_MOVES = 4000  # free directions whose independence is tested; with more, s_a t_a are not tested
 
 
 @dataclass(frozen=True)
 class Block:
-    """Parameters that can be changed together without any effect: s_a t_a free directions.
+    """A block of parameters that can be changed together without any effect: s_a t_a free directions.
 
     Attributes:
         kind: "synchronised", "always on", "complementary", "dead" (units); "values", "queries and keys",
             "keys" (heads of an attention block); "residual stream".
         layer: name of the layer that writes the units.
         units: their indices, or those of the heads.
-        s: dimension of what they compute on the data.
-        t: dimension of what the output sees of it.
+        s: dimension of their values on the data.
+        t: dimension of these values that affects the output.
     """
 
     kind: str
@@ -59,23 +59,23 @@ class Block:
 
     @property
     def free(self) -> int:
-        """s_a t_a."""
+        """The number of free directions, s_a t_a."""
         return self.s * self.t
 
 
 @by_value
 @dataclass(frozen=True)
 class LayerLedger:
-    """One layer's share of the ledger.
+    """The part of the ledger that belongs to one layer.
 
     Attributes:
-        name: of the layer.
-        n_inputs, n_outputs: with and without the constant unit.
+        name: name of the layer.
+        n_inputs, n_outputs: number of inputs with the constant unit, and of outputs.
         gram_rank, jacobian_rank: ranks of G and K.
-        activations, jacobians, gating, synchronised: free directions by cause (see the module).
+        activations, jacobians, gating, synchronised: free directions by cause (see `ledger`).
         tied: of `activations`, those of tokens and positions that only occur together.
         dead: number of units that are zero on all data.
-        blocks: of the units that this layer writes.
+        blocks: blocks of the units that this layer writes.
         hessian_rank: rank of the layer's own block of the Hessian; None where it is not computed.
         soft_gram_rank, soft_jacobian_rank: sum of g / (g + epsilon) over the eigenvalues; None without an epsilon.
         kronecker: how well G (x) K approximates the layer's block of the Hessian.
@@ -103,17 +103,17 @@ class LayerLedger:
 
     @property
     def nominal(self) -> int:
-        """Number of parameters."""
+        """The number of parameters."""
         return self.n_inputs * self.n_outputs
 
     @property
     def kept(self) -> int:
-        """What is left of the layer's parameters before synchronised units are taken off."""
+        """The layer's parameters that remain before synchronised units are subtracted."""
         return self.nominal - self.activations - self.jacobians - self.gating
 
 
 class _LayerSums:
-    """What one pass over the data leaves of a layer."""
+    """The triangular factors of one layer from a pass over the data."""
 
     def __init__(self, layer: Layer) -> None:
         self.inputs = RowSpace(layer.n_inputs)
@@ -121,7 +121,7 @@ class _LayerSums:
 
 
 class Census:
-    """The layers of a network, and everything that is counted of them."""
+    """The layers of a network with all counts made of them."""
 
     def __init__(
         self, network: Network, layers: tuple[Layer, ...], links: tuple[Activation, ...], n: int, rows: int
@@ -145,7 +145,7 @@ class Census:
         """Find the layers, check them against autograd, and count the data.
 
         Raises:
-            LayerError: the layers do not explain what autograd says of the parameters (see `gradients`).
+            LayerError: the layers do not explain autograd's gradients of the parameters (see `gradients`).
         """
         n = rows = 0
         layers: tuple[Layer, ...] = ()
@@ -153,7 +153,7 @@ class Census:
             layers = layers or find_layers(network, batch)
             check_layers(network, layers, batch)
             output = network.output(batch)
-            free = output.shape[-1] - (network.loss == "kl")  # a softmax does not see the mean of its logits
+            free = output.shape[-1] - (network.loss == "kl")  # a softmax does not depend on the mean of its logits
             n, rows = n + len(output), rows + output[..., 0].numel() * free
         census = cls(network, layers, activations_between(network, layers, batches), n, rows)
         census.epsilon, census.tolerance = epsilon, tolerance
@@ -161,11 +161,11 @@ class Census:
 
     @property
     def nominal(self) -> int:
-        """Number of parameters."""
+        """The number of parameters."""
         return sum(layer.nominal for layer in self.layers)
 
     def choose(self, method: str) -> tuple[str, str | None]:
-        """How the rank of the Hessian is found, and what to tell the reader."""
+        """Choose the method for the rank of the Hessian, and return it with a warning or None."""
         least = min(self.nominal, self.rows)
         fits = 2.5 * self.rows * self.nominal * least <= _EXACT_WORK and least * self.nominal <= _EXACT_ENTRIES
         notes = []
@@ -184,7 +184,7 @@ class Census:
         return method, "; ".join(notes) or None
 
     def measure(self, batches: Iterable[Batch], *, exact: bool, progress: ProgressCallback | None) -> None:
-        """One pass over the data: spans of activations and Jacobians, firing patterns, gradients where wanted."""
+        """Pass over the data once and record spans of activations and Jacobians, firing patterns, and gradients."""
         for batch in read_batches(batches, "activations and Jacobians", progress):
             trace = trace_layers(self.network, self.layers, batch)
             felt = [torch.zeros(f.shape[:2], dtype=torch.bool) for f in trace.inputs]
@@ -208,35 +208,35 @@ class Census:
             self.units[link] = patterns.synchronised(name, self.epsilon, self.tolerance)
 
     def rank(self, matrix: Float[Tensor, "m d"], count: int) -> int:
-        """Rank at the tolerance, or at epsilon for sums over `count` points."""
+        """Compute the rank at the tolerance, or at epsilon for sums over `count` points."""
         cutoff = None if self.epsilon is None else math.sqrt(self.epsilon * count)
         return column_rank(matrix, tolerance=self.tolerance, cutoff=cutoff)
 
     def gram_rank(self, i: int, columns: Sequence[int] | None = None) -> int:
-        """Rank of G of a layer, or of some of its inputs."""
+        """Compute the rank of G of a layer, or of some of its inputs."""
         space = self.sums[i].inputs
         factor = space.factor() if columns is None else space.factor()[:, list(columns)]
         return self.rank(factor, space.count)
 
     def jacobian_rank(self, i: int, columns: Sequence[int] | None = None) -> int:
-        """Rank of K of a layer, or of some of its outputs."""
+        """Compute the rank of K of a layer, or of some of its outputs."""
         factor = self.sums[i].jacobians.factor()
         return self.rank(factor if columns is None else factor[:, list(columns)], self.n)
 
     def product(self, i: int) -> int:
-        """rank(G) rank(K)."""
+        """Compute rank(G) rank(K)."""
         return self.gram_rank(i) * self.jacobian_rank(i)
 
     def positive(self) -> int:
-        """Sum of rank(G) rank(K) at the tolerance: no more eigenvalues of the Hessian are above zero."""
+        """Sum rank(G) rank(K) at the tolerance: at most so many eigenvalues of the Hessian are above zero."""
         factors = [(sums.inputs.factor(), sums.jacobians.factor()) for sums in self.sums]
         return sum(math.prod(column_rank(f, tolerance=self.tolerance) for f in pair) for pair in factors)
 
     def gate(self, batches: Iterable[Batch], progress: ProgressCallback | None) -> list[int]:
-        """Per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data.
+        """Compute per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data.
 
-        Where gating would take away free directions of synchronised units that it also counts, the better of the two is
-        chosen, layer by layer. With more than 4,000 directions it is left out, which the warning says.
+        Where gating would count free directions of synchronised units again, the better of the two is chosen, layer
+        by layer. With more than 4,000 directions gating is left out, as the warning says.
         """
         kept = [self.product(i) for i in range(len(self.layers))]
         pairs = {link: self._pairs(link) for link in self.links}
@@ -261,9 +261,10 @@ class Census:
         return kept
 
     def _pairs(self, link: Activation) -> list[tuple[int, int]]:
-        """Units i, j of the same block, j also the constant unit (the last) for a block that is always on.
+        """List units i, j of the same block; for a block that is always on j may be the constant unit (the last).
 
-        As many i as the output tells apart, and as many j as are independent: s_a t_a pairs span all changes.
+        There are as many i as the output distinguishes, and as many j as are independent: s_a t_a pairs span all
+        changes.
         """
         width = self.layers[link.source].d_out
         reader = link.readers[0]
@@ -279,7 +280,7 @@ class Census:
         return pairs
 
     def _moves(self, link: Activation, pairs: Sequence[tuple[int, int]]) -> Moves:
-        """p_i <- p_j for all pairs."""
+        """Build the moves p_i <- p_j for all pairs."""
         width = self.layers[link.source].d_out
         left = torch.zeros(width, len(pairs), dtype=torch.float64)
         right = torch.zeros(width + 1, len(pairs), dtype=torch.float64)
@@ -294,7 +295,7 @@ class Census:
         return block.kind == "always on" and biased
 
     def _independent(self) -> int:
-        """How many free directions of synchronised units there are beside all else that is counted."""
+        """Count the free directions of synchronised units that are independent of all others counted."""
         formula = sum(block.free for link in self.links for block in self._unit_blocks(link))
         moves = list(self.moves.values())
         total = sum(m.left.shape[1] for m in moves)
@@ -302,7 +303,7 @@ class Census:
         return independent(self._parts(), total, formula + complementary, self.tolerance)
 
     def _parts(self) -> Iterator[Part]:
-        """The tensor spaces of all layers, with the moves that take place there."""
+        """Yield the tensor spaces of all layers, with the moves that act there."""
         starts = dict(zip(self.moves, _starts([m.left.shape[1] for m in self.moves.values()]), strict=True))
         for i, (layer, sums) in enumerate(zip(self.layers, self.sums, strict=True)):
             weight = layer_weight(self.network, layer)
@@ -327,7 +328,7 @@ class Census:
                 yield Part(jacobian[:, units], self._where_on.get((i, a), sums.inputs).factor(), own)
 
     def _written(self, i: int) -> Float[Tensor, "r _"]:
-        """Factor of what a layer writes and the constant unit."""
+        """Compute the factor of a layer's outputs and the constant unit."""
         layer = self.layers[i]
         constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
         if layer.bias:
@@ -343,7 +344,7 @@ class Census:
     def _spans_where_on(
         self, batches: Iterable[Batch], progress: ProgressCallback | None
     ) -> dict[tuple[int, int], int]:
-        """Per source layer and block, the rank of the layer's inputs over the points where the block is on."""
+        """Compute per source layer and block the rank of the layer's inputs over the points where the block is on."""
         spaces = {
             (link.source, a): RowSpace(self.layers[link.source].n_inputs)
             for link in self.links
@@ -368,7 +369,7 @@ class Census:
         return ranks
 
     def blocks(self) -> list[Block]:
-        """Everything that can be changed together, by the layer that writes it."""
+        """List all blocks of parameters that can be changed together, by the layer that writes them."""
         found: list[Block] = []
         if self.tested:
             written = [block for link in self.links for block in self._unit_blocks(link)]
@@ -386,7 +387,7 @@ class Census:
         return found + self._stream_blocks()
 
     def _unit_blocks(self, link: Activation) -> list[Block]:
-        """s_a from what the block feeds on, t_a from the Jacobians of its preactivations."""
+        """Compute s_a from the inputs of the block, and t_a from the Jacobians of its preactivations."""
         units, layer = self.units[link], self.layers[link.source]
         blocks = []
         for a, members in enumerate(units.blocks):
@@ -398,9 +399,9 @@ class Census:
         return blocks
 
     def _complementary_blocks(self, link: Activation) -> list[Block]:
-        """A constant that two complementary blocks write together, r_a c + r_b c = c, for the biases behind to undo.
+        """Find constants that two complementary blocks write together, r_a c + r_b c = c, and later biases undo.
 
-        t is the dimension of what the weights of both blocks can write alike, as far as that is free in no other way.
+        t is the dimension of the common span of both blocks' weights, as far as it is not free for another reason.
         """
         units, (reader, *others) = self.units[link], link.readers
         layer, behind = self.layers[link.source], self.layers[reader]
@@ -430,7 +431,7 @@ class Census:
         return found
 
     def _common_span(self, a: Float[Tensor, "m _"], b: Float[Tensor, "m _"]) -> Float[Tensor, "m _"]:
-        """Vectors in the column spans of both matrices, as long as their longest columns."""
+        """Compute the vectors in the column spans of both matrices, as long as their longest columns."""
         bases = []
         for side in (a, b):
             vectors, _, _ = torch.linalg.svd(side, full_matrices=False)
@@ -456,16 +457,16 @@ class Census:
             s = self.rank(self._written(heads.q)[:, columns], count)
             queries.append(Block("queries and keys", q.name, (head,), s, self.jacobian_rank(heads.q, columns)))
         found += _limited(queries, _certain(queries, limit))
-        if self.layers[heads.k].bias:  # adding one vector to all keys of a head changes no softmax
+        if self.layers[heads.k].bias:  # adding one vector to all keys of a head does not change the softmax
             every = tuple(range(heads.n_heads))
             found.append(Block("keys", self.layers[heads.k].name, every, 1, self.jacobian_rank(heads.k)))
         return found
 
     def _stream_blocks(self) -> list[Block]:
-        """Changes of basis of the residual stream, in which every layer that writes or reads it takes part.
+        """Find changes of basis of the residual stream, in which every layer that writes or reads it takes part.
 
         The first writer's outputs and the constant unit are mapped to any other basis; each later writer may add a
-        constant, which the biases of the layers behind it take away again.
+        constant, which the biases of later layers subtract again.
         """
         index = {layer.name: i for i, layer in enumerate(self.layers)}
         found = []
@@ -476,7 +477,7 @@ class Census:
         return found
 
     def own_blocks(self, factor: Float[Tensor, "r parameters"]) -> tuple[list[int | None], list[Fit]]:
-        """Rank of each layer's block of the Hessian, and how well G (x) K fits it."""
+        """Compute the rank of each layer's block of the Hessian, and how well G (x) K fits it."""
         ranks: list[int | None] = []
         fits = []
         parts = factor.split([layer.nominal for layer in self.layers], 1)
@@ -486,12 +487,12 @@ class Census:
         return ranks, fits
 
     def grams(self) -> list[tuple[Tensor, Tensor]]:
-        """G and K of every layer."""
+        """Compute G and K of every layer."""
         factors = [(s.inputs.factor(), s.jacobians.factor(), max(s.inputs.count, 1)) for s in self.sums]
         return [(f.T @ f / count, j.T @ j / self.n) for f, j, count in factors]
 
     def layer_ledger(self, i: int, kept: int, blocks: list[Block], own: int | None, fit: Fit) -> LayerLedger:
-        """The share of layer i."""
+        """Build the part of the ledger of layer i."""
         layer, sums = self.layers[i], self.sums[i]
         g, k = self.gram_rank(i), self.jacobian_rank(i)
         spectra = [
@@ -522,17 +523,17 @@ class Census:
 
 
 def _certain(blocks: Sequence[Block], rank: int) -> int:
-    """Free directions that the layer that writes the blocks can tell apart, whatever happens behind it.
+    """Count the free directions that are independent in the layer that writes the blocks alone.
 
-    They are tensors in span(J) (x) span(p); where J_a of the blocks span fewer dimensions together than each by itself,
-    each lost one costs as many as the largest block computes.
+    They are tensors in span(J) (x) span(p). If the J_a of the blocks span fewer dimensions together than the sum of
+    their own, each lost dimension costs as many directions as the largest s_a.
     """
     lost = sum(block.t for block in blocks) - rank
     return sum(block.free for block in blocks) - max((block.s for block in blocks), default=0) * lost
 
 
 def _limited(blocks: list[Block], free: int) -> list[Block]:
-    """Blocks with no more than `free` directions together, the largest first; t_a is lowered where they exceed it."""
+    """Limit blocks to `free` directions together, the largest first; t_a is lowered where they exceed it."""
     left = max(free, 0)
     found = []
     for block in sorted(blocks, key=lambda b: -b.free):
@@ -547,7 +548,7 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 
 def _leading(matrix: Float[Tensor, "m d"], count: int) -> list[int]:
-    """Columns that come first in a pivoted QR decomposition of the columns scaled to length 1."""
+    """Return the columns that come first in a pivoted QR decomposition of the columns scaled to length 1."""
     length = matrix.norm(dim=0)
     scaled = matrix / torch.where(length > 1e-13 * length.max(), length, torch.inf) if len(matrix) else matrix
     if not count:
@@ -556,13 +557,13 @@ def _leading(matrix: Float[Tensor, "m d"], count: int) -> list[int]:
 
 
 def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:
-    """Eigenvalues of the Gram matrix of a factor, divided by the number of points; zeros for those it cannot have."""
+    """Compute the eigenvalues of a factor's Gram matrix divided by the number of points, filled up with zeros."""
     values = torch.linalg.svdvals(factor).square() / count if factor.numel() else torch.zeros(0)
     return torch.cat([values.double(), torch.zeros(factor.shape[1] - len(values), dtype=torch.float64)]).numpy()
 
 
 def _tied(layer: Layer, factor: Float[Tensor, "r d"]) -> int:
-    """Number of tokens that occur exactly where a certain position does, and nowhere else."""
+    """Count the tokens that occur exactly where a certain position does, and nowhere else."""
     if not 0 < layer.tokens < layer.d_in:
         return 0
     tokens, positions = factor[:, : layer.tokens], factor[:, layer.tokens : layer.d_in]

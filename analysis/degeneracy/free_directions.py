@@ -1,10 +1,11 @@
-"""Free directions of synchronised units, and how many of them are independent.
+"""Free directions of synchronised units, and the number of them that are independent.
 
 A change p_a -> p_a + A p_a of the units of a block, undone by the layers that read them, moves the parameters of
-several layers. What a move dW of one layer does beyond what the layer loses anyway is the tensor J dW f in
+several layers. The effect of a move dW of one layer, up to directions lost for other reasons, is the tensor J dW f in
 span(J) (x) span(f); where gating is counted, one tensor for each block of the layer's units, J_b dW_b f over the points
-where the block is on. Directions are independent of each other and of all that is lost otherwise as far as these
-tensors are, which their Gram matrix tells: a sum over tensors of (U^T U) * (V^T V), columns of U and V the factors.
+where the block is on. Directions are independent of each other and of all other lost directions as far as these
+tensors are independent. Their Gram matrix shows that: a sum over tensors of (U^T U) * (V^T V), columns of U and V the
+factors.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..results import by_value
 
 __all__ = ["Moves", "Part", "independent"]
 
-_ROUNDING = 1e-14  # eigenvalues of the Gram matrix of n unit directions are certain to n times this
+_ROUNDING = 1e-14  # eigenvalues of the Gram matrix of n unit directions are exact to n times this
 
 _WORK = 10**12  # floating point operations, about a minute on two cores
 
@@ -29,15 +30,15 @@ _WORK = 10**12  # floating point operations, about a minute on two cores
 @by_value
 @dataclass(frozen=True)
 class Moves:
-    """Directions of one layer's units: dp = left (right . (p, 1)), and behind it df = left' (right' . (f, 1)).
+    """Directions of one layer's units: dp = left (right . (p, 1)), and after it df = left' (right' . (f, 1)).
 
     Attributes:
         left: (units, directions).
         right: (units + 1, directions), the constant unit last.
-        gain: (units,) f = gain p of units in blocks that are always on: the slope for silent ones; 1 for all others.
+        gain: (units,) for units in blocks that are always on f = gain p, the slope for silent ones; 1 for all others.
             left' = gain left, right' = right / gain.
-        undo: share of W left that the reader takes away: 1, or (1 + slope) / 2 for a pair of complementary blocks,
-            which write the same from both sides.
+        undo: share of W left that the reader subtracts: 1, or (1 + slope) / 2 for a pair of complementary blocks, both
+            of which write the same.
     """
 
     left: Float[Tensor, "units _"]
@@ -46,12 +47,12 @@ class Moves:
     undo: Float[Tensor, " _"]
 
     def behind(self) -> tuple[Float[Tensor, "units _"], Float[Tensor, "inputs _"]]:
-        """left', with what is to be undone of it, and right'."""
+        """Return left', times the share to undo, and right'."""
         per_input = torch.cat([self.gain, self.gain.new_ones(1)])
         return self.gain[:, None] * self.left * self.undo, self.right / per_input[:, None]
 
     def and_more(self, other: Moves) -> Moves:
-        """Both sets of directions."""
+        """Return both sets of directions together."""
         left, right, undo = (torch.cat([getattr(self, n), getattr(other, n)], -1) for n in ("left", "right", "undo"))
         return Moves(left, right, self.gain, undo)
 
@@ -59,11 +60,11 @@ class Moves:
 @by_value
 @dataclass(frozen=True)
 class Part:
-    """One tensor space of a layer: factors of J and f, and what the moves of each layer's units are there.
+    """One tensor space of a layer: the factors of J and f, and the moves in it.
 
     Attributes:
         jacobian, inputs: triangular factors (r, units of the part) and (r, n_inputs).
-        terms: per offset in the list of all directions, the moves of that layer as factors (u, v) of the tensor.
+        terms: moves as (offset in the list of all directions, factors u and v of the tensor).
     """
 
     jacobian: Float[Tensor, "r units"]
@@ -72,11 +73,11 @@ class Part:
 
 
 def independent(parts: Iterable[Part], total: int, expected: int, tolerance: float = 1e-10) -> int:
-    """Rank of `total` directions in all tensor spaces together, at most `expected`.
+    """Compute the rank of `total` directions in all tensor spaces together, at most `expected`.
 
-    The Gram matrix of the directions, scaled to length 1, decides where it finds as many as expected. Where it does
-    not, the tensors themselves are written out, because a Gram matrix loses singular values below 1e-8 of the largest;
-    but only up to 10^12 operations: beyond, what the Gram matrix finds is a lower bound.
+    First the Gram matrix of the directions, scaled to length 1, is used. If it gives fewer than expected, the tensors
+    themselves are written out, because a Gram matrix loses singular values below 1e-8 of the largest. This is done up
+    to 10^12 operations; beyond that the rank of the Gram matrix is a lower bound.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
     >>> independent([Part(one, one, ((0, one, one), (1, 2 * one, one)))], 2, expected=2)
@@ -105,7 +106,7 @@ def independent(parts: Iterable[Part], total: int, expected: int, tolerance: flo
 
 
 def _factors(part: Part) -> tuple[Int[Tensor, " k"], Float[Tensor, "r k"], Float[Tensor, "s k"]]:
-    """Which directions move the part, and their tensors' factors."""
+    """Return the directions that move the part, and the factors of their tensors."""
     columns = torch.cat([torch.arange(start, start + left.shape[1]) for start, left, _ in part.terms])
     u = torch.cat([part.jacobian @ left for _, left, _ in part.terms], 1)
     return columns, u, torch.cat([part.inputs @ right for _, _, right in part.terms], 1)

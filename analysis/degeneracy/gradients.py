@@ -1,9 +1,9 @@
-"""What autograd differentiates: gradients of a model's own parameters, whatever its layers do with them.
+"""Gradients of a model's parameters from autograd, against which layers are checked, and the rank of the gradients.
 
-The ledger counts by layers, p = W f + b. This holds only where the gradient sum_t J_t f_t^T that it assembles is the
-one that autograd gives, for every parameter (`check_layers`), and a rank of gradients says something of the function
-only where they are its derivative (`check_derivatives`). Where layers do not explain the gradients, `plain_factor`
-takes them from autograd alone.
+The ledger counts by layers, p = W f + b. This holds only if the assembled gradient sum_t J_t f_t^T equals
+autograd's for every parameter (`check_layers`), and the rank of gradients describes the function only if they are its
+derivative (`check_derivatives`). Where layers do not explain the gradients, `plain_factor` takes them from autograd
+alone.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ __all__ = [
     "unused_parameters",
 ]
 
-_SAME = 1e-6  # share of |J| |f| by which two ways to the same gradient may differ
+_SAME = 1e-6  # share of |J| |f| by which the layer's and autograd's gradient may differ
 
-_STEP = 1e-6  # of finite differences, relative to the parameter's root mean square
+_STEP = 1e-6  # step of finite differences, relative to the parameter's root mean square
 
-_KINK = 1e-4  # relative difference of the two one-sided derivatives at which an output does not count as smooth
+_KINK = 1e-4  # an output counts as smooth if the one-sided derivatives differ by less than this share
 
 _DERIVATIVE = 1e-3  # relative error of finite differences
 
-_ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # of a forward pass, relative to the largest output
+_ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # rounding of a forward pass, relative to the largest output
 
-_ENTRIES = 2**20  # of a block of cotangents, 8 MB
+_ENTRIES = 2**20  # entries of a block of cotangents, 8 MB
 
 _PLAIN_WORK = 10**12  # floating point operations of all gradients and their rank, about a minute on two cores
 
-_PLAIN_ENTRIES = 2 * 10**8  # of the factor, 1.6 GB
+_PLAIN_ENTRIES = 2 * 10**8  # entries of the factor, 1.6 GB
 
 
 @dataclass(frozen=True)
 class PlainSize:
-    """How much it is to take the gradients of every output by every parameter from autograd.
+    """The cost of computing the gradients of every output with respect to every parameter by autograd.
 
     Attributes:
         n: number of data points.
-        rows: number of gradients: outputs of all data points that the loss tells apart.
+        rows: number of gradients: outputs of all data points, as far as the loss distinguishes them.
         parameters: number of parameters.
         work: floating point operations; a gradient costs a backward pass over its whole batch.
     """
@@ -71,12 +71,12 @@ class PlainSize:
 
     @property
     def feasible(self) -> bool:
-        """Whether it takes about a minute at most, and fits in memory."""
+        """Whether it takes about a minute at most and fits in memory."""
         return self.work <= _PLAIN_WORK and min(self.rows, self.parameters) * self.parameters <= _PLAIN_ENTRIES
 
 
 def explained_layers(network: Network, batches: Iterable[Batch]) -> tuple[Layer, ...]:
-    """The layers of a network, checked on all batches to hold all that autograd says of its parameters.
+    """Find the layers of a network, and check on all batches that they explain autograd's gradients.
 
     Raises:
         LayerError: see `find_layers`, `check_layers` and `check_derivatives`.
@@ -91,13 +91,13 @@ def explained_layers(network: Network, batches: Iterable[Batch]) -> tuple[Layer,
 
 
 def check_layers(network: Network, layers: Sequence[Layer], batch: Batch) -> None:
-    """Compare the layers' gradients of a random sum of outputs with those that autograd gives the model's parameters.
+    """Compare the layers' gradients of a random sum of outputs with autograd's gradients of the parameters.
 
-    The data points of each half get their turn alone, so that a layer whose axis 0 is not the data point is seen even
-    where it has the length of the batch.
+    Each half of the data points is tested alone, so that a layer whose axis 0 is not the data point is found even if
+    that axis has the length of the batch.
 
     Raises:
-        LayerError: names the parameter or the layer, what was seen, and what may be the cause.
+        LayerError: the gradients differ; names the parameter or the layer, what was seen, and possible causes.
     """
     trace = trace_layers(network, layers, batch)
     n = len(trace.output)
@@ -122,12 +122,12 @@ def check_layers(network: Network, layers: Sequence[Layer], batch: Batch) -> Non
 
 
 def check_derivatives(network: Network, batch: Batch) -> None:
-    """Compare autograd's derivative by each parameter, along a random direction, with central differences.
+    """Compare autograd's derivative with respect to each parameter with central differences along a random direction.
 
     Outputs at which the two one-sided differences differ (a kink within the step, as ReLU has) are left out.
 
     Raises:
-        LayerError: names the parameter whose gradient is not the derivative of the output.
+        LayerError: a gradient is not the derivative of the output; names the parameter.
     """
     draws = torch.Generator().manual_seed(0)
     with _differentiable(network.model) as named:
@@ -136,7 +136,7 @@ def check_derivatives(network: Network, batch: Batch) -> None:
         random = torch.randn(here.shape, generator=draws, dtype=torch.float64)
         for name, parameter in named.items():
             direction = torch.randn(parameter.shape, generator=draws, dtype=torch.float64)
-            # for a model that computes in float32 inside, the step is that of float32
+            # a model that computes in float32 inside needs the step of float32
             coarse = max(torch.finfo(p.dtype).eps for p in (parameter, output)) > torch.finfo(torch.float64).eps
             step = (1e-3 if coarse else _STEP) * max(float(parameter.detach().double().square().mean().sqrt()), 1e-2)
             rounding = (torch.finfo(torch.float32).eps * 30 if coarse else _ROUNDING) * _largest(here) / step
@@ -151,15 +151,15 @@ def check_derivatives(network: Network, batch: Batch) -> None:
             if not abs(got - expected) <= allowed:
                 raise LayerError(
                     f"the gradient that autograd gives for {name!r} is not the derivative of the output: along a "
-                    f"random direction it says {got:.4g}, and moving the parameter {expected:.4g} (a detach or "
-                    "no_grad, padding_idx, scale_grad_by_freq, a straight-through estimator or a hook on gradients may "
-                    "be the cause); nothing that is counted from such gradients holds for the function: remove the "
-                    "cause, or keep the parameter as a buffer"
+                    f"random direction it is {got:.4g}, but finite differences give {expected:.4g} (possible causes: a "
+                    "detach or no_grad, padding_idx, scale_grad_by_freq, a straight-through estimator or a hook on "
+                    "gradients). Counts from such gradients do not describe the function: remove the cause, or make "
+                    "the parameter a buffer"
                 )
 
 
 def plain_size(network: Network, batches: Iterable[Batch]) -> PlainSize:
-    """How much `plain_factor` has to do."""
+    """Compute the cost of `plain_factor`."""
     parameters = sum(p.numel() for p in network.model.parameters() if p.is_floating_point())
     n = rows = 0
     work = 0.0
@@ -172,7 +172,7 @@ def plain_size(network: Network, batches: Iterable[Batch]) -> PlainSize:
 
 
 def unused_parameters(network: Network, batches: Iterable[Batch]) -> dict[str, int]:
-    """Parameters with no path to the output, by name with their sizes: all of their directions are free."""
+    """Find parameters with no path to the output, by name with their sizes; all their directions are free."""
     unused: set[str] | None = None
     sizes: dict[str, int] = {}
     for batch in batches:
@@ -188,7 +188,7 @@ def unused_parameters(network: Network, batches: Iterable[Batch]) -> dict[str, i
 def plain_factor(
     network: Network, batches: Iterable[Batch], progress: ProgressCallback | None = None
 ) -> Float[Tensor, "r parameters"]:
-    """Triangular factor of the gradients of every output of every data point, as autograd gives them.
+    """Compute the triangular factor of autograd's gradients of every output of every data point.
 
     Columns are those of `named_parameters()`; rows are weighted by the behavioural loss, as in `jacobian_blocks`.
     """
@@ -215,7 +215,7 @@ def plain_factor(
 
 
 def _one_by_one(network: Network, output: Tensor) -> Iterator[Float[Tensor, "v batch positions width"]]:
-    """The cotangents of the loss, for one data point at a time, in blocks."""
+    """Yield the cotangents of the loss, for one data point at a time, in blocks."""
     size = max(1, _ENTRIES // output.numel())
     waiting: list[Tensor] = []
     for _, units in output_cotangents(network, output):
@@ -235,7 +235,7 @@ def _one_by_one(network: Network, output: Tensor) -> Iterator[Float[Tensor, "v b
 
 @contextmanager
 def _differentiable(model: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
-    """Every parameter of floats by its name, and autograd on for all of them, frozen ones included."""
+    """Turn gradients on for all floating point parameters, frozen ones included, and yield them by name."""
     named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
     wanted = {name: p.requires_grad for name, p in named.items()}
     try:
@@ -249,9 +249,9 @@ def _differentiable(model: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
 
 
 def _output(network: Network, batch: Batch) -> Float[Tensor, "batch positions width"]:
-    """The output with its autograd graph to the model's own parameters.
+    """Compute the output with its autograd graph to the model's own parameters.
 
-    Layers read copies, since modules after them may work in place on what autograd needs of their input.
+    Layers read copies of their inputs, since later modules may change in place what autograd needs.
     """
     with ExitStack() as stack:
         for module in layer_modules(network.model).values():
@@ -265,11 +265,11 @@ def _gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor) -
     try:
         return torch.autograd.grad(output, parameters, cotangent, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
-        raise LayerError(f"autograd cannot differentiate the model by its parameters: {error}") from error
+        raise LayerError(f"autograd cannot differentiate the model with respect to its parameters: {error}") from error
 
 
 def _moved(network: Network, parameter: nn.Parameter, change: Tensor, batch: Batch) -> Tensor:
-    """The output with a parameter moved, which is put back afterwards."""
+    """Compute the output with a parameter moved, and restore the parameter."""
     before = parameter.data.clone()
     try:
         parameter.data.add_(change.to(before))
@@ -289,7 +289,7 @@ def _compare(
     jacobian: Float[Tensor, "v batch positions d_out"],
     plain: Sequence[dict[str, Tensor | None]],
 ) -> None:
-    """Whether one layer's gradients are autograd's, parameter by parameter."""
+    """Check that the gradients of one layer equal autograd's, parameter by parameter."""
     for gradient, given in zip(plain, jacobian, strict=True):
         ours = torch.einsum("nto,nti->oi", given, f)
         scale = torch.einsum("nto,nti->oi", given.abs(), f.abs())
@@ -300,8 +300,8 @@ def _compare(
             beyond, allowed = float((part - theirs).norm()), _SAME * float(sizes[name].norm())
             if beyond > allowed + torch.finfo(torch.float64).tiny:
                 raise LayerError(
-                    f"the gradient of {name!r} has another part that its layer does not explain: by autograd it is "
-                    f"{float(theirs.norm()):.4g} long, by the layer {float(part.norm()):.4g}, {beyond:.4g} apart "
-                    "(it may be used a second time, tied to another layer, changed by a hook, or not "
-                    "differentiated)"
+                    f"the gradient of {name!r} has another part that its layer does not explain: its norm is "
+                    f"{float(theirs.norm()):.4g} by autograd, {float(part.norm()):.4g} by the layer, {beyond:.4g} for "
+                    "the difference (the parameter may be used a second time, tied to another layer, changed by a "
+                    "hook, or not differentiated)"
                 )

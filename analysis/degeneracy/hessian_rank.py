@@ -1,8 +1,8 @@
 """Rank of the Hessian of the behavioural loss, H = 1/n sum_x sum_k (df_k/dtheta)(df_k/dtheta)^T (paper, eq. 10).
 
-Up to a factor 2 this is the second derivative at theta*. Exactly from the singular values of the per-sample parameter
-gradients where these fit; otherwise how many eigenvalues lie above a cut is estimated by Lanczos quadrature, with its
-error. rank(H)/2 is a lower bound of the learning coefficient.
+Up to a factor 2 this is the second derivative at theta*. The rank is exact, from the singular values of the per-sample
+parameter gradients, where these fit in memory; otherwise Lanczos quadrature estimates the number of eigenvalues above
+a cutoff, with its error. rank(H)/2 is a lower bound of the learning coefficient.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ __all__ = [
     "sampled_rank",
 ]
 
-_SAMPLED_RANK = 2048  # gradients whose rank is taken as a lower bound
+_SAMPLED_RANK = 2048  # sampled gradients, whose rank is a lower bound
 
 _LANCZOS_WORK = 2 * 10**11  # floating point operations of all steps, about a minute on two cores
 
-_ZERO = 1e-12  # a Ritz value below this share of the largest stands for the null space
+_ZERO = 1e-12  # Ritz values below this share of the largest belong to the null space
 
 
 @dataclass(frozen=True)
 class HessianRank:
-    """Rank of the Hessian, and how it is known.
+    """The rank of the Hessian, with the method and its bounds.
 
     Attributes:
         value: the rank, or the estimated number of eigenvalues above `cutoff`.
         method: "exact" (singular values of all parameter gradients); "lanczos" (estimate); "sampled" (bounds: from
             below by the rank of a sample of gradients, from above, which is the value, by the ledger's causes).
-        cutoff: eigenvalues up to it count as zero; None for the rank at a relative tolerance.
+        cutoff: eigenvalues up to the cutoff count as zero; None for the rank at a relative tolerance.
         lower, upper: equal to the value where that is exact; for Lanczos the bounds of the quadrature, widened by two
             standard errors of its random start.
         soft: sum of h / (h + epsilon) over the eigenvalues h, where an epsilon was given.
         largest: largest eigenvalue.
-        steps, probes, seed: of the Lanczos quadrature.
+        steps, probes, seed: settings of the Lanczos quadrature.
     """
 
     value: int
@@ -79,12 +79,12 @@ class HessianRank:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well G (x) K approximates the Hessian block of a layer, from a sample of gradients or all of them.
+    """How well G (x) K approximates the Hessian block of a layer, from all of its gradients or a sample.
 
     Attributes:
-        error: |H - G (x) K| / |H|, Frobenius norms; from three scalar products, so exact to about 1e-8 only.
+        error: |H - G (x) K| / |H|, Frobenius norms; computed from three scalar products, so exact to about 1e-8 only.
         cosine: <H, G (x) K> / (|H| |G (x) K|).
-        standard_error: of the cosine, over parts of the sample; None where all gradients were used.
+        standard_error: standard error of the cosine, over parts of the sample; None where all gradients were used.
     """
 
     error: float
@@ -95,14 +95,14 @@ class Fit:
 def gradient_rows(
     inputs: Float[Tensor, "batch positions n_inputs"], jacobian: Float[Tensor, "v batch positions d_out"]
 ) -> Float[Tensor, "rows parameters"]:
-    """Gradients sum_t J_t f_t^T of one layer's parameters (d_out, n_inputs), one row per output and data point."""
+    """Compute gradients sum_t J_t f_t^T of a layer's parameters (d_out, n_inputs), a row per output and data point."""
     return torch.einsum("vnto,nti->vnoi", jacobian, inputs).flatten(0, 1).flatten(1)
 
 
 def gradient_factor(
     network: Network, layers: Sequence[Layer], batches: Iterable[Batch], progress: ProgressCallback | None = None
 ) -> RowSpace:
-    """Triangular factor of the per-sample gradients of all parameters, layer after layer."""
+    """Compute the triangular factor of the per-sample gradients of all parameters, layer after layer."""
     space = RowSpace(sum(layer.nominal for layer in layers))
     for batch in read_batches(batches, "parameter gradients", progress):
         trace = trace_layers(network, layers, batch)
@@ -114,7 +114,7 @@ def gradient_factor(
 def exact_rank(
     factor: Float[Tensor, "r parameters"], n: int, *, tolerance: float, epsilon: float | None
 ) -> HessianRank:
-    """Rank of H from the triangular factor of the gradients of n data points.
+    """Compute the rank of H from the triangular factor of the gradients of n data points.
 
     >>> factor = torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))
     >>> rank = exact_rank(factor, 1, tolerance=1e-10, epsilon=None)
@@ -142,12 +142,12 @@ def estimated_rank(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> HessianRank:
-    """Number of eigenvalues of H above epsilon by Lanczos quadrature.
+    """Estimate the number of eigenvalues of H above epsilon by Lanczos quadrature.
 
     Each probe's spectral measure is a quadrature rule at the Ritz values; by the Chebyshev-Markov-Stieltjes
     inequalities its mass above a cut lies between the weights above it without and with the Ritz value next to it.
     The estimate interpolates between neighbouring Ritz values in the logarithm of the eigenvalue; no more than `bound`
-    eigenvalues can be above zero. By default 24 to 256 steps, by what a product with H costs.
+    eigenvalues can be above zero. By default 24 to 256 steps, depending on the cost of a product with H.
     """
     sizes = [layer.nominal for layer in layers]
     total = sum(sizes)
@@ -165,7 +165,7 @@ def estimated_rank(
     shares = [_mass_above(nodes, weights, epsilon) for nodes, weights in rules]
     low, value, high = (total * np.array(column) for column in zip(*shares, strict=True))
     mean = float(value.mean())
-    spread = math.sqrt(2 * mean * max(total - mean, 0.0) / (total + 2) / probes)  # of a uniform unit vector's share
+    spread = math.sqrt(2 * mean * max(total - mean, 0.0) / (total + 2) / probes)  # of a random unit vector's share
     soft = float(np.mean([total * float((w * x / (x + epsilon)).sum()) for x, w in rules]))
     return HessianRank(
         min(round(mean), bound),
@@ -187,7 +187,7 @@ def kronecker_fit(
     gram: Float[Tensor, "n_inputs n_inputs"],
     jacobian_gram: Float[Tensor, "d_out d_out"],
 ) -> Fit:
-    """Fit of G (x) K to the block H of one layer, from the triangular factor (or all rows) of its gradients.
+    """Fit G (x) K to the block H of one layer, from the triangular factor (or all rows) of its gradients.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
     >>> kronecker_fit(one, 1, one, one)
@@ -211,7 +211,7 @@ def sampled_gradients(
     sample: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Float[Tensor, "two m _"]]:
-    """Two random projections g = sum_k u_k df_k/dtheta of the gradients of `sample` random data points, per layer.
+    """Compute two random projections g = sum_k u_k df_k/dtheta at `sample` random data points, per layer.
 
     By default 256 points, or as many more (up to 2,048) as 320 MB hold. With E[u u^T] = I over the outputs,
     E[g g^T] = H_x at its data point. The draws depend on the seed alone, not on how the data are batched.
@@ -235,9 +235,9 @@ def sampled_gradients(
 
 
 def sampled_rank(rows: Sequence[Float[Tensor, "two m _"]], bound: int) -> HessianRank:
-    """A randomised range finder: a sample of gradients bounds the rank from below, `bound` from above.
+    """Bound the rank from below by a sample of gradients (a randomised range finder), and from above by `bound`.
 
-    Counted are eigenvalues of the sample's Gram matrix, gradients scaled to length 1, above 1e-11 of the largest.
+    Eigenvalues of the sample's Gram matrix, gradients scaled to length 1, count if above 1e-11 of the largest.
     """
     flat = [part.flatten(0, 1)[:_SAMPLED_RANK] for part in rows]
     gram = sum((part @ part.T for part in flat), torch.zeros(()))
@@ -252,11 +252,11 @@ def sampled_rank(rows: Sequence[Float[Tensor, "two m _"]], bound: int) -> Hessia
 def sampled_fit(
     rows: Float[Tensor, "two m _"], n: int, gram: Float[Tensor, "d d"], jacobian_gram: Float[Tensor, "k k"]
 ) -> Fit:
-    """`kronecker_fit` from a sample of gradients.
+    """Compute `kronecker_fit` from a sample of gradients.
 
     |H|^2 is the mean of <H_x, H_x'> over pairs of data points, estimated without bias.
 
-    Standard error of the cosine: over eight parts of the sample.
+    The standard error of the cosine is over eight parts of the sample.
     """
     shaped = rows.reshape(2, rows.shape[1], len(jacobian_gram), len(gram))
     cross = torch.einsum("zmoi,zmoi->m", jacobian_gram @ shaped, shaped @ gram) / 2
@@ -285,7 +285,7 @@ def _fit(own: float, cross: float, product: float, error: float | None) -> Fit:
 def _mass_above(
     nodes: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], cutoff: float
 ) -> tuple[float, float, float]:
-    """Least, interpolated and largest share of the measure above the cut."""
+    """Return the smallest, interpolated and largest share of the measure above the cut."""
     above = nodes > cutoff
     first = len(nodes) - int(above.sum())
     certain = float(weights[above].sum())
@@ -303,7 +303,7 @@ def _mass_above(
 def _hessian_product(
     network: Network, layers: Sequence[Layer], batches: Iterable[Batch], n: int, vector: Float[Tensor, " parameters"]
 ) -> Float[Tensor, " parameters"]:
-    """H v, without any gradient of a single data point: a forward and a backward derivative through the layers."""
+    """Compute H v by a forward and a backward derivative through the layers, without per-sample gradients."""
     parts = [
         part.reshape(layer.d_out, layer.n_inputs)
         for part, layer in zip(vector.split([layer.nominal for layer in layers]), layers, strict=True)
@@ -322,7 +322,7 @@ def _hessian_product(
 
 
 def _push_forward(trace: LayerTrace, layers: Sequence[Layer], tangents: Sequence[Tensor]) -> Tensor:
-    """sum_l J_l tangent_l, as the derivative of a vector-Jacobian product by its cotangent."""
+    """Compute sum_l J_l tangent_l as the derivative of a vector-Jacobian product with respect to its cotangent."""
     cotangent = torch.zeros_like(trace.output, requires_grad=True)
     grads = torch.autograd.grad(trace.output, trace.outputs, cotangent, create_graph=True, materialize_grads=True)
     terms = [(arranged(g, layer) * t).sum() for g, layer, t in zip(grads, layers, tangents, strict=True)]

@@ -1,4 +1,4 @@
-"""What layers read and write in one forward pass, with Jacobians with respect to their outputs."""
+"""One forward pass with the inputs and outputs of all layers, and Jacobians with respect to their outputs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class LayerTrace:
 
     Attributes:
         inputs: per layer f (batch, positions, n_inputs), with the constant unit.
-        outputs: per layer p, in the shape the module gave it.
-        output: of the network, at the counted positions.
+        outputs: per layer p, in the module's own shape.
+        output: output of the network, at the counted positions.
         patterns: attention patterns (batch, heads, queries, keys) by the name of their module.
         counted: which positions of the output count.
     """
@@ -45,7 +45,7 @@ class LayerTrace:
 
 
 def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, grad: bool = True) -> LayerTrace:
-    """Run the model once and keep what every layer reads and writes, with the autograd graph from there on."""
+    """Run the model once and record inputs and outputs of every layer, with the autograd graph from there on."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     patterns: dict[str, Tensor] = {}
@@ -55,9 +55,9 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
             given = first_tensor(args or kwargs, layer.name).detach()
             read = _KINDS[type(module)].read(module, given).to(torch.float64)
             constant = read.new_ones(*read.shape[:-1], int(layer.bias))
-            inputs[layer.name] = torch.cat([read, constant], -1)  # a copy: modules after it may work in place
+            inputs[layer.name] = torch.cat([read, constant], -1)  # a copy: later modules may work in place
             outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
-            return outputs[layer.name].clone()  # modules after it may work in place
+            return outputs[layer.name].clone()  # later modules may work in place
 
         return hook
 
@@ -88,14 +88,14 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
 
 
 def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
-    """A layer's output, or a gradient by it, as (batch, positions, units) in float64; heads side by side."""
+    """Return a layer's output, or its gradient, as (batch, positions, units) in float64; heads side by side."""
     return (_side_by_side(output) if layer.heads else _sequence(output)).to(torch.float64)
 
 
 def jacobian_blocks(
     network: Network, layers: Sequence[Layer], trace: LayerTrace, cotangents: Iterator[Tensor] | None = None
 ) -> Iterator[list[Float[Tensor, "v batch _ _"]]]:
-    """Rows of J = df^L/dp of every layer, a block of output coordinates at a time; K = 1/n sum J^T J.
+    """Yield rows of J = df^L/dp of every layer, a block of output coordinates at a time; K = 1/n sum J^T J.
 
     Rows are weighted by the behavioural loss, so that for KL they carry the Fisher matrix of the output.
     """

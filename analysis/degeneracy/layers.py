@@ -1,8 +1,8 @@
-"""Layers: the linear maps that hold a network's parameters, with what they read (f) and what they write (p).
+"""Layers: the linear maps that hold a network's parameters, with their inputs f and outputs p.
 
 A layer computes p = W f + b at each position; embeddings read one-hot vectors of tokens and positions, attention
 heads of one map are side by side. `trace_layers` records f and p of every layer in one forward pass, and
-`jacobian_blocks` the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
+`jacobian_blocks` gives the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Layer:
 
     Attributes:
         name: path of the module.
-        d_in, d_out: width of what it reads (without the constant unit) and writes.
+        d_in, d_out: width of its input (without the constant unit) and output.
         bias: whether the constant unit is among its inputs.
         tokens: for an embedding, how many of the inputs are tokens (the rest are positions); else 0.
-        heads: number of heads whose outputs have an axis of their own in what the module writes; else 0.
+        heads: number of heads if they have an axis of their own in the module's output; else 0.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Layer:
 
     @property
     def n_inputs(self) -> int:
-        """Number of inputs with the constant unit, which comes last."""
+        """The number of inputs with the constant unit, which comes last."""
         return self.d_in + self.bias
 
     @property
     def nominal(self) -> int:
-        """Number of parameters."""
+        """The number of parameters."""
         return self.n_inputs * self.d_out
 
 
 @dataclass(frozen=True)
 class AttentionHeads:
-    """The layers of one attention block: indices of queries, keys, values and output, and the softmax between them."""
+    """The layers of an attention block: indices of queries, keys, values and output, and the module of the softmax."""
 
     name: str
     q: int
@@ -78,14 +78,14 @@ class AttentionHeads:
     n_heads: int
 
     def units(self, head: int, width: int) -> list[int]:
-        """Which of `width` units side by side belong to a head."""
+        """Return which of `width` units side by side belong to a head."""
         size = width // self.n_heads
         return list(range(head * size, (head + 1) * size))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How to read a type of module: its sizes, its input as (batch, positions, d_in), its weights as (d_out, d_in).
+    """How to read a type of module: sizes, input as (batch, positions, d_in), weights as (d_out, d_in).
 
     `names` are its parameters, which `weight` reads, the bias last where there is one.
     """
@@ -101,7 +101,7 @@ def _sequence(value: Tensor) -> Tensor:
 
 
 def _side_by_side(value: Tensor) -> Tensor:
-    """(batch, heads, positions, d) to (batch, positions, heads d)."""
+    """Reshape (batch, heads, positions, d) to (batch, positions, heads d)."""
     return value.transpose(1, 2).flatten(2)
 
 
@@ -155,7 +155,7 @@ _KINDS: dict[type[nn.Module], _Kind] = {
 
 
 def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
-    """The layers of a network, in order of computation.
+    """Find the layers of a network, in order of computation.
 
     Raises:
         LayerError: parameters that no supported layer holds, shared ones, or a layer not called exactly once.
@@ -191,12 +191,12 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
 
 
 def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of types that can be counted, by name."""
+    """Return the modules of supported types, by name."""
     return {name: module for name, module in model.named_modules() if type(module) in _KINDS}
 
 
 def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
-    """The attention blocks among the layers."""
+    """Find the attention blocks among the layers."""
     index = {layer.name: i for i, layer in enumerate(layers)}
     found = []
     for name, module in network.model.named_modules():
@@ -207,13 +207,13 @@ def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[Attentio
 
 
 def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
-    """Weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
+    """Return the weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
     module = network.model.get_submodule(layer.name)
     return _matrix(_KINDS[type(module)], module, layer).detach().to(torch.float64)
 
 
 def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out n_inputs"]) -> dict[str, Tensor]:
-    """A matrix in the layout of `layer_weight`, for example a gradient, in the shapes of the layer's parameters.
+    """Split a matrix in the layout of `layer_weight`, such as a gradient, into the layer's parameters.
 
     >>> network = Network(nn.Sequential(nn.Linear(2, 1)), [])
     >>> parameter_parts(network, Layer("0", 2, 1, bias=True), torch.tensor([[1.0, 2.0, 3.0]]))
@@ -222,7 +222,7 @@ def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out
     module = network.model.get_submodule(layer.name)
     kind = _KINDS[type(module)]
     own = {name: value.detach().requires_grad_() for name, value in module.named_parameters(recurse=False)}
-    with torch.enable_grad():  # the layout is linear: its transpose takes a matrix back
+    with torch.enable_grad():  # the layout is a linear map, which its transpose inverts
         laid_out = _matrix(kind, SimpleNamespace(**own), layer)
         parts = torch.autograd.grad(laid_out, list(own.values()), matrix.to(laid_out))
     prefix = f"{layer.name}." if layer.name else ""
@@ -230,7 +230,7 @@ def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out
 
 
 def _matrix(kind: _Kind, holder: Any, layer: Layer) -> Tensor:
-    """Weights and bias that a module, or anything with the same attributes, holds."""
+    """Return the matrix of weights and bias of a module, or of anything with the same attributes."""
     weight = kind.weight(holder)
     return torch.cat([weight, getattr(holder, kind.names[-1]).reshape(-1, 1)], 1) if layer.bias else weight
 

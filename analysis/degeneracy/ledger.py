@@ -11,8 +11,8 @@ Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data
                    where two blocks are complementary (r_a + r_b = 1), a constant passes through both of them together
     unexplained    what the exact rank of the Hessian is below all that
 
-Layers are held against autograd first, parameter by parameter (see `gradients`). Where they do not explain its
-gradients, the rank of these is counted and no cause is named.
+Layers are first compared with autograd, parameter by parameter (see `gradients`). Where they do not explain its
+gradients, only the rank of the gradients is computed and no cause is named.
 
 All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
 has s_a^2, which is right only where the Jacobians have full rank and no block is always on.
@@ -48,16 +48,16 @@ class Ledger(Result):
 
     Attributes:
         nominal: number of parameters.
-        activations, jacobians, gating, synchronised: free directions by cause; see the module.
+        activations, jacobians, gating, synchronised: free directions by cause; see the head of this module.
         tied: of `activations`, those of tokens and positions that only occur together.
         unexplained: free directions without a named cause; may be negative at epsilon > 0, or where the rank is
             estimated.
-        effective: what is left: the rank of the Hessian.
-        hessian: that rank, how it is known, and its error.
+        effective: the parameters that remain: the rank of the Hessian.
+        hessian: that rank with its method and error.
         epsilon: loss scale of all ranks, None for ranks at the relative `tolerance`.
-        layers: each layer's share.
+        layers: the part of each layer.
         n: number of data points.
-        warning: what the reader must know about these counts, or None.
+        warning: caveats of these counts, or None.
         checked: whether the model passed the checks of `Network.check_once` before.
     """
 
@@ -81,12 +81,12 @@ class Ledger(Result):
 
     @property
     def hessian_rank(self) -> int:
-        """Rank of the Hessian, or its estimate (see `hessian`)."""
+        """The rank of the Hessian, or its estimate (see `hessian`)."""
         return self.hessian.value
 
     @property
     def explained(self) -> int:
-        """Upper bound of the rank that the named causes give: sum of rank(G) rank(K), less gating and s_a t_a."""
+        """The upper bound of the rank that the named causes give: sum of rank(G) rank(K), less gating and s_a t_a."""
         return self.nominal - self.activations - self.jacobians - self.gating - self.synchronised
 
     @property
@@ -95,7 +95,7 @@ class Ledger(Result):
         return self.hessian.lower / 2
 
     def rows(self) -> list[tuple[str, int]]:
-        """The ledger from top to bottom; all but the first are taken off it, and the last is what remains."""
+        """The ledger from top to bottom: the nominal count, what each cause subtracts, and what remains."""
         return [
             ("nominal", self.nominal),
             ("activations", self.activations),
@@ -112,7 +112,7 @@ class Ledger(Result):
         return f"Ledger({parts}{how})"
 
     def to_bytes(self) -> bytes:
-        """The ledger as one safetensors file in memory."""
+        """Pack the ledger into one safetensors file in memory."""
         arrays: dict[str, np.ndarray] = {}
         about: dict[str, Any] = {}
         layers = []
@@ -130,7 +130,7 @@ class Ledger(Result):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ledger:
-        """The ledger that `to_bytes` packed."""
+        """Rebuild a ledger from `to_bytes`."""
         arrays, about = decode("ledger", data)
         layers = []
         for i, layer in enumerate(about["layers"]):
@@ -148,7 +148,7 @@ class Ledger(Result):
         return cls(hessian=HessianRank(**about["hessian"]), layers=tuple(layers), units=tuple(units), **scalars)
 
 
-_UNRESOLVED = 0.2  # width of the bounds of an estimate, relative to it, that the reader is told about
+_UNRESOLVED = 0.2  # bounds wider than this share of the estimate give a warning
 
 _SCALARS = (
     *("nominal", "activations", "jacobians", "gating", "synchronised", "tied", "unexplained", "effective"),
@@ -167,7 +167,7 @@ def parameter_ledger(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Ledger:
-    """Count the parameters of a network that do nothing on the data, by cause.
+    """Count the parameters of a network that have no effect on the data, by cause.
 
     Args:
         network: the network and its behavioural loss; only its model, output and counted positions matter here. Models
@@ -177,16 +177,16 @@ def parameter_ledger(
             sqrt(epsilon) count as lost, as do eigenvalues of the Hessian below epsilon, and units are synchronised
             whose patterns can be exchanged at a cost below epsilon. None for exact ranks.
         tolerance: without an epsilon, singular values below this share of the largest count as zero.
-        method: of the Hessian's rank: "exact"; "estimate", which with an epsilon is Lanczos quadrature and without
-            one takes what the causes leave for the rank, bounded from below by a sample of gradients; or "auto" for
-            "exact" where that takes about a minute at most.
-        seed: of the estimates.
+        method: for the rank of the Hessian: "exact"; "estimate", which is Lanczos quadrature with an epsilon, and
+            without one the number of parameters that the causes leave, bounded from below by a sample of gradients; or
+            "auto": "exact" where that takes about a minute at most, else "estimate".
+        seed: seed of the estimates.
         progress: called after each batch.
 
     Raises:
         DataError: no data, or data that does not fit.
-        LayerError: a gradient that is not the derivative of the output, or one that no layer explains in a network too
-            large to count without layers (the parameter is named).
+        LayerError: a gradient is not the derivative of the output, or no layer explains it and the network is too large
+            to count without layers; the message names the parameter.
         CutError: the model mixes data points, or is not a function of its parameters and the batch.
         GraphError: an epsilon or a method that makes no sense.
 
@@ -269,9 +269,9 @@ def _plain_ledger(
     settings: dict[str, Any],
     progress: ProgressCallback | None,
 ) -> Ledger:
-    """The rank of the gradients that autograd gives, where layers do not explain them: no cause is named.
+    """Count the rank of autograd's gradients, where layers do not explain them; no cause is named.
 
-    Parameters with no path to the output count as Jacobians, which are zero.
+    Parameters with no path to the output count under Jacobians, since theirs are zero.
     """
     size = plain_size(network, batches)
     if method == "estimate" or not size.feasible:

@@ -1,6 +1,6 @@
 """A sparse representation that does not depend on the parametrisation (paper, section 4, eq. 23 to 28).
 
-Layer by layer from the input, in coordinates f^ = C f of what each layer reads:
+Layer by layer from the input, in coordinates f^ = C f of each layer's input:
 
 (i)  rank(G) of the inputs are chosen as a basis, the others expressed through them, their coefficients folded into
      the weights, and their columns set to zero;
@@ -8,7 +8,8 @@ Layer by layer from the input, in coordinates f^ = C f of what each layer reads:
      the kept inputs, so that the block is the identity there, and units that others express are zero.
 
 C commutes with the activation, because all units of a block have the same firing pattern. The function on the data is
-unchanged; the weights that only act off the data are kept beside, so that the original comes back exactly.
+unchanged; weights that have an effect only off the data are stored separately, so that the original can be restored
+exactly.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from .synchronised_units import FiringPatterns, SynchronisedUnits, check_scale
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 
-_WELL_POSED = 1e-6  # pivots below this share of the largest are not divided by
+_WELL_POSED = 1e-6  # pivots below this share of the largest count as zero
 
-_DEVIATION = 1e-6  # a larger relative change of the output means that the tolerance was too large
+_DEVIATION = 1e-6  # largest relative change of the output; more means that the tolerance was too large
 
 
 @by_value
@@ -51,18 +52,18 @@ class SparseLayer:
     """One layer in its new coordinates: p^ = weight (f^, 1), with f^ = to_new f - shift of the layer before.
 
     Attributes:
-        name: of the layer.
+        name: name of the layer.
         weight: (d_out, n_inputs), the bias as last column.
         to_new: C (d_out, d_out), block diagonal over synchronised units.
         shift: c (d_out,), zero outside blocks that are always on: p^ = C p - c and f^ = C f - c.
-        off_data: what folding took out of the weights (d_out, n_inputs), in the coordinates of f and p; it maps all
-            activations on the data to zero.
+        off_data: the part of the weights that folding removed (d_out, n_inputs), in the coordinates of f and p; it maps
+            all activations on the data to zero.
         kept: which inputs the layer reads, of the coordinates f^ and the constant unit.
-        blocks: synchronised units of what the layer writes.
+        blocks: blocks of synchronised units that the layer writes.
         interactions: number of weights, biases (interactions with the constant unit) included.
         zeros: number of those that are zero.
-        promised: how many there must be at least: d_out for each lost rank of G, s_a (s_a - 1) for each block, s_a the
-            rank of its weights on the data, and s_a more for a block that is always on.
+        promised: least number of zeros by section 4: d_out for each lost rank of G, s_a (s_a - 1) for each block, s_a
+            the rank of its weights on the data, and s_a more for a block that is always on.
     """
 
     name: str
@@ -79,7 +80,7 @@ class SparseLayer:
 
 @dataclass(frozen=True)
 class SparseNetwork:
-    """All layers of a network in coordinates that make interactions vanish.
+    """All layers of a network in coordinates that make interactions vanish where degeneracy allows it.
 
     Attributes:
         layers: in order of computation.
@@ -95,17 +96,17 @@ class SparseNetwork:
 
     @property
     def zeros(self) -> int:
-        """Number of zero interactions."""
+        """The number of zero interactions."""
         return sum(layer.zeros for layer in self.layers)
 
     @property
     def promised(self) -> int:
-        """Number of zero interactions that section 4 promises."""
+        """The least number of zero interactions by section 4."""
         return sum(layer.promised for layer in self.layers)
 
     @property
     def interactions(self) -> int:
-        """Number of pairs of nodes that could interact."""
+        """The number of pairs of nodes that could interact."""
         return sum(layer.interactions for layer in self.layers)
 
     def __repr__(self) -> str:
@@ -115,7 +116,7 @@ class SparseNetwork:
         )
 
     def network(self, *, original: bool = False) -> Network:
-        """The network with its weights made again from this representation: on the data alone, or the original ones."""
+        """Rebuild the network from this representation: with the weights that act on the data, or the original ones."""
         model = deepcopy(self._network.model)
         for index in range(len(self.layers)):
             weight = self._weight(index)
@@ -125,7 +126,7 @@ class SparseNetwork:
         return self._network.with_model(model)
 
     def _weight(self, index: int) -> Tensor:
-        """C^{-1} (weight into + shift), in the coordinates of the original network."""
+        """Compute C^{-1} (weight into + shift), the weights in the original coordinates."""
         layer, source = self.layers[index], self._sources[index]
         weight = layer.weight.clone()
         if source is not None:
@@ -139,11 +140,11 @@ class SparseNetwork:
 def sparsify(
     network: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
 ) -> SparseNetwork:
-    """Coordinates of every layer of a dense network in which all that degeneracy allows to vanish does.
+    """Choose coordinates of every layer of a dense network that make as many interactions vanish as degeneracy allows.
 
     Args:
-        network: dense layers (torch.nn.Linear) with ReLU, leaky ReLU or no activation; where there is another one, the
-            coordinates of its units stay as they are.
+        network: dense layers (torch.nn.Linear) with ReLU, leaky ReLU or no activation; units with another activation
+            keep their coordinates.
         batches: re-iterable data.
         tolerance: singular values of activations below this share of the largest count as zero.
         progress: called after each batch.
@@ -236,9 +237,9 @@ def _layer_by_layer(
 
 
 def _equal_patterns(found: SynchronisedUnits) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-    """Blocks whose units have equal patterns, each dead unit by itself, and the block that is on everywhere.
+    """Group units into blocks of equal patterns, the block that is always on, and each dead unit by itself.
 
-    Leaky units that are never on are apart here from those that always are: their patterns are only proportional.
+    Leaky units that are never on are separate from those that always are: their patterns are only proportional.
     """
     silent = set(found.silent)
     parts = [[tuple(u for u in block if (u in silent) == side) for side in (False, True)] for block in found.blocks]
@@ -247,7 +248,7 @@ def _equal_patterns(found: SynchronisedUnits) -> tuple[list[tuple[int, ...]], tu
 
 
 def _into(before: SparseLayer, n_inputs: int) -> Tensor:
-    """The matrix that takes (f, 1) to (f^, 1); where shifts are, the reader has a constant unit."""
+    """Return the matrix that maps (f, 1) to (f^, 1); where shifts are, the reader has a constant unit."""
     d = len(before.to_new)
     into = _identity(n_inputs)
     into[:d, :d] = before.to_new
@@ -257,7 +258,7 @@ def _into(before: SparseLayer, n_inputs: int) -> Tensor:
 
 
 def _fold(weight: Tensor, factor: Tensor, layer: Layer, tolerance: float) -> tuple[Tensor, list[int]]:
-    """Weights on a basis of the inputs (the constant unit first among them), and which inputs these are."""
+    """Express the weights on a basis of the inputs (the constant unit first), and return the indices of the basis."""
     scale = factor.norm(dim=0)
     used = torch.nonzero(scale > 1e-13 * scale.max())[:, 0].tolist()
     constant = [j for j in used if j >= layer.d_in]
@@ -277,7 +278,7 @@ def _fold(weight: Tensor, factor: Tensor, layer: Layer, tolerance: float) -> tup
     folded = torch.zeros_like(weight)
     folded[:, kept] = weight[:, kept]
     if lost and kept:
-        # scaled columns on both sides: coefficients are those of f_lost = f_kept c on the data
+        # columns are scaled on both sides: these are the coefficients of f_lost = f_kept c on the data
         basis, target = factor[:, kept] / scale[kept], factor[:, lost]
         coefficients = torch.linalg.lstsq(basis, target, driver="gelsd").solution / scale[kept][:, None]
         folded[:, kept] += weight[:, lost] @ coefficients.T
@@ -287,11 +288,11 @@ def _fold(weight: Tensor, factor: Tensor, layer: Layer, tolerance: float) -> tup
 def _normalise(
     weight: Tensor, kept: Sequence[int], d_in: int, blocks: Sequence[Sequence[int]], always: Sequence[int]
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """C, C weight, and the rank of each block's weights: identity on pivot inputs, zero rows where others suffice."""
+    """Compute C, C weight and the rank of each block's weights: identity on pivot inputs, zero rows for other units."""
     change, result, ranks = _identity(len(weight)), weight.clone(), []
     for units in blocks:
         block = list(units)
-        inputs = [j for j in kept if j < d_in or units != always]  # the shift takes the biases of that block
+        inputs = [j for j in kept if j < d_in or units != always]  # the shift holds the biases of that block
         rows, s = _pivot_rows(weight[block][:, inputs])
         ranks.append(s)
         if not s:
@@ -315,9 +316,9 @@ def _normalise(
 def _reduce_rows(
     change: Tensor, result: Tensor, weight: Tensor, lead: list[int], others: list[int], inputs: list[int] | None
 ) -> None:
-    """Subtract from units what the leading ones of their block already say, where nothing is left of them then.
+    """Subtract from each unit its expression through the leading units of its block, if nothing remains.
 
-    In a block that is always on a constant may be left, for the shift to take: only `inputs` are compared.
+    In a block that is always on a constant may remain, which the shift takes up: only `inputs` are compared.
     """
     compared = slice(None) if inputs is None else inputs
     basis, target = weight[lead][:, compared], weight[others][:, compared]
@@ -332,7 +333,7 @@ def _reduce_rows(
 
 
 def _pivot_rows(matrix: Tensor) -> tuple[list[int], int]:
-    """Rows in the order of a pivoted QR decomposition, and how many are well apart from those before."""
+    """Return rows in the order of a pivoted QR decomposition, and how many are independent of those before."""
     if matrix.numel() == 0 or not matrix.any():
         return list(range(len(matrix))), 0
     length = matrix.norm(dim=1)

@@ -1,4 +1,4 @@
-"""Synchronised units: blocks of units that fire on the same data points, and how far firing patterns are apart.
+"""Synchronised units: blocks of units that fire on the same data points, and distances between firing patterns.
 
 A unit with f = phi(p), phi piecewise linear, has the firing pattern r(x) = f/p (paper, eq. 17). Units i and j are
 synchronised at loss scale epsilon when exchanging their patterns changes the activations by epsilon at most:
@@ -49,11 +49,11 @@ __all__ = [
 @by_value
 @dataclass(frozen=True)
 class SynchronisedUnits:
-    """Units of one layer by their firing patterns.
+    """The units of one layer grouped by their firing patterns.
 
     Attributes:
         layer: name of the layer that writes p.
-        slope: of the activation where p < 0 (0 for ReLU, 1 for a linear map).
+        slope: slope of the activation where p < 0 (0 for ReLU, 1 for a linear map).
         epsilon: loss scale, None for exact synchrony.
         distances: D (units, units), in units of the activation squared; zero on the diagonal.
         power: E[p_i^2] of each unit.
@@ -87,14 +87,14 @@ class SynchronisedUnits:
         )
 
     def plot(self) -> Any:
-        """Figure of the matrix of distances with the blocks."""
+        """Draw the matrix of distances with the blocks."""
         return figure(self)
 
 
 class FiringPatterns:
-    """Sums over data of which units of a layer are on together, weighted by their squared preactivations.
+    """Sums over data that tell which units of a layer are on together, weighted by their squared preactivations.
 
-    All terms are non-negative, so that a distance of zero is exact: it means that two units never differ.
+    All terms are non-negative, so that a distance of zero is exact: the two units never differ.
     """
 
     def __init__(self, units: int, slope: float) -> None:
@@ -108,7 +108,7 @@ class FiringPatterns:
         self._times_alike = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: both are on, or both off
 
     def add(self, p: Float[Tensor, "m units"]) -> None:
-        """Take the preactivations at more data points."""
+        """Add the preactivations at more data points."""
         on = (p > 0).to(torch.float64)
         square = p.to(torch.float64).square()
         self.count += len(p)
@@ -120,18 +120,18 @@ class FiringPatterns:
         self._times_alike += on.T @ on + (1 - on).T @ (1 - on)
 
     def synchronised(self, layer: str, epsilon: float | None, tolerance: float) -> SynchronisedUnits:
-        """Blocks at a loss scale, or exact ones: patterns that differ on at most tolerance^2 of E[p^2]."""
+        """Group units into blocks at a loss scale, or exactly: patterns differ on at most tolerance^2 of E[p^2]."""
         n = max(self.count, 1)
         on, off, alone, other = self._on / n, self._off / n, self._alone / n, self._other / n
         power = on + off
         step = (1 - self.slope) ** 2
         negligible = power * tolerance**2 if epsilon is None else torch.full_like(power, epsilon / max(step, 1e-300))
         silent, differs = on <= negligible, alone + other
-        if self.slope != 0:  # a leaky unit that is never on is as linear as one that always is: count it as on
+        if self.slope != 0:  # a leaky unit that is never on is linear, like one that always is: count it as on
             differs = torch.where(silent[:, None], off[:, None] - other, differs)
             differs = torch.where(silent[None], torch.where(silent[:, None], 0.0, off[:, None]), differs)
         dead = silent if self.slope == 0 else torch.zeros_like(silent)
-        # exchanged with the constant unit's pattern, 1 everywhere; p = 0 counts as off, as for the derivative of ReLU
+        # distance to the constant unit's pattern, 1 everywhere; p = 0 counts as off, as in the derivative of ReLU
         on_always = (off <= negligible) & (step * self._times_off / n <= (0.0 if epsilon is None else epsilon))
         always = (on_always | silent | (self.slope == 1)) & ~dead
         distances = step * differs.clamp_min(0)
@@ -160,7 +160,7 @@ class FiringPatterns:
     def _complements(
         self, blocks: list[list[int]], on_block: list[int], epsilon: float | None
     ) -> tuple[tuple[int, int], ...]:
-        """Pairs of blocks whose first units are hardly ever alike, not even where p = 0."""
+        """Find pairs of blocks whose first units are hardly ever alike, not even where p = 0."""
         alike = (1 - self.slope) ** 2 * self._times_alike / max(self.count, 1)
         close = alike <= (0.0 if epsilon is None else epsilon)
         free = [a for a, block in enumerate(blocks) if block != on_block]
@@ -168,7 +168,7 @@ class FiringPatterns:
 
 
 class HeadPatterns:
-    """Sums over data of E[|(P_i - P_j) v_i|^2] for pairs of heads: what exchanging their patterns changes."""
+    """Sums over data of E[|(P_i - P_j) v_i|^2] for pairs of heads: the effect of exchanging their patterns."""
 
     def __init__(self, heads: AttentionHeads) -> None:
         self.heads = heads
@@ -177,7 +177,7 @@ class HeadPatterns:
         self._power = torch.zeros(heads.n_heads, dtype=torch.float64)
 
     def add(self, trace: LayerTrace, values: Layer, felt: Tensor) -> None:
-        """Take the patterns of a batch, at the queries that reach the output."""
+        """Add the patterns of a batch, at the queries that reach the output."""
         pattern = trace.patterns[self.heads.pattern]
         written = arranged(trace.outputs[self.heads.v].detach(), values)
         by_head = written.unflatten(-1, (self.heads.n_heads, -1)).transpose(1, 2)
@@ -190,7 +190,7 @@ class HeadPatterns:
         self._power += (own * weight[:, None]).square().sum((0, 2, 3))
 
     def groups(self, epsilon: float | None, tolerance: float) -> list[list[int]]:
-        """Heads with the same patterns on the data."""
+        """Group heads with the same patterns on the data."""
         if epsilon is None:
             changes, limit = self._changes / self._power.clamp_min(1e-300)[:, None], tolerance**2
         else:
@@ -207,15 +207,15 @@ def synchronised_units(
     tolerance: float = 1e-10,
     progress: ProgressCallback | None = None,
 ) -> dict[str, SynchronisedUnits]:
-    """Blocks of synchronised units of every layer with a piecewise linear activation, by the layer's name.
+    """Find blocks of synchronised units of every layer with a piecewise linear activation, by the layer's name.
 
     Data points and positions from which nothing reaches the output do not count.
 
     Args:
-        network: the network; its layers are found by themselves (see `layers`).
+        network: the network; its layers are found automatically (see `layers`).
         batches: re-iterable data.
-        epsilon: loss scale; None for units that are never on without each other.
-        tolerance: relative, on activations, of exact synchrony.
+        epsilon: loss scale; None for units that are on at exactly the same points.
+        tolerance: relative tolerance, on activations, of exact synchrony.
         progress: called after each batch.
 
     Raises:
@@ -249,7 +249,7 @@ def synchronised_units(
 
 
 def check_scale(epsilon: float | None, tolerance: float) -> None:
-    """Refuse a loss scale or a relative tolerance that makes no sense."""
+    """Refuse a loss scale or a relative tolerance out of range."""
     if epsilon is not None and not 0 < epsilon < math.inf:
         raise GraphError(f"epsilon is {epsilon}: expected a loss above zero, or None for exact ranks")
     if not 0 < tolerance < 1:
@@ -257,7 +257,7 @@ def check_scale(epsilon: float | None, tolerance: float) -> None:
 
 
 def complete_linkage(distances: Float[np.ndarray, "n n"], limit: float) -> list[list[int]]:
-    """Groups all of whose pairs are at most `limit` apart, by complete linkage.
+    """Group items by complete linkage: all pairs in a group are at most `limit` apart.
 
     >>> complete_linkage(np.array([[0.0, 1.0], [1.0, 0.0]]), 0.5)
     [[0], [1]]

@@ -1,4 +1,4 @@
-"""Objectives of a division, and the optimisers that search for the best one."""
+"""Objectives of a division into modules, and the optimisers that search for the best division."""
 
 from .kway import check_bounds, kway
 from .leiden import leiden

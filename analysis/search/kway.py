@@ -1,8 +1,8 @@
-"""A given number of modules of bounded size, with the least interaction between them (a balanced cut).
+"""Search for a given number of modules of bounded size with the least interaction between them (a balanced cut).
 
-From the modules of a free search, merged or split until there are k; then moves of single nodes and exchanges of two
-nodes (Kernighan & Lin 1970) while either gains, from kicks that exchange the labels of a share of the nodes. A
-heuristic: the optimum is not guaranteed.
+The search starts from the modules of a free search, merged or split until there are k. Then single nodes move and pairs
+of nodes are exchanged (Kernighan & Lin 1970) while either gains. Kicks exchange the labels of a share of the nodes and
+start again. This is a heuristic: the optimum is not guaranteed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .weights import Weights, compact, value
 
 __all__ = ["check_bounds", "kway"]
 
-_KICK, _LEAST = 0.2, 4  # share of the nodes that exchange their labels, and how many at least
+_KICK, _LEAST = 0.2, 4  # share of the nodes that exchange their labels, and their least number
 
 
 def check_bounds(n: int, k: int | None, min_size: int | None, max_size: int | None) -> tuple[int, int]:
-    """Smallest and largest size of a module of n nodes in all.
+    """Return the smallest and largest size of a module of n nodes in all, and check that they fit k.
 
     >>> check_bounds(20, 4, None, None)
     (1, 6)
@@ -53,7 +53,7 @@ def kway(
     sizes: tuple[int, int],
     kicks: int,
 ) -> np.ndarray:
-    """Labels of k modules with the largest value found; `sizes` are the smallest and the largest of a module.
+    """Search for the labels of k modules with the largest value; `sizes` are the smallest and largest size of a module.
 
     Raises:
         GraphError: pinned groups leave no way to fill k modules within the sizes.
@@ -78,7 +78,7 @@ def _polished(graph: Weights, labels: np.ndarray, state: np.ndarray, sizes: tupl
 
 
 def _into_k(graph: Weights, start: np.ndarray, k: int, sizes: tuple[int, int]) -> np.ndarray:
-    """The k largest modules of the start take in all other nodes, the most connected first, as sizes allow."""
+    """Merge all nodes into the k largest modules of the start, the most connected first, as sizes allow."""
     count, labels = compact(start)
     amount = np.bincount(labels, graph.size, count)
     seeds = np.argsort(-amount, kind="stable")[:k]
@@ -100,7 +100,7 @@ def _into_k(graph: Weights, start: np.ndarray, k: int, sizes: tuple[int, int]) -
         fits = (filled + size <= sizes[1]) & ((graph.pin[i] == 0) | (pins == 0))
         short = np.maximum(owed - filled, 0.0)
         if left - size < short.sum() - short.min():
-            fits &= short > 0  # the rest is needed to fill every module to its smallest size
+            fits &= short > 0  # the rest of the nodes must fill every module to its smallest size
         if not fits.any():
             raise GraphError(f"the pinned groups do not fit into {k} modules of {sizes[0]} to {sizes[1]} nodes")
         choice = np.where(fits, weight_to[i] + 1e9 * (np.arange(k) == wanted[i]), -np.inf)
@@ -118,7 +118,7 @@ def _into_k(graph: Weights, start: np.ndarray, k: int, sizes: tuple[int, int]) -
 def _exchange(
     start: np.ndarray, neighbour: np.ndarray, weight: np.ndarray, size: np.ndarray, pin: np.ndarray, labels: np.ndarray
 ) -> bool:
-    """Exchange two free nodes of equal size where that gains, `labels` in place; whether any did."""
+    """Exchange two free nodes of equal size while that gains, `labels` in place; return whether any did."""
     n = len(labels)
     count = labels.max() + 1
     towards = np.zeros((n, count))

@@ -9,9 +9,9 @@ Joining node i to module c gains
 
     e_ic - sum_p price_p ( v_i^(p, earlier) K_c^(p, later) + v_i^(p, later) K_c^(p, earlier) ),
 
-which takes the node's edges and its few values; pairs of nodes without an edge take neither time nor memory (24
-bytes an edge, and at most as much again for the first aggregated level). One thread with its own random state:
-the same seed gives the same labels, bit for bit.
+which needs only the node's edges and its few values; pairs of nodes without an edge need neither time nor memory (24
+bytes an edge, and at most as much again for the first aggregated level). One thread uses its own random state, so the
+same seed gives the same labels, bit for bit.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PASSES = 20
 def leiden(
     graph: Weights, labels: np.ndarray, state: np.ndarray, *, max_size: int | None = None, min_size: int = 0
 ) -> np.ndarray:
-    """Labels from which no move of a single node gains, reached from the given ones; Q is never lowered.
+    """Improve labels until no move of a single node gains; Q is never lowered.
 
     Args:
         graph: weights and values.
         labels: the start, integers in [0, n); `np.arange(n)` for singletons.
-        state: from `random_state`; advanced.
+        state: random state from `random_state`; it is advanced.
         max_size: no module grows beyond it.
-        min_size: above 0: no module shrinks below it, none appear, and nodes move one by one only.
+        min_size: if above 0, no module shrinks below it, no new ones appear, and nodes move one by one only.
     """
     labels = labels.astype(np.int64)
     bound = int(graph.size.sum()) if max_size is None else max_size
@@ -54,7 +54,7 @@ def leiden(
 
 
 def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) -> np.ndarray:
-    """One pass of Leiden: move nodes, refine the modules, go on with the refined parts as nodes."""
+    """Run one pass of Leiden: move nodes, refine the modules, continue with the refined parts as nodes."""
     level, where = graph, np.arange(graph.n)
     of_level = labels.copy()
     while True:
@@ -65,7 +65,7 @@ def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) 
         parts = np.arange(level.n)
         _move(level, parts, state, bound, within=of_level)
         n_parts, parts = compact(parts)
-        if n_parts == level.n:  # nothing merges: the modules themselves become the nodes
+        if n_parts == level.n:  # no part merged: the modules themselves become the nodes
             n_parts, parts = count, of_level
         coarse = np.empty(n_parts, dtype=np.int64)
         coarse[parts] = of_level

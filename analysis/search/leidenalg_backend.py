@@ -1,4 +1,4 @@
-"""The objectives as leidenalg's multiplex: a search of another make, and the oracle of the tests."""
+"""The objectives as multiplex partitions of leidenalg: a second backend, and the reference of the tests."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Layer", "leidenalg_labels", "multiplex"]
 
 Layer = tuple[igraph.Graph, Any, float, dict[str, Any]]
 
-"""A graph, the kind of partition, its weight and its options."""
+"""A graph, the type of partition, its weight and its options."""
 
 
 def multiplex(
     costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int, objective: str, resolution: float
 ) -> list[Layer]:
-    """Layers whose qualities, weighted, sum to an objective.
+    """Build layers whose qualities, weighted, sum to an objective.
 
     Layered modularity: one directed graph with the configuration null per pair of cuts. Layered CPM: the edges at
     resolution 0, and the price n_a n_b of each pair as that of both cuts minus that of each, on edgeless graphs.
     Undirected qualities count every pair twice, hence the halves.
 
     Raises:
-        GraphError: leidenalg has nothing like that objective.
+        GraphError: leidenalg has no such objective.
     """
     import leidenalg
 
@@ -73,10 +73,10 @@ def leidenalg_labels(
     seed: int,
     iterations: int,
 ) -> np.ndarray:
-    """Labels of one run of leidenalg.
+    """Return the labels of one run of leidenalg.
 
     Raises:
-        GraphError: what leidenalg refuses, for which it raises a bare BaseException.
+        GraphError: leidenalg refuses the graph (it raises a bare BaseException).
     """
     import leidenalg
 

@@ -1,12 +1,12 @@
-"""Search for the partition that an objective prefers, on the nodes with an edge above the cutoff.
+"""Search for the partition with the best value of an objective, on the nodes with an edge above the cutoff.
 
 Iterated local search on top of the Leiden kernel: independent runs first, then runs that start from the best
-labels so far after a kick (a share of the nodes gets other labels, or becomes modules of one node), of which the
-best stays. Measured on planted graphs (6,000 to 10,000 edges, hubs, bridges, 25 modules, noise): independent runs
-miss up to 3 % of the value where modules are hard to see, kicks alone get stuck where there are hubs; both together
-were level with or above the best of 10 leidenalg runs (benchmarks/partition.md), in less time than one of them.
+labels so far after a kick (a share of the nodes gets other labels, or becomes modules of one node). The best labels
+are kept. On planted graphs (6,000 to 10,000 edges, hubs, bridges, 25 modules, noise) independent runs alone
+missed up to 3 % of the value where modules are hard to find, and kicks alone got stuck where there are hubs; both
+together were equal to or better than the best of 10 leidenalg runs (benchmarks/partition.md), in less time than one.
 
-Backend "leidenalg" optimises the same objective as a multiplex: the oracle of the tests, 30 times slower.
+Backend "leidenalg" optimises the same objective as a multiplex: the reference of the tests, 30 times slower.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["BACKENDS", "Effort", "Found", "Search"]
 
 BACKENDS = ("leiden", "leidenalg")
 
-_KICKS = ((0.3, False), (0.6, True), (0.1, False))  # share of the nodes, whether they become singletons
+_KICKS = ((0.3, False), (0.6, True), (0.1, False))  # (share of the nodes, whether they become singletons)
 
 _LEIDENALG_ITERATIONS = 5  # "until nothing changes" can loop for ever on rounding errors
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is searched: independent runs, and runs from a kicked best partition."""
+    """The effort of a search: the number of independent runs, and of runs from a kicked best partition."""
 
     restarts: int = 8
     kicks: int = 12
@@ -53,7 +53,7 @@ class Effort:
 @by_value
 @dataclass(frozen=True)
 class Found:
-    """What a search found: the value of the best labels, these, and those where each independent run ended."""
+    """The result of a search: the best value, its labels, and the labels where each independent run ended."""
 
     value: float
     labels: np.ndarray
@@ -61,10 +61,10 @@ class Found:
 
 
 class Search:
-    """Search on the nodes that have an edge above the cutoff; flat labels run over them, cut after cut.
+    """A search on the nodes that have an edge above the cutoff; flat labels number them cut after cut.
 
     Attributes:
-        strong: per cut which nodes these are.
+        strong: per cut which nodes have such an edge.
         costs: per pair of cuts c(w) between them.
         cuts: where each cut's nodes are; `pairs` the same for the two cuts of each pair.
     """
@@ -77,18 +77,18 @@ class Search:
         self.cuts = [slice(a, b) for a, b in pairwise(ends)]
         self.pairs = [(self.cuts[a], self.cuts[b]) for a, b in graph.pairs]
         self.n = ends[-1]
-        self.groups = np.arange(self.n)  # nodes pinned together are one for the search
+        self.groups = np.arange(self.n)  # nodes pinned together are one node for the search
         self.pinned = np.zeros(self.n, dtype=np.int64)
         self.k: int | None = None
         self.min_size, self.max_size = 1, self.n
 
     @cached_property
     def squares(self) -> list[np.ndarray]:
-        """Per pair of cuts w^2 between the nodes kept."""
+        """Compute w^2 between the nodes kept, per pair of cuts."""
         return [w**2 for w in self.kept(self._graph.blocks)]
 
     def kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Matrices of all nodes, one per pair of cuts, without those of no edge."""
+        """Remove rows and columns of nodes without an edge from matrices, one per pair of cuts."""
         whole = all(a.all() for a in self.strong)
         pairs = zip(blocks, self._graph.pairs, strict=True)
         return [x if whole else x[np.ix_(self.strong[b], self.strong[a])] for x, (a, b) in pairs]
@@ -125,14 +125,14 @@ class Search:
 
     @property
     def constrained(self) -> bool:
-        """Whether a single module is ruled out, or may be."""
+        """Whether a single module is or may be excluded."""
         return self.k is not None or self.max_size < self.n or int(self.pinned.sum()) > 1
 
     def flat(self, labels: Sequence[Any], name: str) -> np.ndarray:
-        """Labels per cut as flat ones, those of nodes without an edge left out.
+        """Convert labels per cut to flat labels, without the nodes that have no edge.
 
         Raises:
-            GraphError: not one integer >= -1 per node.
+            GraphError: the labels are not one integer >= -1 per node.
         """
         try:
             arrays = [np.asarray(a) for a in labels]
@@ -147,7 +147,7 @@ class Search:
         return flat
 
     def wired(self, costs: Sequence[np.ndarray]) -> Weights:
-        """The graph of these costs, without prices yet."""
+        """Build the graph of these costs, without prices yet."""
         degree = np.zeros(self.n, dtype=np.int64)
         for x, (a, b) in zip(costs, self.pairs, strict=True):
             degree[a] += np.count_nonzero(x, axis=0)
@@ -163,7 +163,7 @@ class Search:
         return Weights(start, neighbour, weight, none, *empty, size=ones, pin=np.zeros_like(ones))
 
     def priced(self, wired: Weights, costs: Sequence[np.ndarray], objective: str, resolution: float) -> Weights:
-        """The graph with the values and prices of an objective; pinned groups are single nodes."""
+        """Build the graph with the values and prices of an objective; pinned groups are single nodes."""
         sides = find_objective(objective).sides(costs, self.pairs, self.n)
         price = np.array([checked_resolution(resolution) * side.price for side in sides])
         graph = replace(wired, **_values(sides, self.n), price=price)
@@ -183,7 +183,7 @@ class Search:
         backend: str = "leiden",
         start: np.ndarray | None = None,
     ) -> Found:
-        """The best labels found; a single module and the start are among the candidates.
+        """Search for the best labels; a single module and the start are among the candidates.
 
         Raises:
             GraphError: an unknown backend or objective, or an option that leidenalg does not have.
@@ -244,7 +244,7 @@ class Search:
         return Found(best[0], best[1][self.groups], ends)
 
     def _start(self, graph: Weights, labels: np.ndarray) -> np.ndarray:
-        """The labels given to start from, for the groups of pinned nodes."""
+        """Return the start labels for the groups of pinned nodes."""
         grouped = np.empty(graph.n, dtype=np.int64)
         grouped[self.groups] = np.unique(labels, return_inverse=True)[1]
         if np.bincount(grouped, graph.size).max() > self.max_size or np.bincount(grouped, graph.pin).max() > 1:
@@ -261,7 +261,7 @@ class Search:
         )
 
     def begin(self, start: Sequence[Any]) -> np.ndarray:
-        """Labels per cut to start from, as flat ones; -1 becomes a module of its own.
+        """Convert start labels per cut to flat ones; each -1 becomes a module of its own.
 
         Raises:
             GraphError: see `flat`.
@@ -270,16 +270,16 @@ class Search:
         return np.where(labels >= 0, labels, labels.max() + 1 + np.arange(self.n))
 
     def between(self, matrices: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-        """Sums by (pair of cuts, later module, earlier module); labels are 0, 1, ..."""
+        """Sum costs by (pair of cuts, later module, earlier module); labels are 0, 1, ..."""
         members = np.eye(int(labels.max()) + 1)[labels]
         return np.stack([members[b].T @ m @ members[a] for m, (a, b) in zip(matrices, self.pairs, strict=True)])
 
     def per_cut(self, labels: np.ndarray) -> list[np.ndarray]:
-        """Labels of all nodes, -1 for those without an edge."""
+        """Convert flat labels to labels per cut, -1 for nodes without an edge."""
         return self.spread(labels, -1)
 
     def spread(self, values: np.ndarray, missing: int = 0) -> list[np.ndarray]:
-        """Flat values as arrays per cut, with one for the nodes without an edge."""
+        """Convert flat values to arrays per cut, with a given value for nodes without an edge."""
         result = [np.full(len(a), missing, dtype=values.dtype) for a in self.strong]
         for full, strong, part in zip(result, self.strong, self.cuts, strict=True):
             full[strong] = values[part]
@@ -293,7 +293,7 @@ def _value_of(candidate: tuple[float, np.ndarray]) -> float:
 def _kicked(
     graph: Weights, labels: np.ndarray, generator: np.random.Generator, share: float, alone: bool
 ) -> np.ndarray:
-    """Labels in which a share of the nodes, drawn at random, has other ones, or is alone each."""
+    """Give a random share of the nodes other labels, or make each of them a module of its own."""
     count, kicked = compact(labels)
     drawn = np.flatnonzero(generator.random(graph.n) < share)
     drawn = drawn[graph.pin[drawn] == 0]
@@ -306,7 +306,7 @@ def _kicked(
 
 
 def _values(sides: Sequence[Side], n: int) -> dict[str, Any]:
-    """The values of all sides as sparse rows: one per node, columns are the slots."""
+    """Build the values of all sides as sparse rows: one per node, columns are the slots."""
     columns = [column for side in sides for column in (side.earlier, side.later)]
     entries = [(np.flatnonzero(column), slot) for slot, column in enumerate(columns)]
     node = np.concatenate([nodes for nodes, _ in entries] or [np.empty(0, dtype=np.int64)])
@@ -322,7 +322,7 @@ def _values(sides: Sequence[Side], n: int) -> dict[str, Any]:
 def _fill(
     x: np.ndarray, earlier: int, later: int, place: np.ndarray, neighbour: np.ndarray, weight: np.ndarray
 ) -> None:
-    """The edges of one pair of cuts, from both ends, where `place` says; it is moved on."""
+    """Write the edges of one pair of cuts, from both ends, at `place`, which is advanced."""
     for j in range(x.shape[0]):
         for i in range(x.shape[1]):
             if x[j, i] > 0.0:

@@ -1,4 +1,4 @@
-"""What a division into modules is worth: one registry of objectives of one form.
+"""Objectives of a division into modules: one registry of objectives of one form.
 
 With strengths x_ij = c(w_ij) (see `cost`), e_c the total of the edges inside module c, and for each priced pair p
 the totals A_c^p and B_c^p of its nodes' values on the two sides:
@@ -11,8 +11,8 @@ the totals A_c^p and B_c^p of its nodes' values on the two sides:
     cpm                 values 1 for all nodes, price 1/2, without a node's pair with itself (leidenalg's CPM)
     modularity          values: the node's total over all pairs, price 1 / (4 total) (Newman's Q times the total)
 
-The layered ones charge for pairs of nodes that can have an edge. The last two, which other tools use, charge for
-all pairs of nodes and answer dense graphs with blobs of consecutive cuts; they are here for comparison.
+The layered ones charge for pairs of nodes that can have an edge. The last two, which other tools use, charge for all
+pairs of nodes; on dense graphs their modules are groups of consecutive cuts. They are included for comparison.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 @by_value
 @dataclass(frozen=True)
 class Side:
-    """A priced pair: values of all nodes (flat, cut after cut) on its two sides, and its price."""
+    """A priced pair: the values of all nodes (flat, cut after cut) on its two sides, and its price."""
 
     earlier: Float[np.ndarray, " n"]
     later: Float[np.ndarray, " n"]
@@ -59,11 +59,11 @@ class Objective:
     """An entry of the registry.
 
     Attributes:
-        name: its key.
-        sides: of the costs of the pairs of cuts, the nodes of each pair (earlier, later; slices of the flat nodes)
-            and the number of nodes.
+        name: key in the registry.
+        sides: function of the costs of the pairs of cuts, the nodes of each pair (earlier, later; slices of the flat
+            nodes) and the number of nodes.
         own_pairs: whether a node is charged for its pair with itself.
-        fixed: whether the number of modules is given.
+        fixed: whether the number of modules must be given.
     """
 
     name: str
@@ -121,14 +121,14 @@ OBJECTIVES = {
 
 LAYERED = ("layered_cpm", "layered_modularity")
 
-"""Those that are tried where none is named."""
+"""Objectives to try where none is named."""
 
 
 def find_objective(name: str) -> Objective:
-    """The entry of that name.
+    """Return the objective of that name.
 
     Raises:
-        GraphError: there is none.
+        GraphError: there is no such objective.
     """
     if name not in OBJECTIVES:
         raise GraphError(f"unknown objective {name!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -136,7 +136,7 @@ def find_objective(name: str) -> Objective:
 
 
 def checked_resolution(resolution: float) -> float:
-    """The resolution.
+    """Check a resolution and return it.
 
     Raises:
         GraphError: it is negative or not finite.
@@ -149,7 +149,7 @@ def checked_resolution(resolution: float) -> float:
 def quality(
     graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, *, objective: str, resolution: float
 ) -> float:
-    """Value of an objective for the given labels, in units of c(w).
+    """Compute the value of an objective for the given labels, in units of c(w).
 
     Two disjoint edges of cost c, two modules: layered modularity 2 c - resolution (c^2 + c^2) / (2 c).
 
@@ -162,7 +162,7 @@ def quality(
 
 
 def quality_of(division: Division, *, objective: str, resolution: float) -> float:
-    """`quality` of labels that other sums are made of as well."""
+    """Compute `quality` from the sums of costs between modules."""
     chosen, graph = find_objective(objective), division.graph
     resolution = checked_resolution(resolution)
     total = float(np.einsum("pcc->", division.sums))
@@ -185,7 +185,7 @@ def move_gain(
     objective: str,
     resolution: float,
 ) -> float:
-    """Quality after moving one node (cut, index) into a module (an unused label: a new one) minus before.
+    """Compute the change of quality when one node (cut, index) moves into a module (an unused label: a new one).
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2)])
     >>> options = {"objective": "layered_cpm", "resolution": 0.25}

@@ -1,4 +1,4 @@
-"""A graph with the values and prices of an objective, as the optimisers take it."""
+"""A graph with the values and prices of an objective, in the form that the optimisers use."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Weights", "compact", "contracted", "value"]
 @by_value
 @dataclass(frozen=True)
 class Weights:
-    """A weighted graph on flat nodes, with the values that are priced.
+    """A weighted graph on flat nodes, with the priced values.
 
     Attributes:
         start, neighbour, weight: rows of the symmetric matrix of weights (each edge stored from both its ends).
         value_start, slot, value: rows of the values; slot 2p is the earlier side of pair p, 2p + 1 the later one.
         price: per pair, resolution included.
-        size: per node, counted against the largest size of a module.
+        size: per node the size that counts towards the largest size of a module.
         pin: 1 for nodes of which no two may share a module, else 0.
-        inside: weight inside the nodes of an aggregated graph, in all.
+        inside: total weight inside the nodes of an aggregated graph.
     """
 
     start: np.ndarray
@@ -41,7 +41,7 @@ class Weights:
 
     @property
     def n(self) -> int:
-        """Number of nodes."""
+        """The number of nodes."""
         return len(self.size)
 
     @cached_property
@@ -51,23 +51,23 @@ class Weights:
 
     @cached_property
     def tolerance(self) -> float:
-        """What does not count as a gain."""
+        """The largest change of Q that counts as rounding."""
         return 1e-10 * float(self.weight.max(initial=0.0))
 
 
 def value(graph: Weights, labels: np.ndarray) -> float:
-    """Q of the labels, integers in [0, n)."""
+    """Compute Q of the labels, integers in [0, n)."""
     return graph.inside + float(_value(*graph.arrays[:7], labels=labels.astype(np.int64)))
 
 
 def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
-    """Labels 0, 1, ... in order of appearance."""
+    """Renumber labels 0, 1, ... in order of appearance."""
     compact = np.empty_like(labels)
     return int(_relabel(labels, compact)), compact
 
 
 def contracted(graph: Weights, parts: np.ndarray, n_parts: int) -> Weights:
-    """The graph whose nodes are the parts."""
+    """Build the graph whose nodes are the parts."""
     start, neighbour, weight, inside = _merge_rows(graph.start, graph.neighbour, graph.weight, parts, n_parts)
     value_start, slot, values = _merge_values(
         graph.value_start, graph.slot, graph.value, parts, n_parts, 2 * len(graph.price)
