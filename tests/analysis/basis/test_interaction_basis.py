@@ -1,5 +1,6 @@
 """The interaction basis: its invariants, its known answers, its agreement with slow formulas and with a peer."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,14 +157,14 @@ def test_splitting_runs_to_fit_memory_keeps_the_plain_basis(
     x = normal(60, 5, generator=generator)
     net = cut_network(random_mlp((5, 8, 6, 4), generator), x)
     whole = {r: interaction_basis(net, [x], kind=kind, rotation=r) for r in ("none", "degenerate")}
-    monkeypatch.setattr("interbasis.analysis.basis.interaction_basis._MEMORY", 8 * 4 * 8)
+    monkeypatch.setattr(sys.modules[interaction_basis.__module__], "_MEMORY", 8 * 4 * 8)
     for rotation, expected in whole.items():
         small = interaction_basis(net, [x], kind=kind, rotation=rotation)
         for cut in net.cuts:
             assert max(small[cut].runs, default=1) <= 8
             if rotation == "none":
                 np.testing.assert_allclose(small[cut].to_basis, expected[cut].to_basis, atol=1e-9)
-    monkeypatch.setattr("interbasis.analysis.basis.interaction_basis._MEMORY", 1)
+    monkeypatch.setattr(sys.modules[interaction_basis.__module__], "_MEMORY", 1)
     alone = interaction_basis(net, [x], kind=kind)
     for cut in net.cuts:  # runs of one: nothing is left to rotate
         np.testing.assert_allclose(alone[cut].importance, whole["none"][cut].importance, rtol=1e-9)
