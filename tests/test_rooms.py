@@ -118,6 +118,15 @@ def test_rooms_are_small_and_say_what_they_are_for() -> None:
             assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
 
 
+def test_no_name_of_a_face_hides_a_file_of_its_room() -> None:
+    for top in FLOORS:
+        for face in (path for path in files(top) if path.stem == "__init__" and path.parent != ROOT / top):
+            inside = {path.stem for path in face.parent.glob("*.py")} | {path.name for path in face.parent.glob("*/")}
+            nodes = [node for node in ast.parse(face.read_text()).body if isinstance(node, ast.ImportFrom)]
+            taken = {alias.asname or alias.name for node in nodes for alias in node.names}
+            assert not taken & inside, face
+
+
 def test_every_room_is_packaged() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     assert listed == {dotted(path.parent / "__init__.py") for top in TOPS for path in files(top)}

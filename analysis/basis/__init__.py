@@ -2,7 +2,6 @@
 
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import Probes, output_cotangents
-from .interaction_basis import interaction_basis
 from .jacobians import ends_in_output, gate_moments, one_position, output_moments, pair_moments, pair_rows, pair_trace
 from .moments import ActivationMoments, JacobianMoments, Moments, collect
 from .rotation import degenerate_runs, pair_angle, rotate, sparsity
@@ -21,7 +20,6 @@ __all__ = [
     "degenerate_runs",
     "ends_in_output",
     "gate_moments",
-    "interaction_basis",
     "one_position",
     "output_cotangents",
     "output_moments",

@@ -2,8 +2,8 @@
 
 from .checkpoint import Checkpoint, components_of, load_checkpoint
 from .components import Component, Components, Part
-from .datasets import DATASETS, Dataset, load_dataset, modular_addition, read_dataset, two_digits
-from .families import Family, families, load_factory, save_checkpoint
+from .datasets import DATASETS, Dataset, load_dataset, modular_addition, read_dataset
+from .families import Family, load_factory, save_checkpoint
 from .mlp import MLP
 from .pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
 from .places import positions_at
@@ -28,7 +28,6 @@ __all__ = [
     "as_double",
     "components_of",
     "converted",
-    "families",
     "fill",
     "ignores_pairing",
     "join_pairs",
@@ -49,5 +48,4 @@ __all__ = [
     "stored_once",
     "tied",
     "train_two_digits",
-    "two_digits",
 ]

@@ -34,7 +34,6 @@ from .synchronised_units import (
     SynchronisedUnits,
     check_scale,
     complete_linkage,
-    synchronised_units,
 )
 
 __all__ = [
@@ -82,7 +81,6 @@ __all__ = [
     "sampled_gradients",
     "sampled_rank",
     "sparsify",
-    "synchronised_units",
     "trace_layers",
     "unused_parameters",
 ]

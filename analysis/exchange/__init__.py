@@ -1,8 +1,8 @@
 """Files of other tools, both ways: graphs, attribution graphs, circuits, labels."""
 
-from .attribution_graph import MOST_LINKS, MOST_PINNED, attribution_graph
+from .attribution_graph import MOST_LINKS, MOST_PINNED
 from .circuit_files import CIRCUIT_FORMATS, eap_graph, export_circuit, prune_scores
-from .component_circuit import ComponentCircuit, Edge, component_circuit
+from .component_circuit import ComponentCircuit, Edge
 from .graph_files import FORMATS, export, export_masks, to_networkx
 from .labels_file import labels_of, read_assignment, read_labels, read_partition
 
@@ -13,8 +13,6 @@ __all__ = [
     "MOST_PINNED",
     "ComponentCircuit",
     "Edge",
-    "attribution_graph",
-    "component_circuit",
     "eap_graph",
     "export",
     "export_circuit",

@@ -16,7 +16,6 @@ from .quotient import (
     module_links,
 )
 from .skip_paths import PairStrengths, has_streams, pair_attributions, pair_strengths
-from .strengths import interaction_graph
 
 __all__ = [
     "Division",
@@ -38,7 +37,6 @@ __all__ = [
     "has_edge",
     "has_streams",
     "interaction_cost",
-    "interaction_graph",
     "loss_scales",
     "mediator_cost",
     "module_links",

@@ -3,7 +3,7 @@
 from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
 from .chains import EXECUTIONS, Chains, Plan, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .constrained_loss import constrained_loss, mediating_readout
+from .constrained_loss import mediating_readout
 from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import ControlVariate, Diagnostics, Evidence, control_variate, judge, mean_with_error
 from .estimate import PRECONDITIONERS, Sampler, learning_coefficient, learning_coefficient_curve
@@ -59,7 +59,6 @@ __all__ = [
     "Transforms",
     "Way",
     "behavioural_loss",
-    "constrained_loss",
     "control_variate",
     "exact_curvature",
     "fits_densely",

@@ -3,10 +3,10 @@
 from .alignment import Alignment, align_nodes, coordinate_correlation
 from .beyond_chains import BeyondChains, costs_beyond_chains, one_to_one
 from .evidence import Stability, description_length, stability, variation_of_information
-from .find_modules import CHAINS, epsilon_profile, find_modules, renumbered, score_partition, scored
+from .find_modules import CHAINS, epsilon_profile, renumbered, score_partition, scored
 from .mediators import interaction_surface, polish_mediators, surface_of
 from .partition import VERDICTS, Level, Mediator, Module, Partition, ProfileRow
-from .profile import Profile, profile, resolutions
+from .profile import Profile, resolutions
 from .satellites import join_satellites, join_small
 from .tracking import Event, Tracking, track_modules
 from .untrained import untrained_copy
@@ -30,13 +30,11 @@ __all__ = [
     "costs_beyond_chains",
     "description_length",
     "epsilon_profile",
-    "find_modules",
     "interaction_surface",
     "join_satellites",
     "join_small",
     "one_to_one",
     "polish_mediators",
-    "profile",
     "renumbered",
     "resolutions",
     "score_partition",

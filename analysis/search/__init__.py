@@ -1,7 +1,6 @@
 """Objectives of a division into modules, and the optimisers that search for the best division."""
 
-from .kway import check_bounds, kway
-from .leiden import leiden
+from .kway import check_bounds
 from .local_search import BACKENDS, Effort, Found, Search
 from .objectives import (
     LAYERED,
@@ -31,8 +30,6 @@ __all__ = [
     "compact",
     "contracted",
     "find_objective",
-    "kway",
-    "leiden",
     "move_gain",
     "quality",
     "quality_of",
