@@ -1,4 +1,4 @@
-"""The local learning coefficient: losses as functions of the parameters, samplers, chains, diagnostics."""
+"""The local learning coefficient: losses as functions of the parameters, samplers, chains, diagnostics, estimates."""
 
 from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
 from .chains import EXECUTIONS, Chains, Plan, run_chains

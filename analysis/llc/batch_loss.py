@@ -1,7 +1,7 @@
-"""The loss of one batch as a function of a vector: the parameters of a network that are varied.
+"""The loss of one batch as a function of a vector, the parameters of a network that are varied.
 
-A behavioural loss is summed over the data points of the batch; a training loss is what the user's function returns of
-the model's own output, whose shape and structure are left as they are.
+A behavioural loss is summed over the data points of the batch; a training loss is the user's function of the model's
+own output, whose shape and structure stay as they are.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ Parameters: TypeAlias = str | Sequence[str] | Mapping[str, Bool[Tensor, "..."]]
 
 
 class BatchLoss:
-    """See above.
+    """The loss of one batch as a function of a vector of parameters, see the head of this module.
 
     Args:
         network: the network.
-        parameters: which are varied: globs, or masks by name; None for all.
+        parameters: parameters to vary: globs, or masks by name; None for all.
         readout: per name of a cut a matrix whose rows are weighted mediating nodes.
         loss: a training loss instead of the behavioural one.
 
     Attributes:
         start: the parameters that are varied, as they are in the model.
-        names, sizes: of their parts.
-        buffers: whether the model gets copies of its buffers, which it may write into.
+        names, sizes: names and sizes of the parameters in `start`.
+        buffers: whether the model gets copies of its buffers, since it may write into them.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class BatchLoss:
 
     @property
     def nearby(self) -> Float[Tensor, " d"]:
-        """A point about as far from the start as chains go, where no gradient is 0 and no kink is sat on."""
+        """Draw a point about as far from the start as chains go, where no gradient is 0 and which is on no kink."""
         size = float(self.start.square().mean().sqrt()) or 1.0
         draws = torch.Generator().manual_seed(0)
         away = torch.randn(len(self.start), generator=draws, dtype=torch.float64).to(self.start)
         return self.start + 0.02 * size * away
 
     def with_targets(self, pair: Pair) -> Pair:
-        """A batch with its target: of a behavioural loss, the outputs at the start.
+        """Return a batch with its target; for a behavioural loss these are the outputs at the start.
 
         Raises:
             DataError: outputs or losses that are not finite, a model or loss that fails, or a loss of torch that warns
@@ -106,7 +106,7 @@ class BatchLoss:
         return inputs, [_reference(self.network.loss, i, part) for i, part in enumerate(outputs)]
 
     def shapes(self, pair: Pair) -> str:
-        """Those of outputs and targets, and what becomes of shapes that differ, for messages."""
+        """Describe the shapes of outputs and targets, and the result of broadcasting them, for messages."""
         with torch.no_grad():
             outputs = self.outputs(self.start, pair[0])
         return (
@@ -115,19 +115,19 @@ class BatchLoss:
         )
 
     def value(self, theta: Float[Tensor, " d"], inputs: Batch, target: Any) -> Tensor:
-        """The loss of a batch."""
+        """Compute the loss of a batch."""
         return self.total(self.outputs(theta, inputs), target)
 
     def outputs(self, theta: Float[Tensor, " d"], inputs: Batch) -> Any:
-        """Output at the counted positions, and the weighted mediating nodes; of a training loss the model's own."""
-        with sdpa_kernel(SDPBackend.MATH), _differentiated(self.network.model):  # MATH: all derivatives
+        """Compute the counted output and weighted mediating nodes; for a training loss the model's own output."""
+        with sdpa_kernel(SDPBackend.MATH), _differentiated(self.network.model):  # MATH: all derivatives exist
             if self.loss is not None:
                 return self.network.returned(self.assembled(theta), inputs)
             output, values = self.network.evaluate(self.assembled(theta), inputs, self._cuts)
         return [output, *(value @ matrix.T for value, matrix in zip(values, self.readouts, strict=True))]
 
     def total(self, outputs: Any, target: Any) -> Tensor:
-        """The loss of outputs."""
+        """Compute the loss from the outputs."""
         if self.loss is not None:
             return number(self.loss(outputs, target), "the training loss")
         total = _divergence(self.network.loss, outputs[0], target[0])
@@ -136,7 +136,7 @@ class BatchLoss:
         return total
 
     def parts(self, inputs: Batch) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Sequence[Tensor]], Any]]:
-        """The outputs' floating point tensors as a function of theta, and the outputs with others in their place."""
+        """Return the outputs' floating point tensors as a function of theta, and how to put others in their place."""
         with torch.no_grad():
             like = self.outputs(self.start, inputs) if self.loss is not None else None
 
@@ -152,7 +152,7 @@ class BatchLoss:
         return outputs_of, outputs_with
 
     def assembled(self, theta: Float[Tensor, " d"]) -> dict[str, Tensor]:
-        """All parameters by name, with the varied ones taken from theta."""
+        """Return all parameters by name, the varied ones taken from theta."""
         whole = dict(self.fixed)
         for (name, index), part in zip(self._entries.items(), theta.split(self.sizes), strict=True):
             value = whole[name]
@@ -167,9 +167,9 @@ class BatchLoss:
 
 @contextmanager
 def _differentiated(model: nn.Module) -> Iterator[None]:
-    """Embeddings with the derivative as their gradient: padding_idx and scale_grad_by_freq only tell autograd another.
+    """Give embeddings their true derivative as gradient; padding_idx and scale_grad_by_freq change autograd's.
 
-    It is dense, as the derivatives of all other parameters are.
+    It is dense, like the derivatives of all other parameters.
 
     The `padding_idx` of an `EmbeddingBag` stays: it changes the numbers.
     """
@@ -192,7 +192,7 @@ def _differentiated(model: nn.Module) -> Iterator[None]:
 
 
 def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"]]:
-    """Per name the flat indices of the entries that are varied."""
+    """Return per name the flat indices of the entries that are varied."""
     if parameters is None:
         parameters = "*"
     if isinstance(parameters, Mapping):
@@ -224,12 +224,12 @@ def _index_of(network: Network, name: str) -> int:
 
 
 def _reference(loss: str, part: int, output: Tensor) -> Tensor:
-    """What a behavioural loss compares with: log-probabilities for KL, else the values themselves."""
+    """Return what a behavioural loss compares outputs with: log-probabilities for KL, else the values."""
     return output.log_softmax(-1) if part == 0 and loss == "kl" else output
 
 
 def number(value: Any, name: str) -> Tensor:
-    """The value of a loss of the user's, which must be a single number."""
+    """Check that the value of a user's loss is a single number, and return it."""
     if not isinstance(value, Tensor) or value.ndim:
         seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise InputError(f"{name} returned {seen}: expected a tensor without dimensions, such as a mean")

@@ -1,8 +1,8 @@
-"""Several chains of a kernel, from warm-up to traces: together, one by one, or in processes.
+"""Run several chains of a kernel, from warm-up to traces: together, one by one, or in processes.
 
 Start: theta* + s P z, with s halved until U <= d/2 + 4 sqrt(d). Warm-up: the step size by dual averaging (Hoffman and
-Gelman 2014), for kernels with a Metropolis rule; the metric once more, from the curvature where the chains have come
-to; the number of leapfrog steps from the step size. The three phases of the warm-up are not part of the traces.
+Gelman 2014), for kernels with a Metropolis rule; the metric again, from the curvature at the positions of the
+chains; the number of leapfrog steps from the step size. The three phases of the warm-up are not part of the traces.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ __all__ = ["EXECUTIONS", "Chains", "Plan", "run_chains"]
 
 EXECUTIONS = ("auto", "vectorised", "sequential", "processes")
 
-_VECTORISED = 20_000  # parameters up to which chains are cheaper together
+_VECTORISED = 20_000  # up to so many parameters chains are cheaper together
 
-_TRAJECTORY = 1.5  # length in the coordinates of the metric, about a quarter of a period
+_TRAJECTORY = 1.5  # of a trajectory in the coordinates of the metric, about a quarter of a period
 
 _MOST_LEAPFROG = 24
 
-_SAFE_STEP = {"sgld": 0.06, "psgld": 0.06, "sgnht": 0.2}  # in units of the stiffest mode
+_SAFE_STEP = {"sgld": 0.06, "psgld": 0.06, "sgnht": 0.2}  # of the stiffest mode
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many chains, how long, and how they are run.
+    """The number of chains and steps, and how chains are run.
 
     Attributes:
         warmup, draws: steps of each chain, before and in the trace.
-        step_size: instead of the kernel's own choice; fixed.
+        step_size: a fixed step size instead of the kernel's own choice.
         execution: "vectorised", "sequential", "processes", or "auto" for the cheaper of the first two.
-        workers: of "processes"; None for one per chain.
+        workers: number of processes for "processes"; None for one per chain.
     """
 
     chains: int = 4
@@ -72,7 +72,7 @@ class Plan:
 @by_value
 @dataclass(frozen=True)
 class Chains:
-    """Traces of the draws, one row per chain, and how they were made.
+    """The traces of the draws, one row per chain, with kernel, state and settings.
 
     Attributes:
         loss: L.
@@ -80,12 +80,12 @@ class Chains:
         share: (M D) . grad U, see `Curvature.share`; its mean is tr M.
         radius: |D|.
         acceptance: probability of acceptance; 1 without a rule.
-        broken: per chain, draws whose proposal (or state) was not finite.
+        broken: per chain the number of draws whose proposal (or state) was not finite.
         step_size: per chain.
-        kernel: as it sampled, with its metric.
-        state, generators: where the chains ended.
+        kernel: kernel that sampled, with its metric.
+        state, generators: state and random generators at the end of the chains.
         gradients: evaluations of the gradient per chain, warm-up included.
-        execution: what "auto" chose.
+        execution: the execution used, also where "auto" chose it.
     """
 
     loss: Float[np.ndarray, "chains draws"]
@@ -104,7 +104,7 @@ class Chains:
 
 @dataclass(frozen=True)
 class _Phase:
-    """A stretch of steps of one group of chains; can be sent to another process."""
+    """A phase of steps for one group of chains; it can be sent to another process."""
 
     potential: Potential
     kernel: Kernel
@@ -126,7 +126,7 @@ class _Done:
 
 
 class _DualAveraging:
-    """Step sizes whose acceptance has the mean `target`: Hoffman and Gelman 2014, section 3.2."""
+    """Step sizes adapted until the mean acceptance is `target` (Hoffman and Gelman 2014, section 3.2)."""
 
     def __init__(self, step_size: Float[Tensor, " chains"], target: float) -> None:
         self._target = target
@@ -136,7 +136,7 @@ class _DualAveraging:
         self._count = 0
 
     def update(self, acceptance: Float[Tensor, " chains"]) -> Float[Tensor, " chains"]:
-        """The step size to try next."""
+        """Return the step size to try next."""
         self._count += 1
         share = 1 / (self._count + 10)
         self._mean = (1 - share) * self._mean + share * (self._target - acceptance)
@@ -146,7 +146,7 @@ class _DualAveraging:
         return torch.exp(now).clamp(max=2.0)
 
     def final(self) -> Float[Tensor, " chains"]:
-        """The step size to keep."""
+        """Return the step size to keep."""
         return torch.exp(self._log).clamp(max=1.9)
 
 
@@ -161,15 +161,15 @@ def run_chains(
     before: Chains | None = None,
     progress: ProgressCallback | None = None,
 ) -> Chains:
-    """Warm up and sample.
+    """Warm up chains and sample.
 
     Args:
-        potential: what is sampled.
-        name: of the kernel, in `KERNELS`.
-        curvature: at theta*, of which control variates are made.
-        plan: numbers of chains and steps.
+        potential: the potential U to sample.
+        name: name of the kernel in `KERNELS`.
+        curvature: curvature at theta*, for the control variates.
+        plan: numbers of chains and steps, and how they run.
         metric: P, in whose coordinates the stiffest mode is about 1.
-        refine: the metric for given points, called once the chains have moved.
+        refine: returns the metric for given points; called once the chains have moved.
         before: chains at another temperature, whose positions and steps are the start of these.
         progress: called some fifty times, with the running estimate of t (L - L(theta*)).
     """
@@ -218,7 +218,7 @@ def run_chains(
 
 
 def _kept(state: State, before: Chains) -> tuple[Tensor, ...]:
-    """What the kernel remembers goes on, where it has the same form."""
+    """Keep the kernel's memory if it has the same form."""
     old = before.state.memory
     fits = [m.shape for m in old] == [m.shape for m in state.memory]
     return old if fits else state.memory
@@ -235,7 +235,7 @@ def _execution(landscape: Landscape, plan: Plan) -> str:
 def _started(
     potential: Potential, kernel: Kernel, name: str, metric: Metric, plan: Plan
 ) -> tuple[State, tuple[Tensor, ...]]:
-    """Dispersed positions, as far as the energy of a typical point allows."""
+    """Draw dispersed positions, as far from theta* as the energy of a typical point allows."""
     draws = [torch.Generator().manual_seed(hash((plan.seed, chain)) % 2**63) for chain in range(plan.chains)]
     start = potential.landscape.start
     away = metric(normal(start.repeat(plan.chains, 1), draws))
@@ -255,7 +255,7 @@ def _started(
 def _settled(
     kernel: Kernel, state: State, name: str, potential: Potential, plan: Plan, *, freeze: bool
 ) -> tuple[Kernel, State]:
-    """The kernel for the next phase: trajectories of the right length; squared gradients that are final."""
+    """Return the kernel for the next phase: trajectories of the right length, squared gradients final."""
     if isinstance(kernel, HamiltonianMonteCarlo) and name == "hmc":
         steps = math.ceil(_TRAJECTORY / max(float(state.step_size.median()), 1e-6))
         return replace(kernel, leapfrog=min(max(steps, 1 if plan.step_size else 2), _MOST_LEAPFROG)), state
@@ -270,7 +270,7 @@ def _settled(
 
 
 def _stiffest(potential: Potential, root: Float[Tensor, " d"], steps: int = 30) -> float:
-    """Largest eigenvalue of P (t H + gamma) P for a diagonal P, by power iteration."""
+    """Compute the largest eigenvalue of P (t H + gamma) P for a diagonal P by power iteration."""
     landscape = potential.landscape
     vector = torch.ones_like(root) / math.sqrt(len(root))
     size = 1.0
@@ -286,13 +286,13 @@ def _stiffest(potential: Potential, root: Float[Tensor, " d"], steps: int = 30) 
 
 
 class _Teller:
-    """Turns draws into reports of progress."""
+    """Turns draws into progress reports."""
 
     def __init__(self, potential: Potential, plan: Plan, progress: ProgressCallback | None) -> None:
         self._potential, self._plan, self._progress = potential, plan, progress
 
     def phase(self, step: str, steps: int) -> Callable[[int, float], None]:
-        """Reports of one phase: the steps done, and the mean loss so far."""
+        """Report the steps done in one phase, and the mean loss so far."""
         every = max(1, steps // 50)
 
         def tell(done: int, loss: float) -> None:
@@ -304,7 +304,7 @@ class _Teller:
 
 
 class _Pool:
-    """Runs a phase on all chains, in the way the plan says."""
+    """Runs a phase on all chains in the way that the plan names."""
 
     def __init__(self, execution: str, plan: Plan) -> None:
         self._execution, self._plan = execution, plan
@@ -329,7 +329,7 @@ class _Pool:
         if self._pool is None:
             done = [_run_phase(part, tell) for part in alone]
         else:
-            # bytes, which the executor can always send: where it cannot, Python 3.11 may wait for ever
+            # bytes, which the executor can always send; on a failure Python 3.11 may wait forever
             sent = [_crossed(pickle.dumps, part) for part in alone]
             done = [pickle.loads(data) for data in self._pool.map(_run_sent, sent)]
             tell(phase.steps, float(np.mean([part.state.loss.mean() for part in done])))
@@ -343,10 +343,10 @@ class _Pool:
 
 
 def _crossed(way: Callable[[Any], Any], phase: Any) -> Any:
-    """A phase packed or unpacked, for its way to another process.
+    """Pack or unpack a phase for its way to another process.
 
     Raises:
-        InputError: the model or the loss is not one that can be sent.
+        InputError: the model or the loss cannot be sent.
     """
     try:
         return way(phase)
@@ -358,13 +358,13 @@ def _crossed(way: Callable[[Any], Any], phase: Any) -> Any:
 
 
 def _run_sent(data: bytes) -> bytes:
-    """`_run_phase` in another process."""
+    """Run `_run_phase` in another process."""
     phase: _Phase = _crossed(pickle.loads, data)
     return pickle.dumps(_run_phase(phase))
 
 
 def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) -> _Done:
-    """Step all chains of the phase; this is what runs in another process."""
+    """Step all chains of the phase."""
     draws = []
     for saved in phase.generators:
         draws.append(torch.Generator())

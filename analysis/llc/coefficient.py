@@ -1,4 +1,4 @@
-"""What an estimate of the learning coefficient holds: at one loss scale, and over many; on disk and for ArviZ."""
+"""Estimates of the learning coefficient, at one loss scale and over many, as results that can be stored."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ __all__ = ["LearningCoefficient", "LearningCoefficientCurve"]
 @by_value
 @dataclass(frozen=True)
 class LearningCoefficient(Result):
-    """lambda at one loss scale.
+    """The learning coefficient lambda at one loss scale.
 
     Attributes:
         value: the estimate.
-        standard_error: Monte Carlo, from the effective sample size.
-        interval: 95 %, with the known bias of a fixed step added, and above what the loss falls nearby
-            (`diagnostics.descent`) and what the localiser hides (`diagnostics.prior`): `value` is of the localised
-            posterior, `value + prior` about what it would be without the localiser. What is not in it where the
-            localiser confines many directions more than the loss does: `diagnostics.below`, told by the verdict.
+        standard_error: Monte Carlo standard error, from the effective sample size.
+        interval: 95 % interval. It includes the known bias of a fixed step, and at the upper end the descent of the
+            loss nearby (`diagnostics.descent`) and the part that the localiser hides (`diagnostics.prior`): `value`
+            belongs to the localised posterior, `value + prior` is about the value without the localiser. It does not
+            include `diagnostics.below`, where the localiser confines many directions more than the loss does; then the
+            verdict says so.
         epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
         temperature: t = n beta.
-        gamma: of the localiser.
-        n_parameters: how many are varied.
+        gamma: strength of the localiser.
+        n_parameters: number of parameters that are varied.
         n: number of data points.
-        verdict: "reliable", "doubtful" or "failed"; reason: why.
-        diagnostics: everything that is known about the estimate.
+        verdict: "reliable", "doubtful" or "failed"; reason: the reason for it.
+        diagnostics: all diagnostics of the estimate.
         traces: per draw (chains, draws): t (L - L(theta*)), D . grad U, (M D) . grad U, |D|, acceptance.
-        names: parameters that are varied.
-        seed: of the chains.
+        names: names of the parameters that are varied.
+        seed: seed of the chains.
         checked: whether the checks of the network ran and passed.
     """
 
@@ -60,12 +61,12 @@ class LearningCoefficient(Result):
 
     @property
     def prior(self) -> float:
-        """What the localiser hides of lambda, see `Diagnostics.prior`."""
+        """The part of lambda that the localiser hides, see `Diagnostics.prior`."""
         return self.diagnostics.prior
 
     @property
     def n_effective(self) -> float:
-        """N_eff = 2 lambda (paper, eq. 9)."""
+        """The effective parameter count N_eff = 2 lambda (paper, eq. 9)."""
         return 2 * self.value
 
     def __repr__(self) -> str:
@@ -76,22 +77,22 @@ class LearningCoefficient(Result):
         )
 
     def to_inference_data(self) -> Any:
-        """The traces as ArviZ InferenceData (an xarray DataTree); `.to_netcdf(path)` writes it."""
+        """Convert the traces to ArviZ InferenceData (an xarray DataTree); `.to_netcdf(path)` writes it."""
         return _inference_data([self])
 
     def to_bytes(self) -> bytes:
-        """The estimate as one safetensors file in memory."""
+        """Pack the estimate into one safetensors file in memory."""
         return _encode("learning-coefficient", [self])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LearningCoefficient:
-        """The estimate that `to_bytes` packed."""
+        """Rebuild an estimate from `to_bytes`."""
         return _decode("learning-coefficient", data)[0]
 
 
 @dataclass(frozen=True)
 class LearningCoefficientCurve(Result):
-    """lambda over a range of loss scales, from the smallest on.
+    """Lambda over a range of loss scales, in ascending order.
 
     Attributes:
         points: one estimate per loss scale.
@@ -101,27 +102,27 @@ class LearningCoefficientCurve(Result):
 
     @property
     def epsilons(self) -> Float[np.ndarray, " points"]:
-        """Loss scales."""
+        """The loss scales."""
         return np.array([point.epsilon for point in self.points])
 
     @property
     def values(self) -> Float[np.ndarray, " points"]:
-        """Lambda at each."""
+        """The value of lambda at each loss scale."""
         return np.array([point.value for point in self.points])
 
     @property
     def standard_errors(self) -> Float[np.ndarray, " points"]:
-        """Monte Carlo standard errors."""
+        """The Monte Carlo standard errors."""
         return np.array([point.standard_error for point in self.points])
 
     @property
     def n_effective(self) -> Float[np.ndarray, " points"]:
-        """N_eff = 2 lambda."""
+        """The effective parameter counts N_eff = 2 lambda."""
         return np.asarray(2 * self.values)
 
     @property
     def log_volume(self) -> Float[np.ndarray, " points"]:
-        """Log V(eps) relative to the smallest scale.
+        """The log volume log V(eps) relative to the smallest scale.
 
         log Z(t) = -int lambda d log t by the trapezoidal rule, and log V = log Z + lambda log(t eps) -
         log Gamma(lambda + 1), which is exact where V is a power of eps.
@@ -131,25 +132,25 @@ class LearningCoefficientCurve(Result):
 
     @property
     def log_volume_error(self) -> Float[np.ndarray, " points"]:
-        """Standard error of `log_volume`, from those of the values."""
+        """The standard error of `log_volume`, from those of the values."""
         return np.asarray(np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2))
 
     @property
     def heat(self) -> Float[np.ndarray, " points"]:
-        """1 - d log lambda / d log t by finite differences: what `diagnostics.heat` of each point should be."""
+        """1 - d log lambda / d log t by finite differences, to compare with `diagnostics.heat` of each point."""
         if len(self.points) < 2:
             return np.full(len(self.points), np.nan)
         return np.asarray(1 - np.gradient(np.log(np.maximum(self.values, 1e-300)), -self._cold()))
 
     @property
     def verdict(self) -> str:
-        """The worst of the points'."""
+        """The worst verdict of the points."""
         order = ("reliable", "doubtful", "failed")
         return max((point.verdict for point in self.points), key=order.index)
 
     @property
     def reason(self) -> str:
-        """Of the worst point, with its loss scale."""
+        """The reason for the worst point's verdict, with its loss scale."""
         worst = next(point for point in self.points if point.verdict == self.verdict)
         return worst.reason if self.verdict == "reliable" else f"at epsilon {worst.epsilon:.3g}: {worst.reason}"
 
@@ -161,23 +162,23 @@ class LearningCoefficientCurve(Result):
         )
 
     def to_inference_data(self) -> Any:
-        """The traces as ArviZ InferenceData with a dimension "scale"."""
+        """Convert the traces to ArviZ InferenceData with a dimension "scale"."""
         return _inference_data(self.points)
 
     def to_bytes(self) -> bytes:
-        """The curve as one safetensors file in memory."""
+        """Pack the curve into one safetensors file in memory."""
         return _encode("learning-coefficient-curve", self.points)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LearningCoefficientCurve:
-        """The curve that `to_bytes` packed."""
+        """Rebuild a curve from `to_bytes`."""
         return cls(tuple(_decode("learning-coefficient-curve", data)))
 
     def _cold(self) -> Float[np.ndarray, " points"]:
         return -np.log([point.temperature for point in self.points])
 
     def _volume_weights(self) -> Float[np.ndarray, "points points"]:
-        """Row k: the trapezoidal rule for -log t from the first point to point k."""
+        """Return weights: row k is the trapezoidal rule for -log t from the first point to point k."""
         steps = np.diff(self._cold()) / 2
         weights = np.zeros((len(self.points), len(self.points)))
         for k, step in enumerate(steps):

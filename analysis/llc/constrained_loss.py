@@ -1,4 +1,4 @@
-"""The loss in which a module's mediating nodes are held, for the effective parameters of a module."""
+"""The loss that also holds a module's mediating nodes, for the effective parameters of a module."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def constrained_loss(
     parameters: Parameters | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkLandscape:
-    """The behavioural loss and, added, how far mediating nodes move (paper, eq. 31 and 32).
+    """Build the behavioural loss plus the squared movement of mediating nodes (paper, eq. 31 and 32).
 
     Args:
         network: the network; mediators are at its cuts.
         batches: data.
         readout: per name of a cut a matrix whose row i is w_i times the direction that reads v_i from the activations
             there: w_i = eps^(k_i) of eq. 32, or 1 for eq. 31. See `mediating_readout`.
-        parameters: those of the module that the mediators belong to.
+        parameters: parameters of the module that the mediators belong to.
         progress: called after each batch.
     """
     return NetworkLandscape(network, batches, parameters=parameters, readout=readout, progress=progress)
@@ -44,12 +44,13 @@ def constrained_loss(
 def mediating_readout(
     bases: Bases, mediators: Iterable[Mediator], epsilon: float, *, weighted: bool = True
 ) -> dict[str, Float[Tensor, "m width"]]:
-    """The readout of `constrained_loss` for the mediating nodes of an interaction surface.
+    """Build the readout of `constrained_loss` for the mediating nodes of an interaction surface.
 
     Args:
         bases: the graph's bases.
-        mediators: of one module, from `interaction_surface`; a node that feeds several modules counts by all of them.
-        epsilon: the loss scale they were found at: their strengths are in units of its root.
+        mediators: mediators of one module, from `interaction_surface`; a node that feeds several modules counts for
+            each.
+        epsilon: loss scale at which they were found: their strengths are in units of its square root.
         weighted: whether rows are weighted by the strength w_i (eq. 32) or not (eq. 31).
     """
     squares: dict[tuple[int, int], float] = {}

@@ -1,7 +1,7 @@
-"""Curvature of a loss at a point: spectrum, and the metric that makes the localised posterior round.
+"""The curvature of a loss at a point: its spectrum, and the metric that makes the localised posterior round.
 
-H is the generalised Gauss-Newton matrix, which for a behavioural loss at theta* is the Hessian. Exact where it fits;
-otherwise its largest eigenpairs and a Lanczos quadrature of the whole spectrum.
+H is the generalised Gauss-Newton matrix, which for a behavioural loss at theta* is the Hessian. All eigenpairs are
+computed where this fits; otherwise the largest ones and a Lanczos quadrature of the whole spectrum.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .landscape import Landscape
 
 __all__ = ["DENSE", "Below", "Curvature", "Metric", "exact_curvature", "fits_densely", "leading_curvature"]
 
-DENSE = 3000  # order up to which a symmetric matrix is diagonalised
+DENSE = 3000  # largest order of a symmetric matrix that is diagonalised
 
-_PRODUCTS = 1500  # parameters up to which H is made of products with unit vectors
+_PRODUCTS = 1500  # up to so many parameters H is built from products with unit vectors
 
 _RANK_TOLERANCE = 1e-13
 
-_RESOLVED = 0.01  # of gamma: where a quadrature still tells t H from 0
+_RESOLVED = 0.01  # share of gamma; smaller t H cannot be distinguished from 0 in a quadrature
 
 _QUADRATURE_STEPS = 48
 
@@ -39,7 +39,7 @@ _NOT_FINITE = "the curvature holds NaN or infinite numbers: the model's derivati
 @by_value
 @dataclass(frozen=True)
 class Metric:
-    """A symmetric square root P of the covariance that a sampler assumes: P z = s (z + V ((c - 1) * V^T z)).
+    """A symmetric square root P of the sampler's covariance: P z = s (z + V ((c - 1) * V^T z)).
 
     >>> metric = Metric(2.0, torch.eye(3, 1, dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64))
     >>> metric(torch.ones(1, 3, dtype=torch.float64)).tolist()
@@ -51,7 +51,7 @@ class Metric:
     factors: Float[Tensor, " k"] | None = None
 
     def __call__(self, z: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
-        """P z."""
+        """Compute P z."""
         if self.vectors is None or self.factors is None:
             return self.scale * z
         return self.scale * (z + (z @ self.vectors * (self.factors - 1)) @ self.vectors.T)
@@ -59,13 +59,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Below:
-    """Directions that the localiser confines more than the loss does, 0 < t H_i < gamma.
+    """The directions that the localiser confines more than the loss does, 0 < t H_i < gamma.
 
     Attributes:
-        worth: what they would add to lambda at small gamma, 1/2 sum gamma / (t H_i + gamma).
-        directions: how many.
-        lowest, highest: of t H_i / gamma.
-        exact: whether all eigenvalues are known; otherwise the numbers are those of a quadrature.
+        worth: their contribution to lambda at small gamma, 1/2 sum gamma / (t H_i + gamma).
+        directions: their number.
+        lowest, highest: range of t H_i / gamma.
+        exact: whether all eigenvalues are known; otherwise the numbers come from a quadrature.
     """
 
     worth: float = 0.0
@@ -81,8 +81,8 @@ class Curvature:
     """Eigenpairs of H, the largest first, and a quadrature of its whole spectrum.
 
     Attributes:
-        values, vectors: eigenpairs; where `rest` is 0, all that are not.
-        rest: bound of the eigenvalues that are left out.
+        values, vectors: eigenpairs; all that are not 0 where `rest` is 0.
+        rest: upper bound of the eigenvalues that are left out.
         nodes, weights: sum of f over the eigenvalues is about sum of weights * f(nodes).
     """
 
@@ -98,17 +98,17 @@ class Curvature:
         return float(self.nodes.max(initial=0.0))
 
     def soft_rank(self, temperature: float, gamma: float) -> float:
-        """1/2 sum_i t H_i / (t H_i + gamma): t <L> of the localised quadratic."""
+        """Compute 1/2 sum_i t H_i / (t H_i + gamma), the value of t <L> for the localised quadratic."""
         a = temperature * np.maximum(self.nodes, 0.0)
         return float((self.weights * a / (a + gamma)).sum()) / 2
 
     @property
     def exact(self) -> bool:
-        """Whether the nodes are all eigenvalues that are not 0, and no quadrature."""
+        """Whether the nodes are all eigenvalues that are not 0, rather than a quadrature."""
         return bool((self.weights == 1).all())
 
     def hidden(self, temperature: float, gamma: float) -> float:
-        """1/2 sum_i gamma / (t H_i + gamma) over t H_i >= gamma: what gamma takes off `soft_rank` there.
+        """Compute 1/2 sum_i gamma / (t H_i + gamma) over t H_i >= gamma, which gamma subtracts from `soft_rank`.
 
         These are the directions that the loss confines more than the localiser does.
 
@@ -122,10 +122,10 @@ class Curvature:
         return float((self.weights[seen] / (1 + share[seen])).sum()) / 2
 
     def below(self, temperature: float, gamma: float) -> Below:
-        """The directions with 0 < t H_i < gamma, which the localiser confines more than the loss does.
+        """Summarise the directions with 0 < t H_i < gamma, which the localiser confines more than the loss does.
 
-        Each adds 1/2 gamma / (t H_i + gamma) to lambda as gamma falls. A quadrature lumps the smallest with those that
-        are 0: of one only t H_i >= 0.01 gamma count.
+        Each adds 1/2 gamma / (t H_i + gamma) to lambda as gamma falls. A quadrature merges the smallest eigenvalues
+        with those that are 0, so that there only t H_i >= 0.01 gamma count.
 
         >>> from .landscape import Function
         >>> bowl = Function(lambda w: w[0] ** 2 / 8 + 4 * w[1] ** 2, torch.zeros(3, dtype=torch.float64))
@@ -141,14 +141,14 @@ class Curvature:
         return Below(worth, float(weights.sum()), float(share.min()), float(share.max()), self.exact)
 
     def leading(self, count: int) -> Curvature:
-        """The same with only so many eigenpairs; the spectrum stays whole."""
+        """Return the same curvature with only so many eigenpairs; the spectrum stays whole."""
         if len(self.values) <= count:
             return self
         rest = float(self.values[count])
         return Curvature(self.values[:count], self.vectors[:, :count].contiguous(), rest, self.nodes, self.weights)
 
     def metric(self, temperature: float, gamma: float) -> Metric:
-        """P with P P = (t H + gamma)^-1, as far as the eigenpairs say; the rest counts as its bound."""
+        """Compute P with P P = (t H + gamma)^-1 from the eigenpairs; the rest counts as its bound."""
         base = (temperature * self.rest + gamma) ** -0.5
         factors = (temperature * self.values + gamma) ** -0.5 / base
         return Metric(base, self.vectors, factors) if len(factors) else Metric(base)
@@ -156,18 +156,18 @@ class Curvature:
     def share(
         self, displacement: Float[Tensor, "chains d"], temperature: float, gamma: float
     ) -> Float[Tensor, "chains d"]:
-        """M D with M = t H (t H + gamma)^-1: displacements less what lies in free directions."""
+        """Compute M D with M = t H (t H + gamma)^-1: displacements without their part in free directions."""
         a = temperature * self.values
         return (displacement @ self.vectors * (a / (a + gamma))) @ self.vectors.T
 
     def trace_of_share(self, temperature: float, gamma: float) -> float:
-        """Tr M, of the eigenpairs that are known."""
+        """Compute tr M over the known eigenpairs."""
         a = temperature * self.values
         return float((a / (a + gamma)).sum())
 
 
 def fits_densely(landscape: Landscape) -> bool:
-    """Whether `exact_curvature` takes seconds, not hours."""
+    """Return whether `exact_curvature` takes seconds rather than hours."""
     d = len(landscape.start)
     if not landscape.row_count:
         return d <= _PRODUCTS
@@ -175,9 +175,9 @@ def fits_densely(landscape: Landscape) -> bool:
 
 
 def exact_curvature(landscape: Landscape, points: Sequence[Float[Tensor, " d"]]) -> Curvature:
-    """All eigenpairs of H, averaged over points: of the (d, d) matrix, or of the rows' Gram matrix if that is smaller.
+    """Compute all eigenpairs of H, averaged over points, from H or from the rows' Gram matrix if that is smaller.
 
-    Where H has no rows (training losses, functions) negative curvature counts by its size.
+    Where H has no rows (training losses, functions) negative curvature counts with its absolute value.
 
     Raises:
         NumericalError: H is not finite.
@@ -205,13 +205,13 @@ def exact_curvature(landscape: Landscape, points: Sequence[Float[Tensor, " d"]])
 def leading_curvature(
     landscape: Landscape, count: int, *, seed: int, progress: ProgressCallback | None = None
 ) -> Curvature:
-    """The `count` largest eigenpairs of H at theta*, and a Lanczos quadrature of its spectrum.
+    """Compute the `count` largest eigenpairs of H at theta*, and a Lanczos quadrature of its spectrum.
 
-    Where ARPACK does not find all of them, those that it found; where it finds none, H is made of products if it is
-    small.
+    If ARPACK does not find all of them, those that it found are used; if it finds none, H is built from products if it
+    is small.
 
     Raises:
-        NumericalError: H is not finite, or none of its eigenpairs is found.
+        NumericalError: H is not finite, or no eigenpair is found.
     """
     d = len(landscape.start)
     generator = torch.Generator().manual_seed(seed)
@@ -226,7 +226,7 @@ def leading_curvature(
     if not torch.isfinite(first).all():
         raise NumericalError(_NOT_FINITE)
     nodes, weights = lanczos(product, start, _QUADRATURE_STEPS, progress)
-    if not first.any() or not nodes.max() > 0:  # flat, or nothing but negative curvature
+    if not first.any() or not nodes.max() > 0:  # flat, or only negative curvature
         return Curvature(landscape.start[:0], landscape.start.new_zeros(d, 0), 0.0, nodes.clip(0), d * weights)
     operator = LinearOperator((d, d), matvec=lambda v: product(torch.from_numpy(v.ravel().copy())).numpy(), dtype=float)
     try:
@@ -247,7 +247,7 @@ def leading_curvature(
 
 
 def _by_products(landscape: Landscape, points: Sequence[Float[Tensor, " d"]]) -> Curvature:
-    """All eigenpairs of H, averaged over points, from its products with unit vectors; by their size."""
+    """Compute all eigenpairs of H, averaged over points, from its products with unit vectors; sorted by size."""
     eye = torch.eye(len(landscape.start), dtype=landscape.start.dtype)
     products = torch.stack([landscape.product(point, eye) for point in points]).mean(0).double()
     if not torch.isfinite(products).all():

@@ -1,4 +1,4 @@
-"""What the traces of a sampler say about an estimate, and about themselves.
+"""Diagnostics of an estimate from the traces of its sampler, and the verdict.
 
     R-hat, ESS   rank-normalised split R-hat and bulk effective sample size (Vehtari et al. 2021), from ArviZ
     virial       E[D . grad U] / d = 1, with D = theta - theta*
@@ -7,7 +7,7 @@
                  quadratic loss
     step bias    of kernels without a Metropolis rule, from the spectrum (`Kernel.energies`)
 
-All of it goes into a verdict: reliable, doubtful or failed, with the reason in words.
+Together they give a verdict: reliable, doubtful or failed, with the reason in words.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from .curvature import Below
 
 __all__ = ["ControlVariate", "Diagnostics", "Evidence", "control_variate", "judge", "mean_with_error"]
 
-_MANY = 100.0  # effective draws below which an estimate is doubtful
+_MANY = 100.0  # with fewer effective draws an estimate is doubtful
 
-_FEW = 20.0  # and below which it has failed
+_FEW = 20.0  # and with fewer than these it has failed
 
 _MIXED, _UNMIXED = 1.02, 1.1  # R-hat
 
 _LOCALLY_MIXED = 1.05  # R-hat of the distance from theta*
 
-_BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step, relative to the value
+_BIAS, _LARGE_BIAS = 0.02, 0.2  # of a fixed step relative to the value
 
 _VIRIAL = 0.05
 
-_FIT = 50  # draws per chain from which coefficients can be fitted
+_FIT = 50  # least draws per chain to fit coefficients
 
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
 
-_FAR_ABOVE = 2.0, 1.0  # factor of the soft rank, and what is added, above which an estimate is doubtful
+_FAR_ABOVE = 2.0, 1.0  # an estimate above (factor) * soft rank + (constant) is doubtful
 
-_DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # what t L falls from theta*, relative to the estimate without that
+_DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # descent of t L from theta*, relative to the estimate without it
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A mean over chains and what is known of it.
+    """A mean over chains with its error and convergence.
 
     Attributes:
-        mean, error: of the draws, and its Monte Carlo standard error.
+        mean, error: mean of the draws and its Monte Carlo standard error.
         ess, r_hat: effective sample size, the smaller of bulk and tail, and rank-normalised split R-hat.
     """
 
@@ -64,11 +64,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ControlVariate:
-    """Variables with a known mean of 0, and how much of them was taken off the draws.
+    """Variables with a known mean of 0, and the multiples of them subtracted from the draws.
 
     Attributes:
-        coefficients: of those that were used: "stein" and "virial".
-        refused: why others were not.
+        coefficients: coefficients of the variables that were used: "stein" and "virial".
+        refused: why others were not used.
     """
 
     coefficients: dict[str, float]
@@ -77,36 +77,36 @@ class ControlVariate:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Everything that is known about an estimate.
+    """All diagnostics of an estimate.
 
     Attributes:
-        r_hat, ess: of the loss, with and without the control variate, whichever is worse; ess is the smaller of bulk
-            and tail.
-        r_hat_radius: of |theta - theta*|.
+        r_hat, ess: of the loss, the worse of the values with and without the control variate; ess is the smaller of
+            bulk and tail.
+        r_hat_radius: R-hat of |theta - theta*|.
         plain, plain_error: t (mean L - L(theta*)) and its standard error, without the control variate.
-        control_variate: see there.
+        control_variate: see `ControlVariate`.
         virial, virial_error: E[D . grad U] / d, expected 1.
         heat: t^2 Var(L) / plain.
         acceptance: mean over chains and draws; None without a rule.
-        soft_rank: 1/2 sum t H / (t H + gamma): what a quadratic loss would give.
-        step_bias: what the step adds to `plain` on a quadratic loss, noise of random batches included.
+        soft_rank: 1/2 sum t H / (t H + gamma), the value for a quadratic loss.
+        step_bias: bias of `plain` from the step on a quadratic loss, noise of random batches included.
         radius: root mean square of |theta - theta*|.
-        localised: gamma <|theta - theta*|^2> / d: 1 where the localiser alone confines the chains.
-        failed_chains: those with numbers that are not finite; they are not averaged.
-        rejected: draws whose proposal was not finite.
-        kernel, preconditioner, execution: as run.
-        step_sizes, leapfrog: as run.
+        localised: gamma <|theta - theta*|^2> / d; 1 if the localiser alone confines the chains.
+        failed_chains: chains with numbers that are not finite; they are left out of the averages.
+        rejected: number of draws whose proposal was not finite.
+        kernel, preconditioner, execution: those used.
+        step_sizes, leapfrog: those used.
         chains, warmup, draws, gradients: per chain but for the first.
-        largest_curvature: of H.
-        descent: how far t L falls from theta* to the minimum of the quadratic, 0 at a minimum; lambda is measured from
-            L(theta*), so it is too low by about that.
-        prior: what the localiser takes off lambda, 1/2 sum gamma / (t H + gamma) over directions that the loss confines
-            more than it does (`Curvature.hidden`), and over the others if those add little; the interval reaches so
-            much higher.
-        below: the others if they add much, which are not in the interval: the localiser decides how many count.
-        n_parameters: how many are varied; 0 in files of version 0.6.
-        derivatives: "torch.func", or "autograd" for models that it cannot take, one chain at a time.
-        notes: what else is not as usual, in sentences.
+        largest_curvature: largest eigenvalue of H.
+        descent: decrease of t L from theta* to the minimum of the quadratic, 0 at a minimum; lambda is measured from
+            L(theta*), so it is too low by about this amount.
+        prior: amount that the localiser subtracts from lambda, 1/2 sum gamma / (t H + gamma) over directions that the
+            loss confines more (`Curvature.hidden`), and over the others if they add little; the interval reaches higher
+            by this amount.
+        below: the others if they add much; these are not in the interval, since the localiser decides how many count.
+        n_parameters: number of parameters that are varied; 0 in files of version 0.6.
+        derivatives: "torch.func", or "autograd" for models that torch.func does not support, one chain at a time.
+        notes: other remarks, as sentences.
     """
 
     r_hat: float
@@ -144,7 +144,7 @@ class Diagnostics:
 
 
 def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
-    """Mean of a trace with its Monte Carlo standard error, ESS and R-hat.
+    """Compute the mean of a trace with its Monte Carlo standard error, ESS and R-hat.
 
     >>> draws = np.random.default_rng(0).normal(size=(4, 1000))
     >>> found = mean_with_error(draws)
@@ -157,7 +157,7 @@ def mean_with_error(trace: Float[np.ndarray, "chains draws"]) -> Evidence:
     spread = float(trace.std()) if trace.size else math.nan
     if not trace.size or not spread > 1e-12 * max(abs(mean), 1e-300):
         return Evidence(mean, 0.0 if trace.size else math.nan, float(trace.size), 1.0)
-    if not (trace.std(1) > 1e-12 * max(abs(mean), 1e-300)).all():  # a chain that has never moved
+    if not (trace.std(1) > 1e-12 * max(abs(mean), 1e-300)).all():  # a chain that never moved
         return Evidence(mean, spread, 1.0, math.inf)
     axes = {"chain_axis": 0, "draw_axis": 1}
     error = float(array_stats.mcse(trace, method="mean", **axes))
@@ -172,10 +172,10 @@ def control_variate(
     variables: Mapping[str, Float[np.ndarray, "chains draws"]],
     shifts: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Float[np.ndarray, "chains draws"], ControlVariate]:
-    """The draws less multiples of variables with mean 0, by least squares; as they are where that cannot be trusted.
+    """Subtract fitted multiples of variables with mean 0 from the draws, unless this cannot be trusted.
 
-    The coefficients of a chain are fitted on the others. A variable is refused where it has not mixed, or where its
-    mean is not 0 (with a fixed step: not near the shift that is expected); all are where they do not lower the error.
+    The coefficients of a chain are fitted on the other chains. A variable is refused if it has not mixed, or if its
+    mean is not 0 (with a fixed step: not near the expected shift); all are refused if they do not lower the error.
 
     >>> noise = np.random.default_rng(0).normal(size=(2, 100))
     >>> corrected, used = control_variate(3 + noise / 2, {"stein": noise})
@@ -208,30 +208,30 @@ def control_variate(
 def _coefficients(
     value: Float[np.ndarray, "chains draws"], columns: Float[np.ndarray, "chains draws k"], leave_out: int
 ) -> Float[np.ndarray, " k"]:
-    """Least squares over the other chains, so that a chain's own noise does not enter its coefficients."""
+    """Fit by least squares over the other chains, so that a chain's own noise does not enter its coefficients."""
     others = np.arange(len(value)) != leave_out if len(value) > 1 else np.ones(1, dtype=bool)
     x, y = columns[others].reshape(-1, columns.shape[-1]), value[others].ravel()
     return np.asarray(np.linalg.lstsq(x - x.mean(0), y - y.mean(), rcond=1e-10)[0])
 
 
 def interval_around(evidence: Evidence, systematic: float) -> tuple[float, float]:
-    """95 % interval: Student's t with ESS - 1 degrees of freedom, and a systematic error added on both sides."""
+    """Compute the 95 % interval: Student's t with ESS - 1 degrees of freedom, plus a systematic error on both sides."""
     half = float(stdtrit(max(evidence.ess - 1, 1), 0.975)) * evidence.error + abs(systematic)
     return evidence.mean - half, evidence.mean + half
 
 
 def finite_chains(*traces: Float[np.ndarray, "chains draws"]) -> Bool[np.ndarray, " chains"]:
-    """Which chains hold finite numbers only."""
+    """Return which chains hold finite numbers only."""
     return np.asarray(np.isfinite(np.stack(traces)).all((0, 2)))
 
 
 def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
-    """The verdict on an estimate, and the reason in words; the worst that holds counts, all are named.
+    """Return the verdict on an estimate and the reason: the worst verdict that applies, with all its reasons.
 
     Args:
         value: the estimate.
         error: its standard error.
-        found: what is known about it.
+        found: its diagnostics.
     """
     failures = [reason for bad, reason in _failures(value, error, found) if bad]
     doubts = [reason for bad, reason in _doubts(value, error, found) if bad]
@@ -249,7 +249,7 @@ def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
 def _failures(value: float, error: float, found: Diagnostics) -> list[tuple[bool, str]]:
     chains = found.chains
     lost = len(found.failed_chains)
-    low = value < -2 * error and found.plain < 0  # a loss that cannot be below L(theta*) has no negative mean
+    low = value < -2 * error and found.plain < 0  # a loss that is never below L(theta*) has no negative mean
     far = found.descent > max(2 * error, _FAR_DOWNHILL * (value + found.descent))
     acceptance = 1.0 if found.acceptance is None else found.acceptance
     return [
@@ -349,7 +349,7 @@ def _percent(part: float, whole: float) -> str:
 
 
 def to_json(found: Diagnostics) -> dict[str, Any]:
-    """As JSON-ready values: NaN and infinity as None."""
+    """Convert to values that JSON can hold, NaN and infinity as None."""
     from dataclasses import asdict
 
     def plain(value: Any) -> Any:

@@ -1,13 +1,14 @@
-"""The learning coefficient and the effective parameter count at a loss scale (paper, sections 2.1 and 2.2, eq. 1 to 9).
+"""Estimate the learning coefficient and the effective parameter count at a loss scale (paper, sections 2.1 and 2.2).
 
     V(eps) = vol{theta near theta* : L < eps},   lambda(eps) = d log V / d log eps,   N_eff(eps) = 2 lambda(eps)
 
-Sampled is exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). That is the mean of lambda(eps)
-over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to that loss scale.
-"Near" is what gamma says: sqrt(d/gamma) is the distance to which directions that cost nothing are followed. It also
-damps directions that cost little, by 1/2 gamma / (t H + gamma) each; the interval holds that part (`prior`). Where it
-confines more of the directions that the loss sees than a tenth, t H < gamma, lambda is that of the neighbourhood only,
-and the verdict says so (`Diagnostics.below`).
+(Equations 1 to 9.) Chains sample exp(-t L - gamma/2 |theta - theta*|^2), and lambda = t (E[L] - L(theta*)). This is the
+mean of lambda(eps) over a density of mean eps = (lambda + 1)/t and relative width 1/sqrt(lambda + 1), so it belongs to
+that loss scale.
+Gamma defines "near": directions without cost are followed up to the distance sqrt(d/gamma). The localiser also damps
+directions of small cost, by 1/2 gamma / (t H + gamma) each; the interval includes that part (`prior`). If it confines
+more than a tenth of the directions on which the loss depends, t H < gamma, lambda describes the neighbourhood only, and
+the verdict says so (`Diagnostics.below`).
 """
 
 from __future__ import annotations
@@ -49,48 +50,48 @@ __all__ = ["PRECONDITIONERS", "Sampler", "learning_coefficient", "learning_coeff
 
 PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
 
-_ADJUSTED = 30_000, 2 * 10**7  # parameters, and those times data points, up to which the Metropolis rule is affordable
+_ADJUSTED = 30_000, 2 * 10**7  # parameters, and these times data points, for the Metropolis rule
 
-_LEADING = 128  # eigenpairs of a metric that does not hold all
+_LEADING = 128  # eigenpairs of a metric without all of them
 
-_HELD = 5 * 10**6  # numbers of eigenvectors up to which a metric of all is cheap beside the gradient
+_HELD = 5 * 10**6  # largest size of all eigenvectors at which the metric is cheap beside the gradient
 
-_REFINED = 10**11  # floating point operations that a new metric may take
+_REFINED = 10**11  # largest number of floating point operations for a new metric
 
 _BATCH = 256  # random data points of a step of a large network
 
-_SAME_RADIUS = 1.02  # R-hat of |theta - theta*| up to which the virial is a control variate
+_SAME_RADIUS = 1.02  # largest R-hat of |theta - theta*| with the virial as control variate
 
-_PILOTS = 4  # short runs that look for a temperature
+_PILOTS = 4  # short runs to search for a temperature
 
-_PILOT_DRAWS = 50  # at least, of each
+_PILOT_DRAWS = 50  # least number in each
 
-_CLOSE = 0.1  # relative distance of the loss scale that is good enough
+_CLOSE = 0.1  # relative distance of the loss scale that ends the search
 
-_MISSED = 0.15  # and that is told
+_MISSED = 0.15  # and that makes the estimate doubtful
 
-_TAIL = 0.1  # of the soft rank: what directions below the localiser may add and still be part of the interval
+_TAIL = 0.1  # share of the soft rank that directions below the localiser may add to the interval
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How the posterior is sampled; the defaults need no tuning.
+    """Options of the sampler; the defaults need no tuning.
 
     Attributes:
-        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto" for hmc up to 30,000 parameters and
+        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto": hmc up to 30,000 parameters and
             2e7 parameters times data points, then sgld.
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
             the first where it fits and its eigenvectors are at most 5 million numbers.
-        radius: root mean square of |theta - theta*| to which free directions are followed, relative to |theta*|.
-        gamma: instead of the radius, which then plays no part; None for d / (radius |theta*|)^2.
+        radius: root mean square of |theta - theta*| in free directions, relative to |theta*|.
+        gamma: strength of the localiser, instead of the radius; None for d / (radius |theta*|)^2.
         chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
             for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
-        step_size: of the kernel, in the coordinates of its metric; None to adapt it, or for a safe one.
+        step_size: step size in the coordinates of the metric; None to adapt it, or for a safe one.
         batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
             for 256 where the network is large.
-        control_variate: whether one is fitted.
+        control_variate: whether a control variate is used.
         execution: "vectorised", "sequential", "processes", or "auto".
-        workers: number of processes for "processes", the only execution that may be given one; None for one per chain.
+        workers: number of processes, only for "processes"; None for one per chain.
 
     The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
     """
@@ -128,7 +129,7 @@ class Sampler:
         self.plan("hmc", 0)
 
     def plan(self, kernel: str, seed: int) -> Plan:
-        """Numbers of steps of a kernel and how they are run."""
+        """Return the plan of a kernel: numbers of steps, and how chains are run."""
         warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
         warmup, draws = (
             self.warmup if self.warmup is not None else warmup,
@@ -152,22 +153,22 @@ def learning_coefficient(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> LearningCoefficient:
-    """Lambda of the behavioural loss at a loss scale.
+    """Estimate lambda of the behavioural loss at a loss scale.
 
     Args:
         network: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
             `training_loss` or `Function`.
         batches: data, unless a loss is given.
-        epsilon: the loss scale. The temperature for it is searched for; value and interval hold at the scale that the
-            result names, within a few percent of the one wanted.
+        epsilon: the loss scale, for which a temperature is searched. Value and interval hold at the scale in the
+            result, within a few percent of the one wanted.
         temperature: t = n beta, instead of a loss scale.
-        parameters: those that are varied: globs on their names, or masks; None for all.
-        sampler: how to sample.
-        seed: of the chains.
+        parameters: parameters to vary: globs on their names, or masks; None for all.
+        sampler: options of the sampler.
+        seed: seed of the chains.
         progress: called as the chains go on.
 
     Raises:
-        InputError: neither or both of epsilon and temperature, or choices that make no sense.
+        InputError: neither or both of epsilon and temperature, or unsuitable options.
         DataError: no data, or data that does not fit.
 
     >>> from .landscape import Function
@@ -199,16 +200,16 @@ def learning_coefficient_curve(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> LearningCoefficientCurve:
-    """lambda(eps) over a range of loss scales, from cold to hot: each starts where the one before ended.
+    """Estimate lambda(eps) over a range of loss scales, from cold to hot, each starting where the last one ended.
 
     Args:
         network: as in `learning_coefficient`.
         batches: data, unless a loss is given.
-        epsilons: at least two, each met within a few percent (see `learning_coefficient`); None for eleven scales from
+        epsilons: at least two scales, each met within a few percent (see `learning_coefficient`); None for eleven from
             1e-6 to 0.1 of the loss of a constant output.
-        parameters: those that are varied.
-        sampler: how to sample each scale.
-        seed: of the chains.
+        parameters: parameters to vary.
+        sampler: options of the sampler at each scale.
+        seed: seed of the chains.
         progress: called as the chains go on.
 
     Raises:
@@ -236,7 +237,7 @@ def learning_coefficient_curve(
 
 @dataclass(frozen=True)
 class _Setup:
-    """What all temperatures share: loss, localiser, curvature at theta*, choices."""
+    """The parts that all temperatures share: loss, localiser, curvature at theta*, options."""
 
     landscape: Landscape
     gamma: float
@@ -286,7 +287,7 @@ class _Setup:
         return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))
 
     def temperature_for(self, epsilon: float) -> float:
-        """T with t eps = soft rank + 1."""
+        """Solve t eps = soft rank + 1 for t."""
 
         def excess(log_t: float) -> float:
             t = math.exp(log_t)
@@ -298,7 +299,7 @@ class _Setup:
     def at(
         self, epsilon: float, temperature: float, before: Chains | None, progress: ProgressCallback | None
     ) -> tuple[LearningCoefficient, Chains]:
-        """The estimate at a loss scale, whose temperature short runs find from a first guess; and the chains."""
+        """Estimate lambda at a loss scale, whose temperature short runs find; return it with the chains."""
         for _ in range(_PILOTS):
             short = replace(self.plan, draws=max(_PILOT_DRAWS, self.plan.draws // 4))
             before = self.run(temperature, short, before, progress)
@@ -312,21 +313,21 @@ class _Setup:
         return _at_the_scale(self.estimate(temperature, chains), epsilon), chains
 
     def potential(self, temperature: float) -> Potential:
-        """U at a temperature."""
+        """Return U at a temperature."""
         return Potential(self.landscape, temperature, self.gamma, self.batch_size)
 
     def metric(self, curvature: Curvature, temperature: float) -> Metric:
-        """Of the kernel, from the curvature at theta* or where the chains are."""
+        """Compute the kernel's metric from the curvature at theta* or at the positions of the chains."""
         if self.preconditioner == "none":
             return Metric((temperature * curvature.largest + self.gamma) ** -0.5)
         return curvature.metric(temperature, self.gamma)
 
     def curved(self, temperature: float) -> bool:
-        """Whether theta* has curvature that counts: half a direction or more of the quadratic."""
+        """Return whether theta* has relevant curvature: half a direction or more of the quadratic."""
         return self.curvature.soft_rank(temperature, self.gamma) >= 0.5
 
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
-        """Chains at a temperature; those that go on from others warm up for half as long."""
+        """Run chains at a temperature; chains that continue others warm up for half as long."""
         landscape = self.landscape
         if before is not None and not torch.isfinite(before.state.position).all():
             before = None
@@ -351,9 +352,9 @@ class _Setup:
             progress=progress,
         )
 
-    @np.errstate(over="ignore", invalid="ignore")  # chains that diverge are reported
+    @np.errstate(over="ignore", invalid="ignore")  # diverging chains are reported in the result
     def estimate(self, temperature: float, chains: Chains) -> LearningCoefficient:
-        """Lambda from the traces."""
+        """Compute lambda and its diagnostics from the traces."""
         scaled = temperature * (chains.loss - self.landscape.baseline)
         whole = finite_chains(scaled, chains.virial, chains.share)
         plain = mean_with_error(scaled[whole])
@@ -365,12 +366,12 @@ class _Setup:
         corrected, used = scaled[whole], ControlVariate({}, {})
         if self.sampler.control_variate and whole.any():
             variables = {"stein": stein}
-            # without curvature the virial turns lambda into (d - gamma <|D|^2>) / 4: rare far excursions decide on it
+            # without curvature the virial makes lambda (d - gamma <|D|^2>) / 4, which rare far excursions dominate
             if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
                 variables["virial"] = chains.virial[whole] - d
             corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
         best = mean_with_error(corrected)
-        left = bias - (plain.mean - best.mean) if bias else 0.0  # of the step's bias, by the control variate
+        left = bias - (plain.mean - best.mean) if bias else 0.0  # change of the step's bias by the control variate
         low, high = interval_around(best, left)
         descent, soft_rank = self._descent(temperature), self.curvature.soft_rank(temperature, self.gamma)
         prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
@@ -432,10 +433,11 @@ class _Setup:
         )
 
     def _descent(self, temperature: float) -> float:
-        """How far t L falls from theta* to the mean of the localised quadratic.
+        """Compute the decrease of t L from theta* to the mean of the localised quadratic.
 
         With g = t grad L and P P = (t H + gamma)^-1, D = -P P g is the mean and t (L(theta*) - L) = 1/2 |P g|^2 +
-        gamma/2 |D|^2 there. Where not all eigenpairs are known the rest counts as its bound: a lower bound.
+        gamma/2 |D|^2 there. Where not all eigenpairs are known the rest counts as its bound, and the result is a lower
+        bound.
         """
         if self.landscape.behavioural:
             return 0.0
@@ -445,7 +447,7 @@ class _Setup:
         return float(half.square().sum() + self.gamma * metric(half).square().sum()) / 2
 
     def _step_bias(self, temperature: float, chains: Chains) -> float:
-        """What the step adds to t <L> on a quadratic loss, and the noise of random batches on top of that."""
+        """Compute the step's bias of t <L> on a quadratic loss, and the additional one from random batches."""
         kernel = chains.kernel
         if kernel.adjusted:
             return 0.0
@@ -473,7 +475,7 @@ class _Setup:
         return bias + step / 8 * size if math.isfinite(bias) else math.inf
 
     def _noise(self, temperature: float, chains: Chains, samples: int = 8) -> Float[Tensor, " d"]:
-        """Variance of the gradient of U over random batches, at the end of the chains."""
+        """Compute the variance of the gradient of U over random batches, at the end of the chains."""
         if self.batch_size is None or not torch.isfinite(chains.state.position).all():
             return torch.zeros_like(self.landscape.start)
         draws = [torch.Generator().manual_seed(hash((self.plan.seed, -1, c)) % 2**63) for c in range(len(chains.loss))]
@@ -485,7 +487,7 @@ class _Setup:
     def _diagonal_bias(
         self, temperature: float, root: Float[Tensor, " d"], kernel: PreconditionedLangevin, step: float
     ) -> float:
-        """The same for a diagonal P, which H does not commute with: exact if H is known, else an upper bound."""
+        """Compute the same for a diagonal P, which H does not commute with: exact if H is known, else a bound."""
         known, d = self.curvature, len(root)
         if known.rest == 0 and d <= DENSE:
             loss = temperature * (known.vectors * known.values) @ known.vectors.T
@@ -525,8 +527,8 @@ def _landscape(
 
 
 def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoefficient:
-    """The estimate, doubtful where it belongs to another loss scale than the one that was asked for."""
-    if not math.isfinite(found.epsilon) or abs(found.epsilon / epsilon - 1) <= _MISSED:  # NaN has its own reason
+    """Mark the estimate as doubtful if it belongs to another loss scale than requested."""
+    if not math.isfinite(found.epsilon) or abs(found.epsilon / epsilon - 1) <= _MISSED:  # NaN already has a reason
         return found
     missed = (
         f"the search for a temperature ended at loss scale {found.epsilon:.3g}, not near {epsilon:.3g} as asked: "

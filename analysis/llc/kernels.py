@@ -3,8 +3,8 @@
     init(position, potential) -> State
     step(state, draws, potential) -> (State, Info)
 
-A state holds one row per chain. Randomness comes from `draws`, one generator per chain, so that chains give the same
-numbers together, one by one or in other processes. Every kernel works in the coordinates of its metric P (see
+A state holds one row per chain. Random numbers come from `draws`, one generator per chain, so that chains give the
+same numbers together, one by one or in other processes. Every kernel works in the coordinates of its metric P (see
 `curvature`): theta = theta* + P z.
 
     sgld     z' = z - h/2 grad + sqrt(h) xi                     (Welling and Teh 2011)
@@ -49,7 +49,7 @@ __all__ = [
 
 _IDENTITY = Metric(1.0)
 
-_RARELY = 0.2  # share of trajectories with a much smaller step
+_RARELY = 0.2  # share of trajectories whose step is much smaller
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Potential:
     """U = t L + gamma/2 |theta - theta*|^2.
 
     Attributes:
-        batch_size: random data points of each chain and step, None for all.
+        batch_size: number of random data points of each chain and step, None for all.
     """
 
     landscape: Landscape
@@ -68,7 +68,7 @@ class Potential:
     def __call__(
         self, position: Float[Tensor, "chains d"], draws: Sequence[torch.Generator] = ()
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """L, U and grad U of each chain."""
+        """Compute L, U and grad U of each chain."""
         points = None
         if self.batch_size is not None and draws:
             n = self.landscape.n
@@ -82,13 +82,13 @@ class Potential:
 @by_value
 @dataclass(frozen=True)
 class State:
-    """Where the chains are.
+    """The state of the chains.
 
     Attributes:
         position: theta.
         loss, energy, gradient: L, U and grad U there.
         step_size: h of each chain.
-        memory: what else a kernel keeps from step to step.
+        memory: further tensors that a kernel keeps from step to step.
     """
 
     position: Float[Tensor, "chains d"]
@@ -99,7 +99,7 @@ class State:
     memory: tuple[Tensor, ...] = ()
 
     def where(self, chosen: Bool[Tensor, " chains"], other: State) -> State:
-        """Chains of this state where chosen, else of the other."""
+        """Take chains of this state where chosen, else of the other."""
 
         def pick(a: Tensor, b: Tensor) -> Tensor:
             return torch.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -107,17 +107,17 @@ class State:
         return _each(pick, self, other)
 
     def chain(self, index: int) -> State:
-        """One chain alone."""
+        """Return the state of one chain alone."""
         return _each(lambda part: part[index : index + 1], self)
 
     @staticmethod
     def join(parts: Sequence[State]) -> State:
-        """Chains side by side."""
+        """Join states of chains side by side."""
         return _each(lambda *tensors: torch.cat(tensors), *parts)
 
 
 def _each(function: Callable[..., Tensor], *states: State) -> State:
-    """The function of every tensor of the states."""
+    """Apply a function to every tensor of the states."""
 
     def of(name: str) -> Tensor:
         return function(*(getattr(state, name) for state in states))
@@ -129,12 +129,12 @@ def _each(function: Callable[..., Tensor], *states: State) -> State:
 @by_value
 @dataclass(frozen=True)
 class Info:
-    """What a step did.
+    """Information about a step.
 
     Attributes:
-        acceptance: its probability, per chain; 1 without a rule.
+        acceptance: probability of acceptance, per chain; 1 without a rule.
         finite: whether loss and gradient of the proposal are finite.
-        gradients: how many it took.
+        gradients: number of gradients computed.
     """
 
     acceptance: Float[Tensor, " chains"]
@@ -149,17 +149,17 @@ class Kernel(Protocol):
     adjusted: ClassVar[bool]
 
     def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
-        """The state at a position."""
+        """Return the state at a position."""
         ...
 
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
-        """One draw further."""
+        """Make one step."""
         ...
 
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
-        """A <z^2> of harmonic modes with potential a z^2/2, `weights` of each; 1 without bias, infinite if unstable."""
+        """Compute a <z^2> of harmonic modes of potential a z^2/2 and `weights`; 1: no bias, infinite: unstable."""
         ...
 
 
@@ -177,11 +177,11 @@ class StochasticLangevin:
     adjusted: ClassVar[bool] = False
 
     def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
-        """The state at a position."""
+        """Return the state at a position."""
         return _state(position, potential, step_size)
 
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
-        """One draw further."""
+        """Make one step."""
         h = state.step_size[:, None]
         move = self.noise * h.sqrt() * normal(state.position, draws) - h / 2 * self.metric(state.gradient)
         position = state.position + self.metric(move)
@@ -190,19 +190,19 @@ class StochasticLangevin:
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
-        """1/(1 - h a/4) for each mode."""
+        """Compute 1/(1 - h a/4) for each mode."""
         return _langevin_energies(stiffness, step)
 
 
 @dataclass(frozen=True)
 class PreconditionedLangevin:
-    """SGLD with P = s V^(-1/4), V the mean of squared gradients over the warm-up; it stays as it is afterwards.
+    """SGLD with P = s V^(-1/4), V the mean of squared gradients over the warm-up, fixed afterwards.
 
     Attributes:
-        metric: of plain SGLD, which it is as long as it adapts.
+        metric: metric of plain SGLD, which is used during adaptation.
         noise: factor of the noise; 0 makes it RMSProp with step h/2.
-        adapting: whether V still takes gradients in.
-        floor: smallest root of V, relative to the largest.
+        adapting: whether gradients are still added to V.
+        floor: lower bound of the root of V, relative to the largest.
     """
 
     metric: Metric = _IDENTITY
@@ -212,17 +212,17 @@ class PreconditionedLangevin:
     adjusted: ClassVar[bool] = False
 
     def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
-        """The state at a position; V is empty."""
+        """Return the state at a position; V is empty."""
         state = _state(position, potential, step_size)
         return replace(state, memory=(torch.zeros_like(position), torch.zeros_like(state.loss)))
 
     def scale(self, state: State) -> Float[Tensor, "chains d"]:
-        """The diagonal of P P = 1/sqrt(V), from the state alone."""
+        """Compute the diagonal of P P = 1/sqrt(V), from the state alone."""
         root = state.memory[0].sqrt()
         return 1 / torch.maximum(root, self.floor * root.amax(1, keepdim=True))
 
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
-        """One draw further."""
+        """Make one step."""
         if self.adapting:
             moved, info = StochasticLangevin(self.metric, self.noise).step(state, draws, potential)
             mean, count = state.memory
@@ -236,7 +236,7 @@ class PreconditionedLangevin:
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
-        """1/(1 - h a/4) for each mode."""
+        """Compute 1/(1 - h a/4) for each mode."""
         return _langevin_energies(stiffness, step)
 
 
@@ -254,12 +254,12 @@ class NoseHoover:
     adjusted: ClassVar[bool] = False
 
     def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
-        """The state at a position, at rest, with friction 1."""
+        """Return the state at a position, at rest, with friction 1."""
         state = _state(position, potential, step_size)
         return replace(state, memory=(torch.zeros_like(position), torch.ones_like(state.loss)))
 
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
-        """One draw further."""
+        """Make one step."""
         momentum, friction = state.memory
         h = state.step_size[:, None]
         kick = self.noise * (2 * h).sqrt() * normal(state.position, draws) - h * self.metric(state.gradient)
@@ -271,7 +271,7 @@ class NoseHoover:
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
-        """Stationary covariance of the linear recursion, with the friction at which the mean of p^2 is 1."""
+        """Compute them from the stationary covariance of the linear recursion, with friction such that <p^2> is 1."""
 
         def covariance(a: float, friction: float) -> Float[np.ndarray, "2 2"]:
             damped = 1 - step * friction
@@ -298,7 +298,7 @@ class HamiltonianMonteCarlo:
 
     Attributes:
         metric: P.
-        leapfrog: steps of a trajectory; 1 is MALA.
+        leapfrog: number of steps of a trajectory; 1 is MALA.
         jitter: share by which the step of a trajectory varies at random; if above 0, one trajectory in five takes a
             step that is up to a hundred times smaller, for valleys that are narrow in places only.
         noise: factor of the momentum; 0 makes a single step gradient descent with step h^2/2.
@@ -312,15 +312,15 @@ class HamiltonianMonteCarlo:
 
     @property
     def target(self) -> float:
-        """The acceptance to aim at: .8 for trajectories, .65 for single steps."""
+        """The target acceptance: .8 for trajectories, .65 for single steps."""
         return 0.8 if self.leapfrog > 1 else 0.65
 
     def init(self, position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:
-        """The state at a position."""
+        """Return the state at a position."""
         return _state(position, potential, step_size)
 
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
-        """One draw further."""
+        """Make one step."""
         start = self.noise * normal(state.position, draws)
         uniform = torch.stack([torch.rand(3, generator=g, dtype=torch.float64) for g in draws]).to(state.loss)
         h = state.step_size[:, None]
@@ -340,12 +340,12 @@ class HamiltonianMonteCarlo:
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
-        """1: the Metropolis rule removes the bias."""
+        """Return 1: the Metropolis rule removes the bias."""
         return np.ones(len(stiffness))
 
 
 def langevin(metric: Metric = _IDENTITY) -> HamiltonianMonteCarlo:
-    """MALA: HMC with a single leapfrog step, without jitter."""
+    """Build MALA: HMC with a single leapfrog step, without jitter."""
     return HamiltonianMonteCarlo(metric, leapfrog=1, jitter=0.0)
 
 
@@ -359,7 +359,7 @@ KERNELS: Mapping[str, Callable[[Metric], Kernel]] = {
 
 
 def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) -> Float[Tensor, "chains d"]:
-    """Standard normal numbers, each chain's from its own generator; drawn in float64 on the CPU."""
+    """Draw standard normal numbers from each chain's own generator, in float64 on the CPU."""
     rows = [torch.randn(like.shape[1], generator=g, dtype=torch.float64) for g in draws]
     return torch.stack(rows).to(like)
 

@@ -4,7 +4,7 @@
     constrained   L_C = L_B + 1/n sum_i w_i^2 sum_x (v_i(x) - v_i*(x))^2 over mediating nodes v_i (eq. 31 and 32)
     training      the user's own
 
-Everything is of a subset of the parameters if wanted, and for a stack of vectors (one per chain) at once.
+All can be restricted to a subset of the parameters, and evaluated for a stack of vectors (one per chain) at once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Landscape(Protocol):
         n: number of data points.
         baseline: L(theta*).
         behavioural: whether L >= 0 = L(theta*) by construction.
-        scale: what counts as a large loss: for a network, that of a constant output.
-        row_count: rows that `rows` gives, 0 where the curvature has no such form.
+        scale: a large loss for comparison: for a network, that of a constant output.
+        row_count: number of rows that `rows` gives, 0 where the curvature has no such form.
         vectorised: whether a stack of vectors is evaluated in one go.
     """
 
@@ -53,22 +53,22 @@ class Landscape(Protocol):
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """L and its gradient; over all data, or as the mean over each chain's own data points."""
+        """Compute L and its gradient, over all data or as the mean over each chain's own data points."""
         ...
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
-        """Blocks of rows R with sum R^T R = H, the generalised Gauss-Newton matrix of L."""
+        """Yield blocks of rows R with sum R^T R = H, the generalised Gauss-Newton matrix of L."""
         ...
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """H v for each of the vectors."""
+        """Compute H v for each of the vectors."""
         ...
 
 
 @by_value
 @dataclass
 class Function:
-    """A loss that is given as a function of the vector; its curvature is the Hessian at `start`.
+    """A loss that is given as a function of a vector; its curvature is the Hessian at `start`.
 
     >>> bowl = Function(lambda w: (w**2).sum(), torch.zeros(2, dtype=torch.float64))
     >>> [x.tolist() for x in bowl.evaluate(torch.tensor([[1.0, 2.0]], dtype=torch.float64))]
@@ -104,7 +104,7 @@ class Function:
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """L and its gradient."""
+        """Compute L and its gradient."""
         if points is not None:
             raise InputError("a loss that is given as a function has no data points to draw batches from")
         if not self._transformed:
@@ -114,11 +114,11 @@ class Function:
         return value, slope
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
-        """None: there is no residual."""
+        """Yield nothing: there is no residual."""
         return iter(())
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """The Hessian, which is symmetric, times each of the vectors; by differences where it has to be."""
+        """Compute the Hessian times each of the vectors, by differences where autograd cannot."""
         if self._transformed:
             _, pull = vjp(grad(self.function), theta)
             return torch.stack([pull(vector)[0] for vector in vectors])

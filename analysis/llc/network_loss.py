@@ -1,4 +1,4 @@
-"""The loss of a network as a function of the vector of its parameters."""
+"""The loss of a network as a function of its parameters: behavioural, or the user's training loss."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .ways import FAILURES, PlainAutograd, Transforms, Way, short
 
 __all__ = ["NetworkLandscape", "behavioural_loss", "training_loss"]
 
-_IN_DOUBLE = 10**5  # parameters up to which a model in float32 is copied to float64
+_IN_DOUBLE = 10**5  # a model in float32 with up to so many parameters is copied to float64
 
 _ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
 
-_ROWS_ALONE = 3000  # rows up to which they are made one by one
+_ROWS_ALONE = 3000  # up to so many rows they are computed one by one
 
-_TESTED = 256  # data points on which gradients are tested
+_TESTED = 256  # number of data points on which gradients are tested
 
 _NO_DERIVATIVE = (
     "Something there tells autograd another derivative: padding_idx or scale_grad_by_freq of F.embedding, a "
@@ -41,27 +41,27 @@ _NO_DERIVATIVE = (
 
 
 class NetworkLandscape:
-    """A loss of a network's parameters on data, which is held in memory.
+    """The loss of a network's parameters on data, which is held in memory.
 
     Use `behavioural_loss`, `constrained_loss` or `training_loss` to make one. The network's own checks run first
-    (`Network.check_once`), and autograd's gradient is tested against finite differences, unless the network is to be
+    (`Network.check_once`), and autograd's gradient is tested against finite differences, unless the network is
     trusted (`Network(check=False)`). Rows of embeddings with `padding_idx` are parameters like others: give masks to
-    hold them fixed, as training does.
+    keep them fixed, as training does.
 
     Args:
         network: the network; models in float32 with at most 100,000 parameters are copied to float64.
         batches: the data; read once. With a training loss, pairs of (input, target).
-        parameters: which of them are varied: globs, or masks by name; None for all.
+        parameters: parameters to vary: globs, or masks by name; None for all.
         readout: per name of a cut a matrix (m, width) whose rows are weighted mediating nodes.
         loss: a training loss instead of the behavioural one.
-        reduction: of the training loss, see `training_loss`.
+        reduction: reduction of the training loss, see `training_loss`.
         progress: called after each batch.
 
     Attributes:
-        names: parameters that are varied.
+        names: names of the parameters that are varied.
         checked: whether the checks of the network ran and passed.
-        notes: what is not as usual, in sentences.
-        reduction: of the training loss, as given or found.
+        notes: remarks, as sentences.
+        reduction: reduction of the training loss, as given or found.
     """
 
     @torch.inference_mode(False)
@@ -113,7 +113,7 @@ class NetworkLandscape:
 
     @property
     def vectorised(self) -> bool:
-        """Whether a stack of vectors is evaluated in one go, by `torch.func`; set it to False for plain autograd."""
+        """Whether a stack of vectors is evaluated at once by `torch.func`; set it to False for plain autograd."""
         return isinstance(self._ways["values"], Transforms)
 
     @vectorised.setter
@@ -124,7 +124,7 @@ class NetworkLandscape:
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """L and its gradient; over all data, or as the mean over each chain's own data points."""
+        """Compute L and its gradient, over all data or as the mean over each chain's own data points."""
         if points is not None:
             value, slope = self._ways["values"].values(theta, self._only_batch(), points)
             weight = self._weight(points.shape[1], points.shape[1])
@@ -137,7 +137,7 @@ class NetworkLandscape:
         return value, slope
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
-        """Blocks of rows R with sum R^T R = H: gradients of single data points, weighted by the loss."""
+        """Yield blocks of rows R with sum R^T R = H: gradients of single data points, weighted by the loss."""
         if not self.row_count:
             return
         size = max(1, _ROWS // max(1, self.row_count // self.n * len(theta)))
@@ -148,14 +148,14 @@ class NetworkLandscape:
                 yield self._ways["rows"].rows(theta, part).flatten(0, 1) / math.sqrt(self.n)
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """H v = 1/n sum_x J^T (d^2 loss / d output^2) J v."""
+        """Compute H v = 1/n sum_x J^T (d^2 loss / d output^2) J v."""
         total = torch.zeros_like(vectors)
         for pair in self._batches:
             total += self._weight(batch_size(pair[0]), self.n) * self._ways["products"].products(theta, vectors, pair)
         return total
 
     def _of(self, network: Network, make: Callable[[Network], BatchLoss]) -> BatchLoss:
-        """The loss of batches, and the batches' targets: in float64 where it is affordable and the model can do it."""
+        """Build the loss of batches and their targets, in float64 if that is affordable and the model can."""
         pairs = self._batches
         parameters = [p for p in network.model.parameters() if p.is_floating_point()]
         double = all(p.dtype == torch.float64 for p in parameters)
@@ -175,10 +175,10 @@ class NetworkLandscape:
         return loss
 
     def _of_some(self, pair: Pair) -> float:
-        """The training loss of some data points, near the start.
+        """Compute the training loss of some data points, near the start.
 
         Raises:
-            DataError: it fails.
+            DataError: the loss fails on them.
         """
         try:
             return float(self._loss.value(self._loss.nearby, *pair))
@@ -193,10 +193,10 @@ class NetworkLandscape:
         """Refuse a training loss over all pairs of an output and a target.
 
         Args:
-            fails: whether a loss that fails on some of the data points is refused here, too.
+            fails: whether to refuse a loss that fails on some of the data points, too.
 
         Raises:
-            DataError: names the shapes.
+            DataError: it is such a loss; names the shapes.
         """
         pair = max(self._batches, key=lambda pair: batch_size(pair[0]))
         try:
@@ -212,7 +212,7 @@ class NetworkLandscape:
             )
 
     def _choose_ways(self) -> None:
-        """`torch.func` for all chains at once where it can take the model and gives autograd's numbers."""
+        """Choose `torch.func` for all chains at once if it supports the model and agrees with autograd."""
         pair, theta = self._batches[0], self._loss.nearby
         few = take_points(pair[0], slice(0, 2))
         plain, fast = PlainAutograd(self._loss), Transforms(self._loss)
@@ -246,10 +246,10 @@ class NetworkLandscape:
             self.notes += (f"curvature by finite differences, since autograd differentiates once ({plain.once})",)
 
     def _check_gradient(self) -> None:
-        """Refuse a loss whose gradient is not its derivative, a little away from theta*.
+        """Refuse a loss whose gradient is not its derivative, at a point near theta*.
 
         Raises:
-            InputError: names the parameters.
+            InputError: the gradient is wrong; names the parameters.
         """
         loss, pair = self._loss, self._batches[0]
         if self.start.dtype != torch.float64:
@@ -276,7 +276,7 @@ class NetworkLandscape:
             )
 
     def _in_double(self) -> tuple[BatchLoss, Pair]:
-        """The loss and the first batch in float64, for tests only."""
+        """Return the loss and the first batch in float64, for tests only."""
         loss = copy(self._loss)
         loss.network = _doubled(self.network)
         loss.fixed = {name: value.double() for name, value in loss.fixed.items()}
@@ -287,12 +287,12 @@ class NetworkLandscape:
         return loss, pair
 
     def _rounding(self) -> float:
-        """What a behavioural loss at theta* may be."""
+        """Return the largest behavioural loss at theta* that counts as rounding."""
         square = max(float(part.square().sum(-1).max()) for _, target in self._batches for part in target)
         return float((1e3 * torch.finfo(self.start.dtype).eps) ** 2 * square)
 
     def _constant_output(self) -> float:
-        """The behavioural loss of a network whose output is always the mean one."""
+        """Compute the behavioural loss of a network whose output is always the mean output."""
         held = [target[0] for _, target in self._batches]
         if self.network.masked or len({part.shape[1:] for part in held}) > 1:  # the mean of all positions that count
             with torch.no_grad():
@@ -308,7 +308,7 @@ class NetworkLandscape:
         return total / self.n or 1.0
 
     def _weight(self, count: int, whole: int) -> float:
-        """What the loss of a batch of `count` data points is multiplied by, where there are `whole` in all."""
+        """Return the factor of the loss of a batch of `count` data points, out of `whole` data points."""
         if self.behavioural:
             return 1 / whole
         return count / whole if self.reduction == "mean" else self.n / whole
@@ -329,11 +329,11 @@ def behavioural_loss(
     parameters: Parameters | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkLandscape:
-    """How far outputs move from those of the trained network, in the network's loss (paper, eq. 6).
+    """Build the loss that measures how far outputs move from those of the trained network (paper, eq. 6).
 
     Raises:
         DataError: no data.
-        InputError: `parameters` names none.
+        InputError: `parameters` names no parameter.
     """
     return NetworkLandscape(network, batches, parameters=parameters, progress=progress)
 
@@ -347,15 +347,15 @@ def training_loss(
     reduction: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> NetworkLandscape:
-    """The user's loss(output, target) on pairs of (input, target), as it is on one batch of all data.
+    """Build the user's loss(output, target) on pairs of (input, target), as on one batch of all data.
 
     Args:
         network: the network. The loss sees what the model returns, or the part that `Network(output=...)` names, in its
-            own shape and structure; `positions` play no part.
+            own shape and structure; `positions` are ignored.
         batches: pairs of (input, target). Targets may have any structure whose tensors hold the data points along their
             leading axes; others only in a single batch.
         loss: a mean over the data points of a batch, or their sum.
-        parameters: which are varied.
+        parameters: parameters to vary.
         reduction: "mean": L = sum_b n_b loss_b / n; "sum": L = sum_b loss_b; None finds out, by taking the data points
             of a batch twice.
         progress: called after each batch.
@@ -364,7 +364,7 @@ def training_loss(
         DataError: no data, batches that are not pairs, or a loss that broadcasts outputs against targets of another
             shape, so that it compares outputs with targets of other data points.
         InputError: the loss is not a single number, it is neither a mean nor a sum and there are several batches, or
-            `parameters` names none.
+            `parameters` names no parameter.
     """
     return NetworkLandscape(network, batches, parameters=parameters, loss=loss, reduction=reduction, progress=progress)
 
@@ -379,14 +379,14 @@ def _pair_in_double(pair: Pair) -> Pair:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Up to rounding, or both not finite."""
+    """Return whether two values are equal up to rounding, or both not finite."""
     if not torch.isfinite(b).all():
         return not torch.isfinite(a).all()
     return float((a - b).norm()) <= 1e4 * torch.finfo(b.dtype).eps * float(b.norm()) + 1e-30
 
 
 def _stacked(function: Callable[[Tensor], Any], vectorised: bool) -> Callable[[Tensor], Any]:
-    """The function of each row of a matrix."""
+    """Apply the function to each row of a matrix."""
     if vectorised:
         return vmap(function)
 

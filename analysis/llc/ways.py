@@ -1,13 +1,13 @@
-"""Two ways to the derivatives of the loss of a batch, with one contract.
+"""Derivatives of the loss of a batch in two ways with one contract: by `torch.func`, or by plain autograd.
 
     values      the loss and its gradient for a stack of vectors
     rows        gradients of single data points, R with sum R^T R = n H (behavioural losses)
     products    H v for a stack of vectors, without the weight of the batch
 
-`Transforms` takes all vectors at once with `torch.func`. `PlainAutograd` takes one at a time and serves every model
-that autograd can differentiate: an `autograd.Function` of the older form, recurrent networks, branches on values,
-writes into buffers, and activation checkpointing, which runs modules again in the backward pass, so that the parameters
-stay replaced until it has ended.
+`Transforms` handles all vectors at once with `torch.func`. `PlainAutograd` handles one at a time and supports every
+model that autograd can differentiate: an `autograd.Function` of the older form, recurrent networks, branches on values,
+writes into buffers, and activation checkpointing. The latter runs modules again in the backward pass, so the parameters
+stay replaced until that has ended.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ T = TypeVar("T")
 
 FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
-"""What is raised where a model cannot be transformed or differentiated."""
+"""Errors of models that cannot be transformed or differentiated."""
 
 
 @runtime_checkable
 class Way(Protocol):
-    """The contract of both."""
+    """The contract of both ways."""
 
     def values(
         self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """The loss of a batch and its gradient; of each vector's own data points."""
+        """Compute the loss of a batch and its gradient, for each vector on its own data points."""
         ...
 
     def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
-        """Rows of each data point."""
+        """Compute rows of each data point."""
         ...
 
     def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
-        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        """Compute J^T (d^2 loss / d output^2) J v for each of the vectors."""
         ...
 
 
 class Transforms:
-    """All vectors at once, by `torch.func`."""
+    """Derivatives for all vectors at once, by `torch.func`."""
 
     def __init__(self, loss: BatchLoss) -> None:
         self.loss = loss
@@ -63,7 +63,7 @@ class Transforms:
     def values(
         self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """The loss of a batch and its gradient; of each vector's own data points."""
+        """Compute the loss of a batch and its gradient, for each vector on its own data points."""
         own = tensors(pair)
         n = batch_size(pair) if points is not None else -1
         picked = [points is not None and v.ndim > 0 and len(v) == n for v in own]
@@ -78,7 +78,7 @@ class Transforms:
         return found, slope
 
     def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
-        """Rows of each data point."""
+        """Compute rows of each data point."""
         own, n = tensors(inputs), batch_size(inputs)
         mine = [v.ndim > 0 and len(v) == n for v in own]
 
@@ -97,14 +97,14 @@ class Transforms:
         return found
 
     def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
-        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        """Compute J^T (d^2 loss / d output^2) J v for each of the vectors."""
         outputs_of, outputs_with = self.loss.parts(pair[0])
         outputs, pull = vjp(outputs_of, theta)
         _, push = vjp(lambda cotangents: pull(cotangents)[0], [torch.zeros_like(y) for y in outputs])
         _, bend = vjp(grad(lambda parts: self.loss.total(outputs_with(parts), pair[1])), outputs)
 
         def one(vector: Tensor) -> Tensor:
-            (moved,) = push(vector)  # J v, the derivative of J^T u by u
+            (moved,) = push(vector)  # J v, the derivative of J^T u with respect to u
             result: Tensor = pull(*bend(moved))[0]
             return result
 
@@ -113,10 +113,10 @@ class Transforms:
 
 
 class PlainAutograd:
-    """One vector at a time, by `torch.autograd.grad`; J v by differences where autograd differentiates only once.
+    """Derivatives for one vector at a time, by `torch.autograd.grad`; J v may be by differences.
 
     Attributes:
-        once: why it does, or None where it differentiates twice.
+        once: why autograd differentiates only once, so that J v is by differences; None where it differentiates twice.
     """
 
     def __init__(self, loss: BatchLoss) -> None:
@@ -127,7 +127,7 @@ class PlainAutograd:
     def values(
         self, theta: Float[Tensor, "chains d"], pair: Pair, points: Int[Tensor, "chains m"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
-        """The loss of a batch and its gradient; of each vector's own data points."""
+        """Compute the loss of a batch and its gradient, for each vector on its own data points."""
         parts = [pair] * len(theta) if points is None else [take_points(pair, index) for index in points]
         found = [
             self._within(row, lambda leaf, part=part: gradient(lambda theta: self.loss.value(theta, *part), leaf))
@@ -136,7 +136,7 @@ class PlainAutograd:
         return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
 
     def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
-        """Rows of each data point: a backward pass for each number of the output."""
+        """Compute rows of each data point, with a backward pass for each number of the output."""
 
         def rows(leaf: Tensor, alone: Batch) -> Tensor:
             outputs = self.loss.outputs(leaf, alone)
@@ -148,7 +148,7 @@ class PlainAutograd:
         return torch.stack([self._within(theta, lambda leaf, part=part: rows(leaf, part)) for part in parts])
 
     def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
-        """J^T (d^2 loss / d output^2) J v for each of the vectors."""
+        """Compute J^T (d^2 loss / d output^2) J v for each of the vectors."""
         outputs_of, outputs_with = self.loss.parts(pair[0])
         moved = self._by_differences(theta, vectors, outputs_of) if self.once else None
 
@@ -164,7 +164,7 @@ class PlainAutograd:
         return self._within(theta, products)
 
     def settle(self, inputs: Batch) -> None:
-        """Find out whether autograd differentiates twice, and rightly: J v against differences of the outputs."""
+        """Test whether autograd differentiates twice and correctly: J v against differences of the outputs."""
         theta = self.loss.start
         vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         vectors = vector.to(theta)[None]
@@ -181,7 +181,7 @@ class PlainAutograd:
             self.once = "its second derivative is not that of the first"
 
     def _within(self, theta: Float[Tensor, " d"], run: Callable[[Tensor], T]) -> T:
-        """What `run` returns of a leaf while the model has its parameters and is in evaluation mode."""
+        """Return `run` of a leaf while the model has its parameters and is in evaluation mode."""
         model, leaf = self.loss.network.model, theta.detach().clone().requires_grad_()
         modes = [(module, module.training) for module in model.modules()]
         held = {f"model.{name}": value for name, value in self.loss.assembled(leaf).items()}
@@ -197,7 +197,7 @@ class PlainAutograd:
     def _by_differences(
         self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], outputs_of: Callable[[Tensor], list[Tensor]]
     ) -> list[list[Tensor]]:
-        """J v, per output, by central differences: about ten digits in float64."""
+        """Compute J v, per output, by central differences: about ten digits in float64."""
         root = len(theta) ** 0.5
         step = float(torch.finfo(theta.dtype).eps) ** (1 / 3) * max(float(theta.norm()) / root, 1e-3)
         found = []
@@ -219,7 +219,7 @@ class _Within(nn.Module):
 
 
 def gradient(function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"]) -> tuple[Tensor, Float[Tensor, " d"]]:
-    """The value and the gradient of a function by plain autograd; 0 where it does not depend on its argument."""
+    """Compute value and gradient of a function by plain autograd; 0 where it does not depend on its argument."""
     leaf = theta if theta.requires_grad else theta.detach().clone().requires_grad_()
     with torch.enable_grad():
         value = function(leaf)
@@ -229,7 +229,7 @@ def gradient(function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"]) -
 def products_of(
     function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k d"]:
-    """The Hessian of a function times each of the vectors, by central differences of its gradient."""
+    """Compute the Hessian of a function times each vector, by central differences of its gradient."""
     root = len(theta) ** 0.5
     step = float(torch.finfo(theta.dtype).eps) ** (1 / 3) * max(float(theta.norm()) / root, 1e-3)
     found = []
@@ -241,7 +241,7 @@ def products_of(
 
 
 def short(error: Exception) -> str:
-    """The first sentence of an error's text.
+    """Return the first sentence of an error's text.
 
     >>> short(ValueError("too much. Use less"))
     'too much'
@@ -251,7 +251,7 @@ def short(error: Exception) -> str:
 
 
 def _pull(outputs: Sequence[Tensor], leaf: Tensor, cotangents: Sequence[Tensor], *, again: bool = False) -> Tensor:
-    """J^T u; with a graph of its own where it is to be differentiated again."""
+    """Compute J^T u, with a graph of its own where it is differentiated again."""
     pairs = [(y, u) for y, u in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not pairs:
         return torch.zeros_like(leaf)
@@ -262,7 +262,7 @@ def _pull(outputs: Sequence[Tensor], leaf: Tensor, cotangents: Sequence[Tensor],
 
 
 def _push(outputs: Sequence[Tensor], leaf: Tensor, vectors: Float[Tensor, "k d"]) -> list[list[Tensor]]:
-    """J v for each of the vectors, per output: the derivative of J^T u by u."""
+    """Compute J v for each of the vectors, per output: the derivative of J^T u with respect to u."""
     cotangents = [torch.zeros_like(y, requires_grad=True) for y in outputs]
     pulled = _pull(outputs, leaf, cotangents, again=True)
     if not pulled.requires_grad:
@@ -274,7 +274,7 @@ def _push(outputs: Sequence[Tensor], leaf: Tensor, vectors: Float[Tensor, "k d"]
 def _bend(
     total: Callable[[Sequence[Tensor]], Tensor], outputs: Sequence[Tensor], moved: Sequence[Tensor]
 ) -> list[Tensor]:
-    """(d^2 loss / d output^2) J v."""
+    """Compute (d^2 loss / d output^2) J v."""
     leaves = [y.detach().clone().requires_grad_() for y in outputs]
     value = total(leaves)
     slopes = torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -288,7 +288,7 @@ def _bend(
 
 
 def _weighted(slopes: Float[Tensor, "rows d"], outputs: Sequence[Tensor], loss: str) -> Float[Tensor, "rows d"]:
-    """Rows of the Jacobian of one data point, times the root of the loss's second derivative by the outputs."""
+    """Compute rows of a data point's Jacobian, times the root of the loss's second derivative in the outputs."""
     if loss != "kl":
         return torch.mul(slopes, math.sqrt(2))
     size = outputs[0].numel()

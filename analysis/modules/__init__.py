@@ -1,4 +1,4 @@
-"""Modules: the division of a graph that an objective prefers, its evidence, and modules over training."""
+"""Modules: divisions of a graph that an objective prefers, the evidence for them, and modules over training."""
 
 from .alignment import Alignment, align_nodes, coordinate_correlation
 from .beyond_chains import BeyondChains, costs_beyond_chains, one_to_one

@@ -30,12 +30,12 @@ def coordinate_correlation(
     *,
     progress: ProgressCallback | None = None,
 ) -> list[Float[np.ndarray, "_ _"]]:
-    """Per cut the correlation of the coordinates of two networks over data points and positions, in float64.
+    """Compute per cut the correlation of the coordinates of two networks over data points and positions.
 
-    0 where a coordinate does not vary.
+    The correlation is in float64, and 0 where a coordinate does not vary.
 
     Raises:
-        GraphError: other cuts, or cuts with other numbers of positions.
+        GraphError: the cuts, or their numbers of positions, differ.
         DataError: no data, NaN, or inputs that do not fit.
     """
     (first, a), (second, b) = earlier, later
@@ -82,7 +82,7 @@ def _coordinates(basis: Any, rows: torch.Tensor) -> Float[np.ndarray, "n k"]:
 def align_nodes(
     correlation: Sequence[Float[np.ndarray, "_ _"]], *, least: float = _CORRELATED
 ) -> list[Int[np.ndarray, " _"]]:
-    """One-to-one matching of nodes with the largest sum of |correlation|; pairs below `least` stay unmatched.
+    """Match nodes one to one with the largest sum of |correlation|; pairs below `least` stay unmatched.
 
     >>> [a.tolist() for a in align_nodes([np.array([[0.1, -0.9], [0.8, 0.2], [0.1, 0.1]])])]
     [[1, 0, -1]]

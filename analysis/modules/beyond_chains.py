@@ -1,19 +1,20 @@
-"""Evidence for modules that is neither a chain nor a skip path.
+"""Evidence for modules beyond chains of one-to-one edges and beyond skip paths.
 
-A quantity that two cuts carry alike is one node of each: a nearly linear map (a skip path, a dropout layer, the
-preactivation and the activation of a unit) joins node to node in chains. A chain says nothing of modules: a diagonal
-matrix splits into as many parts as it has rows at no cost, and null graphs that move its edges about make that look
-like a finding. So a division is held against the interactions that are left without
+A quantity that both of two cuts carry is one node of each: a nearly linear map (a skip path, a dropout layer, the
+preactivation and the activation of a unit) joins nodes to chains. A chain is no evidence of modules: a diagonal matrix
+splits into as many parts as it has rows at no cost, and compared with null graphs that move its edges this looks
+significant. So a division is tested on the interactions that remain without
 
-* the skip path between two cuts of one stream, whose strengths are those of J - a (see `skips`);
-* one-to-one edges of what is left, those that carry more than half of the sum of w^2 of both their nodes: an activation
-  function whose slope varies is a skip path and more, and that rest is one-to-one as well.
+* the skip path between two cuts of one stream, whose strengths are those of J - a (see `graph.skip_paths`);
+* one-to-one edges of the rest, those that carry more than half of the sum of w^2 of both their nodes: an activation
+  function whose slope varies is a skip path and a rest, and that rest is one-to-one as well.
 
     contrast = 1 - C_edge / E[C_edge],   E: sum of k_i k_j / m over pairs of nodes in different modules
 
-of these interactions, labels held, is compared with null graphs of them. On networks of independent tasks (digits,
-CNNs, MLPs, residual networks) the divisions found had contrasts of .3 to 1.0, above every null graph; of 38 untrained
-networks, raw outputs as nodes, the divisions tried at all resolutions had -.06 to .33, and each network is one module.
+of these interactions, with the same labels, is compared with that of their null graphs. On networks of independent
+tasks (digits, CNNs, MLPs, residual networks) the divisions found had contrasts of .3 to 1.0, above every null graph; of
+38 untrained networks, raw outputs as nodes, the divisions at all resolutions had -.06 to .33, and the answer is one
+module for each network.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from ..search.local_search import Search
 
 __all__ = ["BeyondChains", "costs_beyond_chains", "one_to_one"]
 
-_LEAST = 0.2  # contrast
+_LEAST = 0.2  # least contrast
 
 
 def one_to_one(w: Float[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
-    """Edges that carry more than half of the sum of w^2 of their later node, and of their earlier one.
+    """Find the edges that carry more than half of the sum of w^2 of both their later and their earlier node.
 
     >>> one_to_one(np.array([[2.0, 0.1], [0.1, 0.0], [0.0, 1.0]])).tolist()
     [[True, False], [False, False], [False, True]]
@@ -45,7 +46,7 @@ def one_to_one(w: Float[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
 
 
 def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
-    """Per pair of cuts c(w) of what is not one-to-one, beyond the skip path where the graph knows one.
+    """Compute per pair of cuts c(w) without one-to-one edges, beyond the skip path where the graph has one.
 
     >>> graph = InteractionGraph.from_blocks([[[2.0, 0.1], [0.1, 1.0]]])
     >>> costs_beyond_chains(graph, 0.0001)[0].round(3).tolist()
@@ -58,7 +59,7 @@ def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> list[Float
 
 
 class BeyondChains:
-    """The interactions of a graph that are no chains, and null graphs of them.
+    """The interactions of a graph that are not chains, and null graphs of them.
 
     Attributes:
         costs: per pair of cuts c(w) of these interactions, between the nodes of the search.
@@ -73,13 +74,13 @@ class BeyondChains:
         ]
 
     def test(self, labels: Int[np.ndarray, " n"]) -> tuple[float, float]:
-        """Contrast of a division, labels 0, 1, ..., and the share of graphs, this one included, that reach it."""
+        """Compute the contrast of a division, labels 0, 1, ..., and its p-value against the null graphs."""
         contrast = self._contrast(self.costs, labels)
         reached = sum(self._contrast(null, labels) >= contrast for null in self._nulls)
         return contrast, (1 + reached) / (1 + len(self._nulls))
 
     def supports(self, contrast: float, p_value: float) -> bool:
-        """Whether a division is apart by more than every null graph, and by more than a trifle."""
+        """Return whether a division's contrast exceeds that of every null graph, and a least value."""
         return contrast >= _LEAST and p_value * (1 + len(self._nulls)) < 1.5
 
     def _contrast(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> float:

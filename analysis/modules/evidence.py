@@ -1,8 +1,7 @@
-"""Evidence for a partition: null graphs without modules, and how well independent searches agree.
+"""Evidence for a partition: its description length, and the agreement of independent searches.
 
-The null graph keeps every node's edges and total in each pair of cuts. `stability` compares a partition with those of
-independent searches: adjusted mutual information, variation of information, and per node how far its module is the
-same set in all of them.
+`stability` compares a partition with those of independent searches: adjusted mutual information, variation of
+information, and for each node how much its module agrees in all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Stability", "description_length", "stability", "variation_of_informa
 
 
 def description_length(search: Search, labels: Int[np.ndarray, " n"]) -> float:
-    """Nats to describe the costs and the labels, minus those for one module; a second opinion, not the rule.
+    """Compute the nats to describe costs and labels, minus those for one module; not part of the rule.
 
     Degree-corrected stochastic block model with quasi-Poisson weights (dispersion phi = E[x^2] / E[x]), K modules,
     P pairs of cuts, n nodes, n_c of them in module c, x_cd^p the cost from c to d in pair p:
@@ -44,11 +43,11 @@ def description_length(search: Search, labels: Int[np.ndarray, " n"]) -> float:
 @by_value
 @dataclass(frozen=True)
 class Stability:
-    """Agreement of a partition with independent searches.
+    """The agreement of a partition with independent searches.
 
     Attributes:
         ami: mean adjusted mutual information (1: the same, 0: as by chance).
-        variation_of_information: mean, in nats (0: the same).
+        variation_of_information: mean variation of information, in nats (0: the same).
         confidence: per node the mean of |A & B| / |A | B|, A its module here and B that in another search.
     """
 
@@ -58,7 +57,7 @@ class Stability:
 
 
 def stability(labels: Int[np.ndarray, " n"], runs: Sequence[Int[np.ndarray, " n"]]) -> Stability:
-    """Compare labels with those of independent searches of the same nodes.
+    """Compare labels with those of independent searches on the same nodes.
 
     >>> one = np.array([0, 0, 1, 1])
     >>> found = stability(one, [one, np.array([0, 0, 0, 1])])
@@ -79,7 +78,7 @@ def stability(labels: Int[np.ndarray, " n"], runs: Sequence[Int[np.ndarray, " n"
 
 
 def variation_of_information(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]) -> float:
-    """H(a | b) + H(b | a) in nats: a metric on partitions (Meila 2007).
+    """Compute H(a | b) + H(b | a) in nats, a metric on partitions (Meila 2007).
 
     >>> float(round(variation_of_information(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0])) / np.log(2), 12))
     1.0

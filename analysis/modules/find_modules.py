@@ -1,4 +1,4 @@
-"""`find_modules`: the division of a graph that an objective prefers, or one module where chance explains it."""
+"""`find_modules`: divide a graph into modules by an objective, or return one module where chance explains it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MIN_NULLS = 4
 
 _THOROUGH = Effort(restarts=8, kicks=12)
 
-_PROFILE = Effort(restarts=1, kicks=1)  # per resolution, of the graph and of each null graph alike
+_PROFILE = Effort(restarts=1, kicks=1)  # per resolution, for the graph and each null graph
 
 _STABLE = 0.8
 
@@ -42,11 +42,11 @@ _CHAINS = "modules are chains: without one-to-one edges and skip paths they inte
 
 _LEVEL = 0.05
 
-_APART = 0.999  # contrast of modules between which nothing flows
+_APART = 0.999  # least contrast of modules without interactions between them
 
 _CLOSE = 0.05
 
-_ALIKE = 0.9  # adjusted mutual information of two divisions of the outputs that are the same
+_ALIKE = 0.9  # least adjusted mutual information at which two divisions of the outputs count as the same
 
 
 def score_partition(
@@ -58,7 +58,7 @@ def score_partition(
     resolution: float = 1.0,
     seed: int = 0,
 ) -> Partition:
-    """What given labels cost; modules are renumbered by size.
+    """Compute the costs of given labels; modules are renumbered by size.
 
     Raises:
         GraphError: labels, epsilon, objective or resolution that make no sense, or no edge above the cutoff.
@@ -75,7 +75,7 @@ def score_partition(
 def scored(
     graph: InteractionGraph, labels: Labels, scale: LossScale, *, objective: str, resolution: float, seed: int
 ) -> Partition:
-    """`score_partition` of labels that are checked and numbered already."""
+    """Compute `score_partition` of labels that are already checked and numbered."""
     division = Division(graph, labels, scale.per_pair)
     modules = _modules(division)
     return Partition(
@@ -100,7 +100,7 @@ def scored(
 
 
 def _normalised(division: Division, scale: LossScale) -> float | None:
-    """Edge cost of each pair of cuts in units of its full-strength connection."""
+    """Compute the edge cost of each pair of cuts in units of its full-strength connection."""
     if not scale.normalisable:
         return None
     between = division.sums.sum(axis=(1, 2)) - np.einsum("pcc->p", division.sums)
@@ -128,34 +128,34 @@ def find_modules(
     chains: str = "discount",
     progress: ProgressCallback | None = None,
 ) -> Partition:
-    """Divide a graph into modules; one module where it is not more modular than chance.
+    """Divide a graph into modules; return one module where no division is more modular than chance.
 
     The result ends with a verdict: `Partition.verdict` and its `reason`.
 
     Args:
         graph: the strengths.
         epsilon: loss scale: a number, one per pair of cuts, "graph" (default: read off the strengths) or "pairs"
-            (read off each pair of cuts); see `scales`.
-        objective: one of `objectives.OBJECTIVES`; default: both layered ones are tried where the resolution is
-            chosen, layered_modularity where it is given, kway where k is.
-        resolution: given: the best partition found at that resolution, as the objective has it; default: chosen
-            against null graphs, satellites joined; see `resolution`.
+            (read off each pair of cuts); see `graph.loss_scale`.
+        objective: one of `search.OBJECTIVES`; default: both layered ones where the resolution is chosen,
+            layered_modularity where it is given, kway where k is given.
+        resolution: if given, the result is the best partition found at that resolution; by default it is chosen by
+            comparison with null graphs, and satellites are joined; see `profile`.
         k: number of modules (objective kway), of at most 1.1 times the mean size, rounded up, unless
-            max_size says otherwise.
-        min_size: nodes of a module; smaller ones join the module they exchange most loss with.
-        max_size: nodes of a module, at most.
+            max_size is given.
+        min_size: least number of nodes of a module; smaller ones join the module with which they exchange most loss.
+        max_size: largest number of nodes of a module.
         pins: one int array per cut: nodes with the same label stay together, with different ones apart, -1: free.
         start: one int array per cut: labels to start a search from.
         mediator_polish: lower the mediator cost by moves of single nodes, the number of nodes of each module at
             each cut held to 20 %; see `mediators`.
         seed: the same seed gives the same result, bit for bit.
         n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None).
-        effort: of the search of the result; the profile takes one search and one kick per graph and resolution,
-            where the resolution is given the effort, for the graph and its null graphs alike.
+        effort: effort of the search for the result. The profile takes one search and one kick per graph and resolution;
+            where the resolution is given, the graph and its null graphs are searched with this effort.
         backend: "leiden" or "leidenalg", see `search`.
-        chains: with "discount" a division is significant only if its modules are apart in what is neither a one-to-one
-            edge nor a skip path as well, since these are no evidence of modules; with "count" they are, as in version
-            0.6. See `beyond_chains`.
+        chains: with "discount" one-to-one edges and skip paths are no evidence of modules: a division is significant
+            only if its modules are also separated without them; with "count" they are evidence, as in version 0.6. See
+            `beyond_chains`.
         progress: called per graph searched, the null graphs included.
 
     Raises:
@@ -224,18 +224,18 @@ def epsilon_profile(
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> tuple[Partition, ...]:
-    """Partitions over a range of loss scales: how modules merge and split as weaker interactions count.
+    """Find partitions over a range of loss scales, to see how modules merge and split.
 
     Args:
         graph: the strengths.
-        epsilons: loss scales; default: cutoffs from a third of to three times that of `scales.default_epsilon`,
-            seven of them, evenly spaced on a log scale, those above which there is no edge left out.
+        epsilons: loss scales; default: cutoffs from a third of to three times that of `graph.default_epsilon`,
+            seven of them, evenly spaced on a log scale, without those that no edge exceeds.
         progress: called per loss scale.
-        options: of `find_modules`.
+        options: options of `find_modules`.
 
     Returns:
         One partition per loss scale, in descending order of epsilon. Compare two with
-        `significance.variation_of_information`.
+        `variation_of_information`.
     """
     if epsilons is None:
         middle = default_epsilon(graph)
@@ -278,10 +278,10 @@ def _thorough(
     generator: np.random.Generator,
     backend: str,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The chosen row searched again, harder, and the labels of the independent runs.
+    """Search the chosen row again with more effort, and return it with the labels of the independent runs.
 
-    Where that gives another number of modules, or more interaction between them relative to chance once satellites
-    are joined, the row's labels stay.
+    If that gives another number of modules, or more interaction between them relative to chance once satellites are
+    joined, the row's labels stay.
     """
     options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
     wired = search.wired(search.costs)
@@ -293,7 +293,7 @@ def _thorough(
 
 
 def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
-    """The significant levels, each with the modules of the one before that hold its own."""
+    """List the significant levels; the parent of a module is the earlier module that holds most of it."""
     levels: list[Level] = []
     above: np.ndarray | None = None
     for row in found.levels:
@@ -311,7 +311,7 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
 
 
 def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Significance, agreement with independent runs, the verdict, and what to keep in mind."""
+    """Add to a partition its significance, agreement with independent runs, verdict and warnings."""
     flat = search.flat(part.labels, "labels")
     values: dict[str, Any] = {"description_length": description_length(search, flat)}
     if part.n_modules == 1:
@@ -351,16 +351,16 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
 
 
 def compared(part: Partition, untrained: Partition, *, outputs_given: bool = False) -> Partition:
-    """A division beside that of an untrained copy of the network, found with the same choices.
+    """Compare a division with that of an untrained copy of the network, found with the same choices.
 
-    What is compared is the contrast beyond chains. Where the copy's modules are as far apart, to 0.05, what was found
-    does not come from training: the verdict becomes "not told apart from chance". An architecture of modules between
-    which nothing flows, such as two towers, has the same ones before training, and keeps its verdict: as many modules,
-    which divide the outputs alike, or between which there is no cost at all.
+    The contrasts beyond chains are compared. If that of the copy is as large, up to 0.05, the modules do not come from
+    training: the verdict becomes "not told apart from chance". There is one exception: an architecture of separate
+    parts, such as two towers, has the same modules before training. The verdict stays if the copy has as many modules
+    that divide the outputs in the same way, or between which there is no cost at all.
 
     Args:
-        part: of the network.
-        untrained: of the copy.
+        part: partition of the network.
+        untrained: partition of the copy.
         outputs_given: whether the nodes of the last cut are the outputs themselves, the same in both.
     """
     count = untrained.n_modules if untrained.verdict == "supported" else 1
@@ -380,7 +380,7 @@ def compared(part: Partition, untrained: Partition, *, outputs_given: bool = Fal
 
 
 def _agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> float:
-    """Adjusted mutual information of two divisions, on nodes that both have in a module; 0 for a single module."""
+    """Compute the adjusted mutual information of two divisions, on nodes in a module of both; 0 for a single module."""
     from sklearn.metrics import adjusted_mutual_info_score  # takes a second
 
     both = (one >= 0) & (other >= 0)
@@ -390,7 +390,7 @@ def _agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> floa
 
 
 def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
-    """Labels by descending size, ties by the first node."""
+    """Renumber labels by descending size, ties by the first node."""
     flat = np.concatenate(list(labels))
     names, first, sizes = np.unique(flat, return_index=True, return_counts=True)
     used = names >= 0
@@ -402,7 +402,7 @@ def renumbered(labels: Labels) -> tuple[np.ndarray, ...]:
 
 
 def _modules(division: Division) -> tuple[Module, ...]:
-    """Size and costs of each module of renumbered labels."""
+    """Compute size and costs of each module of renumbered labels."""
     inner, outer, cuts = division.inner_costs, division.outer_costs, division.graph.cuts
     counts = np.stack([members.sum(axis=0) for members in division.members]).astype(int)
     modules = []

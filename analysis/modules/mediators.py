@@ -1,4 +1,4 @@
-"""The nodes through which modules interact: the interaction surface, and a polish of the mediator cost.
+"""Mediating nodes: the nodes through which modules interact, and local moves that lower the mediator cost.
 
 Module A acts on module B through each node v of A that feeds B, with strength w_v = sqrt(sum_{j in B} w_vj^2) (footnote
 10 of the paper; strengths add in quadrature because the loss does). At loss scale epsilon it shares the fraction
@@ -6,7 +6,7 @@ Module A acts on module B through each node v of A that feeds B, with strength w
     gamma_v = log(w_v / sqrt(epsilon)) / log(full strength / sqrt(epsilon))
 
 of one degree of freedom (eq. 34; 0 below the cutoff). As a global objective the mediator cost is degenerate (modules
-that are whole cuts beat the truth), so it only improves a partition found otherwise, sizes held.
+that are whole cuts beat the truth), so it only improves a partition found in another way, at nearly constant sizes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .partition import Mediator
 
 __all__ = ["interaction_surface", "polish_mediators", "surface_of"]
 
-_SLACK = 0.2  # by which the number of nodes of a module at a cut may change
+_SLACK = 0.2  # share by which the number of nodes of a module at a cut may change
 
 _TOLERANCE = 1e-12
 
@@ -33,9 +33,9 @@ _TOLERANCE = 1e-12
 def interaction_surface(
     graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, full_strength: float = 1.0
 ) -> tuple[Mediator, ...]:
-    """Every mediating node of every ordered pair of modules, by pair, the strongest first.
+    """List every mediating node of every ordered pair of modules, by pair, the strongest first.
 
-    Their costs sum to `cost.mediator_cost`. With a loss scale per pair of cuts strengths are divided by the
+    Their costs sum to `graph.mediator_cost`. With a loss scale per pair of cuts strengths are divided by the
     cutoffs of their pairs before they are added, and gamma takes the mean log of them.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0], [0.3], [0.4]]])
@@ -47,7 +47,7 @@ def interaction_surface(
 
 
 def surface_of(division: Division, full_strength: float) -> tuple[Mediator, ...]:
-    """`interaction_surface` of labels that other sums are made of as well."""
+    """Compute `interaction_surface` from the sums of a division."""
     unit = float(np.mean([np.log(full_strength / np.sqrt(scale)) for scale in division.scales]))
     names = division.names.tolist()
     found: list[Mediator] = []
@@ -73,19 +73,19 @@ def polish_mediators(
     held: Sequence[Bool[np.ndarray, " _"]] | None = None,
     sizes: tuple[int, int] | None = None,
 ) -> list[Int[np.ndarray, " _"]]:
-    """Labels of no higher mediator cost, reached by moves of single nodes.
+    """Lower the mediator cost by moves of single nodes, and return the labels.
 
     The number of nodes of each module at each cut stays within 20 % of what it was. A node i that moves from A to B
-    changes its own terms, c(w_iA) - c(w_iB), and for each node v that feeds it those of v towards A and B: the gain
-    takes time in proportion to its degree. Nodes without a module keep none.
+    changes its own terms, c(w_iA) - c(w_iB), and the terms towards A and B of each node that feeds it: the time for a
+    gain is proportional to the degree. Nodes without a module stay without one.
 
     Args:
         graph: the strengths.
         labels: one int array per cut.
         epsilon: the loss scale.
-        generator: of the order in which nodes are tried.
+        generator: draws the order in which nodes are tried.
         held: per cut which nodes do not move.
-        sizes: fewest and most nodes of a module in all.
+        sizes: smallest and largest number of nodes of a module in all.
     """
     division = Division(graph, labels, epsilon)
     names, members = division.names, division.members
@@ -109,7 +109,7 @@ def polish_mediators(
 
 
 def _feeders(graph: InteractionGraph, epsilon: Epsilon) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, " _"]]:
-    """Per node those that feed it: row starts, nodes, w^2 / epsilon."""
+    """Return for each node those that feed it: row starts, nodes, w^2 / epsilon."""
     from scipy.sparse import coo_array
 
     rows, columns, values = [], [], []
@@ -143,7 +143,7 @@ def _sweep(
     order: np.ndarray,
     tolerance: float,
 ) -> bool:
-    """Each node once, to the module where the mediator cost is lowest; everything in place; whether any moved."""
+    """Move each node once to the module with the lowest mediator cost, in place; return whether any moved."""
     n_modules = squares.shape[1]
     gains = np.empty(n_modules)
     moved = False

@@ -1,4 +1,4 @@
-"""What a division into modules is: modules, costs, evidence; one value that can be stored."""
+"""Partition: a division of a graph into modules with its costs and evidence, as a result that can be stored."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Mediator:
     """A node of one module that feeds another one.
 
     Attributes:
-        earlier, later: labels of the module it is in, and of the one it feeds.
+        earlier, later: label of its own module, and of the module that it feeds.
         cut, coordinate: the node; `cut` is the index of its cut.
         strength: w_v in units of its cutoff, w_v / sqrt(epsilon); above 1.
-        cost: c(w_v) = log(strength), its share of the mediator cost.
+        cost: c(w_v) = log(strength), its part of the mediator cost.
         gamma: the fraction of a degree of freedom; None where sqrt(epsilon) is not below full strength.
     """
 
@@ -40,10 +40,10 @@ class Mediator:
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """One resolution that was tried; null fields are None where no null graph was searched.
+    """One resolution of a profile; fields about null graphs are None where no null graph was searched.
 
-    `quality` is that of the search; `n_modules`, `edge_cost`, `contrast` and `description_length` (nats, that of one
-    module is 0) belong to the labels after satellites were joined.
+    `quality` is the value that the search found; `n_modules`, `edge_cost`, `contrast` and `description_length` (nats,
+    that of one module is 0) belong to the labels after satellites were joined.
     """
 
     objective: str
@@ -63,7 +63,7 @@ class ProfileRow:
 
 VERDICTS = ("supported", "one module", "not told apart from chance", "untested")
 
-"""What is made of the evidence for a partition."""
+"""Possible verdicts on a partition."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Module:
     """One module.
 
     Attributes:
-        index: its label; modules are numbered by descending size, ties by their first node.
+        index: label of the module; modules are numbered by descending size, ties by their first node.
         size: number of nodes.
         cuts: names of the cuts in which it has nodes.
         sizes: number of nodes at each cut of the graph.
@@ -89,12 +89,12 @@ class Module:
 @by_value
 @dataclass(frozen=True)
 class Level:
-    """A significant division with another number of modules: modules contain modules.
+    """A significant division with its own number of modules; the levels form a hierarchy.
 
     Attributes:
-        n_modules, objective, resolution: of the row of the profile.
+        n_modules, objective, resolution: from the row of the profile.
         labels: one int array per cut, numbered by size; -1: in no module.
-        parents: per module the one, of the level before, that holds most of its nodes; () at the first level.
+        parents: per module the module of the previous level that holds most of its nodes; () at the first level.
         nesting: share of the nodes that are in the parent of their module; None at the first level.
     """
 
@@ -109,45 +109,45 @@ class Level:
 @by_value
 @dataclass(frozen=True, repr=False)
 class Partition(Result):
-    """Modules of an interaction graph, with what they cost and the evidence for them.
+    """Modules of an interaction graph, with their costs and the evidence for them.
 
     Attributes:
         cuts: names of the cuts.
         labels: one int array per cut; -1: no edge above the cutoff, hence in no module.
         n_modules: number of modules.
-        edge_cost, mediator_cost: interactions between modules, sums of c(w) (see `cost`).
+        edge_cost, mediator_cost: interactions between modules, sums of c(w) (see `graph.cost`).
         normalised_cost: the edge cost in full-strength connections, each pair of cuts divided by
             log(full_strength / sqrt(epsilon)); None where a cutoff is not below full_strength.
-        full_strength: 1 (the paper's formula) for a given epsilon, the graph's strongest strength for one that
-            was read off the graph.
+        full_strength: 1 (the paper's formula) for a given epsilon; the graph's strongest strength if epsilon was read
+            off the graph.
         quality, objective, resolution: value of the objective, its name and resolution.
         epsilon: loss scale; edges are strengths above its square root. Where it differs between pairs of cuts,
             `epsilons` holds them, and this is their geometric mean.
-        epsilon_source: "given", "given per pair", "graph" or "pairs"; see `scales`.
+        epsilon_source: "given", "given per pair", "graph" or "pairs"; see `graph.loss_scale`.
         contrast: 1 - edge_cost / its expectation by chance for these labels.
         modules: one `Module` per label.
-        mediators: the interaction surface: every node of one module that feeds another.
-        seed: of the search.
+        mediators: the interaction surface: all nodes of one module that feed another.
+        seed: seed of the search.
         p_value: of "no more modular than the null graphs", (1 + null graphs at or above) / (1 + null
             graphs), for the largest z over the profile; None where no null graph was searched, and for one
             module, which claims no division.
-        z: of the chosen row of the profile, see `resolution`; None as p_value.
-        description_length: nats, minus those of one module; a second opinion.
+        z: statistic of the chosen row of the profile, see `profile`; None where p_value is None.
+        description_length: in nats, minus that of one module; for comparison only.
         stability: mean adjusted mutual information with independent searches; None for one module.
-        variation_of_information: mean, with the same, in nats.
-        confidence: per node how far its module is the same in these searches, 0 to 1; () where none was made.
+        variation_of_information: mean variation of information with the same searches, in nats.
+        confidence: for each node how much its module agrees in these searches, 0 to 1; () where there were none.
         profile: every resolution tried.
         hierarchy: the significant divisions by number of modules, fewest first, the chosen one among them.
         polished: whether the mediator cost was polished.
-        warning: what to keep in mind, in words; None where there is nothing.
-        verdict: one of `VERDICTS`: "supported" where the division is more modular than every null graph, beyond chains
-            as well, and than an untrained copy of the network where one was made; "one module"; "not told apart from
-            chance"; or "untested" where no null graph was searched.
-        reason: of the verdict, one sentence.
-        beyond_chains: contrast of what is neither one-to-one nor a skip path; None for one module and where no null
-            graph was searched.
-        untrained_modules: number of modules that an untrained copy of the network has, found with the same choices;
-            None where none was made.
+        warning: caveats, as sentences; None if there are none.
+        verdict: one of `VERDICTS`: "supported" if the division is more modular than every null graph, also beyond
+            chains, and than an untrained copy of the network if there is one; "one module"; "not told apart from
+            chance"; or "untested" if no null graph was searched.
+        reason: reason for the verdict, one sentence.
+        beyond_chains: contrast of the interactions without one-to-one edges and skip paths; None for one module and
+            where no null graph was searched.
+        untrained_modules: number of modules of an untrained copy of the network, found with the same choices; None if
+            there is no copy.
     """
 
     cuts: tuple[str, ...]
@@ -183,7 +183,7 @@ class Partition(Result):
     untrained_modules: int | None = None
 
     def __repr__(self) -> str:
-        """The main numbers and one line per module."""
+        """Describe the main numbers, and each module on a line."""
         p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
         count = f"{self.n_modules} module{'' if self.n_modules == 1 else 's'}"
         scales = f"{self.epsilon:.3g}" if len(set(self.epsilons)) < 2 else shown_scales(self.epsilons)
@@ -201,15 +201,15 @@ class Partition(Result):
         return "\n".join([head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"])
 
     def surface(self, earlier: int, later: int) -> tuple[Mediator, ...]:
-        """The nodes of one module through which it feeds another, the strongest first."""
+        """List the nodes of one module through which it feeds another, the strongest first."""
         return tuple(v for v in self.mediators if (v.earlier, v.later) == (earlier, later))
 
     def plot_profile(self) -> Figure:
-        """Figure of the profile over resolutions."""
+        """Draw the profile over resolutions."""
         return figure(self, "profile")
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
+        """Return the content of the file that `save` writes."""
         arrays = {f"labels.{i}": a for i, a in enumerate(self.labels)}
         arrays |= {f"confidence.{i}": a for i, a in enumerate(self.confidence)}
         for k, level in enumerate(self.hierarchy):
@@ -258,7 +258,7 @@ class Partition(Result):
 
 
 def _verdict_of_old(values: dict[str, Any]) -> tuple[str, str]:
-    """Verdict on a partition of version 0.6 or before, whose null graphs took chains for modules."""
+    """Return the verdict on a partition of version 0.6 or before, whose null graphs took chains for modules."""
     if values["n_modules"] == 1:
         return "one module", (values.get("warning") or "no division was asked for").removeprefix("one module: ")
     if values.get("p_value") is None:

@@ -1,33 +1,33 @@
-"""Which resolution? A profile over a grid of them, null graphs beside it, and the rule that chooses.
+"""Choose the resolution: a profile over a grid of resolutions, compared with null graphs, and the rule of choice.
 
-For each objective and resolution the graph and every null graph (`significance.degree_preserving_null`) are searched
+For each objective and resolution the graph and every null graph (`graph.degree_preserving_null`) are searched
 with the same effort. With gap = quality - mean null quality, the statistic of a row is z = gap / (sd + median sd over
-the rows), sd that of the null qualities in the row (the median keeps rows where no null graph splits from dividing by
-nothing). The rule:
+the rows), sd that of the null qualities in the row (the median avoids a division by zero in rows where no null graph
+splits). The rule:
 
 1. A row is significant when its z exceeds the largest z of every null graph, and their mean by 3 standard deviations,
    and z times contrast exceeds 1.5 (the first two alone are a threshold that varies with the seed), and its modules
-   are apart in what is neither a chain nor a skip path as well (`beyond_chains`). No such row: one module.
+   are also separated beyond chains and skip paths (`beyond_chains`). If there is no such row: one module.
 2. Satellites are joined. On graphs whose strengths spread over decades both objectives split off single weak nodes;
    a module is kept only if it is separated from the rest by more than chance, (mu - e) / sqrt(mu E[x^2] / E[x]) >= 2,
    with e its cost to the rest and mu = the sum of k_i k_j / m expected (a quasi-Poisson standard deviation). The
    least separated one joins the module with which it exchanges most loss (sum of w^2, edges below the cutoff
-   included), until all are. A module must also be separated, by 1 standard deviation, in what is beyond chains: a
-   node that is the same quantity at several cuts is no module, however little it costs to set apart. Where not two
-   modules are, all stay, and are refused as chains in point 1.
+   included), until all are. A module must also be separated, by 1 standard deviation, beyond chains: a node that is
+   the same quantity at several cuts is no module, however little its separation costs. If fewer than two modules are,
+   all stay, and point 1 refuses them as chains.
 3. The number of modules is that of the significant row with the largest gap times contrast squared.
 4. Among significant rows with this number, the one with the largest product of agreement with the others (mean AMI) and
    root of the gap is taken.
 
-How it compares (mean agreement with the truth; in brackets the best row of the grid, picked with the truth in hand).
+Mean agreement with the truth (in brackets the best row of the grid, chosen with knowledge of the truth).
 Planted graphs: balanced, bridges, 12 and 25 modules .92 to 1.0 (the same to .01), hubs .94 to .96 (.97 to .99),
 unbalanced .98 (1.0). 60 trained networks of three weight decays, epsilon from the graph: two digits .94 (.97), three
 digits .98 (.99), digit and parity .96 (.99); sum of the digits: one module in all 20. By the largest gap alone
 networks lose .02 to .4, by the largest contrast or the least description length up to 1.0 (the latter answers "one
 module" for digit and parity).
-Two standard deviations in point 2: three dissolve small true modules, one leaves satellites. Beyond chains, in 27 MLPs
-that name two digits (cuts before and after each activation), chains had at most .8, the two modules at least 5, and
-the smallest true modules of other networks 1.2.
+In point 2, three standard deviations dissolve small true modules and one leaves satellites. Beyond chains, in 27 MLPs
+that name two digits (cuts before and after each activation), chains had at most .8 standard deviations, the two
+modules at least 5, and the smallest true modules of other networks 1.2.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ _LEAST = 1.5  # z times contrast
 @by_value
 @dataclass(frozen=True)
 class Profile:
-    """All rows, their flat labels, and what the rule makes of them.
+    """All rows with their flat labels, and the choice that the rule makes.
 
     Attributes:
         rows: one per resolution.
         labels: of each row, 0, 1, ...
         joined: whether satellites were joined.
-        row: index of the chosen row; where none is significant, of the row with the largest z.
-        significant: whether the chosen row is.
-        p_value: (1 + null graphs whose largest z is at or above the real one) / (1 + null graphs), or that of the
-            chosen row beyond chains where that is larger; None without null graphs.
-        chains: whether a division that these null graphs do not explain was not significant for what is beyond chains.
-        levels: a row for each number of modules that a significant row has, fewest first.
-        runs: where only one resolution was tried, the labels of its independent runs.
+        row: index of the chosen row; if none is significant, of the row with the largest z.
+        significant: whether the chosen row is significant.
+        p_value: (1 + null graphs whose largest z is at or above the graph's) / (1 + null graphs), or that of the chosen
+            row beyond chains if that is larger; None without null graphs.
+        chains: whether a division that null graphs do not explain was refused because of its contrast beyond chains.
+        levels: index of a row for each number of modules among significant rows, fewest first.
+        runs: labels of the independent runs if only one resolution was tried.
     """
 
     rows: tuple[ProfileRow, ...]
@@ -91,7 +91,7 @@ class Profile:
 
 
 def resolutions(search: Search, objective: str | None, resolution: float | None) -> list[tuple[str, float]]:
-    """The (objective, resolution) to try."""
+    """List the (objective, resolution) to try."""
     names = LAYERED if objective is None else (find_objective(objective).name,)
     if resolution is not None or (objective is not None and find_objective(objective).fixed):
         return [("layered_modularity" if objective is None else objective, checked_resolution(resolution or 0.0))]
@@ -116,7 +116,7 @@ def profile(
     beyond: BeyondChains | None,
     progress: ProgressCallback | None,
 ) -> Profile:
-    """Search the graph and null graphs at every resolution, and choose (head of this module)."""
+    """Search the graph and null graphs at every resolution, and choose by the rule at the head of this module."""
     qualities = np.empty((len(grid), 1 + n_null))
     labels: list[np.ndarray] = []
     options: dict[str, Any] = {"generator": generator, "backend": backend}
@@ -166,7 +166,7 @@ def _row(search: Search, objective: str, resolution: float, qualities: np.ndarra
 
 
 def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond: BeyondChains | None) -> Profile:
-    """The profile with the choice made."""
+    """Apply the rule, and return the profile with the choice."""
     real, nulls = qualities[:, 0], qualities[:, 1:]
     count = nulls.shape[1]
     tiny = 1e-9 * (1.0 + np.abs(qualities).max())
@@ -209,7 +209,7 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond:
 
 
 def _medoid(labels: Sequence[np.ndarray], rows: np.ndarray, gap: np.ndarray) -> int:
-    """The row with the largest product of its mean AMI with all of them and the root of its gap."""
+    """Return the row with the largest product of its mean AMI with all others and the root of its gap."""
     from sklearn.metrics import adjusted_mutual_info_score  # takes a second
 
     agreement = [np.mean([adjusted_mutual_info_score(labels[i], labels[j]) for j in rows]) for i in rows]

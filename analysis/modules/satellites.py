@@ -1,4 +1,4 @@
-"""Join satellites: modules that are not separated from the rest by more than chance."""
+"""Join satellites, modules that are not separated from the rest by more than chance, to other modules."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SEPARATED_BEYOND = 1.0  # beyond chains
 def join_satellites(
     search: Search, labels: Int[np.ndarray, " n"], beyond: BeyondChains | None = None
 ) -> Int[np.ndarray, " n"]:
-    """Labels 0, 1, ... in which every module is separated from the rest by more than chance.
+    """Join modules until every module is separated from the rest by more than chance; labels are 0, 1, ...
 
-    With `beyond` in what is neither a chain nor a skip path as well, unless fewer than two modules are.
+    With `beyond` the modules must also be separated beyond chains and skip paths, unless fewer than two are.
     """
     joined = _separated(search, labels, search.costs, _SEPARATED)
     if beyond is None or not any(x.any() for x in beyond.costs):
@@ -37,7 +37,7 @@ def _separated(search: Search, labels: np.ndarray, costs: Sequence[np.ndarray], 
 
 
 def join_small(search: Search, labels: Int[np.ndarray, " n"], min_size: int) -> Int[np.ndarray, " n"]:
-    """Labels 0, 1, ... in which no module is smaller than min_size."""
+    """Join modules until none is smaller than min_size; labels are 0, 1, ..."""
     return _joined(search, labels, search.costs, lambda sums, sizes: min_size - sizes)
 
 
@@ -47,16 +47,16 @@ def _joined(
     costs: Sequence[np.ndarray],
     need: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Int[np.ndarray, " n"]:
-    """The module with the largest need above 0 joins that with which it exchanges most, until there is none.
+    """Join the module with the largest need above 0 to that with which it exchanges most, until there is none.
 
-    need: of the sums of costs by (pair of cuts, later module, earlier module), and of the sizes.
+    need: function of the sums of costs by (pair of cuts, later module, earlier module) and of the sizes.
     """
     names, labels = np.unique(labels, return_inverse=True)
     sums, exchanged = search.between(costs, labels), search.between(search.squares, labels).sum(axis=0)
     sizes = np.bincount(labels)
     pinned = np.bincount(labels, search.pinned[search.groups] > 0) > 0
     alive = np.arange(len(names))
-    stuck = np.zeros(len(names), dtype=bool)  # modules that may join no other one
+    stuck = np.zeros(len(names), dtype=bool)  # modules that cannot join another one
     while len(alive) > 1:
         wanted = np.where(stuck, 0.0, need(sums, sizes))
         satellite = int(wanted.argmax())
@@ -82,7 +82,7 @@ def _joined(
 
 
 def _separation(sums: np.ndarray, scale: float) -> np.ndarray:
-    """Per module (mu - e) / sqrt(mu scale): by how much it interacts less with the rest than by chance."""
+    """Compute per module (mu - e) / sqrt(mu scale): by how much it interacts less with the rest than by chance."""
     out, into = sums.sum(axis=1), sums.sum(axis=2)  # (pair of cuts, module)
     m = np.maximum(out.sum(axis=1, keepdims=True), 1e-300)
     inner = np.einsum("pcc->c", sums)

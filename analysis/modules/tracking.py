@@ -1,8 +1,8 @@
-"""Modules over training: partitions of successive checkpoints matched, with what happens between them.
+"""Modules over training: match the partitions of successive checkpoints, and find what happens between them.
 
 Each checkpoint has its own basis, so nodes are aligned first: coordinates of two checkpoints are matched one to one by
-the correlation of their values on the same data (Hungarian method). Then every partition is searched with the labels of
-the one before as an additional start, and modules A, B of successive checkpoints are matched by the largest sum of
+the correlation of their values on the same data (Hungarian method). Then every partition is searched with the previous
+labels as an additional start, and modules A, B of successive checkpoints are matched by the largest sum of
 Jaccard overlaps |A & B| / |A | B| over aligned nodes (Hungarian method again; Greene et al. 2010). A matched module
 continues the track of the one before. B stems from A if at least half of B was in A; A ends up in B if at least half
 of A is in B:
@@ -10,8 +10,8 @@ of A is in B:
     split  several modules stem from one        merge  several modules end up in one
     birth  no match, and not part of a split    death  no match, and not part of a merge
 
-With `coupling` all checkpoints are searched at once, a node tied to its copies (Mucha et al. 2010); this steadies
-tracks but can hide splits.
+With `coupling` all checkpoints are searched at once, each node tied to its copies (Mucha et al. 2010); this makes
+tracks steadier but can hide splits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OVERLAP = 0.3
 
 @dataclass(frozen=True)
 class Event:
-    """What happened between two checkpoints; modules are named by their tracks.
+    """A birth, death, split or merge between two checkpoints; modules are named by their tracks.
 
     Attributes:
         kind: "birth", "death", "split" or "merge".
@@ -69,7 +69,7 @@ class Tracking(Result):
     """Modules of one network at successive checkpoints.
 
     Attributes:
-        names: of the checkpoints.
+        names: names of the checkpoints.
         partitions: one per checkpoint.
         tracks: per checkpoint the track of each module, by its label.
         flows: per transition the number of aligned nodes by (earlier module, later module).
@@ -88,11 +88,11 @@ class Tracking(Result):
 
     @property
     def n_tracks(self) -> int:
-        """Number of different modules over all checkpoints."""
+        """The number of different modules over all checkpoints."""
         return 1 + max(track for tracks in self.tracks for track in tracks)
 
     def __repr__(self) -> str:
-        """A line per checkpoint."""
+        """Describe each checkpoint on a line."""
         lines = [f"Tracking: {len(self.names)} checkpoints, {self.n_tracks} tracks"]
         for t, (name, tracks) in enumerate(zip(self.names, self.tracks, strict=True)):
             happened = "; ".join(_told(event) for event in self.events if event.at == t)
@@ -103,7 +103,7 @@ class Tracking(Result):
         return "\n".join(lines)
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
+        """Return the content of the file that `save` writes."""
         arrays = {f"flow.{t}": flow for t, flow in enumerate(self.flows)}
         for t, partition in enumerate(self.partitions):
             arrays[f"partition.{t}"] = np.frombuffer(partition.to_bytes(), dtype=np.uint8)
@@ -147,19 +147,19 @@ def track_modules(
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> Tracking:
-    """Partitions of successive graphs, their modules matched (head of this module).
+    """Partition successive graphs and match their modules, as the head of this module describes.
 
     Args:
         graphs: one per checkpoint, in order of training.
         alignments: per transition, see `Alignment` and `align_nodes`; default: node i continues node i, which is
-            right only where all graphs have the same basis.
-        names: of the checkpoints; default 0, 1, ...
+            correct only if all graphs have the same basis.
+        names: names of the checkpoints; default 0, 1, ...
         coupling: tie between a node and its copy at the next checkpoint, in units of the mean cost per node.
         overlap: least Jaccard overlap of matched modules.
-        seed: of the searches.
+        seed: seed of the searches.
         progress: called per checkpoint.
-        options: of `find_modules`. Where they bound the modules (k, sizes, pins) every search starts afresh, and
-            there is no coupling.
+        options: options of `find_modules`. Where they bound the modules (k, sizes, pins), every search starts anew, and
+            coupling is not allowed.
 
     Raises:
         GraphError: no graph, graphs of other cuts, alignments that do not fit, or options out of range.
@@ -219,7 +219,7 @@ def _checked(graphs: Sequence[InteractionGraph], alignments: Sequence[Alignment]
 
 
 def _carried(partition: Partition, tie: Alignment) -> list[np.ndarray]:
-    """The labels of a partition at the next checkpoint's nodes."""
+    """Carry the labels of a partition over to the next checkpoint's nodes."""
     return [np.where(a >= 0, labels[a], -1) for labels, a in zip(partition.labels, tie, strict=True)]
 
 
@@ -249,7 +249,7 @@ def _matched(
 
 
 def _pairs(flow: np.ndarray, overlap: float) -> list[tuple[int, int]]:
-    """Matched modules: the largest sum of Jaccard overlaps, those below the least dropped."""
+    """Match modules by the largest sum of Jaccard overlaps, and drop those below the least."""
     union = flow.sum(1)[:, None] + flow.sum(0) - flow
     jaccard = flow / np.maximum(union, 1.0)
     matched = zip(*linear_sum_assignment(jaccard, maximize=True), strict=True)
@@ -284,13 +284,13 @@ def _coupled(
     joined: bool,
     generator: np.random.Generator,
 ) -> list[Partition]:
-    """All checkpoints searched at once, each with its own objective and resolution, copies of a node tied."""
+    """Search all checkpoints at once, each with its own objective and resolution, copies of a node tied."""
     searches = [Search(graph, part.epsilons) for graph, part in zip(graphs, partitions, strict=True)]
     offset = np.cumsum([0, *(search.n for search in searches)])
     whole = _tied(searches, partitions, ties, offset, coupling)
     state = random_state(generator)
     alone = [search.flat(part.labels, "labels") for search, part in zip(searches, partitions, strict=True)]
-    # carried over from checkpoint to checkpoint the tracks' numbers are the same module
+    # labels carried over: equal numbers are the same module
     tracks = _matched(tuple(map(str, range(len(graphs)))), partitions, ties, _OVERLAP, 0.0).tracks
     known = np.concatenate([np.array(track)[labels] for track, labels in zip(tracks, alone, strict=True)])
     found = [leiden(whole, start, state) for start in (known, np.arange(whole.n))]
@@ -319,7 +319,7 @@ def _tied(
     offset: np.ndarray,
     coupling: float,
 ) -> Weights:
-    """The graphs side by side, with an edge between each node and its copy at the next checkpoint."""
+    """Join the graphs side by side, with an edge between each node and its copy at the next checkpoint."""
     parts = []
     for search, part in zip(searches, partitions, strict=True):
         resolution = part.resolution if part.n_modules > 1 else 0.0

@@ -1,4 +1,4 @@
-"""An untrained copy of a network: the control for what an architecture alone makes of the data."""
+"""An untrained copy of a network, the control for modules that come from the architecture alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["untrained_copy"]
 
 
 def untrained_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """The same architecture with parameters drawn anew, as before training.
+    """Copy a model and draw its parameters anew, as before training.
 
-    Models that initialise each module (`_init_weights(module)`, as those of Hugging Face) and modules with
+    Models that initialise each module (`_init_weights(module)`, as in Hugging Face) and modules with
     `reset_parameters` (most layers of torch) do so; the entries of every other parameter are shuffled, which keeps
-    their distribution. Buffers stay, but for the running statistics that `reset_parameters` sets back; sharing of
-    parameters stays. torch's own random numbers are left as they were.
+    their distribution. Buffers stay, except running statistics that `reset_parameters` resets; parameters stay
+    shared. The state of torch's random numbers is restored.
 
     Args:
-        model: it is not changed.
-        seed: of the draws.
+        model: the model; it is not changed.
+        seed: seed of the draws.
 
     Raises:
         InputError: the model cannot be copied, or its own initialisation fails.
@@ -36,7 +36,7 @@ def untrained_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """
     try:
         return _drawn_anew(copied(model), seed)
-    except Exception as error:  # of the model's own methods
+    except Exception as error:  # any error: the methods are the model's own
         raise InputError(f"an untrained copy cannot be made of the model: {type(error).__name__}: {error}") from error
 
 
@@ -57,7 +57,7 @@ def _drawn_anew(copy: nn.Module, seed: int) -> nn.Module:
 
 
 def _takes_a_module(function: Callable[..., None]) -> bool:
-    """Whether a function can be called with a module alone; others of this name initialise the model as a whole."""
+    """Return whether a function takes a single module; others of this name initialise the whole model."""
     try:
         signature(function).bind(nn.Identity())
     except (TypeError, ValueError):
