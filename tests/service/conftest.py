@@ -18,7 +18,7 @@ import pytest
 from interbasis.analysis.errors import InterbasisError
 from interbasis.service.records.errors import StoreError
 from interbasis.service.store.store import Store
-from interbasis.service.tasks import figures as draw
+from interbasis.service.tasks import exports
 
 _numbers = itertools.count()
 
@@ -121,7 +121,7 @@ def export_here() -> Callable[..., Any]:
         store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
     ) -> None:
         try:
-            file.write_bytes(draw.export(store, ref, form, epsilon, module=module))
+            file.write_bytes(exports.export(store, ref, form, epsilon, module=module))
         except InterbasisError as error:
             raise StoreError(str(error)) from error
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interbasis.analysis.checkpoints import families
-from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
+from interbasis.analysis.checkpoints.checkpoint import components_of, load_checkpoint
 from interbasis.analysis.checkpoints.datasets import Dataset, modular_addition, read_dataset, two_digits
 from interbasis.analysis.checkpoints.families import Family, load_factory
 from interbasis.analysis.checkpoints.mlp import MLP
@@ -335,7 +335,7 @@ def test_broken_family_of_another_package_breaks_nothing_else(
     assert load_checkpoint(mlp, data=inputs).family == "mlp"
     assert {"mlp", "modular_addition_transformer"} <= set(families.families())
     assert "doubling" not in families.families()
-    assert families.components_of(load_checkpoint(save_transformer(tmp_path / "t.safetensors"))).n_heads == 2
+    assert components_of(load_checkpoint(save_transformer(tmp_path / "t.safetensors"))).n_heads == 2
     with pytest.raises(CheckpointError, match=r"the family 'doubling' .*broken_families:Doubling") as caught:
         load_checkpoint(save_doubling(tmp_path), data=inputs)
     assert said in str(caught.value)

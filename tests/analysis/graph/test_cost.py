@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interbasis.analysis.errors import GraphError
-from interbasis.analysis.graph import cost
+from interbasis.analysis.graph import cost, quotient
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.graph.null_graphs import degree_preserving_null
 from interbasis.analysis.search import objectives
@@ -64,9 +64,9 @@ def test_two_squares_joined_by_one_edge():
     block[0, 3] = 1.0
     graph, epsilon = InteractionGraph.from_blocks([block]), np.exp(-2.0)
     labels = [np.array([0, 0, 1, 1])] * 2
-    assert cost.edge_cost(graph, labels, epsilon) == pytest.approx(1.0)
-    assert cost.mediator_cost(graph, labels, epsilon) == pytest.approx(1.0)
-    division = cost.Division(graph, labels, epsilon)
+    assert quotient.edge_cost(graph, labels, epsilon) == pytest.approx(1.0)
+    assert quotient.mediator_cost(graph, labels, epsilon) == pytest.approx(1.0)
+    division = quotient.Division(graph, labels, epsilon)
     assert division.inner_costs == pytest.approx({0: 4.0, 1: 4.0})
     assert division.outer_costs == pytest.approx({0: 1.0, 1: 1.0})
     # out (4, 5), in (5, 4), m = 9: modularity 8 - (4 * 5 + 5 * 4) / 9, expected between 9 - 40 / 9
@@ -74,16 +74,16 @@ def test_two_squares_joined_by_one_edge():
     assert objectives.quality(graph, labels, epsilon, **options) == pytest.approx(8 - 40 / 9)
     options = {"objective": "layered_cpm", "resolution": 0.5}
     assert objectives.quality(graph, labels, epsilon, **options) == pytest.approx(8 - 0.5 * 8)
-    assert cost.contrast(graph, labels, epsilon) == pytest.approx(1 - 9 / 41)
-    (link,) = cost.module_links(graph, labels, epsilon)
+    assert quotient.contrast(graph, labels, epsilon) == pytest.approx(1 - 9 / 41)
+    (link,) = quotient.module_links(graph, labels, epsilon)
     assert (link.earlier, link.later, link.n_edges) == (1, 0, 1)
 
 
 def test_mediator_adds_edges_below_the_cutoff_in_quadrature():
     graph = InteractionGraph.from_blocks([np.array([[1.0], [0.3], [0.4]])])
     labels = [np.array([0]), np.array([0, 1, 1])]
-    assert cost.edge_cost(graph, labels, 0.2) == 0.0
-    assert cost.mediator_cost(graph, labels, 0.2) == pytest.approx(np.log(0.5 / np.sqrt(0.2)))
+    assert quotient.edge_cost(graph, labels, 0.2) == 0.0
+    assert quotient.mediator_cost(graph, labels, 0.2) == pytest.approx(np.log(0.5 / np.sqrt(0.2)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,7 +92,7 @@ def test_costs_equal_the_loops(case):
     graph, labels = divided_graph(*case)
     for name in ("edge_cost", "mediator_cost", "contrast"):
         expected = getattr(reference, name)(graph, labels, 0.5)
-        assert getattr(cost, name)(graph, labels, 0.5) == pytest.approx(expected, abs=1e-9), name
+        assert getattr(quotient, name)(graph, labels, 0.5) == pytest.approx(expected, abs=1e-9), name
     for objective in objectives.OBJECTIVES:
         expected = reference.quality(graph, labels, 0.5, objective, 0.8)
         assert objectives.quality(graph, labels, **ARGUMENTS, objective=objective) == pytest.approx(expected, abs=1e-9)
@@ -102,13 +102,13 @@ def test_costs_equal_the_loops(case):
 @given(CASES)
 def test_parts_sum_to_the_whole(case):
     graph, labels = divided_graph(*case)
-    links = cost.module_links(graph, labels, 0.5)
-    division = cost.Division(graph, labels, 0.5)
+    links = quotient.module_links(graph, labels, 0.5)
+    division = quotient.Division(graph, labels, 0.5)
     inner, outer = division.inner_costs, division.outer_costs
     total = sum(x.sum() for x in cost.graph_costs(graph, 0.5))
     assert sum(inner.values()) + sum(outer.values()) / 2 == pytest.approx(total)
-    assert sum(outer.values()) / 2 == pytest.approx(cost.edge_cost(graph, labels, 0.5))
-    assert sum(link.mediator_cost for link in links) == pytest.approx(cost.mediator_cost(graph, labels, 0.5))
+    assert sum(outer.values()) / 2 == pytest.approx(quotient.edge_cost(graph, labels, 0.5))
+    assert sum(link.mediator_cost for link in links) == pytest.approx(quotient.mediator_cost(graph, labels, 0.5))
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,7 +136,7 @@ def test_order_of_nodes_and_names_of_modules_do_not_matter(case, seed):
     moved = InteractionGraph.from_blocks(blocks, pairs=graph.pairs)
     renamed = [names[a[order]] for a, order in zip(labels, orders, strict=True)]
     for name in ("edge_cost", "mediator_cost", "contrast"):
-        value = getattr(cost, name)
+        value = getattr(quotient, name)
         assert value(moved, renamed, 0.5) == pytest.approx(value(graph, labels, 0.5), abs=1e-9)
     for objective in objectives.OBJECTIVES:
         q = [
@@ -170,7 +170,7 @@ def test_unknown_objective_lists_the_known_ones():
 )
 def test_bad_labels(labels, message):
     with pytest.raises(GraphError, match=message):
-        cost.edge_cost(InteractionGraph.from_blocks([np.ones((2, 2))]), labels, 0.1)
+        quotient.edge_cost(InteractionGraph.from_blocks([np.ones((2, 2))]), labels, 0.1)
 
 
 @pytest.mark.parametrize(("node", "module"), [((2, 0), 0), ((0, 2), 0), ((-1, 0), 0), ((0, 0), -1)])

@@ -7,7 +7,7 @@ from cases_graphs import planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interbasis.analysis.graph import cost
+from interbasis.analysis.graph import cost, quotient
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 from interbasis.analysis.modules.mediators import interaction_surface, polish_mediators
@@ -41,7 +41,7 @@ def divided_graph(seed, widths, n_modules):
 def test_costs_of_the_surface_sum_to_the_mediator_cost(seed, widths, n_modules):
     graph, labels, epsilon = divided_graph(seed, widths, n_modules)
     surface = interaction_surface(graph, labels, epsilon)
-    assert sum(v.cost for v in surface) == pytest.approx(cost.mediator_cost(graph, labels, epsilon), abs=1e-9)
+    assert sum(v.cost for v in surface) == pytest.approx(quotient.mediator_cost(graph, labels, epsilon), abs=1e-9)
     expected = reference.mediators(graph, labels, epsilon)
     found = {(v.earlier, v.later, v.cut, v.coordinate): v.strength for v in surface}
     assert {key: s for key, s in found.items() if s > 1 + 1e-9} == pytest.approx(
@@ -54,7 +54,7 @@ def test_costs_of_the_surface_sum_to_the_mediator_cost(seed, widths, n_modules):
 def test_links_hold_the_surface_of_each_ordered_pair_of_modules(seed, widths):
     graph, labels, epsilon = divided_graph(seed, widths, 3)
     surface = interaction_surface(graph, labels, epsilon)
-    for link in cost.module_links(graph, labels, epsilon):
+    for link in quotient.module_links(graph, labels, epsilon):
         costs = [v.cost for v in surface if (v.earlier, v.later) == (link.earlier, link.later)]
         assert sum(costs) == pytest.approx(link.mediator_cost, abs=1e-9)
 
@@ -116,7 +116,7 @@ def test_nothing_mediates_inside_one_module_or_below_the_cutoff():
 
 def test_labels_of_no_module_at_all():
     graph, labels = InteractionGraph.from_blocks([np.full((2, 2), 0.1)]), [np.full(2, -1)] * 2
-    assert cost.mediator_cost(graph, labels, 1.0) == 0.0
+    assert quotient.mediator_cost(graph, labels, 1.0) == 0.0
     assert interaction_surface(graph, labels, 1.0) == ()
     polished = polish_mediators(graph, labels, 1.0, generator=np.random.default_rng(0))
     assert [a.tolist() for a in polished] == [[-1, -1]] * 2
@@ -208,7 +208,7 @@ def test_polish_descends_within_its_bounds_to_a_local_minimum(seed, widths, n_mo
 def test_polish_moves_something_on_random_labels(seed):
     graph, labels, epsilon = divided_graph(seed, (14, 14, 14), 2)
     polished = polish_mediators(graph, labels, epsilon, generator=np.random.default_rng(0))
-    assert cost.mediator_cost(graph, polished, epsilon) < cost.mediator_cost(graph, labels, epsilon) - 0.1
+    assert quotient.mediator_cost(graph, polished, epsilon) < quotient.mediator_cost(graph, labels, epsilon) - 0.1
 
 
 def test_polish_leaves_its_input_and_repeats_for_a_seed():

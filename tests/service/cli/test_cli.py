@@ -26,8 +26,8 @@ from interbasis.analysis.errors import NumericalError
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.partition import Partition
 from interbasis.service.cli import app as cli
-from interbasis.service.cli import options as cli_options
 from interbasis.service.terminal import results as display
+from interbasis.service.terminal import show
 
 KINDS = ("models", "checkpoints", "datasets", "graphs", "partitions", "ledgers", "llc", "experiments", "trackings")
 LONG = "a-rather-long-name-that-somebody-gave-to-a-network-because-everything-was-in-it-2026-11-23"
@@ -124,7 +124,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def interbasis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Runs a command in this process, 80 columns wide."""
-    for console in (cli_options.out, cli_options.err):
+    for console in (show.out, show.err):
         monkeypatch.setattr(console, "_width", 80)
 
     def run(*arguments: object) -> Result:

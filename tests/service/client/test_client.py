@@ -40,7 +40,7 @@ from interbasis.service.records.jobs import SCOPES, STATES, TASKS
 from interbasis.service.records.partitions import MediatorRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
-from interbasis.service.tasks import figures as draw
+from interbasis.service.tasks import exports
 
 
 @pytest.fixture
@@ -486,9 +486,9 @@ def test_submitted_job_is_waited_for(
 def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
     partition, graph = analysed.partition.id, analysed.graph.id
     for ref, form in ((partition, "masks"), (graph, "node-link")):
-        assert client.export(ref, form) == draw.export(store, ref, form)
-    assert draw.export(client, partition, "masks") == draw.export(store, partition, "masks")
+        assert client.export(ref, form) == exports.export(store, ref, form)
+    assert exports.export(client, partition, "masks") == exports.export(store, partition, "masks")
     with pytest.raises(StoreError, match="data"):  # its checkpoint names none, and the network is run again
-        draw.export(client, partition, "eap")
+        exports.export(client, partition, "eap")
     with pytest.raises(NotFoundError):
         client.export("g-x", "node-link")

@@ -19,6 +19,7 @@ from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, Recipe
 from interbasis.service.api.app import create_app
 from interbasis.service.cli.app import app
 from interbasis.service.client import client as client_module
+from interbasis.service.client import http
 from interbasis.service.client.client import Client
 from interbasis.service.client.in_process import InProcess
 from interbasis.service.jobs import compute
@@ -167,7 +168,7 @@ def test_client_does_not_wait_for_ever(slept: list[float]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
 def test_any_retry_after_is_a_number_of_seconds(text: str) -> None:
-    asked = client_module._asked_pause(httpx.Response(503, headers={"retry-after": text}))
+    asked = http.asked_pause(httpx.Response(503, headers={"retry-after": text}))
     assert asked >= 0
 
 
@@ -188,10 +189,10 @@ def test_uploads_are_sent_in_parts_and_again_from_the_beginning(tmp_path: Path, 
 
 def test_validators_are_made_once_per_type() -> None:
     items = [{"id": f"m-{n}", "name": "a", "family": "mlp", "config": {}, "created": "2026-01-01"} for n in range(50)]
-    client_module._validator.cache_clear()
+    http._validator.cache_clear()
     page = Client(transport=Answering(httpx.Response(200, json={"items": items, "next_cursor": None}))).models()
     assert [type(item) for item in page.items] == [ModelRow] * 50
-    assert client_module._validator.cache_info().misses == 1
+    assert http._validator.cache_info().misses == 1
 
 
 @pytest.fixture
