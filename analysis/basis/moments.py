@@ -68,7 +68,7 @@ class ActivationMoments:
 
     @property
     def gram(self) -> Float[Tensor, "d d"]:
-        """Compute G, centred: the block of the Gram matrix without the constant unit."""
+        """The centred Gram matrix G, the block without the constant unit."""
         return self.scatter / self.count
 
 
@@ -91,7 +91,7 @@ class JacobianMoments:
 
     @property
     def gram(self) -> Float[Tensor, "d d"]:
-        """Compute M."""
+        """The Jacobian Gram matrix M."""
         return self.total / self.n
 
 

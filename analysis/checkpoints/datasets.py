@@ -87,7 +87,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Compute a fingerprint of inputs and targets: their types, shapes and values."""
+        """Fingerprint of inputs and targets: their types, shapes and values."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets):
             if tensor is not None:

@@ -1,4 +1,4 @@
-"""Circuit experiments: interventions on a network in its basis, beside random interventions of the same size."""
+"""Circuit experiments: interventions on a network in its basis, compared with random interventions of the same size."""
 
 from .ablation import (
     InputLosses,

@@ -1,9 +1,9 @@
-"""Tests of modules on the network itself: cut the interactions between them, ablate each, keep each alone.
+"""Test modules on the network itself: cut the interactions between them, ablate each, keep each alone.
 
-A module is a hypothesis. It predicts that the network can do without the interactions between modules, and that
-each module serves outputs of its own. What tells modules from chance is data mixed between them (see `mixing`). Every
-number stands beside the whole network's, the fully ablated one's, and
-that of random interventions of the same size.
+A module is a hypothesis. It predicts that the network works without the interactions between modules, and that
+each module serves outputs of its own. Data mixed between modules distinguish them from chance (see `mixing`). Every
+number is compared with those of the whole network, the fully ablated one, and
+random interventions of the same size.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ __all__ = [
     "require_partition",
 ]
 
-_LARGEST = 5  # data points that are named
+_LARGEST = 5  # data points that are listed
 
-_ROUNDING = 1e-6  # by which sums of the costs of one graph may differ
+_ROUNDING = 1e-6  # relative difference of sums of the costs of one graph that counts as rounding
 
-_DESTROYED = 0.1  # share of the loss without any edge from which isolation counts as destructive
+_DESTROYED = 0.1  # isolation is destructive from this share of the loss without any edge
 
-_IDLE = 1e-3  # share of the loss without any node below which a module does nothing
+_IDLE = 1e-3  # a module does nothing below this share of the loss without any node
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Isolation(Judged):
     """The network with all interactions between its modules cut, in all pairs of cuts at once.
 
     Attributes:
-        n_modules: of the partition.
+        n_modules: number of modules of the partition.
         cut_edges: edges with a strength above zero that are cut, per pair of cuts.
         n_edges: edges with a strength above zero, per pair of cuts.
         whole, ablated: the network as it is, and without any edge.
-        isolated: every node sees its own module only, beside random modules of the same sizes at each cut.
-        matched: per metric the same beside as many random edges of the same strengths (see `matched_edges`). Where
-            modules are joined by weak edges only, these are weak too: it says whether it matters which edges are cut,
-            given how strong they are.
-        mixing: how far modules go by their own inputs; None of one module, of data that cannot be mixed, and of results
-            of version 0.6 and before.
+        isolated: every node sees its own module only; controls are random modules of the same sizes at each cut.
+        matched: per metric the control of as many random edges of the same strengths (see `matched_edges`). Where
+            modules are joined by weak edges only, these are weak too: it tells whether it matters which edges are cut,
+            given their strengths.
+        mixing: how much modules depend on their own inputs; None for one module, for data that cannot be mixed, and in
+            results of version 0.6 and before.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
@@ -80,7 +80,7 @@ class Isolation(Judged):
     checked: bool | None = None
 
     def judge(self) -> Verdict | None:
-        """Refuted where isolation destroys no less than random cuts of the same strengths; else as `Mixing.judge`."""
+        """Return the verdict: refuted if random cuts of equal strength matter as much, else `Mixing.judge`."""
         loss = _behavioural(self.whole)
         cost, everything = (row.values[loss].value for row in (self.isolated, self.ablated))
         beside = self.matched.get(loss)
@@ -99,15 +99,16 @@ class ModuleAblation(Judged):
     """Each module ablated, and each kept alone, at all cuts but the output.
 
     Attributes:
-        n_modules: of the partition.
+        n_modules: number of modules of the partition.
         whole, nothing: the network as it is, and with all nodes ablated.
-        without, alone: per module the network without it, and with it alone, beside random nodes of the same sizes.
+        without, alone: per module the network without it, and with it alone; controls are random nodes of the same
+            sizes.
         outputs: (2, modules, outputs) mean squared change of each output (for KL of its log-probability), of the
             network without the module and with it alone.
         classes: (2, modules, answers, classes) accuracy at the data points of each class, NaN where there are none;
             empty without classes as targets.
-        whole_classes: (answers, classes) the same of the whole network.
-        losses: (2, modules, data points) behavioural loss of each data point: which inputs suffer.
+        whole_classes: (answers, classes) the same for the whole network.
+        losses: (2, modules, data points) behavioural loss of each data point, to show which inputs suffer.
         mixing, checked: see `Isolation`.
     """
 
@@ -124,21 +125,21 @@ class ModuleAblation(Judged):
     checked: bool | None = None
 
     def judge(self) -> Verdict | None:
-        """Refuted where a module does nothing; else as `Mixing.judge`."""
+        """Return the verdict: refuted if a module does nothing, else as `Mixing.judge`."""
         if self.n_modules > 1 and (idle := [m for m, share in enumerate(self.shares) if share < _IDLE]):
             return Verdict(REFUTED, _idle(idle[0], self.shares[idle[0]]))
         return _by_mixing(self.n_modules, self.mixing, self.checked)
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Per module the behavioural loss without it, as a share of that without any node."""
+        """The behavioural loss without each module, as a share of that without any node."""
         loss = _behavioural(self.whole)
         everything = self.nothing.values[loss].value
         return tuple(row.values[loss].value / everything if everything > 0 else 1.0 for row in self.without)
 
     @property
     def parts(self) -> tuple[Verdict, ...]:
-        """Per module the verdict on it: what it does, and whose inputs it goes by; () where the whole has none."""
+        """The verdict on each module, by its effect and the inputs it depends on; () if the whole has none."""
         whole = self.judge()
         if whole is None:
             return ()
@@ -153,7 +154,7 @@ class ModuleAblation(Judged):
 
     @property
     def inputs(self) -> tuple[tuple[InputLosses, ...], tuple[InputLosses, ...]]:
-        """Which data points suffer without each module, and with each alone."""
+        """The data points that suffer without each module, and with each alone."""
         without, alone = (tuple(InputLosses.of(row) for row in side) for side in self.losses)
         return without, alone
 
@@ -184,7 +185,7 @@ def _mixing(
     draws: int,
     progress: ProgressCallback | None,
 ) -> Mixing | None:
-    """None where data points cannot take each other's place."""
+    """Mix the data between modules; None if data points cannot replace each other."""
     if study.uneven is not None:
         return None
     return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
@@ -192,11 +193,11 @@ def _mixing(
 
 @dataclass(frozen=True)
 class InputLosses:
-    """How a behavioural loss is spread over the data points.
+    """The distribution of a behavioural loss over the data points.
 
     Attributes:
-        half: the smallest share of the data points that have half of the loss; None where nothing is lost.
-        largest: (index, loss) of the data points that lose most, at most five, those that lose anything.
+        half: the smallest share of the data points that carries half of the loss; None where the loss is 0.
+        largest: (index, loss) of the at most five data points with the largest loss above 0.
     """
 
     half: float | None
@@ -204,7 +205,7 @@ class InputLosses:
 
     @classmethod
     def of(cls, losses: Float[np.ndarray, " n"]) -> InputLosses:
-        """Of one loss per data point.
+        """Summarise the losses of the data points.
 
         >>> InputLosses.of(np.array([0.0, 1.0, 6.0, 1.0]))
         InputLosses(half=0.25, largest=((2, 6.0), (1, 1.0), (3, 1.0)))
@@ -227,20 +228,20 @@ def isolate_modules(
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Isolation:
-    """Cut all interactions between modules, and what is lost.
+    """Cut all interactions between modules, and measure the loss.
 
     At each cut every node recomputes its coordinate from an input in which the coordinates of other modules are
-    replaced. Nodes of no module go with the module that they exchange most loss with.
+    replaced. Nodes of no module join the module with which they exchange most loss.
 
     Args:
         net: the network.
-        bases: of all its cuts.
+        bases: bases of all its cuts.
         graph: the strengths of its edges.
-        partition: of the graph.
+        partition: partition of the graph.
         batches: held-out data; see `Interventions`.
-        metrics: besides the behavioural loss.
-        draws: random modules of the same sizes, as many random sets of edges of the same strengths, and as many null
-            graphs (at least 39, or none) beside the data that are mixed between modules, see `mixing`.
+        metrics: metrics besides the behavioural loss.
+        draws: number of random modules of the same sizes, of random sets of edges of the same strengths, and of null
+            graphs for mixed data (at least 39, or none), see `mixing`.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -256,7 +257,7 @@ def isolate_modules(
     def random_modules(generator: np.random.Generator) -> tuple[Nodes, Edges]:
         return {}, _inside(graph, [generator.permutation(array) for array in labels])
 
-    one = all(mask.all() for mask in kept.values())  # nothing is cut: random cuts of nothing say nothing
+    one = all(mask.all() for mask in kept.values())  # nothing is cut, so there is no control
     chance, matched = None if one else random_modules, matched_edges(kept, graph)
     step = counter("isolation", 3 + draws * ((chance is not None) + (matched is not None)), progress)
     isolated = outcome(study, "isolated", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step)
@@ -285,7 +286,7 @@ def ablate_modules(
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> ModuleAblation:
-    """Ablate each module, and keep only each module; arguments as of `isolate_modules`.
+    """Ablate each module, and keep each module alone; the arguments are those of `isolate_modules`.
 
     Raises:
         GraphError: a partition of another graph, or a graph of another network.
@@ -294,7 +295,7 @@ def ablate_modules(
     study = Interventions(net, bases, batches, metrics=metrics, **options)
     study.require(graph)
     labels = joined_labels(graph, partition)
-    inner = range(len(labels) - study.ends_in_cut)  # to ablate the outputs themselves says nothing
+    inner = range(len(labels) - study.ends_in_cut)  # ablating the outputs themselves is no test
     count = partition.n_modules
     plans = [[{p: (labels[p] == module) == alone for p in inner} for module in range(count)] for alone in (False, True)]
     drawn = sum(draws for side in plans for nodes in side if random_nodes(nodes))
@@ -326,17 +327,17 @@ def ablate_modules(
 def link_edges(
     graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]], earlier: int, later: int
 ) -> dict[int, Bool[np.ndarray, "_ _"]]:
-    """Per pair of cuts the edges by which one module feeds another."""
+    """Return per pair of cuts the edges by which one module feeds another."""
     return {p: (labels[b] == later)[:, None] & (labels[a] == earlier) for p, (a, b) in enumerate(graph.pairs)}
 
 
 def _inside(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]]) -> Edges:
-    """The edges that stay in their module."""
+    """Return the edges that stay inside their module."""
     return {p: labels[b][:, None] == labels[a] for p, (a, b) in enumerate(graph.pairs)}
 
 
 def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.ndarray, " _"]]:
-    """The labels, with nodes of no module in the one with which they share the largest sum of w^2.
+    """Assign each node of no module to the one with which it shares the largest sum of w^2.
 
     Raises:
         GraphError: a partition of another graph.
@@ -349,7 +350,7 @@ def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.
     """
     require_partition(graph, partition)
     labels = [array.copy() for array in partition.labels]
-    for _ in labels:  # a node may hang on one that found its module only now
+    for _ in labels:  # a node may depend on one that got its module only now
         votes = [np.zeros((width, max(1, partition.n_modules))) for width in graph.widths]
         for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
             one = [(array[:, None] == np.arange(votes[0].shape[1])).astype(float) for array in (labels[a], labels[b])]
@@ -394,7 +395,7 @@ class _Detail:
 
 
 def _detail(study: Interventions, nodes: Nodes) -> _Detail:
-    """Which outputs, which classes and which data points suffer."""
+    """Compute which outputs, classes and data points suffer."""
     change: Tensor | None = None
     losses, hits = [], []
     for (output, whole, targets), counted in zip(study.outputs(nodes), study.counted, strict=True):
@@ -411,7 +412,7 @@ def _detail(study: Interventions, nodes: Nodes) -> _Detail:
 
 
 def _mean_by_class(hits: Sequence[tuple[Tensor, Tensor]]) -> Float[np.ndarray, "answers classes"]:
-    if len({count.shape for _, count in hits}) > 1:  # batches of other lengths: answers are positions
+    if len({count.shape for _, count in hits}) > 1:  # batches differ in length: answers are positions
         return np.zeros((0, 0))
     right, count = (torch.stack(parts).sum(0) for parts in zip(*hits, strict=True))
     return np.asarray((right / count).numpy())

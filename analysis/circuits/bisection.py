@@ -1,4 +1,4 @@
-"""`bisect_edges`: the fewest strongest edges that keep a metric, per pair of cuts and for all pairs at once."""
+"""`bisect_edges`: find the fewest strongest edges that keep a metric, per pair of cuts and for all pairs at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .metrics import Metric, MetricFunction
 
 __all__ = ["EdgeBisection", "bisect_edges", "strongest", "strongest_order"]
 
-_ROUNDING = 1e-12  # a metric may miss its tolerance by so much
+_ROUNDING = 1e-12  # a metric may exceed its tolerance by this much
 
-_PAIR_DRAWS = 5  # at most, of random edges of one pair of cuts
+_PAIR_DRAWS = 5  # largest number of draws of random edges for one pair of cuts
 
-_WINDOW = 16  # numbers of edges below one that does that are tried too
+_WINDOW = 16  # numbers of edges below a sufficient one that are tried too
 
-_GROWTH, _FACTOR = 1.25, 0.02  # of the common factor: how it grows, and how finely it is bisected
+_GROWTH, _FACTOR = 1.25, 0.02  # growth of the common factor, and precision of its bisection
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class EdgeBisection(Judged):
 
     Attributes:
         cuts: names of the cuts.
-        metric, tolerance: what is kept, and how much of it may be lost.
+        metric, tolerance: the metric to keep, and how much of it may be lost.
         n_edges: edges with a strength above zero, per pair of cuts.
-        edges_required: per pair of cuts, all other pairs being whole.
-        jointly_required: per pair of cuts, all pairs being cut at once.
+        edges_required: per pair of cuts, with all edges of the other pairs.
+        jointly_required: per pair of cuts, with all pairs restricted at once.
         epsilon: loss scale per pair of cuts: w^2 just below the weakest edge that is jointly required; with it
             the graph has exactly these edges.
         whole, ablated: the network as it is, and without any edge.
-        pairs: with the required edges of one pair of cuts each, beside as many random ones.
-        jointly: with the jointly required edges of all pairs, beside as many random ones.
-        curves: (edges kept, metric) as they were tried, per pair of cuts; the last one jointly.
+        pairs: with the required edges of one pair of cuts each; controls are as many random edges.
+        jointly: with the jointly required edges of all pairs; controls are as many random edges.
+        curves: (edges kept, metric) of all trials, per pair of cuts; the last one jointly.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
 
@@ -65,7 +65,7 @@ class EdgeBisection(Judged):
     checked: bool | None = None
 
     def judge(self) -> Verdict:
-        """Whether the edges that are enough do better than as many random ones."""
+        """Judge whether the required edges do better than as many random ones."""
         beside = self.jointly.controls.get(self.metric)
         kept = f"{sum(self.jointly_required):,} of {sum(self.n_edges):,} edges keep {self.metric}"
         return against_chance(
@@ -88,20 +88,21 @@ def bisect_edges(
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> EdgeBisection:
-    """The fewest strongest edges that keep a metric, found by bisection.
+    """Find the fewest strongest edges that keep a metric, by bisection.
 
     Per pair of cuts the number of edges is doubled until the metric is kept, then bisected. Jointly, the numbers of
     all pairs grow by a common factor, found in the same way, and then each pair is lowered while the others stay. The
-    metric does not rise steadily with the number of edges: the 16 numbers below one that does are tried too.
+    metric is not monotonic in the number of edges: the 16 numbers below a sufficient one are tried too.
 
     Args:
         net: the network.
-        bases: of all its cuts.
+        bases: bases of all its cuts.
         graph: the strengths of its edges.
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
         tolerance: loss of the metric's mean that is allowed.
-        draws: random sets of as many edges, measured beside those jointly required; at most 5 beside those of one pair.
+        draws: number of random sets of as many edges, as controls of those jointly required; at most 5 for a single
+            pair.
         progress: called after each measurement.
         options: see `Options`.
 
@@ -149,7 +150,7 @@ def bisect_edges(
 
 
 class _Search:
-    """Numbers of edges, tried once each."""
+    """The numbers of edges that were tried, each measured once."""
 
     def __init__(
         self, study: Interventions, graph: InteractionGraph, tolerance: float, progress: ProgressCallback | None
@@ -161,11 +162,11 @@ class _Search:
         self._tried: dict[tuple[tuple[int, int], ...], float] = {}
 
     def masks(self, counts: Mapping[int, int]) -> Edges:
-        """The strongest edges of the pairs of cuts that are named."""
+        """Return masks of the strongest edges of the given pairs of cuts."""
         return {p: strongest(self.graph.blocks[p], self.orders[p], m) for p, m in counts.items()}
 
     def keeps(self, counts: Mapping[int, int]) -> bool:
-        """Whether the metric is kept with so many edges."""
+        """Return whether the metric is kept with so many edges."""
         key = tuple(sorted(counts.items()))
         if key not in self._tried:
             self._tried[key] = float(self.study.measure(edges=self.masks(counts))[self._metric.name].mean())
@@ -173,7 +174,7 @@ class _Search:
         return self._metric.loss(self._tried[key]) <= self._worst
 
     def fewest(self, p: int, others: Mapping[int, int], start: int, enough: int | None = None) -> int:
-        """The fewest edges of a pair of cuts, between a number to start from and one that is known to do."""
+        """Find the fewest edges of a pair of cuts, between a first guess and a sufficient number."""
         if start == 0 or self.keeps({**others, p: start - 1}):
             return max(0, start - 1)
         low, high = start - 1, start
@@ -184,13 +185,13 @@ class _Search:
             middle = (low + high) // 2
             low, high = (low, middle) if self.keeps({**others, p: middle}) else (middle, high)
         below = range(max(start, high - _WINDOW), high)
-        while fewer := [m for m in below if self.keeps({**others, p: m})]:  # the metric does not fall steadily
+        while fewer := [m for m in below if self.keeps({**others, p: m})]:  # the metric is not monotonic
             high = fewer[0]
             below = range(max(start, high - _WINDOW), high)
         return high
 
     def grow(self, required: Sequence[int]) -> tuple[int, ...]:
-        """Numbers that do for all pairs at once, the required ones times a common factor."""
+        """Find sufficient numbers for all pairs at once, the required ones times a common factor."""
 
         def scaled(factor: float) -> tuple[int, ...]:
             return tuple(min(len(o), math.ceil(factor * m)) for o, m in zip(self.orders, required, strict=True))
@@ -204,34 +205,34 @@ class _Search:
         return scaled(high)
 
     def curve(self, pairs: tuple[int, ...]) -> tuple[tuple[int, float], ...]:
-        """What was tried in these pairs of cuts: edges kept in all of them, and the metric."""
+        """Return (edges kept, metric) of the trials in these pairs of cuts."""
         tried = {
             sum(m for _, m in key): value for key, value in self._tried.items() if tuple(p for p, _ in key) == pairs
         }
         return tuple(sorted(tried.items()))
 
     def report(self) -> None:
-        """Say how many measurements were made: how many there will be is not known."""
+        """Report the number of measurements made; the total is not known."""
         if self.progress is not None:
             self.progress(Progress("bisection", len(self._tried), None, f"{len(self._tried)} sets of edges tried"))
 
 
 def _scale(block: np.ndarray, order: Int[np.ndarray, " edges"], m: int) -> float:
-    """Loss scale at which a pair of cuts has its m strongest edges: its root lies just below the weakest of them."""
+    """Return the loss scale at which a pair of cuts has its m strongest edges: its root is just below the weakest."""
     if m == 0:
         return float(block.max() ** 2) or 1.0
     return float(np.nextafter(block.ravel()[order[m - 1]], 0.0) ** 2)
 
 
 def strongest_order(block: np.ndarray) -> Int[np.ndarray, " edges"]:
-    """Indices of the edges of a block above zero, the strongest first, ties by later and then earlier node."""
+    """Return indices of the edges of a block above zero, the strongest first, ties by later and then earlier node."""
     flat = block.ravel()
     order = np.argsort(-flat, kind="stable")
     return order[: int((flat > 0).sum())]
 
 
 def strongest(block: np.ndarray, order: Int[np.ndarray, " edges"], m: int) -> Bool[np.ndarray, "later earlier"]:
-    """Mask of the m strongest edges; with all of them, edges of strength zero too, so that nothing is cut."""
+    """Return a mask of the m strongest edges; with all of them, edges of strength zero too, so that nothing is cut."""
     mask = np.zeros(block.size, dtype=bool)
     mask[order[:m]] = True
     return (mask | (m >= len(order))).reshape(block.shape)

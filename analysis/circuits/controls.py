@@ -1,4 +1,4 @@
-"""What an intervention costs, beside random interventions of the same size: one row of every experiment."""
+"""The effect of an intervention compared with random interventions of the same size: one row of every experiment."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ __all__ = [
 
 SUPPORTED, CHANCE, REFUTED = "supported", "not told apart from chance", "refuted"
 
-"""What an experiment may say of the hypothesis that it tests."""
+"""Possible verdicts of an experiment on its hypothesis."""
 
 LEVEL = 0.05
 
-"""p-value below which a hypothesis is supported."""
+"""A hypothesis is supported by a p-value below this."""
 
-_ENOUGH = 20  # draws of which p can be below LEVEL
+_ENOUGH = 20  # least number of draws with which p can be below LEVEL
 
 Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an experiment says of its hypothesis, and why.
+    """The verdict of an experiment on its hypothesis, and the reason.
 
     Attributes:
         verdict: "supported", "not told apart from chance" or "refuted".
@@ -57,33 +57,33 @@ class Verdict:
 
 
 class Judged:
-    """A result that says in a word and a sentence what came of its hypothesis."""
+    """A result with a verdict on its hypothesis and a reason."""
 
     def judge(self) -> Verdict | None:
-        """The verdict and its reason; None of a result of an earlier version that lacks what it rests on."""
+        """Return verdict and reason; None for a result of an earlier version that lacks the data for it."""
         raise NotImplementedError
 
     @property
     def verdict(self) -> str | None:
-        """In a word, see `Verdict`."""
+        """The verdict as one of `VERDICTS`, see `Verdict`."""
         return None if (found := self.judge()) is None else found.verdict
 
     @property
     def reason(self) -> str | None:
-        """Of the verdict."""
+        """The reason for the verdict."""
         return None if (found := self.judge()) is None else found.reason
 
 
 def against_chance(p_value: float | None, draws: int, better: str, worse: str) -> Verdict:
-    """The verdict where random interventions of the same size are the only control.
+    """Judge where random interventions of the same size are the only control.
 
-    Refuted where the real one does no better than half of them.
+    The hypothesis is refuted if the real intervention does no better than half of them.
 
     Args:
-        p_value: of "no better than random"; None where nothing was drawn.
-        draws: how many.
-        better: what is so where p is small.
-        worse: what is so where it is not.
+        p_value: p-value of "no better than random"; None where nothing was drawn.
+        draws: number of draws.
+        better: the finding if p is small.
+        worse: the finding otherwise.
 
     >>> against_chance(0.25, 3, "better", "not better").reason
     'not better (p 0.25; 3 draws cannot give less than 0.25, 20 can give 0.048)'
@@ -102,7 +102,7 @@ class Control:
 
     Attributes:
         value, spread: mean and standard deviation of the metric over the draws.
-        draws: how many.
+        draws: number of draws.
         p_value: (1 + draws that do at least as well) / (1 + draws), of "no better than random".
     """
 
@@ -117,14 +117,14 @@ class Control:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an intervention did.
+    """The effect of an intervention.
 
     Attributes:
-        name: of the intervention.
+        name: name of the intervention.
         removed: nodes, or edges with a strength above zero, that it ablates.
         values: every metric, mean over data points with its standard error.
-        changes: against the whole network at the same data points.
-        controls: per metric the random interventions of the same size; empty where there are none.
+        changes: change of every metric from the whole network, at the same data points.
+        controls: random interventions of the same size, per metric; empty where there are none.
     """
 
     name: str
@@ -146,17 +146,17 @@ def outcome(
     seed: int = 0,
     step: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Measure an intervention, and as many random ones as asked for.
+    """Measure an intervention, and as many random ones as requested.
 
     Args:
         study: the network and its data.
-        name: of the row.
-        nodes: those that are kept, as of `Interventions.measure`.
-        edges: those that are kept.
-        graph: needed with edges: those with a strength above zero are counted.
-        draw: a random intervention of the same size; None where there is none but this one.
-        draws: how many.
-        seed: of them all.
+        name: name of the row.
+        nodes: nodes that are kept, as in `Interventions.measure`.
+        edges: edges that are kept.
+        graph: needed with edges, to count those with a strength above zero.
+        draw: draws a random intervention of the same size; None where there is none.
+        draws: number of draws.
+        seed: seed of the draws.
         step: called after each measurement.
     """
     values = study.measure(nodes, edges)
@@ -179,7 +179,7 @@ def control(
     seed: int,
     step: Callable[[], None] = lambda: None,
 ) -> dict[str, Control]:
-    """Per metric how random interventions do, beside what was found with the real one; empty where none is drawn."""
+    """Summarise per metric the random interventions, compared with the real one; empty where none is drawn."""
     if draw is None or not draws:
         return {}
     generator = np.random.default_rng(seed)
@@ -198,38 +198,38 @@ def control(
 
 
 def count_removed(nodes: Nodes) -> int:
-    """Nodes that masks take away."""
+    """Count the nodes that masks remove."""
     return sum(int((~mask).sum()) for mask in nodes.values())
 
 
 def count_cut(edges: Edges, graph: InteractionGraph) -> int:
-    """Edges with a strength above zero that masks take away."""
+    """Count the edges with a strength above zero that masks remove."""
     return sum(int((graph.blocks[p][~mask] > 0).sum()) for p, mask in edges.items())
 
 
 def random_nodes(nodes: Nodes) -> Draw | None:
-    """As many nodes of each cut, at random; None where all or none of each are kept."""
+    """Draw as many nodes of each cut at random; None where all or none of each are kept."""
     groups = {p: np.zeros(mask.shape) for p, mask in nodes.items()}
     return None if _fixed(nodes, groups) else lambda generator: (_shuffled(nodes, groups, generator), {})
 
 
 def random_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
-    """As many edges with a strength above zero of each pair of cuts, at random; None where all or none are kept."""
+    """Draw as many edges above zero of each pair of cuts at random; None where all or none are kept."""
     groups = {p: np.where(graph.blocks[p] > 0, 0.0, np.nan) for p in edges}
     return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
 
 
 def matched_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
-    """As many edges of each pair of cuts and each octave of strength (w within a factor of 2), at random.
+    """Draw as many edges of each pair of cuts and each octave of strength (w within a factor of 2) at random.
 
-    None where all or none of each are kept.
+    Return None where all or none of each are kept.
     """
     groups = {p: _octaves(graph.blocks[p]) for p in edges}
     return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
 
 
 def _fixed(masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray]) -> bool:
-    """Whether all or none of each group are kept. Edges of no strength are none of a group (NaN), or of one (-inf)."""
+    """Return whether all or none of each group are kept; entries of NaN or -inf belong to no group."""
     return not any(
         mask[inside].any() and not mask[inside].all()
         for p, mask in masks.items()
@@ -240,7 +240,7 @@ def _fixed(masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray]) ->
 def _shuffled(
     masks: Mapping[int, np.ndarray], groups: Mapping[int, np.ndarray], generator: np.random.Generator
 ) -> dict[int, np.ndarray]:
-    """Masks with as many kept of each group, at random; what is in no group stays as it is."""
+    """Draw masks with as many kept in each group; entries in no group stay as they are."""
     drawn = {}
     for p, mask in masks.items():
         drawn[p] = mask.copy()
@@ -251,6 +251,6 @@ def _shuffled(
 
 
 def _octaves(strengths: Float[np.ndarray, "j k"]) -> Float[np.ndarray, "j k"]:
-    """log2 of the strengths, rounded down."""
+    """Compute log2 of the strengths, rounded down."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.floor(np.log2(strengths)))

@@ -1,8 +1,8 @@
-"""The coordinates at a cut when each of its nodes sees only some nodes of the cut before it.
+"""Edge ablation: the coordinates at a cut when each of its nodes sees only some nodes of the previous cut.
 
-Node j sees x' = mean + C^+ (mask_j o f^ + (1 - mask_j) o r), with r = 0 (the mean) or what else takes the place of the
-others, and takes its coordinate of what comes of it. Nodes with the same mask share a run. Where the map between the
-two cuts has an exact form it is put into the coordinates of both and only the kept columns are read.
+Node j sees x' = mean + C^+ (mask_j o f^ + (1 - mask_j) o r), with r = 0 (the mean) or another replacement of the
+others; its coordinate is computed from x'. Nodes with the same mask share a run. Where the map between the two cuts has
+an exact form, it is written in the coordinates of both, and only the kept columns are read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["Receivers", "to_coordinates", "to_values"]
 
 
 def to_coordinates(basis: Basis, values: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
-    """Coordinates C (f - mean), float64."""
+    """Compute coordinates C (f - mean), float64."""
     return basis.coordinates(values)
 
 
 def to_values(basis: Basis, coordinates: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch d"]:
-    """Activations mean + C^+ f^: what the basis dropped is at its mean."""
+    """Compute activations mean + C^+ f^; directions that the basis dropped are at their mean."""
     return coordinates @ torch.from_numpy(basis.from_basis).T + torch.from_numpy(basis.mean)
 
 
 class Receivers:
-    """The nodes of one cut, and what they make of the nodes of the cut before it."""
+    """The nodes of one cut, and how they depend on the nodes of the previous cut."""
 
     def __init__(self, net: Network, earlier: Basis, later: Basis, pair: int, *, exact: bool = True) -> None:
-        """Of the cuts `pair` and `pair + 1`; without `exact` the model itself runs, form or not."""
+        """Set up the cuts `pair` and `pair + 1`; without `exact` the model itself runs even where it has a form."""
         self._net, self._earlier, self._later, self._pair = net, earlier, later, pair
         self._form = _in_coordinates(net.transitions.get(pair) if exact else None, earlier, later)
 
@@ -48,7 +48,7 @@ class Receivers:
         mask: Bool[np.ndarray, "j k"],
         nodes: Int[np.ndarray, " m"],
     ) -> Float[Tensor, "batch t m"]:
-        """Coordinates of some nodes, each with its row of the mask; `others` stands where a node does not see."""
+        """Compute coordinates of some nodes, each with its row of the mask; `others` replaces unseen nodes."""
         if isinstance(self._form, PositionWise) and self._form.inner is None:
             return _linear(self._form, coordinates, others, torch.from_numpy(mask[nodes]), torch.from_numpy(nodes))
         found: list[Tensor] = [torch.empty(0)] * len(nodes)
@@ -61,7 +61,7 @@ class Receivers:
     def _one(
         self, batch: Batch, coordinates: Tensor, others: Tensor | None, kept: Tensor, nodes: Tensor
     ) -> Float[Tensor, "batch t m"]:
-        """Coordinates of nodes that see the same."""
+        """Compute the coordinates of nodes that see the same."""
         if self._form is not None and others is None:
             return self._form.narrowed(kept.nonzero()[:, 0], nodes).apply(coordinates[..., kept])
         seen = torch.where(kept, coordinates, torch.zeros(()) if others is None else others)
@@ -72,7 +72,7 @@ class Receivers:
 
 
 def _groups(mask: Bool[np.ndarray, "m k"]) -> Iterator[tuple[Bool[np.ndarray, " k"], Int[np.ndarray, " _"]]]:
-    """Different rows of a mask, and the indices of those that are the same."""
+    """Yield the different rows of a mask, each with the indices where it occurs."""
     rows, which = np.unique(mask, axis=0, return_inverse=True)
     for index, row in enumerate(rows):
         yield row, np.flatnonzero(which.ravel() == index)
@@ -81,7 +81,7 @@ def _groups(mask: Bool[np.ndarray, "m k"]) -> Iterator[tuple[Bool[np.ndarray, " 
 def _linear(
     form: PositionWise, coordinates: Tensor, others: Tensor | None, mask: Tensor, nodes: Tensor
 ) -> Float[Tensor, "batch t m"]:
-    """All receivers of a linear map at once: what each does not see is left out of its row."""
+    """Compute all receivers of a linear map at once: unseen nodes are left out of each row."""
     skip, bias = (part if part is not None else torch.zeros(()) for part in (form.skip, form.bias))
     rows = skip[nodes]
     seen = coordinates @ torch.where(mask, rows, 0.0).T + bias[nodes]
@@ -89,7 +89,7 @@ def _linear(
 
 
 def _in_coordinates(form: Transition | None, earlier: Basis, later: Basis) -> Transition | None:
-    """The form as a map from coordinates to coordinates, float64."""
+    """Return the form as a map from coordinates to coordinates, float64."""
     if form is None:
         return None
     mean, columns, target, rows = (

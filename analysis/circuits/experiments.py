@@ -35,9 +35,9 @@ ExperimentResult: TypeAlias = Isolation | ModuleAblation | Faithfulness | EdgeBi
 
 KINDS = ("modules", "isolate", "faithfulness", "bisect", "epsilon", "predict")
 
-"""What can be asked; "epsilon" is "bisect" whose loss scales divide the graph anew."""
+"""Kinds of experiments; "epsilon" is "bisect", after which its loss scales divide the graph anew."""
 
-_MOST_IN_SUMMARY = 4096  # numbers of a table; larger ones are in the file alone
+_MOST_IN_SUMMARY = 4096  # largest table to show; larger ones are only in the file
 
 _DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 5}
 
@@ -64,15 +64,15 @@ class ExperimentRecipe:
 
     Attributes:
         kind: one of `KINDS`.
-        metric: "loss" (behavioural), or one of `metrics.METRICS`; None for accuracy where the targets are classes,
-            else, and for "predict", the loss.
-        tolerance: of the metric, for "bisect" and "epsilon"; plays no part in the others.
-        draws: random interventions beside the real one; None for 20, with "faithfulness" and "predict" 5.
-        replacement: what takes the place of what is ablated, see `interventions.REPLACEMENTS`.
-        seed: of resampling and of the random interventions.
+        metric: "loss" (behavioural), or one of `metrics.METRICS`; None: accuracy where the targets are classes, else,
+            and for "predict", the loss.
+        tolerance: tolerance of the metric, for "bisect" and "epsilon"; ignored in the others.
+        draws: number of random interventions; None for 20, with "faithfulness" and "predict" 5.
+        replacement: replacement of ablated nodes, see `interventions.REPLACEMENTS`.
+        seed: seed of resampling and of the random interventions.
 
     Raises:
-        InputError: an unknown kind, metric or replacement, or numbers that make no sense.
+        InputError: an unknown kind, metric or replacement, or a number out of range.
 
     >>> ExperimentRecipe(kind="bisect").tolerance
     0.001
@@ -102,25 +102,25 @@ class ExperimentRecipe:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Those that play a part in this kind of experiment."""
+        """The choices that have an effect in this kind of experiment."""
         idle = {"tolerance"} if self.kind not in ("bisect", "epsilon") else set()
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
     @property
     def sha256(self) -> str:
-        """Hash of all choices that play a part."""
+        """Hash of all choices that have an effect."""
         return hashlib.sha256(json.dumps(self.choices, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Experiment(Result):
-    """An experiment on a partition, and what came of it.
+    """An experiment on a partition, and its result.
 
     Attributes:
         kind: one of `KINDS`.
-        metric: the name of the metric that was asked for.
-        n: data points on which it was measured.
-        held_out: whether these are other data than those of the basis.
+        metric: the name of the requested metric.
+        n: number of data points.
+        held_out: whether the basis was built from other data.
         result: `Isolation`, `ModuleAblation`, `Faithfulness`, `EdgeBisection` or `Prediction`.
     """
 
@@ -132,7 +132,7 @@ class Experiment(Result):
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What was measured, a row each, the whole network first."""
+        """All measured outcomes, one a row, the whole network first."""
         r = self.result
         if isinstance(r, Isolation):
             return (r.whole, r.ablated, r.isolated)
@@ -146,28 +146,28 @@ class Experiment(Result):
 
     @property
     def measured(self) -> str:
-        """The name of the metric among those that were measured: "loss" is the behavioural one, "mse" or "kl"."""
+        """The name of the metric in the outcomes: "loss" is the behavioural one, "mse" or "kl"."""
         names = self.result.whole.values
         return self.metric if self.metric in names else next(name for name in BEHAVIOURAL if name in names)
 
     @property
     def verdict(self) -> str | None:
-        """Of the hypothesis, see `controls.Verdict`; None of results of version 0.6 that do not tell."""
+        """The verdict on the hypothesis, see `controls.Verdict`; None for results of version 0.6 without one."""
         return self.result.verdict
 
     @property
     def reason(self) -> str | None:
-        """Of the verdict, one sentence."""
+        """The reason for the verdict, one sentence."""
         return self.result.reason
 
     @property
     def headline(self) -> tuple[float | None, float | None, float | None, float | None]:
-        """The one number to list, its standard error, that of random interventions, and the p-value, where known.
+        """The main number, its standard error, that of random interventions, and the p-value, where known.
 
-        Of "isolate" the change of the metric, beside as many edges of the same strengths cut at random; of "modules"
-        the selectivity, beside the mean of the null graphs (see `mixing`; of results without it the change without the
-        module that costs most); of "faithfulness" the CPR, of "bisect" and "epsilon" the edges jointly required, of
-        "predict" the rank correlation.
+        For "isolate" it is the change of the metric, compared with random cuts of as many edges of the same strengths;
+        for "modules" the selectivity, compared with the mean of the null graphs (see `mixing`; in results without it
+        the change without the module that costs most); for "faithfulness" the CPR; for "bisect" and "epsilon" the
+        edges jointly required; for "predict" the rank correlation.
         """
         r = self.result
         if isinstance(r, Isolation):
@@ -188,10 +188,10 @@ class Experiment(Result):
         return r.spearman, None, None, None
 
     def summary(self) -> dict[str, Any]:
-        """The numbers that are shown, as JSON knows them: `rows`, and what is particular to the kind.
+        """The numbers to show as JSON values: `rows`, and entries particular to the kind.
 
-        Of "modules" the tables of classes and outputs are among them where they are not large, and which data points
-        suffer most.
+        For "modules" these include the tables of classes and outputs, unless large, and the data points that suffer
+        most.
         """
         particular = {
             f.name: getattr(self.result, f.name)
@@ -211,7 +211,7 @@ class Experiment(Result):
         return {"rows": [_packed(asdict(row), None) for row in self.outcomes], **plain}
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
+        """Return the content of the file that `save` writes."""
         arrays: dict[str, np.ndarray] = {}
         about = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("kind", "result")}
         about |= {"experiment": self.kind, "result": _packed(self.result, arrays)}
@@ -240,12 +240,12 @@ def run_experiment(
 
     Args:
         net: the network.
-        bases: of all its cuts.
-        graph: built from them.
-        partition: of the graph.
+        bases: bases of all its cuts.
+        graph: graph built from them.
+        partition: partition of the graph.
         data: held-out data, with targets where the metric needs them.
-        recipe: what to do.
-        held_out: whether the basis was made from other data; kept with the result.
+        recipe: the choices of the experiment.
+        held_out: whether the basis was built from other data; stored with the result.
         progress: called after each measurement.
 
     Raises:
@@ -275,7 +275,7 @@ def run_experiment(
 def _change(
     row: Outcome, whole: Outcome, name: str, controls: Mapping[str, Control] | None = None
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    """Change of a metric, its error, that of the random interventions (default: the row's), and the p-value."""
+    """Return the change of a metric, its error, that of the controls (default: the row's), and the p-value."""
     beside = (row.controls if controls is None else controls).get(name)
     change = row.changes[name]
     random = beside.value - whole.values[name].value if beside else None
@@ -283,7 +283,7 @@ def _change(
 
 
 def _packed(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
-    """JSON of nested results; arrays go into a file of their own, or (None) are lists."""
+    """Convert nested results to JSON; arrays go into a separate mapping, or (None) become lists."""
     if isinstance(value, np.ndarray):
         if arrays is None:
             return [_packed(item, None) for item in value.tolist()]
@@ -313,6 +313,6 @@ def _unpacked(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _holds_rows(value: Any) -> bool:
-    """Whether a value is, or holds, an outcome, which is a row already."""
+    """Return whether a value is, or contains, an outcome, which is a row already."""
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, dict) and ("removed" in first or "measured" in first)

@@ -1,4 +1,4 @@
-"""Faithfulness of the strongest edges: how much of the network's performance a growing circuit has (MIB, 2025)."""
+"""Faithfulness of the strongest edges: how well circuits of growing size do the network's task (MIB, 2025)."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ __all__ = ["FRACTIONS", "Faithfulness", "circuit_faithfulness"]
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
-"""Shares of the edges that are kept, those of MIB."""
+"""Shares of the edges that are kept, as in MIB."""
 
-_FLAT = 1e-9  # change of a metric, relative to its size, that counts as none
+_FLAT = 1e-9  # relative change of a metric that counts as none
 
 
 @by_value
 @dataclass(frozen=True)
 class Faithfulness(Judged):
-    """f(k) = (m(C_k) - m(empty)) / (m(whole) - m(empty)) of the share k of the edges that are strongest.
+    """f(k) = (m(C_k) - m(empty)) / (m(whole) - m(empty)), with k the share of the strongest edges.
 
     Attributes:
         metric: m.
         fractions: k.
-        edges: how many these are, over all pairs of cuts.
+        edges: the number of edges kept, over all pairs of cuts.
         curve: f(k) with its standard error over data points.
         cpr: area under f(k), linear trapezoids over the fractions: larger is better. The standard errors of both areas
             are over data points (delta method).
         cmd: area between f(k) and 1, int |1 - f(k)| dk: smaller is better.
-        random: (draws, fractions) f(k) of edges in random order.
-        random_cpr, random_cmd: the areas of each.
+        random: (draws, fractions) f(k) for edges in random order.
+        random_cpr, random_cmd: the areas of each draw.
         p_value: (1 + random orders with at least this cpr) / (1 + draws).
         whole, ablated: the network as it is, and without any edge.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
@@ -64,7 +64,7 @@ class Faithfulness(Judged):
     checked: bool | None = None
 
     def judge(self) -> Verdict:
-        """Whether the strongest edges carry more of the network than edges in random order."""
+        """Judge whether the strongest edges do better than edges in random order."""
         draws = len(self.random_cpr)
         beside = f"CPR {self.cpr.value:.3g}, of {draws} random orders at most {max(self.random_cpr, default=0):.3g}"
         return against_chance(
@@ -91,17 +91,17 @@ def circuit_faithfulness(
 
     Args:
         net: the network.
-        bases: of all its cuts.
+        bases: bases of all its cuts.
         graph: the strengths of its edges.
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
         fractions: shares of the edges above zero, ascending, in (0, 1].
-        draws: random orders of the edges.
+        draws: number of random orders of the edges.
         progress: called after each measurement.
         options: see `Options`.
 
     Raises:
-        GraphError: a graph of other cuts, fractions that make no sense, or a metric that is the same without edges.
+        GraphError: a graph of other cuts, fractions out of range or order, or a metric that is the same without edges.
         DataError: data or targets that do not fit.
     """
     study = Interventions(net, bases, batches, metrics=[metric], ordered=False, **options)
@@ -154,7 +154,7 @@ def circuit_faithfulness(
 
 
 def _kept(graph: InteractionGraph, chosen: Int[np.ndarray, " m"], *, all_of_them: bool) -> Edges:
-    """Masks of edges that are numbered over all blocks."""
+    """Return masks of edges that are numbered over all blocks."""
     mask = np.full(sum(block.size for block in graph.blocks), all_of_them)
     mask[chosen] = True
     ends = np.cumsum([block.size for block in graph.blocks])[:-1]

@@ -1,8 +1,8 @@
-"""Interventions on a network in its basis: nodes and edges are ablated by hooks, on held-out data.
+"""Interventions on a network in its basis: hooks ablate nodes and edges, on held-out data.
 
 A node that is ablated, or not seen along a cut edge, is replaced by its mean over the data of the basis, by its value
-at activations of zero, or by its value at another data point. Cuts that lose nothing are left alone, so that keeping
-everything changes no bit; at the others f = mean + C^+ f^, and what the basis dropped is at its mean.
+at activations of zero, or by its value at another data point. Cuts without ablation are left alone, so that keeping
+everything changes no bit; at the others f = mean + C^+ f^, and directions that the basis dropped are at their mean.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["REPLACEMENTS", "Edges", "Interventions", "Nodes", "Options", "Values
 
 REPLACEMENTS = ("mean", "zero", "resample")
 
-"""What takes the place of a node that is ablated."""
+"""Replacements of a node that is ablated."""
 
 Nodes: TypeAlias = Mapping[int, Bool[np.ndarray, " _"]]
 
@@ -47,19 +47,19 @@ Values: TypeAlias = dict[str, Float[np.ndarray, " _"]]
 
 """By name of a metric its value at every data point."""
 
-_KEPT = 2**25  # numbers that are kept of nodes that see the same again, over all batches
+_KEPT = 2**25  # largest number of cached values of nodes that see the same again, over all batches
 
-_CHECKS = 2  # random tensors by which the last cut is compared with the output
+_CHECKS = 2  # number of random tensors with which the last cut is compared with the output
 
 
 class Options(TypedDict, total=False):
     """Keyword arguments of `Interventions` that every experiment takes.
 
     Attributes:
-        targets: of the data, where they are not a `Dataset`.
-        higher_is_better: of metrics that are functions, which need it.
-        replacement: what takes the place of what is ablated, see `REPLACEMENTS`; default "mean".
-        seed: of resampling, and of random controls; default 0.
+        targets: targets of the data, where they are not a `Dataset`.
+        higher_is_better: direction of metrics that are functions, which need it.
+        replacement: replacement of ablated nodes, see `REPLACEMENTS`; default "mean".
+        seed: seed of resampling and of random controls; default 0.
     """
 
     targets: Tensor | None
@@ -69,12 +69,12 @@ class Options(TypedDict, total=False):
 
 
 class Interventions:
-    """A network with its bases and held-out data, on which interventions are measured.
+    """A network with its bases and held-out data, on which the effect of interventions is measured.
 
     Attributes:
         net, bases: as given.
-        metrics: what is measured, the behavioural loss first.
-        replacement, seed: what takes the place of what is ablated.
+        metrics: the metrics, the behavioural loss first.
+        replacement, seed: replacement of ablated nodes, and seed of resampling.
         n: number of data points.
         whole: every metric of the whole network at every data point.
         ends_in_cut: whether the last cut is the output itself.
@@ -98,17 +98,17 @@ class Interventions:
 
         Args:
             net: the network.
-            bases: of all its cuts.
+            bases: bases of all its cuts.
             batches: held-out data, kept in memory with the activations at the cuts; a `Dataset` brings its targets.
-                They come in the order of the data in every pass (see `order`), as targets and values are paired by it.
+                They must come in the same order in every pass (see `order`), since it pairs values with targets.
             targets: (n, ...), for metrics that need them.
-            metrics: besides the behavioural loss, see `find_metric`.
-            higher_is_better: of metrics that are functions, which need it.
+            metrics: metrics besides the behavioural loss, see `find_metric`.
+            higher_is_better: direction of metrics that are functions, which need it.
             replacement: "mean" (over the data of the basis), "zero" or "resample" (another data point's, drawn
                 once for all).
-            seed: of that draw.
+            seed: seed of that draw.
             exact: use exact forms of the maps between cuts; without, the model runs for each different mask.
-            ordered: False where no data point is named and no targets are given, so that the order plays no part.
+            ordered: False if no data point is named and no targets are given, so that the order has no effect.
 
         Raises:
             GraphError: bases of other cuts, or an unknown metric or replacement.
@@ -154,16 +154,16 @@ class Interventions:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Number of nodes at each cut."""
+        """The number of nodes at each cut."""
         return tuple(len(basis.importance) for basis in self._order)
 
     @property
     def counted(self) -> tuple[Bool[Tensor, "batch positions"] | None, ...]:
-        """Per batch which positions of the output count at each data point; None where all do."""
+        """Per batch the positions of the output that count at each data point; None where all do."""
         return tuple(part.counted_output.mask for part in self._parts)
 
     def measure(self, nodes: Nodes | None = None, edges: Edges | None = None) -> Values:
-        """Every metric at every data point, with some nodes and edges kept.
+        """Measure every metric at every data point, with some nodes and edges kept.
 
         Raises:
             GraphError: masks that do not fit the cuts.
@@ -178,7 +178,7 @@ class Interventions:
     def outputs(
         self, nodes: Nodes | None = None, edges: Edges | None = None
     ) -> Iterator[tuple[Float[Tensor, "batch _ _"], Float[Tensor, "batch _ _"], Tensor | None]]:
-        """Per batch the output of what is kept, that of the whole network, and the targets."""
+        """Yield per batch the output with what is kept, that of the whole network, and the targets."""
         kept = {p: self._mask(mask, (self.widths[p],), f"cut {p}") for p, mask in (nodes or {}).items()}
         seen = {
             p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}") for p, mask in (edges or {}).items()
@@ -188,7 +188,7 @@ class Interventions:
 
     @property
     def uneven(self) -> str | None:
-        """Why data points cannot take each other's place: they are of different lengths; None where they can."""
+        """Why data points cannot replace each other: their lengths differ; None if they can."""
         if any(counted.mask is not None and not counted.mask.all() for part in self._parts for counted in part.counted):
             return "positions that do not count have no coordinates: expected data points of one length"
         for p in range(len(self._order)):
@@ -197,7 +197,7 @@ class Interventions:
         return None
 
     def coordinates(self) -> list[Float[Tensor, "n _ _"]]:
-        """Per cut the coordinates of all data points.
+        """Compute per cut the coordinates of all data points.
 
         Raises:
             DataError: batches of sequences of different lengths, or positions that do not count.
@@ -212,7 +212,7 @@ class Interventions:
     def receive(
         self, p: int, coordinates: Float[Tensor, "n s k"], others: Float[Tensor, "n s k"], mask: Bool[np.ndarray, "j k"]
     ) -> Float[Tensor, "n t j"]:
-        """Coordinates at cut p + 1; a node sees `coordinates` where its row of the mask says so, else `others`."""
+        """Compute coordinates at cut p + 1; a node sees `coordinates` where its mask says so, else `others`."""
         nodes = np.arange(len(mask))
         return torch.cat(
             [
@@ -222,7 +222,7 @@ class Interventions:
         )
 
     def pushed(self, start: int, coordinates: Float[Tensor, "n s k"], stop: int) -> Float[Tensor, "n t j"]:
-        """Coordinates at a later cut, from those at an earlier one."""
+        """Compute coordinates at a later cut from those at an earlier one."""
         return torch.cat(
             [
                 to_coordinates(
@@ -234,7 +234,7 @@ class Interventions:
         )
 
     def _rows(self) -> Iterator[tuple[_Part, slice]]:
-        """Each batch, and which of all data points are its own."""
+        """Yield each batch with the range of its data points among all."""
         start = 0
         for part in self._parts:
             yield part, slice(start, start + len(part.whole))
@@ -260,7 +260,7 @@ class Interventions:
             raise GraphError("the graph has edges that skip a cut: only edges between adjacent cuts can be cut")
 
     def without_edges(self) -> Edges:
-        """No edge kept: every node sees only what takes the place of the others."""
+        """Return masks without any edge: every node sees only replacements."""
         return {p: np.zeros((b, a), dtype=bool) for p, (a, b) in enumerate(pairwise(self.widths))}
 
     def _mask(self, mask: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
@@ -310,8 +310,8 @@ class Interventions:
         return parts
 
     def _output(self, part: _Part, nodes: Nodes, edges: Edges) -> Tensor:
-        """Cut after cut, from the first at which something is lost."""
-        at: int | None = None  # the cut whose values were replaced last
+        """Compute the output cut after cut, from the first cut with an ablation."""
+        at: int | None = None  # the last cut whose values were replaced
         values = torch.empty(0)
         for p, basis in enumerate(self._order):
             kept, mask = nodes.get(p), edges.get(p)
@@ -336,7 +336,7 @@ class Interventions:
         return part.counted_output.clean(values) if at == last else self.net.resume(part.inputs, at, values, last)
 
     def _receive(self, part: _Part, p: int, values: Tensor, mask: np.ndarray, *, touched: bool) -> Tensor:
-        """Coordinates at cut p + 1; those that see everything see also what the basis dropped."""
+        """Compute coordinates at cut p + 1; nodes that see everything also see what the basis dropped."""
         full = mask.all(1)
         shape = part.values[p + 1].shape
         received = torch.empty(*shape[:-1], len(mask), dtype=torch.float64)
@@ -365,7 +365,7 @@ class Interventions:
         return received
 
     def _is_output_last_cut(self, part: _Part) -> bool:
-        """Whether what is put at the last cut is the output."""
+        """Return whether the tensor at the last cut is the output."""
         last = len(self._order) - 1
         if not torch.equal(part.whole, part.values[last]):
             return False
@@ -379,7 +379,7 @@ class Interventions:
 
 @dataclass
 class _Part:
-    """A batch, what the whole network makes of it, and what nodes saw that see the same again."""
+    """A batch, what the whole network computes on it, and cached results of nodes that see the same again."""
 
     inputs: Batch
     whole: Tensor
@@ -392,7 +392,7 @@ class _Part:
 
 
 def _donors(inputs: list[Batch], seed: int) -> Callable[[int, int], Batch]:
-    """Another data point for every one: a random cycle through all, so that no point is its own."""
+    """Assign another data point to each one by a random cycle through all, so that no point is its own."""
     flat, structures = zip(*(tree_flatten(batch) for batch in inputs), strict=True)
     try:
         joined = [

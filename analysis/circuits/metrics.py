@@ -1,4 +1,4 @@
-"""How well a network does: one value per data point, by behavioural loss, task metric or a function of the user's."""
+"""Metrics of a network: one value per data point, a behavioural loss, a task metric or a user's function."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 
 """metric(output (batch, positions, width), targets or None) -> one number per data point, of that point alone."""
 
-_ALONE = 3  # data points of a batch at which a metric is compared with itself
+_ALONE = 3  # data points of a batch at which a metric is also computed alone
 
-_SAME = 1e-5  # of the largest value in the batch: differences that count as rounding
+_SAME = 1e-5  # rounding, relative to the largest value in the batch
 
 
 @by_value
 @dataclass(frozen=True)
 class Metric:
-    """One value per data point, whose mean says how well a network does.
+    """One value per data point; the mean measures how well a network does.
 
     Attributes:
-        name: for people and files.
-        function: of output, the whole network's output, and targets.
-        higher_is_better: an accuracy, not a loss.
+        name: name to show and store.
+        function: function of output, the whole network's output, and targets.
+        higher_is_better: True for an accuracy, False for a loss.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Metric:
         targets: Tensor | None,
         counted: Bool[Tensor, "batch positions"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Of every data point, float64.
+        """Compute the value of every data point, float64.
 
         Args:
             output: (batch, positions, width).
-            whole: the whole network's.
+            whole: the whole network's output.
             targets: (batch, ...).
-            counted: which positions count at each data point; None for all. The function sees only these, of data
-                points with as many of them at a time; of targets (batch, positions, ...) likewise.
+            counted: which positions count at each data point; None for all. The function sees only these, for data
+                points with equal numbers of them at a time; the same holds for targets (batch, positions, ...).
 
         Raises:
-            DataError: targets that are missing or do not fit, NaN, or not one number per data point.
+            DataError: targets are missing or do not fit, or values are NaN or not one number per data point.
         """
         if counted is not None and not counted.all():
             values = torch.zeros(len(output), dtype=torch.float64)
@@ -82,7 +82,7 @@ class Metric:
             values = self.function(output, whole, targets)
         except DataError:
             raise
-        except Exception as error:  # a function of the user's may fail in any way
+        except Exception as error:  # the user's function may fail in any way
             raise DataError(f"metric {self.name!r} failed: {type(error).__name__}: {error}") from error
         if not isinstance(values, Tensor) or values.shape != (len(output),):
             seen = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -99,19 +99,19 @@ class Metric:
         targets: Tensor | None,
         counted: Bool[Tensor, "batch positions"] | None = None,
     ) -> None:
-        """Refuse a function of the user's whose value of a data point depends on the other ones in the batch.
+        """Refuse a user's function whose value of a data point depends on other data points in the batch.
 
-        A batch of one data point, taken as often as the batch has points, must give what it gave among them. Tensors
-        of different shapes, which torch broadcasts, do not: output (n, 1, c) - targets (n, c) is (n, n, c).
+        A batch that repeats one data point must give the value that the point has among the others. Tensors of
+        different shapes, which torch broadcasts, do not: output (n, 1, c) - targets (n, c) is (n, n, c).
 
         Args:
             output: (batch, positions, width).
-            whole: the whole network's.
+            whole: the whole network's output.
             targets: (batch, ...).
             counted: see `values`.
 
         Raises:
-            DataError: it depends on them; or see `values`.
+            DataError: the value depends on them; or see `values`.
         """
         if METRICS.get(self.name) is self or len(output) < 2:
             return
@@ -135,7 +135,7 @@ class Metric:
             )
 
     def loss(self, value: float) -> float:
-        """The value such that smaller is better."""
+        """Return values such that smaller is better."""
         return -value if self.higher_is_better else value
 
 
@@ -151,7 +151,7 @@ class Estimate:
 
 
 def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
-    """Mean and standard error of one value per data point; of a single point the error is 0.
+    """Compute mean and standard error of one value per data point; for a single point the error is 0.
 
     >>> str(estimate(np.array([0.0, 1.0, 1.0, 0.0])))
     '0.5 ± 0.3'
@@ -161,20 +161,20 @@ def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
 
 
 def difference(values: Float[np.ndarray, " n"], whole: Float[np.ndarray, " n"]) -> Estimate:
-    """Mean and standard error of the change per data point: both are of the same points."""
+    """Compute mean and standard error of the change per data point, both on the same points."""
     return estimate(values - whole)
 
 
 def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | None = None) -> Metric:
-    """The metric of a name, or one around a function of the user's.
+    """Return the metric of a name, or one around a user's function.
 
     Args:
         metric: "loss" is the behavioural loss in the network's own kind, named "mse" or "kl" before it gets here;
             "accuracy", "cross_entropy"; or a function of (output, targets).
-        higher_is_better: of a function, which does not say so itself; plays no part in the others.
+        higher_is_better: direction of a function; ignored for named metrics.
 
     Raises:
-        GraphError: no such metric, or a function of which it is not known whether higher is better.
+        GraphError: there is no such metric, or `higher_is_better` is missing for a function.
 
     >>> find_metric("accuracy").higher_is_better
     True
@@ -197,9 +197,9 @@ def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | 
 def class_accuracy(
     output: Tensor, targets: Tensor | None, counted: Bool[Tensor, "batch positions"] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Right answers and data points per (answer, class); empty where targets are no classes that fit the output.
+    """Count right answers and data points per (answer, class); empty if targets are no classes that fit.
 
-    Answers are positions, so it is empty, too, where other positions count at other data points.
+    Answers are positions, so the result is also empty if different positions count at different data points.
     """
     if counted is not None and not counted.all():
         return torch.zeros(0, 0), torch.zeros(0, 0)
@@ -217,14 +217,14 @@ def class_accuracy(
 
 
 def _alike(counted: Bool[Tensor, "batch positions"]) -> Iterator[Int[Tensor, " members"]]:
-    """Data points at which as many positions count."""
+    """Group data points at which equally many positions count."""
     numbers = counted.sum(1)
     for number in numbers.unique():
         yield (numbers == number).nonzero()[:, 0]
 
 
 def _where_counted(value: Tensor, mask: Bool[Tensor, "batch positions"]) -> Tensor:
-    """What is given of the positions that count, as many at each data point; as it is where it has no positions."""
+    """Select counted positions, equally many at each data point; without positions return the value as it is."""
     return value[mask].unflatten(0, (len(mask), -1)) if value.shape[:2] == mask.shape else value
 
 
@@ -249,9 +249,9 @@ def _cross_entropy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
 
 
 def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Logits (batch, answers, classes) and classes (batch, answers).
+    """Return logits (batch, answers, classes) and classes (batch, answers).
 
-    There is one answer per position; or, where there is one position, as many as a row of targets has, each with its
+    There is one answer per position; or, if there is one position, one per entry in a row of targets, each with its
     share of the outputs.
     """
     if targets is None:
@@ -285,8 +285,8 @@ METRICS: dict[str, Metric] = {
     "cross_entropy": Metric("cross_entropy", _cross_entropy),
 }
 
-"""Metrics by name."""
+"""The named metrics."""
 
 BEHAVIOURAL = ("mse", "kl")
 
-"""The behavioural losses among them, which compare with the whole network."""
+"""The behavioural losses, which compare with the whole network."""

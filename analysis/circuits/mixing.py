@@ -1,24 +1,24 @@
-"""Do modules go by their own inputs? Measured on data mixed between modules, beside divisions of null graphs.
+"""Test whether modules depend on their own inputs, by data mixed between modules and compared with null graphs.
 
-Nodes are fed coordinates of two data points x and x'. With a = the nodes of a module and b = all others, what a node j
-of the module at the next cut makes of f(a, b') instead of f(a, b) is what it takes from other modules,
+Nodes are fed coordinates of two data points x and x'. With a = the nodes of a module and b = all others, the change of
+a node j of the module at the next cut from f(a, b) to f(a, b') is what it takes from other modules,
 
     others_j = E[(f_j(a, b') - f_j(a, b))^2] / 2,
 
-and the same with its own module's nodes from x' is what it takes from its own. The half makes it the variance that is
-carried, in the units of w^2. The one edge of each node in the matching of two cuts with the largest sum of w^2 (its
-partner) counts on neither side: a nearly linear map is a diagonal in its own coordinates, and chains of partners carry
+and the same with its own module's nodes from x' is what it takes from its own. The factor 1/2 makes it the variance
+carried, in the units of w^2. One edge of each node is left out on both sides, that in the matching of two cuts with the
+largest sum of w^2 (to its partner): a nearly linear map is diagonal in its own coordinates, and chains of partners are
 no evidence of modules. The selectivity compares the share taken from others with that expected by chance,
 
     T = 1 - (others / (others + own)) / (sum_p sum_ji r_j c_i / m [j, i in different modules] / sum_p m),
 
-with r, c, m the sums of w^2 of rows, columns and all of a pair of cuts, partners left out. 1: nothing comes from other
-modules; 0: as much as by chance. T of the measured shares and of w^2 itself are both asked for; the smaller one counts.
+with r, c, m the sums of w^2 of rows, columns and all of a pair of cuts, partners left out. T = 1: nothing comes from
+other modules; T = 0: as much as by chance. T is computed from the measured shares and from w^2; the smaller one counts.
 
 Null hypothesis: given the number of edges and the total log-strength of every node in every pair of cuts, and given
-partners, the other edges are placed at random. Each null graph is drawn so (`significance.degree_preserving_null`) and
-searched as the graph was, for as many modules and by the partition's own objective, and the better of both counts: a
-division that was found by optimising is compared with optimised ones. p = (1 + null graphs with at least this T) /
+partners, the other edges are placed at random. Null graphs are drawn accordingly (`graph.degree_preserving_null`) and
+searched like the graph, both for as many modules and by the partition's own objective; the better of both counts. So a
+division found by optimisation is compared with optimised ones. p = (1 + null graphs with at least this T) /
 (1 + null graphs), and 1 where T is not above 0.
 """
 
@@ -50,23 +50,23 @@ __all__ = ["NULLS", "Mixing", "mixed_modules", "partners"]
 
 NULLS = 39
 
-"""Null graphs at least, where any are asked for: p below .05 with room for one that does as well."""
+"""The least number of null graphs, if any: p may be below .05 even if one of them does as well."""
 
 _EFFORT = Effort(restarts=2, kicks=2)
 
-_BALANCE = 1.1  # largest module of a search for as many modules, times the mean size
+_BALANCE = 1.1  # largest module in a search for as many modules, relative to the mean size
 
 
 @dataclass(frozen=True)
 class Mixing(Judged):
-    """How far modules go by their own inputs.
+    """How much modules depend on their own inputs.
 
     Attributes:
         selectivity: T as measured, see the head of this module; at most 1.
-        predicted: T of the graph's w^2.
+        predicted: T from the graph's w^2.
         own, others: variance that nodes take from their own module, partners left out, and from other modules; sums
             over all pairs of cuts.
-        null: T of the best division of each null graph.
+        null: T for the best division of each null graph.
         p_value: (1 + null graphs with at least the smaller of both T) / (1 + null graphs); None without null graphs.
         followed: per module, with its nodes at the first cut from x and all others from x': the share of the variance
             of its nodes at the last cut that follows x, 1 - E|f(a, b') - f(a, b)|^2 / E|f(a', b') - f(a, b)|^2; None
@@ -88,7 +88,7 @@ class Mixing(Judged):
     variance: float
 
     def judge(self) -> Verdict:
-        """Supported where p < .05; refuted where modules take no more from their own than by chance."""
+        """Return the verdict: supported if p < .05; refuted if modules use their own nodes no more than by chance."""
         least = min(self.selectivity, self.predicted)
         shown = f"selectivity {least:.3g} (1: nothing from other modules, 0: chance)"
         if self.own == 0:
@@ -118,10 +118,10 @@ def mixed_modules(
 
     Args:
         study: the network and held-out data.
-        graph: of the network.
-        partition: of the graph.
+        graph: graph of the network.
+        partition: partition of the graph.
         labels: its labels, with every node in a module.
-        draws: null graphs, at least `NULLS`; 0 for none.
+        draws: number of null graphs, at least `NULLS`; 0 for none.
         progress: called after each null graph.
     """
     if partition.n_modules < 2 or study.n < 2:
@@ -153,7 +153,7 @@ def mixed_modules(
 
 
 def partners(block: Float[np.ndarray, "later earlier"]) -> Bool[np.ndarray, "later earlier"]:
-    """The edges of the one-to-one matching of two cuts with the largest sum of w^2.
+    """Return the edges of the one-to-one matching of two cuts with the largest sum of w^2.
 
     >>> partners(np.array([[3.0, 1.0], [2.0, 0.5]])).astype(int).tolist()
     [[1, 0], [0, 1]]
@@ -169,7 +169,7 @@ def _sums(
     strong: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
 ) -> tuple[float, float, float]:
-    """w^2 between modules, what is expected of it by chance, and w^2 in all, of edges above the cutoff but partners."""
+    """Sum w^2 between modules, its expectation by chance, and in all, over edges above the cutoff except partners."""
     between = chance = total = 0.0
     for p, block in enumerate(blocks):
         squares = np.where(strong[p] & ~chains[p], block**2, 0.0)
@@ -188,7 +188,7 @@ def _null(
     seed: int,
     progress: ProgressCallback | None,
 ) -> list[float]:
-    """T of the best division of each null graph."""
+    """Compute T of the best division of each null graph."""
     generator = np.random.default_rng(seed)
     costs = graph_costs(graph, partition.epsilons)
     step = counter("null graphs", draws, progress)
@@ -210,7 +210,7 @@ def _null(
 
 
 def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[Partition]:
-    """Divisions of a null graph: into as many modules of like sizes, and by the partition's own objective."""
+    """Search divisions of a null graph: into as many modules of similar sizes, and by the partition's own objective."""
     search = partial(find_modules, graph, epsilon=partition.epsilons, effort=_EFFORT, seed=seed)
     n = sum(int(nodes.sum()) for nodes in has_edge(graph, partition.epsilons))
     sizes = [module.size for module in partition.modules]
@@ -224,13 +224,13 @@ def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[
             continue
         try:
             found.append(search(**options))
-        except GraphError:  # fewer nodes than modules
+        except GraphError:  # there are fewer nodes than modules
             continue
     return found
 
 
 class _Mixed:
-    """Data of two data points in one batch: x of every data point, and x' of another one."""
+    """Pairs of data points in one batch: x of every data point, and x' of another one."""
 
     def __init__(self, study: Interventions) -> None:
         self._study = study
@@ -241,7 +241,7 @@ class _Mixed:
         self._widths = study.widths
 
     def shares(self, labels: Sequence[np.ndarray], chains: Sequence[np.ndarray]) -> tuple[float, float]:
-        """Variance that nodes take from their own module, partners left out, and from others; over all pairs."""
+        """Sum over all pairs the variance that nodes take from their own module, without partners, and from others."""
         own = others = 0.0
         for p, chain in enumerate(chains):
             same = labels[p + 1][:, None] == labels[p]
@@ -253,7 +253,7 @@ class _Mixed:
     def through(
         self, labels: Sequence[np.ndarray], n_modules: int
     ) -> tuple[tuple[float | None, ...], tuple[float, ...], float]:
-        """Per module what follows its inputs and how it interacts, from the first cut to the last; and the variance."""
+        """Compute per module how it follows its inputs and interacts, from first to last cut; and the variance."""
         x = self._coordinates[0]
         both = self._last(x)
         neither = both[self._other]
@@ -269,15 +269,15 @@ class _Mixed:
         return tuple(followed), tuple(interaction), _half_square(neither - both)
 
     def _received(self, p: int, mask: Bool[np.ndarray, "j k"]) -> Float[Tensor, "n t j"]:
-        """Coordinates at cut p + 1, of nodes that see x where the mask says so and x' elsewhere."""
+        """Compute coordinates at cut p + 1 of nodes that see x where the mask says so and x' elsewhere."""
         x = self._coordinates[p]
         return self._study.receive(p, x, x[self._other], mask)
 
     def _last(self, coordinates: Float[Tensor, "n s k"]) -> Float[Tensor, "n t j"]:
-        """Coordinates at the last cut, from those at the first."""
+        """Compute coordinates at the last cut from those at the first."""
         return self._study.pushed(0, coordinates, len(self._coordinates) - 1)
 
 
 def _half_square(change: Float[Tensor, "n t k"]) -> float:
-    """E|change|^2 / 2, summed over positions and coordinates."""
+    """Compute E|change|^2 / 2, summed over positions and coordinates."""
     return float(change.square().sum()) / (2 * len(change))

@@ -1,4 +1,4 @@
-"""The order of the data points: what is paired with them by order needs the same order in every pass."""
+"""Check that data come in the same order in every pass, since targets and values are paired by order."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _NONE = object()
 
 
 def read_in_order(batches: Iterable[Batch]) -> list[Batch]:
-    """All batches, where their order is that of the data in every pass.
+    """Read all batches, and check that every pass gives them in the order of the data.
 
-    A list, tuple or `Dataset` is taken as it is. The sampler of a torch `DataLoader` has to count its data set up. Any
-    other iterable is read twice, and has to give the same data points in the same order.
+    A list, tuple or `Dataset` is accepted as it is. The sampler of a torch `DataLoader` must give 0, 1, 2, ... Any
+    other iterable is read twice, and must give the same data points in the same order.
 
     Raises:
-        DataError: another order in each pass, or a sampler that does not count up.
+        DataError: the order differs between passes, or a sampler gives other indices than 0, 1, 2, ...
 
     >>> from torch.utils.data import DataLoader
     >>> [len(batch) for batch in read_in_order(DataLoader(torch.zeros(5, 2), batch_size=3))]
@@ -44,14 +44,14 @@ def read_in_order(batches: Iterable[Batch]) -> list[Batch]:
     if isinstance(batches, DataLoader):
         if not isinstance(batches.dataset, IterableDataset):
             _require_counting(batches.batch_sampler or batches.sampler)
-    elif getattr(batches, "_dataset_kind", None) == 0:  # iter(loader) over a data set with indices
+    elif getattr(batches, "_dataset_kind", None) == 0:  # the loader reads a data set with indices
         _require_counting(getattr(batches, "_index_sampler", ()))
     if isinstance(batches, Iterator):
-        return list(batches)  # read once: there is no other pass to compare with
+        return list(batches)  # readable only once: there is no other pass to compare with
     first = list(batches)
     for index, (one, other) in enumerate(zip_longest(first, batches, fillvalue=_NONE)):
         if other is _NONE and index == 0:
-            break  # used up: it can be read once
+            break  # exhausted: it can be read only once
         if not _same(one, other):
             raise DataError(f"the data come in another order in each pass (batch {index} differs): {_REMEDY}")
     return first
@@ -73,7 +73,7 @@ def _require_counting(indices: Iterable[Any]) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two batches hold the same tensors; NaN equals itself."""
+    """Return whether two batches hold the same tensors; NaN equals itself."""
     if one is _NONE or other is _NONE:
         return False
     a, b = tensors(one), tensors(other)

@@ -1,4 +1,4 @@
-"""Does the interaction cost of two modules say what cutting the interactions between them costs the network?"""
+"""Test whether the interaction cost of two modules predicts the loss when the interactions between them are cut."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = ["LinkCut", "Prediction", "predict_losses"]
 
 _RESAMPLES = 2000
 
-_FEWEST = 3  # links of which ranks can agree or not
+_FEWEST = 3  # least number of links for a rank correlation
 
 
 @dataclass(frozen=True)
 class LinkCut:
-    """All edges by which one module feeds another.
+    """The effect of cutting all edges by which one module feeds another.
 
     Attributes:
-        earlier, later: labels of the feeding and of the fed module.
-        predicted: its edge cost, the sum of c(w) (see `cost`).
-        measured: what the network does without these edges, beside as many random ones of the same pairs of cuts.
+        earlier, later: labels of the sending and of the receiving module.
+        predicted: edge cost of the link, the sum of c(w) (see `graph.cost`).
+        measured: the network without these edges; controls are as many random ones of the same pairs of cuts.
     """
 
     earlier: int
@@ -46,14 +46,14 @@ class LinkCut:
 
 @dataclass(frozen=True)
 class Prediction(Judged):
-    """Predicted cost and measured loss of cutting each link between modules.
+    """The predicted cost and measured loss of cutting each link between modules.
 
     Attributes:
-        metric: whose loss is ranked.
+        metric: metric whose loss is ranked.
         links: every ordered pair of modules, by descending predicted cost.
         spearman: rank correlation of prediction and loss; None for fewer than 3 links, or where one of both does
             not vary.
-        interval: of the same, 2.5 to 97.5 % of bootstrap samples of the links.
+        interval: its 2.5 to 97.5 % range over bootstrap samples of the links.
         whole, ablated: the network as it is, and without any edge.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
     """
@@ -67,7 +67,7 @@ class Prediction(Judged):
     checked: bool | None = None
 
     def judge(self) -> Verdict:
-        """Whether the predicted costs rank the losses."""
+        """Judge whether the predicted costs rank the losses."""
         if self.spearman is None or self.interval is None:
             return Verdict(CHANCE, f"{len(self.links)} links give no ranks to compare")
         low, high = self.interval
@@ -93,12 +93,12 @@ def predict_losses(
 
     Args:
         net: the network.
-        bases: of all its cuts.
+        bases: bases of all its cuts.
         graph: the strengths of its edges.
-        partition: of the graph.
+        partition: partition of the graph.
         batches: held-out data; see `Interventions`.
         metric: see `find_metric`.
-        draws: random sets of as many edges, measured beside those of each link.
+        draws: number of random sets of as many edges, as controls of each link.
         progress: called after each measurement.
         options: see `Options`.
 

@@ -1,4 +1,4 @@
-"""Figures of results, one function per kind; matplotlib is imported when the first is drawn."""
+"""Figures of results, one function per kind; matplotlib is imported when the first figure is drawn."""
 
 from .coefficients import plot_curve, plot_traces
 from .experiments import plot_experiment

@@ -20,10 +20,10 @@ _VERDICTS = {"reliable": "tab:blue", "doubtful": "tab:orange", "failed": "tab:re
 
 @figure.register(LearningCoefficientCurve)
 def plot_curve(curve: LearningCoefficientCurve) -> Figure:
-    """N_eff = 2 lambda over the loss scale with 95 % intervals, and how the volume grows.
+    """Draw N_eff = 2 lambda over the loss scale with 95 % intervals, and the growth of the volume.
 
-    Points that are not reliable are orange (doubtful) or red (failed); the dotted line is the soft rank, which a
-    quadratic loss would give.
+    Points that are not reliable are orange (doubtful) or red (failed); the dotted line is the soft rank, the value
+    for a quadratic loss.
     """
     from matplotlib.figure import Figure
 
@@ -51,9 +51,9 @@ def plot_curve(curve: LearningCoefficientCurve) -> Figure:
 
 @figure.register(LearningCoefficient)
 def plot_traces(found: LearningCoefficient) -> Figure:
-    """T (L - L(theta*)) and the distance from theta* over the draws, one line per chain.
+    """Draw t (L - L(theta*)) and the distance from theta* over the draws, one line per chain.
 
-    The line is lambda, the band its interval; where control variates were used, the mean of the draws is dashed.
+    The line is lambda, the band its interval; with control variates the mean of the draws is dashed.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

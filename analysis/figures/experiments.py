@@ -1,4 +1,4 @@
-"""Figures of circuit experiments, one per kind: what an intervention costs, beside random ones of the same size."""
+"""Figures of circuit experiments, one per kind: the effect of an intervention, compared with random ones."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["plot_experiment"]
 
 GREY, _BLUE = "#9a9a9a", "tab:blue"
 
-_MOST_LABELS = 20  # of dots, those with the largest predicted cost
+_MOST_LABELS = 20  # dots with a label, those with the largest predicted cost
 
-_MOST_COLUMNS = 40  # of a heat map: classes or outputs, those that change most
+_MOST_COLUMNS = 40  # columns of a heat map: classes or outputs, those that change most
 
 
 @figure.register(Experiment)
 def plot_experiment(experiment: Experiment) -> Figure:
-    """The figure of an experiment, by its kind.
+    """Draw the figure of an experiment by its kind.
 
     isolate: every metric of the network whole, isolated, with random cuts, and without any edge. modules: which classes
     (else outputs) each module serves. faithfulness: f(k) beside random orders. bisect, epsilon: the metric over the
-    edges kept. predict: measured loss over predicted cost, a dot per link, beside as many
+    edges kept. predict: measured loss over predicted cost, a dot per link, and of as many
     random edges. Error bars are one standard error, of random
     interventions one standard deviation over the draws.
     """
@@ -87,7 +87,7 @@ def _drawn(name: str, beside: Control | None) -> list[tuple[str, float, float, s
 
 
 def _modules(found: ModuleAblation) -> Figure:
-    """Rows are modules, columns classes (of each answer) or outputs."""
+    """Draw a table: rows are modules, columns classes (of each answer) or outputs."""
     if found.whole_classes.size:
         answers, classes = found.whole_classes.shape
         table = found.classes.reshape(2, found.n_modules, answers * classes)
@@ -112,7 +112,7 @@ def _modules(found: ModuleAblation) -> Figure:
 
 
 def _most_varied(table: Float[np.ndarray, "modules columns"]) -> list[int]:
-    """Columns of a table, in their order; of many those in which modules differ most."""
+    """Return columns of a table in their order; if there are many, those in which modules differ most."""
     known = np.nan_to_num(table)
     span = known.max(0) - known.min(0) if len(known) > 1 else known[0]
     order = np.argsort(-span, kind="stable")[:_MOST_COLUMNS]
@@ -134,7 +134,7 @@ def _faithfulness(found: Faithfulness) -> Figure:
 
 
 def _bisection(found: EdgeBisection) -> Figure:
-    """One panel per pair of cuts, and one for all at once."""
+    """Draw one panel per pair of cuts, and one for all at once."""
     names = [*(f"{a} to {b}" for a, b in zip(found.cuts[:-1], found.cuts[1:], strict=True)), "all at once"]
     needed = [*found.edges_required, sum(found.jointly_required)]
     columns = min(4, len(names))
@@ -150,7 +150,7 @@ def _bisection(found: EdgeBisection) -> Figure:
         axes.set_title(f"{name}: {count:,}", fontsize=9)
         _tidy(axes, xlabel="strongest edges kept")
         if max(edges) > 10 * max(1, min(edges)):
-            axes.set_xscale("symlog", linthresh=1)  # shows none, too
+            axes.set_xscale("symlog", linthresh=1)  # symlog also shows 0
             axes.set_xlim(-0.1 if min(edges) == 0 else None, 1.2 * max(edges))
     panels[0].set_ylabel(found.metric)
     for axes in panels[len(names) :]:
@@ -174,10 +174,10 @@ def _prediction(found: Prediction) -> Figure:
     drawn = [(x, beside.value - whole) for x, beside in zip(cost, random, strict=True) if beside is not None]
     if drawn:
         axes.plot(*zip(*drawn, strict=True), "x", ms=4, color=GREY, label="as many random edges")
-        axes.legend(fontsize=8, frameon=False, loc="lower right")  # where the cost is large, so are the losses
+        axes.legend(fontsize=8, frameon=False, loc="lower right")  # losses are large where the cost is
     _tidy(axes, xlabel="predicted interaction cost", ylabel=f"change of {found.metric} when cut")
     if all(change.value > 0 for change in changes):
-        axes.set_yscale("log")  # as the cost is a logarithm
+        axes.set_yscale("log")  # like the cost, which is a logarithm
     if found.spearman is None or found.interval is None:
         axes.set_title("too few links to rank", fontsize=10)
     else:

@@ -23,7 +23,7 @@ __all__ = ["plot_epsilon_profile", "plot_partition", "plot_profile"]
 
 
 def plot_profile(partition: Partition) -> Figure:
-    """Every resolution tried: modules, z, gap over the null, contrast, description length; the chosen one marked.
+    """Draw every resolution tried: modules, z, gap over the null, contrast, description length; mark the chosen one.
 
     Raises:
         GraphError: the partition has no profile.
@@ -82,7 +82,7 @@ def _profile_line(axes: Axes, rows: Sequence[ProfileRow], field: str) -> None:
 
 
 def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
-    """How modules merge and split with the loss scale: number, cost, and change from one scale to the next.
+    """Draw how modules merge and split with the loss scale: number, cost, and change between scales.
 
     Raises:
         GraphError: no partitions.
@@ -119,7 +119,7 @@ def plot_epsilon_profile(partitions: Sequence[Partition]) -> Figure:
 
 
 def _round_values(values: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten in the range of positive values; where there are fewer than two, its ends."""
+    """Return 1, 2 and 5 times powers of ten in the range of positive values; if fewer than two, its ends."""
     low, high = min(values), max(values)
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     round_ones = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
@@ -129,5 +129,5 @@ def _round_values(values: Sequence[float]) -> list[float]:
 
 @figure.register(Partition)
 def plot_partition(partition: Partition, shown: str = "modules") -> Figure:
-    """Membership of the nodes in modules, or with "profile" the profile over resolutions."""
+    """Draw the membership of the nodes in modules, or with "profile" the profile over resolutions."""
     return plot_profile(partition) if shown == "profile" else plot_membership(partition)

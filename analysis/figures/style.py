@@ -19,7 +19,7 @@ GREY = "#9a9a9a"
 
 
 def module_colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4"]:
-    """Colour of each label: ten that repeat, and grey for nodes in no module."""
+    """Return the colour of each label: ten that repeat, and grey for nodes in no module."""
     from matplotlib import colormaps
     from matplotlib.colors import to_rgba
 
@@ -28,7 +28,7 @@ def module_colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4
 
 
 def module_legend(figure: Figure, labels: Sequence[Int[np.ndarray, " _"]], *, edges: bool) -> None:
-    """Beside the axes, what colours mean: modules, which share ten colours, and nodes that are in none."""
+    """Draw a legend beside the axes: modules, which share ten colours, and nodes that are in none."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -52,7 +52,7 @@ def with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges: int | None, hidden: int) -> str:
-    """Title of a graph's figure: modules and cost, loss scale, edges shown and hidden."""
+    """Return the title of a graph's figure: modules and cost, loss scale, edges shown and hidden."""
     parts = []
     if partition is not None:
         parts.append("one module" if partition.n_modules == 1 else f"{partition.n_modules} modules")
@@ -64,6 +64,6 @@ def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges:
 
 
 def _range(values: Sequence[float]) -> str:
-    """One number, or the least and the largest of those of the pairs of cuts."""
+    """Format one number, or the smallest and largest over pairs of cuts."""
     least, largest = (f"{value:.3g}" for value in (min(values), max(values)))
     return least if least == largest else f"{least} to {largest}"

@@ -20,7 +20,7 @@ __all__ = ["plot_tracking"]
 
 @figure.register(Tracking)
 def plot_tracking(tracking: Tracking) -> Figure:
-    """Alluvial diagram: checkpoints as columns, modules as bars coloured by track, flows of aligned nodes."""
+    """Draw an alluvial diagram: checkpoints as columns, modules as bars coloured by track, flows of aligned nodes."""
     from matplotlib.figure import Figure
 
     count = len(tracking.names)
@@ -54,13 +54,13 @@ def plot_tracking(tracking: Tracking) -> Figure:
 
 _EVENTS = ("split", "merge", "birth", "death")
 
-_BAR = 0.09  # half the width of a bar
+_BAR = 0.09  # half width of a bar
 
-_SPACE = 0.03  # between bars, as a share of the largest checkpoint
+_SPACE = 0.03  # gap between bars, as a share of the largest checkpoint
 
 
 def _bars(sizes: Float[np.ndarray, " modules"], order: Int[np.ndarray, " modules"]) -> list[tuple[float, float]]:
-    """Bottom and height of each module's bar, stacked from the top in the given order."""
+    """Compute bottom and height of each module's bar, stacked from the top in the given order."""
     space = _SPACE * sizes.sum()
     tops = np.empty(len(sizes))
     tops[order] = -(np.cumsum(sizes[order] + space) - sizes[order] - space)
@@ -72,7 +72,7 @@ def _ribbons(
     left: Sequence[tuple[float, float]],
     right: Sequence[tuple[float, float]],
 ) -> list[tuple[int, float, float, float]]:
-    """Earlier module, lower ends on both sides, and height of every flow, stacked from the top of the bars."""
+    """Yield earlier module, lower ends on both sides, and height of every flow, stacked from the top of the bars."""
     used_left, used_right = np.zeros(len(left)), np.zeros(len(right))
     ribbons = []
     for a, b in zip(*np.nonzero(flow), strict=True):

@@ -84,7 +84,7 @@ class Search:
 
     @cached_property
     def squares(self) -> list[np.ndarray]:
-        """Compute w^2 between the nodes kept, per pair of cuts."""
+        """The matrices w^2 between the nodes kept, per pair of cuts."""
         return [w**2 for w in self.kept(self._graph.blocks)]
 
     def kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
