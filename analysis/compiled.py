@@ -1,4 +1,4 @@
-"""Loops that numba compiles on first use; machine code is kept on disk, so that it is compiled once per machine."""
+"""Compile loops with numba on first use; machine code is cached on disk, so that it is compiled once per machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 def compiled(function: FunctionT) -> FunctionT:
-    """The function as machine code that releases the GIL; not kept where no folder can be written."""
-    function = inspect.unwrap(function)  # of run-time shape checks, which are not for machine code
+    """Compile a function to machine code that releases the GIL; it is not cached if no folder can be written."""
+    function = inspect.unwrap(function)  # without run-time shape checks, which numba cannot compile
     try:
         return cast(FunctionT, njit(cache=True, nogil=True)(function))
     except RuntimeError:  # numba found no place for its cache
@@ -24,13 +24,13 @@ def compiled(function: FunctionT) -> FunctionT:
 
 
 def random_state(generator: np.random.Generator) -> np.ndarray:
-    """State of the kernel's own generator."""
+    """Create the state of the kernels' own generator."""
     return generator.integers(1, 2**63, size=1, dtype=np.uint64)
 
 
 @compiled
 def random_below(state: np.ndarray, n: int) -> int:
-    """A number in [0, n): xorshift64*."""
+    """Draw a number in [0, n): xorshift64*."""
     x = state[0]
     x ^= x >> np.uint64(12)
     x ^= x << np.uint64(25)

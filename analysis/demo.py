@@ -1,8 +1,8 @@
 """A small network with a known answer: two handwritten digits side by side, named by one MLP.
 
 The left digit and the right digit are drawn independently, and each has its own ten outputs, so a network that
-solves the task well needs no interaction between its left and its right half. The basis and the modules do not see
-this; `agreement` compares them with it afterwards.
+solves the task well needs no interaction between its left and its right half. Basis and modules are found without
+this knowledge; `agreement` compares them with it afterwards.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["agreement", "true_sides"]
 
 
 def true_sides(bases: Bases) -> list[Int[np.ndarray, " _"]]:
-    """Per cut the side (0 left, 1 right) of each coordinate of a global basis with raw outputs at the last cut.
+    """Return per cut the side (0 left, 1 right) of each coordinate of a global basis with raw outputs at the last cut.
 
-    The side of a coordinate is that whose outputs it influences more; that of an output is known.
+    A coordinate belongs to the side whose outputs it influences more; the sides of outputs are known.
     """
     *inner, last = bases.values()
     sides = [basis.influence[CLASSES:].sum(0) > basis.influence[:CLASSES].sum(0) for basis in inner]
@@ -31,7 +31,7 @@ def true_sides(bases: Bases) -> list[Int[np.ndarray, " _"]]:
 
 
 def agreement(partition: Partition, sides: Sequence[Int[np.ndarray, " _"]]) -> list[float]:
-    """Adjusted mutual information of modules and true sides, per cut and for all cuts together (last).
+    """Compute the adjusted mutual information of modules and true sides, per cut and for all cuts together (last).
 
     Nodes without an edge above the cutoff belong to no module and are left out.
     """

@@ -1,16 +1,16 @@
-"""Whether autograd's gradient is the derivative: finite differences, one block of parameters at a time.
+"""Check autograd's gradient against finite differences, one block of parameters at a time.
 
-It is not where a model tells autograd something else: `nn.Embedding(padding_idx=...)` and `scale_grad_by_freq`,
-straight-through estimators, `detach`, hooks on gradients, an `autograd.Function` with a backward of its own choice.
-Samplers and counts of directions that follow such a gradient give wrong numbers without a sign of it.
+The gradient is not the derivative where a model changes it: `nn.Embedding(padding_idx=...)` and `scale_grad_by_freq`,
+straight-through estimators, `detach`, hooks on gradients, an `autograd.Function` with a custom backward. Samplers and
+counts of directions that use such a gradient give wrong numbers without a warning.
 
-Central differences at several steps stand against the gradient, per block along random directions:
+Central differences at several steps are compared with the gradient, per block along random directions:
 
     (f(theta + h u) - f(theta - h u)) / 2h   against   u . grad f(theta)
 
 A block passes where they agree at one step: rounding spoils small steps, and curvature and the kinks of ReLU spoil
-large ones, but no step brings a wrong gradient near the difference. It fails where all its directions do, and where
-the differences settle.
+large ones, but at no step does a wrong gradient agree with the difference. A block fails if all its directions
+disagree and the differences converge.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _DIRECTIONS = 2
-_SETTLED = 0.03  # how far two differences may lie apart, relative to their distance from the gradient
+_SETTLED = 0.03  # largest distance of two differences relative to their distance from the gradient
 _SHOWN = 6
 
 
@@ -69,9 +69,9 @@ class Disagreement:
     """A block of parameters along which autograd's gradient is not the derivative.
 
     Attributes:
-        name: of the block.
+        name: name of the block.
         by_autograd: slope along a random direction of the block, by the gradient.
-        by_differences: the same by a central difference.
+        by_differences: the same slope by a central difference.
     """
 
     name: str
@@ -86,17 +86,17 @@ def gradient_disagreements(
     *,
     seed: int = 0,
 ) -> tuple[Disagreement, ...]:
-    """The blocks of parameters along which the gradient of a function is not its derivative.
+    """Find the blocks of parameters along which the gradient of a function is not its derivative.
 
     Test a behavioural loss away from theta*, where its gradient is 0; any network away from points that kinks may
     sit on (biases of exactly 0); and in float64 where the model allows it: in float32 only differences of more than
     5 % are seen.
 
     Args:
-        function: of named tensors, without dimensions; it must not change them.
-        parameters: where it is tested, in float64 or float32.
-        gradient: that of the caller, per name; None for `torch.autograd.grad`.
-        seed: of the directions.
+        function: scalar function of named tensors; it must not change them.
+        parameters: point at which it is tested, in float64 or float32.
+        gradient: gradient to test, per name; None for `torch.autograd.grad`.
+        seed: seed of the directions.
 
     Raises:
         InputError: the parameters are in another dtype.
@@ -132,9 +132,10 @@ def gradient_disagreements(
 
 
 def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Tensor, "v ..."]) -> list[Tensor | None]:
-    """Vector-Jacobian products for a block of cotangents, None where nothing depends: at once, or one after another.
+    """Compute vector-Jacobian products for a block of cotangents; None for tensors without dependence.
 
-    Backward functions that cannot be vectorised (custom ones, some recurrent ones) take the slow way.
+    They are computed at once, or one after another where backward functions cannot be vectorised (custom ones, some
+    recurrent ones).
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> batched_gradients(x * x, [x], torch.eye(2))
@@ -146,13 +147,13 @@ def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Te
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             return list(torch.autograd.grad(output, by, cotangents, is_grads_batched=True, **options))
-    except Exception:  # whatever a backward function of the caller's raises when it is vectorised
+    except Exception:  # any error: a backward function of the caller's is vectorised
         rows = [torch.autograd.grad(output, by, cotangent, **options) for cotangent in cotangents]
     return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
 
 
 def describe_disagreements(found: Sequence[Disagreement]) -> str:
-    """In words: which blocks, with both slopes.
+    """Describe which blocks disagree, with both slopes.
 
     >>> describe_disagreements([Disagreement("embed.weight", 0.5, 2.0)])
     "'embed.weight' (slope along a random direction by autograd 0.5, by finite differences 2)"
@@ -167,7 +168,7 @@ def describe_disagreements(found: Sequence[Disagreement]) -> str:
 
 
 def _autograd(function: Callable[[Mapping[str, Tensor]], Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The gradient by `torch.autograd.grad`; 0 where the function does not depend on a tensor."""
+    """Compute the gradient with `torch.autograd.grad`; 0 where the function does not depend on a tensor."""
     leaves = {name: value.clone().requires_grad_() for name, value in named.items()}
     value = function(leaves)
     if not value.requires_grad:
@@ -179,7 +180,7 @@ def _autograd(function: Callable[[Mapping[str, Tensor]], Tensor], named: Mapping
 def _along(
     function: Callable[[Mapping[str, Tensor]], Tensor], named: Mapping[str, Tensor], name: str, u: Tensor
 ) -> Callable[[float], float]:
-    """The function on a line through the point, along one block."""
+    """Return the function on a line through the point, along one block."""
 
     def line(h: float) -> float:
         with torch.no_grad():
@@ -189,7 +190,7 @@ def _along(
 
 
 def _nearest(line: Callable[[float], float], slope: float, precision: _Precision) -> float | None:
-    """The central difference nearest to the slope; None where one agrees with it, or they do not settle themselves."""
+    """Return the central difference nearest to the slope; None if one agrees with it, or they do not converge."""
     differences: list[float] = []
     for h in precision.steps:
         ahead, behind = line(h), line(-h)
@@ -208,5 +209,5 @@ def _nearest(line: Callable[[float], float], slope: float, precision: _Precision
 
 
 def _typical(value: Tensor) -> float:
-    """Root mean square of the entries."""
+    """Compute the root mean square of the entries."""
     return float(value.square().mean().sqrt()) if value.numel() else 0.0

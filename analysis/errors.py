@@ -1,4 +1,4 @@
-"""The exceptions of interbasis: one tree, every message says what was seen, what was expected, what to do.
+"""The exceptions of interbasis: one tree; every message says what was seen, what was expected, and what to do.
 
 InterbasisError
 ├── InputError            the caller's input; the command line exits with 2

@@ -1,4 +1,4 @@
-"""Fields of recipes: values of the types that their annotations name, or a refusal by name."""
+"""Check the fields of recipes against the types of their annotations; a refusal names the field."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WORDS: Mapping[Any, str] = {
     str: "a text",
     type(None): "None",
 }
-_SHOWN = 80  # characters of a refused value
+_SHOWN = 80  # characters of a refused value in a message
 
 
 def settle_fields(recipe: Any) -> None:
     """Check the fields of a frozen dataclass by their annotations, from its `__post_init__`.
 
-    Whole numbers where any number may be become floats, so that 1 and 1.0 are the same choice; lists become tuples, and
-    scalars of NumPy numbers.
+    Where any number is allowed, whole numbers become floats, so that 1 and 1.0 are the same choice. Lists become
+    tuples, and NumPy scalars become numbers.
 
     Args:
-        recipe: its fields are of type bool, int, float, str, tuples of such, unions of these, or None.
+        recipe: a dataclass with fields of type bool, int, float, str, tuples of such, unions of these, or None.
 
     Raises:
         InputError: a value of another type, or a number that is not finite; the message names the field.
@@ -56,11 +56,11 @@ def settle_fields(recipe: Any) -> None:
 
 
 def _settled(value: Any, hint: Any) -> Any:
-    """The value as the annotation has it.
+    """Convert a value to the type of its annotation.
 
     Raises:
-        TypeError: it is not of that type.
-        OverflowError: it is a whole number too large for a float.
+        TypeError: the value is not of that type.
+        OverflowError: the value is a whole number too large for a float.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()

@@ -1,4 +1,4 @@
-"""The one symmetric eigendecomposition of the project: float64, descending, sign fixed, rank cut stated.
+"""Linear algebra in float64: the symmetric eigendecomposition (descending, signs fixed, rank cut), ranks, Lanczos.
 
 Ranks that must see singular values far below 1e-8 of the largest come from `RowSpace`, which never forms a Gram matrix.
 """
@@ -20,13 +20,13 @@ from .results import by_value
 
 __all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "lanczos", "whiten"]
 
-_NEGATIVE = 1e-8  # a Gram matrix may have eigenvalues below zero by rounding, at most this share of the largest
+_NEGATIVE = 1e-8  # by rounding a Gram matrix may have negative eigenvalues up to this share of the largest
 
 
 @by_value
 @dataclass(frozen=True)
 class Eigen:
-    """Kept eigenpairs of a Gram matrix, and its whole spectrum.
+    """The kept eigenpairs of a Gram matrix, and its whole spectrum.
 
     Attributes:
         values: kept eigenvalues (r,), descending, all positive.
@@ -56,7 +56,7 @@ class Whitening:
 
 
 def column_signs(columns: Float[Tensor, "d k"]) -> Float[Tensor, " k"]:
-    """Sign of the entry of largest magnitude in each column (of the first one where tied to 1e-9).
+    """Return the sign of the entry of largest magnitude in each column (of the first one where tied to 1e-9).
 
     >>> column_signs(torch.tensor([[1.0, -3.0], [-2.0, 1.0]]))
     tensor([-1., -1.])
@@ -69,10 +69,10 @@ def column_signs(columns: Float[Tensor, "d k"]) -> Float[Tensor, " k"]:
 
 
 def eigh(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Eigen:
-    """Eigendecomposition of a Gram matrix, keeping eigenvalues above `rank_tolerance` times the largest.
+    """Compute the eigendecomposition of a Gram matrix, keeping eigenvalues above `rank_tolerance` times the largest.
 
     Args:
-        gram: symmetric positive semidefinite matrix; computed on in float64.
+        gram: symmetric positive semidefinite matrix; converted to float64.
         rank_tolerance: relative rank cut.
 
     Raises:
@@ -99,7 +99,7 @@ def eigh(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Eigen:
 
 
 def whiten(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Whitening:
-    """Whitening transform of a Gram matrix: A G A^T = I on the kept span (paper, section 6, step 1).
+    """Compute the whitening transform of a Gram matrix: A G A^T = I on the kept span (paper, section 6, step 1).
 
     >>> whiten(torch.diag(torch.tensor([4.0, 0.0]))).forward
     tensor([[0.5000, 0.0000]], dtype=torch.float64)
@@ -110,7 +110,7 @@ def whiten(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Whiteni
 
 
 class RowSpace:
-    """Triangular factor R of a tall matrix that comes in blocks of rows: R^T R is its Gram matrix, never formed.
+    """The triangular factor R of a tall matrix given in blocks of rows: R^T R is its Gram matrix, never formed.
 
     Singular values are exact to rounding (1e-16 of the largest), so that ranks can be decided where a Gram matrix
     would have lost them below 1e-8.
@@ -128,21 +128,21 @@ class RowSpace:
         self._waiting: list[Tensor] = []
 
     def add(self, rows: Float[Tensor, "m d"]) -> None:
-        """Take more rows."""
+        """Add rows."""
         self.count += len(rows)
         self._waiting.append(rows.to(torch.float64))
         if sum(map(len, self._waiting)) > 4 * self.width:
             self._reduce()
 
     def factor(self) -> Float[Tensor, "r d"]:
-        """R, of at most as many rows as columns."""
+        """Return R, with at most as many rows as columns."""
         self._reduce()
         return self._factor
 
     def rank(
         self, columns: Sequence[int] | None = None, *, tolerance: float = 1e-10, cutoff: float | None = None
     ) -> int:
-        """Rank of the matrix, or of some of its columns; see `column_rank`."""
+        """Compute the rank of the matrix, or of some of its columns; see `column_rank`."""
         factor = self.factor()
         return column_rank(factor if columns is None else factor[:, list(columns)], tolerance=tolerance, cutoff=cutoff)
 
@@ -154,7 +154,7 @@ class RowSpace:
 
 
 def column_rank(matrix: Float[Tensor, "m d"], *, tolerance: float = 1e-10, cutoff: float | None = None) -> int:
-    """Number of singular values above `cutoff`; without one, above `tolerance` of the largest after scaling columns.
+    """Count singular values above `cutoff`, or above `tolerance` times the largest after scaling columns.
 
     Columns are scaled to length 1 (those below 1e-13 of the longest count as zero), so that the rank does not depend
     on the unit of each column, for example on the scale of a ReLU neuron.
@@ -184,7 +184,7 @@ def lanczos(
     steps: int,
     progress: ProgressCallback | None = None,
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Gauss quadrature of the spectral measure of a symmetric operator at a vector: nodes ascending, and weights.
+    """Compute the Gauss quadrature of a symmetric operator's spectral measure at a vector: nodes ascending, weights.
 
     Golub and Welsch 1969; vectors are orthogonalised against all earlier ones, twice.
 

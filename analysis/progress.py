@@ -1,4 +1,4 @@
-"""What a long computation tells its caller: the step it is in, and how far it has come."""
+"""Progress reports: what a long computation tells its caller about its current step."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: the name of the step, what is done of it, its total where known, and a running result in words.
+    """One report: name of the step, items done, their total where known, and a running result in words.
 
     >>> Progress("moments", 3, 4).fraction
     0.75
@@ -26,7 +26,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """Share of the step that is done, or None where the total is not known."""
+        """The share of the step that is done, or None where the total is not known."""
         return None if not self.total else self.done / self.total
 
 
@@ -37,7 +37,7 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 def report(items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None) -> Iterator[T]:
     """Iterate over the items, reporting before the first and after each one; items need no length."""
     if total is None and isinstance(items, Sized):
-        with suppress(TypeError, NotImplementedError):  # a loader over a stream has the method, and no length
+        with suppress(TypeError, NotImplementedError):  # a loader over a stream has the method but no length
             total = len(items)
     if progress is not None:
         progress(Progress(step, 0, total))
@@ -48,7 +48,7 @@ def report(items: Iterable[T], step: str, progress: ProgressCallback | None, tot
 
 
 def counter(step: str, total: int, progress: ProgressCallback | None) -> Callable[[], None]:
-    """A function to call after each of so many parts of a step."""
+    """Return a function to call after each of so many parts of a step."""
     done = count(1)
 
     def advance() -> None:

@@ -1,4 +1,4 @@
-"""Recipe: every choice of an analysis in one value that is stored and hashed with its results; and `run`."""
+"""Recipe: all choices of an analysis in one value that is stored and hashed with its results; and `run`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 @dataclass(frozen=True)
 class GraphRecipe:
-    """Choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
+    """The choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
 
     cuts: tuple[str | tuple[str, ...], ...] | None = None
     loss: str | None = None
@@ -77,11 +77,11 @@ class GraphRecipe:
 
 @dataclass(frozen=True)
 class PartitionRecipe:
-    """Choices that fix a partition of a given graph; see `find_modules`.
+    """The choices that fix a partition of a given graph; see `find_modules`.
 
     Attributes:
-        control: compare a division that null graphs support with that of an untrained copy of the network, where the
-            network is at hand (`analyze`); a stored graph is divided without.
+        control: compare a division that null graphs support with that of an untrained copy of the network. This needs
+            the network (`analyze`); a stored graph is divided without the comparison.
     """
 
     epsilon: float | str | tuple[float, ...] | None = None
@@ -100,7 +100,7 @@ class PartitionRecipe:
 
     @property
     def search(self) -> dict[str, Any]:
-        """Those of the choices that are arguments of `find_modules`."""
+        """The choices that are arguments of `find_modules`."""
         return {name: value for name, value in asdict(self).items() if name != "control"}
 
     @property
@@ -111,7 +111,7 @@ class PartitionRecipe:
 
 @dataclass(frozen=True)
 class LedgerRecipe:
-    """Choices that fix a parameter ledger; see `parameter_ledger`."""
+    """The choices that fix a parameter ledger; see `parameter_ledger`."""
 
     loss: str | None = None
     epsilon: float | None = None
@@ -130,16 +130,16 @@ class LedgerRecipe:
 
 @dataclass(frozen=True)
 class LlcRecipe:
-    """Choices that fix a learning coefficient; see `learning_coefficient` and `Sampler`.
+    """The choices that fix a learning coefficient; see `learning_coefficient` and `Sampler`.
 
     Attributes:
-        epsilon, temperature, curve: one of them: a loss scale, a temperature, or the default range of loss scales.
-        parameters: globs on the names of those that are varied; None for all.
+        epsilon, temperature, curve: exactly one: a loss scale, a temperature, or the default range of loss scales.
+        parameters: globs on the names of the parameters to vary; None for all.
 
-    What it leaves out of `Sampler` (batch_size, control_variate, execution, workers) keeps its defaults.
+    The other options of `Sampler` (batch_size, control_variate, execution, workers) keep their defaults.
 
     Raises:
-        InputError: none or several of epsilon, temperature and curve, or a sampler that makes no sense.
+        InputError: none or several of epsilon, temperature and curve, or unsuitable options of the sampler.
 
     >>> LlcRecipe(epsilon=1e-3, chains=2).sampler.chains
     2
@@ -174,7 +174,7 @@ class LlcRecipe:
 
     @property
     def sampler(self) -> Sampler:
-        """How the posterior is sampled."""
+        """The options of the sampler."""
         return Sampler(
             kernel=self.kernel,
             preconditioner=self.preconditioner,
@@ -194,7 +194,7 @@ class LlcRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole analysis: the graph, and its partition.
+    """The choices of a whole analysis: of the graph, and of its partition.
 
     >>> Recipe.from_mapping({"basis": "local", "epsilon": 0.01}).graph.basis
     'local'
@@ -205,7 +205,7 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, choices: Mapping[str, Any]) -> Recipe:
-        """A recipe from flat names; choices that are None are left at their defaults, `seed` goes to both parts.
+        """Build a recipe from flat names; choices that are None keep their defaults, `seed` goes to both parts.
 
         Raises:
             InputError: a name that no part of the recipe has, or a value of the wrong type.
@@ -234,7 +234,7 @@ class Recipe:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:
-        """A recipe from a .toml or .json file of flat names.
+        """Read a recipe from a .toml or .json file of flat names.
 
         Raises:
             InputError: the file cannot be read, or holds unknown names.
@@ -243,10 +243,10 @@ class Recipe:
 
 
 def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
-    """A recipe of one of the small kinds from names and JSON values.
+    """Build a recipe of one of the small kinds from names and JSON values.
 
     Raises:
-        InputError: a name that it does not have, or a value that makes no sense.
+        InputError: a name that it does not have, or an unsuitable value.
 
     >>> from_choices(LlcRecipe, {"epsilon": 1, "parameters": ["layers.0.*"]}).parameters
     ('layers.0.*',)
@@ -264,7 +264,7 @@ def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `run` made of a checkpoint."""
+    """The results of `run` on a checkpoint."""
 
     bases: Bases
     graph: InteractionGraph
@@ -272,7 +272,7 @@ class Analysis:
 
 
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
-    """Checkpoint -> bases -> graph -> partition, beside that of an untrained copy where null graphs support it."""
+    """Analyse a checkpoint: bases, graph, partition, and the comparison with an untrained copy."""
     bases = build_bases(checkpoint, recipe.graph, progress=progress)
     graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
     partition = partition_graph(graph, recipe.partition, progress=progress)
@@ -280,7 +280,7 @@ def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | 
 
 
 def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None) -> Bases:
-    """The first step of `run`; cuts and loss are those the checkpoint was loaded with."""
+    """Build the bases, the first step of `run`; cuts and loss are those of the loaded checkpoint."""
     return interaction_basis(
         checkpoint.network,
         checkpoint.batches,
@@ -298,7 +298,7 @@ def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: Progre
 def build_graph(
     checkpoint: Checkpoint, bases: Bases, recipe: GraphRecipe, *, progress: ProgressCallback | None = None
 ) -> InteractionGraph:
-    """The second step of `run`."""
+    """Build the graph, the second step of `run`."""
     measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
     measured = measured and not has_streams(checkpoint.network, checkpoint.batches)
     return interaction_graph(
@@ -314,16 +314,16 @@ def build_graph(
 def partition_graph(
     graph: InteractionGraph, recipe: PartitionRecipe, *, progress: ProgressCallback | None = None
 ) -> Partition:
-    """The division itself, the third step of `run`."""
+    """Divide the graph into modules, the third step of `run`."""
     return find_modules(graph, **recipe.search, progress=progress)
 
 
 def controlled(
     partition: Partition, checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None
 ) -> Partition:
-    """The last step of `run`: a supported division beside that of an untrained copy of the network; see `compared`.
+    """Compare a supported division with that of an untrained copy, the last step of `run`; see `compared`.
 
-    The copy goes through the same steps with the same choices. Where it cannot be analysed the reason says so.
+    The copy goes through the same steps with the same choices. If it cannot be analysed, the reason says so.
     """
     if not recipe.partition.control or partition.verdict != "supported":
         return partition
@@ -340,7 +340,7 @@ def controlled(
 
 
 def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:
-    """The parameter ledger of a checkpoint; the loss is the one it was loaded with."""
+    """Build the parameter ledger of a checkpoint; the loss is that of the loaded checkpoint."""
     choices = {name: value for name, value in asdict(recipe).items() if name != "loss"}
     return parameter_ledger(checkpoint.network, checkpoint.batches, **choices, progress=progress)
 
@@ -348,7 +348,7 @@ def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: Prog
 def build_llc(
     checkpoint: Checkpoint, recipe: LlcRecipe, *, progress: ProgressCallback | None = None
 ) -> LearningCoefficient | LearningCoefficientCurve:
-    """The learning coefficient of a checkpoint, or its curve; the loss is the one it was loaded with."""
+    """Estimate the learning coefficient of a checkpoint, or its curve; the loss is that of the loaded checkpoint."""
     network, batches = checkpoint.network, checkpoint.batches
     common: dict[str, Any] = {"parameters": recipe.parameters, "sampler": recipe.sampler, "seed": recipe.seed}
     if recipe.curve:
@@ -359,10 +359,10 @@ def build_llc(
 
 
 def read_choices(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The flat names of a recipe file.
+    """Read the flat names of a recipe file.
 
     Raises:
-        InputError: the file cannot be read, or is not a table of names.
+        InputError: the file cannot be read, or does not hold a table of names.
     """
     file = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Results: compared by value, kept in one file each, drawn by the figure that is registered for their kind.
+"""Results: compared by value, stored in one file each, and drawn by the figure registered for their kind.
 
 A file is one of safetensors, with scalars and names as JSON in its metadata, and is written whole or not at all.
 """
@@ -32,7 +32,7 @@ ResultT = TypeVar("ResultT", bound="Result")
 
 
 def by_value(cls: _C) -> _C:
-    """Decorator of a dataclass that holds arrays: two are equal where all their fields are the same, see `same`.
+    """Decorate a dataclass that holds arrays: two instances are equal if all their fields are, see `same`.
 
     >>> from dataclasses import dataclass
     >>> @by_value
@@ -48,12 +48,12 @@ def by_value(cls: _C) -> _C:
             return NotImplemented
         return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
-    setattr(cls, "__eq__", equal)  # noqa: B010 - mypy takes it for an override
+    setattr(cls, "__eq__", equal)  # noqa: B010 - mypy would take an assignment for an override
     return cls
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same: of arrays type, shape and numbers; NaN is the same as NaN.
+    """Return whether two values are the same: of arrays type, shape and numbers; NaN is the same as NaN.
 
     >>> same({"a": [np.array([1.0, np.nan])]}, {"a": [np.array([1.0, np.nan])]}), same(np.zeros(2), np.zeros((2, 1)))
     (True, False)
@@ -104,7 +104,7 @@ def decode(kind: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any
     """Unpack what `encode` packed.
 
     Raises:
-        InputError: the bytes are not such a file, hold another kind of result, or come from a newer version.
+        InputError: the bytes are no such file, hold another kind of result, or come from a newer version.
     """
     try:
         arrays = _load_arrays(data)
@@ -123,7 +123,7 @@ def decode(kind: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write a file so that it appears under its name only when whole: temporary file, fsync, rename."""
+    """Write a file so that it appears under its name only when complete: temporary file, fsync, rename."""
     target = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -143,7 +143,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a file, with an error of ours where it is missing or unreadable."""
+    """Read a file, and raise an error of ours if it is missing or unreadable."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -152,18 +152,18 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 @singledispatch
 def figure(result: Any, *choices: Any) -> Figure:
-    """Draw a result: the figure that `interbasis.analysis.figures` registers for its type.
+    """Draw a result with the figure that `interbasis.analysis.figures` registers for its type.
 
     Raises:
-        InputError: there is none.
+        InputError: no figure is registered.
     """
     raise InputError(f"there is no figure of a {type(result).__name__}")
 
 
 class Result:
-    """Base of results: a figure, and one file each.
+    """The base class of results: a figure, and one file each.
 
-    A subclass packs itself with `encode` in `to_bytes`, and is unpacked with `decode` by `from_bytes`.
+    A subclass implements `to_bytes` with `encode`, and `from_bytes` with `decode`.
     """
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Files of other tools, both ways: graphs, attribution graphs, circuits, labels."""
+"""Files for and from other tools: graphs, attribution graphs, circuits, labels."""
 
 from .attribution_graph import MOST_LINKS, MOST_PINNED
 from .circuit_files import CIRCUIT_FORMATS, eap_graph, export_circuit, prune_scores

@@ -1,8 +1,8 @@
-"""A graph with its modules as an attribution graph: the JSON that circuit-tracer and Neuronpedia show.
+"""Export a graph with its modules as an attribution graph, the JSON that circuit-tracer and Neuronpedia show.
 
-Modules take the place of tokens: a node's `ctx_idx` is its module, whose name stands among the prompt tokens, and each
-module is a supernode. The page cannot draw large graphs, so only the strongest part of one is written, and the file
-says so. Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
+Modules take the place of tokens: a node's `ctx_idx` is its module, whose name is one of the prompt tokens, and each
+module is a supernode. The page cannot draw large graphs, so only the strongest edges are written, and the file says so.
+Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_LINKS = 3000
 
 MOST_PINNED = 200
 
-"""Nodes that the page pins, the most important."""
+"""Number of nodes that the page pins, the most important ones."""
 
 Node: TypeAlias = tuple[int, int]
 
@@ -37,13 +37,13 @@ _NONE = "no module"
 def attribution_graph(
     graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon, *, most_links: int = MOST_LINKS
 ) -> dict[str, Any]:
-    """The strongest edges of a graph and the nodes they join, with modules as supernodes.
+    """Build the JSON of the strongest edges of a graph and their nodes, with modules as supernodes.
 
     Args:
         graph: the strengths; a link's weight is w.
-        partition: its modules; without one all nodes stand in one lane.
-        epsilon: only edges above its square root; one for all pairs of cuts, or one per pair.
-        most_links: at most so many, the strongest.
+        partition: its modules; without one all nodes are in one lane.
+        epsilon: only edges above its square root are written; one for all pairs of cuts, or one per pair.
+        most_links: largest number of edges, the strongest.
     """
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
     lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
@@ -59,7 +59,7 @@ def attribution_graph(
     outputs = float(graph.importance[last].sum()) or 1.0
     target = next((node for node in ranked if node[0] == last), None)
     used = {int(labels[cut][i]) for cut, i in ranked}
-    tokens = [*lanes, _NONE] if len(used) > 1 else [_NONE, *lanes]  # nodes in the first lane alone have no place
+    tokens = [*lanes, _NONE] if len(used) > 1 else [_NONE, *lanes]  # the page leaves out the first lane
     lane = {m: tokens.index(lanes[m] if m >= 0 else _NONE) for m in used}
     names = {node: f"{node[0]}_{node[1]}_{lane[int(labels[node[0]][node[1]])]}" for node in ranked}
 
@@ -102,7 +102,7 @@ def attribution_graph(
 def _metadata(
     graph: InteractionGraph, epsilon: Epsilon, lanes: Sequence[str], tokens: Sequence[str], n_links: int
 ) -> dict[str, Any]:
-    """What the page shows of the graph as a whole."""
+    """Build the metadata that the page shows about the whole graph."""
     n_edges = graph.n_edges(epsilon)
     part = f"all {n_edges}" if n_links == n_edges else f"the strongest {n_links} of {n_edges}"
     above = ", ".join(dict.fromkeys(f"{cutoff:.3g}" for cutoff in graph.cutoffs(epsilon)))
@@ -114,7 +114,7 @@ def _metadata(
         "slug": "interbasis",
         "scan": f"interbasis {graph.basis} basis",
         "transcoder_list": [],
-        "prompt_tokens": list(tokens),  # a single one would leave the page empty
+        "prompt_tokens": list(tokens),  # with a single one the page would stay empty
         "prompt": ", ".join(lanes),
         "node_threshold": 1.0,
         "schema_version": 1,
@@ -126,7 +126,7 @@ def _metadata(
 
 
 def _strongest(graph: InteractionGraph, epsilon: Epsilon, count: int) -> list[tuple[Node, Node, float]]:
-    """The strongest edges above the cutoff, ties by earlier and then later node."""
+    """Return the strongest edges above the cutoff, ties by earlier and then later node."""
     cutoffs = graph.cutoffs(epsilon)
     strengths = [block[block > cutoff] for block, cutoff in zip(graph.blocks, cutoffs, strict=True)]
     every = np.concatenate(strengths)

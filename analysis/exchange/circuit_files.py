@@ -1,6 +1,6 @@
-"""Circuits of heads and MLPs as files of circuit-discovery tools: EAP-IG and MIB (JSON), AutoCircuit (prune scores).
+"""Write circuits of heads and MLPs as files of circuit-discovery tools: EAP-IG and MIB (JSON), AutoCircuit.
 
-Names are those of TransformerLens, in which both tools think. Only what stays inside a module is in the circuit.
+Names are those of TransformerLens, which both tools use. Only edges that stay inside a module are in the circuit.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["CIRCUIT_FORMATS", "eap_graph", "export_circuit", "prune_scores"]
 
 
 def export_circuit(circuit: ComponentCircuit, form: str, module: int | None = None) -> bytes:
-    """A circuit as the content of a file.
+    """Return a circuit as the content of a file.
 
     Args:
         circuit: modules of heads and MLPs, and the edges between them.
         form: "eap" (JSON of EAP-IG and MIB, see `eap_graph`) or "autocircuit" (see `prune_scores`, saved by torch).
-        module: whose edges are in the circuit; None: all edges but those between modules.
+        module: module whose edges are in the circuit; None: all edges except those between modules.
 
     Raises:
-        GraphError: an unknown format, or no such module.
+        GraphError: an unknown format, or an unknown module.
     """
     if form not in CIRCUIT_FORMATS:
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(CIRCUIT_FORMATS)}")
@@ -36,9 +36,9 @@ def export_circuit(circuit: ComponentCircuit, form: str, module: int | None = No
 
 
 def eap_graph(circuit: ComponentCircuit, module: int | None = None) -> dict[str, Any]:
-    """`cfg`, `nodes` and `edges` as `eap.graph.Graph.from_json` reads them; a score is the loss without the edge.
+    """Build `cfg`, `nodes` and `edges` as `eap.graph.Graph.from_json` reads them; a score is the loss without the edge.
 
-    The key `interbasis`, which EAP-IG passes over, says what was lost in the projection.
+    The key `interbasis`, which EAP-IG ignores, describes what the projection lost.
     """
     components, modules = circuit.components, circuit.modules
     edges = {
@@ -73,10 +73,10 @@ def eap_graph(circuit: ComponentCircuit, module: int | None = None) -> dict[str,
 
 
 def prune_scores(circuit: ComponentCircuit, module: int | None = None) -> dict[str, Tensor]:
-    """By name of a module what AutoCircuit calls prune scores: (heads, sources) or (sources,); 0 outside the circuit.
+    """Build AutoCircuit's prune scores by name of a module, (heads, sources) or (sources,); 0 outside the circuit.
 
-    Sources are the input, then layer by layer the heads and the MLP, as far as they write before. The model is to be
-    made patchable with `factorized=True, separate_qkv=True`.
+    Sources are the input, then layer by layer the heads and the MLP, as far as they write before. Make the model
+    patchable with `factorized=True, separate_qkv=True`.
     """
     components = circuit.components
     sources = ["input", *(item.name for item in components.items)]

@@ -1,9 +1,9 @@
-"""A partition projected on attention heads and MLPs, for tools that know circuits of these only.
+"""Project a partition on attention heads and MLPs, for tools that know circuits of these only.
 
 Nodes of an interaction graph are coordinates of the residual stream, which every component reads and writes in part:
-the projection is lossy. A component is given to the module that takes most of what it writes, and its share is kept
-beside it. Edges are those of path patching: u -> v is how much the network loses when v alone no longer sees what u
-writes.
+the projection is lossy. A component belongs to the module that receives most of its output, and the shares of all
+modules are kept. Edges are those of path patching: u -> v is the loss of the network when v alone does not see the
+output of u.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class ComponentCircuit:
     Attributes:
         components: heads and MLPs.
         d_model: width of the residual stream.
-        shares: (components, modules) of the variance that a component writes, as the next cut's coordinates see it;
-            zeros where it writes nothing that varies there.
+        shares: (components, modules) share of the variance of a component's output in the next cut's coordinates; zeros
+            where its output does not vary there.
         scores: behavioural loss without each edge, the writer at its mean over the data.
-        loss, n: which behavioural loss, and of how many data points.
+        loss, n: kind of the behavioural loss, and number of data points.
     """
 
     components: Components
@@ -64,14 +64,14 @@ class ComponentCircuit:
 
     @property
     def modules(self) -> dict[str, int]:
-        """By name of a component the module that takes most of what it writes."""
+        """The module of each component, by its name: the one that receives most of its output."""
         return {item.name: int(row.argmax()) for item, row in zip(self.components.items, self.shares, strict=True)}
 
     def holds(self, edge: Edge, module: int | None = None) -> bool:
-        """Whether an edge stays inside a module, any or a given one; input and logits belong to all.
+        """Return whether an edge stays inside a module, any or a given one; input and logits belong to all.
 
         Raises:
-            GraphError: there is no such module.
+            GraphError: the module does not exist.
         """
         count = self.shares.shape[1]
         if module is not None and not 0 <= module < count:
@@ -90,22 +90,23 @@ def component_circuit(
     *,
     progress: ProgressCallback | None = None,
 ) -> ComponentCircuit:
-    """The modules of heads and MLPs, and what each edge between them is worth.
+    """Find the modules of heads and MLPs, and measure each edge between them.
 
-    s(u -> v) = L_B(network whose v reads, along one of its inputs, the stream without what u writes directly). u is at
-    its mean over the data, position by position; what u does through other components stays. One forward pass per edge.
+    s(u -> v) = L_B(network in which v reads, at one of its inputs, the stream without the direct output of u). The
+    output of u is replaced by its mean over the data, position by position; effects of u through other components stay.
+    There is one forward pass per edge.
 
     Args:
-        net: whose first cut is the residual stream before all components.
-        bases: of all its cuts.
-        graph: built from them.
-        partition: of the graph; None for one module.
+        net: network whose first cut is the residual stream before all components.
+        bases: bases of all its cuts.
+        graph: graph built from them.
+        partition: partition of the graph; None for one module.
         batches: data points, all of one length.
-        components: where heads and MLPs read and write.
+        components: heads and MLPs, and where they read and write.
         progress: called after each writer of each batch.
 
     Raises:
-        CutError: a component reads or writes where the network computes nothing.
+        CutError: a component reads or writes at a place that the network does not compute.
         DataError: no data, or sequences of different lengths.
         GraphError: graph, partition and bases do not belong together.
     """
@@ -155,7 +156,7 @@ def component_circuit(
 
 
 def _means(net: Network, inputs: list[Batch], parts: list[Part]) -> tuple[dict[Part, Tensor], list[Tensor], int]:
-    """Means over data points of what is written and of the first cut, at each position; and how many points."""
+    """Compute means over data points of the outputs and of the first cut, at each position; and count the points."""
     sums: list[Tensor] = []
     n = 0
     for batch in inputs:
@@ -178,7 +179,7 @@ def _output(net: Network, batch: Batch, held: Mapping[Part, Tensor]) -> Tensor:
 
 
 def _shares(squares: list[np.ndarray], labels: list[np.ndarray], count: int) -> Float[np.ndarray, " modules"]:
-    """Of the first cut at which something changes."""
+    """Compute the shares of modules at the first cut at which something changes."""
     for changed, of in zip(squares, labels, strict=True):
         if changed.any():
             found = np.bincount(of, changed, count)
@@ -188,7 +189,7 @@ def _shares(squares: list[np.ndarray], labels: list[np.ndarray], count: int) -> 
 
 @contextmanager
 def _patched(net: Network, held: Mapping[Part, Tensor], read: Iterable[Part]) -> Iterator[dict[Part, Tensor]]:
-    """Parts held at given values, and others read, whenever the network runs."""
+    """Hold parts at given values, and read others, whenever the network runs."""
     wanted = list(read)
     modules = find_modules_by_name(net.model)
     found: dict[Part, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON, masks."""
+"""Write graphs and partitions for other tools: NetworkX, GraphML, GEXF, node-link and attribution-graph JSON, masks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["FORMATS", "export", "export_masks", "to_networkx"]
 def to_networkx(
     graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None
 ) -> networkx.DiGraph:
-    """The graph with text nodes "cut/coordinate"; with a partition each node has its `module` (-1: none).
+    """Convert to NetworkX with text nodes "cut/coordinate"; with a partition nodes have a `module` (-1: none).
 
     Args:
         graph: the strengths.
         partition: of this graph.
-        epsilon: only edges above its square root, one for all or one per pair of cuts; default the partition's, without
-            one all edges above 0.
+        epsilon: only edges above its square root, one for all or one per pair of cuts; default: the partition's, or all
+            edges above 0 if there is none.
 
     Raises:
         GraphError: the partition belongs to a graph of another shape, or a wrong number of loss scales.
@@ -53,7 +53,7 @@ def to_networkx(
 
 
 def export(graph: InteractionGraph, partition: Partition | None, form: str, epsilon: Epsilon | None = None) -> bytes:
-    """A graph, or a partition with its graph, as the content of a file.
+    """Return a graph, or a partition with its graph, as the content of a file.
 
     Args:
         graph: the strengths.
@@ -74,11 +74,11 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
 
 
 def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
-    """What applies modules as hooks in plain PyTorch, as a safetensors file.
+    """Write the tensors that apply modules as hooks in plain PyTorch, as a safetensors file.
 
     Per cut the tensors `CUT/mean` (d,), `CUT/to_basis` C (k, d), `CUT/from_basis` C^+ (d, k), float64, and `CUT/masks`
-    (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module. Nodes of no module go with the
-    one that they exchange most loss with.
+    (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module. Nodes of no module join the
+    one with which they exchange most loss.
 
     Raises:
         GraphError: bases, graph and partition do not belong together.
@@ -126,7 +126,7 @@ def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilo
 
 
 def _scales(partition: Partition | None, epsilon: Epsilon | None) -> Epsilon:
-    """The loss scale, or those of the pairs of cuts, that edges are above."""
+    """Return the loss scale, or those of the pairs of cuts, for the cutoff of edges."""
     if epsilon is not None:
         return epsilon
     return partition.epsilons if partition is not None else 0.0

@@ -1,4 +1,4 @@
-"""A division into modules that was made elsewhere: read from a CSV or JSON file of nodes and modules."""
+"""Read a division into modules that was made elsewhere, from a CSV or JSON file of nodes and modules."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ _COLUMNS = ({"node", "module"}, {"cut", "coordinate", "module"})
 def read_partition(
     path: str | os.PathLike[str], graph: InteractionGraph, epsilon: Epsilon | str | None = None
 ) -> Partition:
-    """A division of a graph from a file, with what it costs.
+    """Read a division of a graph from a file, and compute its costs.
 
     Args:
         path: see `read_labels`.
-        graph: whose nodes are named.
+        graph: graph whose nodes the file names.
         epsilon: loss scale, see `find_modules`.
 
     Raises:
         InputError: the file cannot be read.
-        GraphError: it names nodes that the graph does not have, one twice, or leaves out one that has an edge.
+        GraphError: the file names nodes that the graph does not have, names one twice, or leaves out one with an edge.
     """
     return score_partition(graph, read_labels(read_bytes(path), graph), epsilon)
 
 
 def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
-    r"""One array of labels per cut of a graph; modules are numbered as they first appear, -1 for nodes without one.
+    r"""Read one array of labels per cut; modules are numbered as they first appear, -1 for nodes without one.
 
     Args:
-        content: of a CSV file with the columns `node` and `module`, or `cut`, `coordinate` and `module`; or of a JSON
-            file: an object {node: module}, or a list of objects with those names. A node is "cut/coordinate", as
-            exports name it; a module any text or number; "-1", "none" or nothing for none. Nodes that are not named
+        content: content of a CSV file with the columns `node` and `module`, or `cut`, `coordinate` and `module`; or of
+            a JSON file: an object {node: module}, or a list of objects with those names. A node is "cut/coordinate", as
+            exports name it; a module is any text or number; "-1", "none" or nothing for none. Nodes that are not named
             are in no module.
-        graph: whose nodes are named.
+        graph: graph whose nodes the file names.
 
     Raises:
-        InputError: it is neither.
+        InputError: the content is neither.
         GraphError: a node that the graph does not have, or has twice.
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2)], cuts=["a", "b"])
@@ -66,11 +66,11 @@ def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray,
 
 
 def read_assignment(content: bytes) -> dict[str, str]:
-    """The module of each node that a file names, as it is written there; see `read_labels`.
+    """Read the module of each node that a file names, as it is written there; see `read_labels`.
 
     Raises:
-        InputError: it cannot be read.
-        GraphError: it names a node twice.
+        InputError: the content cannot be read.
+        GraphError: the content names a node twice.
 
     >>> read_assignment(b'{"a/0": "left", "a/1": 7}')
     {'a/0': 'left', 'a/1': '7'}
@@ -84,7 +84,7 @@ def read_assignment(content: bytes) -> dict[str, str]:
 
 
 def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
-    """One array of labels per cut of a graph, from nodes named "cut/coordinate" and their modules; see `read_labels`.
+    """Build one array of labels per cut from nodes named "cut/coordinate" and their modules; see `read_labels`.
 
     Raises:
         GraphError: a node that the graph does not have, or no node in a module.
@@ -118,7 +118,7 @@ def _rows(content: bytes) -> Iterator[tuple[str, str]]:
             node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
             module = row["module"]
             name = "" if module is None else str(module).strip()
-            yield str(node).strip(), re.sub(r"^(-?\d+)\.0+$", r"\1", name)  # as pandas writes whole numbers
+            yield str(node).strip(), re.sub(r"^(-?\d+)\.0+$", r"\1", name)  # pandas writes whole numbers like this
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise InputError(
             f"the file is no division into modules ({type(error).__name__}: {error}): expected CSV with the columns "
@@ -138,7 +138,7 @@ def _of_csv(reader: csv.DictReader[str]) -> Iterable[dict[str, Any]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON that names nothing twice."""
+    """Build a dict from the pairs of a JSON object, which must not name anything twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
