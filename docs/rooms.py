@@ -44,6 +44,7 @@ class Room:
     files: int
     lines: int
     imports: frozenset[tuple[str, str]]  # package and room
+    defines: bool  # anything of its own, or only hands names on
 
     @property
     def is_file(self) -> bool:
@@ -64,7 +65,9 @@ def _room(top: str, path: Path) -> Room:
     face = trees[path if path.suffix else path / "__init__.py"]
     purpose = (ast.get_docstring(face) or "").split("\n\n")[0].replace("\n", " ").split("; ")[0].rstrip(".")
     lines = sum(len(file.read_text().splitlines()) for file in files)
-    return Room(path.name, purpose, len(files), lines, frozenset(found))
+    made = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    defines = any(isinstance(node, made) for tree in trees.values() for node in tree.body)
+    return Room(path.name, purpose, len(files), lines, frozenset(found), defines)
 
 
 def _imports(file: Path, tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -170,6 +173,8 @@ def draw() -> None:
 
     found = {top: rooms(top) for top in DRAWN}
     graphs = {top: graph_of(top, found[top]) for top in DRAWN}
+    for top, (graph, _) in graphs.items():
+        graph.remove_nodes_from([name for name in graph if not found[top][name].defines])
     places = {top: columns(nx.transitive_reduction(graph)) for top, (graph, _) in graphs.items()}
     heights = {top: _height(places[top], graphs[top][1]) for top in DRAWN}
     width = max(column for at in places.values() for _, column in at.values()) * ACROSS + WIDTH + 4 * MARGIN

@@ -21,6 +21,7 @@ from interbasis.service.cli.app import app
 
 README = (ROOT / "README.md").read_text()
 CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", modules())
@@ -33,8 +34,9 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_python_in_readme_runs(tmp_path: Path) -> None:
-    programs = [program for program in blocks("python") if "Client(" not in program]
+@pytest.mark.parametrize("name", ["README.md", "docs/ledger.md", "docs/learning_coefficient.md"])
+def test_python_in_documents_runs(name: str, tmp_path: Path) -> None:
+    programs = [program for program in blocks("python", (ROOT / name).read_text()) if "Client(" not in program]
     assert programs
     for program in programs:
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=300)
@@ -108,22 +110,19 @@ def test_circuits_document_runs(tmp_path: Path) -> None:
 
 def test_commands_in_documents_exist() -> None:
     """Each `interbasis ...` line names a command and options that the program has."""
-    texts = blocks("console") + blocks("console", CIRCUITS)
+    texts = [block for document in DOCUMENTS for block in blocks("console", document.read_text())]
     lines = [line for block in texts for line in block.splitlines() if line.startswith("$ interbasis")]
     assert lines
     for line in lines:
         words = line.removeprefix("$ interbasis ").split()
         depth = 2 if words[0] in ("db", "schedule", "token") else 1
         shown = CliRunner().invoke(app, [*words[:depth], "--help"], env=_wide()).stdout
-        for option in (w for w in words[depth:] if w.startswith("-")):
+        for option in (w for w in words[depth:] if re.match("--?[a-z]", w)):
             assert option in shown, f"{line!r}: no option {option}"
 
 
 def _wide() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200"}
-
-
-DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
