@@ -51,43 +51,6 @@ _SECONDS = 120
 _TAIL = 4000  # characters of what a process said last, for the log
 
 
-# what torch takes of the address space, which depends on its build, is known once it is imported
-_CONVERT = """
-import os, resource, sys, zipfile
-import torch
-from safetensors.torch import save_file
-source, target, room, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-try:
-    with open("/proc/self/statm") as used:
-        base = int(used.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-except OSError:
-    base = 8 << 30
-resource.setrlimit(resource.RLIMIT_AS, (base + room,) * 2)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-with open(source, "rb") as file:
-    archive = file.read(2) == b"PK"
-if archive or zipfile.is_zipfile(source):
-    try:
-        members = zipfile.ZipFile(source).infolist()
-    except zipfile.BadZipFile as error:
-        sys.exit(f"it is no zip archive: {error}")
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        sys.exit("its members are compressed, which torch.save never does: save it again with torch.save")
-    size = sum(member.file_size for member in members)
-    if size > most:
-        sys.exit(f"its members have {size} bytes, expected at most {most}")
-found = torch.load(source, map_location="cpu", weights_only=True)
-found = found.get("state_dict", found) if isinstance(found, dict) else found
-plain = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in found.items())
-if not plain:
-    sys.exit("expected tensors by name")
-size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
-if size > most:
-    sys.exit(f"its tensors have {size} bytes, expected at most {most}")
-save_file({name: tensor.contiguous().clone() for name, tensor in found.items()}, target)
-"""
-
-
 def keep(store: Store, file: Path, most: int) -> FileRow:
     """Check an uploaded file and store it; convert a .pt file first, whose tensors have at most `most` bytes.
 
@@ -112,13 +75,14 @@ def _converted(file: Path, most: int) -> Path:
 
     Files that could grow are refused before they are read: compressed members, or more bytes than may be uploaded.
     """
-    target = file.with_suffix(".safetensors")
+    target, limits = file.with_suffix(".safetensors"), (str(_ROOM + _COPIES * most), str(most))
+    paths = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CONVERT, str(file), str(target), str(_ROOM + _COPIES * most), str(most)],
+            [sys.executable, "-m", "interbasis.service.api.convert_pt", str(file), str(target), *limits],
             capture_output=True,
             timeout=_SECONDS,
-            env={"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"},
+            env=paths | {"OMP_NUM_THREADS": "1"},
             check=False,
         )
     except subprocess.TimeoutExpired as error:
