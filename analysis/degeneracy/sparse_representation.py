@@ -183,8 +183,8 @@ def sparsify(
     deviation = _deviation(network, sparse.network(), batches, progress)
     if deviation > _DEVIATION:
         raise NumericalError(
-            f"the outputs change by {deviation:.1e} of the largest: at the tolerance {tolerance:g} activations count "
-            "as of low rank that are not; choose a smaller one"
+            f"the outputs change by {deviation:.1e} of the largest: with the tolerance {tolerance:g} activations count "
+            "as of lower rank than they are; choose a smaller one"
         )
     return SparseNetwork(sparse.layers, deviation, network, sparse._sources, checked)
 

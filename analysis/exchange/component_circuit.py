@@ -114,7 +114,7 @@ def component_circuit(
         raise GraphError(f"graph and bases have the cuts {list(graph.cuts)} and {list(bases)}, the network {net.cuts}")
     if net.masked:
         raise GraphError(
-            "means of what heads and MLPs write are taken position by position, over data points of one length: give a "
+            "outputs of heads and MLPs are averaged position by position, over data points of one length: give a "
             "network without mask and skip_first"
         )
     labels = [np.zeros(k, dtype=np.int64) for k in graph.widths]
@@ -208,8 +208,8 @@ def _patched(net: Network, held: Mapping[Part, Tensor], read: Iterable[Part]) ->
     with ExitStack() as stack:
         for place in dict.fromkeys(part.place for part in (*wanted, *held)):
             if place.path not in modules:
-                raise CutError(f"no module is named {place.path!r}, where a component is said to read or write")
+                raise CutError(f"no module is named {place.path!r}, at which a component should read or write")
             stack.callback(hooked(modules[place.path], place, visit).remove)
         yield found
     if missing := [part.name for part in wanted if part not in found]:
-        raise CutError(f"{missing[0]!r}, where a component is said to read or write, is not computed")
+        raise CutError(f"{missing[0]!r}, at which a component should read or write, is not computed")

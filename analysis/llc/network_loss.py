@@ -184,7 +184,7 @@ class NetworkLandscape:
             return float(self._loss.value(self._loss.nearby, *pair))
         except FAILURES as error:
             raise DataError(
-                f"the training loss is one of whole batches alone: on {batch_size(pair)} data points of "
+                f"the training loss works on whole batches only: on {batch_size(pair)} data points of "
                 f"{describe(pair)} it fails: {short(error)}. Expected outputs and targets of one shape, data points "
                 "along the leading axis"
             ) from error
@@ -207,8 +207,8 @@ class NetworkLandscape:
             return
         if mixed:
             raise DataError(
-                "the training loss does not see which target belongs to which data point: it stays as it is when data "
-                f"points exchange their targets, and is no mean or sum over them; {self._loss.shapes(pair)}"
+                "the training loss ignores which target belongs to which data point: it does not change when data "
+                f"points exchange their targets, and is no mean or sum over data points; {self._loss.shapes(pair)}"
             )
 
     def _choose_ways(self) -> None:

@@ -361,8 +361,8 @@ def _refuse_set_by_data(run: Run, batch: Batch, model: nn.Module, before: _Attri
             paths = {module: path for path, module in model.named_modules()}
             kept = ", ".join(".".join(part for part in (paths[module], key) if part) for module, key in changed[:6])
             raise DataError(
-                f"the first run of the model sets {kept} by the data that it sees, and later runs keep it: after other "
-                f"data {name!r} differs by {share:.2g}. Run the model once on the data that are to set it, before the "
+                f"the first run of the model sets {kept} by the data that it gets, and later runs keep it: after other "
+                f"data {name!r} differs by {share:.2g}. Run the model once on the data that should set it, before the "
                 "analysis"
             )
 

@@ -153,8 +153,7 @@ def mask_entry(batch: Batch, name: str, arguments: Sequence[str] = ()) -> Any:
         )
     if name not in arguments[: len(batch)]:
         raise DataError(
-            f"{name!r}, which says what positions count, is none of the {len(batch)} arguments in a batch: the model "
-            f"takes {list(arguments)}"
+            f"the mask {name!r} is not among the {len(batch)} arguments in a batch: the model takes {list(arguments)}"
         )
     return batch[list(arguments).index(name)]
 
@@ -172,13 +171,13 @@ def counted_at(
     """
     index = (slice(None) if positions == "all" else slice(-1, None)) if isinstance(positions, str) else list(positions)
     if isinstance(index, list) and any(not -length <= i < length for i in index):
-        raise DataError(f"the positions {index} are to count at {name}, which has {length}, counted from 0")
+        raise DataError(f"the positions {index} should count at {name}, which has {length}, counted from 0")
     if mask is None or (length == 1 < mask.shape[1]):
         return Counted(index, None)
     if mask.shape[1] != length or len(mask) not in (1, batch):
         raise DataError(
-            f"the mask is of (data points, positions) {tuple(mask.shape)}, {name} of {(batch, length)}: expected a "
-            "mask that says of each position there whether it counts"
+            f"the mask has (data points, positions) {tuple(mask.shape)}, {name} has {(batch, length)}: expected one "
+            "entry of the mask for each position there"
         )
     mask = mask.expand(batch, -1)
     if positions == "last":

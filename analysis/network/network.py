@@ -335,8 +335,8 @@ class Network:
         for cut in cuts:
             if not (target.requires_grad and all(entry.requires_grad for entry in trace.entries[cut])):
                 raise CutError(
-                    f"{self.cuts[cut]!r} has no gradient: no way leads from there to what is differentiated, or it "
-                    "goes through torch.no_grad or detach"
+                    f"{self.cuts[cut]!r} has no gradient: no path leads from there to the differentiated tensor, or "
+                    "it goes through torch.no_grad or detach"
                 )
         blocks = batched_gradients(target, entries, cotangents)
         zeros = [entry.new_zeros(len(cotangents), *entry.shape) for entry in entries]
@@ -590,9 +590,9 @@ class Network:
         leak = float((there.output - here.output).norm() / here.output.norm())
         if not leak <= _LEAK:
             raise DataError(
-                f"the output where positions count depends on padding, {leak:.2g} of it: the model does not leave out "
-                "what the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all that it "
-                "reads"
+                f"the output at positions that count depends on padding, {leak:.2g} of it: the model reads positions "
+                "that the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all "
+                "positions that it reads"
             )
 
     def _refuse_unread_mask(self, batches: Iterable[Batch]) -> None:
@@ -737,7 +737,7 @@ class Network:
     def _swapping(
         self, batch: Batch, cuts: Sequence[Cut], positions: Mapping[int | str, Positions]
     ) -> Callable[[int], float]:
-        """Per index of a cut |f(x' with h(x)) - f(x)| / |f(x') - f(x)|, x' being the batch with data points swapped."""
+        """Compute the leak |f(x' with h(x)) - f(x)| / |f(x') - f(x)| of each cut, x' being x with points swapped."""
         mask = self.mask(batch)
         held = mask_entry(batch, self._mask, self._arguments) if isinstance(self._mask, str) else None
         rolled = swapped(batch, mask, held)

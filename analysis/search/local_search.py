@@ -253,7 +253,7 @@ class Search:
 
     def _leidenalg(self, costs: Sequence[np.ndarray], objective: str, resolution: float, seed: int) -> np.ndarray:
         if self.max_size < self.n or self.pinned.any():
-            raise GraphError("backend 'leidenalg' knows neither pins nor sizes: leave them out, or use 'leiden'")
+            raise GraphError("backend 'leidenalg' supports neither pins nor sizes: leave them out, or use 'leiden'")
         from .leidenalg_backend import leidenalg_labels
 
         return leidenalg_labels(

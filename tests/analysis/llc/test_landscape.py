@@ -463,7 +463,7 @@ def test_training_losses_that_broadcast_are_refused_with_the_shapes(
 def test_a_loss_that_fails_on_some_of_the_data_points_is_refused() -> None:
     model, x = Shaped((6, 2)).double(), points(6)
     y = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))  # falls on the positions
-    with pytest.raises(DataError, match="the training loss is one of whole batches alone: on 12 data points"):
+    with pytest.raises(DataError, match="the training loss works on whole batches only: on 12 data points"):
         training_loss(Network(model, []), [(x, y)], lambda o, t: (o - t).square().mean())
 
 

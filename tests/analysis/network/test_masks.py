@@ -372,7 +372,7 @@ def test_causal_squares_pass_where_there_are_as_many_data_points_as_positions(si
         ("attention_mask", {"attention_mask": torch.full((2, 3), 2)}, "other numbers than 0 and 1"),
         ("attention_mask", {"attention_mask": torch.ones(2, 3, 3)}, "expected booleans"),
         ("attention_mask", {"attention_mask": torch.tensor([[1, 1, 1], [0, 0, 0]])}, "data point 1 .* none"),
-        (lambda b: b["input_ids"][:, 1:] > 0, {}, "mask is of"),
+        (lambda b: b["input_ids"][:, 1:] > 0, {}, "mask has"),
         (lambda b: b["nothing"], {}, "function that gives the mask failed: KeyError"),
         (lambda b: None, {}, "a NoneType"),
     ],
