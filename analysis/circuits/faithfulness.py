@@ -120,7 +120,7 @@ def circuit_faithfulness(
     step = counter("faithfulness", len(shares) * (1 + draws), progress)
 
     def curve(order: Int[np.ndarray, " edges"]) -> Float[np.ndarray, "fractions n"]:
-        """Per fraction one value per data point, whose mean is f(k) and whose spread is its error (delta method)."""
+        """Compute per fraction a value per data point whose mean is f(k); their spread is its error (delta method)."""
         rows = []
         for m in counts.tolist():
             values = study.measure(edges=_kept(graph, order[:m], all_of_them=m == len(order)))[metric]

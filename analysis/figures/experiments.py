@@ -36,9 +36,8 @@ def plot_experiment(experiment: Experiment) -> Figure:
 
     isolate: every metric of the network whole, isolated, with random cuts, and without any edge. modules: which classes
     (else outputs) each module serves. faithfulness: f(k) beside random orders. bisect, epsilon: the metric over the
-    edges kept. predict: measured loss over predicted cost, a dot per link, and of as many
-    random edges. Error bars are one standard error, of random
-    interventions one standard deviation over the draws.
+    edges kept. predict: measured loss over predicted cost, a dot per link, and of as many random edges. Error bars are
+    one standard error, of random interventions one standard deviation over the draws.
     """
     draw: dict[type[Any], Callable[[Any], Figure]] = {
         Isolation: _isolation,

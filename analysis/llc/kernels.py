@@ -13,7 +13,7 @@ same numbers together, one by one or in other processes. Every kernel works in t
     mala     a Langevin step that is accepted with the Metropolis rule: `hmc` with a single leapfrog step
     hmc      leapfrog trajectories with the Metropolis rule (Duane et al. 1987)
 
-The last two sample exp(-U) whatever the step; the first three have a bias that `harmonic_energy` predicts.
+The last two sample exp(-U) whatever the step; the first three have a bias that `Kernel.energies` predicts.
 """
 
 from __future__ import annotations

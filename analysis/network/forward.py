@@ -56,7 +56,7 @@ class _ReachedError(BaseException):
 
 
 class _Run:
-    """What one forward pass records and replaces at the cuts."""
+    """The record of one forward pass: what to read and replace at the cuts, and the tensors read."""
 
     def __init__(
         self,
