@@ -218,24 +218,13 @@ def parameter_ledger(
         hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
         own, fits = census.own_blocks(factor)
     else:
+        free = sum(kept) - sum(block.free for block in blocks)
+        hessian, fits, note = _estimated(network, batches, census, free, epsilon, seed, progress)
         own = [None for _ in census.layers]
-        rows = sampled_gradients(network, census.layers, batches, census.n, seed=seed, progress=progress)
-        fits = [sampled_fit(part, census.n, *grams) for part, grams in zip(rows, census.grams(), strict=True)]
-        if epsilon is None:
-            bound = sum(kept) - sum(block.free for block in blocks)
-            hessian = sampled_rank(rows, min(bound, census.rows))
-        else:
-            del rows
-            bound = min(census.positive(), census.rows)
-            hessian = estimated_rank(
-                network, census.layers, batches, census.n, epsilon=epsilon, bound=bound, seed=seed, progress=progress
-            )
-            if hessian.upper - hessian.lower > _UNRESOLVED * hessian.value:
-                note = f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
-                warning = f"{warning}; {note}" if warning else note
+        warning = _both(warning, note)
     if not census.tested:
         note = "too many units act as one to test their free directions one by one: those that are certain are counted"
-        warning = f"{warning}; {note}" if warning else note
+        warning = _both(warning, note)
     layers = tuple(
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)
@@ -259,6 +248,44 @@ def parameter_ledger(
         warning=warning,
         checked=checked,
     )
+
+
+def _estimated(
+    network: Network,
+    batches: Iterable[Batch],
+    census: Census,
+    free: int,
+    epsilon: float | None,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> tuple[HessianRank, list[Fit], str | None]:
+    """Estimate the rank of the Hessian, the fit of each layer's block, and a warning where bounds are far apart.
+
+    Args:
+        network: the network, in float64.
+        batches: re-iterable data.
+        census: of the data, measured.
+        free: parameters that the causes leave.
+        epsilon: loss scale.
+        seed: seed of the estimates.
+        progress: called after each batch.
+    """
+    rows = sampled_gradients(network, census.layers, batches, census.n, seed=seed, progress=progress)
+    fits = [sampled_fit(part, census.n, *grams) for part, grams in zip(rows, census.grams(), strict=True)]
+    if epsilon is None:
+        return sampled_rank(rows, min(free, census.rows)), fits, None
+    del rows
+    bound = min(census.positive(), census.rows)
+    hessian = estimated_rank(
+        network, census.layers, batches, census.n, epsilon=epsilon, bound=bound, seed=seed, progress=progress
+    )
+    if hessian.upper - hessian.lower <= _UNRESOLVED * hessian.value:
+        return hessian, fits, None
+    return hessian, fits, f"Lanczos quadrature cannot tell the eigenvalues around {epsilon:g} apart: see its bounds"
+
+
+def _both(warning: str | None, note: str | None) -> str | None:
+    return "; ".join(filter(None, (warning, note))) or None
 
 
 def _plain_ledger(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..results import figure
 from .style import _range, graph_title, module_colours, module_legend, with_widths
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_graph", "plot_membership", "plot_strengths"]
@@ -32,7 +34,6 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     With a partition nodes are sorted and coloured by module; edges inside a module take its colour, edges between
     modules are grey and dashed. Only the strongest 4,000 edges of each pair of cuts are drawn, which the title says.
     """
-    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     if partition is not None and tuple(map(len, partition.labels)) != graph.widths:
@@ -47,40 +48,48 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     heights = [_heights(a) for a in labels]
     figure = Figure(figsize=(2.2 * len(graph.cuts) + 1.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    hidden = shown_edges = 0
-    for (a, b), block, scale in zip(graph.pairs, graph.blocks, scales, strict=True):
-        cost = interaction_cost(block, scale)
-        later, earlier = np.nonzero(cost)
-        order = np.argsort(-cost[later, earlier], kind="stable")
-        shown_edges += len(order)
-        hidden += max(0, len(order) - _MAX_EDGES)
-        later, earlier = later[order[:_MAX_EDGES]], earlier[order[:_MAX_EDGES]]
-        inside = labels[a][earlier] == labels[b][later]
-        opacity = _WEAK + (1 - _WEAK) * cost[later, earlier] / max(cost.max(initial=0.0), 1e-300)
-        ends = np.stack(
-            [
-                np.stack([np.full(len(earlier), float(a)), heights[a][earlier]], 1),
-                np.stack([np.full(len(later), float(b)), heights[b][later]], 1),
-            ],
-            1,
-        )
-        for shown, style in ((~inside, "dashed"), (inside, "solid")):
-            if not shown.any():
-                continue
-            colours = module_colours(np.where(inside, labels[a][earlier], -1)[shown])
-            axes.add_collection(
-                LineCollection(list(ends[shown]), colors=colours, alpha=list(opacity[shown]), linestyles=style, lw=1)
-            )
+    for k in range(len(graph.pairs)):
+        _draw_edges(axes, graph, k, interaction_cost(graph.blocks[k], scales[k]), labels, heights)
+    n_edges = [int(np.count_nonzero(interaction_cost(w, e))) for w, e in zip(graph.blocks, scales, strict=True)]
+    hidden = sum(max(0, count - _MAX_EDGES) for count in n_edges)
     for p, importance in enumerate(graph.importance):
         area = 12 + 60 * np.sqrt(importance / max(importance.max(initial=0.0), 1e-300))
         axes.scatter(np.full(len(importance), p), heights[p], area, module_colours(labels[p]), zorder=3)
     axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths))
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(graph_title(partition, scales, shown_edges, hidden), fontsize=10)
+    axes.set_title(graph_title(partition, scales, sum(n_edges), hidden), fontsize=10)
     if partition is not None:
         module_legend(figure, labels, edges=True)
     return figure
+
+
+def _draw_edges(
+    axes: Axes,
+    graph: InteractionGraph,
+    pair: int,
+    cost: Float[np.ndarray, "j i"],
+    labels: Sequence[Int[np.ndarray, " _"]],
+    heights: Sequence[Float[np.ndarray, " _"]],
+) -> None:
+    """Draw the strongest edges of a pair of cuts: solid in the colour of a module, dashed between modules."""
+    from matplotlib.collections import LineCollection
+
+    a, b = graph.pairs[pair]
+    later, earlier = np.nonzero(cost)
+    order = np.argsort(-cost[later, earlier], kind="stable")[:_MAX_EDGES]
+    later, earlier = later[order], earlier[order]
+    inside = labels[a][earlier] == labels[b][later]
+    opacity = _WEAK + (1 - _WEAK) * cost[later, earlier] / max(cost.max(initial=0.0), 1e-300)
+    starts = np.stack([np.full(len(earlier), float(a)), heights[a][earlier]], 1)
+    ends = np.stack([np.full(len(later), float(b)), heights[b][later]], 1)
+    lines = np.stack([starts, ends], 1)
+    for shown, style in ((~inside, "dashed"), (inside, "solid")):
+        if shown.any():
+            colours = module_colours(np.where(inside, labels[a][earlier], -1)[shown])
+            edges, strength = list(lines[shown]), list(opacity[shown])
+            drawn = LineCollection(edges, colors=colours, alpha=strength, linestyles=style, lw=1)
+            axes.add_collection(drawn)
 
 
 def plot_membership(partition: Partition) -> Figure:

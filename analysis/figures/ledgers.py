@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from ..degeneracy.ledger import Ledger
 from ..degeneracy.synchronised_units import SynchronisedUnits
@@ -26,8 +27,6 @@ def plot_ledger(ledger: Ledger) -> Figure:
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     rows = ledger.rows()
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
@@ -59,6 +58,19 @@ def plot_ledger(ledger: Ledger) -> Figure:
     axes.set_ylim(0, 1.08 * ledger.nominal)
     axes.set_ylabel("parameters")
     axes.spines[["top", "right"]].set_visible(False)
+    _layer_legend(figure, ledger, shades)
+    scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
+    most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
+    title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _layer_legend(figure: Figure, ledger: Ledger, shades: Float[np.ndarray, "layers rgba=4"]) -> None:
+    """Name the shade of each layer, and the line of the bounds where there is one."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     handles: list[Patch | Line2D] = [
         Patch(color=shade, label=f"{layer.name} ({layer.n_inputs} to {layer.n_outputs})")
         for layer, shade in zip(ledger.layers, shades, strict=True)
@@ -67,11 +79,6 @@ def plot_ledger(ledger: Ledger) -> Figure:
         handles.append(Line2D([], [], color="tab:orange", lw=2, label="rank of the Hessian, bounds"))
     if handles:
         figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
-    scale = "exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}"
-    most = {"exact": "", "lanczos": "About ", "sampled": "At most "}[ledger.hessian.method]
-    title = f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective ({scale})"
-    axes.set_title(title, fontsize=10)
-    return figure
 
 
 @figure.register(SynchronisedUnits)

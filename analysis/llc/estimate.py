@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
@@ -36,6 +36,7 @@ from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_de
 from .diagnostics import (
     ControlVariate,
     Diagnostics,
+    Evidence,
     control_variate,
     finite_chains,
     interval_around,
@@ -360,23 +361,14 @@ class _Setup:
         plain = mean_with_error(scaled[whole])
         virial, radius = mean_with_error(chains.virial[whole]), mean_with_error(chains.radius[whole])
         bias = self._step_bias(temperature, chains) if whole.any() else math.inf
-        stein = chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)
         kernel, d = chains.kernel, len(self.landscape.start)
         square = float(np.square(chains.radius[whole]).mean()) if whole.any() else math.nan
-        corrected, used = scaled[whole], ControlVariate({}, {})
-        if self.sampler.control_variate and whole.any():
-            variables = {"stein": stein}
-            # without curvature the virial makes lambda (d - gamma <|D|^2>) / 4, which rare far excursions dominate
-            if kernel.adjusted and radius.r_hat < _SAME_RADIUS and self.curved(temperature):
-                variables["virial"] = chains.virial[whole] - d
-            corrected, used = control_variate(corrected, variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
+        corrected, used = self._corrected(scaled, whole, temperature, chains, bias, radius.r_hat)
         best = mean_with_error(corrected)
         left = bias - (plain.mean - best.mean) if bias else 0.0  # change of the step's bias by the control variate
         low, high = interval_around(best, left)
         descent, soft_rank = self._descent(temperature), self.curvature.soft_rank(temperature, self.gamma)
-        prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
-        if below.worth <= _TAIL * soft_rank:
-            prior, below = prior + below.worth, Below()
+        prior, below = self._hidden(temperature, soft_rank)
         found = Diagnostics(
             r_hat=float(np.maximum(plain.r_hat, best.r_hat)),
             ess=min(plain.ess, best.ess),
@@ -411,26 +403,61 @@ class _Setup:
             derivatives="torch.func" if self.landscape.vectorised else "autograd",
             notes=tuple(getattr(self.landscape, "notes", ())),
         )
-        verdict, reason = judge(best.mean, best.error, found)
-        names = self.landscape.names if isinstance(self.landscape, NetworkLandscape) else ()
+        least = max(low, 0.0) if self.landscape.behavioural and high > 0 else low
         traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
+        traces |= {"radius": chains.radius, "acceptance": chains.acceptance}
+        return self._result(temperature, best, (least, high + descent + prior), found, traces)
+
+    def _result(
+        self,
+        temperature: float,
+        best: Evidence,
+        interval: tuple[float, float],
+        found: Diagnostics,
+        traces: dict[str, np.ndarray],
+    ) -> LearningCoefficient:
+        """Put the estimate together, with the verdict on it."""
+        verdict, reason = judge(best.mean, best.error, found)
         return LearningCoefficient(
             value=best.mean,
             standard_error=best.error,
-            interval=(max(low, 0.0) if self.landscape.behavioural and high > 0 else low, high + descent + prior),
+            interval=interval,
             epsilon=(best.mean + 1) / temperature if best.mean > -1 else math.nan,
             temperature=temperature,
             gamma=self.gamma,
-            n_parameters=d,
+            n_parameters=len(self.landscape.start),
             n=self.landscape.n,
             verdict=verdict,
             reason=reason,
             diagnostics=found,
-            names=names,
+            names=self.landscape.names if isinstance(self.landscape, NetworkLandscape) else (),
             seed=self.plan.seed,
-            traces=traces | {"radius": chains.radius, "acceptance": chains.acceptance},
+            traces=traces,
             checked=bool(getattr(self.landscape, "checked", False)),
         )
+
+    def _corrected(
+        self,
+        scaled: Float[np.ndarray, "chains draws"],
+        whole: Bool[np.ndarray, " chains"],
+        temperature: float,
+        chains: Chains,
+        bias: float,
+        r_hat_radius: float,
+    ) -> tuple[Float[np.ndarray, "_ draws"], ControlVariate]:
+        """Take control variates off the traces of the whole chains; nothing where none may be used."""
+        if not (self.sampler.control_variate and whole.any()):
+            return scaled[whole], ControlVariate({}, {})
+        variables = {"stein": chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)}
+        # without curvature the virial makes lambda (d - gamma <|D|^2>) / 4, which rare far excursions dominate
+        if chains.kernel.adjusted and r_hat_radius < _SAME_RADIUS and self.curved(temperature):
+            variables["virial"] = chains.virial[whole] - len(self.landscape.start)
+        return control_variate(scaled[whole], variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
+
+    def _hidden(self, temperature: float, soft_rank: float) -> tuple[float, Below]:
+        """Compute what the localiser takes off lambda, and what lies below it, where that is more than a trifle."""
+        prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
+        return (prior + below.worth, Below()) if below.worth <= _TAIL * soft_rank else (prior, below)
 
     def _descent(self, temperature: float) -> float:
         """Compute the decrease of t L from theta* to the mean of the localised quadratic.

@@ -189,23 +189,17 @@ def find_modules(
         beyond=beyond,
         progress=progress,
     )
-    row = found.row
-    flat = found.labels[row]
-    runs = found.runs
+    chosen, flat, runs = found.rows[found.row], found.labels[found.row], found.runs
     if choosing and not found.significant and not search.constrained:
         flat = np.zeros_like(flat)
     elif choosing:
-        flat, runs = _thorough(search, found.rows[row], flat, beyond, thorough, generator, backend)
+        flat, runs = _thorough(search, chosen, flat, beyond, thorough, generator, backend)
     flat = join_small(search, flat, search.min_size)
     if min_size is not None and np.bincount(flat).min() < min_size:
         raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
     labels = renumbered(search.per_cut(flat))
     if mediator_polish:
-        bounds = (search.min_size, search.max_size)
-        held = search.spread(search.pinned[search.groups] > 0)
-        polished = polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds)
-        labels = renumbered(polished)
-    chosen = found.rows[row]
+        labels = _polished(search, graph, labels, scale, generator)
     part = scored(graph, labels, scale, objective=chosen.objective, resolution=chosen.resolution, seed=seed)
     part = replace(
         part,
@@ -215,6 +209,15 @@ def find_modules(
         beyond_chains=chosen.beyond_chains if part.n_modules > 1 else None,
     )
     return replace(part, **_evidence(search, part, found, runs))
+
+
+def _polished(
+    search: Search, graph: InteractionGraph, labels: Labels, scale: LossScale, generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Lower the mediator cost by moves of single nodes, pinned ones held, sizes kept within their bounds."""
+    bounds = (search.min_size, search.max_size)
+    held = search.spread(search.pinned[search.groups] > 0)
+    return renumbered(polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds))
 
 
 def epsilon_profile(
