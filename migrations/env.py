@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates over the connection that `interbasis.service.storage.connection` hands it."""
+"""Run by Alembic: migrate over the connection that `interbasis.service.storage.schema` provides."""
 
 from alembic import context
 

@@ -24,7 +24,7 @@ _TABLES = (
 
 
 def _identity(table: str) -> tuple[sa.schema.SchemaItem, ...]:
-    """Columns of everything that has an ID."""
+    """Make the columns of every table whose rows have an ID."""
     return (
         sa.Column("key", sa.Integer(), nullable=False),
         sa.Column("id", sa.String(80), nullable=False),
@@ -35,7 +35,7 @@ def _identity(table: str) -> tuple[sa.schema.SchemaItem, ...]:
 
 
 def _provenance() -> tuple[sa.Column[Any], ...]:
-    """Columns of every result."""
+    """Make the columns of every result."""
     return (
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("recipe_hash", sa.String(64), nullable=False),
@@ -50,7 +50,7 @@ def _reference(table: str, column: str, target: str, ondelete: str | None = "CAS
 
 
 def _module(table: str, column: str) -> sa.ForeignKeyConstraint:
-    """Reference to a module of the same partition."""
+    """Make a reference to a module of the same partition."""
     return sa.ForeignKeyConstraint(
         ["partition_key", column],
         ["module.partition_key", "module.index"],
@@ -60,7 +60,7 @@ def _module(table: str, column: str) -> sa.ForeignKeyConstraint:
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     _sources()
     _graph()
     _partition()
@@ -68,13 +68,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to an empty database."""
+    """Return to an empty database."""
     for table in reversed(_TABLES):
         op.drop_table(table)
 
 
 def _sources() -> None:
-    """What results are computed from, and the files they are kept in."""
+    """Make the tables of models, checkpoints, datasets and artifacts."""
     op.create_table(
         "model",
         *_identity("model"),
@@ -114,7 +114,7 @@ def _sources() -> None:
 
 
 def _graph() -> None:
-    """Interaction graphs."""
+    """Make the table of interaction graphs."""
     op.create_table(
         "graph",
         *_identity("graph"),
@@ -145,7 +145,7 @@ def _graph() -> None:
 
 
 def _partition() -> None:
-    """Partitions of graphs."""
+    """Make the table of partitions."""
     op.create_table(
         "partition",
         *_identity("partition"),
@@ -172,7 +172,7 @@ def _partition() -> None:
 
 
 def _modules() -> None:
-    """Modules, the links between them, and the nodes that they hold."""
+    """Make the tables of modules, the links between them, and their nodes."""
     op.create_table(
         "module",
         sa.Column("partition_key", sa.Integer(), nullable=False),

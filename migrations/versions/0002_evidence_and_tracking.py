@@ -22,7 +22,7 @@ _EVIDENCE: tuple[tuple[str, Any], ...] = (
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     for name, kind in _EVIDENCE:
         op.add_column("partition", sa.Column(name, kind, nullable=True))
     op.add_column("node_assignment", sa.Column("confidence", sa.Double(), nullable=True))
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before."""
+    """Return to the revision before."""
     for table in ("tracking_checkpoint", "tracking", "mediator"):
         op.drop_table(table)
     op.drop_column("node_assignment", "confidence")
@@ -40,7 +40,7 @@ def downgrade() -> None:
 
 
 def _mediator() -> None:
-    """Nodes of one module that feed another."""
+    """Make the table of nodes of one module that feed another."""
     op.create_table(
         "mediator",
         sa.Column("partition_key", sa.Integer(), nullable=False),
@@ -67,7 +67,7 @@ def _mediator() -> None:
 
 
 def _tracking() -> None:
-    """Modules matched over the checkpoints of a model."""
+    """Make the tables of modules matched over the checkpoints of a model."""
     op.create_table(
         "tracking",
         sa.Column("key", sa.Integer(), nullable=False),

@@ -12,7 +12,7 @@ _COUNTS = ("nominal", "activations", "jacobians", "gating", "synchronised", "tie
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     op.create_table(
         "ledger",
         sa.Column("key", sa.Integer(), nullable=False),
@@ -52,5 +52,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before."""
+    """Return to the revision before."""
     op.drop_table("ledger")

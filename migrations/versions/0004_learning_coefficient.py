@@ -12,7 +12,7 @@ _NUMBERS = ("value", "standard_error", "lower", "upper", "epsilon", "temperature
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     op.create_table(
         "llc_estimate",
         sa.Column("key", sa.Integer(), nullable=False),
@@ -59,5 +59,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before."""
+    """Return to the revision before."""
     op.drop_table("llc_estimate")

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     op.create_table(
         "job",
         sa.Column("key", sa.Integer(), nullable=False),
@@ -54,7 +54,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before."""
+    """Return to the revision before."""
     op.drop_table("worker")
     op.drop_index("ix_job_state_priority", "job")
     op.drop_table("job")

@@ -1,4 +1,4 @@
-"""Checkpoints whose files are kept, queues, schedules, and tokens."""
+"""Stored files of checkpoints, queues, schedules, and tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     with op.batch_alter_table("checkpoint") as table:
         table.add_column(sa.Column("about", sa.JSON(), nullable=True))
         table.add_column(sa.Column("file_sha256", sa.String(64), nullable=True))
@@ -59,7 +59,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before."""
+    """Return to the revision before."""
     op.drop_table("token")
     op.drop_table("schedule")
     with op.batch_alter_table("job") as table:

@@ -1,4 +1,4 @@
-"""What partitions and experiments show, in words; jobs that were asked for keep the defaults they meant."""
+"""Verdicts of partitions and experiments; existing jobs keep the defaults that applied when they were submitted."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ _MEANT: dict[str, dict[str, Any]] = {  # defaults that changed
 
 
 def upgrade() -> None:
-    """To this revision."""
+    """Upgrade to this revision."""
     for name in ("partition", "experiment"):
         with op.batch_alter_table(name) as table:
             table.add_column(sa.Column("verdict", sa.String(), nullable=True))
@@ -45,7 +45,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the revision before; choices that name what was meant stay as they are."""
+    """Return to the revision before; choices that name an old default stay as they are."""
     for name in ("experiment", "partition"):
         with op.batch_alter_table(name) as table:
             table.drop_column("reason")
@@ -53,7 +53,7 @@ def downgrade() -> None:
 
 
 def _judge() -> None:
-    """The verdicts of partitions, the same that their files give."""
+    """Set the verdicts of partitions, the same that their files give."""
     connection = op.get_bind()
     for row in connection.execute(sa.select(_PARTITION)).all():
         verdict, reason = _verdict(row)
@@ -62,7 +62,7 @@ def _judge() -> None:
 
 
 def _verdict(row: Any) -> tuple[str, str]:
-    """Null graphs of version 0.6 and before took chains for modules: what they found is not tested."""
+    """Return verdict and reason; version 0.6 and before counted chains in null graphs as modules: untested."""
     warning = row.warning or ""
     if row.n_modules == 1:
         return "one module", warning.removeprefix("one module: ") or "no division was asked for"
@@ -74,9 +74,9 @@ def _verdict(row: Any) -> tuple[str, str]:
 
 
 def _name_defaults(task: str, meant: dict[str, Any]) -> None:
-    """Jobs and schedules that do not name a choice meant its default when they were asked for.
+    """Name the old defaults in jobs and schedules that did not choose: they meant these when submitted.
 
-    Jobs that have ended change too: they may be retried, and the same choices, given now, are other work.
+    Jobs that have ended change too: they may be retried, and the same choices, given now, mean other work.
     """
     connection = op.get_bind()
     for row in connection.execute(sa.select(_SCHEDULE).where(_SCHEDULE.c.task == task)).all():
@@ -99,12 +99,12 @@ def _name_defaults(task: str, meant: dict[str, Any]) -> None:
 
 
 def _lacks(meant: dict[str, Any], choices: dict[str, Any]) -> bool:
-    """Whether choices leave a default open; labels that were given leave none of a search."""
+    """Return whether choices leave a default open; given labels leave none of a search open."""
     return bool(set(meant) - set(choices)) and "labels" not in choices
 
 
 def _digest(row: Any, chosen: dict[str, Any], sha256: str | None) -> str:
-    """What the job is known by when the same is asked for again; where its data cannot be known, a hash of its own."""
+    """Return the hash that identifies the job when the same is submitted again; a unique one for unknown data."""
     data = row.choices.get("data")
     content: list[Any] = [data.removeprefix("sha256:")] if isinstance(data, str) and data.startswith("sha256:") else []
     content += [row.target, sha256]

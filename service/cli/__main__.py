@@ -1,4 +1,4 @@
-"""`python -m interbasis.service.cli`, for processes that start others."""
+"""`python -m interbasis.service.cli`, for processes that start commands."""
 
 from .app import main
 

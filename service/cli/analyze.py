@@ -42,9 +42,9 @@ app = typer.Typer()
 @app.command()
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(help="Where the checkpoints go; default: in the user's data folder.")
+        Path | None, typer.Option(help="Folder for the checkpoints; default: in the user's data folder.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
@@ -96,18 +96,22 @@ def demo(
 
 @app.command()
 def analyze(
-    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
-    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file with the options below.")] = None,
-    cuts: Annotated[str | None, typer.Option(help='Comma-separated cuts, or "auto".')] = None,
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+    ],
+    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file with the choices below.")] = None,
+    cuts: Annotated[str | None, typer.Option(help='Cuts of the network, separated by commas, or "auto".')] = None,
     loss: Annotated[
-        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
     ] = None,
-    basis: Annotated[str | None, typer.Option(help="global, local, pca or neuron.")] = None,
+    basis: Annotated[str | None, typer.Option(help="Basis of each cut: global, local, pca or neuron.")] = None,
     output: Annotated[str | None, typer.Option(help="Basis of the last cut: auto, pca or neuron.")] = None,
-    rotation: Annotated[str | None, typer.Option(help="none, degenerate or full.")] = None,
-    probes: Annotated[int | None, typer.Option(help="Random probes instead of the exact sum over outputs.")] = None,
-    strengths: Annotated[str | None, typer.Option(help="jacobian or attribution.")] = None,
-    points: Annotated[int | None, typer.Option(help="Of the rule that integrates attributions.")] = None,
+    rotation: Annotated[str | None, typer.Option(help="Rotation of the basis: none, degenerate or full.")] = None,
+    probes: Annotated[
+        int | None, typer.Option(help="Number of random probes; default: the exact sum over outputs.")
+    ] = None,
+    strengths: Annotated[str | None, typer.Option(help="How strengths are computed: jacobian or attribution.")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of Gauss-Legendre points for attributions.")] = None,
     epsilon: EpsilonOption = None,
     objective: ObjectiveOption = None,
     resolution: ResolutionOption = None,
@@ -124,7 +128,7 @@ def analyze(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take checkpoints to the modules of their interaction graphs, and store graphs and partitions."""
+    """Compute the interaction graphs of checkpoints and their modules, and store graphs and partitions."""
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
     named |= {"strengths": strengths, "points": points, "epsilon": loss_scale(epsilon), "objective": objective}
     choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
@@ -169,10 +173,10 @@ def modules(
     seed: SeedOption = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Instead: store a division made elsewhere, a .csv or .json file of nodes and modules."),
+        typer.Option(help="Store a division made elsewhere: a .csv or .json file of nodes and modules."),
     ] = None,
     epsilon_profile: Annotated[
-        Path | None, typer.Option(help="Instead: a figure of the modules over a range of loss scales.")
+        Path | None, typer.Option(help="Draw the modules over a range of loss scales into this file.")
     ] = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -222,11 +226,12 @@ def track(
     like: Annotated[
         str | None,
         typer.Option(
-            metavar="GRAPH", help="Follow the graphs made as this one was; default: as those of most checkpoints were."
+            metavar="GRAPH",
+            help="Track graphs with the recipe and data of this one; default: those of most checkpoints.",
         ),
     ] = None,
     coupling: Annotated[
-        float, typer.Option(help="Tie between a node and its copy at the next checkpoint; in mean costs per node.")
+        float, typer.Option(help="Weight between a node and its copy at the next checkpoint, in mean costs per node.")
     ] = 0.0,
     align: Annotated[bool, typer.Option(help="Align nodes by their values on the data.")] = True,
     data: DataOption = None,
@@ -237,7 +242,7 @@ def track(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Match the modules of a model's checkpoints: births, deaths, splits, merges, churn."""
+    """Match modules across a model's checkpoints: births, deaths, splits, merges, churn."""
     choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         ties: dict[str, Any] = {"like": like, "coupling": coupling, "align": align}

@@ -33,7 +33,7 @@ app.add_typer(db, name="db")
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one line on standard error."""
+    """Run the command line; print errors of interbasis as one line on standard error."""
     # before torch is loaded: threads that spin while they wait for a core that another program has take ten times as
     # long as those that sleep, which are as fast as one thread where there is little to do
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2 for bad input, 1 for failures of ours, None for a bug; does not import the numerics to find out."""
+    """Return 2 for bad input, 1 for other errors of interbasis, None for a bug; do not import the numerics."""
     if isinstance(error, StoreError):
         return 1 if isinstance(error, ArtifactError | UnavailableError) else 2
     errors: Any = sys.modules.get("interbasis.analysis.errors")

@@ -1,4 +1,4 @@
-"""The commands that look after the store's database."""
+"""The commands that maintain the store's database."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .sources import opened_source
 
 __all__ = ["db"]
 
-db = typer.Typer(help="Look after the store's database.", no_args_is_help=True)
+db = typer.Typer(help="Maintain the store's database.", no_args_is_help=True)
 
 
 @db.command()
 def upgrade(store: StoreOption = None) -> None:
-    """Bring the database's schema to this version."""
+    """Upgrade the database's schema to this version."""
     done = Store.upgrade(store)
     before = done.before or "an empty database"
     out.print(f"nothing to do: {done.after}" if done.before == done.after else f"upgraded {before} to {done.after}")
@@ -48,13 +48,13 @@ def check(
 
 @db.command()
 def gc(
-    grace: Annotated[float, typer.Option(help="Hours that a file must be old; jobs write files before rows.")] = 24.0,
+    grace: Annotated[float, typer.Option(help="Least age of a file, in hours; jobs write files before rows.")] = 24.0,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove stored files that belong to nothing: what interrupted and replaced results left behind."""
+    """Remove unused stored files: leftovers of interrupted and replaced results."""
     if not grace >= 0:
         raise StoreError(f"--grace is {grace:g}: expected hours, at least 0")
     with opened_source(store, artifacts, url) as opened:

@@ -28,11 +28,11 @@ app = typer.Typer()
 
 @app.command()
 def submit(
-    task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
+    task: Annotated[str, typer.Argument(help=f"Task: {', '.join(TASKS)}.")],
     targets: Annotated[
         list[str],
         typer.Argument(
-            help="Checkpoints, as files or IDs; of partition graphs, of experiment partitions, of track models."
+            help="Checkpoints, as files or IDs; for partition graphs, for experiment partitions, for track models."
         ),
     ],
     choice: Annotated[
@@ -41,17 +41,17 @@ def submit(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
     data: DataOption = None,
-    queue: Annotated[str, typer.Option(help="Only workers of that queue take it.")] = "default",
-    priority: Annotated[int, typer.Option(help="Smaller numbers go first.")] = 0,
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which a run is stopped.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait for the end, with progress.")] = False,
+    queue: Annotated[str, typer.Option(help="Queue of the job; only its workers take it.")] = "default",
+    priority: Annotated[int, typer.Option(help="Priority: jobs with smaller numbers go first.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until a run is stopped.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until the jobs have ended, and show progress.")] = False,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put work in the queue; workers do it (`interbasis worker`)."""
+    """Submit jobs to the queue; workers run them (`interbasis worker`)."""
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
@@ -74,14 +74,14 @@ def submit(
 
 @app.command()
 def jobs(
-    state: Annotated[str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.")] = None,
-    limit: Annotated[int, typer.Option(help="The newest so many.")] = 20,
+    state: Annotated[str | None, typer.Option(help=f"List only jobs in this state: {', '.join(STATES)}.")] = None,
+    limit: Annotated[int, typer.Option(help="Number of jobs to list.")] = 20,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     with opened_source(store, artifacts, url) as opened:
         page = opened.jobs(state=state, limit=limit, newest_first=True)
     if as_json:
@@ -100,7 +100,7 @@ def cancel(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop a job that waits or runs."""
+    """Cancel a job that waits or runs."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.cancel_job(job), as_json)
 
@@ -120,16 +120,19 @@ def retry(
 
 @app.command()
 def worker(
-    name: Annotated[str | None, typer.Option(help="Stable and unique; default: the host's name.")] = None,
-    queue: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[=N]", help="Take jobs from it, N at a time; several times.")
+    name: Annotated[
+        str | None, typer.Option(help="Stable and unique name of the worker; default: the host's name.")
     ] = None,
-    log: Annotated[str, typer.Option(help="text or json.")] = "text",
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=N]", help="Queue to take jobs from, N at a time; may be given several times."),
+    ] = None,
+    log: Annotated[str, typer.Option(help="Format of the log: text or json.")] = "text",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Run jobs until Ctrl-C; what is unfinished then goes back to the queue."""
+    """Run jobs until Ctrl-C; then return unfinished jobs to the queue."""
     from ..jobs.worker import Supervisor, stop_on_signals
     from ..logs import configure
 
@@ -149,7 +152,7 @@ def worker(
 
 
 def _queues(given: list[str]) -> dict[str, int | None]:
-    """`name=n` as a queue and how many jobs of it a worker runs at a time."""
+    """Parse `name` or `name=n`: a queue, and how many of its jobs a worker runs at a time."""
     queues: dict[str, int | None] = {}
     for text in given:
         name, equals, count = text.partition("=")

@@ -26,16 +26,18 @@ app = typer.Typer()
 
 @app.command()
 def ledger(
-    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+    ],
     epsilon: Annotated[
         float | None, typer.Option(help="Loss scale below which directions count as lost; default: exact ranks.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Without epsilon: relative, on singular values.")] = 1e-10,
-    method: Annotated[str, typer.Option(help="Rank of the Hessian: exact, estimate or auto.")] = "auto",
+    tolerance: Annotated[float, typer.Option(help="Relative cutoff of singular values, without epsilon.")] = 1e-10,
+    method: Annotated[str, typer.Option(help="Method for the rank of the Hessian: exact, estimate or auto.")] = "auto",
     loss: Annotated[
-        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of estimates.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of estimates.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw the (last) ledger: .png, .svg or .pdf.")] = None,
@@ -45,7 +47,7 @@ def ledger(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count where parameters go: what is free, by cause, and how many are effective."""
+    """Count parameters: which are free, and why, and how many are effective."""
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         _require(checkpoints)
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
@@ -64,29 +66,40 @@ def ledger(
 
 @app.command()
 def llc(
-    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+    ],
     epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Instead of a loss scale: n beta.")] = None,
-    curve: Annotated[bool, typer.Option("--curve", help="Instead: over a range of loss scales.")] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="Inverse temperature n beta, instead of a loss scale.")
+    ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Estimate a curve over a range of loss scales instead.")
+    ] = False,
     loss: Annotated[
-        str | None, typer.Option(help="How far outputs are from the checkpoint's own: mse or kl. Targets play no part.")
+        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
     ] = None,
     parameters: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Vary only these; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Vary only parameters with these names; may be given several times."),
     ] = None,
-    kernel: Annotated[str, typer.Option(help="hmc, mala, sgld, psgld, sgnht or auto.")] = "auto",
-    preconditioner: Annotated[str, typer.Option(help="gauss-newton, lanczos, none or auto.")] = "auto",
+    kernel: Annotated[str, typer.Option(help="Sampling kernel: hmc, mala, sgld, psgld, sgnht or auto.")] = "auto",
+    preconditioner: Annotated[
+        str, typer.Option(help="Preconditioner of the kernel: gauss-newton, lanczos, none or auto.")
+    ] = "auto",
     radius: Annotated[
-        float, typer.Option(help="How far free directions are followed, relative to the size of the parameters.")
+        float, typer.Option(help="Distance to explore along free directions, relative to the size of the parameters.")
     ] = 0.02,
-    gamma: Annotated[float | None, typer.Option(help="Of the localiser, instead of a radius.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Strength of the localiser, instead of a radius.")] = None,
     chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
     warmup: Annotated[
-        int | None, typer.Option(help="Steps of a chain that are not averaged; default: 300, sgld 600.")
+        int | None, typer.Option(help="Steps of each chain before the draws; default: 300, sgld 600.")
     ] = None,
-    draws: Annotated[int | None, typer.Option(help="Steps of a chain that are; default: 500, sgld 4,000.")] = None,
-    step_size: Annotated[float | None, typer.Option(help="Of the kernel; default: adapted, or a safe one.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the chains.")] = 0,
+    draws: Annotated[int | None, typer.Option(help="Draws of each chain; default: 500, sgld 4,000.")] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Step size of the kernel; default: adapted, or a safe one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the chains.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw the (last) estimate: .png, .svg or .pdf.")] = None,
@@ -122,20 +135,24 @@ def llc(
 def experiment(
     partition: Annotated[str, typer.Argument(metavar="PARTITION", help="ID of a partition.")],
     kind: Annotated[
-        list[str], typer.Option("--kind", help="modules, isolate, faithfulness, bisect, epsilon or predict; several.")
+        list[str],
+        typer.Option(
+            "--kind", help="modules, isolate, faithfulness, bisect, epsilon or predict; may be given several times."
+        ),
     ] = ["modules"],  # noqa: B006 - typer copies it
     metric: Annotated[
-        str | None, typer.Option(help="loss, accuracy or cross_entropy; default: accuracy where targets are classes.")
+        str | None,
+        typer.Option(help="Metric: loss, accuracy or cross_entropy; default: accuracy where targets are classes."),
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Of the metric, for bisect and epsilon.")] = 1e-3,
+    tolerance: Annotated[float, typer.Option(help="Tolerance of the metric, for bisect and epsilon.")] = 1e-3,
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Random interventions; default: 20, faithfulness and predict 5; bisect at most 5 per pair of cuts."
+            help="Number of random interventions; default: 20, faithfulness and predict 5, bisect at most 5 per pair."
         ),
     ] = None,
-    replacement: Annotated[str, typer.Option(help="For what is ablated: mean, zero or resample.")] = "mean",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    replacement: Annotated[str, typer.Option(help="Values in place of ablated ones: mean, zero or resample.")] = "mean",
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
     force: ForceOption = False,
@@ -144,7 +161,7 @@ def experiment(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Test modules on the network: ablate each, cut what joins them, keep the strongest edges; store what is lost."""
+    """Test modules on the network: ablate each, cut the edges between them, keep the strongest edges."""
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     rows: list[ExperimentRow] = []
     new = []
@@ -189,7 +206,7 @@ def _counted(
     bars: ProgressBars,
     options: dict[str, Any],
 ) -> list[Any]:
-    """Ledgers or learning coefficients of checkpoints, computed here or by a service; the last one is drawn."""
+    """Compute ledgers or learning coefficients of checkpoints, here or by a service, and draw the last one."""
     if plot is not None:
         from ..tasks.figures import picture_format
 
@@ -215,7 +232,7 @@ def _counted(
 
 
 def _require(checkpoints: list[Path]) -> None:
-    """Refuse a file that is not there before the first one is computed."""
+    """Refuse missing files before the first one is computed."""
     for path in checkpoints:
         if not path.exists():
             raise StoreError(f"there is no checkpoint {path}")

@@ -32,12 +32,14 @@ StoreOption = Annotated[
 
 ArtifactsOption = Annotated[
     str | None,
-    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL of large files.", show_envvar=True),
+    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL for large files.", show_envvar=True),
 ]
 
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", envvar="INTERBASIS_URL", help="Of a service, instead of a store.", show_envvar=True),
+    typer.Option(
+        "--url", envvar="INTERBASIS_URL", help="URL of a service to use instead of a store.", show_envvar=True
+    ),
 ]
 
 EpsilonOption = Annotated[
@@ -46,29 +48,31 @@ EpsilonOption = Annotated[
 ]
 
 ObjectiveOption = Annotated[
-    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: both layered.")
+    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: the first two.")
 ]
 
-ResolutionOption = Annotated[float | None, typer.Option(help="Default: chosen against chance.")]
+ResolutionOption = Annotated[
+    float | None, typer.Option(help="Resolution of the objective; default: chosen against chance.")
+]
 
 NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
 
-MinSizeOption = Annotated[int | None, typer.Option(help="Fewest nodes of a module.")]
+MinSizeOption = Annotated[int | None, typer.Option(help="Least number of nodes in a module.")]
 
-MaxSizeOption = Annotated[int | None, typer.Option(help="Most nodes of a module.")]
+MaxSizeOption = Annotated[int | None, typer.Option(help="Largest number of nodes in a module.")]
 
 PolishOption = Annotated[
-    bool | None, typer.Option("--mediator-polish", help="Lower the mediator cost, sizes held to 20 %.")
+    bool | None, typer.Option("--mediator-polish", help="Reduce the mediator cost; sizes change by 20 % at most.")
 ]
 
-SeedOption = Annotated[int | None, typer.Option(help="Of everything random.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the random numbers.")]
 
-DataOption = Annotated[Path | None, typer.Option(help=".npz, .npy or .safetensors with `inputs`.")]
+DataOption = Annotated[Path | None, typer.Option(help="Data file: .npz, .npy or .safetensors with `inputs`.")]
 
 FactoryOption = Annotated[
-    str | None, typer.Option(help="module:function that builds a model of family torch. It is run.")
+    str | None, typer.Option(help="module:function that builds a model of family torch; the code is executed.")
 ]
 
-ForceOption = Annotated[bool, typer.Option(help="Compute again what is stored.")]
+ForceOption = Annotated[bool, typer.Option(help="Compute stored results again.")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 app = typer.Typer()
 
-schedule = typer.Typer(help="Ask for jobs at times, or for every new checkpoint.", no_args_is_help=True)
+schedule = typer.Typer(help="Submit jobs at set times, or for each new checkpoint.", no_args_is_help=True)
 
-token = typer.Typer(help="Secrets that open the service.", no_args_is_help=True)
+token = typer.Typer(help="Manage tokens, the secrets that give access to the service.", no_args_is_help=True)
 
 app.add_typer(schedule, name="schedule")
 
@@ -36,21 +36,19 @@ ScheduleArgument = Annotated[str, typer.Argument(metavar="SCHEDULE", help="ID of
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen at; other than a local one only with a token.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8422,
-    workers: Annotated[int, typer.Option(help="Processes that run jobs; on SQLite at most one.", min=0)] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but a local one needs a token.")] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65535)] = 8422,
+    workers: Annotated[int, typer.Option(help="Number of processes that run jobs; at most one on SQLite.", min=0)] = 1,
     root: Annotated[
-        list[Path] | None, typer.Option(help="Folder whose checkpoints and data requests may name; several times.")
+        list[Path] | None, typer.Option(help="Folder with files that requests may name; may be given several times.")
     ] = None,
-    max_upload: Annotated[int, typer.Option(help="Megabytes of an uploaded file.", min=1)] = 2048,
-    allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Take .pt files too, read with weights_only.")] = False,
-    log: Annotated[str, typer.Option(help="text or json.")] = "text",
+    max_upload: Annotated[int, typer.Option(help="Largest size of an uploaded file, in megabytes.", min=1)] = 2048,
+    allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Accept .pt files too, read with weights_only.")] = False,
+    log: Annotated[str, typer.Option(help="Format of the log: text or json.")] = "text",
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Answer requests and run jobs until Ctrl-C; what is unfinished then goes back to the queue."""
+    """Answer requests and run jobs until Ctrl-C; then return unfinished jobs to the queue."""
     from ..api.guard import Limits
     from ..api.serve import serve as run
     from ..logs import configure
@@ -78,13 +76,15 @@ def serve(
 
 @app.command()
 def register(
-    checkpoints: Annotated[list[Path], typer.Argument(help=".safetensors files, each with a .json beside it.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+    ],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make checkpoints known, so that jobs and schedules find them; nothing is computed."""
+    """Register checkpoints, so that jobs and schedules find them; compute nothing."""
     with opened_source(store, artifacts, url) as opened:
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:
@@ -95,27 +95,27 @@ def register(
 
 @schedule.command("add")
 def add_schedule(
-    task: Annotated[str, typer.Argument(help=f"{', '.join(TASKS)}.")],
-    model: Annotated[str, typer.Argument(help="Name of the model, which need not be there yet.")],
+    task: Annotated[str, typer.Argument(help=f"Task: {', '.join(TASKS)}.")],
+    model: Annotated[str, typer.Argument(help="Name of the model, which may not be stored yet.")],
     cron: Annotated[
-        str | None, typer.Option(help='When, in UTC, as in crontab: "0 2 * * *". Without: for every new checkpoint.')
+        str | None, typer.Option(help='Times in UTC, as in crontab: "0 2 * * *"; default: each new checkpoint.')
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="Watched for new checkpoints of the model.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder to watch for new checkpoints of the model.")] = None,
     choice: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
     data: DataOption = None,
-    queue: Annotated[str, typer.Option(help="Of the jobs.")] = "default",
-    priority: Annotated[int, typer.Option(help="Of the jobs.")] = 0,
-    timeout: Annotated[float | None, typer.Option(help="Of the jobs, in seconds.")] = None,
+    queue: Annotated[str, typer.Option(help="Queue of the jobs.")] = "default",
+    priority: Annotated[int, typer.Option(help="Priority of the jobs.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Timeout of the jobs, in seconds.")] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for jobs again and again; workers look after it."""
+    """Add a schedule: workers submit its jobs at set times, or for each new checkpoint."""
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= {"data": str(data.resolve()) if data else None}
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
@@ -144,7 +144,7 @@ def list_schedules(
 def pause(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Let a schedule rest."""
+    """Pause a schedule."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.pause_schedule(ref), False)
 
@@ -153,7 +153,7 @@ def pause(
 def resume(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Have a schedule go on."""
+    """Resume a schedule."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.resume_schedule(ref), False)
 
@@ -162,7 +162,7 @@ def resume(
 def run_now(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Have a schedule ask for its jobs now."""
+    """Submit a schedule's jobs now."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.run_schedule(ref), False)
 
@@ -171,7 +171,7 @@ def run_now(
 def remove(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Forget a schedule; its jobs stay."""
+    """Remove a schedule; its jobs stay."""
     with opened_source(store, artifacts, url) as opened:
         opened.remove_schedule(ref)
     err.print(f"removed {ref}")
@@ -179,14 +179,14 @@ def remove(
 
 @token.command("new")
 def new_token(
-    name: Annotated[str, typer.Argument(help="What it is for.")],
-    scope: Annotated[str, typer.Option(help=f"{', '.join(SCOPES)}; each includes those before it.")] = "read",
+    name: Annotated[str, typer.Argument(help="What the token is for.")],
+    scope: Annotated[str, typer.Option(help=f"Scope: {', '.join(SCOPES)}; each includes those before it.")] = "read",
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it, this once; from the first one on every request needs one."""
+    """Make a token and print it, only this once; from the first token on every request needs one."""
     with opened_source(store, artifacts, url) as opened:
         made = opened.new_token(name, scope)
     if as_json:
@@ -219,7 +219,7 @@ def revoke(
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Close a token for ever, at once."""
+    """Revoke a token, at once and for ever."""
     with opened_source(store, artifacts, url) as opened:
         _show(opened.revoke_token(ref), False)
 

@@ -1,4 +1,4 @@
-"""Where a command reads and computes: a local store, or a service."""
+"""Sources of commands: a local store, or a service."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ KINDS = {kind.removesuffix("s"): kind for kind in COLUMNS}
 
 @contextmanager
 def opened_store(store: str | None, artifacts: str | None) -> Iterator[Store]:
-    """The store that the options name, closed afterwards."""
+    """Open the store that the options name, and close it afterwards."""
     with Store.open(store, artifacts) as opened:
         yield opened
 
 
 @contextmanager
 def opened_source(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Store | Client]:
-    """The service that the options name, else the store; the token comes from `INTERBASIS_TOKEN`."""
+    """Open the service that the options name, else the store; the token comes from `INTERBASIS_TOKEN`."""
     if url is None:
         with opened_store(store, artifacts) as opened:
             yield opened
@@ -58,7 +58,7 @@ def opened_source(store: str | None, artifacts: str | None, url: str | None) -> 
 
 
 def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
-    """The loss scale as the recipe has it: a number, a name, or one number per pair of cuts."""
+    """Parse a loss scale: a number, a name, or one number per pair of cuts."""
     if epsilon is None or epsilon in ("graph", "pairs"):
         return epsilon
     try:
@@ -71,7 +71,7 @@ def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
 
 
 def recipe_choices(file: Path | None) -> dict[str, Any]:
-    """The choices of a recipe file; none without one."""
+    """Read the choices of a recipe file; return none without a file."""
     if file is None:
         return {}
     from ...analysis.recipe import read_choices
@@ -80,13 +80,13 @@ def recipe_choices(file: Path | None) -> dict[str, Any]:
 
 
 def named_choices(given: list[str]) -> dict[str, Any]:
-    """`name=value` as a choice; numbers, true, false and JSON lists are read as such.
+    """Parse `name=value` choices; read numbers, true, false and JSON lists as such.
 
     >>> named_choices(["epsilon=0.1", "basis=local"])
     {'epsilon': 0.1, 'basis': 'local'}
 
     Raises:
-        StoreError: there is no "=".
+        StoreError: a choice has no "=".
     """
     choices = {}
     for text in given:
@@ -101,19 +101,19 @@ def named_choices(given: list[str]) -> dict[str, Any]:
 
 
 def allow(factory: str | None) -> None:
-    """Let the user's own modules be found, as python itself does."""
+    """Let Python find the user's own modules in the current folder, for a factory."""
     if factory:
         sys.path.insert(0, str(Path.cwd()))
 
 
 def singular(name: str) -> str:
-    """The name of a kind, given as one or as many: "graph" of "graphs", "llc" of "llc" and "llcs".
+    """Return the singular name of a kind, given in singular or plural.
 
     >>> singular("partitions"), singular("llc")
     ('partition', 'llc')
 
     Raises:
-        StoreError: there is no such kind.
+        StoreError: the kind is unknown.
     """
     for one, many in KINDS.items():
         if name in (one, many, f"{one}s"):
@@ -134,10 +134,10 @@ def computed(
     factory: str | None = None,
     force: bool = False,
 ) -> list[JobHandle]:
-    """The jobs of a task on several targets, when all have succeeded.
+    """Run a task on several targets by a service; return its jobs when all have succeeded.
 
     Raises:
-        StoreError: one of them failed; or a factory was given: a service builds models of installed families.
+        StoreError: a job failed; or a factory was given: a service builds only models of installed families.
     """
     if factory is not None:
         raise StoreError(
@@ -154,7 +154,7 @@ def computed(
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
-    """Jobs of a store or a service when all have ended, with a bar for each; that there is no worker is said once."""
+    """Wait for jobs of a store or a service, with a bar for each; warn once if there is no worker."""
     ask, hint = time.monotonic() + _STARTING, None
     with JobBars(rows) as show:
         while True:
@@ -171,7 +171,7 @@ def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
 
 
 def analyses(client: Client, handles: Sequence[JobHandle]) -> list[Outcome]:
-    """What the jobs of task "analyze" made."""
+    """Return the results of jobs of task "analyze"."""
     outcomes = []
     for handle in handles:
         graph = client.get_graph(handle.result("graph"))

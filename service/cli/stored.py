@@ -26,14 +26,14 @@ _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircui
 @app.command()
 def ls(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS.values())}.")],
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Where the last list ended (next_cursor).")] = None,
+    limit: Annotated[int, typer.Option(help="Number of rows to list.", min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="The next_cursor of the list before.")] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is stored."""
+    """List stored things of one kind."""
     name = singular(kind)
     kind = KINDS[name]
     with opened_source(store, artifacts, url) as opened:
@@ -51,13 +51,13 @@ def ls(
 @app.command()
 def show(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
-    ref: Annotated[str, typer.Argument(help="Its ID, the start of it, or a name.")],
+    ref: Annotated[str, typer.Argument(help="An ID, the start of one, or a name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one stored thing in full."""
+    """Show all details of one stored thing."""
     name = singular(kind)
     with opened_source(store, artifacts, url) as opened:
         row: Record = getattr(opened, f"get_{name}")(ref)
@@ -74,17 +74,21 @@ def show(
 @app.command()
 def export(
     ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or (netcdf) an llc.")],
-    form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="Of the file.")],  # type: ignore[valid-type]
+    form: Annotated[
+        Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="Format of the file.")
+    ],  # type: ignore[valid-type]
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    epsilon: Annotated[float | None, typer.Option(help="Only edges above its square root.")] = None,
-    module: Annotated[int | None, typer.Option(help="Of eap and autocircuit: only the circuit of this module.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Keep only edges stronger than its square root.")] = None,
+    module: Annotated[
+        int | None, typer.Option(help="For eap and autocircuit: export only the circuit of this module.")
+    ] = None,
     data: DataOption = None,
     factory: FactoryOption = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Write a graph, a partition with its graph, or the traces of a learning coefficient, for another tool."""
+    """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file."""
     with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
         allow(factory)
         from ...analysis.results import write_bytes
@@ -110,7 +114,7 @@ def plot(
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Draw a graph, a partition in colour, modules over training, a ledger, an experiment or an llc."""
+    """Draw a graph, a partition, a tracking of modules, a ledger, an experiment or a learning coefficient."""
     with opened_source(store, artifacts, url) as opened:
         from ..tasks.figures import plot as draw
 

@@ -1,4 +1,4 @@
-"""Everything about one row."""
+"""All details of one row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["details"]
 
 
 def details(row: Record) -> Table:
-    """One stored value, a line per field."""
+    """Make a table of one stored value, a line per field."""
     result = Table(box=None, show_header=False, pad_edge=False)
     result.add_column(style="bold")
     result.add_column(overflow="fold")
@@ -72,7 +72,7 @@ def _facts(row: Record) -> dict[str, Any]:
 
 
 def _job_facts(row: JobRow) -> dict[str, Any]:
-    """A job; what does not apply to it is left out."""
+    """Return the fields of a job; leave out those that do not apply."""
     left = f", {row.remaining:.0f} s left" if row.remaining is not None else ""
     facts: dict[str, Any] = {
         "id": row.id,

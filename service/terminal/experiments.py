@@ -18,7 +18,7 @@ _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 
 
 def experiment_tables(row: ExperimentRow) -> list[Table]:
-    """What was measured, a table per metric, a line per intervention, with random ones of the same size beside it."""
+    """Make the tables of an experiment: one per metric, a line per intervention, random ones beside it."""
     rows = row.summary["rows"]
     costs = [None] * (len(rows) - len(row.summary.get("links", ())))  # of the whole network, and of none
     costs += [link["predicted"] for link in row.summary.get("links", ())]
@@ -48,12 +48,12 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
 
 
 def _uncertainty(value: float) -> str:
-    """One significant digit, 20 rather than 2e+01."""
+    """Format with one significant digit, 20 rather than 2e+01."""
     return f"{float(f'{value:.1g}'):g}"
 
 
 def _required_table(row: ExperimentRow) -> Table:
-    """The edges that are enough, a line per pair of cuts."""
+    """Make the table of required edges, a line per pair of cuts."""
     found = row.summary
     pairs = zip(found["cuts"][:-1], found["cuts"][1:], strict=True)
     numbers = zip(found["edges_required"], found["jointly_required"], found["n_edges"], strict=True)
@@ -66,14 +66,14 @@ def _required_table(row: ExperimentRow) -> Table:
 
 
 def _sides(found: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
-    """The rows of a table of modules: the network without each, and each alone."""
+    """Return the rows of a table of modules: the network without each, and each alone."""
     without, alone = found[name]
     rows = [(f"without module {m}", values) for m, values in enumerate(without)]
     return [*rows, *((f"module {m} alone", values) for m, values in enumerate(alone))]
 
 
 def _classes_table(found: Mapping[str, Any]) -> Table:
-    """Accuracy of each answer, and the classes that lose most of it."""
+    """Make the table of accuracy per answer, and of the classes that lose most."""
     whole: list[list[float | None]] = found["whole_classes"]
     answers = range(len(whole))
     lines: list[tuple[Any, ...]] = []
@@ -91,7 +91,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
 
 
 def _outputs_table(found: Mapping[str, Any]) -> Table:
-    """The outputs that change most, by their mean squared change."""
+    """Make the table of the outputs that change most, by mean squared change."""
     lines = [
         (name, _largest({str(o): change for o, change in enumerate(values)}, "{:.3g}"))
         for name, values in _sides(found, "outputs")
@@ -100,7 +100,7 @@ def _outputs_table(found: Mapping[str, Any]) -> Table:
 
 
 def _inputs_table(found: Mapping[str, Any]) -> Table:
-    """The data points that lose most, and how many have half of the loss."""
+    """Make the table of the data points that lose most, and of how many account for half of the loss."""
     lines = [
         (
             name,
@@ -118,13 +118,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _largest(values: Mapping[str, float], form: str) -> str:
-    """The three largest, those above 0, with their sizes."""
+    """Format the three largest values above 0, with their sizes."""
     ranked = sorted((item for item in values.items() if item[1] > 0), key=lambda item: -item[1])[:3]
     return ", ".join(f"{name} ({form.format(size)})" for name, size in ranked) or "-"
 
 
 def experiment_notes(row: ExperimentRow) -> list[str]:
-    """What an experiment found, in words."""
+    """Say in words what an experiment found."""
     found, notes = row.summary, [f"{row.n:,} {'held-out ' if row.held_out else ''}data points"]
     if not row.held_out:
         notes.append("the basis was made from the same data: give held-out data to be sure (test_inputs)")

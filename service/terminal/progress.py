@@ -1,4 +1,4 @@
-"""What people see of work that goes on: bars on a terminal, and where output goes elsewhere a line now and then."""
+"""Progress for people: bars on a terminal, or a line now and then where output goes elsewhere."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ class Report(Protocol):
 
     @property
     def done(self) -> int:
-        """Units done."""
+        """Number of units done."""
 
     @property
     def total(self) -> int | None:
-        """Units in all, where known."""
+        """Number of units in all, where known."""
 
     @property
     def message(self) -> str:
-        """What is known so far."""
+        """Result so far, in words."""
 
 
 class HasWorkers(Protocol):
     """A store or a service."""
 
     def workers(self) -> Sequence[WorkerRow]:
-        """Processes that run jobs."""
+        """List the processes that run jobs."""
 
 
 class ProgressBars:
     """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
 
-    Where that is no terminal it writes a line now and then.
+    Where that is not a terminal, write a line now and then.
     """
 
     def __init__(self, console: Console) -> None:
-        """On a console."""
+        """Draw on this console."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -75,7 +75,7 @@ class ProgressBars:
         self._bars.stop()
 
     def title(self, title: str) -> None:
-        """What the following steps belong to."""
+        """Set the title of the steps that follow."""
         self._title = title
 
     def update(self, report: Report) -> None:
@@ -100,13 +100,13 @@ class ProgressBars:
 
 
 class JobBars:
-    """Context manager that draws the progress of jobs on standard error; it is called with each job that has changed.
+    """Context manager that draws the progress of jobs on standard error; call it with each job that has changed.
 
-    Where standard error is no terminal it writes a line when the state of a job has changed, else now and then.
+    Where standard error is not a terminal, write a line when the state of a job changes, else now and then.
     """
 
     def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
-        """For these jobs."""
+        """Draw bars for these jobs."""
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
         self._console = console or Console(stderr=True, markup=False, emoji=False)
         self._bars = Bars(
@@ -127,7 +127,7 @@ class JobBars:
         self._bars.stop()
 
     def __call__(self, row: JobRow) -> None:
-        """Show a job as it stands."""
+        """Show a job in its present state."""
         note = " ".join(part for part in (row.state, row.step, row.message) if part and not row.ended) or row.state
         self._bars.update(self._tasks[row.id], completed=row.fraction or 0.0, note=note)
         if self._console.is_terminal:
@@ -145,7 +145,7 @@ class JobBars:
 
 
 def waiting_hint(rows: Sequence[JobRow], source: HasWorkers) -> str | None:
-    """What queued jobs wait for where no worker runs; None where one does, where none is queued, or nobody knows."""
+    """Say what queued jobs wait for if no worker runs; return None otherwise, or if that is unknown."""
     queues = sorted({row.queue for row in rows if row.state == "queued"})
     try:
         if not queues or any(worker.alive for worker in source.workers()):

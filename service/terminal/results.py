@@ -1,4 +1,4 @@
-"""What the terminal shows of results and jobs: tables that fit 80 columns."""
+"""Tables of results and jobs that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = 12  # rows of a table of modules
 
 
 def modules_table(row: PartitionDetail) -> Table:
-    """The modules of a partition, largest first."""
+    """Make the table of a partition's modules, largest first."""
     rows = [(m.index, m.size, " ".join(map(str, m.sizes)), m.inner_cost, m.outer_cost) for m in row.modules[:_SHOWN]]
     hidden = len(row.modules) - len(rows)
     title = f"{counted(hidden, 'more module')}: show with --json" if hidden else None
@@ -36,7 +36,7 @@ def modules_table(row: PartitionDetail) -> Table:
 
 
 def ledger_table(row: LedgerRow) -> Table:
-    """From the number of parameters to the effective ones, a line per cause, with its share and what it means."""
+    """Make the table from all parameters to the effective ones: a line per cause, its share and meaning."""
     counts: list[tuple[str, int, str]] = [
         ("  nominal", row.nominal, "parameters"),
         ("- activations", row.activations, "directions that activations never take"),
@@ -68,7 +68,7 @@ _EFFECTIVE = {
 
 
 def layers_table(row: LedgerRow) -> Table:
-    """The layers of a ledger: ranks of activations and Jacobians, units, what is free, how well G (x) K fits."""
+    """Make the table of a ledger's layers: ranks of activations and Jacobians, units, free, fit of G (x) K."""
     rows = []
     for layer in row.layers:
         gram, seen = f"{layer['gram_rank']}/{layer['n_inputs']}", f"{layer['jacobian_rank']}/{layer['n_outputs']}"
@@ -79,7 +79,7 @@ def layers_table(row: LedgerRow) -> Table:
 
 
 def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
-    """The verdict on a result and why, in one sentence; None where none was stored."""
+    """Format the verdict on a result and its reason; return None where none was stored."""
     if row.verdict is None:
         return None
     why = (row.reason or "").strip()
@@ -87,7 +87,7 @@ def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
 
 
 def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> list[Text]:
-    """What to keep in mind of partitions in a list: why they have their verdicts, and their warnings."""
+    """Return notes on partitions in a list: reasons of their verdicts, and warnings."""
     notes = []
     for row in rows:
         line = verdict_line(row) if reasons else None
@@ -98,13 +98,13 @@ def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> li
 
 
 def _interval(point: Any, factor: float = 1.0) -> str:
-    """An interval of 95 % of lambda, or with factor 2 of N_eff."""
+    """Format the 95 % interval of lambda, or with factor 2 of N_eff."""
     low, high = (None if end is None else factor * end for end in (point["lower"], point["upper"]))
     return f"[{number(low)}, {number(high)}]"
 
 
 def llc_table(row: LlcRow) -> Table:
-    """An estimate with its evidence, a line each; of a curve one row per loss scale."""
+    """Make the table of an estimate with its evidence, a line each; for a curve a row per loss scale."""
     if row.mode == "curve":
         names = ("epsilon", "N_eff", "interval (95 %)", "R-hat", "ESS", "verdict")
         return table(names, [_scale(point) for point in row.points])
@@ -137,7 +137,7 @@ def llc_table(row: LlcRow) -> Table:
 
 
 def _below(found: dict[str, Any] | None) -> list[tuple[str, Any, str]]:
-    """What the localiser hides beyond the interval, where it hides much."""
+    """Return the row about what the localiser hides beyond the interval, if it hides much."""
     if not found or not found["worth"]:
         return []
     about = "" if found["exact"] else "about "
@@ -151,7 +151,7 @@ def _scale(point: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def llc_summary(names: Sequence[str], rows: Sequence[LlcRow]) -> Table:
-    """Estimates of several checkpoints, a row each."""
+    """Make the table of several checkpoints' estimates, a row each."""
     lines = [
         (name, row.n_effective, _interval(row.points[0], 2), verdict(row.verdict))
         for name, row in zip(names, rows, strict=True)
@@ -160,7 +160,7 @@ def llc_summary(names: Sequence[str], rows: Sequence[LlcRow]) -> Table:
 
 
 def tracking_table(row: TrackingDetail) -> Table:
-    """The checkpoints of a tracking: the tracks of their modules with sizes, and what happened."""
+    """Make the table of a tracking's checkpoints: tracks of their modules with sizes, and events."""
     rows = []
     for t, step in enumerate(row.steps):
         modules = ", ".join(f"{a} ({size})" for a, size in zip(step.tracks[:_SHOWN], step.sizes, strict=False))

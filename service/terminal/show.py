@@ -23,7 +23,7 @@ err = Console(stderr=True, markup=False, emoji=False)
 
 
 def show_row(row: Record, as_json: bool) -> None:
-    """One stored value, for people or for programs."""
+    """Print one stored value, as a table or as JSON."""
     if as_json:
         print_json(row.to_json())
         return
@@ -49,7 +49,7 @@ def show_row(row: Record, as_json: bool) -> None:
 
 
 def show_ledger(row: LedgerRow) -> None:
-    """The tables of a ledger, for people."""
+    """Print the tables of a ledger."""
     out.print(ledger_table(row))
     out.print()
     out.print(layers_table(row))
@@ -59,7 +59,7 @@ def show_ledger(row: LedgerRow) -> None:
 
 
 def show_experiment(row: ExperimentRow) -> None:
-    """The table of an experiment, and what it found, for people."""
+    """Print the tables of an experiment, and what it found."""
     for part in experiment_tables(row):
         out.print(part)
         out.print()
@@ -71,7 +71,7 @@ def show_experiment(row: ExperimentRow) -> None:
 
 
 def show_llc(row: LlcRow) -> None:
-    """A learning coefficient, or one line per loss scale of a curve, the verdict and its reason, for people."""
+    """Print a learning coefficient, or a curve with a line per loss scale, its verdict and reason."""
     out.print(llc_table(row))
     out.print()
     out.print(verdict_line(row))
@@ -79,5 +79,5 @@ def show_llc(row: LlcRow) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     print(json.dumps(document, indent=2))

@@ -1,4 +1,4 @@
-"""Tables of rows, and how numbers, times and verdicts are printed."""
+"""Tables of rows, and the format of numbers, times and verdicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # col
 
 
 def number(value: Any) -> str:
-    """A number with four significant digits; a dash for None and NaN.
+    """Format a number with four significant digits; None and NaN as a dash.
 
     >>> number(0.123456), number(None), number(7)
     ('0.1235', '-', '7')
@@ -29,7 +29,7 @@ def number(value: Any) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, in words.
+    """Format a count with its noun, singular or plural.
 
     >>> counted(1, "module"), counted(2000, "module")
     ('1 module', '2,000 modules')
@@ -38,7 +38,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def plainly(value: Any) -> str:
-    """Any value of a record for people: objects and lists as what they hold, with commas between.
+    """Format any value of a record for people: lists and objects as their contents, with commas between.
 
     >>> plainly({"k": 2, "cuts": ["a", "b"], "seed": None})
     'k 2, cuts a b'
@@ -60,7 +60,7 @@ def _joined(value: Any, between: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """A plain table; numbers to the right."""
+    """Make a plain table; numbers are aligned right."""
     result = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float | None) for row in rows)
@@ -77,7 +77,7 @@ def _when(row: Any) -> str:
 
 
 def verdict(name: str | None) -> Text:
-    """A verdict in its colour, green, yellow or red; a dash where none was stored."""
+    """Format a verdict in its colour, green, yellow or red; as a dash where none was stored."""
     return Text("-") if name is None else Text(name, _COLOURS.get(name, "yellow"))
 
 
@@ -86,7 +86,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _short(name: str | None) -> str | None:
-    """A verdict for a column of a list: "not told apart"."""
+    """Shorten a verdict for a column of a list: "not told apart"."""
     return None if name is None else name.removesuffix(" from chance")
 
 
@@ -141,7 +141,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
 
 
 def rows_table(kind: str, rows: Sequence[Record]) -> Table:
-    """A list of stored values."""
+    """Make the table of a list of stored values."""
     columns, fill = COLUMNS[kind]
     return table(columns, [fill(row) for row in rows])
 
