@@ -25,7 +25,7 @@ def confined(named: str, roots: Sequence[Path], *, folder: bool = False) -> Path
         ForbiddenError: the file lies elsewhere, does not exist, or is not an ordinary file; of files elsewhere the
             message does not tell which.
     """
-    refusal = f"{named!r} lies in none of the folders that this service reads: upload the file, or start with --root"
+    refusal = f"{named!r} lies in none of the folders that this service reads: upload the file, or start it with --root"
     if not roots or not named.isprintable() or not Path(named).is_absolute():
         raise ForbiddenError(refusal)
     try:
@@ -66,7 +66,7 @@ def keep(store: Store, file: Path, most: int) -> FileRow:
             opened.keys()
     except (SafetensorError, OSError) as error:
         why = str(error).replace(str(file), "it")
-        raise StoreError(f"the upload is no safetensors file: {why}") from error
+        raise StoreError(f"the upload is not a safetensors file: {why}") from error
     return store.add_file(file)
 
 

@@ -118,7 +118,7 @@ def singular(name: str) -> str:
     for one, many in KINDS.items():
         if name in (one, many, f"{one}s"):
             return one
-    raise StoreError(f"there is nothing called {name!r} to show: expected one of {', '.join(KINDS.values())}")
+    raise StoreError(f"unknown kind {name!r}: expected one of {', '.join(KINDS.values())}")
 
 
 _STARTING = 3.0  # seconds that a worker may take to say that it runs, and until it is asked for again

@@ -78,10 +78,10 @@ class Client:
         """
         self.url = url.rstrip("/").removesuffix("/api/v1")
         if not self.url.startswith(("http://", "https://")):
-            raise StoreError(f"{url!r} is no service: expected a URL like http://127.0.0.1:8422")
+            raise StoreError(f"{url!r} is not the URL of a service: expected one like http://127.0.0.1:8422")
         if token and not (token.isascii() and token.isprintable()):
             raise StoreError(
-                "the token holds characters that none has: expected ib_... as `interbasis token new` printed it"
+                "the token contains characters that no token has: expected ib_... as `interbasis token new` printed it"
             )
         headers = {"authorization": f"Bearer {token}"} if token else {}
         base = f"{self.url}/api/v1/"
@@ -138,7 +138,7 @@ class Client:
         given = {name: value for name, value in params.items() if value is not None}
         found = document(self._request("GET", url_path(*path), params=given))
         if not isinstance(found, dict) or not isinstance(found.get("items"), list):
-            raise StoreError(f"{self.url} gave no list of {path[-1]}: is this an interbasis service?")
+            raise StoreError(f"{self.url} did not return a list of {path[-1]}: is this an interbasis service?")
         return Page(items=tuple(typed_as(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
 
     def _all(self, kind: type[RecordT], *path: Any, **params: Any) -> tuple[RecordT, ...]:

@@ -30,5 +30,5 @@ def read_events(response: httpx.Response) -> Iterator[Any]:
             try:
                 yield json.loads("\n".join(data))
             except ValueError as error:
-                raise StoreError(f"{response.url} gave an event that is no JSON: {data[0][:80]!r}") from error
+                raise StoreError(f"{response.url} sent an event that is not JSON: {data[0][:80]!r}") from error
             data = []

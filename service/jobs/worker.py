@@ -152,7 +152,7 @@ class Supervisor:
         except (StoreError, SQLAlchemyError):
             raise  # the database is away
         except Exception as error:
-            self._fail_lost(job, f"the job engine did not take it: {_in_short(error)}")
+            self._fail_lost(job, f"the job engine refused it: {_in_short(error)}")
         else:
             self.store.mark_enqueued(job.id, job.run)
 

@@ -253,4 +253,4 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     idle = {"labels", "epsilon", "force", *(name for name in ("seed", "mediator_polish") if not choices.get(name))}
     if "labels" in choices and (others := set(choices) - idle):
         names = ", ".join(sorted(others))
-        raise StoreError(f"{task}: labels are a division already, only epsilon goes with them, not {names}")
+        raise StoreError(f"{task}: labels already define a partition: give only epsilon with them, not {names}")

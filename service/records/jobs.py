@@ -146,7 +146,7 @@ def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority
         raise StoreError(f"timeout is {timeout!r}: expected seconds above 0")
     check_choices(task, choices)
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
-        raise StoreError(f"a queue cannot be called {queue!r}: expected up to 80 letters, digits, - and _")
+        raise StoreError(f"queue is {queue!r}: expected up to 80 letters, digits, - and _")
     if not isinstance(priority, int) or not -1000 <= priority <= 1000:
         raise StoreError(f"priority is {priority!r}: expected -1000 to 1000")
 

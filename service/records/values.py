@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, str) and _UNSTORABLE.search(value):
         raise StoreError(f"a text to be stored is {value[:80]!r}: expected no NUL and no half of a surrogate pair")
     if not isinstance(value, str | int | float | None):
-        raise StoreError(f"a value to be stored is a {type(value).__name__}: expected what JSON knows")
+        raise StoreError(f"a value to be stored is a {type(value).__name__}: expected a JSON value")
     return value
 
 

@@ -65,7 +65,9 @@ class Blobs:
         'ab/ababa'
         """
         if not _NAME.fullmatch(sha256):
-            raise ArtifactError(f"{sha256!r} is no artifact: expected 64 lower-case hexadecimal digits")
+            raise ArtifactError(
+                f"{sha256!r} is not the SHA-256 of an artifact: expected 64 lower-case hexadecimal digits"
+            )
         return f"{sha256[:2]}/{sha256}"
 
     def put(self, data: bytes) -> str:

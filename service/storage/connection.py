@@ -126,7 +126,7 @@ def _translation(location: Location, error: Exception) -> StoreError:
     found: tuple[type[StoreError], str, str] = (
         (UnavailableError, "the database cannot be used at the moment", "try again later")
         if away
-        else (DatabaseError, "the database failed", f"have `interbasis db check --store {location}` look at it")
+        else (DatabaseError, "the database failed", f"check it with `interbasis db check --store {location}`")
     )
     for sign, *known in _SQLITE_ERRORS if location.file is not None else ():
         if sign in what:
@@ -164,7 +164,7 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str, str], ...] = (
         "the disk failed",
         "nothing was changed; check the disk and its free space",
     ),
-    ("not a database", DatabaseError, "the file is no SQLite database", "name another one with --store"),
+    ("not a database", DatabaseError, "the file is not a SQLite database", "name another one with --store"),
     *(
         (sign, DatabaseError, "the store is damaged", _RESTORE)
         for sign in ("malformed", "UTF-8", "missing from index", "no such table", "no such column", "damaged")

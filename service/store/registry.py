@@ -168,7 +168,7 @@ class Registry(Writer):
             raise StoreError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
         digest = file_sha256(file)
         if sha256 not in (None, digest):
-            raise ForbiddenError(f"{path or file} has other content here: upload the file")
+            raise ForbiddenError(f"{path or file} has another SHA-256 here: upload the file")
         found = describe(beside(file) if about is None else about, file.stem)
         return self._register(digest, found, path or str(file.resolve()), None)
 

@@ -79,11 +79,11 @@ class Schedules(Jobs):
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
         given = plain(given)
         if cron is None and task not in ON_CHECKPOINTS:
-            raise StoreError(f"{task} is not about one checkpoint: give a time (cron) instead of every new checkpoint")
+            raise StoreError(f"{task} does not run on one checkpoint: give a time (cron)")
         if not model.strip() or not model.isprintable() or len(model) > 200:
-            raise StoreError(f"no model is called {model[:80]!r}: expected up to 200 printable characters")
+            raise StoreError(f"model is {model[:80]!r}: expected up to 200 printable characters")
         if folder is not None and not Path(folder).is_dir():
-            raise StoreError(f"{folder} is no folder: expected one to watch for checkpoints")
+            raise StoreError(f"{folder} is not a folder: expected one to watch for checkpoints")
         moment = now()
 
         def make(session: Session) -> ScheduleRow:
@@ -258,7 +258,7 @@ class Schedules(Jobs):
         if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
             return [f"{' and '.join(outside)} leads out of {folder}"]
         if unusual := [f.name for f in (file, beside) if not f.is_file()]:
-            return [f"{' and '.join(unusual)} is no ordinary file"]
+            return [f"{' and '.join(unusual)} is not an ordinary file"]
         try:
             row = self.register_checkpoint(file)
         except UnavailableError:

@@ -60,7 +60,7 @@ class Tokens(Schedules):
         with self._read() as session:
             row = _token_row(resolve(session, Token, ref))
         if row.revoked:
-            raise NotFoundError(f"{row.id} was revoked: the list of tokens has it")
+            raise NotFoundError(f"{row.id} was revoked: make a new token")
         return row
 
     def tokens(self, *, cursor: str | None = None, limit: int = 100, newest_first: bool = False) -> Page[TokenRow]:

@@ -61,7 +61,7 @@ def export(
     except NotFoundError:
         if form == "netcdf":
             raise InputError(
-                f"netcdf holds the traces of a learning coefficient, and {ref!r} is none: list them with "
+                f"netcdf holds the traces of a learning coefficient, which {ref!r} is not: list them with "
                 "`interbasis ls llc`"
             ) from None
     else:
@@ -88,7 +88,7 @@ def export(
         return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
     if form == "masks":
         if partition is None:
-            raise InputError(f"masks are of modules, and {ref} is a graph: export one of its partitions")
+            raise InputError(f"masks need modules, and {ref} is a graph: export one of its partitions")
         return export_masks(_bases(store, of), graph, partition)
     if form not in FORMATS:
         raise InputError(

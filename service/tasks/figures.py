@@ -120,7 +120,7 @@ def epsilon_profile(
     form = picture_format(path)
     recipe = Recipe.from_mapping(choices).partition
     if recipe.epsilon is not None:
-        raise InputError("a profile goes over loss scales by itself: leave --epsilon out")
+        raise InputError("a profile varies the loss scale itself: leave --epsilon out")
     options = {name: value for name, value in recipe.search.items() if name != "epsilon"}
     graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
     found = _epsilon_profile(graph, progress=progress, **options)

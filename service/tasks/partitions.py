@@ -54,7 +54,7 @@ def modules(
     if choices.get("labels") is None:
         return _partition(store, row, graph, recipe, force, progress, control)
     if recipe != PartitionRecipe(epsilon=recipe.epsilon):
-        raise InputError("labels are a division already: of the choices of a search only epsilon goes with them")
+        raise InputError("labels already define a partition: give only epsilon with them")
     if not isinstance(choices["labels"], Mapping):
         raise InputError('labels: expected nodes and their modules, like {"layers.0/3": 1}')
     given = labels_of({node: "" if of is None else str(of) for node, of in choices["labels"].items()}, graph)

@@ -383,7 +383,7 @@ def test_masks_of_a_partition(interbasis: Callable[..., Result], filled: list[di
         assert masks.shape == (item["partition"]["n_modules"], width)
         assert (masks.sum(0) == 1).all()
         assert torch.allclose(held[f"{cut}/to_basis"] @ held[f"{cut}/from_basis"], torch.eye(width).double())
-    assert_refused(interbasis("export", item["graph"]["id"], "--format", "masks", "-o", file), "masks are of modules")
+    assert_refused(interbasis("export", item["graph"]["id"], "--format", "masks", "-o", file), "masks need modules")
 
 
 def test_heads_and_mlps_for_other_tools(interbasis: Callable[..., Result], empty: Path, tmp_path: Path) -> None:
@@ -1112,7 +1112,7 @@ def test_files_that_are_no_store_are_refused_and_left_alone(interbasis: Callable
         connection.execute("CREATE TABLE model (x)")
     connection.close()
     before = garbage.read_bytes()
-    assert_refused(interbasis("ls", "models", "--store", garbage), "is no SQLite database", "--store")
+    assert_refused(interbasis("ls", "models", "--store", garbage), "is not a SQLite database", "--store")
     assert_refused(interbasis("ls", "models", "--store", foreign), "that interbasis did not make", "--store")
     assert_refused(interbasis("ls", "models", "--store", tmp_path), "is a folder")
     assert garbage.read_bytes() == before

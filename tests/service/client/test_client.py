@@ -267,7 +267,7 @@ def test_errors_are_those_of_the_store(store: Store, client: Client, tmp_path: P
         client.submit("partition", rows[0].id, {"wings": 2})
     with pytest.raises(ForbiddenError, match="none of the folders"):
         client._post(type(rows[0]), "checkpoints", body={"path": str(tmp_path / "a.safetensors")})
-    with pytest.raises(StoreError, match="no service"):
+    with pytest.raises(StoreError, match="is not the URL of a service"):
         Client("127.0.0.1:8422")
     with pytest.raises(NotFoundError, match="no checkpoint 'run@9/x'"):
         client.get_checkpoint("run@9/x")
@@ -393,7 +393,7 @@ def test_answers_of_something_else_are_errors_of_ours(content: bytes, kind: str)
 def test_event_that_is_no_json_is_an_error_of_ours() -> None:
     page = {"content-type": "text/event-stream"}
     answer = httpx.MockTransport(lambda _: httpx.Response(200, content=b"data: hello\n\n", headers=page))
-    with pytest.raises(StoreError, match="no JSON: 'hello'"):
+    with pytest.raises(StoreError, match="not JSON: 'hello'"):
         list(Client(transport=answer).events("j"))
 
 

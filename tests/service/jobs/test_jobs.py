@@ -165,7 +165,7 @@ def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path
         (lambda: store.submit("analyze", tmp_path / "none.safetensors"), "cannot read"),
         (lambda: store.submit("analyze", checkpoint, timeout=0), "timeout is 0"),
         (lambda: store.submit("llc", checkpoint, {"speed": 3}), "llc has no choice speed: it has chains"),
-        (lambda: store.submit("analyze", checkpoint, queue="a b"), "cannot be called 'a b'"),
+        (lambda: store.submit("analyze", checkpoint, queue="a b"), "queue is 'a b'"),
         (lambda: store.submit("analyze", checkpoint, priority=2000), "priority is 2000"),
         (lambda: store.jobs(state="lost"), "no state 'lost'"),
     ):
@@ -268,7 +268,7 @@ def test_job_that_cannot_be_started_fails_with_the_reason(store: Store, checkpoi
     for job in store.waiting_jobs():
         looking._enqueue(engine, job)  # type: ignore[arg-type]
     assert engine.taken == [gone.id, unknown.id]
-    assert "did not take it: KeyError: 'no such queue'" in str(store.get_job(refused.id).error)
+    assert "refused it: KeyError: 'no such queue'" in str(store.get_job(refused.id).error)
     looking._running[mine.id] = None  # type: ignore[assignment]
     looking._find_lost(engine)  # type: ignore[arg-type]
     states = {job.id: store.get_job(job.id).state for job in (refused, gone, unknown, mine, other)}

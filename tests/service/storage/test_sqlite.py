@@ -86,5 +86,5 @@ class TestSqlite:
 
     def test_file_that_is_no_database(self, sqlite_place: Any) -> None:
         Path(sqlite_place.url).write_bytes(b"no database, but long enough to be looked at" * 40)
-        with pytest.raises(StoreError, match=r"is no SQLite database .*: name another one"):
+        with pytest.raises(StoreError, match=r"is not a SQLite database .*: name another one"):
             sqlite_place.open()
