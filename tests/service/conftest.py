@@ -115,7 +115,7 @@ def ordinary_user() -> Iterator[None]:
 
 @pytest.fixture
 def export_here() -> Callable[..., Any]:
-    """Does what `uploads.export` does, in this process instead of one that starts for seconds."""
+    """Does what `files.export` does, in this process instead of one that starts for seconds."""
 
     async def written(
         store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None

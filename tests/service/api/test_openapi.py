@@ -15,8 +15,7 @@ from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinish
 
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
-from interbasis.service.api import files as uploads
-from interbasis.service.api import guard
+from interbasis.service.api import files, guard
 from interbasis.service.api.app import create_app
 from interbasis.service.api.guard import Limits
 from interbasis.service.store.store import Store
@@ -161,7 +160,7 @@ def test_document_is_kept_to_where_references_name_something(
     fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What answers hold when they hold something, exports left out: those that examples ask for are written here."""
-    monkeypatch.setattr(uploads, "export", export_here)
+    monkeypatch.setattr(files, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
     made, failed = fuzz(2, "examples", "fuzzing", token=token, named=True, paths="^(?!.*/export$)")
     assert not failed, "\n\n".join(failed)
@@ -172,7 +171,7 @@ def test_document_is_kept_to_by_exports(
     fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In every format, written in this process instead of one each."""
-    monkeypatch.setattr(uploads, "export", export_here)
+    monkeypatch.setattr(files, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
     made, failed = fuzz(10, "coverage", "fuzzing", token=token, named=True, paths="/export$")
     assert not failed, "\n\n".join(failed)

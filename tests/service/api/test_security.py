@@ -32,8 +32,7 @@ from interbasis.analysis.errors import CheckpointError
 from interbasis.analysis.exchange.circuit_files import CIRCUIT_FORMATS
 from interbasis.service import logs
 from interbasis.service.api import app as api
-from interbasis.service.api import files as uploads
-from interbasis.service.api import guard
+from interbasis.service.api import files, guard
 from interbasis.service.api import responses as answers
 from interbasis.service.api.guard import Limits
 from interbasis.service.api.serve import check_exposure
@@ -319,7 +318,7 @@ def test_exports_that_run_the_network_need_scope_submit(
     async def written(_store: Store, _ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
         file.write_text(form)
 
-    monkeypatch.setattr(uploads, "export", written)
+    monkeypatch.setattr(files, "export", written)
     graph = save_graph(opened).id
     refs = [f"graphs/{graph}", f"partitions/{save_partition(opened, graph).id}"]
     read, submit = (connect(opened, opened.new_token(scope, scope).token) for scope in ("read", "submit"))
@@ -589,7 +588,7 @@ def test_exports_have_the_type_of_their_format(
     client = connect(opened)
     said = refused(client.get(f"graphs/{graph}/export", params={"format": "eap", "epsilon": 1.0}), 422)
     assert said == "eap holds heads and MLPs, whose edges have no loss scale: leave epsilon out"
-    monkeypatch.setattr(uploads, "export", export_here)
+    monkeypatch.setattr(files, "export", export_here)
     for ref in (f"graphs/{graph}", f"partitions/{partition}"):
         document = client.get(f"{ref}/export", params={"format": "node-link"})
         assert document.headers["content-type"] == "application/json"
@@ -613,7 +612,7 @@ def test_exports_are_known_by_what_they_are_made_of(
         made.append((ref, form))
         file.write_text(f"{ref} {form} {len(made)}")
 
-    monkeypatch.setattr(uploads, "export", written)
+    monkeypatch.setattr(files, "export", written)
     graph = save_graph(opened, 1).id
     partition, other = (save_partition(opened, graph, n).id for n in (1, 2))
     paths = [f"partitions/{partition}/export?format={form}" for form in ("graphml", "gexf", "eap")]
@@ -1238,8 +1237,8 @@ def test_compressed_pt_files_are_refused_unread(opened: Store, connect: Ask) -> 
 
 def test_memory_limit_ends_the_conversion(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     client, content = connect(opened, pt=True), saved({"w": torch.zeros(20_000_000)})
-    monkeypatch.setattr(uploads, "_COPIES", 0)
-    monkeypatch.setattr(uploads, "_ROOM", 64 << 20)
+    monkeypatch.setattr(files, "_COPIES", 0)
+    monkeypatch.setattr(files, "_ROOM", 64 << 20)
     said = refused(client.post("files?format=pt", content=content), 422)
     assert "cannot be read" in said
     assert "memory" in said
@@ -1261,8 +1260,8 @@ def test_few_conversions_run_at_once(opened: Store, connect: Ask, monkeypatch: p
             running -= 1
         return keep(opened, file.rename(file.with_suffix(".safetensors")), 0)
 
-    keep = uploads.keep
-    monkeypatch.setattr(uploads, "keep", convert)
+    keep = files.keep
+    monkeypatch.setattr(files, "keep", convert)
     client = connect(opened, pt=True)
     answers: list[int] = []
 

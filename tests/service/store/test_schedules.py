@@ -257,7 +257,7 @@ def test_model_may_come_later_and_removed_schedule_is_gone(store: Store, tmp_pat
         ("ledger", {"cron": "* * * * * *"}, "five fields"),
         ("ledger", {"cron": "0 0 30 2 *"}, "never comes"),
         ("track", {}, "does not run on one checkpoint"),
-        ("ledger", {"folder": "/nowhere"}, "no folder"),
+        ("ledger", {"folder": "/nowhere"}, "not a folder"),
         ("ledger", {"timeout": -1}, "timeout is -1"),
         ("experiment", {}, "does not run on one checkpoint"),
         ("ledger", {"queue": "a b"}, "queue is 'a b'"),

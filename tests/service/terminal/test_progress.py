@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from interbasis.service.cli import sources as remote
+from interbasis.service.cli import sources
 from interbasis.service.records.errors import UnavailableError
 from interbasis.service.records.jobs import JobRow, WorkerRow
 from interbasis.service.store.store import Store
@@ -39,7 +39,7 @@ class Report:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(bars, "time", made)
-    monkeypatch.setattr(remote, "time", made)
+    monkeypatch.setattr(sources, "time", made)
     return made
 
 
@@ -141,8 +141,8 @@ def test_who_watches_a_job_that_nobody_takes_is_told_once(
     with pytest.MonkeyPatch.context() as patch, sqlite_place.open() as opened:
         store: Store = opened
         row = store.submit("track", store.register_model("m", "mlp", {}).id)
-        patch.setattr(remote, "time", Patience())
-        (ended,) = remote.waited(store, [row])
+        patch.setattr(sources, "time", Patience())
+        (ended,) = sources.waited(store, [row])
     assert ended.state == "cancelled"
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"track {row.id}: queued"
