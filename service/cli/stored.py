@@ -74,9 +74,7 @@ def show(
 @app.command()
 def export(
     ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or (netcdf) an llc.")],
-    form: Annotated[
-        Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="Format of the file.")
-    ],  # type: ignore[valid-type]
+    form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="File format.")],  # type: ignore[valid-type]
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     epsilon: Annotated[float | None, typer.Option(help="Keep only edges stronger than its square root.")] = None,
     module: Annotated[

@@ -36,7 +36,7 @@ class CheckpointRow(Record):
         model: name of the model.
         sha256: hash of the checkpoint's file.
         step, label: the moment of the training; both may be None.
-        path: where the file was read from.
+        path: path from which the file was read.
         about: the JSON that belongs to the file; None where it is only beside the file.
         file_sha256: hash of the artifact with the file; None where the file was not kept.
     """

@@ -96,7 +96,7 @@ class JobRow(Record):
         run: how many times it was queued.
         attempts: how many times the present run was tried, because the computation crashed.
         interruptions: how many times a worker went away during the run, which another one continued.
-        step, fraction, message, remaining: what goes on; of the phase that the message names, how much is done, and how
+        step, fraction, message, remaining: the step, the share done of the phase that the message names, and how
             many seconds it may still take (None: not known).
         error: why it failed, in full.
         results: `{"kind": ..., "id": ...}` of each result it made.
@@ -160,12 +160,12 @@ class ScheduleRow(Record):
         model: name of the model whose checkpoints (or graphs, partitions, or tracking) the jobs are about.
         cron: times in UTC, as in crontab; None: for each new checkpoint.
         folder: where new checkpoints appear, as .safetensors with .json beside; None: others register them.
-        choices, queue, priority, timeout: of the jobs.
+        choices, queue, priority, timeout: those of the jobs.
         paused: whether it is paused until someone resumes it.
         next_run: next time it is due; None without cron.
         last_run: when it last submitted jobs.
         jobs: IDs of the jobs it last submitted.
-        error: what went wrong the last time.
+        error: the error of the last time, if any.
     """
 
     id: str

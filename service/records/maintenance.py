@@ -27,7 +27,7 @@ class CheckReport(Record):
         foreign_keys: rows whose reference points to no row.
         integrity: damage that the database itself reports.
         uncollected: files that no row refers to: harmless leftovers of interrupted or replaced results.
-        n_artifacts: how many artifacts were read and hashed.
+        n_artifacts: number of artifacts that were read and hashed.
     """
 
     artifacts: tuple[str, ...] = ()

@@ -80,7 +80,7 @@ class PartitionValues(Record):
     Attributes:
         verdict: "supported", "one module", "not told apart from chance" or "untested"; None of a partition
             that an earlier version stored, where what is stored does not tell.
-        reason: of the verdict, one sentence.
+        reason: reason of the verdict, one sentence.
     """
 
     n_modules: int
@@ -156,7 +156,7 @@ class Comparison(Record):
 
     Attributes:
         first, second: their IDs.
-        n_nodes: how many nodes both assign.
+        n_nodes: number of nodes that both assign.
         adjusted_mutual_information: 1 for the same division, 0 for chance.
         variation_of_information: in nats; 0 for the same division.
         overlaps: modules of both that share nodes.

@@ -30,7 +30,7 @@ class Location:
     """A database and the place of its artifacts.
 
     Attributes:
-        url: of the database, with the driver that is used.
+        url: URL of the database, with its driver.
         artifacts: folder or fsspec URL; None where none was given and there is no default.
     """
 

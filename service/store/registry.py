@@ -51,9 +51,9 @@ class Registry(Writer):
         """Refuse, before the computation, results that could not be stored after it; register nothing.
 
         Args:
-            name: of the model, as in `register_model`.
-            family: of the model.
-            config: of the model.
+            name: name of the model.
+            family: family of the model.
+            config: config of the model.
 
         Raises:
             ConflictError: the name belongs to a model of another family or config.
@@ -87,10 +87,10 @@ class Registry(Writer):
 
         Args:
             model: reference.
-            sha256: of the checkpoint's file.
-            step: of the training.
+            sha256: hash of the checkpoint's file.
+            step: step of the training.
             label: a name for this moment of the training.
-            path: where the file was read from.
+            path: path from which the file was read.
             family: default: that of the model.
             config: default: that of the model.
             about: the JSON that belongs to the file, to keep it.
