@@ -1,4 +1,4 @@
-"""Figures of results: graph, modules, profiles, tracks over training, the ledger, the learning coefficient."""
+"""Figures of the interaction graph: the layered graph, membership in modules, and the strengths."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _WEAK = 0.15  # opacity of the weakest edge shown
 
 @figure.register(InteractionGraph)
 def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None) -> Figure:
-    """Cuts as columns, nodes as dots (area: importance), edges above the cutoff as lines (opacity: cost c(w)).
+    """Draw cuts as columns, nodes as dots (area: importance), edges above the cutoff as lines (opacity: c(w)).
 
     With a partition nodes are sorted and coloured by module; edges inside a module take its colour, edges between
-    modules are grey and dashed. Only the strongest 4,000 edges of each pair of cuts are drawn, which the title says.
+    modules are grey and dashed. Only the strongest 4,000 edges of each pair of cuts are drawn; the title says so.
     """
     from matplotlib.figure import Figure
 
@@ -93,7 +93,7 @@ def _draw_edges(
 
 
 def plot_membership(partition: Partition) -> Figure:
-    """Cuts as columns, coordinates (most important first) as cells in the colour of their module; grey: no edge."""
+    """Draw cuts as columns and coordinates (most important first) as cells in the colour of their module."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -113,9 +113,9 @@ def plot_membership(partition: Partition) -> Figure:
 
 
 def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None) -> Figure:
-    """Distribution of the strengths, the share of w^2 that those up to w carry, and the cutoffs sqrt(epsilon).
+    """Draw the distribution of the strengths, the share of w^2 carried by those up to w, and the cutoffs sqrt(epsilon).
 
-    The epsilon read off the graph is shown where none is given; with one per pair of cuts each has a line.
+    If no epsilon is given, the one read off the graph is shown; with one per pair of cuts each has a line.
     """
     from matplotlib.figure import Figure
 
@@ -142,7 +142,7 @@ def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None) -> F
 
 
 def _heights(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-    """Nodes from top to bottom by module, nodes without one last, within a module in their own order."""
+    """Order nodes from top to bottom by module, nodes without one last, in a module in their own order."""
     order = np.lexsort((np.arange(len(labels)), np.where(labels < 0, labels.max(initial=0) + 1, labels)))
     heights = np.empty(len(labels))
     heights[order] = 1 - (np.arange(len(labels)) + 0.5) / len(labels)

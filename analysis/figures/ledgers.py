@@ -20,10 +20,10 @@ __all__ = ["plot_ledger", "plot_synchronisation"]
 
 @figure.register(Ledger)
 def plot_ledger(ledger: Ledger) -> Figure:
-    """Waterfall from the number of parameters to the effective ones: each cause takes its share off, by layer.
+    """Draw a waterfall from the number of parameters to the effective ones: each cause subtracts its share, by layer.
 
     Shades are layers, from the first (dark) to the last (light). Where the rank of the Hessian is only bounded, a line
-    on the last bar shows how far down it may be.
+    on the last bar extends down to the lower bound.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def _layer_legend(figure: Figure, ledger: Ledger, shades: Float[np.ndarray, "lay
 
 @figure.register(SynchronisedUnits)
 def plot_synchronisation(units: SynchronisedUnits) -> Figure:
-    """Distances between firing patterns, relative to the power of the units, sorted by block; blocks are framed."""
+    """Draw distances between firing patterns, relative to the units' power, sorted by block; blocks are framed."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

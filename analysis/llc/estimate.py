@@ -416,7 +416,7 @@ class _Setup:
         found: Diagnostics,
         traces: dict[str, np.ndarray],
     ) -> LearningCoefficient:
-        """Put the estimate together, with the verdict on it."""
+        """Build the estimate with its verdict."""
         verdict, reason = judge(best.mean, best.error, found)
         return LearningCoefficient(
             value=best.mean,
@@ -445,7 +445,7 @@ class _Setup:
         bias: float,
         r_hat_radius: float,
     ) -> tuple[Float[np.ndarray, "_ draws"], ControlVariate]:
-        """Take control variates off the traces of the whole chains; nothing where none may be used."""
+        """Subtract control variates from the traces of the finite chains, where they may be used."""
         if not (self.sampler.control_variate and whole.any()):
             return scaled[whole], ControlVariate({}, {})
         variables = {"stein": chains.share[whole] - self.curvature.trace_of_share(temperature, self.gamma)}
@@ -455,7 +455,7 @@ class _Setup:
         return control_variate(scaled[whole], variables, {"stein": 2 * bias if math.isfinite(bias) else 0.0})
 
     def _hidden(self, temperature: float, soft_rank: float) -> tuple[float, Below]:
-        """Compute what the localiser takes off lambda, and what lies below it, where that is more than a trifle."""
+        """Compute `Diagnostics.prior`, and `Diagnostics.below` where it is too large to be part of the interval."""
         prior, below = self.curvature.hidden(temperature, self.gamma), self.curvature.below(temperature, self.gamma)
         return (prior + below.worth, Below()) if below.worth <= _TAIL * soft_rank else (prior, below)
 
