@@ -203,6 +203,7 @@ _EXAMPLES: dict[str, Any] = {
     "value": 145.3,
     "variation_of_information": 0.05,
     "verdict": "supported",
+    "LlcRow.verdict": "reliable",
     "version": 12,
     "Health.version": "0.7.0",
     "wall_time": 1.9,

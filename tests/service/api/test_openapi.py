@@ -127,6 +127,19 @@ def fuzz(filled: Store, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
     return run
 
 
+VERDICTS = {
+    "PartitionRow": {"supported", "one module", "not told apart from chance", "untested"},
+    "LlcRow": {"reliable", "doubtful", "failed"},
+    "ExperimentRow": {"supported", "not told apart from chance", "refuted"},
+}
+
+
+def test_verdicts_of_examples_exist(filled: Store) -> None:
+    schemas = create_app(filled).openapi()["components"]["schemas"]
+    for name, verdicts in VERDICTS.items():
+        assert set(schemas[name]["properties"]["verdict"]["examples"]) <= verdicts, name
+
+
 def test_every_field_has_an_example_that_is_one(filled: Store) -> None:
     document = create_app(filled).openapi()
     schemas = document["components"]["schemas"]

@@ -561,11 +561,9 @@ def test_errors_of_the_database_show_no_statements(store: Store, connect: Ask) -
     answers += [post(client, "schedules", {"task": "llc", "model": "m", "choices": {"loss": "\x00\ud800"}})]
     answers += [client.get("models", params={"cursor": "MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMCAx"})]
     for answer in answers:
-        assert answer.status_code in (201, 422), answer.text
+        refused(answer, 422)
         assert "INSERT" not in answer.text
         assert "SELECT" not in answer.text
-    refused(answers[0], 422)
-    refused(answers[2], 422)
     assert client.get("schedules").status_code == 200
 
 
