@@ -44,7 +44,7 @@ def check_archive(source: str, most: int) -> None:
     try:
         members = zipfile.ZipFile(source).infolist()
     except zipfile.BadZipFile as error:
-        raise StoreError(f"it is no zip archive: {error}") from error
+        raise StoreError(f"it is not a zip archive: {error}") from error
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise StoreError("its members are compressed, which torch.save never does: save it again with torch.save")
     size = sum(member.file_size for member in members)

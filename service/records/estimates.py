@@ -127,14 +127,15 @@ class ExperimentValues(Record):
         experiment: "modules", "isolate", "faithfulness", "bisect", "epsilon" or "predict".
         metric: the metric of the experiment.
         n: number of data points; held_out: whether they differ from those of the basis.
-        value, standard_error: of "modules" the selectivity of data mixed between modules (in version 0.6 the change of
-            the metric without the module that costs most); of "isolate" the change of the metric; of "faithfulness"
-            the CPR; of "bisect" and "epsilon" the edges that are jointly required; of "predict" the rank correlation.
-        control, p_value: the same of null graphs ("modules"), of as many edges of the same strengths cut at random
-            ("isolate") or of random interventions of the same size, and how often they do as well.
+        value, standard_error: for "modules" the selectivity of data mixed between modules (in version 0.6 the change of
+            the metric without the module that costs most), for "isolate" the change of the metric, for "faithfulness"
+            the CPR, for "bisect" and "epsilon" the number of edges jointly required, for "predict" the rank
+            correlation.
+        control, p_value: the same for null graphs ("modules"), for as many edges of the same strengths cut at random
+            ("isolate") or for random interventions of the same size, and how often these do as well.
         summary: every row and number, as a JSON object.
-        verdict, reason: "supported", "not told apart from chance" or "refuted", and why, in one sentence; None of an
-            experiment that gives no verdict, or that an earlier version stored.
+        verdict, reason: "supported", "not told apart from chance" or "refuted", and why, in one sentence; None for an
+            experiment without a verdict, or stored by an earlier version.
     """
 
     experiment: str

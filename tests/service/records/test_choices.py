@@ -129,7 +129,7 @@ def test_words_are_those_of_the_analysis() -> None:
         ("analyze", {"k": 2, "objective": "cpm"}, "k goes with objective 'kway'"),
         ("partition", {"objective": "kway"}, "needs k"),
         ("partition", {"min_size": 5, "max_size": 4}, "min_size <= max_size"),
-        ("partition", {"labels": {"a/0": 1}, "k": 2}, "only epsilon goes with them, not k"),
+        ("partition", {"labels": {"a/0": 1}, "k": 2}, "only epsilon with them, not k"),
         ("partition", {"labels": {"a/0": [1]}}, "labels is"),
         ("llc", {}, "none of them was given"),
         ("llc", {"epsilon": 1.0, "temperature": 3.0}, "epsilon and temperature was given"),
