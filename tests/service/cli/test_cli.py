@@ -524,7 +524,7 @@ def test_division_made_elsewhere_is_scored_and_stored(
     (tmp_path / "wrong.csv").write_text("node,module\nlayers.9/0,1\n")
     for options, said in (
         ((tmp_path / "wrong.csv",), "the labels name the node 'layers.9/0', which the graph does not have"),
-        ((tmp_path / "labels.csv", "--k", "2"), "of the choices of a search only epsilon goes with them"),
+        ((tmp_path / "labels.csv", "--k", "2"), "labels already define a partition: give only epsilon with them"),
         ((tmp_path / "none.csv",), "cannot read"),
     ):
         assert_refused(interbasis(*asked, *options), said)
