@@ -16,7 +16,7 @@ TOPS = ("analysis", "service", "migrations")
 # From the ground up; rooms and files of one floor do not know each other.
 FLOORS = {
     "analysis": (
-        ("errors", "progress", "compiled"),
+        ("errors", "progress", "compiled", "seeds"),
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),

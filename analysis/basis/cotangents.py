@@ -13,6 +13,7 @@ from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.masks import EVERYTHING, Counted
 from ..network.network import Network
+from ..seeds import torch_generator
 
 __all__ = ["Probes", "output_cotangents"]
 
@@ -29,7 +30,7 @@ class Probes:
     def __init__(self, count: int, seed: int) -> None:
         if count < 1:
             raise GraphError(f"the number of probes is {count}: expected at least one, or None for the exact sum")
-        self.generators = [torch.Generator().manual_seed(hash((seed, j)) % 2**63) for j in range(count)]
+        self.generators = [torch_generator(seed, j) for j in range(count)]
 
     def blocks(
         self, shape: Sequence[int], dtype: torch.dtype, counted: Counted = EVERYTHING
