@@ -272,7 +272,11 @@ class Analysis:
 
 
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
-    """Analyse a checkpoint: bases, graph, partition, and the comparison with an untrained copy."""
+    """Analyse a checkpoint: bases, graph, partition, and the comparison with an untrained copy.
+
+    Raises:
+        InterbasisError: whatever `interaction_basis`, `interaction_graph` or `find_modules` refuse.
+    """
     bases = build_bases(checkpoint, recipe.graph, progress=progress)
     graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
     partition = partition_graph(graph, recipe.partition, progress=progress)

@@ -125,7 +125,7 @@ class Moments:
 
 
 def collect(
-    network: Network,
+    net: Network,
     batches: Iterable[Batch],
     *,
     jacobians: bool = True,
@@ -136,7 +136,7 @@ def collect(
     """Compute mean, G and (unless `jacobians` is False) M to the output at every cut, in one pass over the data.
 
     Args:
-        network: the network with its cuts and behavioural loss.
+        net: the network with its cuts and behavioural loss.
         batches: re-iterable data.
         jacobians: whether to compute M.
         probes: number of random probes per data point for M, None for the exact sum over output coordinates.
@@ -147,25 +147,25 @@ def collect(
         CutError: an assumption about the model fails, see `Network.check_once`.
         DataError: no data, NaN or infinite values, inputs that do not fit the model.
     """
-    network.check_once(batches)
+    net.check_once(batches)
     activations: dict[str, ActivationMoments] = {}
     n, totals = 0, list[Tensor]()
     draws = None if probes is None else Probes(probes, seed)
     for batch in read_batches(batches, "moments", progress):
         with torch.no_grad():
-            trace = network.trace(batch)
-        for cut, value, counted in zip(network.cuts, trace.values, trace.counted, strict=True):
+            trace = net.trace(batch)
+        for cut, value, counted in zip(net.cuts, trace.values, trace.counted, strict=True):
             new = ActivationMoments.of(value, counted)
             activations[cut] = activations[cut].merge(new) if cut in activations else new
         n += len(trace.output)
         if not jacobians:
             continue
         if not totals:
-            totals = [torch.zeros(d, d, dtype=torch.float64) for d in network.widths]
-        for cuts, _, blocks in _output_rows(network, batch, range(len(totals)), draws):
+            totals = [torch.zeros(d, d, dtype=torch.float64) for d in net.widths]
+        for cuts, _, blocks in _output_rows(net, batch, range(len(totals)), draws):
             for p, rows in zip(cuts, blocks, strict=True):
                 totals[p] += _gram(rows)
     return Moments(
         activations,
-        {cut: JacobianMoments(n, total) for cut, total in zip(network.cuts, totals, strict=True)} if jacobians else {},
+        {cut: JacobianMoments(n, total) for cut, total in zip(net.cuts, totals, strict=True)} if jacobians else {},
     )

@@ -158,7 +158,7 @@ _SCALARS = (
 
 @with_gradients()
 def parameter_ledger(
-    network: Network,
+    net: Network,
     batches: Iterable[Batch],
     epsilon: float | None = None,
     *,
@@ -170,7 +170,7 @@ def parameter_ledger(
     """Count the parameters of a network that have no effect on the data, by cause.
 
     Args:
-        network: the network and its behavioural loss; only its model, output and counted positions matter here. Models
+        net: the network and its behavioural loss; only its model, output and counted positions matter here. Models
             in float32 are counted as copies in float64.
         batches: re-iterable data.
         epsilon: loss scale: directions of activations and of Jacobians with singular values (root mean square) below
@@ -199,16 +199,16 @@ def parameter_ledger(
     check_scale(epsilon, tolerance)
     if method not in ("auto", "exact", "estimate"):
         raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
-    refuse_shared_memory(network.model)
-    network.check_once(batches)
-    checked = network.checked
-    network, batches = in_double(network, batches)
-    check_derivatives(network, next(read_batches(batches, "derivatives", None)))
+    refuse_shared_memory(net.model)
+    net.check_once(batches)
+    checked = net.checked
+    net, batches = in_double(net, batches)
+    check_derivatives(net, next(read_batches(batches, "derivatives", None)))
     try:
-        census = Census.take(network, batches, epsilon, tolerance)
+        census = Census.take(net, batches, epsilon, tolerance)
     except LayerError as error:
         settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": checked}
-        return _plain_ledger(network, batches, str(error), method, settings, progress)
+        return _plain_ledger(net, batches, str(error), method, settings, progress)
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
     kept = census.gate(batches, progress)
@@ -219,7 +219,7 @@ def parameter_ledger(
         own, fits = census.own_blocks(factor)
     else:
         free = sum(kept) - sum(block.free for block in blocks)
-        hessian, fits, note = _estimated(network, batches, census, free, epsilon, seed, progress)
+        hessian, fits, note = _estimated(net, batches, census, free, epsilon, seed, progress)
         own = [None for _ in census.layers]
         warning = _both(warning, note)
     if not census.tested:

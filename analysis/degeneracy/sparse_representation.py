@@ -138,12 +138,12 @@ class SparseNetwork:
 
 @with_gradients()
 def sparsify(
-    network: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
+    net: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
 ) -> SparseNetwork:
     """Choose coordinates of every layer of a dense network that make as many interactions vanish as degeneracy allows.
 
     Args:
-        network: dense layers (torch.nn.Linear) with ReLU, leaky ReLU or no activation; units with another activation
+        net: dense layers (torch.nn.Linear) with ReLU, leaky ReLU or no activation; units with another activation
             keep their coordinates.
         batches: re-iterable data.
         tolerance: singular values of activations below this share of the largest count as zero.
@@ -164,29 +164,29 @@ def sparsify(
             [0., 1.]], dtype=torch.float64)
     """
     check_scale(None, tolerance)
-    refuse_shared_memory(network.model)
-    network.check_once(batches)
-    checked = network.checked
-    network, batches = in_double(network, batches)
-    layers = explained_layers(network, batches)
-    _check_dense(network, layers)
-    links = activations_between(network, layers, batches)
+    refuse_shared_memory(net.model)
+    net.check_once(batches)
+    checked = net.checked
+    net, batches = in_double(net, batches)
+    layers = explained_layers(net, batches)
+    _check_dense(net, layers)
+    links = activations_between(net, layers, batches)
     spaces = [RowSpace(layer.n_inputs) for layer in layers]
     patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
     for batch in read_batches(batches, "activations", progress):
-        trace = trace_layers(network, layers, batch, grad=False)
+        trace = trace_layers(net, layers, batch, grad=False)
         for space, f in zip(spaces, trace.inputs, strict=True):
             space.add(f.flatten(0, 1))
         for link, found in patterns.items():
             found.add(arranged(trace.outputs[link.source], layers[link.source]).flatten(0, 1))
-    sparse = _layer_by_layer(network, layers, links, spaces, patterns, tolerance)
-    deviation = _deviation(network, sparse.network(), batches, progress)
+    sparse = _layer_by_layer(net, layers, links, spaces, patterns, tolerance)
+    deviation = _deviation(net, sparse.network(), batches, progress)
     if deviation > _DEVIATION:
         raise NumericalError(
             f"the outputs change by {deviation:.1e} of the largest: with the tolerance {tolerance:g} activations count "
             "as of lower rank than they are; choose a smaller one"
         )
-    return SparseNetwork(sparse.layers, deviation, network, sparse._sources, checked)
+    return SparseNetwork(sparse.layers, deviation, net, sparse._sources, checked)
 
 
 def _layer_by_layer(

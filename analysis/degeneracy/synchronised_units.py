@@ -200,7 +200,7 @@ class HeadPatterns:
 
 @with_gradients()
 def synchronised_units(
-    network: Network,
+    net: Network,
     batches: Iterable[Batch],
     epsilon: float | None = None,
     *,
@@ -212,7 +212,7 @@ def synchronised_units(
     Data points and positions from which nothing reaches the output do not count.
 
     Args:
-        network: the network; its layers are found automatically (see `layers`).
+        net: the network; its layers are found automatically (see `layers`).
         batches: re-iterable data.
         epsilon: loss scale; None for units that are on at exactly the same points.
         tolerance: relative tolerance, on activations, of exact synchrony.
@@ -225,18 +225,18 @@ def synchronised_units(
         GraphError: an epsilon that is not above zero.
     """
     check_scale(epsilon, tolerance)
-    refuse_shared_memory(network.model)
-    network.check_once(batches)
-    checked = network.checked
-    network, batches = in_double(network, batches)
-    layers = explained_layers(network, batches)
-    links = activations_between(network, layers, batches)
+    refuse_shared_memory(net.model)
+    net.check_once(batches)
+    checked = net.checked
+    net, batches = in_double(net, batches)
+    layers = explained_layers(net, batches)
+    links = activations_between(net, layers, batches)
     patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}
     for batch in read_batches(batches, "firing patterns", progress):
-        trace = trace_layers(network, layers, batch)
+        trace = trace_layers(net, layers, batch)
         draws = torch.Generator().manual_seed(0)
         probe = torch.randn(trace.output.shape, generator=draws, dtype=trace.output.dtype)
-        (blocks,) = jacobian_blocks(network, layers, trace, iter([probe[None]]))
+        (blocks,) = jacobian_blocks(net, layers, trace, iter([probe[None]]))
         for link, found in patterns.items():
             felt = torch.stack([blocks[reader][0].ne(0).any(-1) for reader in link.readers]).any(0)
             found.add(arranged(trace.outputs[link.source].detach(), layers[link.source])[felt])

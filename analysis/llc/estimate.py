@@ -144,7 +144,7 @@ _DEFAULT = Sampler()
 
 @with_gradients()
 def learning_coefficient(
-    network: Network | nn.Module | Landscape,
+    net: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
     epsilon: float | None = None,
     *,
@@ -157,7 +157,7 @@ def learning_coefficient(
     """Estimate lambda of the behavioural loss at a loss scale.
 
     Args:
-        network: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
+        net: a network; any module (MSE, all its outputs); or a loss made by `behavioural_loss`, `constrained_loss`,
             `training_loss` or `Function`.
         batches: data, unless a loss is given.
         epsilon: the loss scale, for which a temperature is searched. Value and interval hold at the scale in the
@@ -182,7 +182,7 @@ def learning_coefficient(
         raise InputError("give either a loss scale epsilon or a temperature")
     _check_scale("epsilon", epsilon)
     _check_scale("temperature", temperature)
-    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    setup = _Setup.of(net, batches, parameters, sampler, seed, progress)
     if epsilon is not None:
         return setup.at(epsilon, setup.temperature_for(epsilon), None, progress)[0]
     if temperature is None:
@@ -192,7 +192,7 @@ def learning_coefficient(
 
 @with_gradients()
 def learning_coefficient_curve(
-    network: Network | nn.Module | Landscape,
+    net: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
     epsilons: Sequence[float] | Float[np.ndarray, " points"] | None = None,
     *,
@@ -204,7 +204,7 @@ def learning_coefficient_curve(
     """Estimate lambda(eps) over a range of loss scales, from cold to hot, each starting where the last one ended.
 
     Args:
-        network: as in `learning_coefficient`.
+        net: as in `learning_coefficient`.
         batches: data, unless a loss is given.
         epsilons: at least two scales, each met within a few percent (see `learning_coefficient`); None for eleven from
             1e-6 to 0.1 of the loss of a constant output.
@@ -217,7 +217,7 @@ def learning_coefficient_curve(
         InputError: fewer than two scales, or scales that are not above 0.
         DataError: no data, or data that does not fit.
     """
-    setup = _Setup.of(network, batches, parameters, sampler, seed, progress)
+    setup = _Setup.of(net, batches, parameters, sampler, seed, progress)
     if epsilons is None:
         epsilons = setup.landscape.scale * np.logspace(-6, -1, 11)
     scales = sorted({float(epsilon) for epsilon in epsilons})

@@ -84,6 +84,9 @@ def align_nodes(
 ) -> list[Int[np.ndarray, " _"]]:
     """Match nodes one to one with the largest sum of |correlation|; pairs below `least` stay unmatched.
 
+    Raises:
+        ValueError: a matrix that holds NaN.
+
     >>> [a.tolist() for a in align_nodes([np.array([[0.1, -0.9], [0.8, 0.2], [0.1, 0.1]])])]
     [[1, 0, -1]]
     """

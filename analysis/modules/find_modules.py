@@ -239,6 +239,9 @@ def epsilon_profile(
     Returns:
         One partition per loss scale, in descending order of epsilon. Compare two with
         `variation_of_information`.
+
+    Raises:
+        GraphError: loss scales that are no numbers, an option that makes no sense, or no edge above a cutoff.
     """
     if epsilons is None:
         middle = default_epsilon(graph)

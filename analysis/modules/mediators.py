@@ -38,6 +38,9 @@ def interaction_surface(
     Their costs sum to `graph.mediator_cost`. With a loss scale per pair of cuts strengths are divided by the
     cutoffs of their pairs before they are added, and gamma takes the mean log of them.
 
+    Raises:
+        GraphError: labels or loss scales that do not fit the graph.
+
     >>> graph = InteractionGraph.from_blocks([[[1.0], [0.3], [0.4]]])
     >>> (v,) = interaction_surface(graph, [np.array([0]), np.array([0, 1, 1])], 0.0025)
     >>> v.earlier, v.later, v.coordinate, round(v.strength, 12), round(v.gamma, 6)   # 0.5 / 0.05
