@@ -85,7 +85,7 @@ def align_nodes(
     """Match nodes one to one with the largest sum of |correlation|; pairs below `least` stay unmatched.
 
     Raises:
-        ValueError: a matrix that holds NaN.
+        GraphError: a correlation that is no finite number.
 
     >>> [a.tolist() for a in align_nodes([np.array([[0.1, -0.9], [0.8, 0.2], [0.1, 0.1]])])]
     [[1, 0, -1]]
@@ -93,6 +93,8 @@ def align_nodes(
     result = []
     for matrix in correlation:
         strength = np.abs(matrix)
+        if not np.isfinite(strength).all():
+            raise GraphError("correlations hold NaN or infinity: expected numbers between -1 and 1")
         matched = np.full(len(strength), -1, dtype=np.int64)
         later, earlier = linear_sum_assignment(strength, maximize=True)
         kept = strength[later, earlier] >= least

@@ -1167,7 +1167,7 @@ def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Re
 @pytest.mark.parametrize("chosen", [None, "ACTIVE"])
 def test_threads_sleep_while_they_wait_unless_told_otherwise(chosen: str | None) -> None:
     """As the OpenMP library itself reports when torch loads it."""
-    program = "import interbasis.service.cli as cli\ncli.app = lambda: __import__('torch')\ncli.main()\n"
+    program = "import interbasis.service.cli.app as cli\ncli.app = lambda: __import__('torch')\ncli.main()\n"
     given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     given |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
     done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, timeout=60)
