@@ -342,7 +342,7 @@ def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.
     Raises:
         GraphError: a partition of another graph.
 
-    >>> from .partition import score_partition
+    >>> from ..modules.find_modules import score_partition
     >>> graph = InteractionGraph.from_blocks([[[1.0, 1e-9], [0.0, 1e-8]]])
     >>> part = score_partition(graph, [np.array([0, -1]), np.array([0, -1])], 1e-4)
     >>> [labels.tolist() for labels in joined_labels(graph, part)]

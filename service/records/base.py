@@ -25,8 +25,8 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON-ready values; dates are in ISO 8601, UTC.
 
-        >>> LinkRow(earlier=0, later=1, n_edges=2, edge_cost=0.5, mediator_cost=0.5).to_json()["later"]
-        1
+        >>> Page(items=()).to_json()
+        {'items': [], 'next_cursor': None}
         """
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
