@@ -276,7 +276,7 @@ with install_import_hook([f"interbasis.analysis.llc.{m}" for m in ("landscape", 
                          "beartype.beartype"):
     from interbasis.analysis.llc import Sampler, learning_coefficient
 import torch
-from interbasis.analysis.sampling import KERNELS
+from interbasis.analysis.llc.kernels import KERNELS
 model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
 data = [torch.randn(20, 3, dtype=torch.float64)]
 for kernel in KERNELS:
