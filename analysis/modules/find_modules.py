@@ -41,6 +41,7 @@ _STABLE = 0.8
 _CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
 
 _LEVEL = 0.05
+_CLEAR = 0.7  # contrast
 
 _APART = 0.999  # least contrast of modules without interactions between them
 
@@ -325,7 +326,7 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
         if found.p_value is not None:
             row = found.rows[found.row]
             against = f"(largest z {row.z:.1f}, p {found.p_value:.2g})"
-            reason = f"no division is more modular than chance {against}"
+            reason = f"no division is told apart from chance {against}{_perhaps(found)}"
             if found.p_value <= _LEVEL:
                 weak = "by too little, or by nodes that are not separated from the rest"
                 reason = f"divisions beat chance {against} {weak}"
@@ -354,6 +355,15 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     values["reason"] = f"more modular than all null graphs (z {z:.1f}, p {found.p_value:.2g})"
     values["reason"] += f"; {differ}" if agreement.ami < _STABLE else "; independent searches agree"
     return values
+
+
+def _perhaps(found: Profile) -> str:
+    """Say where a division is so clear that a graph of more edges might support it; not rejected is not refuted."""
+    clear = [row for row in found.rows if row.contrast >= _CLEAR and (row.beyond_chains or 0.0) >= _CLEAR / 2]
+    if not clear:
+        return ""
+    best = max(clear, key=lambda row: row.contrast)
+    return f"; one into {best.n_modules}, of contrast {best.contrast:.2f}, may be real: too few edges to tell"
 
 
 def compared(part: Partition, untrained: Partition, *, outputs_given: bool = False) -> Partition:

@@ -21,17 +21,14 @@ class Source(Protocol):
     @property
     def graphs(self) -> Callable[..., Page[GraphRow]]:
         """List graphs."""
-        raise NotImplementedError
 
     @property
     def checkpoints(self) -> Callable[..., Page[CheckpointRow]]:
         """List checkpoints."""
-        raise NotImplementedError
 
     @property
     def get_graph(self) -> Callable[..., GraphRow]:
         """Find one graph."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.modules.beyond_chains import costs_beyond_chains, one_to_one
-from interbasis.analysis.modules.find_modules import CHAINS, compared
-from interbasis.analysis.modules.partition import VERDICTS, Partition
+from interbasis.analysis.modules.find_modules import CHAINS, _perhaps, compared
+from interbasis.analysis.modules.partition import VERDICTS, Partition, ProfileRow
+from interbasis.analysis.modules.profile import Profile
 from interbasis.analysis.modules.untrained import untrained_copy
 
 
@@ -203,6 +204,20 @@ class TestChains:
         net = Network(model, [str(i) for i in range(len(model))])
         _, part = plain(net, [normal(256, 16, seed=seed)])
         assert (part.n_modules, part.verdict) == (1, "one module")
+
+    @pytest.mark.parametrize(
+        ("contrast", "beyond", "said"),
+        [
+            (0.83, 0.64, "; one into 2, of contrast 0.83, may be real: too few edges to tell"),
+            (0.83, 0.1, ""),  # chains
+            (0.4, 0.4, ""),
+        ],
+    )
+    def test_clear_division_of_too_few_edges_is_not_called_refuted(
+        self, contrast: float, beyond: float, said: str
+    ) -> None:
+        one = ProfileRow("layered_modularity", 0.5, 2, 1.0, 0.9, 0.1, 1.5, 0.1, 2.0, contrast, 5.0, False, beyond)
+        assert _perhaps(Profile((one,), (np.arange(2),), joined=True)) == said
 
     def test_unknown_choice_is_refused(self) -> None:
         with pytest.raises(GraphError, match="unknown chains 'drop'"):
