@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+from httpx_sse import EventSource
 
 from ..records.errors import StoreError
 
@@ -14,21 +14,18 @@ __all__ = ["read_events"]
 
 
 def read_events(response: httpx.Response) -> Iterator[Any]:
-    """Yield the data of server-sent events.
+    """Yield the data of server-sent events; comments, which keep the connection open, are skipped.
 
     Raises:
-        StoreError: the answer has no events.
+        StoreError: the answer has no events, or the data of one are not JSON.
     """
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         what = response.headers.get("content-type", "nothing")
         raise StoreError(f"{response.url} answered with {what}, expected events: is this an interbasis service?")
-    data: list[str] = []
-    for line in response.iter_lines():
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
-        elif not line and data:
+    for event in EventSource(response).iter_sse():
+        if event.data:
             try:
-                yield json.loads("\n".join(data))
+                data = event.json()
             except ValueError as error:
-                raise StoreError(f"{response.url} sent an event that is not JSON: {data[0][:80]!r}") from error
-            data = []
+                raise StoreError(f"{response.url} sent an event that is not JSON: {event.data[:80]!r}") from error
+            yield data
