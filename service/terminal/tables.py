@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from ..records.base import Record
 
 __all__ = ["COLUMNS", "counted", "number", "plainly", "rows_table", "table", "verdict"]
 
-_WHOLE = ("id", "graph", "partition", "tracking", "ledger", "experiment")  # columns of IDs, never broken
+_ID = re.compile("[a-z]-[0-9a-f]+")
 
 
 def number(value: Any) -> str:
@@ -60,13 +61,12 @@ def _joined(value: Any, between: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """Make a plain table; numbers are aligned right."""
+    """Make a plain table; numbers are aligned right, and neither numbers nor IDs are broken."""
     result = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float | None) for row in rows)
-        result.add_column(
-            name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or name in _WHOLE
-        )
+        whole = numeric or all(_ID.fullmatch(str(row[i])) for row in rows)
+        result.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         result.add_row(*(cell if isinstance(cell, Text) else number(cell) for cell in row))
     return result
