@@ -15,20 +15,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import httpx
 
-from ..records.base import Page, Record
-from ..records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256
+from ..records.base import Kind, Page, Record
+from ..records.checkpoints import CheckpointRow, FileRow, beside, describe, file_sha256
 from ..records.choices import as_json
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
-from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
-from ..records.graphs import GraphRow, Subgraph
+from ..records.graphs import Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
+from ..records.kinds import Paging, Source
 from ..records.maintenance import CheckReport, Collected
-from ..records.partitions import Comparison, MediatorRow, NodeRow, PartitionDetail, PartitionRow
-from ..records.tracking import TrackingDetail, TrackingRow
+from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
 from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, typed_as, url_path
 
@@ -41,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "JobHandle"]
 
+RowT = TypeVar("RowT", bound=Record)
+DetailT = TypeVar("DetailT", bound=Record)
+
 _CHUNK = 1 << 20  # bytes of a file that are sent at a time
 
 _LOOK = 1.0
@@ -50,7 +52,7 @@ _EXPORT = 150.0  # seconds that a service may take to write a file
 _COLLECTION = 600.0  # seconds that it may take to read or remove all files
 
 
-class Client:
+class Client(Source):
     """A client of the service at a URL; use it as a context manager, or `close` it.
 
     Methods named as those of `Store` do the same. When the service cannot be reached, only safe requests are sent
@@ -152,100 +154,33 @@ class Client:
             if cursor is None:
                 return items
 
-    def _bytes(self, *path: Any, **params: Any) -> bytes:
-        given = {name: value for name, value in params.items() if value is not None}
-        return self._request("GET", url_path(*path), params=given).content
-
     # What is stored
 
-    def models(self, **options: Any) -> Page[ModelRow]:
-        """List all models."""
-        return self._page(ModelRow, "models", **options)
+    def get(self, kind: Kind[Any, DetailT], ref: str) -> DetailT:
+        """Return the thing of this kind that a reference names, with all details."""
+        return self._get(kind.detail, kind.plural, ref)
 
-    def get_model(self, ref: str) -> ModelRow:
-        """Return the model with this ID or name."""
-        return self._get(ModelRow, "models", ref)
+    def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
+        """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
+        return self._page(kind.row, kind.plural, **of, **paging)
 
-    def checkpoints(self, *, model: str | None = None, **options: Any) -> Page[CheckpointRow]:
-        """List checkpoints, all or those of one model."""
-        return self._page(CheckpointRow, "checkpoints", model=model, **options)
-
-    def get_checkpoint(self, ref: str) -> CheckpointRow:
-        """Return the checkpoint with this ID or name."""
-        return self._get(CheckpointRow, "checkpoints", ref)
-
-    def datasets(self, **options: Any) -> Page[DatasetRow]:
-        """List all data sets."""
-        return self._page(DatasetRow, "datasets", **options)
-
-    def get_dataset(self, ref: str) -> DatasetRow:
-        """Return the data set with this ID or SHA-256."""
-        return self._get(DatasetRow, "datasets", ref)
-
-    def graphs(self, **options: Any) -> Page[GraphRow]:
-        """List graphs, all or those of one model, checkpoint or data set."""
-        return self._page(GraphRow, "graphs", **options)
-
-    def get_graph(self, ref: str) -> GraphRow:
-        """Return the record of the graph with this ID."""
-        return self._get(GraphRow, "graphs", ref)
-
-    def partitions(self, **options: Any) -> Page[PartitionRow]:
-        """List partitions, all or those of one model, checkpoint or graph."""
-        return self._page(PartitionRow, "partitions", **options)
-
-    def get_partition(self, ref: str) -> PartitionDetail:
-        """Return the record of the partition with this ID, with modules and links."""
-        return self._get(PartitionDetail, "partitions", ref)
-
-    def llcs(self, **options: Any) -> Page[LlcRow]:
-        """List learning coefficients, all or those of one model or checkpoint."""
-        return self._page(LlcRow, "llc", **options)
-
-    def get_llc(self, ref: str) -> LlcRow:
-        """Return the record of the learning coefficient with this ID."""
-        return self._get(LlcRow, "llc", ref)
-
-    def experiments(self, **options: Any) -> Page[ExperimentRow]:
-        """List circuit experiments, all or those of one model, checkpoint or partition."""
-        return self._page(ExperimentRow, "experiments", **options)
-
-    def get_experiment(self, ref: str) -> ExperimentRow:
-        """Return the record of the circuit experiment with this ID."""
-        return self._get(ExperimentRow, "experiments", ref)
-
-    def ledgers(self, **options: Any) -> Page[LedgerRow]:
-        """List ledgers, all or those of one model or checkpoint."""
-        return self._page(LedgerRow, "ledgers", **options)
-
-    def get_ledger(self, ref: str) -> LedgerRow:
-        """Return the record of the ledger with this ID."""
-        return self._get(LedgerRow, "ledgers", ref)
-
-    def trackings(self, **options: Any) -> Page[TrackingRow]:
-        """List trackings, all or those of one model."""
-        return self._page(TrackingRow, "trackings", **options)
-
-    def get_tracking(self, ref: str) -> TrackingDetail:
-        """Return the record of the tracking with this ID."""
-        return self._get(TrackingDetail, "trackings", ref)
+    def file(self, kind: Kind[Any, Any], ref: str, name: str | None = None) -> bytes:
+        """Download a file of a result, by default the first of its kind."""
+        first = name is None or name == next(iter(kind.files))
+        return self._request("GET", url_path(kind.plural, ref, "file" if first else name)).content
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
-        """List the nodes of a partition, all or those of one module."""
+        """List the nodes of a partition by cut and coordinate, all or those of one module."""
         return self._all(NodeRow, "partitions", partition, "nodes", module=module)
 
     def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
-        """Return a node with the module it is in."""
+        """Return a node with the module it is in, see `Source.get_node`."""
         return self._get(NodeRow, "partitions", partition, "nodes", cut, coordinate)
-
-    def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
-        """Return the module of a node, None where it is in none."""
-        return self.get_node(partition, cut, coordinate).module
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
-        """List the mediators of a partition, all or between given modules."""
+        """List the mediators of a partition, all or between given modules; strongest first."""
         path = "partitions", partition, "mediators"
         return self._all(MediatorRow, *path, earlier=earlier, later=later)
 
@@ -268,34 +203,6 @@ class Client:
     def compare(self, partition: str, other: str) -> Comparison:
         """Compare two partitions of the same nodes."""
         return self._get(Comparison, "partitions", partition, "compare", other)
-
-    def graph_bytes(self, ref: str) -> bytes:
-        """Download the file of a graph."""
-        return self._bytes("graphs", ref, "file")
-
-    def bases_bytes(self, ref: str) -> bytes:
-        """Download the file of the bases of a graph."""
-        return self._bytes("graphs", ref, "bases")
-
-    def partition_bytes(self, ref: str) -> bytes:
-        """Download the file of a partition."""
-        return self._bytes("partitions", ref, "file")
-
-    def tracking_bytes(self, ref: str) -> bytes:
-        """Download the file of a tracking."""
-        return self._bytes("trackings", ref, "file")
-
-    def experiment_bytes(self, ref: str) -> bytes:
-        """Download the file of a circuit experiment."""
-        return self._bytes("experiments", ref, "file")
-
-    def ledger_bytes(self, ref: str) -> bytes:
-        """Download the file of a ledger."""
-        return self._bytes("ledgers", ref, "file")
-
-    def llc_bytes(self, ref: str) -> bytes:
-        """Download the file of a learning coefficient."""
-        return self._bytes("llc", ref, "file")
 
     def export(self, ref: str, form: str, *, epsilon: float | None = None, module: int | None = None) -> bytes:
         """Export a graph, a partition or a learning coefficient for another tool; the service writes the file.

@@ -1,7 +1,18 @@
 """Records: the frozen values that stores take and return, the choices of jobs, and the errors."""
 
-from .base import Page, Provenance, Record
-from .checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256
+from .base import Kind, Page, Provenance, Record, plain, plain_values
+from .checkpoints import (
+    CHECKPOINT,
+    DATASET,
+    MODEL,
+    CheckpointRow,
+    DatasetRow,
+    FileRow,
+    ModelRow,
+    beside,
+    describe,
+    file_sha256,
+)
 from .choices import CHOICES, Choice, as_json, check_choices
 from .errors import (
     AmbiguousError,
@@ -17,8 +28,18 @@ from .errors import (
     StoreError,
     UnavailableError,
 )
-from .estimates import ExperimentRow, ExperimentValues, LedgerRow, LedgerValues, LlcRow, LlcValues
-from .graphs import EdgeRow, GraphRow, GraphValues, Subgraph
+from .estimates import (
+    EXPERIMENT,
+    LEDGER,
+    LLC,
+    ExperimentRow,
+    ExperimentValues,
+    LedgerRow,
+    LedgerValues,
+    LlcRow,
+    LlcValues,
+)
+from .graphs import GRAPH, EdgeRow, GraphRow, GraphValues, Subgraph
 from .jobs import (
     ENDED,
     ON_CHECKPOINTS,
@@ -32,8 +53,10 @@ from .jobs import (
     WorkerRow,
     check_request,
 )
+from .kinds import KINDS, Paging, Source
 from .maintenance import CheckReport, Collected, Upgrade
 from .partitions import (
+    PARTITION,
     Comparison,
     LinkRow,
     MediatorRow,
@@ -45,16 +68,25 @@ from .partitions import (
     PartitionRow,
     PartitionValues,
 )
-from .tracking import TrackingDetail, TrackingRow, TrackingStep, TrackingValues
-from .values import plain, plain_values
+from .tracking import TRACKING, TrackingDetail, TrackingRow, TrackingStep, TrackingValues
 
 __all__ = [
+    "CHECKPOINT",
     "CHOICES",
+    "DATASET",
     "ENDED",
+    "EXPERIMENT",
+    "GRAPH",
+    "KINDS",
+    "LEDGER",
+    "LLC",
+    "MODEL",
     "ON_CHECKPOINTS",
+    "PARTITION",
     "SCOPES",
     "STATES",
     "TASKS",
+    "TRACKING",
     "AmbiguousError",
     "ArtifactError",
     "CheckReport",
@@ -74,6 +106,7 @@ __all__ = [
     "GraphRow",
     "GraphValues",
     "JobRow",
+    "Kind",
     "LedgerRow",
     "LedgerValues",
     "LinkRow",
@@ -90,6 +123,7 @@ __all__ = [
     "Outcome",
     "OverlapRow",
     "Page",
+    "Paging",
     "PartitionDetail",
     "PartitionRow",
     "PartitionValues",
@@ -97,6 +131,7 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "ScheduleRow",
+    "Source",
     "StoreError",
     "Subgraph",
     "TokenRow",

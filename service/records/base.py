@@ -1,13 +1,17 @@
-"""The base class of records, a page of them, and where a result comes from."""
+"""Records, pages of them, the provenance of results, kinds of stored things, and values that databases can hold."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Page", "Provenance", "Record"]
+from .errors import StoreError
+
+__all__ = ["Kind", "Page", "Provenance", "Record", "plain", "plain_values", "storable"]
 
 
 def _plain(value: Any) -> Any:
@@ -32,6 +36,7 @@ class Record:
 
 
 RecordT = TypeVar("RecordT", bound=Record)
+DetailT = TypeVar("DetailT", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +61,86 @@ class Provenance(Record):
     code_version: str
     seed: int
     wall_time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[RecordT, DetailT]):
+    """A kind of stored thing: all that store, client and service need to know to read, list, find and save it.
+
+    Attributes:
+        name: name of one, as in `interbasis show NAME`, and of its table.
+        plural: name of the list, as in `interbasis ls PLURAL` and /api/v1/PLURAL.
+        row: record in a list.
+        detail: record of one that is read by itself.
+        listing, single: documentation of the routes that list them and return one.
+        owners: kinds of the things that it belongs to. A result is identified by them and the hash of its recipe.
+        filters: kinds of the things by which its list is filtered.
+        values: record of the numbers that queries use; None of a kind that is not a result.
+        files: names of its files, as in the columns NAME_sha256, each with the documentation of the route that
+            downloads it; the first is always there.
+        parts: record of each list that only `detail` has.
+    """
+
+    name: str
+    plural: str
+    row: type[RecordT]
+    detail: type[DetailT]
+    listing: str
+    single: str
+    owners: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    values: type[Record] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, type[Record]] = field(default_factory=dict)
+
+
+TextT = TypeVar("TextT", str, None, str | None)
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: TextT) -> TextT:
+    r"""Replace the characters of a text that databases cannot hold by U+FFFD.
+
+    >>> storable("a\0b") == "a\ufffdb"
+    True
+    """
+    return _UNSTORABLE.sub("\ufffd", text) if isinstance(text, str) else text
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to JSON types, NumPy scalars to numbers; refuse what a database cannot hold unchanged.
+
+    >>> plain((1, 2.5))
+    [1, 2.5]
+
+    Raises:
+        StoreError: NaN, infinity, text with NUL or half of a surrogate pair, or a type that JSON does not have.
+    """
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StoreError(f"a value to be stored is {value}: expected a finite number")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        raise StoreError(f"a text to be stored is {value[:80]!r}: expected no NUL and no half of a surrogate pair")
+    if not isinstance(value, str | int | float | None):
+        raise StoreError(f"a value to be stored is a {type(value).__name__}: expected a JSON value")
+    return value
+
+
+def plain_values(record: Record, kind: type[Record]) -> dict[str, Any]:
+    """Return the fields of one kind of record as column values.
+
+    Raises:
+        StoreError: a value cannot be stored; the message names its field.
+    """
+    values = {}
+    for each in fields(kind):  # type: ignore[arg-type]
+        try:
+            values[each.name] = plain(getattr(record, each.name))
+        except StoreError as error:
+            raise StoreError(f"{each.name}: {error}") from None
+    return values

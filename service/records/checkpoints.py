@@ -10,11 +10,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .base import Record
+from .base import Kind, Record, plain
 from .errors import StoreError
-from .values import plain
 
-__all__ = ["CheckpointRow", "DatasetRow", "FileRow", "ModelRow", "beside", "describe", "file_sha256"]
+__all__ = [
+    "CHECKPOINT",
+    "DATASET",
+    "MODEL",
+    "CheckpointRow",
+    "DatasetRow",
+    "FileRow",
+    "ModelRow",
+    "beside",
+    "describe",
+    "file_sha256",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,35 @@ class FileRow(Record):
     bytes: int
     created: datetime
 
+
+MODEL = Kind(
+    name="model",
+    plural="models",
+    row=ModelRow,
+    detail=ModelRow,
+    listing="List all models.",
+    single="Return a model.",
+)
+
+CHECKPOINT = Kind(
+    name="checkpoint",
+    plural="checkpoints",
+    row=CheckpointRow,
+    detail=CheckpointRow,
+    listing="List checkpoints, all or those of a model.",
+    single="Return a checkpoint.",
+    owners=("model",),
+    filters=("model",),
+)
+
+DATASET = Kind(
+    name="dataset",
+    plural="datasets",
+    row=DatasetRow,
+    detail=DatasetRow,
+    listing="List the data sets on which results were computed.",
+    single="Return a data set.",
+)
 
 _KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str}
 

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .base import Provenance, Record
+from .base import Kind, Provenance, Record
 
-__all__ = ["ExperimentRow", "ExperimentValues", "LedgerRow", "LedgerValues", "LlcRow", "LlcValues"]
+__all__ = [
+    "EXPERIMENT",
+    "LEDGER",
+    "LLC",
+    "ExperimentRow",
+    "ExperimentValues",
+    "LedgerRow",
+    "LedgerValues",
+    "LlcRow",
+    "LlcValues",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +67,20 @@ class LedgerRow(LedgerValues, Provenance):
     dataset: str
     ledger_sha256: str
     created: datetime
+
+
+LEDGER = Kind(
+    name="ledger",
+    plural="ledgers",
+    row=LedgerRow,
+    detail=LedgerRow,
+    listing="List parameter ledgers, all or those of a model or a checkpoint.",
+    single="Return a parameter ledger.",
+    owners=("checkpoint", "dataset"),
+    filters=("model", "checkpoint"),
+    values=LedgerValues,
+    files={"ledger": "Download the whole ledger, for `Ledger.from_bytes`."},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +143,20 @@ class LlcRow(LlcValues, Provenance):
         return super().to_json() | {"n_effective": self.n_effective}
 
 
+LLC = Kind(
+    name="llc",
+    plural="llc",
+    row=LlcRow,
+    detail=LlcRow,
+    listing="List learning coefficients, all or those of a model or a checkpoint.",
+    single="Return a learning coefficient at one loss scale, or a curve over many, with its verdict.",
+    owners=("checkpoint", "dataset"),
+    filters=("model", "checkpoint"),
+    values=LlcValues,
+    files={"llc": "Download the whole estimate with its traces."},
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentValues(Record):
     """Numbers of a circuit experiment that queries use; see `interbasis.analysis.Experiment`.
@@ -168,3 +206,17 @@ class ExperimentRow(ExperimentValues, Provenance):
     partition: str
     experiment_sha256: str
     created: datetime
+
+
+EXPERIMENT = Kind(
+    name="experiment",
+    plural="experiments",
+    row=ExperimentRow,
+    detail=ExperimentRow,
+    listing="List circuit experiments, all or those of a model, a checkpoint or a partition.",
+    single="Return a circuit experiment, with every row of its summary.",
+    owners=("partition",),
+    filters=("model", "checkpoint", "partition"),
+    values=ExperimentValues,
+    files={"experiment": "Download the whole experiment, for `Experiment.from_bytes`."},
+)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from .base import Provenance, Record
+from .base import Kind, Provenance, Record
 
-__all__ = ["EdgeRow", "GraphRow", "GraphValues", "Subgraph"]
+__all__ = ["GRAPH", "EdgeRow", "GraphRow", "GraphValues", "Subgraph"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,23 @@ class GraphRow(GraphValues, Provenance):
     graph_sha256: str
     bases_sha256: str | None
     created: datetime
+
+
+GRAPH = Kind(
+    name="graph",
+    plural="graphs",
+    row=GraphRow,
+    detail=GraphRow,
+    listing="List graphs, all or those of a model, a checkpoint or a data set.",
+    single="Return the record of a graph; other routes return its edges.",
+    owners=("checkpoint", "dataset"),
+    filters=("model", "checkpoint", "dataset"),
+    values=GraphValues,
+    files={
+        "graph": "Download the whole graph, for `InteractionGraph.from_bytes`.",
+        "bases": "Download the bases of a graph, for `Bases.from_bytes`.",
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True)

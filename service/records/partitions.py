@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from .base import Provenance, Record
+from .base import Kind, Provenance, Record
 from .checkpoints import CheckpointRow, DatasetRow
 from .graphs import GraphRow
 
 __all__ = [
+    "PARTITION",
     "Comparison",
     "LinkRow",
     "MediatorRow",
@@ -129,6 +130,21 @@ class PartitionDetail(PartitionRow):
 
     modules: tuple[ModuleRow, ...]
     links: tuple[LinkRow, ...]
+
+
+PARTITION = Kind(
+    name="partition",
+    plural="partitions",
+    row=PartitionRow,
+    detail=PartitionDetail,
+    listing="List partitions without their modules, all or those of a model, a checkpoint or a graph.",
+    single="Return a partition with its modules and the links between them.",
+    owners=("graph",),
+    filters=("model", "checkpoint", "graph"),
+    values=PartitionValues,
+    files={"partition": "Download the whole partition, for `Partition.from_bytes`."},
+    parts={"modules": ModuleRow, "links": LinkRow},
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .base import Provenance, Record
+from .base import Kind, Provenance, Record
 
-__all__ = ["TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
+__all__ = ["TRACKING", "TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +59,18 @@ class TrackingDetail(TrackingRow):
     """A stored tracking with its checkpoints."""
 
     steps: tuple[TrackingStep, ...]
+
+
+TRACKING = Kind(
+    name="tracking",
+    plural="trackings",
+    row=TrackingRow,
+    detail=TrackingDetail,
+    listing="List trackings of modules over training, all or those of one model.",
+    single="Return a tracking with its checkpoints.",
+    owners=("model",),
+    filters=("model",),
+    values=TrackingValues,
+    files={"tracking": "Download the whole tracking, for `Tracking.from_bytes`."},
+    parts={"steps": TrackingStep},
+)

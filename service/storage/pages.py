@@ -15,7 +15,7 @@ from ..records.base import Page, Record
 from ..records.errors import StoreError
 from ..records.partitions import MediatorRow, NodeRow
 from .references import RowT
-from .rows import mediator_row, node_row
+from .rows import record
 from .tables import Mediator, NodeAssignment, Row
 
 __all__ = ["mediator_page", "node_page", "page"]
@@ -61,7 +61,7 @@ def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit
         query = query.where(key > tuple_(*(literal(number) for number in _decode_key(cursor, 2))))
     rows = session.scalars(query.limit(limit + 1)).all()
     more = _encode(rows[limit - 1].cut, rows[limit - 1].coordinate) if len(rows) > limit else None
-    return Page(items=tuple(node_row(row) for row in rows[:limit]), next_cursor=more)
+    return Page(items=tuple(record(row, NodeRow) for row in rows[:limit]), next_cursor=more)
 
 
 def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[MediatorRow]:
@@ -80,7 +80,7 @@ def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, l
         query = query.where(or_(pair > before, and_(pair == before, weaker)))
     rows = session.scalars(query.limit(limit + 1)).all()
     more = _encode(*(getattr(rows[limit - 1], name) for name in names)) if len(rows) > limit else None
-    return Page(items=tuple(mediator_row(row) for row in rows[:limit]), next_cursor=more)
+    return Page(items=tuple(record(row, MediatorRow) for row in rows[:limit]), next_cursor=more)
 
 
 def _check_limit(limit: int) -> None:

@@ -30,12 +30,14 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    inspect,
 )
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column, relationship
 
 __all__ = [
     "ARTIFACT_COLUMNS",
     "SCHEMA_REVISION",
+    "TABLES",
     "VERSION_TABLE",
     "Artifact",
     "Base",
@@ -104,8 +106,10 @@ class Base(DeclarativeBase):
     }
 
 
-class Row:
+class Row(Base):
     """Columns of every table whose rows have an ID."""
+
+    __abstract__ = True
 
     kind: ClassVar[str]
 
@@ -117,6 +121,8 @@ class Row:
 class Result(Row):
     """Columns of every result: how it was computed."""
 
+    __abstract__ = True
+
     recipe: Mapped[dict[str, Any]]
     recipe_hash: Mapped[str] = mapped_column(String(64))
     code_version: Mapped[str]
@@ -124,7 +130,7 @@ class Result(Row):
     wall_time: Mapped[float]
 
 
-class Model(Row, Base):
+class Model(Row):
     """A network that is trained."""
 
     __tablename__ = "model"
@@ -135,7 +141,7 @@ class Model(Row, Base):
     config: Mapped[dict[str, Any]]
 
 
-class Checkpoint(Row, Base):
+class Checkpoint(Row):
     """A model at one moment of its training."""
 
     __tablename__ = "checkpoint"
@@ -155,7 +161,7 @@ class Checkpoint(Row, Base):
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
 
 
-class Dataset(Row, Base):
+class Dataset(Row):
     """A data set on which results were computed."""
 
     __tablename__ = "dataset"
@@ -176,7 +182,7 @@ class Artifact(Base):
     created: Mapped[datetime]
 
 
-class Graph(Result, Base):
+class Graph(Result):
     """An interaction graph of a checkpoint on a dataset."""
 
     __tablename__ = "graph"
@@ -198,7 +204,7 @@ class Graph(Result, Base):
     dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
 
 
-class Partition(Result, Base):
+class Partition(Result):
     """Modules of a graph."""
 
     __tablename__ = "partition"
@@ -229,6 +235,12 @@ class Partition(Result, Base):
     partition_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
+    modules: Mapped[list[Module]] = relationship(viewonly=True, order_by="Module.index")
+    links: Mapped[list[ModuleLink]] = relationship(
+        primaryjoin="foreign(ModuleLink.partition_key) == Partition.key",
+        order_by="(ModuleLink.earlier, ModuleLink.later)",
+        viewonly=True,
+    )
 
 
 class Module(Base):
@@ -309,7 +321,7 @@ class NodeAssignment(Base):
     confidence: Mapped[float | None]
 
 
-class Ledger(Result, Base):
+class Ledger(Result):
     """The parameter ledger of a checkpoint on a dataset."""
 
     __tablename__ = "ledger"
@@ -341,7 +353,7 @@ class Ledger(Result, Base):
     dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
 
 
-class LlcEstimate(Result, Base):
+class LlcEstimate(Result):
     """A learning coefficient of a checkpoint on a dataset, at one loss scale or over a range; null for NaN."""
 
     __tablename__ = "llc_estimate"
@@ -373,7 +385,7 @@ class LlcEstimate(Result, Base):
     dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
 
 
-class Tracking(Result, Base):
+class Tracking(Result):
     """Modules of a model, matched over its checkpoints."""
 
     __tablename__ = "tracking"
@@ -388,6 +400,7 @@ class Tracking(Result, Base):
     tracking_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+    steps: Mapped[list[TrackingCheckpoint]] = relationship(viewonly=True, order_by="TrackingCheckpoint.position")
 
 
 class TrackingCheckpoint(Base):
@@ -404,8 +417,23 @@ class TrackingCheckpoint(Base):
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of the graph."""
+        return self.graph.checkpoint
 
-class Experiment(Result, Base):
+    @property
+    def step(self) -> int | None:
+        """Return the step of the checkpoint."""
+        return self.checkpoint.step
+
+    @property
+    def label(self) -> str | None:
+        """Return the label of the checkpoint."""
+        return self.checkpoint.label
+
+
+class Experiment(Result):
     """The result of a circuit experiment on a partition."""
 
     __tablename__ = "experiment"
@@ -429,7 +457,7 @@ class Experiment(Result, Base):
     partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
 
 
-class Job(Row, Base):
+class Job(Row):
     """A job that waits, runs, or has ended; its results are rows of the other tables."""
 
     __tablename__ = "job"
@@ -463,7 +491,7 @@ class Job(Row, Base):
     __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
 
 
-class Schedule(Row, Base):
+class Schedule(Row):
     """A schedule: submits jobs at set times, or for each new checkpoint."""
 
     __tablename__ = "schedule"
@@ -485,7 +513,7 @@ class Schedule(Row, Base):
     error: Mapped[str | None]
 
 
-class Token(Row, Base):
+class Token(Row):
     """A secret that gives access to the service; only its hash is stored."""
 
     __tablename__ = "token"
@@ -509,15 +537,15 @@ class Worker(Base):
     heartbeat: Mapped[datetime]
 
 
-ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
-    Graph.graph_sha256,
-    Graph.bases_sha256,
-    Partition.partition_sha256,
-    Tracking.tracking_sha256,
-    Ledger.ledger_sha256,
-    LlcEstimate.llc_sha256,
-    Experiment.experiment_sha256,
-    Checkpoint.file_sha256,
-)
+TABLES: dict[str, type[Row]] = {
+    mapper.class_.kind: mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Row)
+}
+"""The table of each kind of stored thing, by the kind's name."""
 
+ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(
+    getattr(table, column.key)
+    for table in TABLES.values()
+    for column in inspect(table).columns
+    if any(key.column.table.name == Artifact.__tablename__ for key in column.foreign_keys)
+)
 """Every column that refers to an artifact."""

@@ -18,12 +18,11 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from ..records.base import Page
+from ..records.base import Page, plain, storable
 from ..records.checkpoints import file_sha256
 from ..records.choices import as_json
 from ..records.errors import ConflictError, StoreError
 from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
-from ..records.values import plain, storable
 from ..storage.pages import page
 from ..storage.references import new_id, resolve
 from ..storage.tables import Checkpoint, Graph, Job, Model, Partition, Worker

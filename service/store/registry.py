@@ -9,20 +9,20 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ..records.base import plain
 from ..records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256
 from ..records.errors import ConflictError, ForbiddenError, NotFoundError, StoreError
-from ..records.values import plain
 from ..storage import connection as connections
 from ..storage.references import new_id, resolve
-from ..storage.rows import checkpoint_row, dataset_row, model_row
+from ..storage.rows import record
 from ..storage.tables import Artifact, Checkpoint, Dataset, Model
 from .saving import added, now
-from .transactions import Writer
+from .transactions import Transactions
 
 __all__ = ["Registry"]
 
 
-class Registry(Writer):
+class Registry(Transactions):
     """The part of the store for models, checkpoints, data sets and files."""
 
     def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
@@ -37,11 +37,11 @@ class Registry(Writer):
 
         def find(session: Session) -> ModelRow | None:
             row = session.scalar(select(Model).where(Model.name == name))
-            return None if row is None else model_row(row)
+            return None if row is None else record(row, ModelRow)
 
         def make(session: Session) -> ModelRow:
             row = Model(id=new_id(session, Model, name), created=now(), name=name, **values)
-            return model_row(added(session, row))
+            return record(added(session, row), ModelRow)
 
         model = self._once(find, make)
         _check_same(model, family, values["config"])
@@ -65,7 +65,7 @@ class Registry(Writer):
         with self._read() as session:
             row = session.scalar(select(Model).where(Model.name == name))
             if row is not None:
-                _check_same(model_row(row), family, described)
+                _check_same(record(row, ModelRow), family, described)
         connections.require_writable(self.location)
 
     def add_checkpoint(
@@ -106,14 +106,14 @@ class Registry(Writer):
         def find(session: Session) -> CheckpointRow | None:
             row = stored(session)
             whole = row is not None and all(getattr(row, name) is not None for name in known)
-            return checkpoint_row(row) if row is not None and whole else None
+            return record(row, CheckpointRow) if row is not None and whole else None
 
         def make(session: Session) -> CheckpointRow:
             row = stored(session)
             if row is not None:
                 for name, value in known.items():
                     setattr(row, name, value if getattr(row, name) is None else getattr(row, name))
-                return checkpoint_row(row)
+                return record(row, CheckpointRow)
             owner = resolve(session, Model, model)
             values = {
                 "family": owner.family if family is None else family,
@@ -122,7 +122,7 @@ class Registry(Writer):
             }
             identifier = new_id(session, Checkpoint, owner.name, sha256)
             row = Checkpoint(id=identifier, created=now(), model=owner, **values)
-            return checkpoint_row(added(session, row))
+            return record(added(session, row), CheckpointRow)
 
         return self._once(find, make)
 
@@ -131,12 +131,12 @@ class Registry(Writer):
 
         def find(session: Session) -> DatasetRow | None:
             row = session.scalar(select(Dataset).where(Dataset.sha256 == sha256))
-            return None if row is None else dataset_row(row)
+            return None if row is None else record(row, DatasetRow)
 
         def make(session: Session) -> DatasetRow:
             identifier = new_id(session, Dataset, sha256)
             row = Dataset(id=identifier, created=now(), sha256=sha256, description=description)
-            return dataset_row(added(session, row))
+            return record(added(session, row), DatasetRow)
 
         return self._once(find, make)
 
@@ -192,7 +192,7 @@ class Registry(Writer):
             row = resolve(session, Checkpoint, checkpoint)
             row.path = path
             session.flush()
-            return checkpoint_row(row)
+            return record(row, CheckpointRow)
 
         return self._write(move)
 

@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from ..records.base import Record
+from ..records.base import Kind, Record, plain, plain_values
 from ..records.errors import StoreError
 from ..records.graphs import GraphRow
 from ..records.partitions import LinkRow, MediatorRow, ModuleRow
-from ..records.values import plain, plain_values
 from ..storage.artifacts import Blobs
 from ..storage.tables import (
     ARTIFACT_COLUMNS,
@@ -21,13 +20,12 @@ from ..storage.tables import (
     Base,
     Experiment,
     Graph,
-    Ledger,
-    LlcEstimate,
     Mediator,
     Module,
     ModuleLink,
     NodeAssignment,
     Partition,
+    Result,
     Tracking,
     TrackingCheckpoint,
 )
@@ -36,13 +34,12 @@ __all__ = [
     "Files",
     "Parts",
     "added",
+    "artifacts",
     "check_fit",
     "check_names",
     "drop_unreferenced",
     "fill",
-    "forget_graph",
-    "forget_partition",
-    "forget_tracking",
+    "forget",
     "now",
     "parts_of",
 ]
@@ -61,8 +58,6 @@ Parts = dict[type[Base], list[dict[str, Any]]]  # rows of a partition but for it
 
 BaseT = TypeVar("BaseT", bound=Base)
 
-ResultT = TypeVar("ResultT", Graph, Partition, Tracking, Ledger, LlcEstimate, Experiment)
-
 
 def now() -> datetime:
     """Return the current time in UTC."""
@@ -76,10 +71,16 @@ def added(session: Session, row: BaseT) -> BaseT:
     return row
 
 
-def check_names(blobs: Mapping[str, bytes], *, needed: str, known: Sequence[str]) -> None:
-    """Refuse files if the needed one is missing, or one is unknown."""
+def check_names(kind: Kind[Any, Any], blobs: Mapping[str, bytes]) -> None:
+    """Refuse files if the first of the kind is missing, or one is unknown."""
+    needed, known = next(iter(kind.files)), list(kind.files)
     if needed not in blobs or set(blobs) - set(known):
-        raise StoreError(f"the files given are {sorted(blobs)}: expected {needed!r}, of {list(known)}")
+        raise StoreError(f"the files given are {sorted(blobs)}: expected {needed!r}, of {known}")
+
+
+def artifacts(kind: Kind[Any, Any], row: Any) -> list[str | None]:
+    """Return the hashes of a result's files; None for a file that was not kept."""
+    return [getattr(row, f"{name}_sha256") for name in kind.files]
 
 
 def parts_of(
@@ -128,7 +129,7 @@ def check_fit(graph: GraphRow, n_modules: int, parts: Parts, widths: list[int]) 
         raise StoreError(f"labels or links name the modules {sorted(unknown)}, which are not among those given")
 
 
-def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: Files) -> None:
+def fill(session: Session, row: Result, columns: Mapping[str, Any], files: Files) -> None:
     """Set the columns of a new or replaced result, and add rows for its files."""
     for sha256, size in files.values():
         if session.get(Artifact, sha256) is None:
@@ -140,19 +141,19 @@ def fill(session: Session, row: ResultT, columns: Mapping[str, Any], files: File
     added(session, row)
 
 
-def forget_tracking(session: Session, row: Tracking) -> list[str | None]:
-    """Delete the checkpoints of a tracking before it is replaced; return the artifacts no longer needed."""
-    session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
-    return [row.tracking_sha256]
+def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> list[str | None]:
+    """Delete what depends on a result before it is replaced; return the artifacts no longer needed.
 
-
-def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
-    """Delete what depends on a graph before it is replaced; return the artifacts no longer needed.
-
-    If the new graph differs, its partitions, their experiments, and the trackings that use it are deleted.
+    Args:
+        session: the transaction.
+        kind: kind of the result.
+        row: row of the result.
+        sha256: hash of the first file of the new result. If it is the same as before, results that were computed from
+            the result stay.
     """
-    garbage = [row.graph_sha256, row.bases_sha256]
-    if row.graph_sha256 != sha256:
+    garbage = artifacts(kind, row)
+    same = garbage[0] == sha256
+    if isinstance(row, Graph) and not same:
         of_graph = Partition.graph_key == row.key
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
         garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
@@ -160,19 +161,13 @@ def forget_graph(session: Session, row: Graph, sha256: str) -> list[str | None]:
         divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
         garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
         session.execute(delete(Tracking).where(Tracking.key.in_(divided)))
-    return garbage
-
-
-def forget_partition(session: Session, row: Partition, sha256: str) -> list[str | None]:
-    """Delete what depends on a partition before it is replaced; return the artifacts no longer needed.
-
-    If the new partition differs, the experiments on it are deleted.
-    """
-    garbage: list[str | None] = [row.partition_sha256]
-    if row.partition_sha256 != sha256:
-        on_it = Experiment.partition_key == row.key
-        garbage += session.scalars(select(Experiment.experiment_sha256).where(on_it))
-        session.execute(delete(Experiment).where(on_it))
-    session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
-    session.execute(delete(Module).where(Module.partition_key == row.key))
+    if isinstance(row, Partition):
+        if not same:
+            on_it = Experiment.partition_key == row.key
+            garbage += session.scalars(select(Experiment.experiment_sha256).where(on_it))
+            session.execute(delete(Experiment).where(on_it))
+        session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
+        session.execute(delete(Module).where(Module.partition_key == row.key))
+    if isinstance(row, Tracking):
+        session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
     return garbage

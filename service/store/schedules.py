@@ -17,11 +17,10 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from ..records.base import Page
+from ..records.base import Page, plain
 from ..records.choices import as_json
 from ..records.errors import NotFoundError, StoreError, UnavailableError
 from ..records.jobs import ON_CHECKPOINTS, ScheduleRow, check_request
-from ..records.values import plain
 from ..storage.artifacts import Blobs
 from ..storage.location import Location
 from ..storage.pages import page

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from ..records.base import Page
 from ..records.checkpoints import CheckpointRow
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
+from ..records.kinds import Source
 
-__all__ = ["Series", "Source", "chosen_series", "described_series", "graph_series"]
-
-
-class Source(Protocol):
-    """A store or client that lists the checkpoints and graphs of a model."""
-
-    @property
-    def graphs(self) -> Callable[..., Page[GraphRow]]:
-        """List graphs."""
-
-    @property
-    def checkpoints(self) -> Callable[..., Page[CheckpointRow]]:
-        """List checkpoints."""
-
-    @property
-    def get_graph(self) -> Callable[..., GraphRow]:
-        """Find one graph."""
+__all__ = ["Series", "chosen_series", "described_series", "graph_series"]
 
 
 @dataclass(frozen=True)

@@ -6,46 +6,51 @@ and the row, its modules and its nodes appear together or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any, TypeVar
 
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from ..records.base import Provenance
+from ..records.base import Kind, Provenance, Record, plain, plain_values
 from ..records.errors import StoreError
-from ..records.estimates import ExperimentRow, ExperimentValues, LedgerRow, LedgerValues, LlcRow, LlcValues
-from ..records.graphs import GraphRow, GraphValues
+from ..records.estimates import (
+    EXPERIMENT,
+    LEDGER,
+    LLC,
+    ExperimentRow,
+    ExperimentValues,
+    LedgerRow,
+    LedgerValues,
+    LlcRow,
+    LlcValues,
+)
+from ..records.graphs import GRAPH, GraphRow, GraphValues
 from ..records.maintenance import Upgrade
-from ..records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
-from ..records.tracking import TrackingDetail, TrackingStep, TrackingValues
-from ..records.values import plain, plain_values
+from ..records.partitions import PARTITION, LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
+from ..records.tracking import TRACKING, TrackingDetail, TrackingStep, TrackingValues
 from ..storage import connection as connections
 from ..storage import schema
 from ..storage.artifacts import Blobs
 from ..storage.location import locate
 from ..storage.references import new_id, resolve
-from ..storage.rows import experiment_row, graph_row, ledger_row, llc_row, partition_detail, tracking_detail
-from ..storage.tables import Experiment, Graph, Ledger, LlcEstimate, Model, Partition, Tracking, TrackingCheckpoint
-from .reading import experiment_query, partition_query, tracking_query
-from .saving import (
-    added,
-    check_fit,
-    check_names,
-    drop_unreferenced,
-    fill,
-    forget_graph,
-    forget_partition,
-    forget_tracking,
-    parts_of,
-)
+from ..storage.rows import detail
+from ..storage.tables import TABLES, Graph, TrackingCheckpoint
+from .reading import Reader, result_query
+from .saving import added, artifacts, check_fit, check_names, drop_unreferenced, fill, forget, parts_of
+from .schedules import Schedules
 from .tokens import Tokens
-from .transactions import ResultKind
 
 __all__ = ["Store"]
 
 
-class Store(Tokens):
+DetailT = TypeVar("DetailT", bound=Record)
+
+AddParts = Callable[[Session, Any], None]  # adds the rows that belong to the row of a result
+
+
+class Store(Reader, Schedules, Tokens):
     """An open store; use it as a context manager, or `close` it.
 
     A reference is an ID, the unique start of one, or a name: the name of a model; the SHA-256, label, `model@label`
@@ -124,9 +129,7 @@ class Store(Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        columns = plain_values(provenance, Provenance) | plain_values(values, GraphValues)
-        kind = ResultKind(Graph, ("graph", "bases"), graph_row, forget_graph)
-        return self._save(kind, checkpoint, dataset, columns, blobs, force)
+        return self._save(GRAPH, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_partition(
         self,
@@ -162,33 +165,15 @@ class Store(Tokens):
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
             StoreError: the labels do not fit the graph or the modules.
         """
-        check_names(blobs, needed="partition", known=("partition",))
-        columns = plain_values(provenance, Provenance) | plain_values(values, PartitionValues)
         parts = parts_of(modules, links, labels, importance, confidence, mediators)
-        found = self.find_partition(graph, provenance.recipe_hash)
-        if found and not force and self._whole(found.partition_sha256):
-            return found
         check_fit(self.get_graph(graph), values.n_modules, parts, [len(cut) for cut in labels])
-        replace = force or found is not None
-        files = self._put(blobs)
 
-        def save(session: Session) -> PartitionDetail:
-            query = partition_query(session, graph, provenance.recipe_hash)
-            row = session.scalar(query.with_for_update(of=Partition))
-            if row is not None and not replace:
-                return partition_detail(session, row)
-            garbage = [] if row is None else forget_partition(session, row, files["partition"][0])
-            if row is None:
-                owner = resolve(session, Graph, graph)
-                row = Partition(id=new_id(session, Partition, owner.id, provenance.recipe_hash), graph=owner)
-            fill(session, row, columns | {"partition_sha256": files["partition"][0]}, files)
+        def add(session: Session, row: Any) -> None:
             for table, rows in parts.items():
                 if rows:
-                    session.execute(insert(table), [{"partition_key": row.key, **values} for values in rows])
-            drop_unreferenced(session, garbage)
-            return partition_detail(session, row)
+                    session.execute(insert(table), [{"partition_key": row.key, **each} for each in rows])
 
-        return self._write(save)
+        return self._save(PARTITION, (graph,), provenance, values, blobs, force=force, add_parts=add)
 
     def save_ledger(
         self,
@@ -213,8 +198,7 @@ class Store(Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        columns = plain_values(provenance, Provenance) | plain_values(values, LedgerValues)
-        return self._save(ResultKind(Ledger, ("ledger",), ledger_row), checkpoint, dataset, columns, blobs, force)
+        return self._save(LEDGER, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_llc(
         self,
@@ -230,8 +214,7 @@ class Store(Tokens):
 
         Arguments and exceptions are those of `save_ledger`; the file is "llc".
         """
-        columns = plain_values(provenance, Provenance) | plain_values(values, LlcValues)
-        return self._save(ResultKind(LlcEstimate, ("llc",), llc_row), checkpoint, dataset, columns, blobs, force)
+        return self._save(LLC, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_experiment(
         self,
@@ -254,28 +237,7 @@ class Store(Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        check_names(blobs, needed="experiment", known=("experiment",))
-        columns = plain_values(provenance, Provenance) | plain_values(values, ExperimentValues)
-        found = self.find_experiment(partition, provenance.recipe_hash)
-        if found and not force and self._whole(found.experiment_sha256):
-            return found
-        replace = force or found is not None
-        files = self._put(blobs)
-
-        def save(session: Session) -> ExperimentRow:
-            query = experiment_query(session, partition, provenance.recipe_hash)
-            row = session.scalar(query.with_for_update(of=Experiment))
-            if row is not None and not replace:
-                return experiment_row(row)
-            garbage = [] if row is None else [row.experiment_sha256]
-            if row is None:
-                owner = resolve(session, Partition, partition)
-                row = Experiment(id=new_id(session, Experiment, owner.id, provenance.recipe_hash), partition=owner)
-            fill(session, row, columns | {"experiment_sha256": files["experiment"][0]}, files)
-            drop_unreferenced(session, garbage)
-            return experiment_row(row)
-
-        return self._write(save)
+        return self._save(EXPERIMENT, (partition,), provenance, values, blobs, force=force)
 
     def save_tracking(
         self,
@@ -301,30 +263,64 @@ class Store(Tokens):
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
             StoreError: the number of steps is not the number of checkpoints.
         """
-        check_names(blobs, needed="tracking", known=("tracking",))
         if len(steps) != values.n_checkpoints:
             raise StoreError(f"{len(steps)} steps were given for {values.n_checkpoints} checkpoints")
-        columns = plain_values(provenance, Provenance) | plain_values(values, TrackingValues)
-        found = self.find_tracking(model, provenance.recipe_hash)
-        if found and not force and self._whole(found.tracking_sha256):
-            return found
-        replace = force or found is not None
-        files = self._put(blobs)
 
-        def save(session: Session) -> TrackingDetail:
-            row = session.scalar(tracking_query(session, model, provenance.recipe_hash).with_for_update(of=Tracking))
-            if row is not None and not replace:
-                return tracking_detail(session, row)
-            garbage = [] if row is None else forget_tracking(session, row)
-            if row is None:
-                owner = resolve(session, Model, model)
-                row = Tracking(id=new_id(session, Tracking, owner.id, provenance.recipe_hash), model=owner)
-            fill(session, row, columns | {"tracking_sha256": files["tracking"][0]}, files)
+        def add(session: Session, row: Any) -> None:
             for position, step in enumerate(steps):
                 graph = resolve(session, Graph, step.graph)
                 shares = {name: plain(getattr(step, name)) for name in ("tracks", "sizes", "churn")}
                 added(session, TrackingCheckpoint(tracking_key=row.key, position=position, graph=graph, **shares))
+
+        return self._save(TRACKING, (model,), provenance, values, blobs, force=force, add_parts=add)
+
+    def _save(
+        self,
+        kind: Kind[Any, DetailT],
+        owners: Sequence[str],
+        made: Provenance,
+        values: Record,
+        blobs: Mapping[str, bytes],
+        *,
+        force: bool,
+        add_parts: AddParts | None = None,
+    ) -> DetailT:
+        """Store a result, or return a complete stored one of the same owners and recipe.
+
+        Args:
+            kind: kind of the result.
+            owners: references of the things that it belongs to, in the order of `kind.owners`.
+            made: how it was computed.
+            values: numbers that queries use.
+            blobs: its files by name.
+            force: replace a stored one; its ID stays.
+            add_parts: adds the rows that belong to it.
+        """
+        check_names(kind, blobs)
+        columns = plain_values(made, Provenance) | plain_values(values, kind.values or type(values))
+        with self._read() as session:
+            found = session.scalar(result_query(session, kind, owners, made.recipe_hash))
+            if found is not None and not force and self._whole(*artifacts(kind, found)):
+                return detail(found, kind)
+        replace = force or found is not None
+        files = self._put(blobs)
+        columns |= {f"{name}_sha256": files[name][0] if name in files else None for name in kind.files}
+        table = TABLES[kind.name]
+
+        def save(session: Session) -> DetailT:
+            query = result_query(session, kind, owners, made.recipe_hash)
+            row = session.scalar(query.with_for_update(of=table))
+            if row is not None and not replace:
+                return detail(row, kind)
+            garbage = [] if row is None else forget(session, kind, row, files[next(iter(kind.files))][0])
+            if row is None:
+                of = {name: resolve(session, TABLES[name], ref) for name, ref in zip(kind.owners, owners, strict=True)}
+                identity = (*(owner.id for owner in of.values()), made.recipe_hash)
+                row = table(id=new_id(session, table, *identity), **of)
+            fill(session, row, columns, files)
+            if add_parts is not None:
+                add_parts(session, row)
             drop_unreferenced(session, garbage)
-            return tracking_detail(session, row)
+            return detail(row, kind)
 
         return self._write(save)

@@ -21,12 +21,12 @@ from ..storage.pages import page
 from ..storage.references import new_id, resolve
 from ..storage.tables import Token
 from .saving import now
-from .schedules import Schedules
+from .transactions import Transactions
 
 __all__ = ["Tokens"]
 
 
-class Tokens(Schedules):
+class Tokens(Transactions):
     """The part of the store for tokens."""
 
     def new_token(self, name: str, scope: str = "read") -> NewToken:

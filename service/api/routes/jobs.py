@@ -10,9 +10,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from ...records.base import plain
 from ...records.errors import StoreError
 from ...records.jobs import JobRow, ScheduleRow
-from ...records.values import plain
 from ..files import confined
 from ..guard import Limits
 from ..responses import Allowed, Cursor, Limit, Newest, Opened, Ref, as_json

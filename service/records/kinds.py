@@ -1,0 +1,219 @@
+"""All kinds of stored things, and the one interface to read them, which a local store and a remote client share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, TypedDict, TypeVar, Unpack
+
+from .base import Kind, Page, Record
+from .checkpoints import CHECKPOINT, DATASET, MODEL, CheckpointRow, DatasetRow, ModelRow
+from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
+from .graphs import GRAPH, GraphRow
+from .partitions import PARTITION, MediatorRow, NodeRow, PartitionDetail, PartitionRow
+from .tracking import TRACKING, TrackingDetail, TrackingRow
+
+__all__ = ["KINDS", "Paging", "Source"]
+
+RowT = TypeVar("RowT", bound=Record)
+DetailT = TypeVar("DetailT", bound=Record)
+
+KINDS: dict[str, Kind[Any, Any]] = {
+    kind.name: kind for kind in (MODEL, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, TRACKING)
+}
+"""Every kind of stored thing that results belong to or are, by its name."""
+
+
+class Paging(TypedDict, total=False):
+    """The part of a list to read.
+
+    Attributes:
+        cursor: the `next_cursor` of the page before; default: from the beginning.
+        limit: number of items, 1 to 1000; default: 100.
+        newest_first: whether the newest come first; default: in order of creation.
+    """
+
+    cursor: str | None
+    limit: int
+    newest_first: bool
+
+
+class Source(ABC):
+    """Stored things, read from a local `Store` or a remote `Client` by the same methods.
+
+    A reference is an ID, the unique start of one, or a name: the name of a model; the SHA-256, label, `model@label`
+    or `model@step` of a checkpoint; the SHA-256 of a dataset. Lists come in pages, see `Paging`.
+
+    Every method raises `NotFoundError` or `AmbiguousError` for a reference that names nothing or several things.
+    """
+
+    @abstractmethod
+    def get(self, kind: Kind[Any, DetailT], ref: str) -> DetailT:
+        """Return the thing of this kind that a reference names, with all details."""
+
+    @abstractmethod
+    def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
+        """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
+
+    @abstractmethod
+    def file(self, kind: Kind[Any, Any], ref: str, name: str | None = None) -> bytes:
+        """Return a file of a result, by default the first of its kind; its hash is verified.
+
+        Raises:
+            NotFoundError: the file was not kept.
+        """
+
+    @abstractmethod
+    def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
+        """List the nodes of a partition by cut and coordinate, all or those of one module."""
+
+    @abstractmethod
+    def get_node(self, partition: str, cut: int | str, coordinate: int) -> NodeRow:
+        """Return a node with the module it is in.
+
+        Args:
+            partition: reference.
+            cut: its index or name.
+            coordinate: index of the node at that cut.
+
+        Raises:
+            NotFoundError: the graph does not have this cut or node.
+        """
+
+    @abstractmethod
+    def mediators(
+        self, partition: str, *, earlier: int | None = None, later: int | None = None
+    ) -> tuple[MediatorRow, ...]:
+        """List the mediators of a partition, all or between given modules; strongest first."""
+
+    def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
+        """Return the module of a node, None where it is in none; arguments as in `get_node`."""
+        return self.get_node(partition, cut, coordinate).module
+
+    def get_model(self, ref: str) -> ModelRow:
+        """Return the model with this ID or name."""
+        return self.get(MODEL, ref)
+
+    def models(self, **paging: Unpack[Paging]) -> Page[ModelRow]:
+        """List all models."""
+        return self.page(MODEL, {}, paging)
+
+    def get_checkpoint(self, ref: str) -> CheckpointRow:
+        """Return the checkpoint with this ID, SHA-256, label, `model@label` or `model@step`."""
+        return self.get(CHECKPOINT, ref)
+
+    def checkpoints(self, *, model: str | None = None, **paging: Unpack[Paging]) -> Page[CheckpointRow]:
+        """List checkpoints, all or those of one model."""
+        return self.page(CHECKPOINT, {"model": model}, paging)
+
+    def get_dataset(self, ref: str) -> DatasetRow:
+        """Return the data set with this ID or SHA-256."""
+        return self.get(DATASET, ref)
+
+    def datasets(self, **paging: Unpack[Paging]) -> Page[DatasetRow]:
+        """List all data sets."""
+        return self.page(DATASET, {}, paging)
+
+    def get_graph(self, ref: str) -> GraphRow:
+        """Return the record of the graph with this ID."""
+        return self.get(GRAPH, ref)
+
+    def graphs(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        dataset: str | None = None,
+        **paging: Unpack[Paging],
+    ) -> Page[GraphRow]:
+        """List graphs, all or those of one model, checkpoint or data set."""
+        return self.page(GRAPH, {"model": model, "checkpoint": checkpoint, "dataset": dataset}, paging)
+
+    def graph_bytes(self, ref: str) -> bytes:
+        """Return the file of a graph, for `InteractionGraph.from_bytes`; its hash is verified."""
+        return self.file(GRAPH, ref)
+
+    def bases_bytes(self, ref: str) -> bytes:
+        """Return the file of the bases of a graph, for `Bases.from_bytes`; its hash is verified.
+
+        Raises:
+            NotFoundError: the bases were not kept.
+        """
+        return self.file(GRAPH, ref, "bases")
+
+    def get_partition(self, ref: str) -> PartitionDetail:
+        """Return the record of the partition with this ID, with modules and links."""
+        return self.get(PARTITION, ref)
+
+    def partitions(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        graph: str | None = None,
+        **paging: Unpack[Paging],
+    ) -> Page[PartitionRow]:
+        """List partitions without their modules, all or those of one model, checkpoint or graph."""
+        return self.page(PARTITION, {"model": model, "checkpoint": checkpoint, "graph": graph}, paging)
+
+    def partition_bytes(self, ref: str) -> bytes:
+        """Return the file of a partition, for `Partition.from_bytes`; its hash is verified."""
+        return self.file(PARTITION, ref)
+
+    def get_ledger(self, ref: str) -> LedgerRow:
+        """Return the record of the ledger with this ID."""
+        return self.get(LEDGER, ref)
+
+    def ledgers(
+        self, *, model: str | None = None, checkpoint: str | None = None, **paging: Unpack[Paging]
+    ) -> Page[LedgerRow]:
+        """List ledgers, all or those of one model or checkpoint."""
+        return self.page(LEDGER, {"model": model, "checkpoint": checkpoint}, paging)
+
+    def ledger_bytes(self, ref: str) -> bytes:
+        """Return the file of a ledger, for `Ledger.from_bytes`; its hash is verified."""
+        return self.file(LEDGER, ref)
+
+    def get_llc(self, ref: str) -> LlcRow:
+        """Return the record of the learning coefficient with this ID."""
+        return self.get(LLC, ref)
+
+    def llcs(
+        self, *, model: str | None = None, checkpoint: str | None = None, **paging: Unpack[Paging]
+    ) -> Page[LlcRow]:
+        """List learning coefficients, all or those of one model or checkpoint."""
+        return self.page(LLC, {"model": model, "checkpoint": checkpoint}, paging)
+
+    def llc_bytes(self, ref: str) -> bytes:
+        """Return the file of a learning coefficient, for `from_bytes` of its mode's class; its hash is verified."""
+        return self.file(LLC, ref)
+
+    def get_experiment(self, ref: str) -> ExperimentRow:
+        """Return the record of the circuit experiment with this ID."""
+        return self.get(EXPERIMENT, ref)
+
+    def experiments(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | None = None,
+        partition: str | None = None,
+        **paging: Unpack[Paging],
+    ) -> Page[ExperimentRow]:
+        """List circuit experiments, all or those of one model, checkpoint or partition."""
+        return self.page(EXPERIMENT, {"model": model, "checkpoint": checkpoint, "partition": partition}, paging)
+
+    def experiment_bytes(self, ref: str) -> bytes:
+        """Return the file of a circuit experiment, for `Experiment.from_bytes`; its hash is verified."""
+        return self.file(EXPERIMENT, ref)
+
+    def get_tracking(self, ref: str) -> TrackingDetail:
+        """Return the record of the tracking with this ID, with its checkpoints."""
+        return self.get(TRACKING, ref)
+
+    def trackings(self, *, model: str | None = None, **paging: Unpack[Paging]) -> Page[TrackingRow]:
+        """List trackings without their checkpoints, all or those of one model."""
+        return self.page(TRACKING, {"model": model}, paging)
+
+    def tracking_bytes(self, ref: str) -> bytes:
+        """Return the file of a tracking, for `Tracking.from_bytes`; its hash is verified."""
+        return self.file(TRACKING, ref)
