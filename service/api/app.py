@@ -33,10 +33,11 @@ from .examples import add_examples, add_parameter_examples
 from .guard import Guard, Limits, problem
 from .metrics import Metrics
 from .routes import checkpoints as checkpoint_routes
+from .routes import exports as export_routes
 from .routes import graphs as graph_routes
 from .routes import jobs as job_routes
+from .routes import kinds as kind_routes
 from .routes import partitions as partition_routes
-from .routes import results as result_routes
 from .routes import service as service_routes
 from .schemas import Problem
 
@@ -69,7 +70,7 @@ _OURS: dict[type[StoreError], str] = {
 
 _LOGGED = "; the service's log says why, under the request ID"
 
-_PARTS = (service_routes, checkpoint_routes, graph_routes, partition_routes, result_routes, job_routes)
+_PARTS = (service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, export_routes, job_routes)
 
 ROUTERS = tuple(part.routes for part in _PARTS)
 

@@ -1,4 +1,4 @@
-"""Routes for models, checkpoints, data sets and files."""
+"""Routes that take in checkpoints and files."""
 
 from __future__ import annotations
 
@@ -12,45 +12,17 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 
-from ...records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow
+from ...records.checkpoints import CheckpointRow, FileRow
 from ...records.errors import StoreError, UnavailableError
 from ...tasks.checkout import own_names
 from .. import files
 from ..files import confined
-from ..responses import FILE, Allowed, Cursor, Filter, Limit, Newest, Opened, Ref, as_file, as_json
-from ..schemas import CheckpointRequest, Listing
+from ..responses import FILE, Allowed, Opened, as_file, as_json
+from ..schemas import CheckpointRequest
 
 __all__ = ["routes"]
 
 routes = APIRouter()
-
-
-@routes.get("/models", response_model=Listing[ModelRow], tags=["models"])
-def models(
-    request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
-) -> Response:
-    """List all models."""
-    return as_json(request, store.models(cursor=cursor, limit=limit, newest_first=newest).to_json())
-
-
-@routes.get("/models/{ref}", response_model=ModelRow, tags=["models"])
-def model(request: Request, store: Opened, ref: Ref) -> Response:
-    """Return a model."""
-    return as_json(request, store.get_model(ref).to_json())
-
-
-@routes.get("/checkpoints", response_model=Listing[CheckpointRow], tags=["checkpoints"])
-def checkpoints(
-    request: Request,
-    store: Opened,
-    model: Filter = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-    newest: Newest = False,
-) -> Response:
-    """List checkpoints, all or those of a model."""
-    found = store.checkpoints(model=model, cursor=cursor, limit=limit, newest_first=newest)
-    return as_json(request, found.to_json())
 
 
 @routes.post("/checkpoints", status_code=201, response_model=CheckpointRow, tags=["checkpoints"])
@@ -71,26 +43,6 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
         ):
             row = store.register_checkpoint(file, about=body.about, sha256=body.sha256)
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/checkpoints/{row.id}"})
-
-
-@routes.get("/checkpoints/{ref}", response_model=CheckpointRow, tags=["checkpoints"])
-def checkpoint(request: Request, store: Opened, ref: Ref) -> Response:
-    """Return a checkpoint."""
-    return as_json(request, store.get_checkpoint(ref).to_json())
-
-
-@routes.get("/datasets", response_model=Listing[DatasetRow], tags=["datasets"])
-def datasets(
-    request: Request, store: Opened, cursor: Cursor = None, limit: Limit = 100, newest: Newest = False
-) -> Response:
-    """List the data sets on which results were computed."""
-    return as_json(request, store.datasets(cursor=cursor, limit=limit, newest_first=newest).to_json())
-
-
-@routes.get("/datasets/{ref}", response_model=DatasetRow, tags=["datasets"])
-def dataset(request: Request, store: Opened, ref: Ref) -> Response:
-    """Return a data set."""
-    return as_json(request, store.get_dataset(ref).to_json())
 
 
 @routes.post(

@@ -4,57 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 
 from ...records.errors import NotFoundError
 from ...records.graphs import Subgraph
-from ...records.partitions import Comparison, MediatorRow, ModuleRow, NodeRow, PartitionDetail, PartitionRow
+from ...records.partitions import Comparison, MediatorRow, ModuleRow, NodeRow
 from .. import edges
 from ..responses import (
-    EXPORT,
-    FILE,
     Cursor,
     Edges,
-    Epsilon,
-    Filter,
     Index,
     Limit,
-    Newest,
     Opened,
     Ref,
-    as_file,
     as_json,
-    exported,
 )
-from ..schemas import ExportFormat, Listing
+from ..schemas import Listing
 
 __all__ = ["routes"]
 
 routes = APIRouter()
-
-
-@routes.get("/partitions", response_model=Listing[PartitionRow], tags=["partitions"])
-def partitions(
-    request: Request,
-    store: Opened,
-    model: Filter = None,
-    checkpoint: Filter = None,
-    graph: Filter = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-    newest: Newest = False,
-) -> Response:
-    """List partitions without their modules, all or those of a model, a checkpoint or a graph."""
-    options: dict[str, Any] = {"cursor": cursor, "limit": limit, "newest_first": newest}
-    return as_json(request, store.partitions(model=model, checkpoint=checkpoint, graph=graph, **options).to_json())
-
-
-@routes.get("/partitions/{ref}", response_model=PartitionDetail, tags=["partitions"])
-def partition(request: Request, store: Opened, ref: Ref) -> Response:
-    """Return a partition with its modules and the links between them."""
-    return as_json(request, store.get_partition(ref).to_json())
 
 
 @routes.get("/partitions/{ref}/modules/{index}", response_model=ModuleRow, tags=["partitions"])
@@ -124,27 +94,3 @@ def module_edges(
 def compare(request: Request, store: Opened, ref: Ref, other: Ref) -> Response:
     """Compare two partitions of the same nodes."""
     return as_json(request, edges.compare(store, ref, other).to_json())
-
-
-@routes.get("/partitions/{ref}/file", response_class=Response, responses=FILE, tags=["partitions"])
-def partition_file(request: Request, store: Opened, ref: Ref) -> Response:
-    """Download the whole partition, for `Partition.from_bytes`."""
-    row = store.get_partition(ref)
-    return as_file(request, store, row.partition_sha256, f"{row.id}.safetensors")
-
-
-@routes.get("/partitions/{ref}/export", response_class=Response, responses=EXPORT, tags=["partitions"])
-async def export_partition(
-    request: Request,
-    store: Opened,
-    ref: Ref,
-    form: Annotated[ExportFormat, Query(alias="format")],
-    epsilon: Epsilon = None,
-    module: Annotated[
-        int | None,
-        Query(ge=0, lt=2**31, description="For eap and autocircuit: export only the circuit of this module."),
-    ] = None,
-) -> Response:
-    """Export a partition with its graph; eap and autocircuit run the network again, which needs scope submit."""
-    row = await to_thread.run_sync(store.get_partition, ref)
-    return await exported(request, row, form, epsilon, module)

@@ -1,0 +1,52 @@
+"""Routes that export results for other tools."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from ..responses import EXPORT, FILE, Epsilon, Opened, Ref, exported
+from ..schemas import ExportFormat, GraphFormat
+
+__all__ = ["routes"]
+
+routes = APIRouter()
+
+
+@routes.get("/graphs/{ref}/export", response_class=Response, responses=EXPORT, tags=["graphs"])
+async def export_graph(
+    request: Request,
+    store: Opened,
+    ref: Ref,
+    form: Annotated[GraphFormat, Query(alias="format")],
+    epsilon: Epsilon = None,
+) -> Response:
+    """Export a graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
+    row = await to_thread.run_sync(store.get_graph, ref)
+    return await exported(request, row, form, epsilon)
+
+
+@routes.get("/partitions/{ref}/export", response_class=Response, responses=EXPORT, tags=["partitions"])
+async def export_partition(
+    request: Request,
+    store: Opened,
+    ref: Ref,
+    form: Annotated[ExportFormat, Query(alias="format")],
+    epsilon: Epsilon = None,
+    module: Annotated[
+        int | None,
+        Query(ge=0, lt=2**31, description="For eap and autocircuit: export only the circuit of this module."),
+    ] = None,
+) -> Response:
+    """Export a partition with its graph; eap and autocircuit run the network again, which needs scope submit."""
+    row = await to_thread.run_sync(store.get_partition, ref)
+    return await exported(request, row, form, epsilon, module)
+
+
+@routes.get("/llc/{ref}/export", response_class=Response, responses=FILE, tags=["llc"])
+async def export_llc(request: Request, store: Opened, ref: Ref) -> Response:
+    """Export the traces as netCDF, for ArviZ."""
+    row = await to_thread.run_sync(store.get_llc, ref)
+    return await exported(request, row, "netcdf", None)

@@ -1,0 +1,87 @@
+"""Routes that every kind of stored thing has: its list, one of it, and its files."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ...records.base import Kind
+from ...records.errors import NotFoundError
+from ...records.kinds import KINDS
+from ..responses import FILE, Cursor, Filter, Limit, Newest, Opened, Ref, as_file, as_json
+from ..schemas import Listing
+
+__all__ = ["routes"]
+
+
+def _routes(kind: Kind[Any, Any]) -> APIRouter:
+    """Make the routes of one kind, as its description says."""
+    routes = APIRouter(prefix=f"/{kind.plural}", tags=[kind.plural])
+
+    @routes.get("", response_model=Listing[kind.row], name=f"{kind.name}s", description=kind.listing)  # type: ignore[name-defined]
+    @_filtered(kind.filters)
+    def listing(
+        request: Request, store: Opened, of: dict[str, str | None], cursor: Cursor, limit: Limit, newest: Newest
+    ) -> Response:
+        found = store.page(kind, of, {"cursor": cursor, "limit": limit, "newest_first": newest})
+        return as_json(request, found.to_json())
+
+    @routes.get("/{ref}", response_model=kind.detail, name=kind.name, description=kind.single)
+    def single(request: Request, store: Opened, ref: Ref) -> Response:
+        return as_json(request, store.get(kind, ref).to_json())
+
+    for name, text in kind.files.items():
+        routes.get(
+            "/{ref}/file" if name == kind.name else f"/{{ref}}/{name}",
+            response_class=Response,
+            responses=FILE,
+            name=f"{name}_file",
+            description=text,
+        )(_download(kind, name))
+    return routes
+
+
+def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+    """Give an endpoint one query parameter per filter, which it takes together as the mapping `of`."""
+
+    def decorate(listing: Callable[..., Response]) -> Callable[..., Response]:
+        def endpoint(
+            request: Request,
+            store: Opened,
+            cursor: Cursor = None,
+            limit: Limit = 100,
+            newest: Newest = False,
+            **of: Any,
+        ) -> Response:
+            return listing(request, store, of, cursor, limit, newest)
+
+        signature = inspect.signature(endpoint, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        extra = [inspect.Parameter(name, own[2].kind, default=None, annotation=Filter) for name in filters]
+        endpoint.__signature__ = signature.replace(parameters=[*own[:2], *extra, *own[2:]])  # type: ignore[attr-defined]
+        return endpoint
+
+    return decorate
+
+
+def _download(kind: Kind[Any, Any], name: str) -> Callable[..., Response]:
+    """Make the endpoint that sends one of the files of a kind."""
+
+    def download(request: Request, store: Opened, ref: Ref) -> Response:
+        row = store.get(kind, ref)
+        sha256 = getattr(row, f"{name}_sha256")
+        if sha256 is None:
+            raise NotFoundError(f"the {name} of {row.id} were not kept")
+        return as_file(
+            request, store, sha256, f"{row.id}.safetensors" if name == kind.name else f"{row.id}-{name}.safetensors"
+        )
+
+    return download
+
+
+routes = APIRouter()
+for _kind in KINDS.values():
+    routes.include_router(_routes(_kind))
