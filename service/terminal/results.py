@@ -75,7 +75,8 @@ def layers_table(row: LedgerRow) -> Table:
         free = layer["activations"] + layer["jacobians"] + layer["gating"] + layer["synchronised"]
         fit = layer["kronecker"].get("cosine")
         rows.append((layer["name"], f"{layer['nominal']:,}", f"{free:,}", gram, seen, layer["dead"], fit))
-    return table(("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)"), rows)
+    names = ("layer", "nominal", "free", "rank G", "rank K", "dead", "cos(H, GxK)")
+    return table(names, rows, right=("nominal", "free"))
 
 
 def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:

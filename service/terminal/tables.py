@@ -60,11 +60,16 @@ def _joined(value: Any, between: str) -> str:
     return number(value)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """Make a plain table; numbers are aligned right, and neither numbers nor IDs are broken."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, *, right: Sequence[str] = ()
+) -> Table:
+    """Make a plain table.
+
+    Numbers, and the columns named in `right`, are aligned right; neither these nor IDs are broken.
+    """
     result = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
-        numeric = all(isinstance(row[i], int | float | None) for row in rows)
+        numeric = name in right or all(isinstance(row[i], int | float | None) for row in rows)
         whole = numeric or all(_ID.fullmatch(str(row[i])) for row in rows)
         result.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
