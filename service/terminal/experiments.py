@@ -47,9 +47,9 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     return tables
 
 
-def _uncertainty(value: float) -> str:
-    """Format with one significant digit, 20 rather than 2e+01."""
-    return f"{float(f'{value:.1g}'):g}"
+def _uncertainty(value: float | None) -> str:
+    """Format with one significant digit, 20 rather than 2e+01; None as a dash."""
+    return "-" if value is None else f"{float(f'{value:.1g}'):g}"
 
 
 def _required_table(row: ExperimentRow) -> Table:
