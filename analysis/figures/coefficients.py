@@ -8,7 +8,7 @@ import numpy as np
 
 from ..llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ..results import figure
-from .style import GREY
+from .style import GREY, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,10 @@ def plot_curve(curve: LearningCoefficientCurve) -> Figure:
     left.set(xscale="log", xlabel="loss scale epsilon", ylabel="effective parameters 2 lambda")
     left.set_ylim(bottom=min(0.0, *(2 * p.interval[0] for p in curve.points if np.isfinite(p.value)), 0.0))
     left.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0.0, -0.15))
-    left.set_title(f"{curve.points[0].n_parameters:,} parameters varied, verdict {curve.verdict}", fontsize=10)
+    title = [f"{curve.points[0].n_parameters:,} parameters varied", f"verdict {curve.verdict}"]
+    if missing := sum(not np.isfinite(point.value) for point in curve.points):
+        title.append(f"{missing} scale{'' if missing == 1 else 's'} without a value")
+    left.set_title(title_lines(title, 4.6), fontsize=10)
     right.errorbar(curve.epsilons, curve.log_volume, 1.96 * curve.log_volume_error, fmt="o-", ms=3.5, lw=1, capsize=2)
     right.set(xscale="log", xlabel="loss scale epsilon", ylabel="log volume, from the smallest scale on")
     for axes in (left, right):

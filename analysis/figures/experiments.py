@@ -16,6 +16,7 @@ from ..circuits.faithfulness import Faithfulness
 from ..circuits.metrics import BEHAVIOURAL
 from ..circuits.prediction import Prediction
 from ..results import figure
+from .style import GREY, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_experiment"]
 
-GREY, _BLUE = "#9a9a9a", "tab:blue"
+_BLUE = "tab:blue"
 
 _MOST_LABELS = 20  # dots with a label, those with the largest predicted cost
 
@@ -70,10 +71,11 @@ def _isolation(found: Isolation) -> Figure:
         axes.invert_yaxis()
         _tidy(axes, xlabel=metric)
     beside = found.matched.get(metrics[-1])
-    p = f", p {beside.p_value:.2g} against as many edges of the same strengths" if beside else ""
-    cut = f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut"
-    count = f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"
-    figure.suptitle(f"{count}, {cut}{p}", fontsize=10)
+    title = [f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"]
+    title.append(f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut")
+    if beside is not None:
+        title.append(f"p {beside.p_value:.2g} against as many edges of the same strengths")
+    figure.suptitle(title_lines(title, figure.get_figwidth()), fontsize=10)
     return figure
 
 

@@ -14,7 +14,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import default_epsilon, strength_distribution
 from ..modules.partition import Partition
 from ..results import figure
-from .style import _range, graph_title, module_colours, module_legend, with_widths
+from .style import _range, graph_title, module_colours, module_legend, title_lines, with_widths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +55,11 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     for p, importance in enumerate(graph.importance):
         area = 12 + 60 * np.sqrt(importance / max(importance.max(initial=0.0), 1e-300))
         axes.scatter(np.full(len(importance), p), heights[p], area, module_colours(labels[p]), zorder=3)
-    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths))
+    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, 26))
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(graph_title(partition, scales, sum(n_edges), hidden), fontsize=10)
+    title = graph_title(partition, scales, sum(n_edges), hidden)
+    axes.set_title(title_lines(title, 2.2 * len(graph.cuts)), fontsize=10)
     if partition is not None:
         module_legend(figure, labels, edges=True)
     return figure
@@ -98,16 +99,17 @@ def plot_membership(partition: Partition) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     deepest = max(map(len, partition.labels))
-    figure = Figure(figsize=(1.3 * len(partition.cuts) + 1.5, 5.5), layout="constrained")
+    figure = Figure(figsize=(1.3 * len(partition.cuts) + 2.0, 5.5), layout="constrained")
     axes = figure.add_subplot()
     picture = np.ones((deepest, len(partition.cuts), 4))
     for p, label in enumerate(partition.labels):
         picture[: len(label), p] = module_colours(label)
     axes.imshow(picture, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, [len(a) for a in partition.labels]))
+    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, [len(a) for a in partition.labels], 15))
     axes.set_ylabel("coordinate")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_title(graph_title(partition, partition.epsilons, None, 0), fontsize=10)
+    title = graph_title(partition, partition.epsilons)
+    axes.set_title(title_lines(title, 1.3 * len(partition.cuts) - 0.2), fontsize=10)
     module_legend(figure, partition.labels, edges=False)
     return figure
 
@@ -137,7 +139,8 @@ def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None) -> F
     share.set_ylabel("share of w$^2$ carried up to w", color="C1")
     share.set_ylim(0, 1.02)
     edges = sum(int((block > cutoff).sum()) for block, cutoff in zip(graph.blocks, cutoffs, strict=True))
-    axes.set_title(f"cutoff {_range(cutoffs)} (dashed), epsilon {_range(scales)}, {edges:,} edges above", fontsize=10)
+    title = [f"cutoff {_range(cutoffs)} (dashed)", f"epsilon {_range(scales)}", f"{edges:,} edges above"]
+    axes.set_title(title_lines(title, 5.5), fontsize=10)
     return figure
 
 

@@ -87,6 +87,7 @@ def plot_synchronisation(units: SynchronisedUnits) -> Figure:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     order = [i for block in units.blocks for i in block] + list(units.dead)
     power = np.maximum(units.power, np.finfo(float).tiny)
@@ -112,4 +113,6 @@ def plot_synchronisation(units: SynchronisedUnits) -> Figure:
         fontsize=10,
     )
     axes.set_xlabel("unit, sorted by block")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure

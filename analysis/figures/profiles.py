@@ -13,7 +13,7 @@ from ..modules.evidence import variation_of_information
 from ..modules.partition import Partition, ProfileRow
 from ..results import figure
 from .graphs import plot_membership
-from .style import GREY, graph_title
+from .style import GREY, graph_title, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,9 +52,8 @@ def plot_profile(partition: Partition) -> Figure:
             grid[-1, column].set_xticks(shown, [f"{value:g}" for value in shown])
             grid[-1, column].minorticks_off()
     grid[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.suptitle(
-        graph_title(partition, partition.epsilons, None, 0) + " (dashed: chosen; filled: significant)", fontsize=10
-    )
+    parts = [*graph_title(partition, partition.epsilons), "dashed: chosen", "filled: significant"]
+    figure.suptitle(title_lines(parts, figure.get_figwidth()), fontsize=10)
     return figure
 
 

@@ -13,9 +13,11 @@ from ..modules.partition import Partition
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GREY", "graph_title", "module_colours", "module_legend", "with_widths"]
+__all__ = ["GREY", "folded", "graph_title", "module_colours", "module_legend", "title_lines", "with_widths"]
 
 GREY = "#9a9a9a"
+
+_PER_INCH = 13  # characters of a title, at 10 points
 
 
 def module_colours(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k rgba=4"]:
@@ -46,13 +48,39 @@ def module_legend(figure: Figure, labels: Sequence[Int[np.ndarray, " _"]], *, ed
     figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside right upper")
 
 
-def with_widths(cuts: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Name each cut with its number of nodes, on two lines."""
-    return [f"{cut}\n{width} nodes" for cut, width in zip(cuts, widths, strict=True)]
+def with_widths(cuts: Sequence[str], widths: Sequence[int], room: int) -> list[str]:
+    """Name each cut, in lines of at most `room` characters, with its number of nodes on a line below."""
+    return [
+        f"{folded(cut, room)}\n{width} node{'' if width == 1 else 's'}" for cut, width in zip(cuts, widths, strict=True)
+    ]
 
 
-def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges: int | None, hidden: int) -> str:
-    """Return the title of a graph's figure: modules and cost, loss scale, edges shown and hidden."""
+def folded(name: str, room: int) -> str:
+    """Break a name into lines of at most `room` characters."""
+    return "\n".join(name[i : i + room] for i in range(0, len(name), room))
+
+
+def title_lines(parts: Sequence[str], inches: float) -> str:
+    r"""Join the parts of a title with commas, in as many lines as its width needs.
+
+    >>> title_lines(["2 modules", "epsilon 0.25", "1,234 edges"], 1.8)
+    '2 modules, epsilon 0.25,\n1,234 edges'
+    """
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}, {part}"
+        if len(longer) < _PER_INCH * inches:
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(part)
+    return "\n".join(lines)
+
+
+def graph_title(
+    partition: Partition | None, epsilons: Sequence[float], n_edges: int | None = None, hidden: int = 0
+) -> list[str]:
+    """Return the parts of the title of a graph's figure: modules and cost, loss scale, edges shown and hidden."""
     parts = []
     if partition is not None:
         parts.append("one module" if partition.n_modules == 1 else f"{partition.n_modules} modules")
@@ -60,7 +88,7 @@ def graph_title(partition: Partition | None, epsilons: Sequence[float], n_edges:
     parts.append(f"epsilon {_range(epsilons)}")
     if n_edges is not None:
         parts.append(f"{n_edges:,} edges" + (f" ({hidden:,} weakest not drawn)" if hidden else ""))
-    return ", ".join(parts)
+    return parts
 
 
 def _range(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from ..modules.tracking import Tracking
 from ..results import figure
-from .style import module_colours
+from .style import folded, module_colours, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,12 +43,13 @@ def plot_tracking(tracking: Tracking) -> Figure:
             colour = module_colours(np.array([track]))[0]
             axes.bar(t, height, 2 * _BAR, bottom, color=colour, edgecolor="white")
             axes.annotate(f"{module.size}", (t, bottom + height / 2), ha="center", va="center", fontsize=7)
-    axes.set_xticks(range(count), [_folded(name) for name in tracking.names], fontsize=8)
+    axes.set_xticks(range(count), [folded(name, 14) for name in tracking.names], fontsize=8)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     counts = {kind: sum(event.kind == kind for event in tracking.events) for kind in _EVENTS}
-    events = ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n) or "no events"
-    axes.set_title(f"{tracking.n_tracks} modules over {count} checkpoints ({events}); numbers: nodes", fontsize=10)
+    events = [_counted(n, kind) for kind, n in counts.items() if n] or ["no events"]
+    title = [f"{_counted(tracking.n_tracks, 'module')} over {_counted(count, 'checkpoint')}", *events, "numbers: nodes"]
+    axes.set_title(title_lines(title, figure.get_figwidth()), fontsize=10)
     return figure
 
 
@@ -84,5 +85,5 @@ def _ribbons(
     return ribbons
 
 
-def _folded(name: str, width: int = 14) -> str:
-    return "\n".join(name[i : i + width] for i in range(0, len(name), width))
+def _counted(n: int, name: str) -> str:
+    return f"{n} {name}{'' if n == 1 else 's'}"

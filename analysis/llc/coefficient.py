@@ -125,15 +125,15 @@ class LearningCoefficientCurve(Result):
         """The log volume log V(eps) relative to the smallest scale.
 
         log Z(t) = -int lambda d log t by the trapezoidal rule, and log V = log Z + lambda log(t eps) -
-        log Gamma(lambda + 1), which is exact where V is a power of eps.
+        log Gamma(lambda + 1), which is exact where V is a power of eps. NaN from the first scale without a value on.
         """
         shape = self._shape(self.values)
-        return np.asarray(self._volume_weights() @ self.values + shape - shape[0])
+        return np.asarray(_products(self._volume_weights(), self.values) + shape - shape[0])
 
     @property
     def log_volume_error(self) -> Float[np.ndarray, " points"]:
         """The standard error of `log_volume`, from those of the values."""
-        return np.asarray(np.sqrt(self._volume_weights() ** 2 @ self.standard_errors**2))
+        return np.asarray(np.sqrt(_products(self._volume_weights() ** 2, self.standard_errors**2)))
 
     @property
     def heat(self) -> Float[np.ndarray, " points"]:
@@ -190,6 +190,11 @@ class LearningCoefficientCurve(Result):
     def _shape(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         positive = np.maximum(values, 0.0)
         return np.asarray(positive * np.log(positive + 1) - gammaln(positive + 1))
+
+
+def _products(weights: Float[np.ndarray, "k n"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
+    """Compute weights @ values, where NaN times a weight of 0 is 0."""
+    return np.asarray(np.where(weights == 0, 0.0, weights * values).sum(1))
 
 
 def _inference_data(points: Sequence[LearningCoefficient]) -> Any:

@@ -1,0 +1,150 @@
+"""Every figure: all kinds of results have one, it can be read, saved, and drawn again from a file of the result."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from cases_figures import (
+    EPSILON,
+    ablation_of,
+    assert_readable,
+    bisection_of,
+    coefficient_of,
+    curve_of,
+    experiment_of,
+    faithfulness_of,
+    graph_of,
+    isolation_of,
+    layer_of,
+    ledger_of,
+    outcome_of,
+    partition_of,
+    prediction_of,
+    profile_row,
+    texts_of,
+    tracking_of,
+    units_of,
+)
+from matplotlib.figure import Figure
+
+from interbasis.analysis import InteractionGraph, score_partition
+from interbasis.analysis.circuits.controls import Control
+from interbasis.analysis.errors import InputError
+from interbasis.analysis.modules.tracking import Event
+from interbasis.analysis.results import Result, figure
+
+LABELS = ([0, 0, 1, 1], [0, 1, 1], [0, 0, 1])
+LONG = ["model.layers.10.mlp.gate_proj:in", "model.layers.11.mlp.gate_proj:in", "model.layers.12.mlp.gate_proj:in"]
+NAN = float("nan")
+LAYERS = [layer_of("layers.0.linear", 6, 6, (3, 2, 1, 4)), layer_of("layers.1.linear", 7, 3, (1, 0, 2, 0))]
+
+
+def many_modules() -> Figure:
+    graph = InteractionGraph.from_blocks([2 * np.eye(42)])
+    return score_partition(graph, [np.arange(42)] * 2, EPSILON).plot()
+
+
+def large_graph() -> Figure:
+    graph = InteractionGraph.from_blocks([np.random.default_rng(0).uniform(1, 2, (80, 80))])
+    return graph.plot(score_partition(graph, [np.arange(80) % 3] * 2, 0.5))
+
+
+def long_names(what: str) -> Figure:
+    graph = InteractionGraph.from_blocks([3 * np.eye(2)] * 2, LONG)
+    partition = score_partition(graph, [np.arange(2)] * 3, EPSILON)
+    return partition.plot() if what == "membership" else graph.plot(partition)
+
+
+def tracked() -> Figure:
+    events = [Event("split", 1, (0,), (0, 1)), Event("birth", 1, (), (2,)), Event("death", 2, (1,), ())]
+    flows = [[[5, 0], [0, 5]], [[5, 0], [0, 5]]]
+    found = tracking_of(*[partition_of(*LABELS)] * 3, tracks=[(0, 1), (0, 2), (0, 2)], flows=flows, events=events)
+    return found.plot()
+
+
+def profiled(*objectives: str, null: bool = True) -> Figure:
+    rows = [
+        profile_row(name, 0.25 * 2**i, i + 1, **({"z": i - 1.0, "gap": 0.1 * i, "significant": i > 2} if null else {}))
+        for name in objectives
+        for i in range(5)
+    ]
+    return partition_of(*LABELS, profile=tuple(rows), objective=objectives[0]).plot_profile()
+
+
+def isolated(metric: str) -> Figure:
+    random = {metric: Control(0.75, 0.05, 9, 0.1)}
+    rows = {name: outcome_of(name, **{metric: 0.5}) for name in ("whole", "ablated")}
+    shown = outcome_of("isolated", controls=random, **{metric: 0.5})
+    return experiment_of(isolation_of(**rows, isolated=shown, matched=random)).plot()
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "graph": lambda: graph_of(*LABELS).plot(partition_of(*LABELS)),
+    "graph with hidden edges": large_graph,
+    "graph of long names": lambda: long_names("graph"),
+    "membership": lambda: partition_of(*LABELS[:2]).plot(),
+    "membership of many modules": many_modules,
+    "membership of long names": lambda: long_names("membership"),
+    "profile of one objective": lambda: profiled("layered_cpm"),
+    "profile of two objectives": lambda: profiled("layered_cpm", "layered_modularity"),
+    "profile without null graphs": lambda: profiled("layered_cpm", null=False),
+    "tracks of one checkpoint": lambda: tracking_of(partition_of(*LABELS), tracks=[(0, 1)]).plot(),
+    "tracks": tracked,
+    "waterfall": lambda: ledger_of(LAYERS, 2, method="lanczos", below=5).plot(),
+    "waterfall without layers": lambda: ledger_of([], nominal=20, effective=20).plot(),
+    "synchronisation": lambda: units_of(1 - np.eye(4), [(0, 1), (2,)], always_on=1, dead=(3,)).plot(),
+    "curve": lambda: curve_of(coefficient_of(2.0, 1e-3), coefficient_of(NAN, 1e-2, "failed")).plot(),
+    "traces": lambda: coefficient_of(2.0, 1e-3, "doubtful", used=True, chains=8).plot(),
+    "isolate by one metric": lambda: isolated("mse"),
+    "modules by output": lambda: experiment_of(ablation_of(np.ones((2, 1, 3)))).plot(),
+    "modules by class": lambda: experiment_of(ablation_of(np.ones((2, 3, 2)), np.ones((2, 3, 2, 30)))).plot(),
+    "faithfulness": lambda: experiment_of(faithfulness_of()).plot(),
+    "bisect": lambda: experiment_of(bisection_of(*[((0, 0.1), (4000, 0.9))] * 6)).plot(),
+    "predict": lambda: experiment_of(prediction_of((10.0, 2.0), (5.0, 1.0), (1.0, 0.1), random=0.5)).plot(),
+}
+
+RESULTS: dict[str, Result | Any] = {
+    "InteractionGraph": graph_of(*LABELS),
+    "Partition": partition_of(*LABELS),
+    "Tracking": tracking_of(partition_of(*LABELS), tracks=[(0, 1)]),
+    "Ledger": ledger_of(LAYERS, 2),
+    "SynchronisedUnits": units_of(np.zeros((2, 2)), [(0, 1)]),
+    "LearningCoefficient": coefficient_of(2.0, 1e-3),
+    "LearningCoefficientCurve": curve_of(coefficient_of(2.0, 1e-3), coefficient_of(3.0, 1e-2, "doubtful")),
+    "Experiment": experiment_of(faithfulness_of()),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_all_texts_are_on_the_figure_and_apart(name: str) -> None:
+    assert_readable(FIGURES[name]())
+
+
+def test_every_kind_with_a_figure_is_drawn_here() -> None:
+    assert {kind.__name__ for kind in figure.registry} - {"object"} == set(RESULTS)
+
+
+@pytest.mark.parametrize("name", [name for name, result in RESULTS.items() if isinstance(result, Result)])
+def test_result_from_a_file_is_drawn_the_same(name: str) -> None:
+    result = RESULTS[name]
+    drawn, again = figure(result), type(result).from_bytes(result.to_bytes()).plot()
+    assert [text.get_text() for text in texts_of(drawn)] == [text.get_text() for text in texts_of(again)]
+    assert [axes.axis() for axes in drawn.axes] == [axes.axis() for axes in again.axes]
+
+
+@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures_are_saved_as_pixels_and_as_vectors(form: str, start: bytes) -> None:
+    stream = io.BytesIO()
+    RESULTS["Tracking"].plot().savefig(stream, format=form)
+    assert stream.getvalue().startswith(start)
+    if form == "svg":
+        assert b"<!-- step 0 -->" in stream.getvalue()
+        assert b"2 modules over 1 checkpoint, no events," in stream.getvalue()
+
+
+@pytest.mark.parametrize("result", [None, {"nodes": 3}, np.zeros(3), outcome_of("whole", mse=1.0)])
+def test_what_has_no_figure_is_refused_by_its_type(result: Any) -> None:
+    with pytest.raises(InputError, match=f"there is no figure of a {type(result).__name__}$"):
+        figure(result)
