@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
+from rich.text import Text
 
 from ..records.errors import UnavailableError
 from ..records.jobs import JobRow, WorkerRow
@@ -45,6 +47,19 @@ class HasWorkers(Protocol):
         """List the processes that run jobs."""
 
 
+class _Words(TextColumn):
+    """A column of remarks, which are cut where there is no room, so that names, bars and counts stay."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{{task.fields[{field}]}}", markup=False, table_column=Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        """Return the remark as one line."""
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 class ProgressBars:
     """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
 
@@ -58,7 +73,7 @@ class ProgressBars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[message]}", markup=False),
+            _Words("message"),
         )
         self._console = console
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -107,7 +122,7 @@ class JobBars:
 
     def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
         """Draw bars for these jobs."""
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), _Words("note")
         self._console = console or Console(stderr=True, markup=False, emoji=False)
         self._bars = Bars(
             *columns,

@@ -1,11 +1,15 @@
 """What people see of work that goes on: bars on a terminal, lines now and then elsewhere."""
 
 import io
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cases_rows import job as job_row
+from cases_rows import worker as worker_row
+from rich.cells import cell_len
 from rich.console import Console
 
 from interbasis.service.cli import sources
@@ -44,15 +48,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def job(sqlite_place: Any) -> JobRow:
-    with sqlite_place.open() as store:
-        model = store.register_model("m", "mlp", {})
-        return store.submit("track", model.id)
-
-
-def worker(alive: bool) -> WorkerRow:
-    then = datetime(2026, 1, 1, tzinfo=UTC)
-    return WorkerRow(id="w", host="h", pid=1, started=then, heartbeat=then, alive=alive)
+def job() -> JobRow:
+    return job_row()
 
 
 def test_redirected_steps_are_told_now_and_then(clock: Clock) -> None:
@@ -104,8 +101,8 @@ def test_terminal_gets_bars_and_no_lines(clock: Clock, job: JobRow) -> None:
     ("changes", "workers", "said"),
     [
         ({}, [], "`interbasis worker` on the same store"),
-        ({"queue": "night"}, [worker(False)], "`interbasis worker --queue night` on the same store"),
-        ({}, [worker(False), worker(True)], None),
+        ({"queue": "night"}, [worker_row(alive=False)], "`interbasis worker --queue night` on the same store"),
+        ({}, [worker_row(alive=False), worker_row()], None),
         ({"state": "running"}, [], None),
     ],
 )
@@ -148,3 +145,221 @@ def test_who_watches_a_job_that_nobody_takes_is_told_once(
     assert said[0] == f"track {row.id}: queued"
     assert [line for line in said if "no worker is running" in line] == said[1:2]
     assert said[2:] == [f"track {row.id}: cancelled"]
+
+
+# What a terminal shows
+
+
+@pytest.fixture
+def frames(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Console], None]], list[str]]:
+    """The lines that something draws on a terminal of 80 columns, without codes for colours and the cursor."""
+    monkeypatch.setenv("TERM", "xterm")
+
+    def drawn(draw: Callable[[Console], None]) -> list[str]:
+        file = io.StringIO()
+        draw(Console(file=file, width=80, force_terminal=True, markup=False, emoji=False))
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
+        found = [line.rstrip() for line in text.splitlines() if line.strip()]
+        assert max(map(cell_len, found), default=0) <= 80
+        return found
+
+    return drawn
+
+
+Frames = Callable[[Callable[[Console], None]], list[str]]
+
+
+def steps(reports: Iterable[Report], title: str = "") -> Callable[[Console], None]:
+    def draw(console: Console) -> None:
+        with ProgressBars(console) as shown:
+            shown.title(title)
+            for report in reports:
+                shown.update(report)
+
+    return draw
+
+
+def jobs(rows: Iterable[JobRow], changes: Iterable[JobRow] = (), said: str = "") -> Callable[[Console], None]:
+    def draw(console: Console) -> None:
+        with JobBars(list(rows), console) as show:
+            for row in changes:
+                show(row)
+            if said:
+                show.say(said)
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("report", "name", "rest"),
+    [
+        (Report("moments", 3, 10, "rank 5"), "net moments ", ["3/10", "-:--:--", "rank 5"]),
+        (Report("search", 7), "net search ", ["7/?"]),
+        (Report("graph", 0, 0), "net graph ", ["0/0"]),
+        (Report("[red]basis", 10, 10, "[b]all :tiger:"), "net [red]basis ", ["10/10", "0:00:00", "[b]all :tiger:"]),
+    ],
+)
+def test_step_has_its_name_a_bar_a_count_and_what_it_found(
+    frames: Frames, report: Report, name: str, rest: list[str]
+) -> None:
+    last = frames(steps([report], "net"))[-1]
+    assert last.startswith(name)
+    assert all(part in last for part in rest)
+
+
+@pytest.mark.parametrize("message", ["x " * 200, "y" * 300, "数学" * 100])
+def test_long_messages_leave_room_for_name_bar_and_count(frames: Frames, message: str) -> None:
+    last = frames(steps([Report("moments", 3, 10, message)], "net"))[-1]
+    assert last.startswith("net moments ")
+    assert last.count("━") > 15
+    assert " 3/10 " in last
+    assert last.endswith("…")
+
+
+def test_each_step_has_a_bar_of_its_own_and_the_one_before_goes_away(frames: Frames) -> None:
+    found = frames(steps([Report("moments", 2, 2), Report("search", 1, 4)]))
+    assert found[-1].startswith("search ")
+    assert "moments" not in found[-1]
+    again = frames(steps([Report("search", 4, 4), Report("search", 0, 9), Report("search", 1, 9)]))
+    assert "1/9" in again[-1], "a step that begins again has another total"
+
+
+def test_title_belongs_to_the_steps_that_follow(frames: Frames) -> None:
+    def draw(console: Console) -> None:
+        with ProgressBars(console) as shown:
+            shown.title("first")
+            shown.update(Report("moments", 1, 2))
+            shown.title("second")
+            shown.update(Report("basis", 1, 2))
+
+    assert frames(draw)[-1].startswith("second basis ")
+
+
+def test_nothing_reported_draws_nothing(frames: Frames) -> None:
+    assert frames(steps([])) == []
+    assert frames(jobs([])) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, "queued"),
+        ({"state": "running", "step": "basis", "fraction": 0.5}, "running basis"),
+        ({"state": "running", "step": "basis", "message": "[red]rank", "fraction": 0.5}, "running basis [red]rank"),
+        ({"state": "succeeded", "step": "partition", "message": "2 modules", "fraction": 1.0}, "succeeded"),
+        ({"state": "failed", "step": "basis", "error": "no data"}, "failed"),
+        ({"state": "cancelled", "cancelling": True}, "cancelled"),
+    ],
+)
+def test_job_has_a_bar_and_says_what_it_does(frames: Frames, changes: dict[str, Any], note: str) -> None:
+    last = frames(jobs([job_row()], [job_row(**changes)]))[-1]
+    assert last.startswith("track j-01234567 ━")
+    assert re.sub(r" *-?[-0-9:]+$", "", last).endswith(f"━ {note}")
+
+
+def test_several_jobs_have_a_line_each_and_ids_stay_whole(frames: Frames) -> None:
+    rows = [job_row(id=f"j-{n:08}", task="experiment") for n in range(3)]
+    running = [replace(row, state="running", step="experiment", message="m" * 300, fraction=0.1) for row in rows]
+    found = frames(jobs(rows, running[:2]))[-3:]
+    assert [line.split()[:2] for line in found] == [["experiment", row.id] for row in rows]
+    assert ["running experiment m" in line for line in found] == [True, True, False]
+    assert "queued" in found[2]
+
+
+def test_hint_stands_above_the_bars_unbroken(frames: Frames) -> None:
+    found = frames(jobs([job_row()], said="no worker is running"))
+    assert "no worker is running" in found
+    assert found[-1].startswith("track j-01234567 ")
+
+
+# Where there is no terminal
+
+
+def told(rows: Iterable[JobRow], changes: Iterable[JobRow], clock: Clock, seconds: float = 0.0) -> list[str]:
+    out = io.StringIO()
+    with JobBars(list(rows), Console(file=out, width=80, markup=False)) as show:
+        for row in changes:
+            show(row)
+            clock.now += seconds
+    return out.getvalue().splitlines()
+
+
+def test_states_of_several_jobs_are_told_as_they_change(clock: Clock) -> None:
+    first, second = job_row(id="j-1"), job_row(id="j-2", task="ledger")
+    running = replace(first, state="running", step="track")
+    changes = [first, second, running, second, replace(second, state="failed", error="no data"), running]
+    assert told([first, second], [*changes, replace(running, state="succeeded")], clock) == [
+        "track j-1: queued",
+        "ledger j-2: queued",
+        "track j-1: running track",
+        "ledger j-2: failed",
+        "track j-1: succeeded",
+    ]
+
+
+def test_what_does_not_change_is_told_once_however_long_it_takes(clock: Clock) -> None:
+    row = job_row(state="running", step="basis", fraction=0.5)
+    assert told([row], [row] * 50, clock, 60.0) == ["track j-01234567: running basis (50 %)"]
+
+
+def test_step_that_changes_at_once_is_told_after_ten_seconds(clock: Clock) -> None:
+    rows = [job_row(state="running", step=step) for step in ("load", "basis", "graph", "store")]
+    assert told(rows[:1], rows, clock, 4.0) == ["track j-01234567: running load", "track j-01234567: running store"]
+
+
+def test_share_is_told_from_the_first_per_cent_to_the_last(clock: Clock) -> None:
+    shares = [None, 0.0, 0.5, 1.0]
+    rows = [job_row(state="running", fraction=share) for share in shares]
+    assert told(rows[:1], rows, clock, 11.0) == [
+        "track j-01234567: running",
+        "track j-01234567: running (50 %)",
+        "track j-01234567: running (100 %)",
+    ]
+
+
+def test_long_lines_are_not_broken_where_a_program_reads_them(clock: Clock) -> None:
+    row = job_row(state="running", step="basis", message="[red]" + "m " * 100 + "end")
+    (line,) = told([row], [row], clock)
+    assert line == f"track j-01234567: running basis {row.message}"
+    out = io.StringIO()
+    with ProgressBars(Console(file=out, width=80, markup=False)) as shown:
+        clock.now += 11
+        shown.update(Report("search", 5, 9, row.message))
+    assert out.getvalue() == f"search: 5 of 9 {row.message}\n"
+
+
+# Jobs that nobody takes
+
+
+class Workers:
+    """A source whose workers are alive or not."""
+
+    def __init__(self, *alive: bool) -> None:
+        self.alive = alive
+
+    def workers(self) -> list[WorkerRow]:
+        return [worker_row(alive=each) for each in self.alive]
+
+
+@pytest.mark.parametrize(
+    ("queues", "options"),
+    [
+        (["default"], ""),
+        (["default", "default"], ""),
+        (["night"], " --queue night"),
+        (["night", "default", "night"], " --queue default --queue night"),
+    ],
+)
+def test_hint_names_the_queues_that_wait(queues: list[str], options: str) -> None:
+    rows = [job_row(queue=queue) for queue in queues]
+    said = "no worker is running, and jobs wait for one: start it with `interbasis worker{}` on the same store"
+    assert waiting_hint(rows, Workers(False, False)) == said.format(options)
+    assert waiting_hint(rows, Workers(False, True)) is None
+
+
+def test_no_hint_where_no_job_waits() -> None:
+    assert waiting_hint([], Workers()) is None
+    assert waiting_hint([job_row(state=state) for state in ("running", "succeeded", "failed")], Workers()) is None
+    mixed = [job_row(state="running", queue="day"), job_row(queue="night")]
+    assert "--queue night" in str(waiting_hint(mixed, Workers()))
+    assert "day" not in str(waiting_hint(mixed, Workers()))
