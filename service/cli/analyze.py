@@ -9,12 +9,11 @@ import typer
 from platformdirs import user_data_dir
 
 from ..store.series import described_series
-from ..store.store import Store
 from ..terminal.progress import ProgressBars
 from ..terminal.results import partition_notes
 from ..terminal.show import err, out, print_json, show_row
 from ..terminal.tables import counted, table, verdict
-from . import sources
+from .backends import Given, opened_backend
 from .options import (
     ArtifactsOption,
     DataOption,
@@ -32,7 +31,7 @@ from .options import (
     StoreOption,
     UrlOption,
 )
-from .sources import allow, loss_scale, opened_source, opened_store, recipe_choices
+from .sources import loss_scale, opened_store, recipe_choices
 
 __all__ = ["app"]
 
@@ -134,20 +133,11 @@ def analyze(
     choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
-    outcomes = []
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-        if not isinstance(opened, Store):
-            given = {name: value for name, value in choices.items() if value is not None}
-            jobs = sources.computed(opened, "analyze", checkpoints, {**recipe_choices(recipe), **given}, **options)
-            outcomes = sources.analyses(opened, jobs)
-        else:
-            from ..tasks.analyze import analyze as run
-
-            allow(factory)
-            for path in checkpoints:
-                bars.title(path.stem)
-                outcomes.append(run(opened, path, choices, recipe_file=recipe, progress=bars.update, **options))
+    given = {name: value for name, value in choices.items() if value is not None}
+    with opened_backend(store, artifacts, url) as backend:
+        chosen = {**recipe_choices(recipe), **given}
+        made = backend.run("analyze", checkpoints, chosen, Given(data, factory, force))
+        outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
     if as_json:
         print_json({"items": [outcome.to_json() for outcome in outcomes]})
         return
@@ -187,7 +177,7 @@ def modules(
     """Divide a stored graph into modules, and store the partition."""
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+    with opened_backend(store, artifacts, url) as backend:
         if labels is not None:
             from ...analysis.exchange.labels_file import read_assignment
             from ...analysis.results import read_bytes
@@ -196,16 +186,12 @@ def modules(
         if epsilon_profile is not None:
             from ..tasks import figures
 
-            found = figures.epsilon_profile(opened, ref, choices, epsilon_profile, progress=bars.update)
+            found = figures.epsilon_profile(backend.source, ref, choices, epsilon_profile, progress=backend.bars.update)
             names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")
             rows = [tuple(getattr(part, name) for name in names) for part in found]
-        elif not isinstance(opened, Store):
-            (job,) = sources.computed(opened, "partition", [ref], choices, force=force)
-            part = opened.get_partition(job.result("partition"))
         else:
-            from ..tasks import partitions as partition_task
-
-            part = partition_task.modules(opened, ref, choices, force=force, progress=bars.update)
+            (made,) = backend.run("partition", [ref], choices, Given(force=force))
+            part = backend.source.get_partition(made["partition"])
     if epsilon_profile is not None:
         if as_json:
             print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
@@ -243,19 +229,12 @@ def track(
     as_json: JsonOption = False,
 ) -> None:
     """Match modules across a model's checkpoints: births, deaths, splits, merges, churn."""
-    choices = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "seed": seed}
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        ties: dict[str, Any] = {"like": like, "coupling": coupling, "align": align}
-        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-        if not isinstance(opened, Store):
-            (job,) = sources.computed(opened, "track", [model], {**choices, **ties}, **options)
-            found = opened.get_tracking(job.result("tracking"))
-        else:
-            from ..tasks.tracking import track as run
-
-            allow(factory)
-            found = run(opened, model, choices, progress=bars.update, **ties, **options)
-        taken = described_series(opened, model, [step.graph for step in found.steps])
+    choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
+    choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
+    with opened_backend(store, artifacts, url) as backend:
+        (made,) = backend.run("track", [model], choices, Given(data, factory, force))
+        found = backend.source.get_tracking(made["tracking"])
+        taken = described_series(backend.source, model, [step.graph for step in found.steps])
     if taken:
         err.print(taken, soft_wrap=True)
     show_row(found, as_json)

@@ -16,8 +16,9 @@ from ..terminal.details import details
 from ..terminal.progress import waiting_hint
 from ..terminal.show import err, out, print_json
 from ..terminal.tables import rows_table
+from .backends import waited
 from .options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
-from .sources import named_choices, opened_source, opened_store, recipe_choices, waited
+from .sources import named_choices, opened_source, opened_store, recipe_choices
 
 __all__ = ["app"]
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ..client.client import Client
+from ..records.base import Kind, Record
 from ..records.errors import StoreError
-from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
-from ..store.store import Store
-from ..terminal.progress import ProgressBars
+from ..records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from ..terminal.results import llc_summary
 from ..terminal.show import err, out, print_json, show_experiment, show_ledger, show_llc, show_row
 from ..terminal.tables import counted, number
-from . import sources
+from .backends import Backend, Given, opened_backend
 from .options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
-from .sources import allow, opened_source
 
 __all__ = ["app"]
 
 app = typer.Typer()
+
+RowT = TypeVar("RowT", bound=Record)
 
 
 @app.command()
@@ -48,11 +47,10 @@ def ledger(
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters: which are free, and why, and how many are effective."""
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        _require(checkpoints)
+    with opened_backend(store, artifacts, url) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
-        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-        rows: list[LedgerRow] = _counted(opened, "ledger", checkpoints, choices, plot, bars, options)
+        given = Given(data, factory, force)
+        rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -110,14 +108,13 @@ def llc(
     as_json: JsonOption = False,
 ) -> None:
     """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        _require(checkpoints)
+    with opened_backend(store, artifacts, url) as backend:
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
         choices |= {"draws": draws, "step_size": step_size, "seed": seed}
-        options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-        rows: list[LlcRow] = _counted(opened, "llc", checkpoints, choices, plot, bars, options)
+        given = Given(data, factory, force)
+        rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -165,25 +162,12 @@ def experiment(
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     rows: list[ExperimentRow] = []
     new = []
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
+    with opened_backend(store, artifacts, url) as backend:
         for each in kind:
-            bars.title(each)
-            if not isinstance(opened, Store):
-                given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
-                options: dict[str, Any] = {"data": data, "factory": factory, "force": force}
-                (job,) = sources.computed(opened, "experiment", [partition], {**given, "kind": each}, **options)
-                rows.append(opened.get_experiment(job.result("experiment")))
-                new += [opened.get_partition(job.result("partition"))] if each == "epsilon" else []
-            else:
-                from ...analysis.circuits.experiments import ExperimentRecipe
-                from ..tasks import experiments
-
-                allow(factory)
-                recipe = ExperimentRecipe(kind=each, **choices)  # type: ignore[arg-type]
-                options = {"data": data, "factory": factory, "force": force, "progress": bars.update}
-                rows.append(experiments.experiment(opened, partition, recipe, **options))
-                made = experiments.divided(opened, rows[-1], progress=bars.update)
-                new += [made] if made is not None else []
+            backend.bars.title(each)
+            (made,) = backend.run("experiment", [partition], {**choices, "kind": each}, Given(data, factory, force))
+            rows.append(backend.source.get_experiment(made["experiment"]))
+            new += [backend.source.get_partition(made["partition"])] if "partition" in made else []
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -197,42 +181,25 @@ def experiment(
             show_row(part, False)
 
 
-def _counted(
-    source: Store | Client,
-    task: str,
+def _measured(
+    backend: Backend,
+    kind: Kind[Any, RowT],
     checkpoints: list[Path],
     choices: dict[str, Any],
+    given: Given,
     plot: Path | None,
-    bars: ProgressBars,
-    options: dict[str, Any],
-) -> list[Any]:
-    """Compute ledgers or learning coefficients of checkpoints, here or by a service, and draw the last one."""
+) -> list[RowT]:
+    """Compute ledgers or learning coefficients of checkpoints, and draw the last one."""
+    for path in checkpoints:
+        if not path.exists():
+            raise StoreError(f"there is no checkpoint {path}")
     if plot is not None:
         from ..tasks.figures import picture_format
 
         picture_format(plot)
-    rows: list[Any] = []
-    if isinstance(source, Store):
-        from ...analysis.recipe import LedgerRecipe, LlcRecipe
-        from ..tasks import estimates
-
-        allow(options["factory"])
-        recipe: Any = {"ledger": LedgerRecipe, "llc": LlcRecipe}[task](**choices)
-        for path in checkpoints:
-            bars.title(path.stem)
-            rows.append(getattr(estimates, task)(source, path, recipe, progress=bars.update, **options))
-    else:
-        jobs = sources.computed(source, task, checkpoints, choices, **options)
-        rows = [getattr(source, f"get_{task}")(job.result(task)) for job in jobs]
-    if plot is not None and rows:
+    made = backend.run(kind.name, checkpoints, choices, given)
+    if plot is not None and made:
         from ..tasks.figures import plot as draw
 
-        draw(source, rows[-1].id, plot)
-    return rows
-
-
-def _require(checkpoints: list[Path]) -> None:
-    """Refuse missing files before the first one is computed."""
-    for path in checkpoints:
-        if not path.exists():
-            raise StoreError(f"there is no checkpoint {path}")
+        draw(backend.source, made[-1][kind.name], plot)
+    return [backend.source.get(kind, each[kind.name]) for each in made]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..records.base import Record
-from ..terminal.progress import ProgressBars
 from ..terminal.results import partition_notes
 from ..terminal.show import err, out, print_json, show_row
 from ..terminal.tables import rows_table
+from .backends import Given, opened_backend
 from .options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
-from .sources import KINDS, allow, opened_source, singular
+from .sources import KINDS, opened_source, singular
 
 __all__ = ["app"]
 
@@ -87,13 +87,10 @@ def export(
     url: UrlOption = None,
 ) -> None:
     """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file."""
-    with opened_source(store, artifacts, url) as opened, ProgressBars(err) as bars:
-        allow(factory)
+    with opened_backend(store, artifacts, url) as backend:
         from ...analysis.results import write_bytes
-        from ..tasks.exports import export as content
 
-        options: dict[str, Any] = {"module": module, "data": data, "factory": factory, "progress": bars.update}
-        write_bytes(file, content(opened, ref, form.value, epsilon, **options))
+        write_bytes(file, backend.export(ref, form.value, epsilon, module, Given(data, factory)))
     err.print(f"wrote {file}", soft_wrap=True)
 
 

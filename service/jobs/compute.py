@@ -24,7 +24,7 @@ from ...analysis.errors import InterbasisError
 from ...analysis.progress import Progress
 from ..records.errors import ArtifactError, ReadOnlyError, StoreError, UnavailableError
 from ..store.store import Store
-from .steps import _OFTEN, Steps
+from .steps import OFTEN, Steps
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     def tell(report: Progress) -> None:
         nonlocal told
-        if time.monotonic() - told > _OFTEN or report.done == report.total:
+        if time.monotonic() - told > OFTEN or report.done == report.total:
             told = time.monotonic()
             fraction = report.done / report.total if report.total else None
             text = f"{report.step}: {report.message}" if report.message else report.step

@@ -9,7 +9,7 @@ from .base import Kind, Page, Record
 from .checkpoints import CHECKPOINT, DATASET, MODEL, CheckpointRow, DatasetRow, ModelRow
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
-from .partitions import PARTITION, MediatorRow, NodeRow, PartitionDetail, PartitionRow
+from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
 from .tracking import TRACKING, TrackingDetail, TrackingRow
 
 __all__ = ["KINDS", "Paging", "Source"]
@@ -88,6 +88,12 @@ class Source(ABC):
     def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
         """Return the module of a node, None where it is in none; arguments as in `get_node`."""
         return self.get_node(partition, cut, coordinate).module
+
+    def outcome(self, graph: str, partition: str) -> Outcome:
+        """Return what the analysis of a checkpoint stored: its graph and partition, with checkpoint and data set."""
+        of, made = self.get_graph(graph), self.get_partition(partition)
+        checkpoint, dataset = self.get_checkpoint(of.checkpoint), self.get_dataset(of.dataset)
+        return Outcome(checkpoint=checkpoint, dataset=dataset, graph=of, partition=made)
 
     def get_model(self, ref: str) -> ModelRow:
         """Return the model with this ID or name."""

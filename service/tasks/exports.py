@@ -18,17 +18,17 @@ from ...analysis.exchange.graph_files import export as _export
 from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ...analysis.progress import ProgressCallback
 from ...analysis.results import read_bytes
-from ..client.client import Client
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
+from ..records.kinds import Source
 from ..store.store import Store
-from . import checkpoints as checkpoint_task
+from .checkpoints import reloaded
 
-__all__ = ["export"]
+__all__ = ["check_form", "export", "export_stored", "stored_estimate"]
 
 
 def export(
-    store: Store | Client,
+    store: Store,
     ref: str,
     form: str,
     epsilon: float | None = None,
@@ -43,9 +43,8 @@ def export(
     Args:
         store: store of the result.
         ref: ID of a graph, a partition or a learning coefficient.
-        form: for a graph or partition a format of `analysis.exchange.export`, or "eap" or "autocircuit", which run the
-            network again (`analysis.exchange.component_circuit`); for a partition also "masks"
-            (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
+        form: one of those of `export_stored`; for a graph or partition also "eap" or "autocircuit", which run the
+            network again (`analysis.exchange.component_circuit`).
         epsilon: keep only edges stronger than its square root.
         module: for "eap" and "autocircuit": export only the circuit of this module.
         data: for the same: file to read the data from; default: the checkpoint's own.
@@ -55,50 +54,28 @@ def export(
     Raises:
         InputError: this result cannot be exported in this form.
     """
-    _check_choices(form, epsilon, {"module": module, "data": data, "factory": factory})
-    try:
-        estimate = _estimate(store, ref)
-    except NotFoundError:
-        if form == "netcdf":
-            raise InputError(
-                f"netcdf holds the traces of a learning coefficient, which {ref!r} is not: list them with "
-                "`interbasis ls llc`"
-            ) from None
-    else:
-        if form != "netcdf" or epsilon is not None:
-            raise InputError(
-                f"{ref} is a learning coefficient, which has no edges: export it with --format netcdf alone"
-            )
-        return _netcdf(estimate)
-    if form in CIRCUIT_FORMATS and isinstance(store, Client):
-        if (data, factory) != (None, None):
-            raise InputError("a service takes the checkpoint's own data: export with --data here, without --url")
-        return store.export(ref, form, module=module)
-    try:
-        row = store.get_partition(ref)
-    except NotFoundError:
-        of, partition = store.get_graph(ref), None
-    else:
-        of, partition = store.get_graph(row.graph), Partition.from_bytes(store.partition_bytes(row.id))
+    check_form(form, epsilon, {"module": module, "data": data, "factory": factory})
+    if form not in CIRCUIT_FORMATS or _is_estimate(store, ref):
+        return export_stored(store, ref, form, epsilon)
+    of, partition = _divided(store, ref)
+    build = load_factory(factory) if factory else None
+    loaded = reloaded(store, (store.get_checkpoint(of.checkpoint), of), data, build)
     graph = InteractionGraph.from_bytes(store.graph_bytes(of.id))
-    if form in CIRCUIT_FORMATS and isinstance(store, Store):
-        build = load_factory(factory) if factory else None
-        loaded = checkpoint_task.reloaded(store, (store.get_checkpoint(of.checkpoint), of), data, build)
-        about = _bases(store, of), graph, partition, loaded.test_batches, components_of(loaded)
-        return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
-    if form == "masks":
-        if partition is None:
-            raise InputError(f"masks need modules, and {ref} is a graph: export one of its partitions")
-        return export_masks(_bases(store, of), graph, partition)
-    if form not in FORMATS:
-        raise InputError(
-            f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *CIRCUIT_FORMATS, 'netcdf'])}"
-        )
-    return _export(graph, partition, form, epsilon)
+    about = _bases(store, of), graph, partition, loaded.test_batches, components_of(loaded)
+    return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
 
 
-def _check_choices(form: str, epsilon: float | None, of_circuits: Mapping[str, object]) -> None:
-    """Refuse choices that a form does not have."""
+def check_form(form: str, epsilon: float | None, of_circuits: Mapping[str, object]) -> None:
+    """Refuse choices that a form does not have.
+
+    Args:
+        form: the form.
+        epsilon: a loss scale, which circuits do not have.
+        of_circuits: choices that only circuits have.
+
+    Raises:
+        InputError: one of them is given and the form does not have it.
+    """
     given = [name for name, value in of_circuits.items() if value is not None]
     if form not in CIRCUIT_FORMATS and given:
         raise InputError(f"{', '.join(given)}: only for the formats {' and '.join(CIRCUIT_FORMATS)}, not for {form}")
@@ -108,7 +85,68 @@ def _check_choices(form: str, epsilon: float | None, of_circuits: Mapping[str, o
         raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
 
 
-def _bases(store: Store | Client, row: GraphRow) -> Bases:
+def export_stored(source: Source, ref: str, form: str, epsilon: float | None = None) -> bytes:
+    """Export a result as it is stored, without the network; return the content of the file.
+
+    Args:
+        source: where the result is stored.
+        ref: ID of a graph, a partition or a learning coefficient.
+        form: for a graph or partition a format of `analysis.exchange.export`; for a partition also "masks"
+            (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
+        epsilon: keep only edges stronger than its square root.
+
+    Raises:
+        InputError: this result cannot be exported in this form.
+    """
+    if _is_estimate(source, ref):
+        if form != "netcdf" or epsilon is not None:
+            raise InputError(
+                f"{ref} is a learning coefficient, which has no edges: export it with --format netcdf alone"
+            )
+        return _netcdf(stored_estimate(source, ref))
+    if form == "netcdf":
+        raise InputError(
+            f"netcdf holds the traces of a learning coefficient, which {ref!r} is not: list them with "
+            "`interbasis ls llc`"
+        )
+    of, partition = _divided(source, ref)
+    graph = InteractionGraph.from_bytes(source.graph_bytes(of.id))
+    if form == "masks":
+        if partition is None:
+            raise InputError(f"masks need modules, and {ref} is a graph: export one of its partitions")
+        return export_masks(_bases(source, of), graph, partition)
+    if form not in FORMATS:
+        raise InputError(
+            f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *CIRCUIT_FORMATS, 'netcdf'])}"
+        )
+    return _export(graph, partition, form, epsilon)
+
+
+def stored_estimate(source: Source, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
+    """Load a stored learning coefficient, or a curve of them."""
+    row = source.get_llc(ref)
+    kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
+    return kind.from_bytes(source.llc_bytes(row.id))
+
+
+def _is_estimate(source: Source, ref: str) -> bool:
+    try:
+        source.get_llc(ref)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _divided(source: Source, ref: str) -> tuple[GraphRow, Partition | None]:
+    """Return the record of a graph, and the partition where that is what the reference names."""
+    try:
+        row = source.get_partition(ref)
+    except NotFoundError:
+        return source.get_graph(ref), None
+    return source.get_graph(row.graph), Partition.from_bytes(source.partition_bytes(row.id))
+
+
+def _bases(source: Source, row: GraphRow) -> Bases:
     """Load the bases of a graph.
 
     Raises:
@@ -116,14 +154,7 @@ def _bases(store: Store | Client, row: GraphRow) -> Bases:
     """
     if row.bases_sha256 is None:
         raise InputError(f"the bases of {row.id} were not kept: analyze its checkpoint again with --force")
-    return Bases.from_bytes(store.bases_bytes(row.id))
-
-
-def _estimate(store: Store | Client, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
-    """Load a stored learning coefficient, or a curve of them."""
-    row = store.get_llc(ref)
-    kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
-    return kind.from_bytes(store.llc_bytes(row.id))
+    return Bases.from_bytes(source.bases_bytes(row.id))
 
 
 def _netcdf(estimate: LearningCoefficient | LearningCoefficientCurve) -> bytes:

@@ -16,21 +16,20 @@ from ...analysis.llc.coefficient import LearningCoefficientCurve
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
 from ...analysis.results import write_bytes
-from ..client.client import Client
 from ..records.errors import NotFoundError
-from ..store.store import Store
-from .exports import _estimate
+from ..records.kinds import Source
+from .exports import stored_estimate
 
 __all__ = ["epsilon_profile", "picture_format", "plot"]
 
 _PICTURES = ("png", "svg", "pdf")
 
 
-def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None) -> None:
+def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> None:
     """Draw a stored result into a file (.png, .svg or .pdf).
 
     Args:
-        store: store of the result.
+        source: where the result is stored.
         ref: ID of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient.
         path: file to write.
         figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
@@ -42,34 +41,34 @@ def plot(store: Store | Client, ref: str, path: Path, figure: str | None = None)
         InputError: this result has no such figure, or the file's name has another ending.
     """
     form = picture_format(path)
-    available = _figures(store, ref)
+    available = _figures(source, ref)
     name = next(iter(available)) if figure is None else figure
     if name not in available:
         raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
     _draw(available[name](), path, form)
 
 
-def _figures(store: Store | Client, ref: str) -> dict[str, Callable[[], Any]]:
+def _figures(source: Source, ref: str) -> dict[str, Callable[[], Any]]:
     """Return the figures that a result has, the default first."""
     try:
-        estimate = _estimate(store, ref)
+        estimate = stored_estimate(source, ref)
     except NotFoundError:
         pass
     else:
         return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
     for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking), ("experiment", _of_experiment)):
         try:
-            content = getattr(store, f"{kind}_bytes")(ref)
+            content = getattr(source, f"{kind}_bytes")(ref)
         except NotFoundError:
             continue
         return figures(content)
     try:
-        row = store.get_partition(ref)
+        row = source.get_partition(ref)
     except NotFoundError:
-        graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+        graph = InteractionGraph.from_bytes(source.graph_bytes(ref))
         return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
-    partition = Partition.from_bytes(store.partition_bytes(row.id))
-    graph = InteractionGraph.from_bytes(store.graph_bytes(row.graph))
+    partition = Partition.from_bytes(source.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(source.graph_bytes(row.graph))
     return {
         "graph": lambda: graph.plot(partition),
         "membership": lambda: plot_membership(partition),
@@ -114,7 +113,7 @@ def _draw(figure: Any, path: Path, form: str) -> None:
 
 
 def epsilon_profile(
-    store: Store | Client, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
+    source: Source, ref: str, choices: Mapping[str, Any], path: Path, *, progress: ProgressCallback | None = None
 ) -> tuple[Partition, ...]:
     """Divide a stored graph at several loss scales, and draw how modules merge and split."""
     form = picture_format(path)
@@ -122,7 +121,7 @@ def epsilon_profile(
     if recipe.epsilon is not None:
         raise InputError("a profile varies the loss scale itself: leave --epsilon out")
     options = {name: value for name, value in recipe.search.items() if name != "epsilon"}
-    graph = InteractionGraph.from_bytes(store.graph_bytes(ref))
+    graph = InteractionGraph.from_bytes(source.graph_bytes(ref))
     found = _epsilon_profile(graph, progress=progress, **options)
     _draw(plot_epsilon_profile(found), path, form)
     return found

@@ -22,7 +22,7 @@ from ..records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetai
 from ..store.store import Store
 from .checkpoints import Control, provenance, stored
 
-__all__ = ["modules", "stored_graph"]
+__all__ = ["divide", "modules", "stored_graph"]
 
 
 def modules(
@@ -30,7 +30,6 @@ def modules(
     ref: str,
     choices: Mapping[str, Any],
     *,
-    control: Control | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PartitionDetail:
@@ -41,7 +40,6 @@ def modules(
         ref: reference of the graph.
         choices: fields of a partition's recipe; or epsilon and `labels`, the module of each node ("cut/coordinate")
             in a division made elsewhere, which is scored as it is.
-        control: compares a partition with that of an untrained copy of the network, where one is available.
         force: compute and store again.
         progress: called per graph searched.
 
@@ -49,14 +47,14 @@ def modules(
         InputError: choices or labels are not valid.
     """
     row = store.get_graph(ref)
-    graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if name != "labels"}).partition
     if choices.get("labels") is None:
-        return _partition(store, row, graph, recipe, force, progress, control)
+        return divide(store, row, recipe, force=force, progress=progress)
     if recipe != PartitionRecipe(epsilon=recipe.epsilon):
         raise InputError("labels already define a partition: give only epsilon with them")
     if not isinstance(choices["labels"], Mapping):
         raise InputError('labels: expected nodes and their modules, like {"layers.0/3": 1}')
+    graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
     given = labels_of({node: "" if of is None else str(of) for node, of in choices["labels"].items()}, graph)
     listed = json.dumps([labels.tolist() for labels in given])
     described = {"labels": hashlib.sha256(listed.encode()).hexdigest(), "epsilon": recipe.epsilon}
@@ -75,18 +73,28 @@ def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> G
     return store.find_graph(*known, recipe.sha256) if known else None
 
 
-def _partition(
+def divide(
     store: Store,
     row: GraphRow,
-    graph: InteractionGraph,
     recipe: PartitionRecipe,
-    force: bool,
-    progress: ProgressCallback | None,
-    control: Control | None,
+    *,
+    graph: InteractionGraph | None = None,
+    control: Control | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> PartitionDetail:
     """Return the stored partition of a graph by this recipe, or compute and store it.
 
     Without a network, a stored partition with control is good enough, and a new one is stored as without control.
+
+    Args:
+        store: store of the graph, and for the partition.
+        row: record of the graph.
+        recipe: choices of the partition.
+        graph: the graph itself, where it is loaded already.
+        control: compares a partition with that of an untrained copy of the network, where one is available.
+        force: compute and store again.
+        progress: called per graph searched.
     """
     wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False)]
     stored_ones = () if force else (store.find_partition(row.id, choices.sha256) for choices in wanted)
@@ -95,6 +103,7 @@ def _partition(
         return found
     recipe = wanted[-1]
     start = time.monotonic()
+    graph = graph or InteractionGraph.from_bytes(store.graph_bytes(row.id))
     partition = partition_graph(graph, recipe, progress=progress)
     partition = partition if control is None else control(partition)
     made = provenance(asdict(recipe), recipe.sha256, recipe.seed, start)

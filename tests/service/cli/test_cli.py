@@ -1076,7 +1076,7 @@ def test_failure_of_a_formula_exits_with_1(
     def fail(*_: object, **__: object) -> None:
         raise NumericalError("first line\nsecond line [/x]")
 
-    monkeypatch.setattr("interbasis.service.tasks.analyze.analyze", fail)
+    monkeypatch.setattr("interbasis.service.tasks.run.load", fail)
     result = interbasis("analyze", files.net)
     assert (result.code, result.out, result.err) == (1, "", "error: first line second line [/x]\n")
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
-from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe, Recipe
+from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
 from interbasis.service.api.app import create_app
 from interbasis.service.cli.app import app
 from interbasis.service.client import client as client_module
@@ -218,9 +217,9 @@ def test_name_conflicts_are_found_before_the_computation(store: Store, conflicti
     ):
         with pytest.raises(ConflictError, match="choose another name for this one"):
             call()
-    steps = compute.Steps(store, {"task": "analyze", "target": "", "choices": {}}, lambda _: None)
-    steps._loaded = load_checkpoint(conflicting, data=data), Recipe()
-    with pytest.raises(ConflictError, match="choose another name"):
+    job = {"task": "analyze", "target": str(conflicting), "choices": {"data": str(data)}}
+    steps = compute.Steps(store, job, lambda _: None)
+    with steps.files(), pytest.raises(ConflictError, match="choose another name"):
         steps.take("load", {})
     assert len(store.models().items) == 1
 

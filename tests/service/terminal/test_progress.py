@@ -12,7 +12,7 @@ from cases_rows import worker as worker_row
 from rich.cells import cell_len
 from rich.console import Console
 
-from interbasis.service.cli import sources
+from interbasis.service.cli import backends
 from interbasis.service.records.errors import UnavailableError
 from interbasis.service.records.jobs import JobRow, WorkerRow
 from interbasis.service.store.store import Store
@@ -43,7 +43,7 @@ class Report:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(bars, "time", made)
-    monkeypatch.setattr(sources, "time", made)
+    monkeypatch.setattr(backends, "time", made)
     return made
 
 
@@ -139,7 +139,7 @@ def test_who_watches_a_job_that_nobody_takes_is_told_once(
         store: Store = opened
         row = store.submit("track", store.register_model("m", "mlp", {}).id)
         patch.setattr(sources, "time", Patience())
-        (ended,) = sources.waited(store, [row])
+        (ended,) = backends.waited(store, [row])
     assert ended.state == "cancelled"
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"track {row.id}: queued"

@@ -1,0 +1,167 @@
+"""Where commands compute: here, on a local store, or by a service, which runs jobs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ..client.client import Client
+from ..records.errors import StoreError
+from ..records.jobs import JobRow
+from ..records.kinds import Source
+from ..store.store import Store
+from ..terminal.progress import JobBars, ProgressBars, waiting_hint
+from ..terminal.show import err
+from .sources import opened_client, opened_store
+
+__all__ = ["Backend", "Given", "Local", "Made", "Remote", "opened_backend", "waited"]
+
+Made = dict[str, str]  # kind of each result -> its ID
+
+_STARTING = 3.0  # seconds that a worker may take to say that it runs, and until it is asked for again
+
+
+class Given(NamedTuple):
+    """What a user gave beside the choices of a task.
+
+    Attributes:
+        data: file to read the data from; default: the checkpoint's own.
+        factory: `module:function` that builds a model of family `torch`.
+        force: compute stored results again.
+    """
+
+    data: Path | None = None
+    factory: str | None = None
+    force: bool = False
+
+
+class Backend(Protocol):
+    """Runs tasks; commands use it without knowing where it computes.
+
+    Attributes:
+        bars: progress of what is computed here.
+    """
+
+    bars: ProgressBars
+
+    @property
+    def source(self) -> Source:
+        """Return where results are stored."""
+
+    def run(self, task: str, targets: Sequence[str | Path], choices: Mapping[str, Any], given: Given) -> list[Made]:
+        """Run a task on several targets; return what it made of each.
+
+        Args:
+            task: name of the task, one of `records.jobs.TASKS`.
+            targets: files of checkpoints; for partition graphs, for experiment partitions, for track models.
+            choices: fields of the task's recipe; None is left out.
+            given: data, factory, force.
+
+        Raises:
+            StoreError: a job failed; or a factory was given to a service.
+        """
+
+    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+        """Export a stored result for another tool, see `tasks.exports`."""
+
+
+class Local:
+    """Compute here, on an open store."""
+
+    def __init__(self, store: Store, bars: ProgressBars) -> None:
+        """Keep the store and the progress bars."""
+        self.source, self.bars = store, bars
+
+    def run(self, task: str, targets: Sequence[str | Path], choices: Mapping[str, Any], given: Given) -> list[Made]:
+        """Run a task on several targets, see `Backend.run`."""
+        from ..tasks.run import Task
+
+        _allow(given.factory)
+        made = []
+        for target in targets:
+            if isinstance(target, Path):
+                self.bars.title(target.stem)
+            work = Task(self.source, task, target, choices, progress=self.bars.update, **given._asdict())
+            made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
+        return made
+
+    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+        """Export a stored result for another tool, see `tasks.exports`."""
+        from ..tasks.exports import export
+
+        _allow(given.factory)
+        options: dict[str, Any] = {"data": given.data, "factory": given.factory, "progress": self.bars.update}
+        return export(self.source, ref, form, epsilon, module=module, **options)
+
+
+class Remote:
+    """Let a service compute."""
+
+    def __init__(self, client: Client, bars: ProgressBars) -> None:
+        """Keep the client and the progress bars."""
+        self.source, self.bars = client, bars
+
+    def run(self, task: str, targets: Sequence[str | Path], choices: Mapping[str, Any], given: Given) -> list[Made]:
+        """Submit a job for each target, and wait until all have succeeded, see `Backend.run`."""
+        if given.factory is not None:
+            raise StoreError(
+                "--factory: a service builds models of installed families only; analyze it here, without --url"
+            )
+        chosen = {name: value for name, value in choices.items() if value is not None}
+        chosen |= {"data": given.data, "force": given.force or None}
+        rows = waited(self.source, [self.source.submit(task, target, chosen).row for target in targets])
+        for row in rows:
+            if row.state != "succeeded":
+                raise StoreError(f"{row.id} {row.state}: {row.error or 'it was stopped'}")
+        return [{str(made["kind"]): str(made["id"]) for made in row.results} for row in rows]
+
+    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+        """Export a stored result for another tool; where the network has to run, the service does it."""
+        from ...analysis.exchange.circuit_files import CIRCUIT_FORMATS
+        from ..tasks.exports import check_form, export_stored
+
+        check_form(form, epsilon, {"module": module, "data": given.data, "factory": given.factory})
+        if form not in CIRCUIT_FORMATS:
+            return export_stored(self.source, ref, form, epsilon)
+        if (given.data, given.factory) != (None, None):
+            raise StoreError("a service takes the checkpoint's own data: export with --data here, without --url")
+        return self.source.export(ref, form, module=module)
+
+
+@contextmanager
+def opened_backend(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Backend]:
+    """Open the service that the options name, else the store, with progress bars on standard error."""
+    with ProgressBars(err) as bars:
+        if url is None:
+            with opened_store(store, artifacts) as opened:
+                yield Local(opened, bars)
+        else:
+            with opened_client(url) as client:
+                yield Remote(client, bars)
+
+
+def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
+    """Wait for jobs of a store or a service, with a bar for each; warn once if there is no worker."""
+    ask, hint = time.monotonic() + _STARTING, None
+    with JobBars(rows) as show:
+        while True:
+            rows = [row if row.ended else source.get_job(row.id) for row in rows]
+            for row in rows:
+                show(row)
+            if all(row.ended for row in rows):
+                return list(rows)
+            if hint is None and time.monotonic() > ask:
+                ask, hint = time.monotonic() + _STARTING, waiting_hint(rows, source)
+                if hint is not None:
+                    show.say(hint)
+            time.sleep(0.3)
+
+
+def _allow(factory: str | None) -> None:
+    """Let Python find the user's own modules in the current folder, for a factory."""
+    if factory:
+        sys.path.insert(0, str(Path.cwd()))
