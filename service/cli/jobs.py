@@ -12,10 +12,9 @@ import typer
 
 from ..records.errors import StoreError
 from ..records.jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
-from ..terminal.details import details
 from ..terminal.progress import waiting_hint
 from ..terminal.show import err, out, print_json
-from ..terminal.tables import rows_table
+from ..terminal.views import details, rows_table
 from .backends import waited
 from .options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
 from .sources import named_choices, opened_source, opened_store, recipe_choices

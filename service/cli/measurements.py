@@ -11,7 +11,7 @@ from ..records.base import Kind, Record
 from ..records.errors import StoreError
 from ..records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from ..terminal.results import llc_summary
-from ..terminal.show import err, out, print_json, show_experiment, show_ledger, show_llc, show_row
+from ..terminal.show import err, out, print_json, show_body, show_row
 from ..terminal.tables import counted, number
 from .backends import Backend, Given, opened_backend
 from .options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
@@ -57,7 +57,7 @@ def ledger(
     for path, row in zip(checkpoints, rows, strict=True):
         scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
         out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
-        show_ledger(row)
+        show_body(row)
     if plot is not None:
         err.print(f"wrote {plot}", soft_wrap=True)
 
@@ -121,7 +121,7 @@ def llc(
     for path, row in zip(checkpoints, rows, strict=True):
         scales = " to ".join(dict.fromkeys(number(point["epsilon"]) for point in (row.points[0], row.points[-1])))
         out.print(f"{path.stem}: {row.id}, loss scale {scales}, {row.n:,} data points", style="bold", soft_wrap=True)
-        show_llc(row)
+        show_body(row)
     if len(rows) > 1 and not curve:
         out.print(llc_summary([path.stem for path in checkpoints], rows))
     if plot is not None:
@@ -173,7 +173,7 @@ def experiment(
         return
     for row in rows:
         out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
-        show_experiment(row)
+        show_body(row)
         if row.experiment == "epsilon":
             part = new.pop(0)
             named = f"divided again with these loss scales: {part.id}, {counted(part.n_modules, 'module')}"

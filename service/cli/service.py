@@ -11,9 +11,8 @@ import typer
 from ..records.base import Record
 from ..records.errors import StoreError
 from ..records.jobs import SCOPES, TASKS
-from ..terminal.details import details
 from ..terminal.show import err, out, print_json
-from ..terminal.tables import rows_table
+from ..terminal.views import details, rows_table
 from .options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
 from .sources import named_choices, opened_source, opened_store, recipe_choices
 

@@ -12,7 +12,7 @@ from ..client.client import Client
 from ..records.errors import StoreError
 from ..storage.location import Settings
 from ..store.store import Store
-from ..terminal.tables import COLUMNS
+from ..terminal.views import VIEWS
 
 __all__ = [
     "KINDS",
@@ -25,7 +25,7 @@ __all__ = [
     "singular",
 ]
 
-KINDS = {kind.removesuffix("s"): kind for kind in COLUMNS}
+KINDS = {kind.removesuffix("s"): kind for kind in VIEWS}
 """For each kind of stored thing, the name of one and the name of its list."""
 
 

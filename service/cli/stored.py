@@ -11,7 +11,7 @@ import typer
 from ..records.base import Record
 from ..terminal.results import partition_notes
 from ..terminal.show import err, out, print_json, show_row
-from ..terminal.tables import rows_table
+from ..terminal.views import rows_table
 from .backends import Given, opened_backend
 from .options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
 from .sources import KINDS, opened_source, singular

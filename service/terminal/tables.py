@@ -1,4 +1,4 @@
-"""Tables of rows, and the format of numbers, times and verdicts."""
+"""Plain tables, and the format of numbers, times and verdicts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..records.base import Record
-
-__all__ = ["COLUMNS", "counted", "number", "plainly", "rows_table", "table", "verdict"]
+__all__ = ["counted", "number", "plainly", "table", "verdict"]
 
 _ID = re.compile("[a-z]-[0-9a-f]+")
 
@@ -77,78 +75,9 @@ def table(
     return result
 
 
-def _when(row: Any) -> str:
-    return f"{row.created:%m-%d %H:%M}"
-
-
 def verdict(name: str | None) -> Text:
     """Format a verdict in its colour, green, yellow or red; as a dash where none was stored."""
     return Text("-") if name is None else Text(name, _COLOURS.get(name, "yellow"))
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.0f}"
-
-
-def _short(name: str | None) -> str | None:
-    """Shorten a verdict for a column of a list: "not told apart"."""
-    return None if name is None else name.removesuffix(" from chance")
-
-
-COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
-    "models": (("id", "name", "family", "created"), lambda r: (r.id, r.name, r.family, _when(r))),
-    "checkpoints": (
-        ("id", "model", "step", "label", "created"),
-        lambda r: (r.id, r.model, r.step, r.label, _when(r)),
-    ),
-    "datasets": (("id", "description", "created"), lambda r: (r.id, r.description, _when(r))),
-    "graphs": (
-        ("id", "model", "basis", "nodes", "edges", "created"),
-        lambda r: (r.id, r.model, r.basis, r.n_nodes, r.n_edges, _when(r)),
-    ),
-    "partitions": (
-        ("id", "model", "graph", "modules", "cost", "p", "verdict"),
-        lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.p_value, verdict(r.verdict)),
-    ),
-    "ledgers": (
-        ("id", "checkpoint", "epsilon", "nominal", "effective", "rank known by", "created"),
-        lambda r: (r.id, r.checkpoint, r.epsilon, r.nominal, r.effective, r.method, _when(r)),
-    ),
-    "llc": (
-        ("id", "checkpoint", "mode", "epsilon", "N_eff", "verdict", "created"),
-        lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
-    ),
-    "experiments": (
-        ("id", "partition", "kind", "metric", "verdict"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, verdict(_short(r.verdict))),
-    ),
-    "trackings": (
-        ("id", "model", "checkpoints", "tracks", "churn", "created"),
-        lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
-    ),
-    "jobs": (
-        ("id", "task", "target", "state", "step", "%", "created"),
-        lambda r: (r.id, r.task, r.target.rpartition("/")[2], r.state, r.step, _percent(r.fraction), _when(r)),
-    ),
-    "schedules": (
-        ("id", "task", "model", "when", "state", "next (UTC)", "jobs", "error"),
-        lambda r: (
-            *(r.id, r.task, r.model, r.cron or "new checkpoint", "paused" if r.paused else "on"),
-            *(f"{r.next_run:%m-%d %H:%M}" if r.next_run else "-", len(r.jobs), (r.error or "-").splitlines()[0]),
-        ),
-    ),
-    "tokens": (
-        ("id", "name", "scope", "state", "created"),
-        lambda r: (r.id, r.name, r.scope, "revoked" if r.revoked else "valid", _when(r)),
-    ),
-}
-"""For each kind of stored thing, the columns of its list, and the cells of a row."""
-
-
-def rows_table(kind: str, rows: Sequence[Record]) -> Table:
-    """Make the table of a list of stored values."""
-    columns, fill = COLUMNS[kind]
-    return table(columns, [fill(row) for row in rows])
 
 
 _COLOURS = {"reliable": "green", "supported": "green", "failed": "bold red", "refuted": "bold red"}

@@ -8,9 +8,11 @@ import pytest
 from interbasis.service.api.app import create_app
 from interbasis.service.client.client import Client
 from interbasis.service.records.base import Kind, Provenance, Record
+from interbasis.service.records.jobs import TASKS
 from interbasis.service.records.kinds import KINDS, Source
 from interbasis.service.storage.tables import ARTIFACT_COLUMNS, TABLES, Result
 from interbasis.service.store.store import Store
+from interbasis.service.terminal.views import VIEWS
 
 RESULTS = {name: kind for name, kind in KINDS.items() if kind.values is not None}
 
@@ -79,3 +81,14 @@ class TestKind:
         for name, text in kind.files.items():
             path = "file" if name == kind.name else name
             assert document["paths"][f"/api/v1/{kind.plural}/{{ref}}/{path}"]["get"]["description"] == text
+
+    def test_terminal_shows_it(self, kind: Kind[Any, Any]) -> None:
+        view = VIEWS[kind.plural]
+        assert view.record is kind.row
+        assert view.columns[0] == "id"
+
+
+def test_results_are_made_by_tasks() -> None:
+    """Each kind of result has the task that computes it, of the same name where it has steps of its own."""
+    computed = {"graph": "analyze", "tracking": "track"}
+    assert {computed.get(name, name) for name in RESULTS} == set(TASKS)

@@ -138,7 +138,7 @@ def test_who_watches_a_job_that_nobody_takes_is_told_once(
     with pytest.MonkeyPatch.context() as patch, sqlite_place.open() as opened:
         store: Store = opened
         row = store.submit("track", store.register_model("m", "mlp", {}).id)
-        patch.setattr(sources, "time", Patience())
+        patch.setattr(backends, "time", Patience())
         (ended,) = backends.waited(store, [row])
     assert ended.state == "cancelled"
     said = capsys.readouterr().err.splitlines()

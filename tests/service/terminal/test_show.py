@@ -28,8 +28,8 @@ from rich.cells import cell_len
 
 from interbasis.service.records.base import Page, Record
 from interbasis.service.records.partitions import Outcome
-from interbasis.service.terminal.details import details
 from interbasis.service.terminal.show import err, out, print_json, show_row
+from interbasis.service.terminal.views import details
 
 INFINITY = float("inf")
 

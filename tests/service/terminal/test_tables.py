@@ -22,7 +22,8 @@ from cases_rows import (
 from rich.text import Text
 
 from interbasis.service.cli.sources import KINDS
-from interbasis.service.terminal.tables import counted, number, plainly, rows_table, table, verdict
+from interbasis.service.terminal.tables import counted, number, plainly, table, verdict
+from interbasis.service.terminal.views import rows_table
 
 LONG = "[red]EleutherAI/pythia-14m [/red] " * 12  # what Rich would take for markup
 WIDE = "数学模型" * 40  # each of two columns

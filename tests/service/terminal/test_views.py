@@ -34,7 +34,7 @@ from interbasis.service.records.base import Record
 from interbasis.service.records.jobs import JobRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import checkpoints as checkpoint_task
-from interbasis.service.terminal.details import details
+from interbasis.service.terminal.views import details
 
 MADE = {"recipe": "basis global, seed 0", "version": "0.7.0", "seconds": "1.5", "created": "2026-11-05 07:03"}
 
