@@ -328,10 +328,12 @@ class HamiltonianMonteCarlo:
             smaller = 10 ** (-2 * uniform[:, 2:] / _RARELY).where(uniform[:, 2:] < _RARELY, 0.0)
             h = h * smaller * (1 + self.jitter * (2 * uniform[:, :1] - 1))
         momentum, now = start, state
+        kick = h / 2 * self.metric(now.gradient)
         for _ in range(self.leapfrog):
-            momentum = momentum - h / 2 * self.metric(now.gradient)
+            momentum = momentum - kick
             now = _moved(now, now.position + h * self.metric(momentum), (), potential)
-            momentum = momentum - h / 2 * self.metric(now.gradient)
+            kick = h / 2 * self.metric(now.gradient)
+            momentum = momentum - kick
         change = now.energy - state.energy + (momentum.square() - start.square()).sum(1) / 2
         finite = torch.isfinite(change) & torch.isfinite(now.gradient).all(1)
         acceptance = torch.where(finite, torch.exp(-change.clamp(min=0.0)), 0.0)

@@ -16,14 +16,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad, grad_and_value, vjp
+from torch.func import grad, grad_and_value, vjp, vmap
 
 from ..derivatives import describe_disagreements, gradient_disagreements
 from ..errors import InputError
 from ..results import by_value
 from .batch_loss import number
-from .network_loss import _same, _stacked
-from .ways import FAILURES, gradient, products_of
+from .network_loss import _same
+from .ways import FAILURES, gradient, gradients, products_of
 
 __all__ = ["Function", "Landscape"]
 
@@ -88,12 +88,17 @@ class Function:
         away = torch.randn(len(self.start), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         nearby = self.start + 0.02 * size * away.to(self.start)
         value, slope = gradient(self.function, nearby)
-        try:
-            fast = _stacked(grad_and_value(self.function), self.vectorised)(nearby[None])
-            self._transformed = _same(fast[0][0], slope) and _same(fast[1][0], value)
-        except FAILURES:
-            self._transformed = False
-        self.vectorised = self.vectorised and self._transformed
+
+        def agrees(derivative: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+            try:
+                other, steepness = derivative()
+            except FAILURES:
+                return False
+            return _same(other.reshape(()), value) and _same(steepness.reshape(-1), slope)
+
+        self._transformed = agrees(lambda: grad_and_value(self.function)(nearby)[::-1])
+        stacked = self.vectorised and self._transformed
+        self.vectorised = stacked and agrees(lambda: gradients(vmap(self.function), nearby[None]))
         found = gradient_disagreements(lambda named: self.function(named["theta"]), {"theta": nearby}, {"theta": slope})
         if found:
             raise InputError(
@@ -107,11 +112,10 @@ class Function:
         """Compute L and its gradient."""
         if points is not None:
             raise InputError("a loss that is given as a function has no data points to draw batches from")
-        if not self._transformed:
-            found = [gradient(self.function, row) for row in theta]
-            return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
-        slope, value = _stacked(grad_and_value(self.function), self.vectorised)(theta)
-        return value, slope
+        if self.vectorised:
+            return gradients(vmap(self.function), theta)
+        found = [gradient(self.function, row) for row in theta]
+        return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
         """Yield nothing: there is no residual."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import vmap
 
 from ..checkpoints.pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
 from ..checkpoints.weights import refuse_shared_memory
@@ -383,17 +382,3 @@ def _same(a: Tensor, b: Tensor) -> bool:
     if not torch.isfinite(b).all():
         return not torch.isfinite(a).all()
     return float((a - b).norm()) <= 1e4 * torch.finfo(b.dtype).eps * float(b.norm()) + 1e-30
-
-
-def _stacked(function: Callable[[Tensor], Any], vectorised: bool) -> Callable[[Tensor], Any]:
-    """Apply the function to each row of a matrix."""
-    if vectorised:
-        return vmap(function)
-
-    def one_by_one(matrix: Tensor) -> Any:
-        results = [function(row) for row in matrix]
-        if isinstance(results[0], Tensor):
-            return torch.stack(results)
-        return tuple(torch.stack(column) for column in zip(*results, strict=True))
-
-    return one_by_one

@@ -20,13 +20,13 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, jacrev, vjp, vmap
+from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from ..checkpoints.pairs import Pair
 from ..network.batches import Batch, batch_size, map_tensors, take_points, tensors
 from .batch_loss import BatchLoss
 
-__all__ = ["FAILURES", "PlainAutograd", "Transforms", "Way", "gradient", "products_of", "short"]
+__all__ = ["FAILURES", "PlainAutograd", "Transforms", "Way", "gradient", "gradients", "products_of", "short"]
 
 T = TypeVar("T")
 
@@ -74,8 +74,7 @@ class Transforms:
             return self.loss.value(theta, *map_tensors(lambda _: next(rest), pair))
 
         axes = [0 if mine else None for mine in picked]
-        slope, found = vmap(grad_and_value(value), in_dims=(0, axes))(theta, taken)
-        return found, slope
+        return gradients(vmap(value, in_dims=(0, axes)), theta, taken)
 
     def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
         """Compute rows of each data point."""
@@ -224,6 +223,19 @@ def gradient(function: Callable[[Tensor], Tensor], theta: Float[Tensor, " d"]) -
     with torch.enable_grad():
         value = function(leaf)
     return value.detach(), _pull([value], leaf, [torch.ones_like(value)])
+
+
+def gradients(
+    function: Callable[..., Tensor], theta: Float[Tensor, "chains d"], *more: Any
+) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+    """Compute a function's value for each row of a matrix and its gradient with respect to that row.
+
+    Plain autograd around `vmap` takes half the time of `vmap(grad_and_value)` on small losses.
+    """
+    leaf = theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        values = function(leaf, *more)
+    return values.detach(), _pull([values], leaf, [torch.ones_like(values)])
 
 
 def products_of(
