@@ -19,10 +19,22 @@ from interbasis.analysis.network.network import Network
 DOUBLE = torch.float64
 
 
+class Written(Function):
+    """A function with its gradient written out, over rows, which takes a fifth of the time of autograd's."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], slopes: Callable[[Tensor], Tensor], size: int) -> None:
+        self.slopes = slopes
+        super().__init__(function, torch.zeros(size, dtype=DOUBLE))
+
+    def evaluate(self, theta: Tensor, points: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L and its gradient."""
+        return self.function(theta.T), self.slopes(theta)
+
+
 def quadratic(coefficients: list[float]) -> Function:
     """L = sum h_i w_i^2."""
     h = torch.tensor(coefficients, dtype=DOUBLE)
-    return Function(lambda w: (h * w**2).sum(), torch.zeros(len(h), dtype=DOUBLE))
+    return Written(lambda w: h @ w**2, lambda w: 2 * h * w, len(h))
 
 
 def soft_rank(coefficients: list[float], t: float, gamma: float) -> float:
@@ -56,23 +68,19 @@ def thermal_average(name: str, t: float, gamma: float) -> float:
 
 
 SINGULAR = {
-    "cross": Function(lambda w: w[0] ** 2 * w[1] ** 2, torch.zeros(2, dtype=DOUBLE)),
-    "crossing": Function(lambda w: w[0] ** 4 * w[1] ** 2, torch.zeros(2, dtype=DOUBLE)),
-    "quartic": Function(lambda w: w[0] ** 4, torch.zeros(1, dtype=DOUBLE)),
-    "toy": Function(lambda w: 0.01 * w[0] ** 2 + w[0] ** 4, torch.zeros(1, dtype=DOUBLE)),
+    "cross": Written(
+        lambda w: w[0] ** 2 * w[1] ** 2,
+        lambda w: 2 * w * w.flip(1) ** 2,
+        2,
+    ),
+    "crossing": Written(
+        lambda w: w[0] ** 4 * w[1] ** 2,
+        lambda w: torch.stack([4 * w[:, 0] ** 3 * w[:, 1] ** 2, 2 * w[:, 0] ** 4 * w[:, 1]], 1),
+        2,
+    ),
+    "quartic": Written(lambda w: w[0] ** 4, lambda w: 4 * w**3, 1),
+    "toy": Written(lambda w: 0.01 * w[0] ** 2 + w[0] ** 4, lambda w: 0.02 * w + 4 * w**3, 1),
 }
-
-
-class Cross(Function):
-    """w1^2 w2^2 with its gradient written out, which takes a fifth of the time."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda w: w[0] ** 2 * w[1] ** 2, torch.zeros(2, dtype=DOUBLE))
-
-    def evaluate(self, theta: Tensor, points: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """L and its gradient."""
-        a, b = theta.unbind(1)
-        return (a * b) ** 2, 2 * torch.stack([a * b**2, a**2 * b], 1)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from arviz_stats.base import array_stats
-from cases_llc import SINGULAR, Cross, DeepLinear, deep_linear, quadratic, random_widths, soft_rank, thermal_average
+from cases_llc import SINGULAR, DeepLinear, deep_linear, quadratic, random_widths, soft_rank, thermal_average
 from scipy.sparse.linalg import ArpackNoConvergence
 from scipy.stats import binom
 from torch import nn
@@ -51,6 +51,13 @@ def relu_net(seed: int, widths: tuple[int, ...] = (4, 6, 3), n: int = 60) -> tup
 # Exact answers
 
 
+@pytest.mark.parametrize("case", [*SINGULAR.values(), quadratic([1.0, 2.0, 0.0])], ids=[*SINGULAR, "quadratic"])
+def test_gradients_that_are_written_out_are_those_of_autograd(case: Function) -> None:
+    theta = torch.randn(3, len(case.start), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for found, expected in zip(case.evaluate(theta), Function.evaluate(case, theta), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("name", SINGULAR)
 @pytest.mark.parametrize("decade", [1, 5, 7])
 def test_singular_losses_match_the_quadrature(name: str, decade: int) -> None:
@@ -70,7 +77,7 @@ def test_reliable_intervals_hold_the_value_where_there_is_no_curvature() -> None
     for t in (1e2, 1e4):
         exact = thermal_average("cross", t, 1.0)
         for seed in range(10):
-            found = learning_coefficient(Cross(), temperature=t, sampler=Sampler(gamma=1.0), seed=seed)
+            found = learning_coefficient(SINGULAR["cross"], temperature=t, sampler=Sampler(gamma=1.0), seed=seed)
             if found.verdict == "reliable":
                 reliable += 1
                 outside += not found.interval[0] <= exact <= found.interval[1]
