@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import networkx
 
 __all__ = ["FORMATS", "export", "export_masks", "to_networkx"]
+
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_networkx(
@@ -64,7 +67,7 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
         epsilon: see `to_networkx`.
 
     Raises:
-        GraphError: an unknown format, or a partition of another graph.
+        GraphError: an unknown format, a partition of another graph, or a name that XML (GraphML, GEXF) cannot hold.
     """
     if form not in FORMATS:
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
@@ -98,7 +101,7 @@ def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsi
     import networkx
 
     stream = io.BytesIO()
-    networkx.write_graphml(to_networkx(graph, partition, epsilon), stream)
+    networkx.write_graphml(_for_xml(graph, partition, epsilon), stream)
     return stream.getvalue()
 
 
@@ -117,8 +120,19 @@ def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon
     import networkx
 
     stream = io.BytesIO()
-    networkx.write_gexf(to_networkx(graph, partition, epsilon), stream)
+    networkx.write_gexf(_for_xml(graph, partition, epsilon), stream)
     return stream.getvalue()
+
+
+def _for_xml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> networkx.DiGraph:
+    """Convert to NetworkX, and refuse names that no XML file can hold."""
+    for name in (*graph.cuts, graph.basis, graph.strengths):
+        if found := _NOT_XML.search(name):
+            raise GraphError(
+                f"the name {name!r} has the character {found[0]!r}, which XML cannot hold: rename it, or write "
+                "node-link JSON"
+            )
+    return to_networkx(graph, partition, epsilon)
 
 
 def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:

@@ -117,9 +117,11 @@ def _rows(content: bytes) -> Iterator[tuple[str, str]]:
         for row in rows:
             node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
             module = row["module"]
+            if isinstance(module, dict | list):
+                raise TypeError(f"the module of the node {node!r} is {module!r:.80}: expected a text or a number")
             name = "" if module is None else str(module).strip()
             yield str(node).strip(), re.sub(r"^(-?\d+)\.0+$", r"\1", name)  # pandas writes whole numbers like this
-    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(
             f"the file is no division into modules ({type(error).__name__}: {error}): expected CSV with the columns "
             'node,module or JSON like {"layers.0/3": 1}'
@@ -149,5 +151,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _of_json(document: Any) -> Iterable[dict[str, Any]]:
     if isinstance(document, dict):
         return [{"node": node, "module": module} for node, module in document.items()]
-    rows: Iterable[dict[str, Any]] = document
-    return rows
+    for row in document:
+        if not isinstance(row, dict):
+            raise TypeError(f"the list holds {row!r:.80}: expected objects with the names node and module")
+    return list(document)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange.graph_files import to_networkx
-from interbasis.analysis.exchange.labels_file import read_labels, read_partition
+from interbasis.analysis.exchange.labels_file import labels_of, read_assignment, read_labels, read_partition
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 
@@ -92,6 +93,34 @@ def test_any_labels_come_back(labels: list[int]) -> None:
         (b"node,module\nout/4,1\n", GraphError, "name the node 'out/4', which the graph does not have"),
         (b"node,module\nin/0,1\n", GraphError, "expected names like 'layers.0:in/0'"),
         (b"node,module\nout/0,1\nout/0,2\n", GraphError, "names the node 'out/0' twice"),
+        (b'{"out/0": 1, "out/0": 2}', GraphError, "names the node 'out/0' twice"),
+        (b'{"out/0": 1, " out/0": 2}', GraphError, "names the node 'out/0' twice"),
+        (
+            b'[{"node": "out/0", "module": 1}, {"node": "out/0", "module": 1}]',
+            GraphError,
+            "names the node 'out/0' twice",
+        ),
+        (b"cut,coordinate,module\nout,0,1\nout,0,1\n", GraphError, "names the node 'out/0' twice"),
+        (b"[" * 100_000, InputError, "RecursionError: maximum recursion depth exceeded"),
+        (b'{"out/0": [1]}', InputError, r"the module of the node 'out/0' is \[1\]: expected a text or a number"),
+        (b'{"out/0": {"module": 1}}', InputError, "the module of the node 'out/0' is {'module': 1}: expected a text"),
+        (b'{"out": [0, 0, 1, 1]}', InputError, r"the module of the node 'out' is \[0, 0, 1, 1\]"),
+        (b'[["out/0", 1]]', InputError, r"the list holds \['out/0', 1\]: expected objects with the names node"),
+        (b'[{"node": "out/0"}]', InputError, "KeyError: 'module'"),
+        (b'[{"module": 1}]', InputError, "KeyError: 'cut'"),
+        (b'[{"cut": "out", "module": 1}]', InputError, "KeyError: 'coordinate'"),
+        (b"null", InputError, "the first line of the file is 'null': expected the names of its columns"),
+        (b"node;module\nout/0;1\n", InputError, "'node;module': expected the names of its columns"),
+        (b"Node,Module\nout/0,1\n", InputError, "'Node,Module': expected the names of its columns"),
+        (b"node,module\n,1\n", GraphError, "name the node '', which the graph does not have"),
+        (b"node,module\nout/00,1\n", GraphError, "name the node 'out/00'"),
+        (b"node,module\nout/-1,1\n", GraphError, "name the node 'out/-1'"),
+        (b"node,module\nOUT/0,1\n", GraphError, "name the node 'OUT/0'"),
+        (b"cut,coordinate,module\nout,,1\n", GraphError, "name the node 'out/'"),
+        (b"cut,coordinate,module\nout,1.0,1\n", GraphError, "name the node 'out/1.0'"),
+        (b"node,module\n" + b"x" * 200_000 + b",1\n", InputError, "field larger than field limit"),
+        ("node,module\nout/0,1\n".encode("utf-16"), InputError, "'utf-8' codec can't decode byte 0xff"),
+        (b'{"out/0": "none", "out/1": null, "out/2": -1, "out/3": NaN}', GraphError, "put no node into a module"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -99,6 +128,64 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         read_labels(content, graph)
+
+
+@pytest.mark.parametrize(
+    ("module", "label"),
+    [
+        *((text, -1) for text in ("", "-1", " -1.0 ", "none", "None", "NULL", "nan")),
+        *((text, 0) for text in ("first", " first ")),
+        *((text, 1) for text in ("0", "0.0", "-2", "First", "no", "1e0")),
+    ],
+)
+def test_texts_of_no_module_and_of_the_same_module(graph: InteractionGraph, module: str, label: int) -> None:
+    content = as_csv(["node", "module"], [("out/0", "first"), ("out/1", module)])
+    labels = read_labels(content, graph)[2]
+    assert labels.tolist() == [0, label, -1, -1]
+
+
+def test_numbers_of_pandas_are_those_of_json(graph: InteractionGraph) -> None:
+    """With a missing module pandas writes all of them as floats."""
+    floats = read_labels(b"node,module\nout/0,1.0\nout/1,2.0\nout/2,\nout/3,1.0\n", graph)
+    whole = read_labels(b'{"out/0": 1, "out/1": 2, "out/2": null, "out/3": 1}', graph)
+    assert [labels.tolist() for labels in floats] == [labels.tolist() for labels in whole]
+    assert floats[2].tolist() == [0, 1, -1, 0]
+
+
+def test_assignment_is_as_written_before_any_graph_is_known() -> None:
+    content = as_csv(
+        ["module", "node", "note"], [("left", "nowhere/0", "x"), ("3.00", "a/1", "y"), ("3.5", "a/2", "z")]
+    )
+    assert read_assignment(content) == {"nowhere/0": "left", "a/1": "3", "a/2": "3.5"}
+    assert read_assignment(b'{"a/0": true, "a/1": 2.0}') == {"a/0": "True", "a/1": "2"}
+
+
+def test_modules_are_numbered_as_they_first_appear(graph: InteractionGraph) -> None:
+    found = labels_of({"out/3": "z", "b/c/0": "a", "out/0": "z", "layers.0:in/1": "none"}, graph)
+    assert [labels.tolist() for labels in found] == [[-1] * 4, [1, -1, -1, -1], [0, -1, -1, 0]]
+    assert all(labels.dtype == np.int64 for labels in found)
+    with pytest.raises(GraphError, match=r"cuts {'layers.0:in': 4, 'b/c': 4, 'out': 4}"):
+        labels_of({"layers.0/0": "1"}, graph)
+
+
+def test_file_that_is_missing_is_named(graph: InteractionGraph, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"cannot read {re.escape(str(tmp_path / 'none.csv'))}: No such file"):
+        read_partition(tmp_path / "none.csv", graph)
+
+
+def test_epsilon_of_a_partition_made_elsewhere_is_that_asked_for(graph: InteractionGraph, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(as_csv(["node", "module"], [(node, max(0, m)) for node, m in _named()]))
+    assert read_partition(file, graph, 0.25).epsilons == (0.25, 0.25)
+    assert read_partition(file, graph, (0.25, 0.5)).epsilons == (0.25, 0.5)
+    assert read_partition(file, graph, "pairs").epsilon_source == "pairs"
+    assert read_partition(file, graph).epsilon_source == "graph"
+    with pytest.raises(GraphError, match="no edge above the cutoff"):
+        read_partition(file, graph, 100.0)
+
+
+def _named() -> list[tuple[str, int]]:
+    return [(f"{cut}/{i}", module) for cut, i, module in rows()]
 
 
 def test_node_with_an_edge_needs_a_module(graph: InteractionGraph) -> None:
