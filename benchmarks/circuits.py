@@ -129,7 +129,9 @@ def bisection(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]], peers
     for name, loaded, choices, metric in runs:
         made = run(loaded, Recipe.from_mapping(choices))
         begun, worked = time.perf_counter(), time.process_time()
-        found = bisect_edges(loaded.network, made.bases, made.graph, loaded.test_batches, metric=metric, draws=5)
+        found = bisect_edges(
+            loaded.network, made.bases, made.graph, batches=loaded.test_batches, metric=metric, draws=5
+        )
         spent, worked = time.perf_counter() - begun, time.process_time() - worked
         part = find_modules(made.graph, epsilon=found.epsilon)
         rows.append(
@@ -157,7 +159,7 @@ def faithfulness(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) ->
     for name, loaded, choices, metric in runs:
         made = run(loaded, Recipe.from_mapping(choices))
         found = circuit_faithfulness(
-            loaded.network, made.bases, made.graph, loaded.test_batches, metric=metric, draws=3
+            loaded.network, made.bases, made.graph, batches=loaded.test_batches, metric=metric, draws=3
         )
         curve = " ".join(f"{point.value:.2f}" for point in found.curve)
         shown = f"{np.mean(found.random_cpr):.3f}, {found.p_value:.2g}"
@@ -176,7 +178,9 @@ def prediction(runs: Sequence[tuple[str, Checkpoint, dict[str, Any], str]]) -> N
             ("four parts", find_modules(made.graph, k=4)),
             ("eight parts", find_modules(made.graph, k=8)),
         ):
-            found = predict_losses(loaded.network, made.bases, made.graph, part, loaded.test_batches, draws=1)
+            found = predict_losses(
+                loaded.network, made.bases, made.graph, partition=part, batches=loaded.test_batches, draws=1
+            )
             if found.spearman is not None and found.interval is not None:
                 low, high = found.interval
                 kind = found.metric

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from interbasis.analysis import (
     Bases,
+    Dataset,
+    Experiment,
+    ExperimentRecipe,
     InteractionGraph,
     Network,
     Partition,
     interaction_basis,
     interaction_graph,
+    run_experiment,
     score_partition,
 )
 from interbasis.analysis.checkpoints.mlp import MLP
@@ -62,6 +66,13 @@ class Planted:
     @property
     def args(self) -> tuple[Network, Bases, InteractionGraph, Partition, list[Tensor]]:
         return self.net, self.bases, self.graph, self.part, [self.x]
+
+    def run(
+        self, data: Dataset, recipe: ExperimentRecipe, *, partition: Partition | None = None, **options: Any
+    ) -> Experiment:
+        """Run an experiment on the planted blocks, or on other modules of the same graph."""
+        part = self.part if partition is None else partition
+        return run_experiment(*self.args[:3], partition=part, data=data, recipe=recipe, **options)
 
 
 def entangled(seed: int) -> tuple[str, MLP, Tensor]:

@@ -17,7 +17,9 @@ NAMES = {  # of parameters, by the type that they take
     "ProgressCallback | None": "progress",
     "Dataset": "data",
 }
-POSITIONAL = {"epsilon", "epsilons", "batches", "partition", "full_strength"}  # options that need no name
+POSITIONAL = {"epsilon", "epsilons", "batches", "partition"}  # options that need no name
+MOST_POSITIONAL = 3
+MORE_POSITIONAL = {"isolate_modules", "ablate_modules"}  # programs of users pass them partition and batches unnamed
 
 
 def parameters(name: str) -> list[inspect.Parameter]:
@@ -35,6 +37,15 @@ def test_one_name_for_one_thing(name: str) -> None:
 def test_options_are_given_by_name(name: str) -> None:
     options = [p for p in parameters(name) if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY]
     assert {p.name for p in options} <= POSITIONAL, name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_few_parameters_need_no_name(name: str) -> None:
+    unnamed = [p.name for p in parameters(name) if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    if name in MORE_POSITIONAL:
+        assert unnamed == ["net", "bases", "graph", "partition", "batches"]
+    else:
+        assert len(unnamed) <= MOST_POSITIONAL, unnamed
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

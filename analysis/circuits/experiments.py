@@ -229,10 +229,10 @@ def run_experiment(
     net: Network,
     bases: Bases,
     graph: InteractionGraph,
+    *,
     partition: Partition,
     data: Dataset,
     recipe: ExperimentRecipe,
-    *,
     held_out: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Experiment:
@@ -255,20 +255,19 @@ def run_experiment(
     classes = data.targets is not None and not data.targets.is_floating_point()
     metric = recipe.metric or ("accuracy" if classes and recipe.kind != "predict" else "loss")
     draws = _DRAWS[recipe.kind] if recipe.draws is None else recipe.draws
-    options: dict[str, Any] = {"replacement": recipe.replacement, "seed": recipe.seed, "progress": progress}
+    options: dict[str, Any] = {"draws": draws, "replacement": recipe.replacement, "seed": recipe.seed}
+    options["progress"] = progress
     result: ExperimentResult
     if recipe.kind == "isolate":
-        result = isolate_modules(net, bases, graph, partition, data, metrics=[metric], draws=draws, **options)
+        result = isolate_modules(net, bases, graph, partition, data, metrics=[metric], **options)
     elif recipe.kind == "modules":
-        result = ablate_modules(net, bases, graph, partition, data, metrics=[metric], draws=draws, **options)
+        result = ablate_modules(net, bases, graph, partition, data, metrics=[metric], **options)
     elif recipe.kind == "predict":
-        result = predict_losses(net, bases, graph, partition, data, metric=metric, draws=draws, **options)
+        result = predict_losses(net, bases, graph, partition=partition, batches=data, metric=metric, **options)
     elif recipe.kind == "faithfulness":
-        result = circuit_faithfulness(net, bases, graph, data, metric=metric, draws=draws, **options)
+        result = circuit_faithfulness(net, bases, graph, batches=data, metric=metric, **options)
     else:
-        result = bisect_edges(
-            net, bases, graph, data, metric=metric, tolerance=recipe.tolerance, draws=draws, **options
-        )
+        result = bisect_edges(net, bases, graph, batches=data, metric=metric, tolerance=recipe.tolerance, **options)
     return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
 
 

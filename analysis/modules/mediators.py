@@ -31,7 +31,7 @@ _TOLERANCE = 1e-12
 
 
 def interaction_surface(
-    graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, full_strength: float = 1.0
+    graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon, *, full_strength: float = 1.0
 ) -> tuple[Mediator, ...]:
     """List every mediating node of every ordered pair of modules, by pair, the strongest first.
 

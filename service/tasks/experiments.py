@@ -74,9 +74,9 @@ def experiment(
             checkpoint.network,
             Bases.from_bytes(store.bases_bytes(graph_row.id)),
             InteractionGraph.from_bytes(store.graph_bytes(graph_row.id)),
-            Partition.from_bytes(store.partition_bytes(row.id)),
-            test,
-            recipe,
+            partition=Partition.from_bytes(store.partition_bytes(row.id)),
+            data=test,
+            recipe=recipe,
             held_out=test.sha256 != store.get_dataset(graph_row.dataset).sha256,
             progress=progress,
         )

@@ -18,7 +18,7 @@ from interbasis.analysis import (
 )
 from interbasis.analysis.circuits.ablation import ablate_modules, isolate_modules, joined_labels
 from interbasis.analysis.circuits.bisection import bisect_edges
-from interbasis.analysis.circuits.experiments import KINDS, Experiment, ExperimentRecipe, run_experiment
+from interbasis.analysis.circuits.experiments import KINDS, Experiment, ExperimentRecipe
 from interbasis.analysis.circuits.faithfulness import circuit_faithfulness
 from interbasis.analysis.circuits.interventions import Interventions
 from interbasis.analysis.circuits.prediction import predict_losses
@@ -159,7 +159,7 @@ def test_classes_of_an_answer_are_lost_with_its_module() -> None:
 def test_predicted_costs_rank_the_losses() -> None:
     ends = [(2, a, b) for a in range(4) for b in range(4) if a != b]
     case = Planted(4, dict(zip(ends, np.geomspace(0.3, 1e-4, 12).tolist(), strict=True)), kind="neuron", points=4)
-    found = predict_losses(*case.args)
+    found = predict_losses(*case.args[:3], partition=case.part, batches=[case.x])
     assert len(found.links) == 12
     predicted = [link.predicted for link in found.links]
     assert predicted == sorted(predicted, reverse=True)
@@ -173,13 +173,13 @@ def test_predicted_costs_rank_the_losses() -> None:
         assert link.measured.controls["mse"].value > link.measured.values["mse"].value
     assert found.ablated.values["mse"].value > 1
     few = Planted(2, {(2, 0, 1): 0.1})
-    found = predict_losses(*few.args)
+    found = predict_losses(*few.args[:3], partition=few.part, batches=[few.x])
     assert (found.spearman, found.interval, len(found.links)) == (None, None, 2)
 
 
 def test_faithfulness_of_strongest_edges() -> None:
     case = Planted(2, {(2, 0, 1): 0.05}, kind="neuron")
-    found = circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric="loss", draws=9)
+    found = circuit_faithfulness(case.net, case.bases, case.graph, batches=[case.x], metric="loss", draws=9)
     values = [point.value for point in found.curve]
     assert found.fractions[-1] == 1
     assert found.edges[-1] == case.graph.n_edges()
@@ -189,25 +189,25 @@ def test_faithfulness_of_strongest_edges() -> None:
     assert found.p_value == 0.1
     assert max(found.random_cpr) < found.cpr.value
     with pytest.raises(GraphError, match="ascending shares"):
-        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric="loss", fractions=(0.5, 0.1))
+        circuit_faithfulness(case.net, case.bases, case.graph, batches=[case.x], metric="loss", fractions=(0.5, 0.1))
 
     def flat(output: Tensor, _: Tensor | None) -> Tensor:
         return output[:, 0, 0] * 0 + 1
 
     with pytest.raises(GraphError, match="is a higher 'flat' better"):
-        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=flat)
+        circuit_faithfulness(case.net, case.bases, case.graph, batches=[case.x], metric=flat)
     with pytest.raises(GraphError, match="has no faithfulness"):
-        circuit_faithfulness(case.net, case.bases, case.graph, [case.x], metric=flat, higher_is_better=True)
+        circuit_faithfulness(case.net, case.bases, case.graph, batches=[case.x], metric=flat, higher_is_better=True)
 
 
 def test_bisection_finds_the_edges_that_are_there() -> None:
     """Two blocks, in the neuron basis: nothing above zero joins them, and without any edge inside something is lost."""
     case = Planted(2, {}, kind="neuron")
-    found = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.0)
+    found = bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=0.0)
     assert found.n_edges == tuple(int((block > 0).sum()) for block in case.graph.blocks)
     assert found.edges_required == found.n_edges == found.jointly_required == (2 * WIDTH**2,) * 3
     assert found.jointly.changes["mse"].value == 0
-    loose = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.05, draws=19)
+    loose = bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=0.05, draws=19)
     assert all(a < b for a, b in zip(loose.edges_required, found.n_edges, strict=True))
     assert all(a <= b for a, b in zip(loose.edges_required, loose.jointly_required, strict=True))
     assert loose.jointly.values["mse"].value <= 0.05
@@ -218,11 +218,11 @@ def test_bisection_finds_the_edges_that_are_there() -> None:
         tried = dict(loose.curves[p])
         assert tried[loose.edges_required[p]] <= 0.05
         assert all(value > 0.05 for m, value in tried.items() if m < loose.edges_required[p])
-    none = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=1e9, draws=0)
+    none = bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=1e9, draws=0)
     assert none.jointly_required == none.edges_required == (0, 0, 0)
     assert case.graph.n_edges(max(none.epsilon)) == 0
     with pytest.raises(GraphError, match="tolerance is -1"):
-        bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=-1.0)
+        bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=-1.0)
 
 
 def test_nodes_of_no_module_go_with_their_strongest() -> None:
@@ -253,13 +253,17 @@ def test_nothing_is_drawn_where_there_is_nothing_to_draw() -> None:
     one = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12)
     modules = ablate_modules(case.net, case.bases, case.graph, one, [case.x])
     assert [row.controls for row in (*modules.without, *modules.alone)] == [{}, {}]
-    everything = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=0.0)
-    nothing = bisect_edges(case.net, case.bases, case.graph, [case.x], metric="loss", tolerance=1e9)
+    everything = bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=0.0)
+    nothing = bisect_edges(case.net, case.bases, case.graph, batches=[case.x], metric="loss", tolerance=1e9)
     assert [row.controls for found in (everything, nothing) for row in (*found.pairs, found.jointly)] == [{}] * 8
-    links = predict_losses(*case.args).links
+    links = predict_losses(*case.args[:3], partition=case.part, batches=[case.x]).links
     assert [set(link.measured.controls) for link in links] == [{"mse"}, set()]  # the other way there is no edge
     outer = score_partition(case.graph, [np.zeros(6, int), *[labels + 1 for labels in case.side[1:]]], 1e-12)
-    halves = [link for link in predict_losses(*case.args[:3], outer, [case.x]).links if link.measured.removed == 9]
+    halves = [
+        link
+        for link in predict_losses(*case.args[:3], partition=outer, batches=[case.x]).links
+        if link.measured.removed == 9
+    ]
     assert [set(link.measured.controls) for link in halves] == [{"mse"}] * 2  # each of the edges of one pair of cuts
 
 
@@ -270,7 +274,7 @@ def test_progress_reaches_its_total(kind: str, modules: int) -> None:
     part = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12) if modules == 1 else case.part
     reports: list[Any] = []
     recipe = ExperimentRecipe(kind=kind, metric="loss", draws=3)
-    run_experiment(*case.args[:3], part, Dataset("planted", case.x), recipe, progress=reports.append)
+    case.run(Dataset("planted", case.x), recipe, partition=part, progress=reports.append)
     for step in {report.step for report in reports}:
         mine = [report for report in reports if report.step == step]
         assert [report.done for report in mine] == list(range(1, mine[-1].total + 1))
@@ -285,7 +289,7 @@ def test_edges_that_skip_a_cut_are_refused() -> None:
         pairs=[*pairwise(range(4)), (0, 2)],
     )
     with pytest.raises(GraphError, match="skip a cut"):
-        bisect_edges(case.net, case.bases, skipping, [case.x], metric="loss")
+        bisect_edges(case.net, case.bases, skipping, batches=[case.x], metric="loss")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -295,7 +299,7 @@ def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object
     data = Dataset("planted", case.x, logits.argmax(2))
     recipe = ExperimentRecipe(kind=kind, draws=2)
     reports: list[object] = []
-    found = run_experiment(*case.args[:4], data, recipe, progress=reports.append)
+    found = case.run(data, recipe, progress=reports.append)
     assert reports
     metric = "loss" if kind == "predict" else "accuracy"
     assert (found.kind, found.metric, found.n) == (kind, metric, len(case.x))
@@ -309,7 +313,7 @@ def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object
     expected = {"mse": 0.0} if kind == "predict" else {"mse": 0.0, "accuracy": 1.0}
     assert {name: found["value"] for name, found in rows[0]["values"].items()} == expected
     assert ("links" in found.summary()) == (kind == "predict")
-    repeated = run_experiment(*case.args[:4], data, recipe)
+    repeated = case.run(data, recipe)
     assert repeated.to_bytes() == found.to_bytes()
 
 

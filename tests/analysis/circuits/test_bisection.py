@@ -15,7 +15,7 @@ def test_modular_addition_needs_no_more_edges_than_the_peer_found(real_data: Pat
     loaded = load_checkpoint(real_data / "modadd" / f"modadd_p113_seed{seed}.safetensors")
     bases = interaction_basis(loaded.network, loaded.batches, kind="local", output="neuron", rotation="none")
     graph = interaction_graph(loaded.network, bases)
-    found = bisect_edges(loaded.network, bases, graph, loaded.test_batches, tolerance=1e-3, draws=1)
+    found = bisect_edges(loaded.network, bases, graph, batches=loaded.test_batches, tolerance=1e-3, draws=1)
     reference = json.loads((real_data / "modadd" / "reference_seeds_0_1_2.json").read_text())["edge_bisect"]
     rows = [row for row in reference if row["seed"] == seed and row["basis"] == "rib"]
     assert len(rows) == 3

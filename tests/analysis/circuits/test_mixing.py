@@ -22,7 +22,6 @@ from interbasis.analysis import (
     interaction_basis,
     interaction_graph,
     isolate_modules,
-    run_experiment,
     score_partition,
 )
 from interbasis.analysis.circuits.controls import Control, Verdict, against_chance
@@ -175,7 +174,7 @@ def test_what_cannot_be_mixed_is_said() -> None:
 
 def experiment(kind: str, draws: int | None = 1) -> Experiment:
     case = Planted(2, {(2, 0, 1): 0.01}, points=4)
-    return run_experiment(*case.args[:4], Dataset("planted", case.x), ExperimentRecipe(kind, "loss", draws=draws))
+    return case.run(Dataset("planted", case.x), ExperimentRecipe(kind, "loss", draws=draws))
 
 
 def without_new_fields(value: Any) -> Any:

@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from interbasis.analysis import Dataset
-from interbasis.analysis.circuits.experiments import KINDS, Experiment, ExperimentRecipe, run_experiment
+from interbasis.analysis.circuits.experiments import KINDS, Experiment, ExperimentRecipe
 from interbasis.analysis.figures.experiments import plot_experiment
 
 
@@ -31,7 +31,7 @@ def case() -> Planted:
 def made(case: Planted, kind: str, *, classes: bool = True, **choices: Any) -> Experiment:
     logits = case.net.output(case.x)[:, 0].unflatten(1, (3, WIDTH))
     data = Dataset("planted", case.x, logits.argmax(2) if classes else None)
-    return run_experiment(*case.args[:4], data, ExperimentRecipe(kind=kind, draws=2, **choices))
+    return case.run(data, ExperimentRecipe(kind=kind, draws=2, **choices))
 
 
 @pytest.mark.parametrize("kind", KINDS)

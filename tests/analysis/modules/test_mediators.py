@@ -78,7 +78,7 @@ def test_surface_is_sorted_by_pair_of_modules_then_strength():
 )
 def test_gamma_by_hand(w, full_strength, gamma):
     graph = InteractionGraph.from_blocks([[[w]]])
-    (v,) = interaction_surface(graph, [np.array([0]), np.array([1])], 1e-4, full_strength)
+    (v,) = interaction_surface(graph, [np.array([0]), np.array([1])], 1e-4, full_strength=full_strength)
     assert v.gamma == pytest.approx(gamma)
     assert v.gamma == pytest.approx(np.log(w / 0.01) / np.log(full_strength / 0.01))
     assert v.cost == pytest.approx(np.log(w / 0.01))
