@@ -5,7 +5,7 @@ import importlib
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -38,6 +38,8 @@ FLOORS = {
     ),
 }
 MOST_FILES = 12
+MOST_LINES = 45  # of code in a function
+LONGER = {"_moves"}  # the innermost loop of Leiden's kernel, compiled: calls in it would cost time
 COMPUTING = ("service.tasks", "service.jobs.compute", "service.jobs.steps")  # may import analysis at the top of a file
 
 
@@ -174,6 +176,33 @@ def test_folders_are_not_imported_under_their_own_names() -> None:
     for name in modules():
         importlib.import_module(name)
     assert not {"analysis", "service", "migrations"} & set(sys.modules)
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: Sequence[str]) -> int:
+    """Lines of a function without blank ones, comments and docstrings; its signature counts as one line."""
+    inner = [node for node in ast.walk(function) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    documented = [node.body[0] for node in inner if ast.get_docstring(node) is not None]
+    left_out = {number for node in documented for number in range(node.lineno, (node.end_lineno or 0) + 1)}
+    body = range(function.body[0].lineno, (function.end_lineno or 0) + 1)
+    code = [lines[number - 1].strip() for number in body if number not in left_out]
+    return 1 + sum(bool(line) and not line.startswith("#") for line in code)
+
+
+def test_lines_of_code_are_counted() -> None:
+    text = 'def f(\n    a: int,\n) -> int:\n    """Doc.\n\n    On.\n    """\n    # why\n\n    b = a\n    return b\n'
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    assert lines_of_code(function, text.splitlines()) == 3
+
+
+@pytest.mark.parametrize("top", FLOORS)
+def test_functions_are_short(top: str) -> None:
+    for path in files(top):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in LONGER:
+                count = lines_of_code(node, text.splitlines())
+                assert count <= MOST_LINES, f"{path}: {node.name} has {count} lines of code: part it"
 
 
 def test_no_assert_guards_input() -> None:

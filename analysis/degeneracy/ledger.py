@@ -201,13 +201,12 @@ def parameter_ledger(
         raise InputError(f"unknown method {method!r}: expected 'auto', 'exact' or 'estimate'")
     refuse_shared_memory(net.model)
     net.check_once(batches)
-    checked = net.checked
+    settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": net.checked}
     net, batches = in_double(net, batches)
     check_derivatives(net, next(read_batches(batches, "derivatives", None)))
     try:
         census = Census.take(net, batches, epsilon, tolerance)
     except LayerError as error:
-        settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": checked}
         return _plain_ledger(net, batches, str(error), method, settings, progress)
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
@@ -229,6 +228,13 @@ def parameter_ledger(
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)
     )
+    return _added_up(census, layers, hessian, warning, settings)
+
+
+def _added_up(
+    census: Census, layers: tuple[LayerLedger, ...], hessian: HessianRank, warning: str | None, settings: dict[str, Any]
+) -> Ledger:
+    """Build the ledger of a network: the sums over its layers, and what they leave unexplained of the rank."""
     totals = {
         name: sum(getattr(layer, name) for layer in layers)
         for name in ("nominal", "activations", "jacobians", "gating", "synchronised", "tied")
@@ -239,14 +245,11 @@ def parameter_ledger(
         unexplained=explained - hessian.value,
         effective=hessian.value,
         hessian=hessian,
-        epsilon=epsilon,
-        tolerance=tolerance,
         layers=layers,
         units=tuple(census.units.values()),
         n=census.n,
-        seed=seed,
         warning=warning,
-        checked=checked,
+        **settings,
     )
 
 

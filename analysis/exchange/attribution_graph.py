@@ -7,7 +7,7 @@ Schema: neuronpedia.org, "Anthropic Attribution Graph" 1.0.0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
@@ -48,43 +48,16 @@ def attribution_graph(
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
     lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
     kept = _strongest(graph, epsilon, most_links)
-    carried: dict[Node, float] = {}
-    for earlier, later, w in kept:
-        for node in (earlier, later):
-            carried[node] = carried.get(node, 0.0) + w**2
-    ranked = sorted(carried, key=lambda node: (-carried[node], node))
-    shares = np.cumsum([carried[node] for node in ranked]) / (sum(carried.values()) or 1.0)
-    influence = dict(zip(ranked, shares.tolist(), strict=True))
-    last = len(graph.cuts) - 1
-    outputs = float(graph.importance[last].sum()) or 1.0
-    target = next((node for node in ranked if node[0] == last), None)
-    used = {int(labels[cut][i]) for cut, i in ranked}
+    influence = _influence(kept)
+    ranked = list(influence)
+    module = {(cut, i): int(labels[cut][i]) for cut, i in ranked}
+    used = set(module.values())
     tokens = [*lanes, _NONE] if len(used) > 1 else [_NONE, *lanes]  # the page leaves out the first lane
-    lane = {m: tokens.index(lanes[m] if m >= 0 else _NONE) for m in used}
-    names = {node: f"{node[0]}_{node[1]}_{lane[int(labels[node[0]][node[1]])]}" for node in ranked}
-
-    def described(node: Node) -> dict[str, Any]:
-        cut, i = node
-        module, share = int(labels[cut][i]), float(graph.importance[cut][i]) / outputs
-        kind = {0: "embedding", last: "logit"}.get(cut, "cross layer transcoder")
-        return {
-            "node_id": names[node],
-            "feature": i,
-            "layer": "E" if cut == 0 else str(cut),
-            "ctx_idx": lane[module],
-            "feature_type": kind,
-            "token_prob": share if cut == last else 0.0,
-            "is_target_logit": node == target,
-            "run_idx": 0,
-            "reverse_ctx_idx": 0,
-            "jsNodeId": f"{cut}_{i}-0",
-            "clerp": f"{graph.cuts[cut]}/{i}" + (f" (p={share:.3f})" if cut == last else ""),
-            "influence": influence[node],
-            "activation": float(graph.importance[cut][i]),
-        }
-
+    places = {m: tokens.index(lanes[m] if m >= 0 else _NONE) for m in used}
+    lane = {node: places[m] for node, m in module.items()}
+    names = {node: f"{node[0]}_{node[1]}_{lane[node]}" for node in ranked}
     pinned = ranked[:MOST_PINNED]
-    supernodes = [[lane, *(names[n] for n in pinned if labels[n[0]][n[1]] == m)] for m, lane in enumerate(lanes)]
+    supernodes = [[title, *(names[node] for node in pinned if module[node] == m)] for m, title in enumerate(lanes)]
     return {
         "metadata": _metadata(graph, epsilon, lanes, tokens, len(kept)),
         "qParams": {
@@ -94,9 +67,51 @@ def attribution_graph(
             "clickedId": names[pinned[0]] if pinned else "",
             "sg_pos": "",
         },
-        "nodes": [described(node) for node in sorted(ranked)],
+        "nodes": _nodes(graph, influence, names, lane),
         "links": [{"source": names[a], "target": names[b], "weight": w} for a, b, w in kept],
     }
+
+
+def _influence(kept: Sequence[tuple[Node, Node, float]]) -> dict[Node, float]:
+    """Compute per node, from the one that carries most loss on, the share of all loss carried up to there."""
+    carried: dict[Node, float] = {}
+    for earlier, later, w in kept:
+        for node in (earlier, later):
+            carried[node] = carried.get(node, 0.0) + w**2
+    ranked = sorted(carried, key=lambda node: (-carried[node], node))
+    shares = np.cumsum([carried[node] for node in ranked]) / (sum(carried.values()) or 1.0)
+    return dict(zip(ranked, shares.tolist(), strict=True))
+
+
+def _nodes(
+    graph: InteractionGraph, influence: Mapping[Node, float], names: Mapping[Node, str], lane: Mapping[Node, int]
+) -> list[dict[str, Any]]:
+    """Describe each node that has an influence; the first of them at the last cut is the target."""
+    last = len(graph.cuts) - 1
+    outputs = float(graph.importance[last].sum()) or 1.0
+    target = next((node for node in influence if node[0] == last), None)
+    found = []
+    for node in sorted(influence):
+        (cut, i), importance = node, float(graph.importance[node[0]][node[1]])
+        share = importance / outputs
+        found.append(
+            {
+                "node_id": names[node],
+                "feature": i,
+                "layer": "E" if cut == 0 else str(cut),
+                "ctx_idx": lane[node],
+                "feature_type": {0: "embedding", last: "logit"}.get(cut, "cross layer transcoder"),
+                "token_prob": share if cut == last else 0.0,
+                "is_target_logit": node == target,
+                "run_idx": 0,
+                "reverse_ctx_idx": 0,
+                "jsNodeId": f"{cut}_{i}-0",
+                "clerp": f"{graph.cuts[cut]}/{i}" + (f" (p={share:.3f})" if cut == last else ""),
+                "influence": influence[node],
+                "activation": importance,
+            }
+        )
+    return found
 
 
 def _metadata(

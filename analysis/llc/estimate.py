@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -359,9 +360,9 @@ class _Setup:
         scaled = temperature * (chains.loss - self.landscape.baseline)
         whole = finite_chains(scaled, chains.virial, chains.share)
         plain = mean_with_error(scaled[whole])
-        virial, radius = mean_with_error(chains.virial[whole]), mean_with_error(chains.radius[whole])
+        radius = mean_with_error(chains.radius[whole])
         bias = self._step_bias(temperature, chains) if whole.any() else math.inf
-        kernel, d = chains.kernel, len(self.landscape.start)
+        d = len(self.landscape.start)
         square = float(np.square(chains.radius[whole]).mean()) if whole.any() else math.nan
         corrected, used = self._corrected(scaled, whole, temperature, chains, bias, radius.r_hat)
         best = mean_with_error(corrected)
@@ -376,25 +377,11 @@ class _Setup:
             plain=plain.mean,
             plain_error=plain.error,
             control_variate=used,
-            virial=virial.mean / d,
-            virial_error=virial.error / d,
             heat=float(scaled[whole].var() / plain.mean) if whole.any() and plain.mean else math.nan,
-            acceptance=float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
             soft_rank=soft_rank,
             step_bias=bias,
             radius=math.sqrt(square),
             localised=self.gamma * square / d,
-            failed_chains=tuple(int(c) for c in np.flatnonzero(~whole)),
-            rejected=sum(chains.broken),
-            kernel=self.kernel,
-            preconditioner=self.preconditioner,
-            execution=chains.execution,
-            step_sizes=chains.step_size,
-            leapfrog=kernel.leapfrog if isinstance(kernel, HamiltonianMonteCarlo) else None,
-            chains=len(scaled),
-            warmup=self.plan.warmup,
-            draws=scaled.shape[1],
-            gradients=chains.gradients,
             largest_curvature=self.curvature.largest,
             descent=descent,
             prior=prior,
@@ -402,11 +389,33 @@ class _Setup:
             n_parameters=d,
             derivatives="torch.func" if self.landscape.vectorised else "autograd",
             notes=tuple(getattr(self.landscape, "notes", ())),
+            **self._sampling(chains, whole),
         )
         least = max(low, 0.0) if self.landscape.behavioural and high > 0 else low
         traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
         traces |= {"radius": chains.radius, "acceptance": chains.acceptance}
         return self._result(temperature, best, (least, high + descent + prior), found, traces)
+
+    def _sampling(self, chains: Chains, whole: Bool[np.ndarray, " chains"]) -> dict[str, Any]:
+        """Collect the diagnostics of the sampling itself: how the chains ran, and their virial."""
+        virial, d, kernel = mean_with_error(chains.virial[whole]), len(self.landscape.start), chains.kernel
+        n_chains, draws = chains.loss.shape
+        return {
+            "virial": virial.mean / d,
+            "virial_error": virial.error / d,
+            "acceptance": float(np.nanmean(chains.acceptance)) if kernel.adjusted else None,
+            "failed_chains": tuple(int(c) for c in np.flatnonzero(~whole)),
+            "rejected": sum(chains.broken),
+            "kernel": self.kernel,
+            "preconditioner": self.preconditioner,
+            "execution": chains.execution,
+            "step_sizes": chains.step_size,
+            "leapfrog": kernel.leapfrog if isinstance(kernel, HamiltonianMonteCarlo) else None,
+            "chains": n_chains,
+            "warmup": self.plan.warmup,
+            "draws": draws,
+            "gradients": chains.gradients,
+        }
 
     def _result(
         self,

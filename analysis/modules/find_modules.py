@@ -20,7 +20,7 @@ from ..search.objectives import find_objective, quality_of
 from .beyond_chains import BeyondChains
 from .evidence import description_length, stability
 from .mediators import polish_mediators, surface_of
-from .partition import Level, Module, Partition, ProfileRow
+from .partition import Level, Module, Partition
 from .profile import Profile, profile, resolutions
 from .satellites import join_satellites, join_small
 
@@ -162,9 +162,8 @@ def find_modules(
     Raises:
         GraphError: an option that makes no sense, or no edge above the cutoff.
     """
-    _check_numbers(resolution, {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed})
-    if chains not in CHAINS:
-        raise GraphError(f"unknown chains {chains!r}: expected one of {', '.join(CHAINS)}")
+    whole = {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed}
+    _check_options(resolution, chains, whole)
     scale = choose_epsilon(graph, epsilon)
     objective = "kway" if objective is None and k is not None else objective
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
@@ -177,7 +176,6 @@ def find_modules(
         beyond = BeyondChains(graph, scale.per_pair, search, n_null=n_null, seed=seed)
     thorough = _THOROUGH if effort is None else effort
     generator = np.random.default_rng(seed)
-    begin = None if start is None else search.begin(start)
     found = profile(
         search,
         resolutions(search, objective, None if choosing else resolution),
@@ -185,16 +183,14 @@ def find_modules(
         effort=_PROFILE if choosing else thorough,
         generator=generator,
         backend=backend,
-        start=begin,
+        start=None if start is None else search.begin(start),
         join=choosing,
         beyond=beyond,
         progress=progress,
     )
     chosen, flat, runs = found.rows[found.row], found.labels[found.row], found.runs
-    if choosing and not found.significant and not search.constrained:
-        flat = np.zeros_like(flat)
-    elif choosing:
-        flat, runs = _thorough(search, chosen, flat, beyond, thorough, generator, backend)
+    if choosing:
+        flat, runs = _significant(search, found, beyond, thorough, generator, backend)
     flat = join_small(search, flat, search.min_size)
     if min_size is not None and np.bincount(flat).min() < min_size:
         raise GraphError(f"found no division into modules of {min_size} to {search.max_size} nodes: loosen the bounds")
@@ -257,7 +253,7 @@ def epsilon_profile(
     return tuple(find_modules(graph, epsilon=e, **options) for e in report(ordered, "loss scales", progress))
 
 
-def _check_numbers(resolution: Any, whole: Mapping[str, Any]) -> None:
+def _check_options(resolution: Any, chains: str, whole: Mapping[str, Any]) -> None:
     for name, given in whole.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, int | np.integer)):
             raise GraphError(f"{name} is {given!r}: expected a whole number")
@@ -265,6 +261,8 @@ def _check_numbers(resolution: Any, whole: Mapping[str, Any]) -> None:
         raise GraphError(f"seed is {whole['seed']}: expected 0 or more")
     if resolution is not None and (isinstance(resolution, str) or np.ndim(resolution)):
         raise GraphError(f"resolution is {resolution!r}: expected a number")
+    if chains not in CHAINS:
+        raise GraphError(f"unknown chains {chains!r}: expected one of {', '.join(CHAINS)}")
 
 
 def _check(objective: str | None, k: int | None, choosing: bool, n_null: int) -> None:
@@ -276,25 +274,27 @@ def _check(objective: str | None, k: int | None, choosing: bool, n_null: int) ->
         raise GraphError(f"n_null is {n_null}: expected at least {_MIN_NULLS}, or 0 with a given resolution")
 
 
-def _thorough(
+def _significant(
     search: Search,
-    row: ProfileRow,
-    labels: np.ndarray,
+    found: Profile,
     beyond: BeyondChains | None,
     effort: Effort,
     generator: np.random.Generator,
     backend: str,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Search the chosen row again with more effort, and return it with the labels of the independent runs.
+    """Return one module if no division is significant; else search the chosen row again, with more effort.
 
-    If that gives another number of modules, or more interaction between them relative to chance once satellites are
-    joined, the row's labels stay.
+    The labels come with those of the independent runs. If the new search gives another number of modules, or more
+    interaction between them relative to chance once satellites are joined, the row's labels stay.
     """
+    row, labels = found.rows[found.row], found.labels[found.row]
+    if not found.significant and not search.constrained:
+        return np.zeros_like(labels), found.runs
     options: dict[str, Any] = {"generator": generator, "effort": effort, "backend": backend}
     wired = search.wired(search.costs)
-    found = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
-    joined = join_satellites(search, found.labels, beyond)
-    runs = tuple(join_satellites(search, run, beyond) for run in found.runs)
+    again = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
+    joined = join_satellites(search, again.labels, beyond)
+    runs = tuple(join_satellites(search, run, beyond) for run in again.runs)
     better = joined.max() == labels.max() and contrast_of(search.between(search.costs, joined)) > row.contrast
     return (joined if better else labels), runs
 
