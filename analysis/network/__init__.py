@@ -19,9 +19,11 @@ from .checks import (
     Run,
     Seen,
     check_function,
+    check_model,
     check_points,
     check_sizes,
     differs,
+    few_then_all,
     halves,
     parameters_put_back,
     random_numbers_put_back,
@@ -29,13 +31,14 @@ from .checks import (
     spread,
 )
 from .cuts import Cut, Place, candidates, find_modules_by_name, resolve, scan, short_name, vocabularies
-from .forward import Trace
+from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
 from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked, with_gradients
 from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first, swap_of
 from .masks import (
     EVERYTHING,
     Counted,
     Mask,
+    Masks,
     Positions,
     counted_at,
     how_to_declare,
@@ -48,6 +51,17 @@ from .masks import (
 )
 from .network import Network
 from .precision import copied, in_double
+from .swap_test import (
+    Traced,
+    UnchangedError,
+    check_derivative,
+    check_gradients,
+    check_padding,
+    check_swaps,
+    check_transitions,
+    find_cuts,
+    leaks_by_swapping,
+)
 from .transitions import Attention, Frame, PositionWise, Transition
 
 __all__ = [
@@ -59,18 +73,24 @@ __all__ = [
     "Cut",
     "Events",
     "Frame",
+    "HookedModel",
     "Kept",
     "Layout",
     "Layouts",
     "Mask",
+    "Masks",
     "Network",
     "Place",
     "PositionWise",
     "Positions",
+    "ReachedError",
+    "Record",
     "Run",
     "Seen",
     "Trace",
+    "Traced",
     "Transition",
+    "UnchangedError",
     "Visit",
     "arguments",
     "as_sequence",
@@ -79,19 +99,30 @@ __all__ = [
     "batch_size",
     "candidates",
     "channels_first",
+    "check_derivative",
+    "check_finite",
     "check_function",
+    "check_gradients",
+    "check_model",
+    "check_padding",
     "check_points",
     "check_sizes",
+    "check_swaps",
+    "check_transitions",
+    "concatenate",
     "copied",
     "counted_at",
     "describe",
     "differs",
+    "few_then_all",
+    "find_cuts",
     "find_modules_by_name",
     "halves",
     "hooked",
     "how_to_declare",
     "in_double",
     "joined",
+    "leaks_by_swapping",
     "map_points",
     "map_tensors",
     "mask_entry",

@@ -6,7 +6,7 @@
    on the model does not depend on the data.
 
 "The same" allows for rounding: a difference of eps^(2/3) of the largest number there (4e-11 in float64, 2e-5 in
-float32). All functions take `run(batch, gradients)`, which runs the model once and returns tensors by name of their
+float32). The checks take `run(batch, gradients)`, which runs the model once and returns tensors by name of their
 place, the data point first.
 """
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch.utils.checkpoint
@@ -26,23 +27,30 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
-from ..errors import CutError, DataError
-from .batches import Batch, batch_size, take_points, tensors
+from ..errors import CutError, DataError, InputError
+from .batches import Batch, batch_size, naming_batch, take_points, tensors
+from .cuts import Place
+from .forward import HookedModel
+from .layouts import channels_first, refuse_channels_first
 
 __all__ = [
     "Events",
     "Run",
     "Seen",
     "check_function",
+    "check_model",
     "check_points",
     "check_sizes",
     "differs",
+    "few_then_all",
     "halves",
     "parameters_put_back",
     "random_numbers_put_back",
     "refuse_checkpointing",
     "spread",
 ]
+
+T = TypeVar("T")
 
 Seen: TypeAlias = dict[str, Tensor]
 
@@ -81,6 +89,21 @@ def differs(a: Tensor, b: Tensor) -> float:
     a, b = (_real(v) for v in (a, b))
     share = float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(torch.float64).tiny))
     return 0.0 if share <= torch.finfo(kind).eps ** (2 / 3) else share
+
+
+def few_then_all(batch: Batch, check: Callable[[Batch], T]) -> T:
+    """Run a check on a few data points, and on the whole batch if it fails there."""
+    few = spread(batch)
+    try:
+        return check(few)
+    except InputError as problem:
+        if few is batch:
+            raise
+        first = problem
+    try:
+        return check(batch)
+    except InputError as problem:
+        raise (first if problem.__cause__ else problem) from None  # with a cause: the model itself failed
 
 
 def check_sizes(seen: Mapping[str, Tensor], n: int) -> None:
@@ -153,6 +176,37 @@ def check_points(run: Run, batch: Batch, events: Events, whole: Batch | None = N
                 f"data points are mixed: at {name!r} they differ by {share:.2g} of the largest number there in a batch "
                 f"of {batch_size(whole)} and in one of {n}. Each data point must be a row of its own, in any batch"
             )
+
+
+def check_model(
+    model: HookedModel, batch: Batch, whole: Batch, places: Sequence[Place], *, loss: str, returned: bool = False
+) -> None:
+    """Check layout, independence and function of a model, on a few data points.
+
+    Args:
+        model: the model; the buffers that it writes into are restored from here on.
+        batch: a few data points.
+        whole: more data points.
+        places: where to look, besides the output.
+        loss: the behavioural loss; "kl" reads the last axis of the output as logits.
+        returned: look at all that the model returns, not at the part that is the output.
+
+    Raises:
+        CutError: names the place at which an assumption fails.
+        DataError: the model is not a function of its batch.
+    """
+    with random_numbers_put_back():
+        run = partial(model.observe, places, whole=returned)
+        model.written = ()  # first, so that all later runs restore what the model writes into
+        model.written = check_function(model.model, run, batch, whole, model.events)
+        with naming_batch(batch), torch.no_grad():
+            if places:
+                names = {module: path for path, module in model.modules.items()}
+                refuse_checkpointing(names, lambda: model.run(batch, whole=True))
+            for place, where in channels_first(model.modules, lambda: model.run(batch, whole=True), places).items():
+                if not model.layouts.declared(place) and (place or places or loss == "kl"):
+                    refuse_channels_first(place.name if place else "output", where)
+        check_points(run, batch, model.events, whole)
 
 
 def check_function(model: nn.Module, run: Run, batch: Batch, whole: Batch, events: Events) -> tuple[str, ...]:

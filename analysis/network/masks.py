@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError
 from ..results import by_value
@@ -23,6 +24,7 @@ __all__ = [
     "EVERYTHING",
     "Counted",
     "Mask",
+    "Masks",
     "Positions",
     "counted_at",
     "how_to_declare",
@@ -102,6 +104,54 @@ class Counted:
 EVERYTHING = Counted(slice(None), None)
 
 """All positions of a tensor."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a network's batches.
+
+    Attributes:
+        model: the model that the batches are for.
+        mask: see `Mask`; None where all positions count.
+        skip_first: leave out the first position of each data point.
+    """
+
+    model: nn.Module
+    mask: Mask | None
+    skip_first: bool
+
+    @property
+    def vary(self) -> bool:
+        """Whether the positions that count may differ between data points."""
+        return self.mask is not None or self.skip_first
+
+    @property
+    def arguments(self) -> list[str]:
+        """The names of the model's arguments."""
+        return list(signature(self.model.forward).parameters)
+
+    def of(self, batch: Batch) -> Bool[Tensor, "batch positions"] | None:
+        """Return which positions count at each data point of a batch; None where all do."""
+        if not self.vary:
+            return None
+        mask = read_mask(self.mask, batch, self.arguments, skip_first=self.skip_first)
+        return mask if mask is None or len(mask) > 1 else mask.expand(batch_size(batch), -1)
+
+    def padding(self, batch: Batch) -> Bool[Tensor, "points positions"]:
+        """Return the mask as it was given, first positions included; all true where there is none."""
+        mask = read_mask(self.mask, batch, self.arguments)
+        return torch.ones(1, 1, dtype=torch.bool) if mask is None else mask
+
+    def held(self, batch: Batch) -> Any:
+        """Return the tensor of a batch that holds the mask; None if there is none."""
+        return mask_entry(batch, self.mask, self.arguments) if isinstance(self.mask, str) else None
+
+    def swappable(self, batch: Batch) -> bool:
+        """Return whether two data points can be swapped under the same mask: it is held, or equal for both."""
+        mask = self.of(batch)
+        if mask is None or isinstance(self.mask, str):
+            return True
+        return not torch.equal(swap_partners(mask), torch.arange(len(mask)))
 
 
 def read_mask(
