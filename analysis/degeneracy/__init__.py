@@ -1,6 +1,7 @@
 """Effective parameters: the parameter ledger, rank of the Hessian, synchronised units, sparse representation."""
 
 from .activation_links import Activation, activations_between
+from .blocks import FreeBlocks
 from .counts import Block, Census, LayerLedger
 from .free_directions import Moves, Part, independent
 from .gradients import (
@@ -43,6 +44,7 @@ __all__ = [
     "Census",
     "FiringPatterns",
     "Fit",
+    "FreeBlocks",
     "HeadPatterns",
     "HessianRank",
     "Layer",

@@ -34,6 +34,7 @@ from ..network.network import Network
 from ..network.precision import in_double
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
+from .blocks import FreeBlocks
 from .counts import Block, Census, LayerLedger
 from .gradients import check_derivatives, plain_factor, plain_size, unused_parameters
 from .hessian_rank import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
@@ -210,18 +211,19 @@ def parameter_ledger(
         return _plain_ledger(net, batches, str(error), method, settings, progress)
     method, warning = census.choose(method)
     census.measure(batches, exact=method == "exact", progress=progress)
-    kept = census.gate(batches, progress)
-    blocks = census.blocks()
+    free = FreeBlocks(census)
+    kept = free.gate(batches, progress)
+    blocks = free.blocks()
     if method == "exact":
         factor = census.gradients.factor()
         hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
         own, fits = census.own_blocks(factor)
     else:
-        free = sum(kept) - sum(block.free for block in blocks)
-        hessian, fits, note = _estimated(net, batches, census, free, epsilon, seed, progress)
+        left = sum(kept) - sum(block.free for block in blocks)
+        hessian, fits, note = _estimated(net, batches, census, left, epsilon, seed, progress)
         own = [None for _ in census.layers]
         warning = _both(warning, note)
-    if not census.tested:
+    if not free.tested:
         note = "too many units act as one to test their free directions one by one: those that are certain are counted"
         warning = _both(warning, note)
     layers = tuple(

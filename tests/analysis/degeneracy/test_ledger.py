@@ -13,7 +13,7 @@ from reference_ledger import count, hessian_rank, parameter_gradients
 from torch import Tensor, nn
 
 from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
-from interbasis.analysis.degeneracy import counts as census
+from interbasis.analysis.degeneracy import blocks as free_blocks
 from interbasis.analysis.degeneracy.ledger import Ledger, parameter_ledger
 from interbasis.analysis.errors import DataError, GraphError, InputError
 from interbasis.analysis.network.network import Network
@@ -55,7 +55,7 @@ def test_causes_never_take_more_than_the_hessian_has_free_and_rows_add_up(case) 
 @SLOW
 def test_causes_never_take_too_much_where_directions_are_not_tested(case) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(census, "_MOVES", -1)
+        patch.setattr(free_blocks, "_MOVES", -1)
         ledger = ledger_of(*case)
     assert ledger.effective == hessian_rank(*case)
     assert ledger.nominal == sum(getattr(ledger, name) for name in CAUSES)
@@ -211,7 +211,7 @@ class TestByHand:
 
     def test_too_many_directions_to_be_tested_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Then those count that the writing layer tells apart: all of a linear layer, too few where blocks overlap."""
-        monkeypatch.setattr(census, "_MOVES", 5)
+        monkeypatch.setattr(free_blocks, "_MOVES", 5)
         ledger = ledger_of(generic((8, 70, 3), activation="linear"), inputs(100, 8))
         assert (ledger.effective, ledger.unexplained) == (9 * 3, 0)
         assert "those that are certain are counted" in ledger.warning
