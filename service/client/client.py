@@ -29,7 +29,7 @@ from ..records.kinds import Paging, Source
 from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
-from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, typed_as, url_path
+from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, is_service_url, typed_as, url_path
 
 if TYPE_CHECKING:
     import networkx
@@ -79,7 +79,7 @@ class Client(Source):
             StoreError: the URL or the token is not valid.
         """
         self.url = url.rstrip("/").removesuffix("/api/v1")
-        if not self.url.startswith(("http://", "https://")):
+        if not is_service_url(self.url):
             raise StoreError(f"{url!r} is not the URL of a service: expected one like http://127.0.0.1:8422")
         if token and not (token.isascii() and token.isprintable()):
             raise StoreError(
@@ -121,6 +121,8 @@ class Client(Source):
             except httpx.TransportError as error:
                 if not pauses:
                     raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+            except httpx.DecodingError as error:
+                raise StoreError(f"{self.url} answered with {error}: is this an interbasis service?") from error
             else:
                 asked = asked_pause(response)
                 if response.status_code not in AGAIN or not pauses or asked > left:
@@ -372,7 +374,7 @@ class Client(Source):
                 with self._http.stream(
                     "GET", url_path("jobs", ref, "events"), headers=headers, timeout=60.0
                 ) as response:
-                    if response.is_error:
+                    if not response.is_success:
                         response.read()
                     if response.status_code in AGAIN:
                         raise UnavailableError(f"{response.status_code} {response.reason_phrase}")
@@ -389,6 +391,8 @@ class Client(Source):
                 failures += 1
                 if failures > len(PAUSES):
                     raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+            except httpx.DecodingError as error:
+                raise StoreError(f"{self.url} answered with {error}: is this an interbasis service?") from error
             time.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
 
     def workers(self) -> tuple[WorkerRow, ...]:
@@ -526,6 +530,8 @@ def _as_safetensors(file: Path) -> Iterator[Path]:
         yield file
         return
     import tempfile
+    import zlib
+    from zipfile import BadZipFile
 
     import numpy as np
     from safetensors import SafetensorError
@@ -534,7 +540,7 @@ def _as_safetensors(file: Path) -> Iterator[Path]:
     try:
         opened = np.load(file, allow_pickle=False)
         arrays = {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise StoreError(f"cannot read {file}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
         sent = Path(folder) / f"{file.stem}.safetensors"

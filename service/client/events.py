@@ -26,6 +26,6 @@ def read_events(response: httpx.Response) -> Iterator[Any]:
         if event.data:
             try:
                 data = event.json()
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise StoreError(f"{response.url} sent an event that is not JSON: {event.data[:80]!r}") from error
             yield data

@@ -24,7 +24,7 @@ from ..records.errors import (
     UnavailableError,
 )
 
-__all__ = ["AGAIN", "LONGEST", "PAUSES", "asked_pause", "checked", "document", "typed_as", "url_path"]
+__all__ = ["AGAIN", "LONGEST", "PAUSES", "asked_pause", "checked", "document", "is_service_url", "typed_as", "url_path"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -78,16 +78,26 @@ def document(response: httpx.Response) -> Any:
     """
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         what = response.headers.get("content-type", "nothing")
         raise StoreError(
             f"{response.url} answered with {what}, expected JSON: is this an interbasis service?"
         ) from error
 
 
+def is_service_url(url: str) -> bool:
+    """Return whether requests can be sent to a URL: it is one of HTTP, with a valid host and port."""
+    try:
+        host = httpx.URL(url).raw_host.decode("ascii")
+        return url.startswith(("http://", "https://")) and bool(host.encode("idna"))
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+
+
 def url_path(*parts: Any) -> str:
-    """Join parts of a path, each one quoted."""
-    return "/".join(quote(str(part).replace("/", "%2F"), safe="") for part in parts)  # servers decode once
+    """Join parts of a path, each one quoted; also "." and "..", which would lead to another path."""
+    quoted = (quote(str(part).replace("/", "%2F"), safe="") for part in parts)  # servers decode once
+    return "/".join("%2E" * len(part) if part in (".", "..") else part for part in quoted)
 
 
 def checked(response: httpx.Response) -> httpx.Response:
@@ -97,7 +107,7 @@ def checked(response: httpx.Response) -> httpx.Response:
     try:
         found = response.json()
         detail, code = str(found["detail"]), found.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         detail = f"{response.status_code} {response.reason_phrase} from {response.url}: is this an interbasis service?"
         code = None
     kind = _ERRORS.get(code) if isinstance(code, str) else None
