@@ -8,6 +8,11 @@ from typing import Any
 from interbasis.service.records.jobs import JobRow
 from interbasis.service.store.store import Store
 
+LONG = {"temperature": 1000.0, "draws": 500, "warmup": 9}
+"""Choices of an estimate that takes some seconds, in which its worker can be killed."""
+
+ENDLESS = {"temperature": 1000.0, "draws": 1_000_000}
+
 
 def ask(store: Store, task: str, target: Path | str, choices: dict[str, Any] | None = None, **options: Any) -> JobRow:
     """Submitted with the data that lie beside the checkpoint."""
@@ -16,7 +21,7 @@ def ask(store: Store, task: str, target: Path | str, choices: dict[str, Any] | N
 
 
 def wait(
-    store: Store, *jobs: JobRow, seconds: float = 180, until: Callable[[JobRow], bool] | None = None
+    store: Store, *jobs: JobRow, seconds: float = 300, until: Callable[[JobRow], bool] | None = None
 ) -> list[JobRow]:
     """The jobs when all have ended, or are as wanted."""
     deadline = time.monotonic() + seconds

@@ -3,7 +3,7 @@
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+import warm_python
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
@@ -76,6 +77,13 @@ def real_data() -> Path:
             warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """A Python that has imported torch and interbasis, for programs that are to start at once."""
+    with warm_python.started() as path:
+        yield path
 
 
 @pytest.fixture

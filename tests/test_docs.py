@@ -18,6 +18,7 @@ from test_rooms import ROOT, modules
 from typer.testing import CliRunner
 
 from interbasis.service.cli.app import app
+from interbasis.service.store.store import Store
 
 README = (ROOT / "README.md").read_text()
 CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
@@ -35,15 +36,18 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/ledger.md", "docs/learning_coefficient.md"])
-def test_python_in_documents_runs(name: str, tmp_path: Path) -> None:
+def test_python_in_documents_runs(name: str, python: str, tmp_path: Path) -> None:
     programs = [program for program in blocks("python", (ROOT / name).read_text()) if "Client(" not in program]
     assert programs
     for program in programs:
-        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=300)
+        subprocess.run([python, "-c", program], cwd=tmp_path, check=True, timeout=300)
 
 
 def test_service_in_readme_runs(tmp_path: Path) -> None:
-    """Its five commands, then its Python; only the port and the ID of the partition are filled in."""
+    """Its five commands, then its Python; only the port and the ID of the partition are filled in.
+
+    The first is the demo, whose numbers are checked too.
+    """
     (commands,) = (block for block in blocks("console") if "interbasis serve" in block and "show" in block)
     (program,) = (program for program in blocks("python") if "Client(" in program)
     install, demo, serve, submit, show = (line.removeprefix("$ ") for line in commands.splitlines())
@@ -51,7 +55,8 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    env = {**_wide(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "INTERBASIS_STORE": "s.sqlite"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "COLUMNS": "80", "PATH": path, "INTERBASIS_STORE": "s.sqlite"}
 
     def run(command: str) -> str:
         command = command.replace("8422", port)
@@ -59,12 +64,12 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run(demo)
+    check_demo(run(demo), tmp_path)
     words = [*serve.removesuffix(" &").split(), "--port", port]
     with (tmp_path / "log").open("w") as log:
         service = subprocess.Popen(words, cwd=tmp_path, env=env, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while "Ctrl-C" not in (tmp_path / "log").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -74,7 +79,24 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
         assert "succeeded" in run(f"{sys.executable} program.py")
     finally:
         service.terminate()
-        service.wait(timeout=60)
+        service.wait(timeout=300)
+
+
+def check_demo(said: str, folder: Path) -> None:
+    """What the demo says is what is stored: two modules at the end, one before there was anything to learn."""
+    lines = said.splitlines()
+    assert max(len(line) for line in lines if "Checkpoints are in" not in line) <= 80
+    steps = [line.split()[0] for line in lines if line[:4].strip().isdigit()]
+    assert steps == ["0", "50", "150", "400", "1000", "2500"]
+    assert "Step 0 is one module: divisions beat chance (largest z" in said
+    assert "After training the network has 2 modules" in said
+    identifier = next(line.split()[-1] for line in lines if "interbasis show partition" in line)
+    with Store.open(str(folder / "s.sqlite")) as store:
+        partition = store.get_partition(identifier)
+        assert partition.n_modules == 2
+        assert store.get_checkpoint("two-digits@2500").id == partition.checkpoint
+        assert store.check().ok
+    assert len(list((folder / "run").glob("*.safetensors"))) == len(steps)
 
 
 @pytest.mark.long
@@ -168,14 +190,14 @@ def test_map_shows_the_rooms_and_imports_of_the_code() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_map_is_drawn(tmp_path: Path) -> None:
+def test_map_is_drawn(python: str, tmp_path: Path) -> None:
     """In a copy of the files: the picture is drawn, and a room that is not listed is seen."""
     for top in ("analysis", "service", "migrations", "docs"):
         shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "ARCHITECTURE.md", tmp_path)
 
     def run(*options: str) -> int:
-        return subprocess.run([sys.executable, "docs/rooms.py", *options], cwd=tmp_path, capture_output=True).returncode
+        return subprocess.run([python, "docs/rooms.py", *options], cwd=tmp_path, capture_output=True).returncode
 
     (tmp_path / "analysis/figures/new.py").write_text("def f():\n    from ..search import leiden\n")
     assert run("--check") == 1

@@ -1,7 +1,9 @@
 """Both kinds of database: SQLite files, and a real PostgreSQL server with a fresh database per test."""
 
+import functools
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from typing import Any
 import cases_store
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from interbasis.analysis.errors import InterbasisError
 from interbasis.service.records.errors import StoreError
@@ -60,29 +63,59 @@ def postgres() -> Iterator[Any]:
     server.cleanup()
 
 
-def _empty_database(server: Any) -> str:
+def _database(server: Any, template: str = "template1") -> str:
+    """A new database, a copy of another."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return str(server.get_uri(database=name))
 
 
+@pytest.fixture(scope="session")
+def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """An empty store of each kind that tests copy, since migrations take longer: the path of a file, or a name."""
+
+    @functools.cache
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            file = tmp_path_factory.mktemp("empty") / "store.sqlite"
+            Store.open(str(file)).close()
+            return str(file)
+        url = _database(request.getfixturevalue("postgres"))
+        Store.upgrade(url)
+        return str(make_url(url).database)
+
+    return make
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty database of each kind."""
+def place(request: pytest.FixtureRequest, tmp_path: Path, migrated: Callable[[str], str]) -> Place:
+    """A database of each kind: an empty store where the test has one open, else empty."""
+    is_store = "store" in request.fixturenames
     if request.param == "sqlite":
-        url = str(tmp_path / "folder" / "store.sqlite")
+        file = tmp_path / "folder" / "store.sqlite"
+        if is_store:
+            file.parent.mkdir()
+            shutil.copy(migrated("sqlite"), file)
+        url = str(file)
     else:
-        url = _empty_database(request.getfixturevalue("postgres"))
+        server = request.getfixturevalue("postgres")
+        url = _database(server, migrated("postgresql")) if is_store else _database(server)
     return Place(request.param, url, str(tmp_path / "artifacts"))
 
 
 @pytest.fixture
 def store(place: Place) -> Iterator[Store]:
     """An open, empty store of each kind."""
-    if place.kind == "postgresql":
-        Store.upgrade(place.url)
     with place.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path, migrated: Callable[[str], str]) -> Iterator[Store]:
+    """An open, empty store in a SQLite file."""
+    shutil.copy(migrated("sqlite"), tmp_path / "store.sqlite")
+    with Store.open(str(tmp_path / "store.sqlite"), str(tmp_path / "artifacts")) as opened:
         yield opened
 
 
@@ -129,12 +162,18 @@ def export_here() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def saver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def warm(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that the code under test starts need not import torch first."""
+    monkeypatch.setattr(sys, "executable", python)
+
+
+@pytest.fixture
+def saver(python: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `python cases_store.py ...`; the process has imported everything and waits for a line."""
     started: list[subprocess.Popen[str]] = []
 
     def start(place: Place, first: int, count: int) -> subprocess.Popen[str]:
-        command = [sys.executable, cases_store.__file__, place.url, place.artifacts, str(first), str(count)]
+        command = [python, cases_store.__file__, place.url, place.artifacts, str(first), str(count)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, text=True, **pipes)
         started.append(process)
@@ -147,12 +186,12 @@ def saver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.fixture
-def start_worker(place: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start_worker(place: Any, python: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `interbasis worker`; what it says is in a file."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(name: str = "w1", at: Place = place) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name]
+        command = [python, "-m", "interbasis.service.cli", "worker", "--name", name]
         command += ["--store", at.url, "--artifacts", at.artifacts]
         with (tmp_path / f"{name}.log").open("ab") as log:
             started.append(subprocess.Popen(command, stderr=log, stdout=log))

@@ -23,8 +23,8 @@ def save_pt(folder: Path, found: Any, **options: Any) -> str:
     return str(folder / "given.pt")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "interbasis.service.api.convert_pt", *arguments]
+def run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "interbasis.service.api.convert_pt", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -93,12 +93,12 @@ def test_limit_of_memory_stands_on_what_is_used(monkeypatch: pytest.MonkeyPatch)
     assert limits[resource.RLIMIT_CORE] == (0, 0)
 
 
-def test_process_converts_or_says_why_in_its_last_line(tmp_path: Path) -> None:
+def test_process_converts_or_says_why_in_its_last_line(tmp_path: Path, python: str) -> None:
     source, target = save_pt(tmp_path, {"w": torch.ones(3)}), str(tmp_path / "made.safetensors")
-    done = run(source, target, str(256 << 20), "1000")
+    done = run(sys.executable, source, target, str(256 << 20), "1000")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert load_file(target)["w"].tolist() == [1, 1, 1]
-    done = run(source, target, str(256 << 20), "10")
+    done = run(python, source, target, str(256 << 20), "10")
     assert done.returncode == 1
     assert "bytes, expected at most 10" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -106,6 +106,6 @@ def test_process_converts_or_says_why_in_its_last_line(tmp_path: Path) -> None:
 
 def test_process_has_the_memory_that_it_was_given(tmp_path: Path) -> None:
     source = save_pt(tmp_path, {"w": torch.zeros(50_000_000)})
-    done = run(source, str(tmp_path / "made.safetensors"), str(64 << 20), str(10**9))
+    done = run(sys.executable, source, str(tmp_path / "made.safetensors"), str(64 << 20), str(10**9))
     assert done.returncode == 1
     assert "memory" in done.stderr.splitlines()[-1]

@@ -1,5 +1,6 @@
 """The API keeps to its OpenAPI document: schemathesis tries every operation with all of its checks on."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,13 +59,14 @@ KINDS = (
 )
 
 
-@pytest.fixture
-def filled(sqlite_place: Any, tmp_path: Path) -> Iterator[Store]:
-    """A store with something of every kind."""
-    data = save_inputs(tmp_path / "x.npz")
-    with sqlite_place.open() as store:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two checkpoints and a store that has something of every kind."""
+    folder = tmp_path_factory.mktemp("filled")
+    data = save_inputs(folder / "x.npz")
+    with Store.open(str(folder / "store" / "store.sqlite")) as store:
         for step in (1, 2):
-            path = save_mlp(tmp_path / f"{step}.safetensors", seed=step, step=step, model="run")
+            path = save_mlp(folder / f"{step}.safetensors", seed=step, step=step, model="run")
             graph = analyze_task.analyze(store, path, {}, data=data).graph
             store.submit("ledger", path, {"data": data, "seed": step})
             store.cancel_job(store.submit("partition", graph.id, {"k": 2}).id)
@@ -74,6 +76,14 @@ def filled(sqlite_place: Any, tmp_path: Path) -> Iterator[Store]:
         partition = store.partitions().items[0].id
         experiments.experiment(store, partition, ExperimentRecipe(draws=1), data=data)
         store.add_schedule("track", "run", cron="0 2 * * *")
+    return folder
+
+
+@pytest.fixture
+def filled(prepared: Path, tmp_path: Path) -> Iterator[Store]:
+    """A copy of that store."""
+    shutil.copytree(prepared / "store", tmp_path / "store")
+    with Store.open(str(tmp_path / "store" / "store.sqlite")) as store:
         yield store
 
 
@@ -90,10 +100,10 @@ def stored(store: Store) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def fuzz(filled: Store, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
+def fuzz(filled: Store, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzz:
     """Tries the application on the store; how often each check was made, and what failed."""
     monkeypatch.setattr(guard, "_FAILURES", 10**9)  # tokens are broken on purpose
-    limits = Limits(roots=(Path(filled.location.file or "").parent,), stream=0.2, upload=1 << 20)
+    limits = Limits(roots=(prepared, Path(filled.location.file or "").parent), stream=0.2, upload=1 << 20)
 
     def run(examples: int, *phases: str, token: str | None = None, named: bool = False, paths: str = "") -> Any:
         config: dict[str, Any] = {"seed": 0, "base-url": "http://127.0.0.1", "continue-on-failure": True}
@@ -134,14 +144,19 @@ VERDICTS = {
 }
 
 
-def test_verdicts_of_examples_exist(filled: Store) -> None:
-    schemas = create_app(filled).openapi()["components"]["schemas"]
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with Store.open(str(tmp_path_factory.mktemp("empty") / "store.sqlite")) as store:
+        return create_app(store).openapi()
+
+
+def test_verdicts_of_examples_exist(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
     for name, verdicts in VERDICTS.items():
         assert set(schemas[name]["properties"]["verdict"]["examples"]) <= verdicts, name
 
 
-def test_every_field_has_an_example_that_is_one(filled: Store) -> None:
-    document = create_app(filled).openapi()
+def test_every_field_has_an_example_that_is_one(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         for field, described in schema.get("properties", {}).items():
@@ -151,8 +166,7 @@ def test_every_field_has_an_example_that_is_one(filled: Store) -> None:
                 jsonschema_rs.validate(whole, example)
 
 
-def test_every_parameter_has_an_example_that_is_one(filled: Store) -> None:
-    document = create_app(filled).openapi()
+def test_every_parameter_has_an_example_that_is_one(document: dict[str, Any]) -> None:
     seen = set()
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -482,6 +482,7 @@ def test_submitted_job_is_waited_for(
         wrong.wait()
 
 
+@pytest.mark.usefixtures("warm")
 @SQLITE_FIRST
 def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
     partition, graph = analysed.partition.id, analysed.graph.id

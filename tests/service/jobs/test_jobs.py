@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_python
 from cases_checkpoints import save_inputs, save_mlp
-from cases_jobs import ask, wait
+from cases_jobs import ENDLESS, LONG, ask, wait
 from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
@@ -45,7 +45,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def children(of: subprocess.Popen[bytes]) -> list[int]:
     """Computing processes that a worker started."""
-    path = Path(f"/proc/{of.pid}/task")
+    path = Path(f"/proc/{warm_python.real(of.pid)}/task")
     return [int(pid) for task in path.iterdir() for pid in (task / "children").read_text().split()]
 
 
@@ -368,12 +368,12 @@ def test_every_task_is_done_and_equals_what_is_computed_here(
 
 def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
+    job = ask(store, "llc", checkpoint, LONG)
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     (computing,) = children(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while alive(computing):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -387,7 +387,7 @@ def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, sta
 def test_job_of_a_dead_worker_is_taken_over_by_another(store: Store, checkpoint: Path, start_worker: Start) -> None:
     """Of another name, which goes by the silence of the first alone."""
     process = start_worker("w1")
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
+    job = ask(store, "llc", checkpoint, LONG)
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     assert store.get_job(job.id).worker == "w1"
     process.kill()
@@ -410,14 +410,14 @@ def test_experiment_that_is_stopped_midway_leaves_nothing(store: Store, checkpoi
     partition = analyze_task.analyze(store, checkpoint, {}, data=data).partition.id
     files = set(store.blobs.list())
     process = start_worker()
-    job = store.submit("experiment", partition, {"kind": "faithfulness", "draws": 700, "data": data})
+    job = store.submit("experiment", partition, {"kind": "faithfulness", "draws": 500, "data": data})
 
     def nothing_stored() -> bool:
         return (store.experiments().items, store.collect(grace=0.0).files, set(store.blobs.list())) == ((), (), files)
 
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     store.cancel_job(job.id)
-    (stopped,) = wait(store, job, seconds=5)
+    (stopped,) = wait(store, job)
     assert (stopped.state, stopped.results) == ("cancelled", ())
     assert nothing_stored()
     store.retry_job(job.id)
@@ -425,7 +425,7 @@ def test_experiment_that_is_stopped_midway_leaves_nothing(store: Store, checkpoi
     computing = children(process)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any(alive(pid) for pid in computing):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -456,7 +456,7 @@ def done_steps(store: Store) -> dict[str, str]:
 def test_steps_that_are_done_are_not_done_again(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
     job = ask(store, "analyze", checkpoint)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while "basis" not in (before := done_steps(store)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -488,15 +488,15 @@ def test_steps_make_again_what_was_collected(store: Store, checkpoint: Path, tmp
 
 
 @POSTGRESQL_FIRST
-def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, place: Any) -> None:
+def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, place: Any, python: str) -> None:
     """Two at a time, the smallest priority first; a worker without a number leaves the queue's as it is."""
     priorities = [3, -2, 0, 5, -7, 1]
     jobs = [
-        ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 30, "seed": n}, priority=priority)
+        ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 30, "warmup": 20, "seed": n}, priority=priority)
         for n, priority in enumerate(priorities)
     ]
     most = 0
-    with working(place, "w1", "--queue", "default=2") as process:
+    with working(python, place, "w1", "--queue", "default=2") as process:
         while not all((rows := [store.get_job(job.id) for job in jobs])[n].ended for n in range(len(jobs))):
             most = max(most, sum(row.state == "running" for row in rows))
             assert process.poll() is None
@@ -506,10 +506,9 @@ def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, plac
     started = sorted(rows, key=lambda row: row.started)
     pairs = [sorted(row.priority for row in started[n : n + 2]) for n in (0, 2, 4)]  # two begin at the same moment
     assert pairs == [[-7, -2], [0, 1], [3, 5]]
-    long = {"temperature": 1000.0, "draws": 3000}
-    jobs = [ask(store, "llc", checkpoint, {**long, "seed": n}) for n in (10, 11, 12)]
-    with working(place, "w2"):
-        deadline = time.monotonic() + 60
+    jobs = [ask(store, "llc", checkpoint, {**ENDLESS, "seed": n}) for n in (10, 11, 12)]
+    with working(python, place, "w2"):
+        deadline = time.monotonic() + 300
         while sum(store.get_job(job.id).state == "running" for job in jobs) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -518,24 +517,24 @@ def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, plac
         wait(store, *jobs)
 
 
-def test_second_worker_of_a_name_is_refused(store: Store, place: Any) -> None:
-    with working(place, "w1"):
-        deadline = time.monotonic() + 60
+def test_second_worker_of_a_name_is_refused(store: Store, place: Any, python: str) -> None:
+    with working(python, place, "w1"):
+        deadline = time.monotonic() + 300
         while not store.workers():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for name in ("w1", "w2") if place.kind == "sqlite" else ("w1",):
-            with working(place, name) as second:
-                assert second.wait(timeout=30) == 2
+            with working(python, place, name) as second:
+                assert second.wait(timeout=120) == 2
                 said = second.stderr.read().decode()
             assert "worker w1 is running on" in said
             assert ("another --name" if name == "w1" else "SQLite takes one worker") in said
 
 
 @contextmanager
-def working(place: Any, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def working(python: str, place: Any, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker with options of its own."""
-    command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name, *options]
+    command = [python, "-m", "interbasis.service.cli", "worker", "--name", name, *options]
     command += ["--store", place.url, "--artifacts", place.artifacts]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -547,13 +546,13 @@ def working(place: Any, name: str, *options: str) -> Iterator[subprocess.Popen[b
 
 
 @SQLITE_FIRST
-def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoint: Path, start_worker: Start) -> None:
+def test_cancel_stops_the_computation(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
+    job = ask(store, "llc", checkpoint, ENDLESS)
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     assert children(process)
     store.cancel_job(job.id)
-    (stopped,) = wait(store, job, seconds=5)
+    (stopped,) = wait(store, job)
     assert stopped.state == "cancelled"
     assert not children(process)
     assert not store.llcs().items
@@ -563,10 +562,10 @@ def test_cancel_stops_the_computation_within_two_seconds(store: Store, checkpoin
 
 def test_timeout_kills(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000}, timeout=4)
+    job = ask(store, "llc", checkpoint, ENDLESS, timeout=2)
     (stopped,) = wait(store, job)
     assert stopped.state == "failed"
-    assert "timeout of 4 s" in stopped.error
+    assert "timeout of 2 s" in stopped.error
     assert not children(process)
 
 
@@ -587,7 +586,7 @@ def test_computing_process_that_dies_is_replaced_three_times(
     store: Store, checkpoint: Path, start_worker: Start
 ) -> None:
     process = start_worker()
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 1_000_000})
+    job = ask(store, "llc", checkpoint, ENDLESS)
     for attempt in (1, 2, 3):
         wait(store, job, until=lambda row, n=attempt: row.attempts == n and children(process) != [])
         os.kill(children(process)[0], signal.SIGKILL)
@@ -599,12 +598,11 @@ def test_computing_process_that_dies_is_replaced_three_times(
 
 
 @SQLITE_FIRST
-def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) -> None:
-    with working(place, "w1", "--log", "json") as process:
-        long = {"temperature": 1000.0, "draws": 1_000_000}
-        late = ask(store, "llc", checkpoint, long, timeout=4)
+def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any, python: str) -> None:
+    with working(python, place, "w1", "--log", "json") as process:
+        late = ask(store, "llc", checkpoint, ENDLESS, timeout=2)
         wait(store, late)
-        stopped = ask(store, "llc", checkpoint, {**long, "seed": 1})
+        stopped = ask(store, "llc", checkpoint, {**ENDLESS, "seed": 1})
         wait(store, stopped, until=lambda row: (row.fraction or 0) > 0)
         store.cancel_job(stopped.id)
         done, wrong = ask(store, "ledger", checkpoint), ask(store, "analyze", checkpoint, {"cuts": ["layers.9"]})
@@ -620,7 +618,7 @@ def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) 
         done.id: "succeeded",
         wrong.id: "failed",
     }
-    assert ends[late.id]["message"] == f"job {late.id} timed out: stopped after its timeout of 4 s in step llc"
+    assert ends[late.id]["message"] == f"job {late.id} timed out: stopped after its timeout of 2 s in step llc"
     assert ends[late.id]["timed_out"]
     assert ends[stopped.id]["message"] == f"job {stopped.id} cancelled"
     assert "layers.9" in ends[wrong.id]["message"]
@@ -631,10 +629,10 @@ def test_end_of_every_job_is_logged(store: Store, checkpoint: Path, place: Any) 
 @POSTGRESQL_FIRST
 def test_worker_that_is_told_to_stop_gives_its_job_back(store: Store, checkpoint: Path, start_worker: Start) -> None:
     process = start_worker()
-    job = ask(store, "llc", checkpoint, {"temperature": 1000.0, "draws": 400})
+    job = ask(store, "llc", checkpoint, LONG)
     wait(store, job, until=lambda row: (row.fraction or 0) > 0)
     process.terminate()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=300) == 0
     left = store.get_job(job.id)
     assert (left.state, left.worker) == ("queued", None)
     start_worker()

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_jobs import ask, wait
+from cases_jobs import LONG, ask, wait
 from cases_long import SQLITE_FIRST
 from sqlalchemy.engine import make_url
 
@@ -76,12 +76,12 @@ def test_job_outlasts_a_full_disk_under_the_database(
     ballast, log = small_disk / "ballast", tmp_path / "w1.log"
     with there.open() as store:
         start_worker(at=there)
-        job = ask(store, "llc", path, {"temperature": 1000.0, "draws": 100})
+        job = ask(store, "llc", path, LONG)
         wait(store, job, until=lambda row: (row.fraction or 0) > 0)
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
             while stream.write(bytes(4096)):
                 pass
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "disk is full" not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -158,7 +158,7 @@ def test_database_gone_for_twenty_seconds(place: Any, proxy: Proxy, start_worker
     path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
     with place.open() as store, away.open() as far:
         start_worker(at=away)
-        job = ask(store, "llc", path, {"temperature": 1000.0, "draws": 400})
+        job = ask(store, "llc", path, LONG)
         wait(store, job, until=lambda row: (row.fraction or 0) > 0)
         api = httpx.Client(transport=InProcess(create_app(far)), base_url="http://127.0.0.1/api/v1/")
         assert api.get("jobs").status_code == 200

@@ -23,7 +23,7 @@ from cases_store import save_graph, save_partition
 from interbasis.service.store.store import Store
 
 DOCS = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
-_WAIT = 60.0
+_WAIT = 300.0
 
 
 def documented(start: str) -> str:
@@ -67,12 +67,12 @@ def database_beside(url: str, name: str) -> str:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def worker(python: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a worker on any store."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(url: str, artifacts: str, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--store", url, "--artifacts", artifacts]
+        command = [python, "-m", "interbasis.service.cli", "worker", "--store", url, "--artifacts", artifacts]
         with (tmp_path / "worker.log").open("ab") as log:
             started.append(subprocess.Popen([*command, *options], stdout=log, stderr=log))
         return started[-1]

@@ -19,7 +19,7 @@ class TestSqlite:
         self, sqlite_place: Any, saver: Callable[..., subprocess.Popen[str]]
     ) -> None:
         processes = [saver(sqlite_place, 10 * number, 2) for number in range(4)]
-        outputs = [process.communicate("go\n", timeout=60) for process in processes]
+        outputs = [process.communicate("go\n", timeout=300) for process in processes]
         assert [process.returncode for process in processes] == [0] * 4, outputs
         with sqlite_place.open() as store:
             assert len(store.graphs().items) == 8

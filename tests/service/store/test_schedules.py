@@ -277,7 +277,7 @@ def test_worker_looks_after_schedules(store: Store, place: Any, start_worker: An
     store.add_schedule("ledger", "run", {"data": str(tmp_path / "x.npz")}, folder=folder)
     start_worker()
     checkpoint(folder, 1)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not store.ledgers().items:
         assert time.monotonic() < deadline, store.jobs()
         time.sleep(0.2)

@@ -564,7 +564,7 @@ class TestStore:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate(timeout=300) for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0], outputs
         assert len({ids for ids, _ in outputs}) == 1
         assert len(store.graphs().items) == len(store.partitions().items) == count
