@@ -112,6 +112,14 @@ def test_no_private_name_leaves_its_room() -> None:
                 assert inside or not name.startswith("_") or name == "__version__", f"{path}: {name} of {module}"
 
 
+def test_nothing_depends_on_the_builtin_hash() -> None:
+    """It may differ between versions of Python, and of text between two runs; `analysis/seeds.py` derives seeds."""
+    for top in TOPS:
+        for path in files(top):
+            names = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)]
+            assert not [node.lineno for node in names if node.id == "hash"], path
+
+
 def test_rooms_are_small_and_say_what_they_are_for() -> None:
     for top in FLOORS:
         for folder in {path.parent for path in files(top)}:

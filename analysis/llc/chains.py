@@ -23,6 +23,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..progress import Progress, ProgressCallback
 from ..results import by_value
+from ..seeds import torch_generator
 from .curvature import Curvature, Metric
 from .kernels import KERNELS, HamiltonianMonteCarlo, Kernel, Potential, PreconditionedLangevin, State, normal
 from .landscape import Landscape
@@ -236,7 +237,7 @@ def _started(
     potential: Potential, kernel: Kernel, name: str, metric: Metric, plan: Plan
 ) -> tuple[State, tuple[Tensor, ...]]:
     """Draw dispersed positions, as far from theta* as the energy of a typical point allows."""
-    draws = [torch.Generator().manual_seed(hash((plan.seed, chain)) % 2**63) for chain in range(plan.chains)]
+    draws = [torch_generator(plan.seed, chain) for chain in range(plan.chains)]
     start = potential.landscape.start
     away = metric(normal(start.repeat(plan.chains, 1), draws))
     scale = torch.ones(plan.chains, 1, dtype=start.dtype)

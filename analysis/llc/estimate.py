@@ -30,6 +30,7 @@ from ..network.batches import Batch
 from ..network.hooks import with_gradients
 from ..network.network import Network
 from ..progress import Progress, ProgressCallback
+from ..seeds import torch_generator
 from .batch_loss import Parameters
 from .chains import Chains, Plan, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
@@ -514,7 +515,7 @@ class _Setup:
         """Compute the variance of the gradient of U over random batches, at the end of the chains."""
         if self.batch_size is None or not torch.isfinite(chains.state.position).all():
             return torch.zeros_like(self.landscape.start)
-        draws = [torch.Generator().manual_seed(hash((self.plan.seed, -1, c)) % 2**63) for c in range(len(chains.loss))]
+        draws = [torch_generator(self.plan.seed, chain, 0) for chain in range(len(chains.loss))]
         potential, position = self.potential(temperature), chains.state.position
         whole = potential(position)[2]
         parts = [(potential(position, draws)[2] - whole).square() for _ in range(samples)]
