@@ -136,6 +136,8 @@ def _faithfulness(found: Faithfulness) -> Figure:
 
 def _bisection(found: EdgeBisection) -> Figure:
     """Draw one panel per pair of cuts, and one for all at once."""
+    from matplotlib.ticker import MaxNLocator
+
     names = [*(f"{a} to {b}" for a, b in zip(found.cuts[:-1], found.cuts[1:], strict=True)), "all at once"]
     needed = [*found.edges_required, sum(found.jointly_required)]
     columns = min(4, len(names))
@@ -150,6 +152,7 @@ def _bisection(found: EdgeBisection) -> Figure:
         axes.axvline(count, color="tab:orange", lw=1)
         axes.set_title(f"{name}: {count:,}", fontsize=9)
         _tidy(axes, xlabel="strongest edges kept")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if max(edges) > 10 * max(1, min(edges)):
             axes.set_xscale("symlog", linthresh=1)  # symlog also shows 0
             axes.set_xlim(-0.1 if min(edges) == 0 else None, 1.2 * max(edges))

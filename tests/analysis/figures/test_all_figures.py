@@ -81,7 +81,6 @@ def isolated(metric: str) -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "graph": lambda: graph_of(*LABELS).plot(partition_of(*LABELS)),
     "graph with hidden edges": large_graph,
     "graph of long names": lambda: long_names("graph"),
     "membership": lambda: partition_of(*LABELS[:2]).plot(),
@@ -93,12 +92,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "tracks of one checkpoint": lambda: tracking_of(partition_of(*LABELS), tracks=[(0, 1)]).plot(),
     "tracks": tracked,
     "waterfall": lambda: ledger_of(LAYERS, 2, method="lanczos", below=5).plot(),
-    "waterfall without layers": lambda: ledger_of([], nominal=20, effective=20).plot(),
     "synchronisation": lambda: units_of(1 - np.eye(4), [(0, 1), (2,)], always_on=1, dead=(3,)).plot(),
     "curve": lambda: curve_of(coefficient_of(2.0, 1e-3), coefficient_of(NAN, 1e-2, "failed")).plot(),
     "traces": lambda: coefficient_of(2.0, 1e-3, "doubtful", used=True, chains=8).plot(),
     "isolate by one metric": lambda: isolated("mse"),
-    "modules by output": lambda: experiment_of(ablation_of(np.ones((2, 1, 3)))).plot(),
     "modules by class": lambda: experiment_of(ablation_of(np.ones((2, 3, 2)), np.ones((2, 3, 2, 30)))).plot(),
     "faithfulness": lambda: experiment_of(faithfulness_of()).plot(),
     "bisect": lambda: experiment_of(bisection_of(*[((0, 0.1), (4000, 0.9))] * 6)).plot(),

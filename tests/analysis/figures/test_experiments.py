@@ -244,6 +244,8 @@ def test_numbers_of_edges_are_logarithmic_where_they_span_decades(edges: tuple[i
     low, high = axes.get_xlim()
     assert low < edges[0] <= edges[1] < high
     assert 0 in axes.get_xticks() or edges[0]
+    if scale == "linear":
+        assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def test_prediction_has_a_labelled_dot_with_its_error_for_each_link() -> None:
