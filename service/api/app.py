@@ -15,18 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from ..records.errors import (
-    AmbiguousError,
     ArtifactError,
-    ConflictError,
     DatabaseError,
     ExportError,
-    ForbiddenError,
     NewerSchemaError,
-    NotFoundError,
     OldSchemaError,
     ReadOnlyError,
     StoreError,
-    UnavailableError,
 )
 from ..store.store import Store
 from .examples import add_examples, add_parameter_examples
@@ -44,20 +39,6 @@ from .schemas import Problem
 __all__ = ["ROUTERS", "create_app"]
 
 _log = logging.getLogger(__name__)
-
-_STATUS: tuple[tuple[type[StoreError], int], ...] = (
-    (NotFoundError, 404),
-    (AmbiguousError, 409),
-    (ConflictError, 409),
-    (ForbiddenError, 403),
-    (UnavailableError, 503),
-    (ReadOnlyError, 503),
-    (OldSchemaError, 503),
-    (NewerSchemaError, 503),
-    (DatabaseError, 500),
-    (ArtifactError, 500),
-    (StoreError, 422),
-)
 
 _OURS: dict[type[StoreError], str] = {
     ExportError: "the export failed",
@@ -113,14 +94,13 @@ def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Resp
 
 
 def _store_error(_: Request, error: Exception) -> Response:
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
     given = cast(StoreError, error)
     detail = given.public or next((said for kind, said in _OURS.items() if isinstance(error, kind)), None)
     if detail is not None:  # where things lie on the server is the operator's business
         detail += _LOGGED
         _log.error("%s: %s", type(error).__name__, error, exc_info=error)
-    headers = {"retry-after": "5"} if status == 503 else None
-    return _problem(status, detail or str(error), headers, code=given.code)
+    headers = {"retry-after": "5"} if given.status == 503 else None
+    return _problem(given.status, detail or str(error), headers, code=given.code)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..records.base import Record
 from ..records.errors import StoreError
 from ..records.jobs import SCOPES, TASKS
-from ..terminal.show import err, out, print_json
-from ..terminal.views import details, rows_table
+from ..terminal.show import err, out, print_json, show_page, show_row
+from ..terminal.views import rows_table
 from .options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
 from .sources import named_choices, opened_source, opened_store, recipe_choices
 
@@ -120,7 +119,7 @@ def add_schedule(
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
     where = None if folder is None else folder.resolve()
     with opened_source(store, artifacts, url) as opened:
-        _show(opened.add_schedule(task, model, choices, folder=where, **options), as_json)
+        show_row(opened.add_schedule(task, model, choices, folder=where, **options), as_json)
 
 
 @schedule.command("ls")
@@ -132,11 +131,7 @@ def list_schedules(
 ) -> None:
     """List schedules."""
     with opened_source(store, artifacts, url) as opened:
-        page = opened.schedules(limit=1000)
-    if as_json:
-        print_json(page.to_json())
-    else:
-        out.print(rows_table("schedules", page.items) if page.items else "no schedules yet")
+        show_page("schedules", opened.schedules(limit=1000), as_json)
 
 
 @schedule.command()
@@ -145,7 +140,7 @@ def pause(
 ) -> None:
     """Pause a schedule."""
     with opened_source(store, artifacts, url) as opened:
-        _show(opened.pause_schedule(ref), False)
+        show_row(opened.pause_schedule(ref), False)
 
 
 @schedule.command()
@@ -154,7 +149,7 @@ def resume(
 ) -> None:
     """Resume a schedule."""
     with opened_source(store, artifacts, url) as opened:
-        _show(opened.resume_schedule(ref), False)
+        show_row(opened.resume_schedule(ref), False)
 
 
 @schedule.command("run")
@@ -163,7 +158,7 @@ def run_now(
 ) -> None:
     """Submit a schedule's jobs now."""
     with opened_source(store, artifacts, url) as opened:
-        _show(opened.run_schedule(ref), False)
+        show_row(opened.run_schedule(ref), False)
 
 
 @schedule.command("rm")
@@ -204,11 +199,7 @@ def list_tokens(
 ) -> None:
     """List tokens, without their secrets."""
     with opened_source(store, artifacts, url) as opened:
-        page = opened.tokens(limit=1000)
-    if as_json:
-        print_json(page.to_json())
-    else:
-        out.print(rows_table("tokens", page.items) if page.items else "no tokens yet")
+        show_page("tokens", opened.tokens(limit=1000), as_json)
 
 
 @token.command()
@@ -220,11 +211,4 @@ def revoke(
 ) -> None:
     """Revoke a token, at once and for ever."""
     with opened_source(store, artifacts, url) as opened:
-        _show(opened.revoke_token(ref), False)
-
-
-def _show(row: Record, as_json: bool) -> None:
-    if as_json:
-        print_json(row.to_json())
-    else:
-        out.print(details(row))
+        show_row(opened.revoke_token(ref), False)

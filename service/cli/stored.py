@@ -10,8 +10,7 @@ import typer
 
 from ..records.base import Record
 from ..terminal.results import partition_notes
-from ..terminal.show import err, out, print_json, show_row
-from ..terminal.views import rows_table
+from ..terminal.show import err, out, print_json, show_page, show_row
 from .backends import Given, opened_backend
 from .options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
 from .sources import KINDS, opened_source, singular
@@ -38,10 +37,9 @@ def ls(
     kind = KINDS[name]
     with opened_source(store, artifacts, url) as opened:
         page = getattr(opened, f"{name}s")(cursor=cursor, limit=limit)
+    show_page(kind, page, as_json)
     if as_json:
-        print_json(page.to_json())
         return
-    out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
     for note in partition_notes(page.items, reasons=False) if name == "partition" else ():
         out.print(note)
     if page.next_cursor:

@@ -39,10 +39,12 @@ class StoreError(Exception):
 
     Attributes:
         code: name of the error in answers of the service, for programs.
+        status: HTTP status of these answers.
         public: message that a service sends instead, where the message itself names places on the server.
     """
 
     code: ClassVar[str] = "invalid"
+    status: ClassVar[int] = 422
     public: str | None = None
 
 
@@ -50,60 +52,70 @@ class NotFoundError(StoreError):
     """A reference names nothing that is stored."""
 
     code = "not-found"
+    status = 404
 
 
 class AmbiguousError(StoreError):
     """A reference names several things."""
 
     code = "ambiguous"
+    status = 409
 
 
 class ConflictError(StoreError):
     """The request contradicts what is stored."""
 
     code = "conflict"
+    status = 409
 
 
 class ForbiddenError(StoreError):
     """The service may not read a file."""
 
     code = "forbidden"
+    status = 403
 
 
 class ReadOnlyError(StoreError):
     """The store file, its folder or the artifact folder cannot be written."""
 
     code = "read-only"
+    status = 503
 
 
 class OldSchemaError(StoreError):
     """The database is empty or older than this version of interbasis."""
 
     code = "old-schema"
+    status = 503
 
 
 class NewerSchemaError(StoreError):
     """The database was written by a newer version of interbasis."""
 
     code = "newer-schema"
+    status = 503
 
 
 class UnavailableError(StoreError):
     """The database or the service cannot be reached, is busy, or its disk is full: try again later."""
 
     code = "unavailable"
+    status = 503
 
 
 class DatabaseError(StoreError):
     """The database is damaged, is not a database, or failed in an unknown way."""
 
     code = "database-failed"
+    status = 500
 
 
 class ArtifactError(StoreError):
     """An artifact is missing, damaged, or cannot be written."""
 
     code = "artifact-failed"
+    status = 500
 
 
 class ExportError(ArtifactError):

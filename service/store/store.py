@@ -105,6 +105,57 @@ class Store(Reader, Schedules, Tokens):
     ) -> None:
         self.close()
 
+    def save(
+        self,
+        kind: Kind[Any, DetailT],
+        owners: Sequence[str],
+        provenance: Provenance,
+        values: Record,
+        blobs: Mapping[str, bytes],
+        *,
+        force: bool,
+        add_parts: AddParts | None = None,
+    ) -> DetailT:
+        """Store a result, or return a complete stored one of the same owners and recipe.
+
+        Args:
+            kind: kind of the result.
+            owners: references of the things that it belongs to, in the order of `kind.owners`.
+            provenance: how it was computed.
+            values: numbers that queries use.
+            blobs: its files by name.
+            force: replace a stored one; its ID stays.
+            add_parts: adds the rows that belong to it.
+        """
+        check_names(kind, blobs)
+        columns = plain_values(provenance, Provenance) | plain_values(values, kind.values or type(values))
+        with self._read() as session:
+            found = session.scalar(result_query(session, kind, owners, provenance.recipe_hash))
+            if found is not None and not force and self._whole(*artifacts(kind, found)):
+                return detail(found, kind)
+        replace = force or found is not None
+        files = self._put(blobs)
+        columns |= {f"{name}_sha256": files[name][0] if name in files else None for name in kind.files}
+        table = TABLES[kind.name]
+
+        def save(session: Session) -> DetailT:
+            query = result_query(session, kind, owners, provenance.recipe_hash)
+            row = session.scalar(query.with_for_update(of=table))
+            if row is not None and not replace:
+                return detail(row, kind)
+            garbage = [] if row is None else forget(session, kind, row, files[next(iter(kind.files))][0])
+            if row is None:
+                of = {name: resolve(session, TABLES[name], ref) for name, ref in zip(kind.owners, owners, strict=True)}
+                identity = (*(owner.id for owner in of.values()), provenance.recipe_hash)
+                row = table(id=new_id(session, table, *identity), **of)
+            fill(session, row, columns, files)
+            if add_parts is not None:
+                add_parts(session, row)
+            drop_unreferenced(session, garbage)
+            return detail(row, kind)
+
+        return self._write(save)
+
     def save_graph(
         self,
         checkpoint: str,
@@ -129,7 +180,7 @@ class Store(Reader, Schedules, Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        return self._save(GRAPH, (checkpoint, dataset), provenance, values, blobs, force=force)
+        return self.save(GRAPH, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_partition(
         self,
@@ -173,7 +224,7 @@ class Store(Reader, Schedules, Tokens):
                 if rows:
                     session.execute(insert(table), [{"partition_key": row.key, **each} for each in rows])
 
-        return self._save(PARTITION, (graph,), provenance, values, blobs, force=force, add_parts=add)
+        return self.save(PARTITION, (graph,), provenance, values, blobs, force=force, add_parts=add)
 
     def save_ledger(
         self,
@@ -198,7 +249,7 @@ class Store(Reader, Schedules, Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        return self._save(LEDGER, (checkpoint, dataset), provenance, values, blobs, force=force)
+        return self.save(LEDGER, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_llc(
         self,
@@ -214,7 +265,7 @@ class Store(Reader, Schedules, Tokens):
 
         Arguments and exceptions are those of `save_ledger`; the file is "llc".
         """
-        return self._save(LLC, (checkpoint, dataset), provenance, values, blobs, force=force)
+        return self.save(LLC, (checkpoint, dataset), provenance, values, blobs, force=force)
 
     def save_experiment(
         self,
@@ -237,7 +288,7 @@ class Store(Reader, Schedules, Tokens):
         Raises:
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
-        return self._save(EXPERIMENT, (partition,), provenance, values, blobs, force=force)
+        return self.save(EXPERIMENT, (partition,), provenance, values, blobs, force=force)
 
     def save_tracking(
         self,
@@ -272,55 +323,4 @@ class Store(Reader, Schedules, Tokens):
                 shares = {name: plain(getattr(step, name)) for name in ("tracks", "sizes", "churn")}
                 added(session, TrackingCheckpoint(tracking_key=row.key, position=position, graph=graph, **shares))
 
-        return self._save(TRACKING, (model,), provenance, values, blobs, force=force, add_parts=add)
-
-    def _save(
-        self,
-        kind: Kind[Any, DetailT],
-        owners: Sequence[str],
-        made: Provenance,
-        values: Record,
-        blobs: Mapping[str, bytes],
-        *,
-        force: bool,
-        add_parts: AddParts | None = None,
-    ) -> DetailT:
-        """Store a result, or return a complete stored one of the same owners and recipe.
-
-        Args:
-            kind: kind of the result.
-            owners: references of the things that it belongs to, in the order of `kind.owners`.
-            made: how it was computed.
-            values: numbers that queries use.
-            blobs: its files by name.
-            force: replace a stored one; its ID stays.
-            add_parts: adds the rows that belong to it.
-        """
-        check_names(kind, blobs)
-        columns = plain_values(made, Provenance) | plain_values(values, kind.values or type(values))
-        with self._read() as session:
-            found = session.scalar(result_query(session, kind, owners, made.recipe_hash))
-            if found is not None and not force and self._whole(*artifacts(kind, found)):
-                return detail(found, kind)
-        replace = force or found is not None
-        files = self._put(blobs)
-        columns |= {f"{name}_sha256": files[name][0] if name in files else None for name in kind.files}
-        table = TABLES[kind.name]
-
-        def save(session: Session) -> DetailT:
-            query = result_query(session, kind, owners, made.recipe_hash)
-            row = session.scalar(query.with_for_update(of=table))
-            if row is not None and not replace:
-                return detail(row, kind)
-            garbage = [] if row is None else forget(session, kind, row, files[next(iter(kind.files))][0])
-            if row is None:
-                of = {name: resolve(session, TABLES[name], ref) for name, ref in zip(kind.owners, owners, strict=True)}
-                identity = (*(owner.id for owner in of.values()), made.recipe_hash)
-                row = table(id=new_id(session, table, *identity), **of)
-            fill(session, row, columns, files)
-            if add_parts is not None:
-                add_parts(session, row)
-            drop_unreferenced(session, garbage)
-            return detail(row, kind)
-
-        return self._write(save)
+        return self.save(TRACKING, (model,), provenance, values, blobs, force=force, add_parts=add)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ...analysis.checkpoints.checkpoint import load_checkpoint
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.degeneracy.counts import LayerLedger
 from ...analysis.degeneracy.ledger import Ledger
@@ -16,11 +17,14 @@ from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficient
 from ...analysis.llc.diagnostics import to_json
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
-from ..records.estimates import LedgerRow, LedgerValues, LlcRow, LlcValues
+from ..records.base import Kind, Record
+from ..records.estimates import LEDGER, LLC, LedgerRow, LedgerValues, LlcRow, LlcValues
 from ..store.store import Store
 from .checkpoints import check_registrable, provenance, register, stored
 
 __all__ = ["ledger", "llc"]
+
+RowT = TypeVar("RowT", bound=Record)
 
 
 def ledger(
@@ -44,24 +48,8 @@ def ledger(
         force: compute and store again.
         progress: called as the work goes on.
     """
-    checkpoint = _loaded(path, recipe.loss, data, factory)
-    chosen = replace(recipe, loss=checkpoint.network.loss)
-    known = None if force else stored(store, checkpoint)
-    found = store.find_ledger(*known, chosen.sha256) if known else None
-    if found is not None:
-        return found
-    check_registrable(store, checkpoint)
-    start = time.monotonic()
-    counted = build_ledger(checkpoint, chosen, progress=progress)
-    row, dataset = register(store, checkpoint)
-    return store.save_ledger(
-        row.id,
-        dataset.id,
-        provenance=provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
-        values=_ledger_values(counted),
-        blobs={"ledger": counted.to_bytes()},
-        force=force,
-    )
+    options: dict[str, Any] = {"data": data, "factory": factory, "force": force, "progress": progress}
+    return _measured(store, LEDGER, path, recipe, build_ledger, lambda made, _: _ledger_values(made), **options)
 
 
 def llc(
@@ -85,28 +73,37 @@ def llc(
         force: compute and store again.
         progress: called as the work goes on.
     """
-    checkpoint = _loaded(path, recipe.loss, data, factory)
+    options: dict[str, Any] = {"data": data, "factory": factory, "force": force, "progress": progress}
+    return _measured(store, LLC, path, recipe, build_llc, _llc_values, **options)
+
+
+def _measured(
+    store: Store,
+    kind: Kind[Any, RowT],
+    path: Path,
+    recipe: Any,
+    build: Callable[..., Any],
+    values: Callable[[Any, Any], Record],
+    *,
+    data: Path | None,
+    factory: str | None,
+    force: bool,
+    progress: ProgressCallback | None,
+) -> RowT:
+    """Compute and store a measurement of one checkpoint, or return the stored one of the same data and recipe."""
+    build_model = load_factory(factory) if factory else None
+    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build_model)
     chosen = replace(recipe, loss=checkpoint.network.loss)
     known = None if force else stored(store, checkpoint)
-    found = store.find_llc(*known, chosen.sha256) if known else None
+    found = store.find(kind, known, chosen.sha256) if known else None
     if found is not None:
         return found
     check_registrable(store, checkpoint)
     start = time.monotonic()
-    estimate = build_llc(checkpoint, chosen, progress=progress)
-    row, dataset = register(store, checkpoint)
-    return store.save_llc(
-        row.id,
-        dataset.id,
-        provenance=provenance(asdict(chosen), chosen.sha256, chosen.seed, start),
-        values=_llc_values(estimate, checkpoint.network.loss),
-        blobs={"llc": estimate.to_bytes()},
-        force=force,
-    )
-
-
-def _loaded(path: Path, loss: str | None, data: Path | None, factory: str | None) -> Checkpoint:
-    return load_checkpoint(path, loss=loss, data=data, factory=load_factory(factory) if factory else None)
+    made = build(checkpoint, chosen, progress=progress)
+    owners = [owner.id for owner in register(store, checkpoint)]
+    how = provenance(asdict(chosen), chosen.sha256, chosen.seed, start)
+    return store.save(kind, owners, how, values(made, chosen), {kind.name: made.to_bytes()}, force=force)
 
 
 def _ledger_values(counted: Ledger) -> LedgerValues:
@@ -126,7 +123,7 @@ def _layer(layer: LayerLedger) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
 
 
-def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, loss: str) -> LlcValues:
+def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, recipe: LlcRecipe) -> LlcValues:
     """Return the numbers of an estimate; for a curve those at its smallest loss scale, and its verdict."""
     curve = isinstance(estimate, LearningCoefficientCurve)
     every = estimate.points if isinstance(estimate, LearningCoefficientCurve) else (estimate,)
@@ -139,7 +136,7 @@ def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, loss: 
     names = ("value", "standard_error", "lower", "upper", "epsilon", "temperature")
     return LlcValues(
         mode="curve" if curve else "point",
-        loss=loss,
+        loss=str(recipe.loss),
         **{name: points[0][name] for name in names},
         n_parameters=first.n_parameters,
         n=first.n,

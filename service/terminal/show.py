@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from ..records.base import Record
-from .views import body, details
+from ..records.base import Page, Record
+from .views import body, details, rows_table
 
-__all__ = ["err", "out", "print_json", "show_body", "show_row"]
+__all__ = ["err", "out", "print_json", "show_body", "show_page", "show_row"]
 
 out = Console(markup=False, emoji=False)
 
@@ -28,6 +28,14 @@ def show_row(row: Record, as_json: bool) -> None:
     if body(row):
         out.print()
         show_body(row)
+
+
+def show_page(kind: str, page: Page[Any], as_json: bool) -> None:
+    """Print a page of the list of one kind, named in the plural, as a table or as JSON."""
+    if as_json:
+        print_json(page.to_json())
+    else:
+        out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
 
 
 def show_body(row: Record) -> None:
