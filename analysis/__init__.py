@@ -24,8 +24,9 @@ from .exchange.graph_files import to_networkx
 from .exchange.labels_file import read_partition
 from .graph.interaction_graph import InteractionGraph
 from .graph.strengths import interaction_graph
+from .llc.chains import Sampler
 from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
-from .llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from .llc.estimate import learning_coefficient, learning_coefficient_curve
 from .modules.alignment import align_nodes, coordinate_correlation
 from .modules.find_modules import epsilon_profile, find_modules, score_partition
 from .modules.mediators import interaction_surface

@@ -21,8 +21,9 @@ from .fields import settle_fields
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
+from .llc.chains import Sampler
 from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
-from .llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from .llc.estimate import learning_coefficient, learning_coefficient_curve
 from .modules.find_modules import compared, find_modules
 from .modules.partition import Partition
 from .modules.untrained import untrained_copy

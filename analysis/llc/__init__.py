@@ -1,12 +1,12 @@
 """The local learning coefficient: losses as functions of the parameters, samplers, chains, diagnostics, estimates."""
 
 from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
-from .chains import EXECUTIONS, Chains, Plan, run_chains
+from .chains import EXECUTIONS, PRECONDITIONERS, Chains, Plan, Sampler, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .constrained_loss import mediating_readout
 from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import ControlVariate, Diagnostics, Evidence, control_variate, judge, mean_with_error
-from .estimate import PRECONDITIONERS, Sampler, learning_coefficient, learning_coefficient_curve
+from .estimate import learning_coefficient, learning_coefficient_curve
 from .kernels import (
     KERNELS,
     HamiltonianMonteCarlo,

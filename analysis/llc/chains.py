@@ -1,4 +1,4 @@
-"""Run several chains of a kernel, from warm-up to traces: together, one by one, or in processes.
+"""Options of a sampler, and runs of its chains from warm-up to traces: together, one by one, or in processes.
 
 Start: theta* + s P z, with s halved until U <= d/2 + 4 sqrt(d). Warm-up: the step size by dual averaging (Hoffman and
 Gelman 2014), for kernels with a Metropolis rule; the metric again, from the curvature at the positions of the
@@ -28,9 +28,11 @@ from .curvature import Curvature, Metric
 from .kernels import KERNELS, HamiltonianMonteCarlo, Kernel, Potential, PreconditionedLangevin, State, normal
 from .landscape import Landscape
 
-__all__ = ["EXECUTIONS", "Chains", "Plan", "run_chains"]
+__all__ = ["EXECUTIONS", "PRECONDITIONERS", "Chains", "Plan", "Sampler", "run_chains"]
 
 EXECUTIONS = ("auto", "vectorised", "sequential", "processes")
+
+PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
 
 _VECTORISED = 20_000  # up to so many parameters chains are cheaper together
 
@@ -68,6 +70,71 @@ class Plan:
                 raise InputError(f"{name} is {getattr(self, name)}: expected at least {least}")
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"the step size is {self.step_size}: expected a number above 0")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Options of the sampler; the defaults need no tuning.
+
+    Attributes:
+        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto": hmc up to 30,000 parameters and
+            2e7 parameters times data points, then sgld.
+        preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
+            the first where it fits and its eigenvectors are at most 5 million numbers.
+        radius: root mean square of |theta - theta*| in free directions, relative to |theta*|.
+        gamma: strength of the localiser, instead of the radius; None for d / (radius |theta*|)^2.
+        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
+            for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
+        step_size: step size in the coordinates of the metric; None to adapt it, or for a safe one.
+        batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
+            for 256 where the network is large.
+        control_variate: whether a control variate is used.
+        execution: "vectorised", "sequential", "processes", or "auto".
+        workers: number of processes, only for "processes"; None for one per chain.
+
+    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
+    """
+
+    kernel: str = "auto"
+    preconditioner: str = "auto"
+    radius: float = 0.02
+    gamma: float | None = None
+    chains: int = 4
+    warmup: int | None = None
+    draws: int | None = None
+    step_size: float | None = None
+    batch_size: int | str | None = "auto"
+    control_variate: bool = True
+    execution: str = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("auto", *KERNELS):
+            raise InputError(f"unknown kernel {self.kernel!r}: expected auto, {', '.join(KERNELS)}")
+        if self.preconditioner not in PRECONDITIONERS:
+            raise InputError(
+                f"unknown preconditioner {self.preconditioner!r}: expected one of {', '.join(PRECONDITIONERS)}"
+            )
+        for name in ("radius", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise InputError(f"{name} is {value}: expected a number above 0")
+        if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
+            raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        if self.workers is not None and self.execution != "processes":
+            raise InputError(
+                f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
+            )
+        self.plan("hmc", 0)
+
+    def plan(self, kernel: str, seed: int) -> Plan:
+        """Return the plan of a kernel: numbers of steps, and how chains are run."""
+        warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
+        warmup, draws = (
+            self.warmup if self.warmup is not None else warmup,
+            self.draws if self.draws is not None else draws,
+        )
+        return Plan(self.chains, warmup, draws, self.step_size, self.execution, self.workers, seed)
 
 
 @by_value

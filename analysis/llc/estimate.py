@@ -32,7 +32,7 @@ from ..network.network import Network
 from ..progress import Progress, ProgressCallback
 from ..seeds import torch_generator
 from .batch_loss import Parameters
-from .chains import Chains, Plan, run_chains
+from .chains import Chains, Plan, Sampler, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import (
@@ -45,13 +45,11 @@ from .diagnostics import (
     judge,
     mean_with_error,
 )
-from .kernels import KERNELS, HamiltonianMonteCarlo, Potential, PreconditionedLangevin
+from .kernels import HamiltonianMonteCarlo, Potential, PreconditionedLangevin
 from .landscape import Landscape
 from .network_loss import NetworkLandscape, behavioural_loss
 
-__all__ = ["PRECONDITIONERS", "Sampler", "learning_coefficient", "learning_coefficient_curve"]
-
-PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
+__all__ = ["learning_coefficient", "learning_coefficient_curve"]
 
 _ADJUSTED = 30_000, 2 * 10**7  # parameters, and these times data points, for the Metropolis rule
 
@@ -74,71 +72,6 @@ _CLOSE = 0.1  # relative distance of the loss scale that ends the search
 _MISSED = 0.15  # and that makes the estimate doubtful
 
 _TAIL = 0.1  # share of the soft rank that directions below the localiser may add to the interval
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """Options of the sampler; the defaults need no tuning.
-
-    Attributes:
-        kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto": hmc up to 30,000 parameters and
-            2e7 parameters times data points, then sgld.
-        preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
-            the first where it fits and its eigenvectors are at most 5 million numbers.
-        radius: root mean square of |theta - theta*| in free directions, relative to |theta*|.
-        gamma: strength of the localiser, instead of the radius; None for d / (radius |theta*|)^2.
-        chains, warmup, draws: numbers of chains and of their steps; the warm-up is not averaged. Default: 300 and 500,
-            for kernels without a Metropolis rule, whose steps are small and cheap, 600 and 4,000.
-        step_size: step size in the coordinates of the metric; None to adapt it, or for a safe one.
-        batch_size: random data points of each step, for kernels without a Metropolis rule; None for all data, "auto"
-            for 256 where the network is large.
-        control_variate: whether a control variate is used.
-        execution: "vectorised", "sequential", "processes", or "auto".
-        workers: number of processes, only for "processes"; None for one per chain.
-
-    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
-    """
-
-    kernel: str = "auto"
-    preconditioner: str = "auto"
-    radius: float = 0.02
-    gamma: float | None = None
-    chains: int = 4
-    warmup: int | None = None
-    draws: int | None = None
-    step_size: float | None = None
-    batch_size: int | str | None = "auto"
-    control_variate: bool = True
-    execution: str = "auto"
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kernel not in ("auto", *KERNELS):
-            raise InputError(f"unknown kernel {self.kernel!r}: expected auto, {', '.join(KERNELS)}")
-        if self.preconditioner not in PRECONDITIONERS:
-            raise InputError(
-                f"unknown preconditioner {self.preconditioner!r}: expected one of {', '.join(PRECONDITIONERS)}"
-            )
-        for name in ("radius", "gamma"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise InputError(f"{name} is {value}: expected a number above 0")
-        if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
-            raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
-        if self.workers is not None and self.execution != "processes":
-            raise InputError(
-                f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
-            )
-        self.plan("hmc", 0)
-
-    def plan(self, kernel: str, seed: int) -> Plan:
-        """Return the plan of a kernel: numbers of steps, and how chains are run."""
-        warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
-        warmup, draws = (
-            self.warmup if self.warmup is not None else warmup,
-            self.draws if self.draws is not None else draws,
-        )
-        return Plan(self.chains, warmup, draws, self.step_size, self.execution, self.workers, seed)
 
 
 _DEFAULT = Sampler()

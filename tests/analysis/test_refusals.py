@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from interbasis.analysis import Network, interaction_basis, learning_coefficient, parameter_ledger
 from interbasis.analysis.errors import CutError, DataError
-from interbasis.analysis.llc.estimate import Sampler
+from interbasis.analysis.llc.chains import Sampler
 from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 
 N = 24

@@ -21,7 +21,8 @@ from interbasis.analysis.figures.profiles import plot_epsilon_profile, plot_prof
 from interbasis.analysis.figures.tracks import plot_tracking
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.graph.loss_scale import default_epsilon
-from interbasis.analysis.llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from interbasis.analysis.llc.chains import Sampler
+from interbasis.analysis.llc.estimate import learning_coefficient, learning_coefficient_curve
 from interbasis.analysis.modules.find_modules import epsilon_profile, find_modules, score_partition
 from interbasis.analysis.modules.partition import Partition
 from interbasis.analysis.modules.tracking import track_modules

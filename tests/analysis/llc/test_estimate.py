@@ -15,11 +15,12 @@ from torch import nn
 
 from interbasis.analysis.degeneracy.ledger import parameter_ledger
 from interbasis.analysis.errors import DataError, InputError, NumericalError
+from interbasis.analysis.llc.chains import Sampler
 from interbasis.analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from interbasis.analysis.llc.constrained_loss import constrained_loss
 from interbasis.analysis.llc.curvature import Below, Curvature, exact_curvature, leading_curvature
 from interbasis.analysis.llc.diagnostics import mean_with_error
-from interbasis.analysis.llc.estimate import Sampler, learning_coefficient, learning_coefficient_curve
+from interbasis.analysis.llc.estimate import learning_coefficient, learning_coefficient_curve
 from interbasis.analysis.llc.landscape import Function
 from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 from interbasis.analysis.network.network import Network

@@ -10,9 +10,9 @@ import torch
 from cases_llc import quadratic, soft_rank
 
 from interbasis.analysis.errors import InputError
-from interbasis.analysis.llc.chains import Plan, run_chains
+from interbasis.analysis.llc.chains import Plan, Sampler, run_chains
 from interbasis.analysis.llc.curvature import Metric, exact_curvature
-from interbasis.analysis.llc.estimate import Sampler, learning_coefficient
+from interbasis.analysis.llc.estimate import learning_coefficient
 from interbasis.analysis.llc.kernels import (
     KERNELS,
     HamiltonianMonteCarlo,

@@ -18,7 +18,7 @@ from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.circuits.interventions import REPLACEMENTS
 from interbasis.analysis.circuits.metrics import METRICS
-from interbasis.analysis.llc.estimate import PRECONDITIONERS
+from interbasis.analysis.llc.chains import PRECONDITIONERS
 from interbasis.analysis.llc.kernels import KERNELS
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, from_choices
 from interbasis.analysis.search.objectives import OBJECTIVES
