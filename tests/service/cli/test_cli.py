@@ -28,6 +28,7 @@ from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.partition import Partition
 from interbasis.service.cli import app as cli
 from interbasis.service.store.store import Store
+from interbasis.service.tasks import analyze as analyze_task
 from interbasis.service.terminal import results as display
 from interbasis.service.terminal import show
 
@@ -570,12 +571,11 @@ def test_bad_choices_of_modules_are_refused(
     assert interbasis("ls", "partitions", "--json").document == before
 
 
-@pytest.fixture
-def training(tmp_path: Path) -> list[Path]:
+def save_series(folder: Path) -> list[Path]:
     """Three checkpoints of one model: the first two the same network but for the order of its hidden units."""
     paths = []
     for step, seed in enumerate((0, 0, 1)):
-        path = tmp_path / f"step{step}.safetensors"
+        path = folder / f"step{step}.safetensors"
         save_mlp(path, seed=seed, blocks=2, model="pair", step=10 * step, label=f"moment {step}")
         if step == 1:
             tensors = load_file(path)
@@ -588,10 +588,34 @@ def training(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.fixture
+def training(tmp_path: Path) -> list[Path]:
+    return save_series(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def analysed_series(files: Files) -> tuple[list[Path], Path]:
+    """Such checkpoints, and a store with their graphs in the neuron basis. Neither is to be changed."""
+    folder = files.folder / "series"
+    folder.mkdir()
+    paths, store = save_series(folder), folder / "stored" / "store.sqlite"
+    with Store.open(str(store)) as opened:
+        for path in paths:
+            analyze_task.analyze(opened, path, {"basis": "neuron"}, data=files.data)
+    return paths, store
+
+
+@pytest.fixture
+def series(empty: Path, analysed_series: tuple[list[Path], Path]) -> list[Path]:
+    """These checkpoints; commands use a copy of the store."""
+    paths, store = analysed_series
+    shutil.copytree(store.parent, empty.parent)
+    return paths
+
+
 def test_track_matches_the_modules_of_all_checkpoints(
-    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files, tmp_path: Path
+    interbasis: Callable[..., Result], series: list[Path], files: Files, tmp_path: Path
 ) -> None:
-    assert interbasis("analyze", *training, "--data", files.data, "--basis", "neuron").code == 0
     options = ("--data", files.data, "--epsilon", "1e-6", "--resolution", "0.5")
     found = interbasis("track", "pair", *options, "--json").document
     assert found["id"].startswith("t-")
@@ -613,9 +637,8 @@ def test_track_matches_the_modules_of_all_checkpoints(
 
 
 def test_track_without_aligning_or_with_another_coupling_is_another_result(
-    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files
+    interbasis: Callable[..., Result], series: list[Path], files: Files
 ) -> None:
-    assert interbasis("analyze", *training, "--data", files.data, "--basis", "neuron").code == 0
     options = ("--data", files.data, "--resolution", "0.5", "--json")
     variants = ([], ["--no-align"], ["--coupling", "0.5"])
     assert len({interbasis("track", "pair", *options, *variant).document["id"] for variant in variants}) == 3
@@ -638,12 +661,12 @@ def test_track_says_what_is_missing(
 
 
 def test_track_follows_the_graphs_that_most_checkpoints_have(
-    interbasis: Callable[..., Result], empty: Path, training: list[Path], files: Files
+    interbasis: Callable[..., Result], series: list[Path], files: Files
 ) -> None:
     """A later analysis of one checkpoint in another way changes nothing; the user can name another series."""
     data = ("--data", files.data)
     options = (*data, "--resolution", "0.5", "--no-align")
-    for basis, paths in (("neuron", training), ("pca", training[1:]), ("global", training[2:])):
+    for basis, paths in (("pca", series[1:]), ("global", series[2:])):
         assert interbasis("analyze", *paths, *data, "--basis", basis).code == 0
     graphs = {row["id"]: row for row in interbasis("ls", "graphs", "--json").document["items"]}
     newest = {row["basis"]: row["id"] for row in graphs.values()}
@@ -882,7 +905,7 @@ def test_several_llc_end_with_a_summary(interbasis: Callable[..., Result], empty
 def test_llc_curve_has_a_row_per_loss_scale(
     interbasis: Callable[..., Result], empty: Path, relu: list[object], tmp_path: Path
 ) -> None:
-    command = ("llc", *relu, "--curve", *SHORT, "--draws", 20)
+    command = ("llc", *relu, "--curve", *SHORT, "--warmup", 9, "--draws", 20)
     printed = interbasis(*command)
     assert printed.code == 0, printed.err
     assert max(map(len, printed.out.splitlines())) <= 80
@@ -1154,19 +1177,22 @@ def test_check_names_a_damaged_file_and_exits_with_1(
 # Starting and being stopped
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["analyze", "--help"], ["ls", "models"], ["show", "model", "net"], ["db", "check"]]
-)
-def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Result], arguments: list[str]) -> None:
+def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Result]) -> None:
+    """One after the other in one process, each of which would leave behind what it imports."""
+    commands = ["--help", "analyze --help", "ls models", "show model net", "db check"]
     program = (
-        "import sys, interbasis.service.cli as cli\n"
-        "try:\n    cli.main()\n"
-        "finally:\n    assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "import contextlib, io, sys, interbasis.service.cli as cli\n"
+        f"for command in {commands}:\n"
+        "    sys.argv = ['interbasis', *command.split()]\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as said:\n"
+        "        try:\n            cli.main()\n"
+        "        except SystemExit as stop:\n            assert not stop.code, command\n"
+        "    assert said.getvalue(), command\n"
+        "    assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules), command\n"
     )
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment(first[0]), capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
 
 
 def test_threads_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
