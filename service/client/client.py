@@ -538,8 +538,9 @@ def _as_safetensors(file: Path) -> Iterator[Path]:
     from safetensors.numpy import save_file
 
     try:
-        opened = np.load(file, allow_pickle=False)
-        arrays = {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
+        with file.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
+            arrays = {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise StoreError(f"cannot read {file}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
