@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import httpx
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
@@ -34,7 +33,6 @@ from interbasis.service.records.errors import (
     ForbiddenError,
     NotFoundError,
     StoreError,
-    UnavailableError,
 )
 from interbasis.service.records.jobs import SCOPES, STATES, TASKS
 from interbasis.service.records.partitions import MediatorRow
@@ -313,116 +311,11 @@ def test_tokens(store: Store, connect: Callable[..., Client]) -> None:
         client.models()
 
 
-class Flaky(httpx.BaseTransport):
-    """Fails a number of times, then answers; counts what was asked."""
-
-    def __init__(self, failures: int, status: int | None = None) -> None:
-        self.failures, self.status, self.asked = failures, status, 0
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
-        if self.asked <= self.failures:
-            if self.status is None:
-                raise httpx.ConnectError("refused")
-            return httpx.Response(self.status, json={"detail": "busy"})
-        return httpx.Response(200, json={"items": [], "next_cursor": None})
-
-
-@pytest.fixture
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interbasis.service.client.client.PAUSES", (0.0,) * 5)
-
-
-@pytest.mark.usefixtures("_no_pauses")
-@pytest.mark.parametrize("status", [None, 429, 503])
-def test_reading_is_tried_again(status: int | None) -> None:
-    flaky = Flaky(3, status)
-    assert Client(transport=flaky).models().items == ()
-    assert flaky.asked == 4
-    gone = Flaky(99, status)
-    with pytest.raises(StoreError, match=r"cannot reach|busy"):
-        Client(transport=gone).models()
-    assert gone.asked == 6
-
-
-@pytest.mark.usefixtures("_no_pauses")
-@pytest.mark.parametrize("call", ["retry_job", "run_schedule", "new_token", "remove_schedule"])
-def test_what_is_not_safe_is_tried_once(call: str) -> None:
-    flaky = Flaky(1)
-    with pytest.raises(UnavailableError, match="cannot reach"):
-        getattr(Client(transport=flaky), call)("x")
-    assert flaky.asked == 1
-
-
-@pytest.mark.usefixtures("_no_pauses")
-def test_forced_work_is_asked_for_once() -> None:
-    """Each request computes again; one that was answered may have been heard."""
-    forced, plain = Flaky(1), Flaky(1)
-    with pytest.raises(UnavailableError, match="cannot reach"):
-        Client(transport=forced).submit("partition", "g-x", {"force": True})
-    assert forced.asked == 1
-    for choices in ({"force": False}, {"force": None}, {"k": 2}):
-        plain.asked = 0
-        with pytest.raises(StoreError, match="no JobRow"):  # what answers the second time is no job
-            Client(transport=plain).submit("partition", "g-x", choices)
-        assert plain.asked == 2
-
-
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (b"<html>Welcome</html>", "text/html"),
-        (b"", "application/json"),
-        (b"[1, 2]", "application/json"),
-        (b'{"items": 3}', "application/json"),
-        (b'{"items": [{"id": 1}], "next_cursor": null}', "application/json"),
-        (b"\xff\xfe", "application/octet-stream"),
-    ],
-)
-def test_answers_of_something_else_are_errors_of_ours(content: bytes, kind: str) -> None:
-    """Something that says 200 to everything, such as the page of a proxy."""
-    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=content, headers={"content-type": kind}))
-    client = Client(transport=answer)
-    calls: list[Callable[[], Any]] = [client.models, lambda: client.get_graph("g"), lambda: list(client.events("j"))]
-    calls += [lambda: client.submit("partition", "g"), lambda: client.revoke_token("t"), client.workers]
-    for call in calls:
-        with pytest.raises(StoreError, match=r"is (this|it) an interbasis service"):
-            call()
-
-
-def test_event_that_is_no_json_is_an_error_of_ours() -> None:
-    page = {"content-type": "text/event-stream"}
-    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=b"data: hello\n\n", headers=page))
-    with pytest.raises(StoreError, match="not JSON: 'hello'"):
-        list(Client(transport=answer).events("j"))
-
-
 @pytest.mark.parametrize("token", ["ib_t-1_ünï", "ib_t-1_\u2019", "ib_t-1_x\n", "ib_t-1\x00"])
 def test_token_that_cannot_be_sent_is_refused(token: str) -> None:
     with pytest.raises(StoreError, match="interbasis token new") as refusal:
         Client(token=token)
     assert token not in str(refusal.value)
-
-
-def test_events_are_resumed_where_they_broke(store: Store, tmp_path: Path) -> None:
-    job = store.submit("ledger", save_mlp(tmp_path / "a.safetensors", model="run"))
-    asked: list[str] = []
-
-    class Breaking(httpx.BaseTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            asked.append(request.headers["last-event-id"])
-            if len(asked) == 1:
-                store.begin_job(job.id, 1, "w")
-            if len(asked) == 3:
-                return httpx.Response(502)  # of a proxy, while the service starts again
-            if len(asked) == 4:
-                store.end_job(job.id, 1, "w", "succeeded")
-            body = f"event: job\nid: 1\ndata: {json.dumps(store.get_job(job.id).to_json())}\n\n"
-            return httpx.Response(200, text=body, headers={"content-type": "text/event-stream"})
-
-    states = [row.state for row in Client(transport=Breaking()).events(job.id)]
-    assert states == ["running", "running", "succeeded"]
-    assert asked == ["0", "2", "2", "2"]
 
 
 def test_events_go_on_after_the_one_that_was_seen_last(

@@ -59,6 +59,10 @@ SAFE: dict[str, tuple[Callable[[Client], Any], Answer]] = {
     "edges": (lambda client: client.subgraph("g"), graph_of_edges()),
     "file": (lambda client: client.graph_bytes("g"), answer(b"\x00bytes")),
     "submit": (lambda client: client.submit("partition", "g"), answer(rows.job().to_json(), 202)),
+    "not forced": (
+        lambda client: client.submit("partition", "g", {"force": False}),
+        answer(rows.job().to_json(), 202),
+    ),
     "cancel": (lambda client: client.cancel_job("j"), answer(rows.job(state="cancelled").to_json())),
     "pause": (lambda client: client.pause_schedule("s"), answer(rows.schedule(paused=True).to_json())),
     "resume": (lambda client: client.resume_schedule("s"), answer(rows.schedule().to_json())),
@@ -256,7 +260,9 @@ def test_error_of_another_program_is_told_with_its_address(content: bytes, statu
 @pytest.mark.parametrize("content", WRONG, ids=range(len(WRONG)))
 def test_answer_of_another_shape_is_an_error_of_ours(content: bytes) -> None:
     client, _ = connected(answer(content))
-    for call in (client.models, client.workers, lambda: client.get_graph("g"), lambda: client.nodes("p")):
+    calls: list[Callable[[], Any]] = [client.models, client.workers, lambda: client.get_graph("g")]
+    calls += [lambda: client.nodes("p"), lambda: client.submit("partition", "g"), lambda: client.revoke_token("t")]
+    for call in calls:
         with pytest.raises(StoreError, match=r"is (this|it) an interbasis service"):
             call()
 
