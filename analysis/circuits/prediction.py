@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Unpack
@@ -140,18 +141,24 @@ def predict_losses(
 def _rank_correlation(
     predicted: Float[np.ndarray, " links"], losses: Float[np.ndarray, " links"], seed: int
 ) -> tuple[float | None, tuple[float, float] | None]:
-    from scipy.stats import spearmanr  # takes a second
+    from scipy.stats import bootstrap, pearsonr, rankdata  # takes a second
 
-    def varies(*arrays: np.ndarray) -> bool:
-        return all(len(np.unique(array)) > 1 for array in arrays)
+    def spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Correlate the ranks; NaN where one of both does not vary."""
+        ranks = (rankdata(values, axis=axis) for values in (x, y))
+        return np.asarray(pearsonr(*ranks, axis=axis).statistic)
 
-    if len(predicted) < _FEWEST or not varies(predicted, losses):
+    if len(predicted) < _FEWEST or any(len(np.unique(values)) == 1 for values in (predicted, losses)):
         return None, None
-    generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(_RESAMPLES):
-        chosen = generator.integers(len(predicted), size=len(predicted))
-        if varies(predicted[chosen], losses[chosen]):
-            found.append(spearmanr(predicted[chosen], losses[chosen]).statistic)
-    low, high = np.quantile(found, [0.025, 0.975]).tolist()
-    return float(spearmanr(predicted, losses).statistic), (low, high)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy warns of samples of links that do not vary; they are left out below
+        found = bootstrap(
+            (predicted, losses),
+            spearman,
+            n_resamples=_RESAMPLES,
+            paired=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = np.nanquantile(found.bootstrap_distribution, [0.025, 0.975]).tolist()
+    return float(spearman(predicted, losses)), (low, high)
