@@ -106,6 +106,7 @@ EVERYTHING = Counted(slice(None), None)
 """All positions of a tensor."""
 
 
+@by_value
 @dataclass(frozen=True)
 class Masks:
     """The masks of a network's batches.

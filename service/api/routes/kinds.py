@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,11 +18,15 @@ from ..schemas import Listing
 __all__ = ["routes"]
 
 
-def _routes(kind: Kind[Any, Any]) -> APIRouter:
-    """Make the routes of one kind, as its description says."""
-    routes = APIRouter(prefix=f"/{kind.plural}", tags=[kind.plural])
+routes = APIRouter()
 
-    @routes.get("", response_model=Listing[kind.row], name=f"{kind.name}s", description=kind.listing)  # type: ignore[name-defined]
+
+def _add_routes(kind: Kind[Any, Any]) -> None:
+    """Add the routes of one kind, as its description says."""
+    path = f"/{kind.plural}"
+    tags: list[str | Enum] = [kind.plural]
+
+    @routes.get(path, tags=tags, response_model=Listing[kind.row], name=f"{kind.name}s", description=kind.listing)  # type: ignore[name-defined]
     @_filtered(kind.filters)
     def listing(
         request: Request, store: Opened, of: dict[str, str | None], cursor: Cursor, limit: Limit, newest: Newest
@@ -29,19 +34,19 @@ def _routes(kind: Kind[Any, Any]) -> APIRouter:
         found = store.page(kind, of, {"cursor": cursor, "limit": limit, "newest_first": newest})
         return as_json(request, found.to_json())
 
-    @routes.get("/{ref}", response_model=kind.detail, name=kind.name, description=kind.single)
+    @routes.get(path + "/{ref}", tags=tags, response_model=kind.detail, name=kind.name, description=kind.single)
     def single(request: Request, store: Opened, ref: Ref) -> Response:
         return as_json(request, store.get(kind, ref).to_json())
 
     for name, text in kind.files.items():
         routes.get(
-            "/{ref}/file" if name == kind.name else f"/{{ref}}/{name}",
+            f"{path}/{{ref}}/{'file' if name == kind.name else name}",
+            tags=tags,
             response_class=Response,
             responses=FILE,
             name=f"{name}_file",
             description=text,
         )(_download(kind, name))
-    return routes
 
 
 def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
@@ -82,6 +87,5 @@ def _download(kind: Kind[Any, Any], name: str) -> Callable[..., Response]:
     return download
 
 
-routes = APIRouter()
 for _kind in KINDS.values():
-    routes.include_router(_routes(_kind))
+    _add_routes(_kind)

@@ -373,7 +373,7 @@ def test_addresses_that_fail_are_locked_out(opened: Store, connect: Ask, monkeyp
 def test_paths_forge_no_line_of_the_log(
     opened: Store, listen: Callable[..., Talk], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "get_model", lambda *_: 1 / 0)
+    monkeypatch.setattr(Store, "get", lambda *_: 1 / 0)
     caplog.set_level(logging.INFO, "interbasis.access")
     talk, forged = listen(), "x%0A2026-01-01%20INFO%20GET%20forged%20200%0D%1B%5B2K%E2%80%A8%C2%85%ff"
     for path in (f"/{forged}", f"/api/v1/models/{forged}", f"/api/v1/tokens/{forged}"):
@@ -414,7 +414,7 @@ def test_secrets_are_nowhere(
             answers += [client.get(f"tokens/{token.token}"), client.delete(f"tokens/{token.token}")]
             answers += [client.get(f"models/{token.token}/x"), client.post("jobs", json={token.token: 1})]
             answers += [client.post("jobs", json={"task": "llc", "target": token.token})]
-        monkeypatch.setattr(Store, "models", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(Store, "page", lambda *_, **__: 1 / 0)
         client = connect(opened, made[0].token)
         answers.append(client.get("models"))
         assert "ZeroDivisionError" not in refused(answers[-1], 500)
@@ -546,7 +546,7 @@ def test_bugs_are_told_to_the_log_alone(opened: Store, connect: Ask, monkeypatch
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("hidden/path")
 
-    monkeypatch.setattr(Store, "models", broken)
+    monkeypatch.setattr(Store, "page", broken)
     response = connect(opened).get("models")
     refused(response, 500)
     assert "hidden/path" not in response.text
