@@ -107,7 +107,7 @@ class NetworkLandscape:
             )
         self.baseline = 0.0 if self.behavioural else first
         self.scale = self._constant_output() if self.behavioural else max(abs(first), 1e-12)
-        if network._check:
+        if network.check:
             self._check_gradient()
 
     @property

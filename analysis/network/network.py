@@ -98,7 +98,7 @@ class Network:
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
-        self._check, self._checked, self._whole = check, False, False
+        self.check, self._checked, self._whole = check, False, False
         self._found: tuple[Cut, ...] | None = None
         self._options = positions, transitions or {}
         self._positions: dict[int | str, Positions] = {}
@@ -248,7 +248,7 @@ class Network:
         whole = [concatenate(seen.values, p, cut) for p, cut in enumerate(self._cuts)]
         mask = self.mask(batch)
         last = self._hooked.arranged(raw)
-        if self._check:
+        if self.check:
             check_sizes({**dict(zip(self.cuts, whole, strict=True)), "output": last}, batch_size(batch))
         counted = tuple(self._counted(value, p, mask) for p, value in enumerate(whole))
         values = tuple(where.read(value) for where, value in zip(counted, whole, strict=True))
@@ -398,12 +398,12 @@ class Network:
             CutError: data points are mixed.
             DataError: the model is not a function of its batch.
         """
-        if not self._checked and self._check:
+        if not self._checked and self.check:
             other = copy(self)
             other._found, other._whole = (), True
             other._hooked, other._masks = copy(self._hooked), Masks(self.model, None, False)
             other.check_once(batches)
-        return self._check
+        return self.check
 
     @with_gradients()
     def check_once(self, batches: Iterable[Batch]) -> None:
@@ -417,7 +417,7 @@ class Network:
             CutError: names the place at which an assumption fails, what was seen and what to do.
             DataError: the model is not a function of its batch; or no batch holds two different data points.
         """
-        if self._checked or not self._check:
+        if self._checked or not self.check:
             return
         if not self._whole:
             check_padding(self, self._masks, batches)
@@ -469,7 +469,7 @@ class Network:
             CutError: names the place at which an assumption fails.
             DataError: the model is not a function of its batch.
         """
-        if not self._check:
+        if not self.check:
             return
         wanted = [short_name(self.model, name) for name in names]
         places = [Place(name.removesuffix(":in"), name.endswith(":in")) for name in wanted]

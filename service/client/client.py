@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
@@ -30,6 +30,7 @@ from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
 from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, is_service_url, typed_as, url_path
+from .uploads import as_safetensors, parts
 
 if TYPE_CHECKING:
     import networkx
@@ -42,10 +43,6 @@ __all__ = ["Client", "JobHandle"]
 
 RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
-
-_CHUNK = 1 << 20  # bytes of a file that are sent at a time
-
-_LOOK = 1.0
 
 _EXPORT = 150.0  # seconds that a service may take to write a file
 
@@ -291,9 +288,9 @@ class Client(Source):
         """Upload a file to the service; data in .npz or .npy files are sent as safetensors."""
         path = Path(file)
         try:
-            with _as_safetensors(path) as sent, sent.open("rb") as stream:
+            with as_safetensors(path) as sent, sent.open("rb") as stream:
                 headers = {"content-length": str(os.fstat(stream.fileno()).st_size)}
-                content = functools.partial(_parts, stream)
+                content = functools.partial(parts, stream)
                 response = self._request("POST", "files", content=content, headers=headers, timeout=600.0)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
@@ -514,40 +511,3 @@ class JobHandle:
             if made["kind"] == kind:
                 return str(made["id"])
         raise NotFoundError(f"{self.row.id} ({self.row.state}) has made no {kind}")
-
-
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield a file from its beginning, in parts."""
-    stream.seek(0)
-    while part := stream.read(_CHUNK):
-        yield part
-
-
-@contextlib.contextmanager
-def _as_safetensors(file: Path) -> Iterator[Path]:
-    """Prepare a file for upload: NumPy arrays are written as safetensors."""
-    if file.suffix not in (".npz", ".npy"):
-        yield file
-        return
-    import tempfile
-    import zlib
-    from zipfile import BadZipFile
-
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        with file.open("rb") as stream:
-            opened = np.load(stream, allow_pickle=False)
-            arrays = {"inputs": opened} if isinstance(opened, np.ndarray) else dict(opened)
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise StoreError(f"cannot read {file}: {error}") from error
-    with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
-        sent = Path(folder) / f"{file.stem}.safetensors"
-        try:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, sent)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            kinds = ", ".join(f"{name} has dtype {array.dtype}" for name, array in arrays.items())
-            raise StoreError(f"cannot send {file} as safetensors: {kinds}; expected numbers") from error
-        yield sent

@@ -18,7 +18,7 @@ from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
 from interbasis.service.api.app import create_app
 from interbasis.service.cli.app import app
 from interbasis.service.client import client as client_module
-from interbasis.service.client import http
+from interbasis.service.client import http, uploads
 from interbasis.service.client.client import Client
 from interbasis.service.client.in_process import InProcess
 from interbasis.service.jobs import compute
@@ -180,7 +180,7 @@ def test_uploads_are_sent_in_parts_and_again_from_the_beginning(tmp_path: Path, 
     assert Client(transport=service).upload(file).uri == kept["uri"]
     assert len(slept) == 1
     for parts in service.sent:
-        assert max(map(len, parts)) <= client_module._CHUNK
+        assert max(map(len, parts)) <= uploads.CHUNK
         assert b"".join(parts) == content
     with pytest.raises(StoreError, match=r"cannot read .*gone"):
         Client(transport=service).upload(tmp_path / "gone.safetensors")
