@@ -37,8 +37,30 @@ def _separated(search: Search, labels: np.ndarray, costs: Sequence[np.ndarray], 
 
 
 def join_small(search: Search, labels: Int[np.ndarray, " n"], min_size: int) -> Int[np.ndarray, " n"]:
-    """Join modules until none is smaller than min_size; labels are 0, 1, ..."""
-    return _joined(search, labels, search.costs, lambda sums, sizes: min_size - sizes)
+    """Join modules until none is smaller than min_size; labels are 0, 1, ...
+
+    A module that can join no other, since pins keep them apart or max_size does, takes nodes of larger modules instead.
+    """
+    return _filled(search, _joined(search, labels, search.costs, lambda sums, sizes: min_size - sizes), min_size)
+
+
+def _filled(search: Search, labels: np.ndarray, min_size: int) -> Int[np.ndarray, " n"]:
+    """Move nodes without a pin into modules smaller than min_size: first those that exchange most with them."""
+    free, sizes = search.pinned[search.groups] == 0, np.bincount(labels)
+    while sizes.min() < min_size:
+        small = int(sizes.argmin())
+        inside, exchanged = (labels == small).astype(np.float64), np.zeros(search.n)
+        for matrix, (a, b) in zip(search.squares, search.pairs, strict=True):
+            exchanged[b] += matrix @ inside[a]
+            exchanged[a] += matrix.T @ inside[b]
+        movable = free & (labels != small) & (sizes[labels] > min_size)
+        if not movable.any():
+            break
+        node = int(np.where(movable, exchanged, -1.0).argmax())
+        sizes[[labels[node], small]] += (-1, 1)
+        labels = labels.copy()
+        labels[node] = small
+    return labels
 
 
 def _joined(

@@ -244,6 +244,12 @@ def test_pins_are_kept(seed, options):
     part = find_modules(graph, epsilon=1.0, pins=pins, seed=seed, **options)
     assert together(pins, part.labels)
     assert sizes_of(part).max() <= options.get("max_size", 18)
+    assert sizes_of(part).min() >= options.get("min_size", 1)
+
+
+@pytest.mark.parametrize("seed", [67, 101, 127, 144, 271, 372])
+def test_small_modules_that_pins_keep_apart_take_nodes_of_larger_ones(seed):
+    test_pins_are_kept.hypothesis.inner_test(seed, {**LAYERED, "min_size": 3})
 
 
 def test_pins_against_the_blocks():
