@@ -26,7 +26,7 @@ _STARTING = 3.0  # seconds that a worker may take to say that it runs, and until
 
 
 class Given(NamedTuple):
-    """What a user gave beside the choices of a task.
+    """Options of a task that are no choices of its recipe.
 
     Attributes:
         data: file to read the data from; default: the checkpoint's own.
