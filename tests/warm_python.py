@@ -77,7 +77,8 @@ def started() -> Iterator[str]:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {__file__} {folder} "$@"\n')
         program.chmod(0o700)
         command = [sys.executable, __file__, folder]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # so that imports start no threads
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=alone) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
             yield str(program)
