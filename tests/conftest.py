@@ -25,13 +25,14 @@ _CHECKED = [
     for path in sorted((_ROOT / "analysis").rglob("*.py"))
     if path.stem != "__init__"
 ]
-_FIRST = 100  # calls of a function in a test whose types and shapes are checked; all would double the time
+_FIRST = 4  # calls of a function in a test whose types and shapes are checked; all would take three times as long
+_LATER = 64  # and further calls, at powers of two
 _calls: dict[CodeType, list[int]] = {}
 _jaxtyped = jaxtyping.jaxtyped
 
 
-def _checked_at_first(*, typechecker: Any) -> Callable[[Any], Any]:
-    """`jaxtyped` for the first calls of a function in each test."""
+def _checked_at_times(*, typechecker: Any) -> Callable[[Any], Any]:
+    """`jaxtyped` for the first calls of a function in each test, and for the 64th, 128th, 256th, ..."""
 
     def decorate(function: Any) -> Any:
         if is_dataclass(function) and isinstance(function, type):
@@ -40,15 +41,17 @@ def _checked_at_first(*, typechecker: Any) -> Callable[[Any], Any]:
         if not inspect.isfunction(function):
             return _jaxtyped(function, typechecker=typechecker)
         calls = _calls.setdefault(function.__code__, [0])
-        if calls[0] >= _FIRST:  # a function within one that is called often
-            return function
-        checked = _jaxtyped(function, typechecker=typechecker)
+        first = 1 if "<locals>" in function.__qualname__ else _FIRST  # which is made anew for each check
+        checked: Any = None  # made when it is called: that takes a hundred times as long as a call
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if calls[0] >= _FIRST:
+            nonlocal checked
+            calls[0] = number = calls[0] + 1
+            if number > first and (number < _LATER or number & (number - 1)):
                 return function(*args, **kwargs)
-            calls[0] += 1
+            if checked is None:
+                checked = _jaxtyped(function, typechecker=typechecker)
             return checked(*args, **kwargs)
 
         return call
@@ -56,7 +59,7 @@ def _checked_at_first(*, typechecker: Any) -> Callable[[Any], Any]:
     return decorate
 
 
-jaxtyping.jaxtyped = _checked_at_first  # type: ignore[assignment]  # what the hook puts before functions
+jaxtyping.jaxtyped = _checked_at_times  # type: ignore[assignment]  # what the hook puts before functions
 _hook = jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
 
 

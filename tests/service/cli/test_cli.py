@@ -601,7 +601,7 @@ def analysed_series(files: Files) -> tuple[list[Path], Path]:
     paths, store = save_series(folder), folder / "stored" / "store.sqlite"
     with Store.open(str(store)) as opened:
         for path in paths:
-            analyze_task.analyze(opened, path, {"basis": "neuron"}, data=files.data)
+            analyze_task.analyze(opened, path, {"basis": "neuron", "resolution": 1.0}, data=files.data)
     return paths, store
 
 

@@ -179,6 +179,7 @@ def test_objects_are_those_of_the_analysis(store: Store, client: Client, analyse
     assert len(client.frame(client.graphs())) == 1
 
 
+@SQLITE_FIRST
 def test_edges_are_those_of_the_graph(client: Client, analysed: Any) -> None:
     blocks = client.graph(analysed.graph.id).blocks
     cut = analysed.graph.cuts[1]

@@ -137,7 +137,7 @@ def test_tracking_is_of_the_graphs_as_they_are(store: Store, tmp_path: Path) -> 
     data = save_inputs(tmp_path / "x.npz", 8)
     for step in (1, 2):
         path = save_mlp(tmp_path / f"{step}.safetensors", seed=step, step=step, model="run", blocks=2)
-        analyze_task.analyze(store, path, {}, data=data)
+        analyze_task.analyze(store, path, {"resolution": 1.0}, data=data)
     first = store.submit("track", "run")
     assert store.submit("track", "run").id == first.id
     graph = store.graphs().items[0].id

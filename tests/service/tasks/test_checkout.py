@@ -68,7 +68,9 @@ def test_experiment_names_the_json_of_its_checkpoint(sqlite_place: Any, tmp_path
     """Its checkpoint is read again in the step, not before."""
     data = save_inputs(tmp_path / "x.npz", 8)
     with sqlite_place.open() as store:
-        made = analyze_task.analyze(store, save_mlp(tmp_path / "a.safetensors", blocks=2), {}, data=data)
+        made = analyze_task.analyze(
+            store, save_mlp(tmp_path / "a.safetensors", blocks=2), {"resolution": 1.0}, data=data
+        )
         said = said_by(store, "experiment", made.partition.id, {"kind": "isolate"})
         assert said.startswith(f"the JSON of {made.checkpoint.id} names no data")
 
