@@ -24,7 +24,6 @@ from ..records.errors import (
     StoreError,
 )
 from ..store.store import Store
-from .examples import add_examples, add_parameter_examples
 from .guard import Guard, Limits, problem
 from .metrics import Metrics
 from .routes import checkpoints as checkpoint_routes
@@ -142,6 +141,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 operation["responses"].pop("422", None)
+                for parameter in operation.get("parameters", ()):
+                    if examples := parameter["schema"].pop("examples", None):  # OpenAPI has it beside the schema
+                        parameter["example"] = examples[0]
                 if method == "get" and not path.endswith(("/events", "/metrics")):
                     operation["responses"]["200"]["headers"] = tag
                     operation["responses"]["304"] = {"description": "Not modified: it matches If-None-Match."}
@@ -150,7 +152,5 @@ def _described(app: FastAPI) -> dict[str, Any]:
                 operation["responses"]["default"] = {"description": "An error, as in RFC 9457.", "content": form}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        add_examples(schemas)
-        add_parameter_examples(document["paths"])
         app.openapi_schema = document
     return app.openapi_schema

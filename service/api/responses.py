@@ -17,9 +17,10 @@ from fastapi.responses import FileResponse
 from pydantic import AfterValidator
 from starlette.background import BackgroundTask
 
-from ..records.estimates import LlcRow
-from ..records.graphs import GraphRow
-from ..records.partitions import PartitionDetail
+from ..records.base import Kind
+from ..records.estimates import LLC, LlcRow
+from ..records.graphs import GRAPH, GraphRow
+from ..records.partitions import PARTITION, PartitionDetail
 from ..store.store import Store
 from . import files
 from .guard import COMPUTED, Limits
@@ -29,18 +30,28 @@ __all__ = [
     "FILE",
     "Allowed",
     "Cursor",
+    "Cut",
     "Edges",
     "Epsilon",
-    "Filter",
-    "Index",
+    "GraphRef",
+    "JobRef",
     "Limit",
+    "LlcRef",
+    "MediatorCursor",
     "Newest",
+    "Node",
+    "NodeCursor",
     "Opened",
-    "Ref",
+    "OtherRef",
+    "PartitionRef",
+    "ScheduleRef",
+    "TokenRef",
     "as_file",
     "as_json",
     "as_list",
     "exported",
+    "filter_by",
+    "reference_to",
 ]
 
 _FORMATS = {"graphml": "application/xml", "gexf": "application/xml"}
@@ -64,26 +75,64 @@ Opened = Annotated[Store, Depends(_store)]
 
 Allowed = Annotated[Limits, Depends(_limits)]
 
-Ref = Annotated[
-    str,
-    InPath(max_length=500, description="An ID, the start of one, or a name; write slashes in it as %252F."),
-    AfterValidator(lambda ref: ref.replace("%2F", "/")),
-]
 
-Index = Annotated[int, InPath(ge=0, lt=2**31)]
+def _in_path(example: str) -> Any:
+    """Describe a reference in a path."""
+    about = "An ID, the start of one, or a name; write slashes in it as %252F."
+    return InPath(max_length=500, description=about, examples=[example])
 
-Cursor = Annotated[str | None, Query(max_length=200, description="The next_cursor of the page before.")]
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+_SLASHES = AfterValidator(lambda ref: ref.replace("%2F", "/"))
 
-Newest = Annotated[bool, Query(description="Newest first.")]
+GraphRef = Annotated[str, _in_path(GRAPH.example), _SLASHES]
 
-Filter = Annotated[str | None, Query(max_length=500, description="An ID or a name.")]
+PartitionRef = Annotated[str, _in_path(PARTITION.example), _SLASHES]
 
-Edges = Annotated[int, Query(ge=1, le=10_000, description="Largest number of edges, strongest first.")]
+OtherRef = Annotated[str, _in_path("p-5e6f7a8b"), _SLASHES]
+
+LlcRef = Annotated[str, _in_path(LLC.example), _SLASHES]
+
+JobRef = Annotated[str, _in_path("j-1a2b3c4d"), _SLASHES]
+
+ScheduleRef = Annotated[str, _in_path("s-1a2b3c4d"), _SLASHES]
+
+TokenRef = Annotated[str, _in_path("t-5e6f7a8b"), _SLASHES]
+
+
+def reference_to(kind: Kind[Any, Any]) -> Any:
+    """Return the type of a reference in a path to a thing of one kind."""
+    return Annotated[str, _in_path(kind.example), _SLASHES]
+
+
+def filter_by(kind: Kind[Any, Any]) -> Any:
+    """Return the type of a reference by which a list is filtered."""
+    return Annotated[str | None, Query(max_length=500, description="An ID or a name.", examples=[kind.example])]
+
+
+def _cursor(example: str) -> Any:
+    """Describe the cursor of a list."""
+    return Query(max_length=200, description="The next_cursor of the page before.", examples=[example])
+
+
+Cursor = Annotated[str | None, _cursor("MjAyNi0xMS0yMlQwODozMDowMC4xMjUwMDArMDA6MDAgMTI")]
+
+NodeCursor = Annotated[str | None, _cursor("MSAz")]
+
+MediatorCursor = Annotated[str | None, _cursor("MCAxIDEgMw")]
+
+Limit = Annotated[int, Query(ge=1, le=1000, examples=[100])]
+
+Newest = Annotated[bool, Query(description="Newest first.", examples=[True])]
+
+Cut = Annotated[str, InPath(description="Name or index of a cut.", examples=["layers.0"])]
+
+Node = Annotated[int, InPath(ge=0, lt=2**31, examples=[3])]
+
+Edges = Annotated[int, Query(ge=1, le=10_000, description="Largest number of edges, strongest first.", examples=[100])]
 
 Epsilon = Annotated[
-    float | None, Query(ge=0, allow_inf_nan=False, description="Keep only edges stronger than its square root.")
+    float | None,
+    Query(ge=0, allow_inf_nan=False, description="Keep only edges stronger than its square root.", examples=[0.0025]),
 ]
 
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}

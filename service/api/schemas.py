@@ -9,6 +9,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..records import jobs
+from ..records.base import Sha256OrNone, UriOrNone, Version
+from ..records.checkpoints import About, CheckpointPath, ModelName
+from ..storage.tables import SCHEMA_REVISION
+
 __all__ = [
     "CheckpointRequest",
     "CollectRequest",
@@ -38,17 +43,20 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 Scope = Literal["read", "submit", "admin"]
 
-Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of this queue take the job.")]
+Queue = Annotated[
+    jobs.Queue, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="Only workers of this queue take the job.")
+]
 
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="Jobs with smaller numbers go first.")]
+Priority = Annotated[jobs.Priority, Field(ge=-1000, le=1000, description="Jobs with smaller numbers go first.")]
 
-Timeout = Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="Seconds until a run is stopped.")]
+Timeout = Annotated[jobs.Timeout, Field(gt=0, allow_inf_nan=False, description="Seconds until a run is stopped.")]
 
 Choices = Annotated[
     dict[str, Any],
     Field(
         description="Fields of the task's recipe; `data`: a path the service may read, or the `sha256:...` of an "
-        "upload; `force`: compute stored results again."
+        "upload; `force`: compute stored results again.",
+        examples=[{"output": "neuron"}],
     ),
 ]
 
@@ -56,20 +64,22 @@ Choices = Annotated[
 class Listing(BaseModel, Generic[ItemT]):
     """Part of a list; pass `next_cursor` as `cursor` to get the next part."""
 
-    items: list[ItemT]
-    next_cursor: str | None = None
+    items: list[ItemT] = Field(examples=[[]])
+    next_cursor: str | None = Field(None, examples=[None])
 
 
 class Problem(BaseModel):
     """An error, as in RFC 9457; `code` names it for programs, `detail` tells people what to do."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str | None = None
-    errors: list[dict[str, Any]] | None = None
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["not-found"])
+    detail: str = Field(examples=["no graph 'g-0000' in the store: list them with `interbasis ls graphs`"])
+    request_id: str | None = Field(None, examples=["9f86d081884c7d65"])
+    errors: list[dict[str, Any]] | None = Field(
+        None, examples=[[{"where": "query.limit", "what": "Input should be less than or equal to 1000"}]]
+    )
 
 
 class _Request(BaseModel):
@@ -91,10 +101,10 @@ class CheckpointRequest(_Request):
         },
     )
 
-    path: str | None = Field(None, max_length=4096, description="A .safetensors file with a .json beside it.")
-    uri: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The uri of an uploaded file.")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Required hash of the file at path.")
-    about: dict[str, Any] | None = Field(None, description="The checkpoint's JSON; required with uri.")
+    path: CheckpointPath = Field(None, max_length=4096, description="A .safetensors file with a .json beside it.")
+    uri: UriOrNone = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The uri of an uploaded file.")
+    sha256: Sha256OrNone = Field(None, pattern=r"^[0-9a-f]{64}$", description="Required hash of the file at path.")
+    about: About = Field(None, description="The checkpoint's JSON; required with uri.")
 
 
 class JobRequest(_Request):
@@ -106,9 +116,10 @@ class JobRequest(_Request):
         },
     )
 
-    task: Task
+    task: Task = Field(examples=["analyze"])
     target: str = Field(
         max_length=500,
+        examples=["two-digits@2500"],
         description="The checkpoint; for partition a graph, for experiment a partition, for track a model.",
     )
     choices: Choices = Field(default_factory=dict)
@@ -129,12 +140,10 @@ class ScheduleRequest(_Request):
         },
     )
 
-    task: Task
-    model: str = Field(min_length=1, max_length=200)
-    cron: str | None = Field(
-        None, max_length=200, description="Times as in crontab, UTC; default: each new checkpoint."
-    )
-    folder: str | None = Field(None, max_length=4096, description="Folder to watch for new checkpoints.")
+    task: Task = Field(examples=["analyze"])
+    model: ModelName = Field(min_length=1, max_length=200)
+    cron: jobs.Cron = Field(None, max_length=200, description="Times as in crontab, UTC; default: each new checkpoint.")
+    folder: jobs.Folder = Field(None, max_length=4096, description="Folder to watch for new checkpoints.")
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"
     priority: Priority = 0
@@ -146,29 +155,33 @@ class TokenRequest(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "training cluster", "scope": "submit"}]})
 
-    name: str = Field(min_length=1, max_length=200)
-    scope: Scope = "read"
+    name: jobs.TokenName = Field(min_length=1, max_length=200)
+    scope: Scope = Field("read", examples=["submit"])
 
 
 class CollectRequest(_Request):
     """Remove unused files."""
 
     grace: float = Field(
-        86_400.0, ge=0, le=1e10, description="Least age of a file, in seconds; jobs write files before rows."
+        86_400.0,
+        ge=0,
+        le=1e10,
+        description="Least age of a file, in seconds; jobs write files before rows.",
+        examples=[86_400.0],
     )
 
 
 class Health(BaseModel):
     """The process is alive."""
 
-    status: Literal["ok"] = "ok"
-    version: str
+    status: Annotated[Literal["ok"], Field(examples=["ok"])] = "ok"
+    version: Version
 
 
 class Readiness(BaseModel):
     """The database answers; the number of workers and of jobs in each state."""
 
-    status: Literal["ok"] = "ok"
-    schema_revision: str
-    workers: int
-    jobs: dict[str, int]
+    status: Annotated[Literal["ok"], Field(examples=["ok"])] = "ok"
+    schema_revision: str = Field(examples=[SCHEMA_REVISION])
+    workers: int = Field(examples=[2])
+    jobs: dict[str, int] = Field(examples=[{"queued": 2, "running": 1, "succeeded": 40, "failed": 0, "cancelled": 0}])

@@ -1,4 +1,4 @@
-"""Records, pages of them, the provenance of results, kinds of stored things, and values that databases can hold."""
+"""Records, types of their fields, pages, provenance, kinds of stored things, and values that databases can hold."""
 
 from __future__ import annotations
 
@@ -7,11 +7,55 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
 
 from .errors import StoreError
 
-__all__ = ["Kind", "Page", "Provenance", "Record", "plain", "plain_values", "storable"]
+__all__ = [
+    "EXAMPLE_SHA256",
+    "Bytes",
+    "Kind",
+    "Page",
+    "Provenance",
+    "Record",
+    "Sha256",
+    "Sha256OrNone",
+    "Sha256s",
+    "Time",
+    "TimeOrNone",
+    "Uri",
+    "UriOrNone",
+    "Version",
+    "plain",
+    "plain_values",
+    "storable",
+]
+
+EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+"""Shown wherever the OpenAPI document needs a hash."""
+
+_TIME = "2026-11-22T08:30:00.125000+00:00"
+
+Sha256 = Annotated[str, Field(examples=[EXAMPLE_SHA256])]
+
+Sha256OrNone = Annotated[str | None, Field(examples=[EXAMPLE_SHA256])]
+
+Sha256s = Annotated[tuple[str, ...], Field(examples=[[EXAMPLE_SHA256]])]
+
+Uri = Annotated[str, Field(examples=[f"sha256:{EXAMPLE_SHA256}"])]
+
+UriOrNone = Annotated[str | None, Field(examples=[f"sha256:{EXAMPLE_SHA256}"])]
+
+Time = Annotated[datetime, Field(examples=[_TIME])]
+
+TimeOrNone = Annotated[datetime | None, Field(examples=[_TIME])]
+
+Version = Annotated[str, Field(examples=["0.7.0"])]
+
+Bytes = Annotated[int, Field(examples=[39_104])]
 
 
 def _plain(value: Any) -> Any:
@@ -57,10 +101,10 @@ class Provenance(Record):
     """How a result came about: every choice and its hash, version of the code, seed, seconds taken."""
 
     recipe: Mapping[str, Any]
-    recipe_hash: str
-    code_version: str
-    seed: int
-    wall_time: float
+    recipe_hash: Sha256
+    code_version: Version
+    seed: Annotated[int, Field(examples=[0])]
+    wall_time: Annotated[float, Field(examples=[1.9])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +117,7 @@ class Kind(Generic[RecordT, DetailT]):
         row: record in a list.
         detail: record of one that is read by itself.
         listing, single: documentation of the routes that list them and return one.
+        example: a reference to one, as an example for its routes.
         owners: kinds of the things that it belongs to. A result is identified by them and the hash of its recipe.
         filters: kinds of the things by which its list is filtered.
         values: record of the numbers that queries use; None of a kind that is not a result.
@@ -87,6 +132,7 @@ class Kind(Generic[RecordT, DetailT]):
     detail: type[DetailT]
     listing: str
     single: str
+    example: str
     owners: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     values: type[Record] | None = None

@@ -6,24 +6,55 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from .base import Kind, Record, plain
+from pydantic import Field
+
+from .base import Bytes, Kind, Record, Sha256, Sha256OrNone, Time, Uri, plain
 from .errors import StoreError
 
 __all__ = [
     "CHECKPOINT",
     "DATASET",
     "MODEL",
+    "About",
+    "CheckpointId",
+    "CheckpointPath",
     "CheckpointRow",
+    "DatasetId",
     "DatasetRow",
     "FileRow",
+    "Label",
+    "ModelName",
     "ModelRow",
+    "Step",
     "beside",
     "describe",
     "file_sha256",
+]
+
+_MODEL, _DATASET = "two-digits", "d-1a2b3c4d"
+
+ModelName = Annotated[str, Field(examples=[_MODEL])]
+
+CheckpointId = Annotated[str, Field(examples=["c-1a2b3c4d"])]
+
+CheckpointPath = Annotated[str | None, Field(examples=["/srv/runs/two-digits/step02500.safetensors"])]
+
+DatasetId = Annotated[str, Field(examples=[_DATASET])]
+
+Family = Annotated[str, Field(examples=["mlp"])]
+
+Config = Annotated[dict[str, Any], Field(examples=[{"widths": [128, 48, 48, 20], "activation": "relu"}])]
+
+Step = Annotated[int | None, Field(examples=[2500])]
+
+Label = Annotated[str | None, Field(examples=["two-digits step 2500"])]
+
+About = Annotated[
+    dict[str, Any] | None,
+    Field(examples=[{"family": "mlp", "config": {"widths": [128, 48, 48, 20]}, "step": 2500, "model": _MODEL}]),
 ]
 
 
@@ -31,11 +62,11 @@ __all__ = [
 class ModelRow(Record):
     """A network that is trained: its name, its family, and the config to build it from."""
 
-    id: str
-    name: str
-    family: str
-    config: dict[str, Any]
-    created: datetime
+    id: Annotated[str, Field(examples=["m-1a2b3c4d"])]
+    name: ModelName
+    family: Family
+    config: Config
+    created: Time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,37 +82,37 @@ class CheckpointRow(Record):
         file_sha256: hash of the artifact with the file; None where the file was not kept.
     """
 
-    id: str
-    model: str
-    sha256: str
-    step: int | None
-    label: str | None
-    family: str
-    config: dict[str, Any]
-    path: str | None
-    created: datetime
-    about: dict[str, Any] | None = None
-    file_sha256: str | None = None
+    id: CheckpointId
+    model: ModelName
+    sha256: Sha256
+    step: Step
+    label: Label
+    family: Family
+    config: Config
+    path: CheckpointPath
+    created: Time
+    about: About = None
+    file_sha256: Sha256OrNone = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow(Record):
     """A data set on which results were computed, identified by its hash."""
 
-    id: str
-    sha256: str
-    description: str
-    created: datetime
+    id: DatasetId
+    sha256: Sha256
+    description: Annotated[str, Field(examples=["two_digits (train)"])]
+    created: Time
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRow(Record):
     """A stored file; jobs and checkpoints refer to it by `uri`."""
 
-    sha256: str
-    uri: str
-    bytes: int
-    created: datetime
+    sha256: Sha256
+    uri: Uri
+    bytes: Bytes
+    created: Time
 
 
 MODEL = Kind(
@@ -91,6 +122,7 @@ MODEL = Kind(
     detail=ModelRow,
     listing="List all models.",
     single="Return a model.",
+    example=_MODEL,
 )
 
 CHECKPOINT = Kind(
@@ -100,6 +132,7 @@ CHECKPOINT = Kind(
     detail=CheckpointRow,
     listing="List checkpoints, all or those of a model.",
     single="Return a checkpoint.",
+    example=f"{_MODEL}@2500",
     owners=("model",),
     filters=("model",),
 )
@@ -111,6 +144,7 @@ DATASET = Kind(
     detail=DatasetRow,
     listing="List the data sets on which results were computed.",
     single="Return a data set.",
+    example=_DATASET,
 )
 
 _KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str}

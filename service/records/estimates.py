@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from .base import Kind, Provenance, Record
+from pydantic import Field
+
+from .base import Kind, Provenance, Record, Sha256, Time
+from .checkpoints import CheckpointId, DatasetId, ModelName
+from .graphs import GraphId
+from .partitions import PartitionId
 
 __all__ = [
     "EXPERIMENT",
@@ -20,6 +25,10 @@ __all__ = [
     "LlcValues",
 ]
 
+_LEDGER, _LLC, _EXPERIMENT = "l-5e6f7a8b", "l-1a2b3c4d", "e-1a2b3c4d"
+
+DataPoints = Annotated[int, Field(examples=[4000])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerValues(Record):
@@ -32,23 +41,23 @@ class LedgerValues(Record):
         layers: name, sizes, ranks, free directions by cause and Kronecker fit of each layer, as JSON objects.
     """
 
-    nominal: int
-    activations: int
-    jacobians: int
-    gating: int
-    synchronised: int
-    tied: int
-    unexplained: int
-    effective: int
-    method: str
-    lower: int
-    upper: int
-    soft: float | None
-    epsilon: float | None
-    tolerance: float
-    n: int
-    warning: str | None
-    layers: tuple[dict[str, Any], ...]
+    nominal: Annotated[int, Field(examples=[9524])]
+    activations: Annotated[int, Field(examples=[840])]
+    jacobians: Annotated[int, Field(examples=[1347])]
+    gating: Annotated[int, Field(examples=[0])]
+    synchronised: Annotated[int, Field(examples=[81])]
+    tied: Annotated[int, Field(examples=[0])]
+    unexplained: Annotated[int, Field(examples=[0])]
+    effective: Annotated[int, Field(examples=[7256])]
+    method: Annotated[str, Field(examples=["sampled"])]
+    lower: Annotated[int, Field(examples=[2048])]
+    upper: Annotated[int, Field(examples=[7256])]
+    soft: Annotated[float | None, Field(examples=[None])]
+    epsilon: Annotated[float | None, Field(examples=[None])]
+    tolerance: Annotated[float, Field(examples=[1e-10])]
+    n: DataPoints
+    warning: Annotated[str | None, Field(examples=[None])]
+    layers: Annotated[tuple[dict[str, Any], ...], Field(examples=[[{"name": "layers.0.linear", "nominal": 6192}]])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +70,13 @@ class LedgerRow(LedgerValues, Provenance):
         ledger_sha256: the artifact.
     """
 
-    id: str
-    model: str
-    checkpoint: str
-    dataset: str
-    ledger_sha256: str
-    created: datetime
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "method": "auto", "seed": 0}])]
+    id: Annotated[str, Field(examples=[_LEDGER])]
+    model: ModelName
+    checkpoint: CheckpointId
+    dataset: DatasetId
+    ledger_sha256: Sha256
+    created: Time
 
 
 LEDGER = Kind(
@@ -76,6 +86,7 @@ LEDGER = Kind(
     detail=LedgerRow,
     listing="List parameter ledgers, all or those of a model or a checkpoint.",
     single="Return a parameter ledger.",
+    example=_LEDGER,
     owners=("checkpoint", "dataset"),
     filters=("model", "checkpoint"),
     values=LedgerValues,
@@ -97,23 +108,27 @@ class LlcValues(Record):
         points: numbers and diagnostics at each loss scale, as JSON objects; a curve also has log_volume.
     """
 
-    mode: str
-    loss: str
-    value: float | None
-    standard_error: float | None
-    lower: float | None
-    upper: float | None
-    epsilon: float | None
-    temperature: float | None
-    n_parameters: int
-    n: int
-    verdict: str
-    reason: str
-    r_hat: float | None
-    ess: float | None
-    kernel: str
-    preconditioner: str
-    points: tuple[dict[str, Any], ...]
+    mode: Annotated[str, Field(examples=["point"])]
+    loss: Annotated[str, Field(examples=["mse"])]
+    value: Annotated[float | None, Field(examples=[145.3])]
+    standard_error: Annotated[float | None, Field(examples=[0.7])]
+    lower: Annotated[float | None, Field(examples=[143.9])]
+    upper: Annotated[float | None, Field(examples=[146.7])]
+    epsilon: Annotated[float | None, Field(examples=[0.0025])]
+    temperature: Annotated[float | None, Field(examples=[5500.0])]
+    n_parameters: Annotated[int, Field(examples=[9524])]
+    n: DataPoints
+    verdict: Annotated[str, Field(examples=["reliable"])]
+    reason: Annotated[
+        str, Field(examples=["R-hat 1.003, 812 effective draws, virial 1.002, soft rank of the quadratic 291.4"])
+    ]
+    r_hat: Annotated[float | None, Field(examples=[1.003])]
+    ess: Annotated[float | None, Field(examples=[812.0])]
+    kernel: Annotated[str, Field(examples=["hmc"])]
+    preconditioner: Annotated[str, Field(examples=["gauss-newton"])]
+    points: Annotated[
+        tuple[dict[str, Any], ...], Field(examples=[[{"epsilon": 0.0025, "value": 145.3, "verdict": "reliable"}]])
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +141,13 @@ class LlcRow(LlcValues, Provenance):
         llc_sha256: the artifact.
     """
 
-    id: str
-    model: str
-    checkpoint: str
-    dataset: str
-    llc_sha256: str
-    created: datetime
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "epsilon": 0.0025, "seed": 0}])]
+    id: Annotated[str, Field(examples=[_LLC])]
+    model: ModelName
+    checkpoint: CheckpointId
+    dataset: DatasetId
+    llc_sha256: Sha256
+    created: Time
 
     @property
     def n_effective(self) -> float | None:
@@ -150,6 +166,7 @@ LLC = Kind(
     detail=LlcRow,
     listing="List learning coefficients, all or those of a model or a checkpoint.",
     single="Return a learning coefficient at one loss scale, or a curve over many, with its verdict.",
+    example=_LLC,
     owners=("checkpoint", "dataset"),
     filters=("model", "checkpoint"),
     values=LlcValues,
@@ -176,17 +193,25 @@ class ExperimentValues(Record):
             experiment without a verdict, or stored by an earlier version.
     """
 
-    experiment: str
-    metric: str
-    n: int
-    held_out: bool
-    value: float | None
-    standard_error: float | None
-    control: float | None
-    p_value: float | None
-    summary: dict[str, Any]
-    verdict: str | None = None
-    reason: str | None = None
+    experiment: Annotated[str, Field(examples=["modules"])]
+    metric: Annotated[str, Field(examples=["accuracy"])]
+    n: DataPoints
+    held_out: Annotated[bool, Field(examples=[True])]
+    value: Annotated[float | None, Field(examples=[0.62])]
+    standard_error: Annotated[float | None, Field(examples=[0.03])]
+    control: Annotated[float | None, Field(examples=[-0.31])]
+    p_value: Annotated[float | None, Field(examples=[0.0476])]
+    summary: Annotated[dict[str, Any], Field(examples=[{"rows": [], "n_modules": 2}])]
+    verdict: Annotated[str | None, Field(examples=["supported"])] = None
+    reason: Annotated[
+        str | None,
+        Field(
+            examples=[
+                "fed from two data points, nodes follow their modules: selectivity 0.62 (1: nothing from other "
+                "modules, 0: chance), of 20 divided null graphs at most 0.11, p 0.048"
+            ]
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,13 +224,14 @@ class ExperimentRow(ExperimentValues, Provenance):
         experiment_sha256: the artifact.
     """
 
-    id: str
-    model: str
-    checkpoint: str
-    graph: str
-    partition: str
-    experiment_sha256: str
-    created: datetime
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"kind": "modules", "metric": "accuracy", "seed": 0}])]
+    id: Annotated[str, Field(examples=[_EXPERIMENT])]
+    model: ModelName
+    checkpoint: CheckpointId
+    graph: GraphId
+    partition: PartitionId
+    experiment_sha256: Sha256
+    created: Time
 
 
 EXPERIMENT = Kind(
@@ -215,6 +241,7 @@ EXPERIMENT = Kind(
     detail=ExperimentRow,
     listing="List circuit experiments, all or those of a model, a checkpoint or a partition.",
     single="Return a circuit experiment, with every row of its summary.",
+    example=_EXPERIMENT,
     owners=("partition",),
     filters=("model", "checkpoint", "partition"),
     values=ExperimentValues,

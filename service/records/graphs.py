@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Annotated, Any
 
-from .base import Kind, Provenance, Record
+from pydantic import Field
 
-__all__ = ["GRAPH", "EdgeRow", "GraphRow", "GraphValues", "Subgraph"]
+from .base import Kind, Provenance, Record, Sha256, Sha256OrNone, Time
+from .checkpoints import CheckpointId, DatasetId, ModelName
+
+__all__ = [
+    "GRAPH",
+    "Cuts",
+    "EdgeCount",
+    "EdgeRow",
+    "GraphId",
+    "GraphRow",
+    "GraphValues",
+    "NodeCount",
+    "Strength",
+    "Subgraph",
+]
+
+_ID = "g-1a2b3c4d"
+
+GraphId = Annotated[str, Field(examples=[_ID])]
+
+Cuts = Annotated[tuple[str, ...], Field(examples=[["layers.0:in", "layers.0", "layers.1"]])]
+
+NodeCount = Annotated[int, Field(examples=[119])]
+
+EdgeCount = Annotated[int, Field(examples=[1240])]
+
+Strength = Annotated[float, Field(examples=[0.82])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphValues(Record):
     """Numbers of an interaction graph that queries use; the strengths themselves are an artifact."""
 
-    cuts: tuple[str, ...]
-    widths: tuple[int, ...]
-    basis: str
-    strengths: str
-    n_nodes: int
-    n_edges: int
+    cuts: Cuts
+    widths: Annotated[tuple[int, ...], Field(examples=[[48, 46, 25]])]
+    basis: Annotated[str, Field(examples=["global"])]
+    strengths: Annotated[str, Field(examples=["jacobian"])]
+    n_nodes: NodeCount
+    n_edges: EdgeCount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +59,14 @@ class GraphRow(GraphValues, Provenance):
         graph_sha256, bases_sha256: artifacts; the bases may not have been kept.
     """
 
-    id: str
-    model: str
-    checkpoint: str
-    dataset: str
-    graph_sha256: str
-    bases_sha256: str | None
-    created: datetime
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"basis": "global", "output": "neuron"}])]
+    id: GraphId
+    model: ModelName
+    checkpoint: CheckpointId
+    dataset: DatasetId
+    graph_sha256: Sha256
+    bases_sha256: Sha256OrNone
+    created: Time
 
 
 GRAPH = Kind(
@@ -48,6 +76,7 @@ GRAPH = Kind(
     detail=GraphRow,
     listing="List graphs, all or those of a model, a checkpoint or a data set.",
     single="Return the record of a graph; other routes return its edges.",
+    example=_ID,
     owners=("checkpoint", "dataset"),
     filters=("model", "checkpoint", "dataset"),
     values=GraphValues,
@@ -62,17 +91,20 @@ GRAPH = Kind(
 class EdgeRow(Record):
     """An edge: indices of its two cuts, its node at each, and its strength w; w squared is a loss."""
 
-    earlier_cut: int
-    earlier: int
-    later_cut: int
-    later: int
-    strength: float
+    earlier_cut: Annotated[int, Field(examples=[1])]
+    earlier: Annotated[int, Field(examples=[0])]
+    later_cut: Annotated[int, Field(examples=[2])]
+    later: Annotated[int, Field(examples=[1])]
+    strength: Strength
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subgraph(Record):
     """Some edges of a graph, strongest first; `n_edges` is their number before the list was cut to its limit."""
 
-    cuts: tuple[str, ...]
-    n_edges: int
-    edges: tuple[EdgeRow, ...]
+    cuts: Cuts
+    n_edges: EdgeCount
+    edges: Annotated[
+        tuple[EdgeRow, ...],
+        Field(examples=[[{"earlier_cut": 1, "earlier": 3, "later_cut": 2, "later": 0, "strength": 0.82}]]),
+    ]

@@ -7,9 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from .base import Record
+from pydantic import Field
+
+from .base import Record, Time, TimeOrNone
+from .checkpoints import CheckpointId, ModelName
 from .choices import check_choices
 from .errors import StoreError
 
@@ -19,25 +22,51 @@ __all__ = [
     "SCOPES",
     "STATES",
     "TASKS",
+    "Cron",
+    "Folder",
     "JobRow",
     "NewToken",
+    "Priority",
+    "Queue",
     "ScheduleRow",
+    "Timeout",
+    "TokenName",
     "TokenRow",
     "WorkerRow",
     "check_request",
 ]
+
+_JOB = "j-1a2b3c4d"
+
+Host = Annotated[str, Field(examples=["gpu-1"])]
+
+TokenName = Annotated[str, Field(examples=["two-digits"])]
+
+Task = Annotated[str, Field(examples=["analyze"])]
+
+Choices = Annotated[Mapping[str, Any], Field(examples=[{"output": "neuron"}])]
+
+Queue = Annotated[str, Field(examples=["default"])]
+
+Priority = Annotated[int, Field(examples=[0])]
+
+Timeout = Annotated[float | None, Field(examples=[3600.0])]
+
+Cron = Annotated[str | None, Field(examples=["0 2 * * *"])]
+
+Folder = Annotated[str | None, Field(examples=["/srv/runs/two-digits"])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow(Record):
     """A process that runs jobs; `alive` if it has reported within the last 15 seconds."""
 
-    id: str
-    host: str
-    pid: int
-    started: datetime
-    heartbeat: datetime
-    alive: bool
+    id: Host
+    host: Host
+    pid: Annotated[int, Field(examples=[4711])]
+    started: Time
+    heartbeat: Time
+    alive: Annotated[bool, Field(examples=[True])]
 
 
 SCOPES = ("read", "submit", "admin")
@@ -48,18 +77,18 @@ SCOPES = ("read", "submit", "admin")
 class TokenRow(Record):
     """A token without its secret."""
 
-    id: str
-    name: str
-    scope: str
-    revoked: datetime | None
-    created: datetime
+    id: Annotated[str, Field(examples=["t-5e6f7a8b"])]
+    name: TokenName
+    scope: Annotated[str, Field(examples=["submit"])]
+    revoked: Annotated[datetime | None, Field(examples=[None])]
+    created: Time
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewToken(TokenRow):
     """A new token, shown only once; requests carry `token`."""
 
-    token: str
+    token: Annotated[str, Field(examples=["ib_t-5e6f7a8b_dGhpcy1pcy1uby1zZWNyZXQtYnV0LWFuLWV4YW1wbGU"])]
 
 
 TASKS: dict[str, tuple[str, ...]] = {
@@ -103,29 +132,29 @@ class JobRow(Record):
         version: grows with every change.
     """
 
-    id: str
-    task: str
-    target: str
-    choices: Mapping[str, Any]
-    queue: str
-    priority: int
-    timeout: float | None
-    state: str
-    run: int
-    attempts: int
-    interruptions: int
-    cancelling: bool
-    worker: str | None
-    step: str | None
-    fraction: float | None
-    message: str
-    remaining: float | None
-    error: str | None
-    results: tuple[dict[str, Any], ...]
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    version: int
+    id: Annotated[str, Field(examples=[_JOB])]
+    task: Task
+    target: CheckpointId
+    choices: Choices
+    queue: Queue
+    priority: Priority
+    timeout: Timeout
+    state: Annotated[str, Field(examples=["running"])]
+    run: Annotated[int, Field(examples=[1])]
+    attempts: Annotated[int, Field(examples=[1])]
+    interruptions: Annotated[int, Field(examples=[0])]
+    cancelling: Annotated[bool, Field(examples=[False])]
+    worker: Annotated[str | None, Field(examples=["gpu-1"])]
+    step: Annotated[str | None, Field(examples=["basis"])]
+    fraction: Annotated[float | None, Field(examples=[0.5])]
+    message: Annotated[str, Field(examples=["Gram matrices: batch 3 of 8"])]
+    remaining: Annotated[float | None, Field(examples=[12.5])]
+    error: Annotated[str | None, Field(examples=[None])]
+    results: Annotated[tuple[dict[str, Any], ...], Field(examples=[[{"kind": "graph", "id": "g-1a2b3c4d"}]])]
+    created: Time
+    started: TimeOrNone
+    finished: TimeOrNone
+    version: Annotated[int, Field(examples=[12])]
 
     @property
     def ended(self) -> bool:
@@ -168,18 +197,18 @@ class ScheduleRow(Record):
         error: the error of the last time, if any.
     """
 
-    id: str
-    task: str
-    model: str
-    cron: str | None
-    folder: str | None
-    choices: Mapping[str, Any]
-    queue: str
-    priority: int
-    timeout: float | None
-    paused: bool
-    next_run: datetime | None
-    last_run: datetime | None
-    jobs: tuple[str, ...]
-    error: str | None
-    created: datetime
+    id: Annotated[str, Field(examples=["s-1a2b3c4d"])]
+    task: Task
+    model: ModelName
+    cron: Cron
+    folder: Folder
+    choices: Choices
+    queue: Queue
+    priority: Priority
+    timeout: Timeout
+    paused: Annotated[bool, Field(examples=[False])]
+    next_run: Annotated[datetime | None, Field(examples=["2026-11-23T02:00:00+00:00"])]
+    last_run: TimeOrNone
+    jobs: Annotated[tuple[str, ...], Field(examples=[[_JOB]])]
+    error: Annotated[str | None, Field(examples=[None])]
+    created: Time

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from .base import Record
+from pydantic import Field
+
+from .base import Bytes, Record, Sha256s
 
 __all__ = ["CheckReport", "Collected", "Upgrade"]
 
@@ -30,12 +33,12 @@ class CheckReport(Record):
         n_artifacts: number of artifacts that were read and hashed.
     """
 
-    artifacts: tuple[str, ...] = ()
-    schema: tuple[str, ...] = ()
-    foreign_keys: tuple[str, ...] = ()
-    integrity: tuple[str, ...] = ()
-    uncollected: tuple[str, ...] = ()
-    n_artifacts: int = 0
+    artifacts: Annotated[tuple[str, ...], Field(examples=[[]])] = ()
+    schema: Annotated[tuple[str, ...], Field(examples=[[]])] = ()
+    foreign_keys: Annotated[tuple[str, ...], Field(examples=[[]])] = ()
+    integrity: Annotated[tuple[str, ...], Field(examples=[[]])] = ()
+    uncollected: Annotated[tuple[str, ...], Field(examples=[["unfinished file .3f2a9c1e-5b7d8a60c4e2f913.tmp"]])] = ()
+    n_artifacts: Annotated[int, Field(examples=[412])] = 0
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -52,5 +55,5 @@ class CheckReport(Record):
 class Collected(Record):
     """Unused files that were removed, and the number of bytes freed."""
 
-    files: tuple[str, ...]
-    bytes: int
+    files: Sha256s
+    bytes: Bytes

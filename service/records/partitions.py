@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Annotated, Any
 
-from .base import Kind, Provenance, Record
-from .checkpoints import CheckpointRow, DatasetRow
-from .graphs import GraphRow
+from pydantic import Field
+
+from .base import Kind, Provenance, Record, Sha256, Time
+from .checkpoints import CheckpointId, CheckpointRow, DatasetRow, ModelName
+from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Strength
 
 __all__ = [
     "PARTITION",
@@ -19,32 +22,60 @@ __all__ = [
     "Outcome",
     "OverlapRow",
     "PartitionDetail",
+    "PartitionId",
     "PartitionRow",
     "PartitionValues",
 ]
+
+_ID = "p-1a2b3c4d"
+
+PartitionId = Annotated[str, Field(examples=[_ID])]
+
+Earlier = Annotated[int, Field(examples=[0])]
+
+Later = Annotated[int, Field(examples=[1])]
+
+CutIndex = Annotated[int, Field(examples=[1])]
+
+Coordinate = Annotated[int, Field(examples=[3])]
+
+EdgeCost = Annotated[float, Field(examples=[31.7])]
+
+MediatorCost = Annotated[float, Field(examples=[12.2])]
+
+_MODULE = {
+    "index": 0,
+    "size": 61,
+    "cuts": ["layers.0:in", "layers.0", "layers.1"],
+    "sizes": [24, 22, 15],
+    "inner_cost": 812.4,
+    "outer_cost": 31.7,
+}
+
+_LINK = {"earlier": 0, "later": 1, "n_edges": 5, "edge_cost": 8.9, "mediator_cost": 3.1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleRow(Record):
     """One module: its label, number of nodes, the cuts it spans, nodes per cut of the graph, costs."""
 
-    index: int
-    size: int
-    cuts: tuple[str, ...]
-    sizes: tuple[int, ...]
-    inner_cost: float
-    outer_cost: float
+    index: Annotated[int, Field(examples=[0])]
+    size: Annotated[int, Field(examples=[61])]
+    cuts: Cuts
+    sizes: Annotated[tuple[int, ...], Field(examples=[[24, 22, 15]])]
+    inner_cost: Annotated[float, Field(examples=[812.4])]
+    outer_cost: Annotated[float, Field(examples=[31.7])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinkRow(Record):
     """A link of the quotient graph: the edges from nodes of one module to nodes of another, one cut later."""
 
-    earlier: int
-    later: int
-    n_edges: int
-    edge_cost: float
-    mediator_cost: float
+    earlier: Earlier
+    later: Later
+    n_edges: EdgeCount
+    edge_cost: EdgeCost
+    mediator_cost: MediatorCost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +85,24 @@ class NodeRow(Record):
     `confidence` says how consistently independent searches put it in its module; None without such searches.
     """
 
-    cut: int
-    coordinate: int
-    module: int | None
-    importance: float
-    confidence: float | None = None
+    cut: CutIndex
+    coordinate: Coordinate
+    module: Annotated[int | None, Field(examples=[0])]
+    importance: Annotated[float, Field(examples=[1.7])]
+    confidence: Annotated[float | None, Field(examples=[0.98])] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediatorRow(Record):
     """A node of an earlier module that feeds a later one; see `interbasis.analysis.modules.Mediator`."""
 
-    earlier: int
-    later: int
-    cut: int
-    coordinate: int
-    strength: float
-    cost: float
-    gamma: float | None
+    earlier: Earlier
+    later: Later
+    cut: CutIndex
+    coordinate: Coordinate
+    strength: Strength
+    cost: Annotated[float, Field(examples=[2.31])]
+    gamma: Annotated[float | None, Field(examples=[0.4])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,26 +115,28 @@ class PartitionValues(Record):
         reason: reason of the verdict, one sentence.
     """
 
-    n_modules: int
-    edge_cost: float
-    mediator_cost: float
-    normalised_cost: float | None
-    quality: float
-    objective: str
-    resolution: float
-    epsilon: float
-    contrast: float
-    description_length: float | None = None
-    p_value: float | None = None
-    stability: float | None = None
-    epsilons: tuple[float, ...] | None = None
-    epsilon_source: str | None = None
-    z: float | None = None
-    variation_of_information: float | None = None
-    polished: bool | None = None
-    warning: str | None = None
-    verdict: str | None = None
-    reason: str | None = None
+    n_modules: Annotated[int, Field(examples=[2])]
+    edge_cost: EdgeCost
+    mediator_cost: MediatorCost
+    normalised_cost: Annotated[float | None, Field(examples=[6.9])]
+    quality: Annotated[float, Field(examples=[0.47])]
+    objective: Annotated[str, Field(examples=["layered_modularity"])]
+    resolution: Annotated[float, Field(examples=[1.0])]
+    epsilon: Annotated[float, Field(examples=[0.0025])]
+    contrast: Annotated[float, Field(examples=[0.93])]
+    description_length: Annotated[float | None, Field(examples=[-310.5])] = None
+    p_value: Annotated[float | None, Field(examples=[0.0476])] = None
+    stability: Annotated[float | None, Field(examples=[0.99])] = None
+    epsilons: Annotated[tuple[float, ...] | None, Field(examples=[[0.0025, 0.0025]])] = None
+    epsilon_source: Annotated[str | None, Field(examples=["graph"])] = None
+    z: Annotated[float | None, Field(examples=[21.4])] = None
+    variation_of_information: Annotated[float | None, Field(examples=[0.05])] = None
+    polished: Annotated[bool | None, Field(examples=[False])] = None
+    warning: Annotated[str | None, Field(examples=[None])] = None
+    verdict: Annotated[str | None, Field(examples=["supported"])] = None
+    reason: Annotated[
+        str | None, Field(examples=["more modular than all null graphs (z 21.4, p 0.048); independent searches agree"])
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,20 +149,21 @@ class PartitionRow(PartitionValues, Provenance):
         partition_sha256: the artifact.
     """
 
-    id: str
-    model: str
-    checkpoint: str
-    graph: str
-    partition_sha256: str
-    created: datetime
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"chains": "discount", "control": True, "seed": 0}])]
+    id: PartitionId
+    model: ModelName
+    checkpoint: CheckpointId
+    graph: GraphId
+    partition_sha256: Sha256
+    created: Time
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionDetail(PartitionRow):
     """A stored partition with its modules and the links between them."""
 
-    modules: tuple[ModuleRow, ...]
-    links: tuple[LinkRow, ...]
+    modules: Annotated[tuple[ModuleRow, ...], Field(examples=[[_MODULE]])]
+    links: Annotated[tuple[LinkRow, ...], Field(examples=[[_LINK]])]
 
 
 PARTITION = Kind(
@@ -139,6 +173,7 @@ PARTITION = Kind(
     detail=PartitionDetail,
     listing="List partitions without their modules, all or those of a model, a checkpoint or a graph.",
     single="Return a partition with its modules and the links between them.",
+    example=_ID,
     owners=("graph",),
     filters=("model", "checkpoint", "graph"),
     values=PartitionValues,
@@ -161,9 +196,9 @@ class Outcome(Record):
 class OverlapRow(Record):
     """A module of one partition, a module of another, and the number of nodes they share."""
 
-    first: int
-    second: int
-    n_nodes: int
+    first: Annotated[int, Field(examples=[0])]
+    second: Annotated[int, Field(examples=[0])]
+    n_nodes: NodeCount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +213,9 @@ class Comparison(Record):
         overlaps: modules of both that share nodes.
     """
 
-    first: str
-    second: str
-    n_nodes: int
-    adjusted_mutual_information: float
-    variation_of_information: float
-    overlaps: tuple[OverlapRow, ...]
+    first: PartitionId
+    second: Annotated[str, Field(examples=["p-5e6f7a8b"])]
+    n_nodes: NodeCount
+    adjusted_mutual_information: Annotated[float, Field(examples=[0.97])]
+    variation_of_information: Annotated[float, Field(examples=[0.05])]
+    overlaps: Annotated[tuple[OverlapRow, ...], Field(examples=[[{"first": 0, "second": 0, "n_nodes": 60}]])]

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from .base import Kind, Provenance, Record
+from pydantic import Field
+
+from .base import Kind, Provenance, Record, Sha256, Time
+from .checkpoints import CheckpointId, Label, ModelName, Step
+from .graphs import GraphId
 
 __all__ = ["TRACKING", "TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
+
+_ID = "t-1a2b3c4d"
+
+Churn = Annotated[float | None, Field(examples=[0.02])]
+
+_STEP = {
+    "checkpoint": "c-1a2b3c4d",
+    "graph": "g-1a2b3c4d",
+    "step": 2500,
+    "label": "two-digits step 2500",
+    "tracks": [0, 1],
+    "sizes": [61, 58],
+    "churn": 0.02,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +38,12 @@ class TrackingValues(Record):
         events: as JSON objects with `kind`, `at`, `earlier` and `later`.
     """
 
-    n_checkpoints: int
-    n_tracks: int
-    churn: float | None
-    events: tuple[dict[str, Any], ...]
+    n_checkpoints: Annotated[int, Field(examples=[6])]
+    n_tracks: Annotated[int, Field(examples=[2])]
+    churn: Churn
+    events: Annotated[
+        tuple[dict[str, Any], ...], Field(examples=[[{"kind": "birth", "at": 3, "earlier": [], "later": [1]}]])
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,30 +55,33 @@ class TrackingRow(TrackingValues, Provenance):
         tracking_sha256: the artifact.
     """
 
-    id: str
-    model: str
-    tracking_sha256: str
-    created: datetime
+    recipe: Annotated[
+        Mapping[str, Any], Field(examples=[{"chains": "discount", "coupling": 0.0, "align": True, "seed": 0}])
+    ]
+    id: Annotated[str, Field(examples=[_ID])]
+    model: ModelName
+    tracking_sha256: Sha256
+    created: Time
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingStep(Record):
     """One checkpoint of a tracking: its graph, track and size of each module, churn since the step before."""
 
-    checkpoint: str
-    graph: str
-    step: int | None
-    label: str | None
-    tracks: tuple[int, ...]
-    sizes: tuple[int, ...]
-    churn: float | None
+    checkpoint: CheckpointId
+    graph: GraphId
+    step: Step
+    label: Label
+    tracks: Annotated[tuple[int, ...], Field(examples=[[0, 1]])]
+    sizes: Annotated[tuple[int, ...], Field(examples=[[61, 58]])]
+    churn: Churn
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingDetail(TrackingRow):
     """A stored tracking with its checkpoints."""
 
-    steps: tuple[TrackingStep, ...]
+    steps: Annotated[tuple[TrackingStep, ...], Field(examples=[[_STEP]])]
 
 
 TRACKING = Kind(
@@ -68,6 +91,7 @@ TRACKING = Kind(
     detail=TrackingDetail,
     listing="List trackings of modules over training, all or those of one model.",
     single="Return a tracking with its checkpoints.",
+    example=_ID,
     owners=("model",),
     filters=("model",),
     values=TrackingValues,

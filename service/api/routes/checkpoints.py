@@ -12,6 +12,7 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 
+from ...records.base import EXAMPLE_SHA256
 from ...records.checkpoints import CheckpointRow, FileRow
 from ...records.errors import StoreError, UnavailableError
 from ...tasks.checkout import own_names
@@ -61,7 +62,7 @@ async def upload(
     request: Request,
     store: Opened,
     limits: Allowed,
-    form: Annotated[Literal["safetensors", "pt"], Query(alias="format")] = "safetensors",
+    form: Annotated[Literal["safetensors", "pt"], Query(alias="format", examples=["safetensors"])] = "safetensors",
 ) -> Response:
     """Upload a file, weights or data, for checkpoints and jobs: the body is the file, as safetensors."""
     if form == "pt" and not limits.pt:
@@ -81,7 +82,9 @@ async def upload(
 
 @routes.get("/files/{sha256}", response_class=Response, responses=FILE, tags=["files"])
 def file(
-    request: Request, store: Opened, sha256: Annotated[str, InPath(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
+    request: Request,
+    store: Opened,
+    sha256: Annotated[str, InPath(pattern=r"^(sha256:)?[0-9a-f]{64}$", examples=[EXAMPLE_SHA256])],
 ) -> Response:
     """Download an uploaded file, or that of any result, by its hash."""
     row = store.get_file(sha256)

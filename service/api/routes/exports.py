@@ -7,7 +7,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from ..responses import EXPORT, FILE, Epsilon, Opened, Ref, exported
+from ..responses import EXPORT, FILE, Epsilon, GraphRef, LlcRef, Opened, PartitionRef, exported
 from ..schemas import ExportFormat, GraphFormat
 
 __all__ = ["routes"]
@@ -19,8 +19,8 @@ routes = APIRouter()
 async def export_graph(
     request: Request,
     store: Opened,
-    ref: Ref,
-    form: Annotated[GraphFormat, Query(alias="format")],
+    ref: GraphRef,
+    form: Annotated[GraphFormat, Query(alias="format", examples=["graphml"])],
     epsilon: Epsilon = None,
 ) -> Response:
     """Export a graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
@@ -32,12 +32,17 @@ async def export_graph(
 async def export_partition(
     request: Request,
     store: Opened,
-    ref: Ref,
-    form: Annotated[ExportFormat, Query(alias="format")],
+    ref: PartitionRef,
+    form: Annotated[ExportFormat, Query(alias="format", examples=["graphml"])],
     epsilon: Epsilon = None,
     module: Annotated[
         int | None,
-        Query(ge=0, lt=2**31, description="For eap and autocircuit: export only the circuit of this module."),
+        Query(
+            ge=0,
+            lt=2**31,
+            description="For eap and autocircuit: export only the circuit of this module.",
+            examples=[0],
+        ),
     ] = None,
 ) -> Response:
     """Export a partition with its graph; eap and autocircuit run the network again, which needs scope submit."""
@@ -46,7 +51,7 @@ async def export_partition(
 
 
 @routes.get("/llc/{ref}/export", response_class=Response, responses=FILE, tags=["llc"])
-async def export_llc(request: Request, store: Opened, ref: Ref) -> Response:
+async def export_llc(request: Request, store: Opened, ref: LlcRef) -> Response:
     """Export the traces as netCDF, for ArviZ."""
     row = await to_thread.run_sync(store.get_llc, ref)
     return await exported(request, row, "netcdf", None)

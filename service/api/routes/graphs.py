@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi import Path as InPath
 
 from ...records.graphs import Subgraph
 from .. import edges
-from ..responses import Edges, Epsilon, Index, Opened, Ref, as_json
+from ..responses import Cut, Edges, Epsilon, GraphRef, Node, Opened, as_json
 
 __all__ = ["routes"]
 
@@ -20,9 +19,9 @@ routes = APIRouter()
 def node_edges(
     request: Request,
     store: Opened,
-    ref: Ref,
-    cut: Annotated[str, InPath(description="Name or index of a cut.")],
-    node: Index,
+    ref: GraphRef,
+    cut: Cut,
+    node: Node,
     limit: Edges = 100,
 ) -> Response:
     """Return a node's strongest edges."""
@@ -33,9 +32,14 @@ def node_edges(
 def subgraph(
     request: Request,
     store: Opened,
-    ref: Ref,
+    ref: GraphRef,
     cut: Annotated[
-        list[str] | None, Query(max_length=100, description="Names or indices of cuts; default: all.")
+        list[str] | None,
+        Query(
+            max_length=100,
+            description="Names or indices of cuts; default: all.",
+            examples=[["layers.0", "layers.1"]],
+        ),
     ] = None,
     epsilon: Epsilon = None,
     limit: Edges = 1000,

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import anyio
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ...records.base import plain
@@ -15,7 +16,7 @@ from ...records.errors import StoreError
 from ...records.jobs import JobRow, ScheduleRow
 from ..files import confined
 from ..guard import Limits
-from ..responses import Allowed, Cursor, Limit, Newest, Opened, Ref, as_json
+from ..responses import Allowed, Cursor, JobRef, Limit, Newest, Opened, ScheduleRef, as_json
 from ..schemas import JobRequest, Listing, ScheduleRequest, State, Task
 
 __all__ = ["routes"]
@@ -29,8 +30,8 @@ routes = APIRouter()
 def jobs(
     request: Request,
     store: Opened,
-    state: State | None = None,
-    task: Task | None = None,
+    state: Annotated[State | None, Query(examples=["running"])] = None,
+    task: Annotated[Task | None, Query(examples=["analyze"])] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
     newest: Newest = False,
@@ -61,12 +62,12 @@ def _choices(given: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 @routes.get("/jobs/{ref}", response_model=JobRow, tags=["jobs"])
-def job(request: Request, store: Opened, ref: Ref) -> Response:
+def job(request: Request, store: Opened, ref: JobRef) -> Response:
     """Return a job in its present state."""
     return as_json(request, store.get_job(ref).to_json())
 
 
-def _named_job(store: Opened, ref: Ref) -> JobRow:
+def _named_job(store: Opened, ref: JobRef) -> JobRow:
     return store.get_job(ref)
 
 
@@ -75,7 +76,7 @@ async def events(
     store: Opened,
     limits: Allowed,
     row: Annotated[JobRow, Depends(_named_job)],
-    last_event_id: Annotated[str | None, Header(max_length=40)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=40, examples=["7"])] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the job at each change, until it has ended, as server-sent events.
 
@@ -95,13 +96,13 @@ async def events(
 
 
 @routes.post("/jobs/{ref}/cancel", response_model=JobRow, tags=["jobs"])
-def cancel(request: Request, store: Opened, ref: Ref) -> Response:
+def cancel(request: Request, store: Opened, ref: JobRef) -> Response:
     """Cancel a job: at once if it waits, within two seconds if it runs."""
     return as_json(request, store.cancel_job(ref).to_json())
 
 
 @routes.post("/jobs/{ref}/retry", response_model=JobRow, tags=["jobs"])
-def retry(request: Request, store: Opened, ref: Ref) -> Response:
+def retry(request: Request, store: Opened, ref: JobRef) -> Response:
     """Queue a job again that failed or was cancelled."""
     return as_json(request, store.retry_job(ref).to_json())
 
@@ -125,20 +126,25 @@ def add_schedule(request: Request, store: Opened, limits: Allowed, body: Schedul
 
 
 @routes.get("/schedules/{ref}", response_model=ScheduleRow, tags=["schedules"])
-def schedule(request: Request, store: Opened, ref: Ref) -> Response:
+def schedule(request: Request, store: Opened, ref: ScheduleRef) -> Response:
     """Return a schedule."""
     return as_json(request, store.get_schedule(ref).to_json())
 
 
 @routes.delete("/schedules/{ref}", status_code=204, response_class=Response, tags=["schedules"])
-def remove_schedule(store: Opened, ref: Ref) -> Response:
+def remove_schedule(store: Opened, ref: ScheduleRef) -> Response:
     """Remove a schedule; its jobs stay."""
     store.remove_schedule(ref)
     return Response(status_code=204)
 
 
 @routes.post("/schedules/{ref}/{action}", response_model=ScheduleRow, tags=["schedules"])
-def change_schedule(request: Request, store: Opened, ref: Ref, action: Literal["pause", "resume", "run"]) -> Response:
+def change_schedule(
+    request: Request,
+    store: Opened,
+    ref: ScheduleRef,
+    action: Annotated[Literal["pause", "resume", "run"], InPath(examples=["pause"])],
+) -> Response:
     """Pause or resume a schedule, or submit its jobs now."""
     change: dict[str, Callable[[str], ScheduleRow]] = {
         "pause": store.pause_schedule,

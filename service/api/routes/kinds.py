@@ -5,18 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
 from ...records.base import Kind
 from ...records.errors import NotFoundError
 from ...records.kinds import KINDS
-from ..responses import FILE, Cursor, Filter, Limit, Newest, Opened, Ref, as_file, as_json
+from ..responses import FILE, Cursor, Limit, Newest, Opened, as_file, as_json, filter_by, reference_to
 from ..schemas import Listing
 
 __all__ = ["routes"]
 
+EndpointT = TypeVar("EndpointT", bound=Callable[..., Response])
 
 routes = APIRouter()
 
@@ -35,7 +36,8 @@ def _add_routes(kind: Kind[Any, Any]) -> None:
         return as_json(request, found.to_json())
 
     @routes.get(path + "/{ref}", tags=tags, response_model=kind.detail, name=kind.name, description=kind.single)
-    def single(request: Request, store: Opened, ref: Ref) -> Response:
+    @_refers_to(kind)
+    def single(request: Request, store: Opened, ref: str) -> Response:
         return as_json(request, store.get(kind, ref).to_json())
 
     for name, text in kind.files.items():
@@ -65,8 +67,20 @@ def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], C
 
         signature = inspect.signature(endpoint, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        extra = [inspect.Parameter(name, own[2].kind, default=None, annotation=Filter) for name in filters]
+        extra = [
+            inspect.Parameter(name, own[2].kind, default=None, annotation=filter_by(KINDS[name])) for name in filters
+        ]
         endpoint.__signature__ = signature.replace(parameters=[*own[:2], *extra, *own[2:]])  # type: ignore[attr-defined]
+        return endpoint
+
+    return decorate
+
+
+def _refers_to(kind: Kind[Any, Any]) -> Callable[[EndpointT], EndpointT]:
+    """Give the parameter `ref` of an endpoint the type of a reference to this kind."""
+
+    def decorate(endpoint: EndpointT) -> EndpointT:
+        endpoint.__annotations__["ref"] = reference_to(kind)
         return endpoint
 
     return decorate
@@ -75,7 +89,8 @@ def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], C
 def _download(kind: Kind[Any, Any], name: str) -> Callable[..., Response]:
     """Make the endpoint that sends one of the files of a kind."""
 
-    def download(request: Request, store: Opened, ref: Ref) -> Response:
+    @_refers_to(kind)
+    def download(request: Request, store: Opened, ref: str) -> Response:
         row = store.get(kind, ref)
         sha256 = getattr(row, f"{name}_sha256")
         if sha256 is None:

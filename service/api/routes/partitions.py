@@ -11,15 +11,7 @@ from ...records.errors import NotFoundError
 from ...records.graphs import Subgraph
 from ...records.partitions import Comparison, MediatorRow, ModuleRow, NodeRow
 from .. import edges
-from ..responses import (
-    Cursor,
-    Edges,
-    Index,
-    Limit,
-    Opened,
-    Ref,
-    as_json,
-)
+from ..responses import Cut, Edges, Limit, MediatorCursor, Node, NodeCursor, Opened, OtherRef, PartitionRef, as_json
 from ..schemas import Listing
 
 __all__ = ["routes"]
@@ -28,7 +20,9 @@ routes = APIRouter()
 
 
 @routes.get("/partitions/{ref}/modules/{index}", response_model=ModuleRow, tags=["partitions"])
-def module(request: Request, store: Opened, ref: Ref, index: Index) -> Response:
+def module(
+    request: Request, store: Opened, ref: PartitionRef, index: Annotated[int, InPath(ge=0, lt=2**31, examples=[0])]
+) -> Response:
     """Return one module; `nodes?module=` lists its nodes."""
     detail = store.get_partition(ref)
     for found in detail.modules:
@@ -41,9 +35,9 @@ def module(request: Request, store: Opened, ref: Ref, index: Index) -> Response:
 def nodes(
     request: Request,
     store: Opened,
-    ref: Ref,
-    module: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    cursor: Cursor = None,
+    ref: PartitionRef,
+    module: Annotated[int | None, Query(ge=0, lt=2**31, examples=[0])] = None,
+    cursor: NodeCursor = None,
     limit: Limit = 100,
 ) -> Response:
     """List the nodes of a partition by cut and coordinate, all or those of one module."""
@@ -54,9 +48,9 @@ def nodes(
 def node_module(
     request: Request,
     store: Opened,
-    ref: Ref,
-    cut: Annotated[str, InPath(description="Name or index of a cut.")],
-    node: Index,
+    ref: PartitionRef,
+    cut: Cut,
+    node: Node,
 ) -> Response:
     """Return a node with the module it is in."""
     return as_json(request, store.get_node(ref, cut, node).to_json())
@@ -66,10 +60,10 @@ def node_module(
 def mediators(
     request: Request,
     store: Opened,
-    ref: Ref,
-    earlier: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    later: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    cursor: Cursor = None,
+    ref: PartitionRef,
+    earlier: Annotated[int | None, Query(ge=0, lt=2**31, examples=[0])] = None,
+    later: Annotated[int | None, Query(ge=0, lt=2**31, examples=[1])] = None,
+    cursor: MediatorCursor = None,
     limit: Limit = 100,
 ) -> Response:
     """List the mediators: nodes through which modules feed each other, strongest first."""
@@ -81,9 +75,9 @@ def mediators(
 def module_edges(
     request: Request,
     store: Opened,
-    ref: Ref,
-    earlier: Annotated[int, Query(ge=0, lt=2**31)],
-    later: Annotated[int, Query(ge=0, lt=2**31)],
+    ref: PartitionRef,
+    earlier: Annotated[int, Query(ge=0, lt=2**31, examples=[0])],
+    later: Annotated[int, Query(ge=0, lt=2**31, examples=[1])],
     limit: Edges = 100,
 ) -> Response:
     """Return the strongest edges from one module to another."""
@@ -91,6 +85,6 @@ def module_edges(
 
 
 @routes.get("/partitions/{ref}/compare/{other}", response_model=Comparison, tags=["partitions"])
-def compare(request: Request, store: Opened, ref: Ref, other: Ref) -> Response:
+def compare(request: Request, store: Opened, ref: PartitionRef, other: OtherRef) -> Response:
     """Compare two partitions of the same nodes."""
     return as_json(request, edges.compare(store, ref, other).to_json())

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from ...records.jobs import NewToken, TokenRow, WorkerRow
 from ...records.maintenance import CheckReport, Collected
 from ...storage.tables import SCHEMA_REVISION
-from ..responses import Cursor, Limit, Newest, Opened, Ref, as_json, as_list
+from ..responses import Cursor, Limit, Newest, Opened, TokenRef, as_json, as_list
 from ..schemas import CollectRequest, Health, Listing, Readiness, TokenRequest
 
 __all__ = ["routes"]
@@ -79,12 +79,12 @@ def new_token(request: Request, store: Opened, body: TokenRequest) -> Response:
 
 
 @routes.get("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])
-def token(request: Request, store: Opened, ref: Ref) -> Response:
+def token(request: Request, store: Opened, ref: TokenRef) -> Response:
     """Return a token, without its secret."""
     return as_json(request, store.get_token(ref).to_json())
 
 
 @routes.delete("/tokens/{ref}", response_model=TokenRow, tags=["tokens"])
-def revoke_token(request: Request, store: Opened, ref: Ref) -> Response:
+def revoke_token(request: Request, store: Opened, ref: TokenRef) -> Response:
     """Revoke a token for ever."""
     return as_json(request, store.revoke_token(ref).to_json())
