@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Record, Time, TimeOrNone
-from .checkpoints import CheckpointId, ModelName
+from .checkpoints import ModelName
 from .choices import check_choices
 from .errors import StoreError
 
@@ -134,7 +134,7 @@ class JobRow(Record):
 
     id: Annotated[str, Field(examples=[_JOB])]
     task: Task
-    target: CheckpointId
+    target: Annotated[str, Field(examples=["c-1a2b3c4d"])]
     choices: Choices
     queue: Queue
     priority: Priority
