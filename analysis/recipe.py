@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .basis.bases import Bases
 from .basis.interaction_basis import interaction_basis
@@ -17,7 +17,7 @@ from .checkpoints.checkpoint import Checkpoint
 from .circuits.experiments import ExperimentRecipe
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .errors import InputError, InterbasisError
-from .fields import settle_fields
+from .fields import settle_fields, settled
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
@@ -85,7 +85,7 @@ class PartitionRecipe:
             the network (`analyze`); a stored graph is divided without the comparison.
     """
 
-    epsilon: float | str | tuple[float, ...] | None = None
+    epsilon: float | tuple[float, ...] | Literal["graph", "pairs"] | None = None
     objective: str | None = None
     resolution: float | None = None
     k: int | None = None
@@ -212,24 +212,14 @@ class Recipe:
             InputError: a name that no part of the recipe has, or a value of the wrong type.
         """
         given = {k: v for k, v in choices.items() if v is not None}
-        if isinstance(given.get("cuts"), list | tuple | str):
-            given["cuts"] = _cuts(given["cuts"])
-        known = {field.name: field.type for part in (GraphRecipe, PartitionRecipe) for field in fields(part)}
-        if unknown := set(given) - set(known):
-            raise InputError(f"unknown in a recipe: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-        if isinstance(given.get("epsilon"), list):
-            given["epsilon"] = tuple(given["epsilon"])
-        if given.get("epsilon") == "graph":
+        _refuse_unknown(given, "recipe", GraphRecipe, PartitionRecipe)
+        if isinstance(given.get("cuts"), str):
+            given["cuts"] = (given["cuts"],)
+        if isinstance(given.get("epsilon"), str) and given["epsilon"] == "graph":
             del given["epsilon"]  # the default
-        for name, value in list(given.items()):
-            _check_type(name, value)
-            if float in _TYPES.get(name, ()) and isinstance(value, int):
-                given[name] = float(value)  # 1 and 1.0 are the same choice
-            elif name == "epsilon" and isinstance(value, tuple):
-                given[name] = tuple(map(float, value))
 
         def part(kind: type[GraphRecipe] | type[PartitionRecipe]) -> Any:
-            return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+            return kind(**settled(kind, {f.name: given[f.name] for f in fields(kind) if f.name in given}))
 
         return cls(part(GraphRecipe), part(PartitionRecipe))
 
@@ -252,15 +242,8 @@ def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
     >>> from_choices(LlcRecipe, {"epsilon": 1, "parameters": ["layers.0.*"]}).parameters
     ('layers.0.*',)
     """
-    known = {field.name: str(field.type) for field in fields(kind)}
-    if unknown := set(choices) - set(known):
-        raise InputError(f"unknown in a {kind.__name__}: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in choices.items()}
-    given |= {k: float(v) for k, v in given.items() if type(v) is int and "float" in known[k]}
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise InputError(f"the choices {dict(choices)} make no sense: {error}") from error
+    _refuse_unknown(choices, kind.__name__, kind)
+    return kind(**settled(kind, choices))
 
 
 @dataclass(frozen=True)
@@ -380,41 +363,10 @@ def read_choices(path: str | os.PathLike[str]) -> dict[str, Any]:
     return choices
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "cuts": (tuple,),
-    "rank_tolerance": (float,),
-    "gap": (int, float),
-    "probes": (int,),
-    "points": (int,),
-    "epsilon": (int, float, str, tuple),
-    "resolution": (int, float),
-    "seed": (int,),
-    "k": (int,),
-    "min_size": (int,),
-    "max_size": (int,),
-    "mediator_polish": (bool,),
-    "control": (bool,),
-}
-
-
-def _cuts(given: str | Sequence[Any]) -> tuple[str | tuple[str, ...], ...]:
-    cuts = tuple(tuple(cut) if isinstance(cut, list) else cut for cut in ([given] if isinstance(given, str) else given))
-    if not all(isinstance(name, str) for cut in cuts for name in (cut if isinstance(cut, tuple) else [cut])):
-        raise InputError(f"recipe: cuts is {given!r}, expected names, or lists of names for concatenated cuts")
-    return cuts
-
-
-def _check_type(name: str, value: Any) -> None:
-    expected = _TYPES.get(name, (str,))
-    numbers = value if isinstance(value, tuple) and name == "epsilon" else (0.0,)
-    right = isinstance(value, expected) and (bool in expected or not isinstance(value, bool))
-    right &= all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
-    right &= name != "epsilon" or not isinstance(value, str) or value == "pairs"
-    if not right:
-        wanted = " or ".join(t.__name__ for t in expected)
-        if name == "epsilon":
-            wanted = "a number, one per pair of cuts, 'graph' or 'pairs'"
-        raise InputError(f"recipe: {name} is {value!r}, expected {wanted}")
+def _refuse_unknown(choices: Mapping[str, Any], what: str, *parts: type[Any]) -> None:
+    known = dict.fromkeys(field.name for part in parts for field in fields(part))
+    if unknown := sorted(str(name) for name in set(choices) - set(known)):
+        raise InputError(f"unknown in a {what}: {', '.join(unknown)}; known are {', '.join(known)}")
 
 
 def _hash(part: GraphRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..client.client import Client
+from ..records.choices import as_json, check_choices
 from ..records.errors import StoreError
 from ..records.jobs import JobRow
 from ..records.kinds import Source
@@ -62,7 +63,7 @@ class Backend(Protocol):
             given: data, factory, force.
 
         Raises:
-            StoreError: a job failed; or a factory was given to a service.
+            StoreError: a choice of the wrong type or value; a job failed; or a factory was given to a service.
         """
 
     def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
@@ -80,6 +81,7 @@ class Local:
         """Run a task on several targets, see `Backend.run`."""
         from ..tasks.run import Task
 
+        check_choices(task, as_json(choices))
         _allow(given.factory)
         made = []
         for target in targets:

@@ -21,7 +21,7 @@ import httpx
 
 from ..records.base import Kind, Page, Record
 from ..records.checkpoints import CheckpointRow, FileRow, beside, describe, file_sha256
-from ..records.choices import as_json
+from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
@@ -332,6 +332,7 @@ class Client(Source):
         request is not sent again if the service does not answer.
         """
         given = as_json(choices or {})
+        check_choices(task, given)
         if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
             target = self.register_checkpoint(target).id
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
@@ -412,6 +413,7 @@ class Client(Source):
     ) -> ScheduleRow:
         """Add a schedule; see `Store.add_schedule`."""
         given = as_json(choices or {})
+        check_choices(task, given)
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri
         named = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}

@@ -13,7 +13,7 @@ from .checkpoints import (
     describe,
     file_sha256,
 )
-from .choices import CHOICES, Choice, as_json, check_choices
+from .choices import CHOICES, as_json, check_choices
 from .errors import (
     AmbiguousError,
     ArtifactError,
@@ -91,7 +91,6 @@ __all__ = [
     "ArtifactError",
     "CheckReport",
     "CheckpointRow",
-    "Choice",
     "Collected",
     "Comparison",
     "ConflictError",

@@ -5,182 +5,146 @@ They are the fields of the recipes in `interbasis.analysis`, listed here so that
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
 from .errors import StoreError
 
-__all__ = ["CHOICES", "Choice", "as_json", "check_choices"]
-
-_MOST = 2**63 - 1  # what a column for whole numbers holds
+__all__ = ["CHOICES", "as_json", "check_choices"]
 
 _SHOWN = 80  # characters of a refused value
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One choice of a task: which JSON values it may have, and how to describe them.
-
-    Attributes:
-        expected: the description, as in "expected a path".
-        fits: whether a value is allowed.
-    """
-
-    expected: str
-    fits: Callable[[Any], bool]
+def _whole(number: float) -> float:
+    if not number.is_integer():
+        raise ValueError("not a whole number")
+    return number
 
 
-def _word(*words: str) -> Choice:
-    return Choice(f"one of {', '.join(words)}", lambda value: isinstance(value, str) and value in words)
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+
+_Share = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1")]
+
+_Count = Annotated[int, Field(ge=1, lt=2**63, description="a whole number of at least 1")]
+
+_Natural = Annotated[int, Field(ge=0, lt=2**63, description="a whole number of at least 0")]
+
+_Seed = Annotated[int, Field(ge=0, lt=2**63, description="a whole number of at least 0, below 2**63")]
+
+_Name = Annotated[str, Field(min_length=1)]
+
+_Names = Annotated[list[_Name], Field(min_length=1)]
+
+_Data = Annotated[_Name, Field(description="a path, or the sha256:... of an upload")]
+
+_Whole = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_whole)]
+
+_Loss = Literal["mse", "kl"]
 
 
-def _whole(least: int) -> Choice:
-    return Choice(
-        f"a whole number of at least {least}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST,
-    )
+class _Choices(TypedDict, total=False):
+    force: bool
 
 
-def _is_number(value: Any) -> bool:
-    """Return whether a value is a finite number; booleans are not numbers here."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+class _Division(_Choices, total=False):
+    epsilon: Annotated[
+        _Positive | Annotated[list[_Positive], Field(min_length=1)] | Literal["graph", "pairs"],
+        Field(description="a number above 0, a list of one per pair of cuts, 'graph' or 'pairs'"),
+    ]
+    objective: Literal["layered_cpm", "layered_modularity", "kway", "cpm", "modularity"]
+    resolution: _NotNegative
+    seed: _Seed
+    k: _Count
+    min_size: _Count
+    max_size: _Count
+    mediator_polish: bool
+    chains: Literal["discount", "count"]
+    control: bool
 
 
-def _number(expected: str, within: Callable[[float], bool]) -> Choice:
-    return Choice(expected, lambda value: _is_number(value) and within(value))
+class _Analyze(_Division, total=False):
+    cuts: Annotated[
+        _Name | Annotated[list[_Name | _Names], Field(min_length=1)],
+        Field(description="'auto', a name, or a list of names (lists of names are concatenated)"),
+    ]
+    loss: _Loss
+    basis: Literal["global", "local", "pca", "neuron"]
+    output: Literal["auto", "pca", "neuron"]
+    rotation: Literal["none", "degenerate", "full"]
+    rank_tolerance: _Share
+    gap: _NotNegative
+    probes: _Count
+    strengths: Literal["jacobian", "attribution"]
+    points: _Count
+    data: _Data
 
 
-def _fits_cuts(value: Any) -> bool:
-    """Return whether a value is a name, a list of names, or a list of lists of names (cuts to concatenate)."""
-    if isinstance(value, str):
-        return bool(value)
-    return _listed(value, lambda cut: _fits_name(cut) or _listed(cut, _fits_name))
+class _Partition(_Division, total=False):
+    labels: Annotated[
+        dict[str, _Whole | str | None], Field(description='nodes and their modules, like {"layers.0/3": 1}')
+    ]
 
 
-def _fits_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+class _Track(_Division, total=False):
+    like: Annotated[_Name, Field(description="the ID of a graph")]
+    coupling: _NotNegative
+    align: bool
+    data: _Data
 
 
-def _listed(value: Any, fits: Callable[[Any], bool]) -> bool:
-    """Return whether a value is a list that is not empty and whose items all fit."""
-    return isinstance(value, list) and bool(value) and all(map(fits, value))
+class _Experiment(_Choices, total=False):
+    kind: Literal["isolate", "modules", "faithfulness", "bisect", "epsilon", "predict"]
+    metric: Literal["loss", "mse", "kl", "accuracy", "cross_entropy"]
+    tolerance: _NotNegative
+    draws: _Natural
+    replacement: Literal["mean", "zero", "resample"]
+    seed: _Seed
+    data: _Data
 
 
-def _fits_scale(value: Any) -> bool:
-    return _is_number(value) and value > 0
+class _Ledger(_Choices, total=False):
+    loss: _Loss
+    epsilon: _Positive
+    tolerance: _Share
+    method: Literal["auto", "exact", "estimate"]
+    seed: _Seed
+    data: _Data
 
 
-def _fits_labels(value: Any) -> bool:
-    """Return whether a value maps nodes to the modules they are in, by number or name."""
-    labels = value.values() if isinstance(value, Mapping) else [[]]
-    return all(
-        label is None or isinstance(label, str) or (_is_number(label) and label == int(label)) for label in labels
-    )
+class _Llc(_Choices, total=False):
+    epsilon: _Positive
+    temperature: _Positive
+    curve: bool
+    loss: _Loss
+    parameters: Annotated[_Names, Field(description='a list of globs on names of parameters, like ["layers.0.*"]')]
+    kernel: Literal["auto", "hmc", "mala", "sgld", "psgld", "sgnht"]
+    preconditioner: Literal["auto", "gauss-newton", "lanczos", "none"]
+    radius: _Positive
+    gamma: _Positive
+    chains: _Count
+    warmup: Annotated[int, Field(ge=3, lt=2**63, description="a whole number of at least 3")]
+    draws: Annotated[int, Field(ge=4, lt=2**63, description="a whole number of at least 4")]
+    step_size: _Positive
+    seed: _Seed
+    data: _Data
 
 
-_ABOVE_ZERO = _number("a number above 0", lambda value: value > 0)
-
-_AT_LEAST_ZERO = _number("a number of at least 0", lambda value: value >= 0)
-
-_SHARE = _number("a number between 0 and 1", lambda value: 0 < value < 1)
-
-_FLAG = Choice("true or false", lambda value: isinstance(value, bool))
-
-_LOSS, _SEED = _word("mse", "kl"), _whole(0)
-
-_DATA = Choice("a path, or the sha256:... of an upload", _fits_name)
-
-_PARTITION: dict[str, Choice] = {
-    "epsilon": Choice(
-        "a number above 0, a list of one per pair of cuts, 'graph' or 'pairs'",
-        lambda value: (
-            value in ("graph", "pairs") if isinstance(value, str) else _fits_scale(value) or _listed(value, _fits_scale)
-        ),
-    ),
-    "objective": _word("layered_cpm", "layered_modularity", "kway", "cpm", "modularity"),
-    "resolution": _AT_LEAST_ZERO,
-    "seed": _SEED,
-    "k": _whole(1),
-    "min_size": _whole(1),
-    "max_size": _whole(1),
-    "mediator_polish": _FLAG,
-    "chains": _word("discount", "count"),
-    "control": _FLAG,
+CHOICES: dict[str, Any] = {
+    "analyze": _Analyze,
+    "partition": _Partition,
+    "track": _Track,
+    "experiment": _Experiment,
+    "ledger": _Ledger,
+    "llc": _Llc,
 }
-
-CHOICES: dict[str, dict[str, Choice]] = {
-    "analyze": {
-        **_PARTITION,
-        "cuts": Choice("'auto', a name, or a list of names (lists of names are concatenated)", _fits_cuts),
-        "loss": _LOSS,
-        "basis": _word("global", "local", "pca", "neuron"),
-        "output": _word("auto", "pca", "neuron"),
-        "rotation": _word("none", "degenerate", "full"),
-        "rank_tolerance": _SHARE,
-        "gap": _AT_LEAST_ZERO,
-        "probes": _whole(1),
-        "strengths": _word("jacobian", "attribution"),
-        "points": _whole(1),
-        "data": _DATA,
-    },
-    "partition": {
-        **_PARTITION,
-        "labels": Choice('nodes and their modules, like {"layers.0/3": 1}', _fits_labels),
-    },
-    "track": {
-        **_PARTITION,
-        "like": Choice("the ID of a graph", _fits_name),
-        "coupling": _AT_LEAST_ZERO,
-        "align": _FLAG,
-        "data": _DATA,
-    },
-    "experiment": {
-        "kind": _word("isolate", "modules", "faithfulness", "bisect", "epsilon", "predict"),
-        "metric": _word("loss", "mse", "kl", "accuracy", "cross_entropy"),
-        "tolerance": _AT_LEAST_ZERO,
-        "draws": _whole(0),
-        "replacement": _word("mean", "zero", "resample"),
-        "seed": _SEED,
-        "data": _DATA,
-    },
-    "ledger": {
-        "loss": _LOSS,
-        "epsilon": _ABOVE_ZERO,
-        "tolerance": _SHARE,
-        "method": _word("auto", "exact", "estimate"),
-        "seed": _SEED,
-        "data": _DATA,
-    },
-    "llc": {
-        "epsilon": _ABOVE_ZERO,
-        "temperature": _ABOVE_ZERO,
-        "curve": _FLAG,
-        "loss": _LOSS,
-        "parameters": Choice(
-            'a list of globs on names of parameters, like ["layers.0.*"]', lambda value: _listed(value, _fits_name)
-        ),
-        "kernel": _word("auto", "hmc", "mala", "sgld", "psgld", "sgnht"),
-        "preconditioner": _word("auto", "gauss-newton", "lanczos", "none"),
-        "radius": _ABOVE_ZERO,
-        "gamma": _ABOVE_ZERO,
-        "chains": _whole(1),
-        "warmup": _whole(3),
-        "draws": _whole(4),
-        "step_size": _ABOVE_ZERO,
-        "seed": _SEED,
-        "data": _DATA,
-    },
-}
-
-"""The choices of each task by name; every task also has `force`."""
+"""The choices of each task with their types; none is required."""
 
 
 def as_json(choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,21 +180,39 @@ def check_choices(task: str, choices: Mapping[str, Any]) -> None:
     ...     print(error)
     analyze: probes is 'many', expected a whole number of at least 1
     """
-    known = {**CHOICES[task], "force": _FLAG}
+    if task not in CHOICES:
+        raise StoreError(f"there is no task {task!r}: expected one of {', '.join(CHOICES)}")
+    known = get_type_hints(CHOICES[task], include_extras=True)
     if unknown := {str(name) for name in choices} - set(known):
-        names = ", ".join(sorted(CHOICES[task]))
+        names = ", ".join(sorted(set(known) - {"force"}))
         raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))[:200]}: it has {names}")
-    for name, value in choices.items():
-        if not known[name].fits(value):
-            raise StoreError(f"{task}: {name} is {_shown(value)}, expected {known[name].expected}")
+    try:
+        _validator(task).validate_python(dict(choices), strict=True)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][0])
+        raise StoreError(f"{task}: {name} is {_shown(choices[name])}, expected {_expected(known[name])}") from None
     _check_together(task, choices)
+
+
+@functools.cache
+def _validator(task: str) -> TypeAdapter[Any]:
+    return TypeAdapter(CHOICES[task])
+
+
+def _expected(hint: Any) -> str:
+    """Describe the values of a choice, as in "expected a path"."""
+    if hint is bool:
+        return "true or false"
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    return str(next(field.description for field in reversed(hint.__metadata__) if field.description))
 
 
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-        text = f"a {type(value).__name__}"
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -239,9 +221,12 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     if task == "llc":
         given = [name for name in ("epsilon", "temperature") if name in choices]
         given += ["curve"] if choices.get("curve") else []
-        if len(given) != 1:
-            found = " and ".join(given) if given else "none of them"
-            raise StoreError(f"llc: {found} was given, expected one of epsilon, temperature and curve")
+        if not given:
+            raise StoreError(
+                "llc: no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
+            )
+        if len(given) > 1:
+            raise StoreError(f"llc: {' and '.join(given)} were given, expected one of epsilon, temperature and curve")
     objective = choices.get("objective")
     if "k" in choices and objective not in (None, "kway"):
         raise StoreError(f"{task}: k goes with objective 'kway', not {objective!r}: leave one of them out")

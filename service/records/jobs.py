@@ -169,11 +169,9 @@ def check_request(task: str, choices: Mapping[str, Any], *, queue: str, priority
         StoreError: an unknown task or choice, a choice of the wrong type or value, an invalid name of a queue, or
             a number out of its range.
     """
-    if task not in TASKS:
-        raise StoreError(f"there is no task {task!r}: expected one of {', '.join(TASKS)}")
+    check_choices(task, choices)
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0 and math.isfinite(timeout)):
         raise StoreError(f"timeout is {timeout!r}: expected seconds above 0")
-    check_choices(task, choices)
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise StoreError(f"queue is {queue!r}: expected up to 80 letters, digits, - and _")
     if not isinstance(priority, int) or not -1000 <= priority <= 1000:

@@ -733,10 +733,10 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--kind", "isolation"), "unknown kind of experiment 'isolation': expected one of modules, isolate"),
-        (("--metric", "recall"), "unknown metric 'recall'"),
+        (("--kind", "isolation"), "kind is 'isolation', expected one of isolate, modules"),
+        (("--metric", "recall"), "metric is 'recall', expected one of loss"),
         (("--metric", "accuracy"), "needs targets, and the data have none"),
-        (("--replacement", "noise"), "unknown replacement 'noise'"),
+        (("--replacement", "noise"), "replacement is 'noise', expected one of mean"),
         (("--draws", "-1"), "draws is -1"),
     ],
 )
@@ -817,9 +817,9 @@ def test_figures_of_a_ledger(
     ("options", "said"),
     [
         (["--epsilon", "-1"], "epsilon is -1.0"),
-        (["--method", "guess"], "unknown method 'guess'"),
+        (["--method", "guess"], "method is 'guess', expected one of auto, exact, estimate"),
         (["--tolerance", "0"], "tolerance is 0.0"),
-        (["--loss", "l2"], "expected 'mse' or 'kl'"),
+        (["--loss", "l2"], "loss is 'l2', expected one of mse, kl"),
     ],
 )
 def test_bad_choices_of_a_ledger_are_refused(
@@ -949,11 +949,14 @@ def test_verdicts_have_their_colours() -> None:
         (["--epsilon", "1", "--curve"], "epsilon and curve were given"),
         (["--epsilon", "1", "--temperature", "1"], "epsilon and temperature were given"),
         (["--epsilon", "-1"], "epsilon is -1.0"),
-        (["--epsilon", "1", "--kernel", "nuts"], "unknown kernel 'nuts'"),
-        (["--epsilon", "1", "--preconditioner", "adam"], "unknown preconditioner 'adam'"),
+        (["--epsilon", "1", "--kernel", "nuts"], "kernel is 'nuts', expected one of auto, hmc"),
+        (
+            ["--epsilon", "1", "--preconditioner", "adam"],
+            "preconditioner is 'adam', expected one of auto, gauss-newton",
+        ),
         (["--epsilon", "1", "--radius", "0"], "radius is 0.0"),
         (["--epsilon", "1", "--chains", "0"], "chains is 0"),
-        (["--epsilon", "1", "--loss", "l2"], "expected 'mse' or 'kl'"),
+        (["--epsilon", "1", "--loss", "l2"], "loss is 'l2', expected one of mse, kl"),
         (["--epsilon", "1", "--parameters", "nothing*"], "nothing*"),
         (["--epsilon", "1", "--plot", "llc.gif"], "llc.gif"),
     ],
@@ -1019,9 +1022,9 @@ REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
     "NaN data": (_nan_data, ["hold NaN or infinite values"]),
     "NaN weights": (_nan_weights, ["holds NaN or infinite weights"]),
     "unknown cut": (_options("--cuts", "layer.1,layers.2"), ["'layer.1'", "nearest names", "layers.1"]),
-    "unknown loss": (_options("--loss", "l2"), ["'l2'", "expected 'mse' or 'kl'"]),
-    "unknown recipe name": (_recipe("bassis = 'pca'"), ["unknown in a recipe: bassis", "known are"]),
-    "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected int"]),
+    "unknown loss": (_options("--loss", "l2"), ["loss is 'l2', expected one of mse, kl"]),
+    "unknown recipe name": (_recipe("bassis = 'pca'"), ["analyze has no choice bassis: it has basis"]),
+    "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected a whole number"]),
     "recipe that is none": (_recipe("= 3"), ["cannot read the recipe", "recipe.toml"]),
     "unknown factory": (_options("--factory", "nowhere:f"), ["'nowhere:f'", "expected module:function"]),
 }

@@ -296,7 +296,8 @@ def test_files_of_a_job_are_sent_before_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "target", "data"), [("ledger", "c-1", FILE.uri), ("track", "run.safetensors", None), ("llc", "c-1", None)]
+    ("task", "target", "data"),
+    [("ledger", "c-1", FILE.uri), ("track", "run.safetensors", None), ("analyze", "c-1", None)],
 )
 def test_references_are_passed_on_and_nothing_is_sent(task: str, target: str, data: str | None) -> None:
     """A model may be named like a file; only targets that are checkpoints are read."""

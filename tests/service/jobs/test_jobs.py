@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.errors import InputError
-from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe
 from interbasis.service.jobs import compute
 from interbasis.service.jobs import worker as supervisor
 from interbasis.service.jobs.worker import Supervisor
-from interbasis.service.records.choices import CHOICES
 from interbasis.service.records.errors import ArtifactError, ConflictError, NotFoundError, StoreError
 from interbasis.service.records.jobs import TASKS
 from interbasis.service.storage.tables import Job
@@ -174,23 +171,6 @@ def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path
     for call in (lambda: store.submit("partition", "g-x"), lambda: store.get_job("j-x")):
         with pytest.raises(NotFoundError):
             call()
-
-
-def test_choices_are_those_of_the_recipes() -> None:
-    graph, partition, ledger, llc = (
-        {field.name for field in fields(recipe)} for recipe in (GraphRecipe, PartitionRecipe, LedgerRecipe, LlcRecipe)
-    )
-    experiment = {field.name for field in fields(ExperimentRecipe)}
-    data = {"data"}
-    assert {
-        "analyze": graph | partition | data,
-        "partition": partition | {"labels"},
-        "track": partition | {"like", "coupling", "align"} | data,
-        "ledger": ledger | data,
-        "experiment": experiment | data,
-        "llc": llc | data,
-    } == {task: set(choices) for task, choices in CHOICES.items()}
-    assert set(CHOICES) == set(TASKS)
 
 
 def test_silent_workers_are_found(store: Store) -> None:
