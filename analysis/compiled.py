@@ -6,10 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from numba import njit
 
-__all__ = ["compiled", "random_below", "random_state"]
+__all__ = ["compiled"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -21,19 +20,3 @@ def compiled(function: FunctionT) -> FunctionT:
         return cast(FunctionT, njit(cache=True, nogil=True)(function))
     except RuntimeError:  # numba found no place for its cache
         return cast(FunctionT, njit(nogil=True)(function))
-
-
-def random_state(generator: np.random.Generator) -> np.ndarray:
-    """Create the state of the kernels' own generator."""
-    return generator.integers(1, 2**63, size=1, dtype=np.uint64)
-
-
-@compiled
-def random_below(state: np.ndarray, n: int) -> int:
-    """Draw a number in [0, n): xorshift64*."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return int(((x * np.uint64(2685821657736338717)) >> np.uint64(33)) % np.uint64(n))

@@ -35,7 +35,6 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from interbasis.analysis import Effort, InteractionGraph, find_modules
-from interbasis.analysis.compiled import random_state
 from interbasis.analysis.search.leiden import leiden
 from interbasis.analysis.search.leidenalg_backend import multiplex
 from interbasis.analysis.search.local_search import Search
@@ -167,8 +166,8 @@ def kernel(problem: Problem, objective: str) -> Run:
     """One run of the Leiden kernel from single nodes."""
     own = problem.search
     priced = own.priced(own.wired(own.costs), own.costs, objective, problem.resolutions[objective])
-    state = random_state(np.random.default_rng(0))
-    return lambda: leiden(priced, np.arange(priced.n), state)
+    generator = np.random.default_rng(0)
+    return lambda: leiden(priced, np.arange(priced.n), generator)
 
 
 def search(problem: Problem, objective: str) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from ..compiled import compiled, random_below, random_state
+from ..compiled import compiled
 
 __all__ = ["degree_preserving_null"]
 
@@ -43,12 +43,11 @@ def degree_preserving_null(
     if min(null.shape) < 2 or not (null > 0).any():
         return null
     width = 0.5 * float(null[null > 0].std()) + 1e-9 * float(null.max())
-    state = random_state(generator)
     done, wanted = 0, exchanges * np.count_nonzero(null)
     deviations = np.zeros(null.shape[1]), np.zeros(null.shape[0])
     for _ in range(_MAX_SWEEPS):
         for deviation in deviations:  # exchanges between rows move the totals of columns, and the other way round
-            done += _exchange(null, state, width, deviation)
+            done += _exchange(null, generator, width, deviation)
             null = np.ascontiguousarray(null.T)
         if done >= wanted:
             break
@@ -63,19 +62,19 @@ def degree_preserving_null(
 
 
 @compiled
-def _shuffle(order: np.ndarray, state: np.ndarray) -> None:
+def _shuffle(order: np.ndarray, generator: np.random.Generator) -> None:
     for i in range(len(order) - 1, 0, -1):
-        k = random_below(state, i + 1)
+        k = generator.integers(0, i + 1)
         order[i], order[k] = order[k], order[i]
 
 
 @compiled
-def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndarray) -> int:
+def _exchange(x: np.ndarray, generator: np.random.Generator, width: float, deviation: np.ndarray) -> int:
     """Run one sweep in place: each row with the next in a random order, its columns in random disjoint pairs."""
     n_rows, n_columns = x.shape
     done = 0
     rows, columns = np.arange(n_rows), np.empty(n_columns, dtype=np.int64)
-    _shuffle(rows, state)
+    _shuffle(rows, generator)
     for r in range(n_rows):
         i, k = rows[r], rows[(r + 1) % n_rows]
         used = 0  # columns where neither row has an edge have nothing to exchange
@@ -83,7 +82,7 @@ def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndar
             if x[i, column] > 0 or x[k, column] > 0:
                 columns[used] = column
                 used += 1
-        _shuffle(columns[:used], state)
+        _shuffle(columns[:used], generator)
         for m in range(used // 2):
             left, right = columns[2 * m], columns[2 * m + 1]
             a, b, c, d = x[i, left], x[i, right], x[k, left], x[k, right]
@@ -92,7 +91,7 @@ def _exchange(x: np.ndarray, state: np.ndarray, width: float, deviation: np.ndar
             change = b + d - a - c
             new_left, new_right = deviation[left] + change, deviation[right] - change
             energy = new_left**2 - deviation[left] ** 2 + new_right**2 - deviation[right] ** 2
-            if energy <= 0 or random_below(state, 1 << 30) < (1 << 30) * np.exp(-energy / (2 * width**2)):
+            if energy <= 0 or generator.random() < np.exp(-energy / (2 * width**2)):
                 x[i, left], x[i, right], x[k, left], x[k, right] = b, a, d, c
                 deviation[left], deviation[right] = new_left, new_right
                 done += 1

@@ -25,7 +25,6 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 
-from ..compiled import random_state
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import LossScale
@@ -288,12 +287,11 @@ def _coupled(
     searches = [Search(graph, part.epsilons) for graph, part in zip(graphs, partitions, strict=True)]
     offset = np.cumsum([0, *(search.n for search in searches)])
     whole = _tied(searches, partitions, ties, offset, coupling)
-    state = random_state(generator)
     alone = [search.flat(part.labels, "labels") for search, part in zip(searches, partitions, strict=True)]
     # labels carried over: equal numbers are the same module
     tracks = _matched(tuple(map(str, range(len(graphs)))), partitions, ties, _OVERLAP, 0.0).tracks
     known = np.concatenate([np.array(track)[labels] for track, labels in zip(tracks, alone, strict=True)])
-    found = [leiden(whole, start, state) for start in (known, np.arange(whole.n))]
+    found = [leiden(whole, start, generator) for start in (known, np.arange(whole.n))]
     best = max(found, key=lambda labels: value(whole, labels))
     result = []
     for t, (graph, part, search) in enumerate(zip(graphs, partitions, searches, strict=True)):

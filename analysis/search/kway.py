@@ -47,7 +47,6 @@ def kway(
     graph: Weights,
     start: np.ndarray,
     k: int,
-    state: np.ndarray,
     generator: np.random.Generator,
     *,
     sizes: tuple[int, int],
@@ -58,22 +57,22 @@ def kway(
     Raises:
         GraphError: pinned groups leave no way to fill k modules within the sizes.
     """
-    best = _polished(graph, _into_k(graph, start, k, sizes), state, sizes)
+    best = _polished(graph, _into_k(graph, start, k, sizes), generator, sizes)
     for _ in range(kicks):
         labels = best.copy()
         free = generator.permutation(np.flatnonzero((graph.pin == 0) & (graph.size == 1)))
         drawn = free[: max(_LEAST, int(generator.binomial(len(free), _KICK)))]
         labels[drawn] = labels[generator.permutation(drawn)]
-        labels = _polished(graph, labels, state, sizes)
+        labels = _polished(graph, labels, generator, sizes)
         if value(graph, labels) > value(graph, best):
             best = labels
     return best
 
 
-def _polished(graph: Weights, labels: np.ndarray, state: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
-    labels = leiden(graph, labels, state, min_size=sizes[0], max_size=sizes[1])
+def _polished(graph: Weights, labels: np.ndarray, generator: np.random.Generator, sizes: tuple[int, int]) -> np.ndarray:
+    labels = leiden(graph, labels, generator, min_size=sizes[0], max_size=sizes[1])
     while _exchange(graph.start, graph.neighbour, graph.weight, graph.size, graph.pin, labels):
-        labels = leiden(graph, labels, state, min_size=sizes[0], max_size=sizes[1])
+        labels = leiden(graph, labels, generator, min_size=sizes[0], max_size=sizes[1])
     return labels
 
 

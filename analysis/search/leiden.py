@@ -10,15 +10,15 @@ Joining node i to module c gains
     e_ic - sum_p price_p ( v_i^(p, earlier) K_c^(p, later) + v_i^(p, later) K_c^(p, earlier) ),
 
 which needs only the node's edges and its few values; pairs of nodes without an edge need neither time nor memory (24
-bytes an edge, and at most as much again for the first aggregated level). One thread uses its own random state, so the
-same seed gives the same labels, bit for bit.
+bytes an edge, and at most as much again for the first aggregated level). The only random choice is the order in
+which nodes are visited first, so the same seed gives the same labels, bit for bit.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..compiled import compiled, random_below
+from ..compiled import compiled
 from .weights import Weights, _totals, compact, contracted, value
 
 __all__ = ["leiden"]
@@ -27,43 +27,48 @@ _PASSES = 20
 
 
 def leiden(
-    graph: Weights, labels: np.ndarray, state: np.ndarray, *, max_size: int | None = None, min_size: int = 0
+    graph: Weights,
+    labels: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    max_size: int | None = None,
+    min_size: int = 0,
 ) -> np.ndarray:
     """Improve labels until no move of a single node gains; Q is never lowered.
 
     Args:
         graph: weights and values.
         labels: the start, integers in [0, n); `np.arange(n)` for singletons.
-        state: random state from `random_state`; it is advanced.
+        generator: draws the order in which nodes are visited.
         max_size: no module grows beyond it.
         min_size: if above 0, no module shrinks below it, no new ones appear, and nodes move one by one only.
     """
     labels = labels.astype(np.int64)
     bound = int(graph.size.sum()) if max_size is None else max_size
     if min_size > 0:
-        _move(graph, labels, state, bound, smallest=min_size, thorough=True)
+        _move(graph, labels, generator, bound, smallest=min_size, thorough=True)
         return labels
     for _ in range(_PASSES):
         before = value(graph, labels)
-        labels = _descend(graph, labels, state, bound)
-        if value(graph, labels) <= before + graph.tolerance and not _move(graph, labels, state, bound, thorough=True):
+        labels = _descend(graph, labels, generator, bound)
+        if value(graph, labels) <= before + graph.tolerance and not _move(graph, labels, generator, bound, thorough=True):
             break
     else:
-        _move(graph, labels, state, bound, thorough=True)
+        _move(graph, labels, generator, bound, thorough=True)
     return labels
 
 
-def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) -> np.ndarray:
+def _descend(graph: Weights, labels: np.ndarray, generator: np.random.Generator, bound: int) -> np.ndarray:
     """Run one pass of Leiden: move nodes, refine the modules, continue with the refined parts as nodes."""
     level, where = graph, np.arange(graph.n)
     of_level = labels.copy()
     while True:
-        _move(level, of_level, state, bound)
+        _move(level, of_level, generator, bound)
         count, of_level = compact(of_level)
         if count == level.n:
             return of_level[where]
         parts = np.arange(level.n)
-        _move(level, parts, state, bound, within=of_level)
+        _move(level, parts, generator, bound, within=of_level)
         n_parts, parts = compact(parts)
         if n_parts == level.n:  # no part merged: the modules themselves become the nodes
             n_parts, parts = count, of_level
@@ -76,7 +81,7 @@ def _descend(graph: Weights, labels: np.ndarray, state: np.ndarray, bound: int) 
 def _move(
     graph: Weights,
     labels: np.ndarray,
-    state: np.ndarray,
+    generator: np.random.Generator,
     bound: int,
     *,
     within: np.ndarray | None = None,
@@ -89,7 +94,7 @@ def _move(
         *graph.arrays,
         labels=labels,
         within=inner,
-        state=state,
+        queue=generator.permutation(graph.n),
         bound=bound,
         smallest=smallest,
         thorough=thorough,
@@ -111,7 +116,7 @@ def _moves(
     pin: np.ndarray,
     labels: np.ndarray,
     within: np.ndarray,
-    state: np.ndarray,
+    queue: np.ndarray,
     bound: int,
     smallest: int,
     thorough: bool,
@@ -133,10 +138,6 @@ def _moves(
         if count[c] == 0:
             empty[n_empty] = c
             n_empty += 1
-    queue = np.arange(n)
-    for i in range(n - 1, 0, -1):
-        k = random_below(state, i + 1)
-        queue[i], queue[k] = queue[k], queue[i]
     waiting = np.ones(n, dtype=np.bool_)
     head, length = 0, n
     sums = np.zeros(n)

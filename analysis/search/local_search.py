@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiled import compiled, random_state
+from ..compiled import compiled
 from ..errors import GraphError
 from ..graph.cost import Epsilon, graph_costs, has_edge
 from ..graph.interaction_graph import InteractionGraph
@@ -195,7 +195,6 @@ class Search:
                 raise GraphError("backend 'leidenalg' has no objective 'kway': use 'leiden'")
             return self._kway(wired, costs, objective, generator=generator, effort=effort, start=start)
         graph = self.priced(wired, costs, objective, resolution)
-        state = random_state(generator)
         found = np.arange(graph.n) if self.constrained else np.zeros(graph.n, dtype=np.int64)
         best = value(graph, found), found
         runs: list[np.ndarray] = [np.arange(graph.n)] * effort.restarts
@@ -208,13 +207,13 @@ class Search:
             if backend == "leidenalg":
                 labels = self._leidenalg(costs, objective, resolution, int(generator.integers(2**31)))
             else:
-                labels = leiden(graph, labels, state, max_size=self.max_size)
+                labels = leiden(graph, labels, generator, max_size=self.max_size)
             ends.append(labels[self.groups])
             best = max(best, (value(graph, labels), labels), key=_value_of)
         for k in range(effort.kicks if backend == "leiden" else 0):
             share, alone = _KICKS[k % len(_KICKS)]
             kicked = _kicked(graph, best[1], generator, share, alone or self.max_size < self.n)
-            labels = leiden(graph, kicked, state, max_size=self.max_size)
+            labels = leiden(graph, kicked, generator, max_size=self.max_size)
             best = max((value(graph, labels), labels), best, key=_value_of)
         return Found(best[0], best[1][self.groups], tuple(ends[len(runs) - effort.restarts :]))
 
@@ -232,13 +231,12 @@ class Search:
             raise GraphError("objective 'kway' needs k, the number of modules")
         graph = self.priced(wired, costs, objective, 0.0)
         free = self.priced(wired, costs, "layered_modularity", 1.0)
-        state = random_state(generator)
         options: dict[str, Any] = {"sizes": (self.min_size, self.max_size), "kicks": effort.kicks}
         runs = [] if start is None else [self._start(graph, start)]
         for run in range(effort.restarts):  # from the modules of a free search, and from random labels
             start = np.arange(free.n) if run % 2 == 0 else generator.integers(self.k, size=free.n)
-            runs.append(leiden(free, start, state, max_size=self.max_size) if run % 2 == 0 else start)
-        found = [kway(graph, labels, self.k, state, generator, **options) for labels in runs]
+            runs.append(leiden(free, start, generator, max_size=self.max_size) if run % 2 == 0 else start)
+        found = [kway(graph, labels, self.k, generator, **options) for labels in runs]
         best = max(((value(graph, labels), labels) for labels in found), key=_value_of)
         ends = tuple(labels[self.groups] for labels in found[len(runs) - effort.restarts :])
         return Found(best[0], best[1][self.groups], ends)

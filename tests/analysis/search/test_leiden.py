@@ -11,7 +11,6 @@ from cases_graphs import planted, unstructured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interbasis.analysis.compiled import random_state
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.search import leiden, objectives
 from interbasis.analysis.search.local_search import Effort, Search
@@ -67,7 +66,7 @@ def test_value_never_falls_and_no_move_is_left(seed, point):
     search, kernel = weights(graph, *point)
     generator = np.random.default_rng(seed)
     start = generator.integers(0, 5, search.n)
-    found = leiden.leiden(kernel, start, random_state(generator))
+    found = leiden.leiden(kernel, start, generator)
     assert leiden.value(kernel, found) >= leiden.value(kernel, start) - 1e-12
     gains = dense(graph, *point)
     np.fill_diagonal(gains, 0.0)
