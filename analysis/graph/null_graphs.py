@@ -62,19 +62,12 @@ def degree_preserving_null(
 
 
 @compiled
-def _shuffle(order: np.ndarray, generator: np.random.Generator) -> None:
-    for i in range(len(order) - 1, 0, -1):
-        k = generator.integers(0, i + 1)
-        order[i], order[k] = order[k], order[i]
-
-
-@compiled
 def _exchange(x: np.ndarray, generator: np.random.Generator, width: float, deviation: np.ndarray) -> int:
     """Run one sweep in place: each row with the next in a random order, its columns in random disjoint pairs."""
     n_rows, n_columns = x.shape
     done = 0
     rows, columns = np.arange(n_rows), np.empty(n_columns, dtype=np.int64)
-    _shuffle(rows, generator)
+    generator.shuffle(rows)
     for r in range(n_rows):
         i, k = rows[r], rows[(r + 1) % n_rows]
         used = 0  # columns where neither row has an edge have nothing to exchange
@@ -82,7 +75,7 @@ def _exchange(x: np.ndarray, generator: np.random.Generator, width: float, devia
             if x[i, column] > 0 or x[k, column] > 0:
                 columns[used] = column
                 used += 1
-        _shuffle(columns[:used], generator)
+        generator.shuffle(columns[:used])
         for m in range(used // 2):
             left, right = columns[2 * m], columns[2 * m + 1]
             a, b, c, d = x[i, left], x[i, right], x[k, left], x[k, right]

@@ -51,7 +51,9 @@ def leiden(
     for _ in range(_PASSES):
         before = value(graph, labels)
         labels = _descend(graph, labels, generator, bound)
-        if value(graph, labels) <= before + graph.tolerance and not _move(graph, labels, generator, bound, thorough=True):
+        if value(graph, labels) <= before + graph.tolerance and not _move(
+            graph, labels, generator, bound, thorough=True
+        ):
             break
     else:
         _move(graph, labels, generator, bound, thorough=True)
