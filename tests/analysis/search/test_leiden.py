@@ -78,7 +78,7 @@ def test_value_never_falls_and_no_move_is_left(seed, point):
 def test_sizes_are_bounded():
     graph, _ = planted((10, 10), seed=0)
     search, kernel = weights(graph, "layered_modularity", 0.5)
-    found = leiden.leiden(kernel, np.arange(search.n), np.array([7], dtype=np.uint64), max_size=6)
+    found = leiden.leiden(kernel, np.arange(search.n), np.random.default_rng(7), max_size=6)
     assert np.bincount(found).max() <= 6
 
 
