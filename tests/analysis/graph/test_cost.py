@@ -193,9 +193,9 @@ def test_null_destroys_modules():
     graph, labels = planted((10, 10), seed=0)
     x = cost.graph_costs(graph, 1.0)[0]
     same = labels[1][:, None] == labels[0]
-    null = degree_preserving_null(x, generator=np.random.default_rng(0))
+    nulls = [degree_preserving_null(x, generator=np.random.default_rng(seed)) for seed in range(20)]
     assert x[same].sum() / x.sum() > 0.85
-    assert 0.4 < null[same].sum() / null.sum() < 0.65
+    assert np.mean([null[same].sum() / null.sum() for null in nulls]) == pytest.approx(0.5, abs=0.05)
 
 
 def test_null_is_repeatable_and_leaves_its_input():
