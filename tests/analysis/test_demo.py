@@ -150,8 +150,8 @@ def test_plain_analysis_finds_the_two_halves(trained: dict[int, list[Path]], bas
 @pytest.mark.parametrize("basis", ["global", "local"])
 def test_chains_into_rotated_outputs_are_no_modules(trained: dict[int, list[Path]], basis: str) -> None:
     """In the PCA basis of the outputs the map into them is a diagonal: each output is a chain of its own."""
-    found = run(load_checkpoint(trained[0][4]), Recipe.from_mapping({"basis": basis, "output": "pca"}))
-    counted = [find_modules(found.graph, chains="count", seed=seed) for seed in range(3)]
+    found = run(load_checkpoint(trained[0][4]), Recipe.from_mapping({"basis": basis, "output": "pca", "seed": 1}))
+    counted = [find_modules(found.graph, chains="count", seed=seed) for seed in (1, 2, 3)]
     assert [(part.n_modules, part.verdict) for part in counted].count((10, "supported")) >= 2
     assert (found.partition.n_modules, found.partition.verdict) == (1, "one module")
     assert found.partition.reason.startswith("modules are chains")
