@@ -15,15 +15,16 @@ from interbasis.analysis.search.objectives import LAYERED
 KINDS = ["uniform", "sparse", "hubs", "decay"]
 
 
-def test_false_positives():
-    """Of 100 graphs without modules, hub-only ones among them, at most 10 have p <= .05."""
+@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 35), marks=pytest.mark.long)])
+def test_false_positives(seeds):
+    """Of graphs without modules, hub-only ones among them, at most a tenth have p <= .05."""
     found = []
-    for seed in range(25):
+    for seed in seeds:
         for kind in KINDS:
             part = find_modules(unstructured(kind, 12, 4, seed=1000 + seed), epsilon=1.0, seed=seed)
             found.append(part.p_value is not None and part.p_value <= 0.05)
             assert (part.n_modules == 1) == (part.warning is not None and part.warning.startswith("one module"))
-    assert sum(found) <= 10
+    assert np.mean(found) <= 0.1
 
 
 @pytest.mark.parametrize("objective", LAYERED)
