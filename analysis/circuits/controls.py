@@ -65,7 +65,7 @@ class Judged:
 
     @property
     def verdict(self) -> str | None:
-        """The verdict as one of `VERDICTS`, see `Verdict`."""
+        """The verdict, see `Verdict`; None for a result of an earlier version that lacks the data for it."""
         return None if (found := self.judge()) is None else found.verdict
 
     @property
