@@ -1,12 +1,13 @@
 """Draw the rooms of analysis/ and service/ from the imports in their files, and list them in ARCHITECTURE.md.
 
     python docs/rooms.py            write docs/rooms.png and the table in ARCHITECTURE.md
-    python docs/rooms.py --check    compare the table with the code; exit code 1 where they differ
+    python docs/rooms.py --check    compare table and picture with the code; exit code 1 where they differ
 
 The syntax tree of each file is read, imports inside functions too; nothing of the project is imported.
 """
 
 import ast
+import hashlib
 import itertools
 import sys
 import textwrap
@@ -42,7 +43,6 @@ class Room:
     name: str
     purpose: str
     files: int
-    lines: int
     imports: frozenset[tuple[str, str]]  # package and room
     defines: bool  # anything of its own, or only hands names on
 
@@ -64,10 +64,9 @@ def _room(top: str, path: Path) -> Room:
     found = {target for file, tree in trees.items() for target in _imports(file, tree)} - {(top, path.name), (top, "")}
     face = trees[path if path.suffix else path / "__init__.py"]
     purpose = (ast.get_docstring(face) or "").split("\n\n")[0].replace("\n", " ").split("; ")[0].rstrip(".")
-    lines = sum(len(file.read_text().splitlines()) for file in files)
     made = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     defines = any(isinstance(node, made) for tree in trees.values() for node in tree.body)
-    return Room(path.name, purpose, len(files), lines, frozenset(found), defines)
+    return Room(path.name, purpose, len(files), frozenset(found), defines)
 
 
 def _imports(file: Path, tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -188,7 +187,21 @@ def draw() -> None:
         _draw_box(axes, MARGIN, y, width - 2 * MARGIN, heights[top], fc="white", ec="#cccccc", zorder=1)
         _draw_package(axes, top, found[top], *graphs[top], places[top], y)
         y += heights[top] + MARGIN
-    figure.savefig(PICTURE, dpi=150)
+    figure.savefig(PICTURE, dpi=150, metadata={"Comment": drawn()})
+
+
+def drawn() -> str:
+    """What the picture shows, as a hash that is kept in its file."""
+    found = [[(room.name, room.purpose, room.files, sorted(room.imports)) for room in rooms(t).values()] for t in DRAWN]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def shown() -> str | None:
+    """The hash in the picture's file."""
+    from PIL import Image
+
+    with Image.open(PICTURE) as picture:
+        return picture.info.get("Comment")
 
 
 def _height(at: Mapping[str, tuple[int, int]], ground: list[str]) -> float:
@@ -206,9 +219,9 @@ def _draw_package(
 ) -> None:
     """Draw the rooms of a package, the arrows that do not follow from others, and its files on the ground."""
     right = axes.get_xlim()[1] - 2 * MARGIN
-    lines = sum(room.lines for room in found.values())
     axes.text(2 * MARGIN, y + 0.27, f"{top}/", size=15, weight="bold", color=EDGE[top], va="center")
-    axes.text(right, y + 0.27, f"{lines:,} lines", size=9, color=GREY, va="center", ha="right")
+    files = sum(room.files for room in found.values())
+    axes.text(right, y + 0.27, f"{files} files", size=9, color=GREY, va="center", ha="right")
     corner = {name: (2 * MARGIN + column * ACROSS, y + HEAD + row * DOWN) for name, (row, column) in at.items()}
     for path in _paths(nx.transitive_reduction(graph), at, corner):
         _draw_arrow(axes, path, EDGE[top])
@@ -265,7 +278,7 @@ def _draw_arrow(axes: "Axes", path: list[tuple[float, float]], colour: str) -> N
 def _draw_room(axes: "Axes", top: str, room: Room, left: float, upper: float) -> None:
     """Draw a room: its name, its size, what it is for, and the other packages that it imports."""
     _draw_box(axes, left, upper, WIDTH, HEIGHT, fc="white" if room.is_file else FILL[top], ec=EDGE[top], zorder=3)
-    count = f"{room.lines:,} lines" if room.is_file else f"{room.files} files, {room.lines:,} lines"
+    count = "" if room.is_file else f"{room.files} files"
     axes.text(left + 0.1, upper + 0.16, room.name, size=11.5, weight="bold", color=INK, va="center", zorder=4)
     axes.text(left + WIDTH - 0.1, upper + 0.16, count, size=8, color=GREY, ha="right", va="center", zorder=4)
     text = "\n".join(textwrap.wrap(room.purpose, 44))
@@ -285,14 +298,14 @@ def _draw_box(axes: "Axes", left: float, upper: float, width: float, height: flo
 
 
 def main() -> int:
-    """Check the table, or write it and the picture."""
+    """Check the table and the picture, or write both."""
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     listed, after = rest.split(END)
     if sys.argv[1:] == ["--check"]:
-        if listed == table():
+        if listed == table() and shown() == drawn():
             return 0
-        print("ARCHITECTURE.md does not list the rooms and imports of the code: run `python docs/rooms.py`")
+        print("ARCHITECTURE.md or docs/rooms.png is not of the code as it is: run `python docs/rooms.py`")
         return 1
     PAGE.write_text(before + BEGIN + table() + END + after)
     draw()

@@ -82,9 +82,19 @@ def test_service_in_readme_runs(tmp_path: Path) -> None:
         service.wait(timeout=300)
 
 
+def _table(lines: list[str]) -> list[list[float]]:
+    """The numbers of the demo's table: all columns but the last, which holds IDs."""
+    rows = [line.split()[:-1] for line in lines if re.match(r" *\d+ +\d+%", line)]
+    return [[float(word.removesuffix("%")) for word in row] for row in rows]
+
+
 def check_demo(said: str, folder: Path) -> None:
-    """What the demo says is what is stored: two modules at the end, one before there was anything to learn."""
+    """What the demo says is what is stored and what README shows: two modules at the end, one before training."""
     lines = said.splitlines()
+    (shown,) = (block.splitlines() for block in blocks("console") if block.startswith("$ interbasis demo"))
+    for here, there in zip(_table(lines), _table(shown), strict=True):
+        assert here == pytest.approx(there, rel=0.02)
+    assert [line[:8] for line in lines] == [line[:8] for line in shown[1:]]
     assert max(len(line) for line in lines if "Checkpoints are in" not in line) <= 80
     steps = [line.split()[0] for line in lines if line[:4].strip().isdigit()]
     assert steps == ["0", "50", "150", "400", "1000", "2500"]

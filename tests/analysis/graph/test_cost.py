@@ -182,7 +182,7 @@ def test_bad_move(node, module):
 
 @pytest.mark.parametrize("kind", ["uniform", "sparse", "hubs", "decay"])
 def test_null_keeps_degrees_and_totals(kind):
-    """Where few edges leave no freedom, about a tenth of the draws on this sparse graph miss a total."""
+    """On this sparse graph about one draw in eight misses a total, because its edges leave no freedom (of 200, 25)."""
     x = cost.graph_costs(unstructured(kind, seed=0), 1.0)[0]
     kept = []
     for seed in range(20):
