@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
 from interbasis.analysis.degeneracy import blocks as free_blocks
+from interbasis.analysis.degeneracy import free_directions
 from interbasis.analysis.degeneracy.ledger import Ledger, parameter_ledger
 from interbasis.analysis.errors import DataError, GraphError, InputError
 from interbasis.analysis.network.network import Network
@@ -551,9 +552,11 @@ def test_ledger_round_trip(tmp_path: Path, epsilon: float | None) -> None:
     assert back.units[1].blocks == ledger.units[1].blocks
 
 
+@pytest.mark.parametrize("work", [10**10, pytest.param(10**12, marks=pytest.mark.long)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_modular_addition(real_data: Path, seed: int) -> None:
-    """A quarter of the prompts are enough for the ranks that matter here."""
+def test_modular_addition(real_data: Path, seed: int, work: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the prompts are enough for the ranks that matter here. Long: all directions are tested."""
+    monkeypatch.setattr(free_directions, "_WORK", work)
     run = load_checkpoint(real_data / "modadd" / f"modadd_p113_seed{seed}.safetensors")
     inputs = run.batches.inputs
     every = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:950]]
