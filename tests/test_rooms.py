@@ -213,6 +213,15 @@ def test_functions_are_short(top: str) -> None:
                 assert count <= MOST_LINES, f"{path}: {node.name} has {count} lines of code: part it"
 
 
+def test_no_run_of_ten_lines_stands_in_two_files_of_the_service() -> None:
+    seen: dict[tuple[str, ...], Path] = {}
+    for path in files("service"):
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        for start in range(len(lines) - 9):
+            other = seen.setdefault(tuple(lines[start : start + 10]), path)
+            assert other == path, f"{path} and {other} share ten lines from {lines[start]!r}: write them once"
+
+
 def test_no_assert_guards_input() -> None:
     for folder in ("analysis", "service", "migrations"):
         for path in (ROOT / folder).rglob("*.py"):

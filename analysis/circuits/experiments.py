@@ -130,6 +130,11 @@ class Experiment(Result):
     held_out: bool
     result: ExperimentResult
 
+    def __repr__(self) -> str:
+        """Describe kind, metric, data and verdict in one line; `headline` and `outcomes` have the numbers."""
+        where = "held-out data points" if self.held_out else "data points of the basis"
+        return f"Experiment: {self.kind}, {self.metric}, {self.n:,} {where}: {self.verdict or 'untested'}"
+
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """All measured outcomes, one a row, the whole network first."""

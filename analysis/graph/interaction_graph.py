@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,8 +44,8 @@ class InteractionGraph(Result):
             belong to one stream, None elsewhere; () where it was not measured. See `skip_paths`.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
-    >>> graph.cuts, graph.widths, graph.n_nodes
-    (('0', '1'), (2, 2), 4)
+    >>> graph
+    InteractionGraph: 3 edges (given), 4 nodes (2 at 0, 2 at 1)
     """
 
     cuts: tuple[str, ...]
@@ -55,6 +56,12 @@ class InteractionGraph(Result):
     settings: dict[str, Any] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
     beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+
+    def __repr__(self) -> str:
+        """Describe the size of the graph in one line."""
+        edges = sum(int(np.count_nonzero(block)) for block in self.blocks)
+        widths = shorten(", ".join(f"{width} at {cut}" for cut, width in zip(self.cuts, self.widths, strict=True)), 60)
+        return f"InteractionGraph: {edges:,} edges ({self.strengths}), {self.n_nodes} nodes ({widths})"
 
     @classmethod
     def from_blocks(

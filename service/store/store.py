@@ -13,23 +13,37 @@ from typing import Any, TypeVar
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from ..records.base import Kind, Provenance, Record, plain, plain_values
-from ..records.errors import StoreError
-from ..records.estimates import (
+from ..records import (
     EXPERIMENT,
+    GRAPH,
     LEDGER,
     LLC,
+    PARTITION,
+    TRACKING,
     ExperimentRow,
     ExperimentValues,
+    GraphRow,
+    GraphValues,
+    Kind,
     LedgerRow,
     LedgerValues,
+    LinkRow,
     LlcRow,
     LlcValues,
+    MediatorRow,
+    ModuleRow,
+    PartitionDetail,
+    PartitionValues,
+    Provenance,
+    Record,
+    StoreError,
+    TrackingDetail,
+    TrackingStep,
+    TrackingValues,
+    Upgrade,
+    plain,
+    plain_values,
 )
-from ..records.graphs import GRAPH, GraphRow, GraphValues
-from ..records.maintenance import Upgrade
-from ..records.partitions import PARTITION, LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
-from ..records.tracking import TRACKING, TrackingDetail, TrackingStep, TrackingValues
 from ..storage import connection as connections
 from ..storage import schema
 from ..storage.artifacts import Blobs

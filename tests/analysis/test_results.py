@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import typing
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 import interbasis.analysis
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import score_partition
-from interbasis.analysis.results import same
+from interbasis.analysis.results import Result, same
 
 
 def holds_arrays(hint: Any, seen: tuple[Any, ...] = ()) -> bool:
@@ -103,3 +104,13 @@ def test_graphs_and_partitions_are_equal_when_read_back() -> None:
     assert type(found).from_bytes(found.to_bytes()) == found
     assert found != score_partition(graph, labels, 2.0)
     assert graph != planted((4, 3), n_cuts=3, seed=1)[0]
+
+
+def test_every_result_describes_itself_briefly() -> None:
+    """A dataclass's own description would print all arrays."""
+    kinds = [cls for cls in result_classes() if issubclass(cls, Result)]
+    assert len(kinds) > 5
+    for cls in kinds:
+        assert "__repr__" in vars(cls), cls
+        assert inspect.unwrap(cls.__repr__).__code__.co_filename != "<string>", f"{cls} prints all its fields"
+    assert len(repr(planted((8, 8), seed=0)[0])) < 150
