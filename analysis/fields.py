@@ -1,16 +1,32 @@
-"""Check the fields of recipes against the types of their annotations; a refusal names the field."""
+"""Check the fields of recipes by pydantic against their annotations; a refusal names the field."""
 
 from __future__ import annotations
 
-import math
+import functools
 import types
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import InputError
 
-__all__ = ["settle_fields", "settled"]
+__all__ = ["Count", "Loss", "Name", "Natural", "NotNegative", "Positive", "Share", "settle_fields", "settled"]
+
+Positive = Annotated[float, Field(gt=0, description="a number above 0")]
+
+NotNegative = Annotated[float, Field(ge=0, description="a number of at least 0")]
+
+Share = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1")]
+
+Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
+
+Natural = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+
+Name = Annotated[str, Field(min_length=1, description="a name")]
+
+Loss = Literal["mse", "kl"]
 
 _WORDS: Mapping[Any, tuple[str, str]] = {  # one, several
     bool: ("true or false", "true or false"),
@@ -45,42 +61,32 @@ def settled(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     tuples, and NumPy scalars become numbers.
 
     Args:
-        kind: a dataclass with fields of type bool, int, float, str, Literal of texts, tuples and unions of such, or
-            None.
+        kind: a dataclass with fields of type bool, int, float, str, Literal of texts, tuples and unions of such, None,
+            or such a type with pydantic's `Field(description=...)` and bounds.
         values: values of some of its fields, by name.
 
     Raises:
-        InputError: a value of another type, or a number that is not finite; the message names the field.
+        InputError: a value of another type, out of bounds or not finite; the message names the field.
     """
-    hints, found = get_type_hints(kind), {}
+    hints, found = get_type_hints(kind, include_extras=True), {}
     for name, given in values.items():
         try:
-            found[name] = _settled(given, hints[name])
-        except (TypeError, OverflowError):
+            found[name] = _validator(hints[name]).validate_python(_plain(given))
+        except ValidationError:
             raise InputError(f"{kind.__name__}: {name} is {_shown(given)}, expected {_in_words(hints[name])}") from None
     return found
 
 
-def _settled(value: Any, hint: Any) -> Any:
-    """Convert a value to the type of its annotation.
+@functools.cache
+def _validator(hint: Any) -> Any:
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
 
-    Raises:
-        TypeError: the value is not of that type.
-        OverflowError: the value is a whole number too large for a float.
-    """
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-    kinds = _kinds(hint)
-    if type(value) in kinds and (type(value) is not float or math.isfinite(value)):
-        return value
-    if float in kinds and type(value) is int:
-        return float(value)
-    for kind in kinds:
-        if get_origin(kind) is Literal and type(value) is str and value in get_args(kind):
-            return value
-        if get_origin(kind) is tuple and isinstance(value, list | tuple):
-            return tuple(_settled(item, get_args(kind)[0]) for item in value)
-    raise TypeError(hint)
+
+def _plain(value: Any) -> Any:
+    """Convert lists to tuples and NumPy scalars to numbers."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
@@ -90,7 +96,9 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 def _in_words(hint: Any, several: bool = False) -> str:
     words: list[str] = []
     for kind in _kinds(hint):
-        if get_origin(kind) is Literal:
+        if get_origin(kind) is Annotated:
+            words.append(str(next(field.description for field in kind.__metadata__)))
+        elif get_origin(kind) is Literal:
             words += map(repr, get_args(kind))
         elif get_origin(kind) is tuple:
             words.append(f"{'lists' if several else 'a list'} of {_in_words(get_args(kind)[0], several=True)}")

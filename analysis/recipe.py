@@ -9,7 +9,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
 
 from .basis.bases import Bases
 from .basis.interaction_basis import interaction_basis
@@ -17,7 +19,7 @@ from .checkpoints.checkpoint import Checkpoint
 from .circuits.experiments import ExperimentRecipe
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .errors import InputError, InterbasisError
-from .fields import settle_fields, settled
+from .fields import Count, Loss, Name, Natural, NotNegative, Positive, Share, settle_fields, settled
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
@@ -50,22 +52,32 @@ __all__ = [
 
 RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
+_Cuts = Annotated[
+    tuple[Name | Annotated[tuple[Name, ...], Field(min_length=1)], ...],
+    Field(min_length=1, description="'auto', a name, or a list of names (lists of names are concatenated)"),
+]
+
+_Epsilon = Annotated[
+    Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["graph", "pairs"],
+    Field(description="a number above 0, a list of one per pair of cuts, 'graph' or 'pairs'"),
+]
+
 
 @dataclass(frozen=True)
 class GraphRecipe:
     """The choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
 
-    cuts: tuple[str | tuple[str, ...], ...] | None = None
-    loss: str | None = None
-    basis: str = "global"
-    output: str = "auto"
-    rotation: str = "degenerate"
-    rank_tolerance: float = 1e-10
-    gap: float = 0.25
-    probes: int | None = None
-    strengths: str = "jacobian"
-    points: int = 1
-    seed: int = 0
+    cuts: _Cuts | None = None
+    loss: Loss | None = None
+    basis: Literal["global", "local", "pca", "neuron"] = "global"
+    output: Literal["auto", "pca", "neuron"] = "auto"
+    rotation: Literal["none", "degenerate", "full"] = "degenerate"
+    rank_tolerance: Share = 1e-10
+    gap: NotNegative = 0.25
+    probes: Count | None = None
+    strengths: Literal["jacobian", "attribution"] = "jacobian"
+    points: Count = 1
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -85,16 +97,16 @@ class PartitionRecipe:
             the network (`analyze`); a stored graph is divided without the comparison.
     """
 
-    epsilon: float | tuple[float, ...] | Literal["graph", "pairs"] | None = None
-    objective: str | None = None
-    resolution: float | None = None
-    k: int | None = None
-    min_size: int | None = None
-    max_size: int | None = None
+    epsilon: _Epsilon | None = None
+    objective: Literal["layered_cpm", "layered_modularity", "kway", "cpm", "modularity"] | None = None
+    resolution: NotNegative | None = None
+    k: Count | None = None
+    min_size: Count | None = None
+    max_size: Count | None = None
     mediator_polish: bool = False
-    chains: str = "discount"
+    chains: Literal["discount", "count"] = "discount"
     control: bool = True
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -114,11 +126,11 @@ class PartitionRecipe:
 class LedgerRecipe:
     """The choices that fix a parameter ledger; see `parameter_ledger`."""
 
-    loss: str | None = None
-    epsilon: float | None = None
-    tolerance: float = 1e-10
-    method: str = "auto"
-    seed: int = 0
+    loss: Loss | None = None
+    epsilon: Positive | None = None
+    tolerance: Share = 1e-10
+    method: Literal["auto", "exact", "estimate"] = "auto"
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
@@ -146,11 +158,11 @@ class LlcRecipe:
     2
     """
 
-    loss: str | None = None
-    epsilon: float | None = None
-    temperature: float | None = None
+    loss: Loss | None = None
+    epsilon: Positive | None = None
+    temperature: Positive | None = None
     curve: bool = False
-    parameters: tuple[str, ...] | None = None
+    parameters: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names or globs")] | None = None
     kernel: str = "auto"
     preconditioner: str = "auto"
     radius: float = 0.02
@@ -159,7 +171,7 @@ class LlcRecipe:
     warmup: int | None = None
     draws: int | None = None
     step_size: float | None = None
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)

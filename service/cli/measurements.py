@@ -139,7 +139,9 @@ def experiment(
     ] = ["modules"],  # noqa: B006 - typer copies it
     metric: Annotated[
         str | None,
-        typer.Option(help="Metric: loss, accuracy or cross_entropy; default: accuracy where targets are classes."),
+        typer.Option(
+            help="Metric: loss, mse, kl, accuracy or cross_entropy; default: accuracy for classes, else loss."
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of the metric, for bisect and epsilon.")] = 1e-3,
     draws: Annotated[

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from ...analysis import Partition
 from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ...analysis.checkpoints.families import load_factory
+from ...analysis.fields import Loss
 from ...analysis.recipe import Recipe
 from ..records.base import Provenance
 from ..records.checkpoints import CheckpointRow, DatasetRow
@@ -32,7 +33,7 @@ def load(
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
     build = load_factory(factory) if factory else None
     checkpoint = load_checkpoint(path, cuts=recipe.graph.cuts, loss=recipe.graph.loss, data=data, factory=build)
-    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=checkpoint.network.loss)
+    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=cast(Loss, checkpoint.network.loss))
     return checkpoint, replace(recipe, graph=chosen)
 
 

@@ -112,22 +112,35 @@ def test_missing_and_binary_files_raise(tmp_path: Path) -> None:
         Recipe.read(file)
 
 
+BASES = "'global', 'local', 'pca' or 'neuron'"
+CUTS = "'auto', a name, or a list of names (lists of names are concatenated) or None"
+SCALES = "a number above 0, a list of one per pair of cuts, 'graph' or 'pairs' or None"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("basis", 3, "a text"),
-        ("seed", "0", "a whole number"),
-        ("seed", True, "a whole number"),
-        ("epsilon", "small", "a finite number, a list of finite numbers, 'graph', 'pairs' or None"),
-        ("epsilon", (0.1, "x"), "a finite number, a list of finite numbers, 'graph', 'pairs' or None"),
-        ("epsilon", True, "a finite number, a list of finite numbers, 'graph', 'pairs' or None"),
+        ("basis", 3, BASES),
+        ("basis", "fourier", BASES),
+        ("seed", "0", "a whole number of at least 0"),
+        ("seed", True, "a whole number of at least 0"),
+        ("seed", -1, "a whole number of at least 0"),
+        ("epsilon", "small", SCALES),
+        ("epsilon", (0.1, "x"), SCALES),
+        ("epsilon", True, SCALES),
+        ("epsilon", -1.0, SCALES),
+        ("epsilon", float("inf"), SCALES),
         ("mediator_polish", 1, "true or false"),
-        ("k", 2.0, "a whole number or None"),
-        ("points", 1.5, "a whole number"),
-        ("cuts", 7, "a list of texts or lists of texts or None"),
-        ("cuts", [1, 2], "a list of texts or lists of texts or None"),
-        ("cuts", [["a", 3], "b"], "a list of texts or lists of texts or None"),
-        ("probes", [1], "a whole number or None"),
+        ("objective", "louvain", "'layered_cpm', 'layered_modularity', 'kway', 'cpm', 'modularity' or None"),
+        ("k", 2.0, "a whole number of at least 1 or None"),
+        ("k", 0, "a whole number of at least 1 or None"),
+        ("points", 1.5, "a whole number of at least 1"),
+        ("rank_tolerance", 5.0, "a number between 0 and 1"),
+        ("cuts", 7, CUTS),
+        ("cuts", [], CUTS),
+        ("cuts", [1, 2], CUTS),
+        ("cuts", [["a", 3], "b"], CUTS),
+        ("probes", [1], "a whole number of at least 1 or None"),
     ],
 )
 def test_wrong_type_raises_with_name_value_and_type(name: str, value: Any, expected: str) -> None:
@@ -235,5 +248,13 @@ def _made(recipe: Any, **values: Any) -> Any:
 def test_fields_become_what_their_annotations_say() -> None:
     made = _made(GraphRecipe, gap=1, probes=np.int64(3), cuts=["a", ["b", "c"]], rank_tolerance=np.float32(0.5))
     assert made == GraphRecipe(gap=1.0, probes=3, cuts=("a", ("b", "c")), rank_tolerance=0.5)
-    with pytest.raises(InputError, match="LedgerRecipe: epsilon is 'big', expected a finite number or None"):
-        _made(LedgerRecipe, epsilon="big")
+    for name, value, expected in (
+        ("epsilon", "big", "a number above 0 or None"),
+        ("tolerance", 0.0, "a number between 0 and 1"),
+        ("method", "guess", "'auto', 'exact' or 'estimate'"),
+    ):
+        with pytest.raises(InputError, match=f"LedgerRecipe: {name} is {value!r}, expected {expected}"):
+            _made(LedgerRecipe, **{name: value})
+    for name, value in (("epsilon", -1.0), ("loss", "l2"), ("parameters", ())):
+        with pytest.raises(InputError, match=f"LlcRecipe: {name} is"):
+            _made(LlcRecipe, **{"epsilon": 1.0, name: value})

@@ -2,11 +2,12 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import httpx
 import numpy as np
 import pytest
+from annotated_types import Ge, Gt, Lt
 from cases_checkpoints import save_inputs, save_mlp
 from cases_store import register, save_graph, save_partition
 from hypothesis import given, settings
@@ -58,6 +59,27 @@ def test_choices_are_the_fields_of_the_recipes() -> None:
     for task, recipes in RECIPES.items():
         named = {field.name for recipe in recipes for field in fields(recipe)}
         assert set(HINTS[task]) == named | set(BESIDE[task]), task
+
+
+def limits(hint: Any) -> set[Any]:
+    """Words and bounds in an annotation, but for the largest number that a column holds."""
+    found = set(get_args(hint)) if get_origin(hint) is Literal else set()
+    for part in (*get_args(hint), *getattr(hint, "__metadata__", ())):
+        found |= limits(part)
+    bounds = getattr(hint, "metadata", ())
+    return found | {bound for bound in bounds if isinstance(bound, Ge | Gt | Lt) and bound != Lt(2**63)}
+
+
+def test_words_and_bounds_are_those_of_the_recipes() -> None:
+    compared = set()
+    for task, recipes in RECIPES.items():
+        given = get_type_hints(CHOICES[task], include_extras=True)
+        for recipe in recipes:
+            for name, hint in get_type_hints(recipe, include_extras=True).items():
+                if limits(hint):
+                    assert limits(hint) == limits(given[name]), (task, name)
+                    compared.add(name)
+    assert {"basis", "objective", "epsilon", "tolerance", "seed", "probes", "gap"} <= compared
 
 
 def kinds(task: str, name: str) -> set[type]:
