@@ -72,7 +72,7 @@ def settled(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     for name, given in values.items():
         try:
             found[name] = _validator(hints[name]).validate_python(_plain(given))
-        except ValidationError:
+        except (ValidationError, RecursionError):
             raise InputError(f"{kind.__name__}: {name} is {_shown(given)}, expected {_in_words(hints[name])}") from None
     return found
 

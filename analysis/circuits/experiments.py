@@ -7,14 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..basis.bases import Bases
 from ..checkpoints.datasets import Dataset
-from ..errors import InputError
-from ..fields import settle_fields
+from ..fields import Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.network import Network
@@ -24,8 +23,7 @@ from .ablation import Isolation, ModuleAblation, ablate_modules, isolate_modules
 from .bisection import EdgeBisection, bisect_edges
 from .controls import Control, Outcome
 from .faithfulness import Faithfulness, circuit_faithfulness
-from .interventions import REPLACEMENTS
-from .metrics import BEHAVIOURAL, METRICS, Estimate
+from .metrics import BEHAVIOURAL, Estimate
 from .mixing import Mixing
 from .prediction import LinkCut, Prediction, predict_losses
 
@@ -72,33 +70,21 @@ class ExperimentRecipe:
         seed: seed of resampling and of the random interventions.
 
     Raises:
-        InputError: an unknown kind, metric or replacement, or a number out of range.
+        InputError: a word that is not among those of the annotation, or a number out of range.
 
     >>> ExperimentRecipe(kind="bisect").tolerance
     0.001
     """
 
-    kind: str = "modules"
-    metric: str | None = None
-    tolerance: float = 1e-3
-    draws: int | None = None
-    replacement: str = "mean"
-    seed: int = 0
+    kind: Literal["isolate", "modules", "faithfulness", "bisect", "epsilon", "predict"] = "modules"
+    metric: Literal["loss", "mse", "kl", "accuracy", "cross_entropy"] | None = None
+    tolerance: NotNegative = 1e-3
+    draws: Natural | None = None
+    replacement: Literal["mean", "zero", "resample"] = "mean"
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
-        if self.kind not in KINDS:
-            raise InputError(f"unknown kind of experiment {self.kind!r}: expected one of {', '.join(KINDS)}")
-        if self.metric not in (None, "loss", *METRICS):
-            raise InputError(f"unknown metric {self.metric!r}: expected loss, {', '.join(METRICS)}")
-        if self.replacement not in REPLACEMENTS:
-            raise InputError(f"unknown replacement {self.replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise InputError(f"tolerance is {self.tolerance}: expected how much of the metric may be lost, 0 or more")
-        for name in ("draws", "seed"):
-            given = getattr(self, name)
-            if given is not None and given < 0:
-                raise InputError(f"{name} is {given}: expected 0 or more")
 
     @property
     def choices(self) -> dict[str, Any]:

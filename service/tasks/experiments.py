@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...analysis import Bases, Dataset, InteractionGraph, Partition
 from ...analysis.checkpoints.families import load_factory
@@ -22,7 +22,7 @@ from . import partitions as partition_task
 
 __all__ = ["divided", "experiment"]
 
-_TWINS = {"bisect": "epsilon", "epsilon": "bisect"}
+_TWINS: dict[str, Literal["bisect", "epsilon"]] = {"bisect": "epsilon", "epsilon": "bisect"}
 
 
 def experiment(

@@ -24,6 +24,7 @@ from interbasis.analysis.circuits.interventions import Interventions
 from interbasis.analysis.circuits.prediction import predict_losses
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange.graph_files import export_masks
+from interbasis.analysis.recipe import from_choices
 
 
 def module_of(case: Planted, block: int) -> int:
@@ -339,15 +340,15 @@ def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object
 
 def test_recipes_that_make_no_sense_are_refused() -> None:
     for choices, message in (
-        ({"kind": "isolation"}, "unknown kind of experiment"),
-        ({"metric": "recall"}, "unknown metric"),
-        ({"replacement": "noise"}, "unknown replacement"),
+        ({"kind": "isolation"}, "kind is 'isolation', expected 'isolate', 'modules'"),
+        ({"metric": "recall"}, "metric is 'recall', expected 'loss'"),
+        ({"replacement": "noise"}, "replacement is 'noise', expected 'mean'"),
         ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"draws": -1}, "draws is -1"),
         ({"seed": -1}, "seed is -1"),
     ):
         with pytest.raises(InputError, match=message):
-            ExperimentRecipe(**choices)
+            from_choices(ExperimentRecipe, choices)
 
 
 def test_masks_in_plain_pytorch_keep_a_module_as_interventions_do() -> None:
