@@ -140,7 +140,7 @@ def experiment(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Metric: loss, mse, kl, accuracy, cross_entropy; default: accuracy for classes (not predict), else loss."
+            help="Metric: loss, mse, kl, accuracy, cross_entropy; default: accuracy for classes (not predict), or loss."
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of the metric, for bisect and epsilon.")] = 1e-3,
