@@ -22,7 +22,7 @@ Share = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 
-Natural = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+Natural = Annotated[int, Field(ge=0, lt=2**63, description="a whole number of at least 0, below 2**63")]
 
 Name = Annotated[str, Field(min_length=1, description="a name")]
 

@@ -122,9 +122,10 @@ SCALES = "a number above 0, a list of one per pair of cuts, 'graph' or 'pairs' o
     [
         ("basis", 3, BASES),
         ("basis", "fourier", BASES),
-        ("seed", "0", "a whole number of at least 0"),
-        ("seed", True, "a whole number of at least 0"),
-        ("seed", -1, "a whole number of at least 0"),
+        ("seed", "0", "a whole number of at least 0, below 2**63"),
+        ("seed", True, "a whole number of at least 0, below 2**63"),
+        ("seed", 2**63, "a whole number of at least 0, below 2**63"),
+        ("seed", -1, "a whole number of at least 0, below 2**63"),
         ("epsilon", "small", SCALES),
         ("epsilon", (0.1, "x"), SCALES),
         ("epsilon", True, SCALES),
