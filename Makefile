@@ -18,7 +18,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 # A strict editable install links each file, so it is made again whenever a file has come or gone.
-$(STAMP): pyproject.toml constraints.txt $(shell find analysis service migrations -type d -not -name __pycache__)
+$(STAMP): pyproject.toml constraints.txt $(shell find package analysis service migrations -type d -not -name __pycache__)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "interbasis needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict -e '.[test]'

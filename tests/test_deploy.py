@@ -172,7 +172,7 @@ def test_compose_is_what_docker_takes() -> None:
 def test_image_copies_what_the_build_needs() -> None:
     lines = re.findall(r"^COPY (.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     copied = [name for line in lines for name in line.split()[:-1]]
-    assert {"pyproject.toml", "README.md", "LICENSE", "analysis", "service", "migrations"} <= set(copied)
+    assert {"pyproject.toml", "README.md", "LICENSE", "package", "analysis", "service", "migrations"} <= set(copied)
     assert all((ROOT / name).exists() for name in copied)
 
 

@@ -36,7 +36,8 @@ def test_wheel_has_every_module_and_the_migrations(wheel: Path) -> None:
     for folder in ("analysis", "service", "migrations"):
         for path in (ROOT / folder).rglob("*.py"):
             assert f"interbasis/{path.relative_to(ROOT)}" in inside
-    assert not any(name.startswith(("analysis/", "service/", "migrations/", "tests/")) for name in inside)
+    assert {f"interbasis/{path.name}" for path in (ROOT / "package").iterdir() if path.is_file()} <= inside
+    assert not any(name.startswith(("package/", "analysis/", "service/", "migrations/", "tests/")) for name in inside)
 
 
 def test_wheel_works_from_another_folder(wheel: Path, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_wheel_works_from_another_folder(wheel: Path, tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(site)!r})
 sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
-import interbasis.service.cli as cli, interbasis.analysis
+import interbasis.service.cli as cli, interbasis.analysis, interbasis
 assert cli.__file__.startswith({str(site)!r}), cli.__file__
 sys.argv = ["interbasis", "ls", "partitions", "--store", {str(tmp_path / "store.sqlite")!r}]
 cli.main()
