@@ -58,7 +58,11 @@ def modules() -> list[str]:
 
 
 MODULES = frozenset(modules())
-PUBLIC = [n for n in modules() if not n.startswith(("interbasis.migrations", "interbasis.service.cli.__main__", "interbasis.__main__"))]
+PUBLIC = [
+    n
+    for n in modules()
+    if n != "interbasis.__main__" and not n.startswith(("interbasis.migrations", "interbasis.service.cli.__main__"))
+]
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
