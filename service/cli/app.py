@@ -11,12 +11,12 @@ from rich.text import Text
 
 from ..records.errors import ArtifactError, StoreError, UnavailableError
 from ..terminal.show import err
-from .analyze import app as analyze
-from .db import db
-from .jobs import app as jobs
-from .measurements import app as measurements
-from .service import app as service
-from .stored import app as stored
+from .commands.analyze import app as analyze
+from .commands.db import db
+from .commands.jobs import app as jobs
+from .commands.measurements import app as measurements
+from .commands.service import app as service
+from .commands.stored import app as stored
 
 __all__ = ["app", "main"]
 

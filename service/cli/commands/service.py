@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..records.errors import StoreError
-from ..records.jobs import SCOPES, TASKS
-from ..terminal.show import err, out, print_json, show_page, show_row
-from ..terminal.views import rows_table
-from .options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
-from .sources import named_choices, opened_source, opened_store, recipe_choices
+from ...records.errors import StoreError
+from ...records.jobs import SCOPES, TASKS
+from ...terminal.show import err, out, print_json, show_page, show_row
+from ...terminal.views import rows_table
+from ..options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
+from ..sources import named_choices, opened_source, opened_store, recipe_choices
 
 __all__ = ["app"]
 
@@ -47,9 +47,9 @@ def serve(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Answer requests and run jobs until Ctrl-C; then return unfinished jobs to the queue."""
-    from ..api.guard import Limits
-    from ..api.serve import serve as run
-    from ..logs import configure
+    from ...api.guard import Limits
+    from ...api.serve import serve as run
+    from ...logs import configure
 
     for folder in root or []:
         if not folder.is_dir():

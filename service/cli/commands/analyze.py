@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from platformdirs import user_data_dir
 
-from ..store.series import described_series
-from ..terminal.progress import ProgressBars
-from ..terminal.results import partition_notes
-from ..terminal.show import err, out, print_json, show_row
-from ..terminal.tables import counted, table, verdict
-from .backends import Given, opened_backend
-from .options import (
+from ...store.series import described_series
+from ...terminal.progress import ProgressBars
+from ...terminal.results import partition_notes
+from ...terminal.show import err, out, print_json, show_row
+from ...terminal.tables import counted, table, verdict
+from ..backends import Given, opened_backend
+from ..options import (
     ArtifactsOption,
     DataOption,
     EpsilonOption,
@@ -31,7 +31,7 @@ from .options import (
     StoreOption,
     UrlOption,
 )
-from .sources import loss_scale, opened_store, recipe_choices
+from ..sources import loss_scale, opened_store, recipe_choices
 
 __all__ = ["app"]
 
@@ -51,7 +51,7 @@ def demo(
     """Train a small network on two digits side by side, and find its two halves."""
     folder = folder or Path(user_data_dir("interbasis", appauthor=False)) / "demo"
     with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
-        from ..tasks.analyze import DemoLine, run_demo
+        from ...tasks.analyze import DemoLine, run_demo
 
         lines = run_demo(opened, folder, seed=seed, progress=bars.update)
     if as_json:
@@ -179,12 +179,12 @@ def modules(
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
         if labels is not None:
-            from ...analysis.exchange.labels_file import read_assignment
-            from ...analysis.results import read_bytes
+            from ....analysis.exchange.labels_file import read_assignment
+            from ....analysis.results import read_bytes
 
             choices["labels"] = read_assignment(read_bytes(labels))
         if epsilon_profile is not None:
-            from ..tasks import figures
+            from ...tasks import figures
 
             found = figures.epsilon_profile(backend.source, ref, choices, epsilon_profile, progress=backend.bars.update)
             names = ("epsilon", "n_modules", "edge_cost", "mediator_cost", "contrast", "p_value")

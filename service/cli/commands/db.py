@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from ..records.errors import StoreError
-from ..store.store import Store
-from ..terminal.show import out, print_json
-from ..terminal.tables import counted
-from .options import ArtifactsOption, JsonOption, StoreOption, UrlOption
-from .sources import opened_source
+from ...records.errors import StoreError
+from ...store.store import Store
+from ...terminal.show import out, print_json
+from ...terminal.tables import counted
+from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
+from ..sources import opened_source
 
 __all__ = ["db"]
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ..records.base import Kind, Record
-from ..records.errors import StoreError
-from ..records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
-from ..terminal.results import llc_summary
-from ..terminal.show import err, out, print_json, show_body, show_row
-from ..terminal.tables import counted, number
-from .backends import Backend, Given, opened_backend
-from .options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
+from ...records.base import Kind, Record
+from ...records.errors import StoreError
+from ...records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
+from ...terminal.results import llc_summary
+from ...terminal.show import err, out, print_json, show_body, show_row
+from ...terminal.tables import counted, number
+from ..backends import Backend, Given, opened_backend
+from ..options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
 
 __all__ = ["app"]
 
@@ -196,12 +196,12 @@ def _measured(
         if not path.exists():
             raise StoreError(f"there is no checkpoint {path}")
     if plot is not None:
-        from ..tasks.figures import picture_format
+        from ...tasks.figures import picture_format
 
         picture_format(plot)
     made = backend.run(kind.name, checkpoints, choices, given)
     if plot is not None and made:
-        from ..tasks.figures import plot as draw
+        from ...tasks.figures import plot as draw
 
         draw(backend.source, made[-1][kind.name], plot)
     return [backend.source.get(kind, each[kind.name]) for each in made]

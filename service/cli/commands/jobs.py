@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ..records.errors import StoreError
-from ..records.jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
-from ..terminal.progress import waiting_hint
-from ..terminal.show import err, out, print_json
-from ..terminal.views import details, rows_table
-from .backends import waited
-from .options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
-from .sources import named_choices, opened_source, opened_store, recipe_choices
+from ...records.errors import StoreError
+from ...records.jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
+from ...terminal.progress import waiting_hint
+from ...terminal.show import err, out, print_json
+from ...terminal.views import details, rows_table
+from ..backends import waited
+from ..options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
+from ..sources import named_choices, opened_source, opened_store, recipe_choices
 
 __all__ = ["app"]
 
@@ -133,8 +133,8 @@ def worker(
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Run jobs until Ctrl-C; then return unfinished jobs to the queue."""
-    from ..jobs.worker import Supervisor, stop_on_signals
-    from ..logs import configure
+    from ...jobs.worker import Supervisor, stop_on_signals
+    from ...logs import configure
 
     configure(log)
     with opened_store(store, artifacts) as opened:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ..records.base import Record
-from ..terminal.results import partition_notes
-from ..terminal.show import err, out, print_json, show_page, show_row
-from .backends import Given, opened_backend
-from .options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
-from .sources import KINDS, opened_source, singular
+from ...records.base import Record
+from ...terminal.results import partition_notes
+from ...terminal.show import err, out, print_json, show_page, show_row
+from ..backends import Given, opened_backend
+from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
+from ..sources import KINDS, opened_source, singular
 
 __all__ = ["app"]
 
@@ -86,7 +86,7 @@ def export(
 ) -> None:
     """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file."""
     with opened_backend(store, artifacts, url) as backend:
-        from ...analysis.results import write_bytes
+        from ....analysis.results import write_bytes
 
         write_bytes(file, backend.export(ref, form.value, epsilon, module, Given(data, factory)))
     err.print(f"wrote {file}", soft_wrap=True)
@@ -109,7 +109,7 @@ def plot(
 ) -> None:
     """Draw a graph, a partition, a tracking of modules, a ledger, an experiment or a learning coefficient."""
     with opened_source(store, artifacts, url) as opened:
-        from ..tasks.figures import plot as draw
+        from ...tasks.figures import plot as draw
 
         draw(opened, ref, file, figure)
     err.print(f"wrote {file}", soft_wrap=True)

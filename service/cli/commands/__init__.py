@@ -1,0 +1,1 @@
+"""The commands, one file per group; `app` of the room above puts them together."""
