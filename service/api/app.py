@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, cast
 
 import anyio
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
@@ -24,8 +27,10 @@ from ..records.errors import (
     StoreError,
 )
 from ..store.store import Store
+from .complaints import complaint
 from .guard import Guard, Limits, problem
 from .metrics import Metrics
+from .pages import POLICY, docs_page, start_page
 from .routes import checkpoints as checkpoint_routes
 from .routes import exports as export_routes
 from .routes import graphs as graph_routes
@@ -78,6 +83,7 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     app.state.checking = anyio.Semaphore(1)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
+    _add_pages(app)
     app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(AnyHTTPException, _http_error)
@@ -86,6 +92,18 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _gone)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Add the pages at `/` and `/docs`, which are made at the first request."""
+
+    def add(path: str, make: Callable[[dict[str, Any]], str]) -> None:
+        made = functools.cache(lambda: make(app.openapi()))
+        headers = {"content-security-policy": POLICY}
+        app.get(path, include_in_schema=False)(lambda: HTMLResponse(made(), headers=headers))
+
+    add("/", start_page)
+    add("/docs", docs_page)
 
 
 def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Response:
@@ -113,10 +131,9 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _invalid(_: Request, error: Exception) -> Response:
-    found = cast(RequestValidationError, error).errors()
-    errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in found[:20]]
-    detail = "; ".join(f"{e['where']}: {e['what']}" for e in errors[:3])
-    return _problem(422, detail, code=StoreError.code, errors=errors)
+    found = [dict(each) for each in cast(RequestValidationError, error).errors()[:20]]
+    errors = [{"where": ".".join(map(str, each["loc"])), "what": complaint(each)} for each in found]
+    return _problem(422, "; ".join(each["what"] for each in errors[:3]), code=StoreError.code, errors=errors)
 
 
 def _too_deep(_: Request, __: Exception) -> Response:

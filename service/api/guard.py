@@ -1,7 +1,8 @@
 """Checks of every request before a route sees it: request ID, host, token, rate, size and speed of the body.
 
 It is ASGI middleware around the whole application, so that no route can be forgotten. Reading needs scope read;
-changing something or running a network, scope submit; tokens and the removal of files, scope admin.
+changing something or running a network, scope submit; tokens and the removal of files, scope admin. The pages
+at `/` and `/docs`, which hold nothing that is stored, need no token.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..logs import request_id
 from ..records.errors import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, UnavailableError
 from ..records.jobs import SCOPES
 from ..store.store import Store
+from .pages import PAGES
 
 __all__ = ["COMPUTED", "Guard", "Limits", "problem"]
 
@@ -55,7 +57,10 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
+
+"""Headers of every answer that does not set them itself."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 request.status = message["status"]
-                own = [*_HEADERS, (b"x-request-id", request.identifier.encode())]
-                if not any(name.lower() == b"cache-control" for name, _ in message["headers"]):
-                    own.append((b"cache-control", b"no-store"))
+                given = {name.lower() for name, _ in message["headers"]}
+                own = [header for header in _HEADERS if header[0] not in given]
+                own.append((b"x-request-id", request.identifier.encode()))
                 message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
@@ -149,7 +154,7 @@ class Guard:
             if isinstance(error, _AWAY):
                 return 503, "the database cannot be used at the moment: try again later", {"retry-after": "5"}
             return 500, "the database does not answer as it should; the service's log says why", {}
-        if needed and allowed is None:
+        if needed and allowed is None and (token or not _open(scope)):
             self._note_failure(client)
             what = (
                 "the token is unknown or revoked"
@@ -248,6 +253,11 @@ async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]
     listed = [(name.encode(), value.encode()) for name, value in given.items()]
     await send({"type": "http.response.start", "status": status, "headers": listed})
     await send({"type": "http.response.body", "body": body})
+
+
+def _open(scope: Scope) -> bool:
+    """Return whether a request is for a page that needs no token, since it holds nothing that is stored."""
+    return scope["method"] in ("GET", "HEAD") and scope["path"] in PAGES
 
 
 def _named(scope: Scope) -> str:

@@ -78,7 +78,7 @@ class Problem(BaseModel):
     detail: str = Field(examples=["no graph 'g-0000' in the store: list them with `interbasis ls graphs`"])
     request_id: str | None = Field(None, examples=["9f86d081884c7d65"])
     errors: list[dict[str, Any]] | None = Field(
-        None, examples=[[{"where": "query.limit", "what": "Input should be less than or equal to 1000"}]]
+        None, examples=[[{"where": "query.limit", "what": "limit is '5000', expected at most 1000"}]]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import logging
 import os
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from ..records.errors import StoreError
+from ..records.errors import ReadOnlyError, StoreError
 from ..store.store import Store
 from .app import create_app
 from .guard import Limits
@@ -77,7 +78,8 @@ def serve(
         ready: called with the URL once requests are answered.
 
     Raises:
-        StoreError: the address cannot be used, or needs a token; or SQLite cannot have so many workers.
+        StoreError: the address cannot be used, or needs a token; the SQLite store is served already, or cannot have so
+            many workers.
     """
     check_exposure(store, host)
     if store.location.file is not None and workers > 1:
@@ -98,12 +100,47 @@ def serve(
         lifespan="off",
     )
     server = uvicorn.Server(config)
-    with _listening(host, port) as listener, _workers(store, workers, log_form):
+    with _alone(store) as serving, _listening(host, port) as listener, _workers(store, workers, log_form):
         address = f"[{host}]" if ":" in host else host
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it
             signal.signal(number, lambda *_: None)
-        ready(f"http://{address}:{listener.getsockname()[1]}")
+        url = f"http://{address}:{listener.getsockname()[1]}"
+        serving(url)
+        ready(url)
         server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[Callable[[str], None]]:
+    """Hold the lock of the one service that a SQLite store takes; yield a function that notes the service's URL there.
+
+    The system releases the lock when the process ends, however it ends.
+    """
+    file = store.location.file
+    if file is None:
+        yield lambda _: None
+        return
+    try:
+        opened = file.with_name(f"{file.name}-serve").open("a+")
+    except OSError as error:
+        raise ReadOnlyError(f"cannot write {file}-serve: {error.strerror}; make the folder writable") from error
+    with opened as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StoreError(
+                f"{store.location} is served already{lock.read(300)}: SQLite takes one service; use that one, "
+                "stop it, name another --store, or use PostgreSQL"
+            ) from None
+        lock.truncate(0)
+
+        def note(url: str) -> None:
+            lock.write(f" at {url} by process {os.getpid()}")
+            lock.flush()
+
+        yield note
+        lock.truncate(0)
 
 
 @contextlib.contextmanager

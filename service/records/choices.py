@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic refuses that of `typing` bef
 
 from .errors import StoreError
 
-__all__ = ["CHOICES", "as_json", "check_choices"]
+__all__ = ["CHOICES", "as_json", "check_choices", "shown"]
 
 _SHOWN = 80  # characters of a refused value
 
@@ -184,13 +185,15 @@ def check_choices(task: str, choices: Mapping[str, Any]) -> None:
         raise StoreError(f"there is no task {task!r}: expected one of {', '.join(CHOICES)}")
     known = get_type_hints(CHOICES[task], include_extras=True)
     if unknown := {str(name) for name in choices} - set(known):
-        names = ", ".join(sorted(set(known) - {"force"}))
-        raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))[:200]}: it has {names}")
+        names = sorted(set(known) - {"force"})
+        near = dict.fromkeys(match for name in sorted(unknown) for match in get_close_matches(name, names, 2))
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise StoreError(f"{task} has no choice {', '.join(sorted(unknown))[:200]}: {meant}it has {', '.join(names)}")
     try:
         _validator(task).validate_python(dict(choices), strict=True)
     except ValidationError as error:
         name = str(error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][0])
-        raise StoreError(f"{task}: {name} is {_shown(choices[name])}, expected {_expected(known[name])}") from None
+        raise StoreError(f"{task}: {name} is {shown(choices[name])}, expected {_expected(known[name])}") from None
     _check_together(task, choices)
 
 
@@ -208,7 +211,12 @@ def _expected(hint: Any) -> str:
     return str(next(field.description for field in reversed(hint.__metadata__) if field.description))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a refused value as a message shows it: its first characters, or its type.
+
+    >>> shown("many"), len(shown("x" * 500))
+    ("'many'", 83)
+    """
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits

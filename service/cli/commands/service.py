@@ -182,12 +182,21 @@ def new_token(
 ) -> None:
     """Make a token and print it, only this once; from the first token on every request needs one."""
     with opened_source(store, artifacts, url) as opened:
+        first = not opened.tokens(limit=1).items
         made = opened.new_token(name, scope)
     if as_json:
         print_json(made.to_json())
     else:
         out.print(made.token, soft_wrap=True)
         err.print(f"{made.id}: scope {scope}; it cannot be shown again", soft_wrap=True)
+    if first:
+        err.print("This is the first token: from now on every request to the service needs one.", soft_wrap=True)
+    if first and scope != "admin":
+        err.print(
+            f"With scope {scope} it cannot manage tokens. To make more over HTTP, make one of scope admin on the "
+            "service's machine: interbasis token new NAME --scope admin --store STORE",
+            soft_wrap=True,
+        )
 
 
 @token.command("ls")

@@ -1,6 +1,8 @@
 """What the service keeps out: strangers, paths outside of the folders it may read, bodies and files that mean harm."""
 
+import base64
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -160,11 +162,35 @@ def test_routes_are_those_that_are_documented(opened: Store, connect: Ask) -> No
     assert all(operation["security"] for path in document["paths"].values() for operation in path.values())
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/openapi.json", "/api/v1", "/api/v1/", "/metrics", "/x"])
+@pytest.mark.parametrize(
+    "path", ["/redoc", "/docs/", "/docs/oauth2-redirect", "/openapi.json", "/api/v1", "/api/v1/", "/metrics", "/x"]
+)
 def test_nothing_is_answered_beside_the_routes(opened: Store, connect: Ask, path: str) -> None:
     token = opened.new_token("t", "admin").token
     refused(connect(opened, token).get(f"http://127.0.0.1{path}"), 404)
     refused(connect(opened).get(f"http://127.0.0.1{path}"), 401)
+
+
+def test_pages_need_no_token_and_load_nothing(opened: Store, connect: Ask) -> None:
+    """They name every route and nothing that is stored; another method or a wrong token is refused as everywhere."""
+    opened.register_model("secret-model", "mlp", {})
+    token = opened.new_token("t", "admin").token
+    client = connect(opened)
+    pages = [client.get(f"{BASE}{path}") for path in ("/", "/docs")]
+    for page in pages:
+        assert page.status_code == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        (policy,) = page.headers.get_list("content-security-policy")
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        (style,) = re.findall("<style>(.*?)</style>", page.text)
+        assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+        assert set(page.headers) >= HEADERS
+        assert not re.search("secret-model|<script|src=|@import|url\\(", page.text)
+        assert all(link.startswith(("/", "#")) for link in re.findall('href="(.*?)"', page.text))
+    paths = connect(opened, token).get("openapi.json").json()["paths"]
+    assert all(f"<code>{method.upper()} {path}</code>" in pages[1].text for path in paths for method in paths[path])
+    refused(client.post(BASE), 401)
+    refused(client.get(BASE, headers={"authorization": f"Bearer {token}x"}), 401)
 
 
 def test_every_route_needs_a_token(opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1045,6 +1071,22 @@ def test_references_and_queries_are_refused(store: Store, connect: Ask) -> None:
         refused(client.get(f"graphs/{graph}/export?{query}"), 422)
     for node in ("-1", "99999999999999999999", "x", "1.5", "NaN", "%00"):
         refused(client.get(f"graphs/{graph}/nodes/0/{node}/edges"), 422)
+
+
+def test_refusals_name_the_field_as_it_was_sent(opened: Store, connect: Ask) -> None:
+    client = connect(opened)
+    job = {"task": "llc", "target": "x"}
+    for response, said in (
+        (client.get("graphs?limit=5000"), "limit is '5000', expected at most 1000"),
+        (client.get("graphs?limit=many"), "limit is 'many', expected a whole number"),
+        (client.get("jobs?state=lost"), "state is 'lost', expected 'queued', 'running', 'succeeded', 'failed' or"),
+        (client.post("jobs", json={"task": "llc"}), "target is missing"),
+        (client.post("jobs", json={**job, "taks": 1}), "there is no field 'taks'"),
+        (client.post("jobs", json={**job, "priority": "high"}), "priority is 'high', expected a whole number"),
+        (client.post("jobs", content=b"{", headers={"content-type": "application/json"}), "the body is not JSON"),
+    ):
+        assert refused(response, 422).startswith(said)
+        assert response.json()["errors"][0]["what"].startswith(said)
 
 
 def test_requests_name_no_code(opened: Store, connect: Ask, folders: tuple[Path, Path]) -> None:

@@ -220,6 +220,25 @@ def test_service_whose_process_is_killed_leaves_no_worker(store: Store, serving:
         time.sleep(0.1)
 
 
+def test_second_service_on_a_sqlite_store_is_refused(
+    sqlite_place: Any, here: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the first has ended, after which its lock is free, also where it was killed."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    said = []
+
+    def second(url: str) -> None:
+        said.append(here("serve", "--port", "0", code=2, INTERBASIS_STORE=sqlite_place.url))
+        assert f"served already at {url} by process {os.getpid()}: SQLite takes one service" in said[-1]
+        raise KeyboardInterrupt
+
+    with sqlite_place.open() as store:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                serve(store, host="127.0.0.1", port=0, workers=0, limits=Limits(), ready=second)
+    assert len(said) == 2
+
+
 def test_senseless_options_are_refused(sqlite_place: Any, here: Callable[..., str]) -> None:
     with sqlite_place.open() as store:
         with pytest.raises(StoreError, match="there is no token"):

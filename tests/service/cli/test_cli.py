@@ -1023,7 +1023,7 @@ REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
     "NaN weights": (_nan_weights, ["holds NaN or infinite weights"]),
     "unknown cut": (_options("--cuts", "layer.1,layers.2"), ["'layer.1'", "nearest names", "layers.1"]),
     "unknown loss": (_options("--loss", "l2"), ["loss is 'l2', expected one of mse, kl"]),
-    "unknown recipe name": (_recipe("bassis = 'pca'"), ["analyze has no choice bassis: it has basis"]),
+    "unknown recipe name": (_recipe("bassis = 'pca'"), ["analyze has no choice bassis: did you mean basis?"]),
     "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected a whole number"]),
     "recipe that is none": (_recipe("= 3"), ["cannot read the recipe", "recipe.toml"]),
     "unknown factory": (_options("--factory", "nowhere:f"), ["'nowhere:f'", "expected module:function"]),
