@@ -36,7 +36,7 @@ from interbasis.service.records.jobs import ON_CHECKPOINTS, SCOPES, STATES, TASK
 from interbasis.service.records.kinds import KINDS
 from interbasis.service.storage.artifacts import _PARTIAL
 from interbasis.service.storage.pages import _decode_cursor, _decode_key
-from interbasis.service.storage.tables import SCHEMA_REVISION, TABLES
+from interbasis.service.storage.tables import LETTERS, SCHEMA_REVISION, TABLES
 from interbasis.service.tasks.estimates import _layer, _llc_values
 from interbasis.service.terminal.results import _EFFECTIVE as LEDGER_METHODS
 
@@ -61,12 +61,12 @@ def pattern(expression: str) -> Rule:
 
 def identifier(kind: str) -> Rule:
     """The letter of the kind and the start of a hash."""
-    return pattern(f"{TABLES[kind].kind[0]}-[0-9a-f]{{8,64}}")
+    return pattern(f"{LETTERS[kind]}-[0-9a-f]{{8,64}}")
 
 
 def named(kind: str) -> Rule:
-    """An ID of the kind; a model also by its name, a checkpoint by the model and a step or label."""
-    names = {"model": r"(?![a-z]-[0-9a-f]+$)[^@]+", "checkpoint": "[^@]+@[^@]+"}
+    """An ID of the kind; a model also by its name, a run and a checkpoint by the model and more."""
+    names = {"model": r"(?![a-z]-[0-9a-f]+$)[^@]+", "run": "[^@]+#[^@]+", "checkpoint": "[^@]+@[^@]+"}
     return lambda value: identifier(kind)(value) or re.fullmatch(names.get(kind, "$"), value)
 
 
@@ -131,6 +131,8 @@ FIELDS: dict[str, Rule] = {
     "CheckReport.schema": each(any_text),
     "CheckReport.uncollected": each(lambda line: _PARTIAL.fullmatch(line.split()[-1]) or SHA256(line.split()[-1])),
     "Collected.files": each(SHA256),
+    "CheckpointRow.run": identifier("run"),
+    "TrackingRow.run": identifier("run"),
     "Comparison.first": identifier("partition"),
     "Comparison.second": identifier("partition"),
     "ExperimentRow.summary": keys(("rows", "inputs", "parts", *(f.name for f in fields(ModuleAblation)))),
@@ -194,7 +196,7 @@ OWN = {"JobRow": "job", "ScheduleRow": "schedule", "TokenRow": "token"}
 OWN |= {kind.row.__name__: name for name, kind in KINDS.items()}
 
 PARAMETERS: dict[str, Rule] = {
-    **{name: named(name) for name in ("checkpoint", "dataset", "graph", "model", "partition")},
+    **{name: named(name) for name in ("checkpoint", "dataset", "graph", "model", "partition", "run")},
     "/partitions/{ref}/mediators cursor": cursor(_decode_key, 4),
     "/partitions/{ref}/nodes cursor": cursor(_decode_key, 2),
     "cursor": cursor(_decode_cursor),

@@ -7,7 +7,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-from interbasis.service.records.checkpoints import CheckpointRow, DatasetRow, ModelRow
+from interbasis.service.records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
 from interbasis.service.records.estimates import ExperimentRow, LedgerRow, LlcRow
 from interbasis.service.records.graphs import GraphRow
 from interbasis.service.records.jobs import JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
@@ -54,8 +54,14 @@ def model(**changes: Any) -> ModelRow:
     )
 
 
+def run(**changes: Any) -> RunRow:
+    values = {"id": "r-01234567", "model": "digits", "number": 1, "label": None, "family": "mlp", "config": {}}
+    return RunRow(**{**values, "created": THEN, **changes})
+
+
 def checkpoint(**changes: Any) -> CheckpointRow:
     values = {"id": "c-01234567", "model": "digits", "sha256": HASH, "step": 100, "label": "final", "family": "mlp"}
+    values |= {"run": "r-01234567"}
     return CheckpointRow(**{**values, "config": {}, "path": "/data/digits.safetensors", "created": THEN, **changes})
 
 
@@ -144,6 +150,7 @@ def step(t: int = 0, **changes: Any) -> TrackingStep:
 
 def tracking(**changes: Any) -> TrackingDetail:
     values = {"id": "t-01234567", "tracking_sha256": HASH, "n_checkpoints": 2, "n_tracks": 2, "churn": 0.25}
+    values |= {"run": "r-01234567"}
     return TrackingDetail(**{**ORIGIN, **values, "events": (), "steps": (step(0), step(1)), **changes})
 
 
@@ -177,6 +184,7 @@ def worker(**changes: Any) -> WorkerRow:
 
 ROWS: dict[str, Any] = {
     "models": model,
+    "runs": run,
     "checkpoints": checkpoint,
     "datasets": dataset,
     "graphs": graph,

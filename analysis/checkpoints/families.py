@@ -102,8 +102,8 @@ def save_checkpoint(
         path: file to write, ending in .safetensors.
         family: the family that will rebuild it; "torch" uses the function that is passed on loading.
         config: arguments of the family, or of that function.
-        **about: more entries of the JSON: `data`, `step`, `label`, `model`, `cuts`, `loss`, `output`, `positions`,
-            `batch_first`, `skip_first`, `check`.
+        **about: more entries of the JSON: `data`, `step`, `label`, `model`, `run` (a name that tells trainings of
+            one model apart), `cuts`, `loss`, `output`, `positions`, `batch_first`, `skip_first`, `check`.
 
     Raises:
         CheckpointError: another suffix, values that JSON cannot hold, or a state that does not consist of tensors.

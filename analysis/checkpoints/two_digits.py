@@ -33,6 +33,8 @@ def train_two_digits(
 ) -> list[Path]:
     """Train the MLP with AdamW and save it at the given steps as checkpoints of family `mlp`.
 
+    The checkpoints of another seed than 0 name their run, "seed 1", so that stores tell the trainings apart.
+
     Each step draws new pairs of pictures, so that no pair can be memorised.
 
     Returns:
@@ -49,6 +51,7 @@ def train_two_digits(
     for step in report(range(max(steps) + 1), "training", progress):
         if step in steps:
             about = {"family": "mlp", "config": config, "data": _DATA, "step": step}
+            about |= {"run": f"seed {seed}"} if seed else {}
             saved.append(_save(model, folder, about | {"label": f"two-digits step {step}", "model": "two-digits"}))
         left, right = torch.randint(len(data.inputs), (2, 256), generator=generator)
         halves = [data.inputs[side].float().chunk(2, 1)[i] for i, side in enumerate((left, right))]

@@ -1,4 +1,4 @@
-"""Models, checkpoints, data sets and files."""
+"""Models, their runs, checkpoints, data sets and files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "CHECKPOINT",
     "DATASET",
     "MODEL",
+    "RUN",
     "About",
     "CheckpointId",
     "CheckpointPath",
@@ -28,15 +29,20 @@ __all__ = [
     "Label",
     "ModelName",
     "ModelRow",
+    "RunId",
+    "RunRow",
     "Step",
     "beside",
     "describe",
     "file_sha256",
+    "run_label",
 ]
 
-_MODEL, _DATASET = "two-digits", "d-1a2b3c4d"
+_MODEL, _RUN, _DATASET = "two-digits", "r-1a2b3c4d", "d-1a2b3c4d"
 
 ModelName = Annotated[str, Field(examples=[_MODEL])]
+
+RunId = Annotated[str, Field(examples=[_RUN])]
 
 CheckpointId = Annotated[str, Field(examples=["c-1a2b3c4d"])]
 
@@ -60,10 +66,31 @@ About = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow(Record):
-    """A network that is trained: its name, its family, and the config to build it from."""
+    """A network that is trained: its name, and family and config of its newest run."""
 
     id: Annotated[str, Field(examples=["m-1a2b3c4d"])]
     name: ModelName
+    family: Family
+    config: Config
+    created: Time
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Record):
+    """One training of a model.
+
+    Attributes:
+        model: name of the model.
+        number: 1 for the first run of the model; `model#number` refers to the run.
+        label: name of the run, the "run" of its checkpoints' JSON; None where they name none.
+        family, config: what every checkpoint of the run is built from.
+        created: when its first checkpoint was registered.
+    """
+
+    id: RunId
+    model: ModelName
+    number: Annotated[int, Field(examples=[2])]
+    label: Annotated[str | None, Field(examples=["seed 1"])]
     family: Family
     config: Config
     created: Time
@@ -75,6 +102,7 @@ class CheckpointRow(Record):
 
     Attributes:
         model: name of the model.
+        run: ID of the run.
         sha256: hash of the checkpoint's file.
         step, label: the moment of the training; both may be None.
         path: path from which the file was read.
@@ -84,6 +112,7 @@ class CheckpointRow(Record):
 
     id: CheckpointId
     model: ModelName
+    run: RunId
     sha256: Sha256
     step: Step
     label: Label
@@ -125,16 +154,28 @@ MODEL = Kind(
     example=_MODEL,
 )
 
+RUN = Kind(
+    name="run",
+    plural="runs",
+    row=RunRow,
+    detail=RunRow,
+    listing="List runs, all or those of a model.",
+    single="Return a run.",
+    example=f"{_MODEL}#2",
+    owners=("model",),
+    filters=("model",),
+)
+
 CHECKPOINT = Kind(
     name="checkpoint",
     plural="checkpoints",
     row=CheckpointRow,
     detail=CheckpointRow,
-    listing="List checkpoints, all or those of a model.",
+    listing="List checkpoints, all or those of a model or a run.",
     single="Return a checkpoint.",
     example=f"{_MODEL}@2500",
-    owners=("model",),
-    filters=("model",),
+    owners=("run",),
+    filters=("model", "run"),
 )
 
 DATASET = Kind(
@@ -171,6 +212,16 @@ def describe(about: Any, name: str) -> dict[str, Any]:
                 f"the JSON of {name[:80]!r}: {key} is {value[:80]!r}, expected up to 200 printable characters"
             )
     return {"config": {}, **plain(about), "label": label, "model": about.get("model") or label}
+
+
+def run_label(about: Mapping[str, Any]) -> str | None:
+    """Return the name of the run in the JSON of a checkpoint, None without one; a number is a name, too.
+
+    >>> run_label({"run": 1}), run_label({})
+    ('1', None)
+    """
+    named = about.get("run")
+    return str(named) if isinstance(named, int) and not isinstance(named, bool) else named
 
 
 def file_sha256(file: Path) -> str:

@@ -25,7 +25,7 @@ __all__ = [
     "LlcValues",
 ]
 
-_LEDGER, _LLC, _EXPERIMENT = "l-5e6f7a8b", "l-1a2b3c4d", "e-1a2b3c4d"
+_LEDGER, _LLC, _EXPERIMENT = "l-5e6f7a8b", "n-1a2b3c4d", "e-1a2b3c4d"
 
 DataPoints = Annotated[int, Field(examples=[4000])]
 

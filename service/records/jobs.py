@@ -117,7 +117,7 @@ class JobRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        target: ID of a checkpoint, a graph, a partition or a model.
+        target: ID of a checkpoint, a graph, a partition or a run.
         choices: names of the task's recipe, `data` and `force`.
         queue: only its workers take the job.
         priority: jobs with smaller numbers go first.
@@ -184,7 +184,7 @@ class ScheduleRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        model: name of the model whose checkpoints (or graphs, partitions, or tracking) the jobs are about.
+        model: name of the model; the jobs are about what its newest run has: checkpoints, graphs, partitions, tracking.
         cron: times in UTC, as in crontab; None: for each new checkpoint.
         folder: where new checkpoints appear, as .safetensors with .json beside; None: others register them.
         choices, queue, priority, timeout: those of the jobs.

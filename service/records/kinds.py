@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .base import Kind, Page, Record
-from .checkpoints import CHECKPOINT, DATASET, MODEL, CheckpointRow, DatasetRow, ModelRow
+from .checkpoints import CHECKPOINT, DATASET, MODEL, RUN, CheckpointRow, DatasetRow, ModelRow, RunRow
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
 from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
@@ -18,7 +18,7 @@ RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
 
 KINDS: dict[str, Kind[Any, Any]] = {
-    kind.name: kind for kind in (MODEL, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, TRACKING)
+    kind.name: kind for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, TRACKING)
 }
 """Every kind of stored thing that results belong to or are, by its name."""
 
@@ -40,8 +40,16 @@ class Paging(TypedDict, total=False):
 class Source(ABC):
     """Stored things, read from a local `Store` or a remote `Client` by the same methods.
 
-    A reference is an ID, the unique start of one, or a name: the name of a model; the SHA-256, label, `model@label`
-    or `model@step` of a checkpoint; the SHA-256 of a dataset. Lists come in pages, see `Paging`.
+    A reference is an ID, the unique start of one, or a name:
+
+    - `last`: the newest thing of the kind that is asked for.
+    - a model: its name. A run: `model#number` or `model#label`; a model's name is its newest run.
+    - a checkpoint: its SHA-256, its label, or `run@step`, `run@label` and `run@last` with a run as above.
+    - a result: `run@step` and `run@label` are the newest result of that checkpoint, `run@last` that of the last
+      checkpoint which has one. A tracking is `run@last`.
+    - a dataset: its SHA-256.
+
+    Lists come in pages, see `Paging`.
 
     Every method raises `NotFoundError` or `AmbiguousError` for a reference that names nothing or several things.
     """
@@ -103,13 +111,23 @@ class Source(ABC):
         """List all models."""
         return self.page(MODEL, {}, paging)
 
+    def get_run(self, ref: str) -> RunRow:
+        """Return the run with this ID, `model#number` or `model#label`; of a model its newest."""
+        return self.get(RUN, ref)
+
+    def runs(self, *, model: str | None = None, **paging: Unpack[Paging]) -> Page[RunRow]:
+        """List runs, all or those of one model."""
+        return self.page(RUN, {"model": model}, paging)
+
     def get_checkpoint(self, ref: str) -> CheckpointRow:
         """Return the checkpoint with this ID, SHA-256, label, `model@label` or `model@step`."""
         return self.get(CHECKPOINT, ref)
 
-    def checkpoints(self, *, model: str | None = None, **paging: Unpack[Paging]) -> Page[CheckpointRow]:
-        """List checkpoints, all or those of one model."""
-        return self.page(CHECKPOINT, {"model": model}, paging)
+    def checkpoints(
+        self, *, model: str | None = None, run: str | None = None, **paging: Unpack[Paging]
+    ) -> Page[CheckpointRow]:
+        """List checkpoints, all or those of one model or run."""
+        return self.page(CHECKPOINT, {"model": model, "run": run}, paging)
 
     def get_dataset(self, ref: str) -> DatasetRow:
         """Return the data set with this ID or SHA-256."""
@@ -216,9 +234,11 @@ class Source(ABC):
         """Return the record of the tracking with this ID, with its checkpoints."""
         return self.get(TRACKING, ref)
 
-    def trackings(self, *, model: str | None = None, **paging: Unpack[Paging]) -> Page[TrackingRow]:
-        """List trackings without their checkpoints, all or those of one model."""
-        return self.page(TRACKING, {"model": model}, paging)
+    def trackings(
+        self, *, model: str | None = None, run: str | None = None, **paging: Unpack[Paging]
+    ) -> Page[TrackingRow]:
+        """List trackings without their checkpoints, all or those of one model or run."""
+        return self.page(TRACKING, {"model": model, "run": run}, paging)
 
     def tracking_bytes(self, ref: str) -> bytes:
         """Return the file of a tracking, for `Tracking.from_bytes`; its hash is verified."""

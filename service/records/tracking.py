@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, Label, ModelName, Step
+from .checkpoints import CheckpointId, Label, ModelName, RunId, Step
 from .graphs import GraphId
 
 __all__ = ["TRACKING", "TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
@@ -52,6 +52,7 @@ class TrackingRow(TrackingValues, Provenance):
 
     Attributes:
         model: name of the model.
+        run: ID of the run.
         tracking_sha256: the artifact.
     """
 
@@ -60,6 +61,7 @@ class TrackingRow(TrackingValues, Provenance):
     ]
     id: Annotated[str, Field(examples=[_ID])]
     model: ModelName
+    run: RunId
     tracking_sha256: Sha256
     created: Time
 
@@ -89,11 +91,11 @@ TRACKING = Kind(
     plural="trackings",
     row=TrackingRow,
     detail=TrackingDetail,
-    listing="List trackings of modules over training, all or those of one model.",
+    listing="List trackings of modules over training, all or those of one model or run.",
     single="Return a tracking with its checkpoints.",
     example=_ID,
-    owners=("model",),
-    filters=("model",),
+    owners=("run",),
+    filters=("model", "run"),
     values=TrackingValues,
     files={"tracking": "Download the whole tracking, for `Tracking.from_bytes`."},
     parts={"steps": TrackingStep},

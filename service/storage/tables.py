@@ -1,10 +1,11 @@
 """The tables, as SQLAlchemy models.
 
-    model -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator, node_assignment
-                 dataset -< graph            artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
+    model -< run -< checkpoint -< graph -< partition -< module, module_link (the quotient graph), mediator,
+                                                        node_assignment
+    dataset -< graph             artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
     checkpoint, dataset -< ledger, llc_estimate
     partition -< experiment
-    model -< tracking -< tracking_checkpoint >- graph
+    run -< tracking -< tracking_checkpoint >- graph
     job, schedule, worker: what to compute, when, and where
     token: who has access to the service
 
@@ -36,6 +37,7 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mappe
 
 __all__ = [
     "ARTIFACT_COLUMNS",
+    "LETTERS",
     "SCHEMA_REVISION",
     "TABLES",
     "VERSION_TABLE",
@@ -55,6 +57,7 @@ __all__ = [
     "NodeAssignment",
     "Partition",
     "Result",
+    "Run",
     "Schedule",
     "Token",
     "Tracking",
@@ -62,7 +65,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -131,7 +134,7 @@ class Result(Row):
 
 
 class Model(Row):
-    """A network that is trained."""
+    """A network that is trained; family and config are those of its newest run."""
 
     __tablename__ = "model"
     kind = "model"
@@ -141,14 +144,30 @@ class Model(Row):
     config: Mapped[dict[str, Any]]
 
 
+class Run(Row):
+    """One training of a model."""
+
+    __tablename__ = "run"
+    kind = "run"
+    __table_args__ = (UniqueConstraint("model_key", "number"), UniqueConstraint("model_key", "label"))
+
+    model_key: Mapped[int] = mapped_column(ForeignKey("model.key", ondelete="CASCADE"))
+    number: Mapped[int]
+    label: Mapped[str | None]
+    family: Mapped[str]
+    config: Mapped[dict[str, Any]]
+
+    model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+
+
 class Checkpoint(Row):
     """A model at one moment of its training."""
 
     __tablename__ = "checkpoint"
     kind = "checkpoint"
-    __table_args__ = (UniqueConstraint("model_key", "sha256"),)
+    __table_args__ = (UniqueConstraint("run_key", "sha256"),)
 
-    model_key: Mapped[int] = mapped_column(ForeignKey("model.key", ondelete="CASCADE"))
+    run_key: Mapped[int] = mapped_column(ForeignKey("run.key", ondelete="CASCADE"))
     sha256: Mapped[str] = mapped_column(String(64))
     step: Mapped[int | None] = mapped_column(BigInteger)
     label: Mapped[str | None]
@@ -158,7 +177,7 @@ class Checkpoint(Row):
     about: Mapped[dict[str, Any] | None]
     file_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
-    model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+    run: Mapped[Run] = relationship(lazy="joined", innerjoin=True)
 
 
 class Dataset(Row):
@@ -386,20 +405,20 @@ class LlcEstimate(Result):
 
 
 class Tracking(Result):
-    """Modules of a model, matched over its checkpoints."""
+    """Modules of a run, matched over its checkpoints."""
 
     __tablename__ = "tracking"
     kind = "tracking"
-    __table_args__ = (UniqueConstraint("model_key", "recipe_hash"),)
+    __table_args__ = (UniqueConstraint("run_key", "recipe_hash"),)
 
-    model_key: Mapped[int] = mapped_column(ForeignKey("model.key", ondelete="CASCADE"))
+    run_key: Mapped[int] = mapped_column(ForeignKey("run.key", ondelete="CASCADE"))
     n_checkpoints: Mapped[int]
     n_tracks: Mapped[int]
     churn: Mapped[float | None]
     events: Mapped[list[dict[str, Any]]]
     tracking_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
-    model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
+    run: Mapped[Run] = relationship(lazy="joined", innerjoin=True)
     steps: Mapped[list[TrackingCheckpoint]] = relationship(viewonly=True, order_by="TrackingCheckpoint.position")
 
 
@@ -541,6 +560,9 @@ TABLES: dict[str, type[Row]] = {
     mapper.class_.kind: mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, Row)
 }
 """The table of each kind of stored thing, by the kind's name."""
+
+LETTERS: dict[str, str] = {name: name[0] for name in TABLES} | {"llc": "n"}
+"""The letter with which new IDs of each kind begin; older IDs of learning coefficients begin with l."""
 
 ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(
     getattr(table, column.key)

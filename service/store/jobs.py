@@ -24,9 +24,10 @@ from ..records.choices import as_json
 from ..records.errors import ConflictError, StoreError
 from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
 from ..storage.pages import page
-from ..storage.references import new_id, resolve
-from ..storage.tables import Checkpoint, Graph, Job, Model, Partition, Worker
+from ..storage.references import belongs, new_id, resolve
+from ..storage.tables import Checkpoint, Graph, Job, Partition, Worker
 from .registry import Registry
+from .runs import followed_run
 from .saving import now
 
 __all__ = ["SILENT", "Jobs"]
@@ -60,7 +61,8 @@ class Jobs(Registry):
         Args:
             task: one of `TASKS`.
             target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
-                registered; for "partition" a graph, for "experiment" a partition, for "track" a model.
+                registered; for "partition" a graph, for "experiment" a partition, for "track" a run or a model, of
+                which the newest run with two analysed checkpoints is tracked.
             choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
                 out. With `force`, stored results are computed again.
             queue: only workers of this queue take the job.
@@ -71,7 +73,7 @@ class Jobs(Registry):
         Raises:
             StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
                 timeout that is not above 0.
-            NotFoundError: the checkpoint, graph, partition or model does not exist.
+            NotFoundError: the checkpoint, graph, partition, run or model does not exist.
         """
         given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
@@ -123,12 +125,12 @@ class Jobs(Registry):
                 partition = resolve(session, Partition, target)
                 return partition.id, [*content, partition.id, partition.partition_sha256]
             if task == "track":
-                model = resolve(session, Model, target)
                 if choices.get("like") is not None:
                     choices["like"] = resolve(session, Graph, str(choices["like"])).id
-                of_model = Graph.checkpoint.has(model_key=model.key)
-                graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_model).order_by(Graph.key))
-                return model.id, [*content, model.id, *(part for graph in graphs for part in graph)]
+                run = followed_run(session, target, choices.get("like"))
+                of_run = belongs(Graph, "run", run.key)
+                graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_run).order_by(Graph.key))
+                return run.id, [*content, run.id, *(part for graph in graphs for part in graph)]
             checkpoint = resolve(session, Checkpoint, target)
             if checkpoint.path is None and checkpoint.file_sha256 is None:
                 raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Kind, Page, Record
 from ..records.errors import NotFoundError
 from ..records.estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GRAPH, GraphRow
-from ..records.kinds import KINDS, Paging, Source
+from ..records.kinds import Paging, Source
 from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import PARTITION, MediatorRow, NodeRow, PartitionDetail
 from ..records.tracking import TRACKING, TrackingDetail
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
 from ..storage.pages import mediator_page, node_page, page
-from ..storage.references import resolve
+from ..storage.references import belongs, resolve
 from ..storage.rows import detail, record
 from ..storage.tables import TABLES, Mediator, NodeAssignment, Partition
 from .transactions import Transactions
@@ -47,7 +47,7 @@ class Reader(Transactions, Source):
             query = select(table)
             for name, ref in of.items():
                 if ref is not None:
-                    query = query.where(_belongs(table, name, resolve(session, TABLES[name], ref).key))
+                    query = query.where(belongs(table, name, resolve(session, TABLES[name], ref).key))
             return page(session, table, query, lambda row: record(row, kind.row), **options)
 
     def find(self, kind: Kind[Any, DetailT], owners: Sequence[str], recipe_hash: str) -> DetailT | None:
@@ -82,9 +82,9 @@ class Reader(Transactions, Source):
         """Return the stored experiment on a partition by a recipe, or None."""
         return self.find(EXPERIMENT, (partition,), recipe_hash)
 
-    def find_tracking(self, model: str, recipe_hash: str) -> TrackingDetail | None:
-        """Return the stored tracking of a model by a recipe, or None."""
-        return self.find(TRACKING, (model,), recipe_hash)
+    def find_tracking(self, run: str, recipe_hash: str) -> TrackingDetail | None:
+        """Return the stored tracking of a run by a recipe, or None."""
+        return self.find(TRACKING, (run,), recipe_hash)
 
     def file(self, kind: Kind[Any, Any], ref: str, name: str | None = None) -> bytes:
         """Return a file of a result, by default the first of its kind; its hash is verified.
@@ -172,18 +172,8 @@ def result_query(session: Session, kind: Kind[Any, Any], owners: Sequence[str], 
     table: Any = TABLES[kind.name]
     query = select(table).where(table.recipe_hash == recipe_hash)
     for name, ref in zip(kind.owners, owners, strict=True):
-        query = query.where(_belongs(table, name, resolve(session, TABLES[name], ref).key))
+        query = query.where(belongs(table, name, resolve(session, TABLES[name], ref).key))
     return query
-
-
-def _belongs(table: Any, name: str, key: int) -> ColumnElement[bool]:
-    """Return the condition that rows belong, directly or through their owner, to the thing of a kind with this key."""
-    column = getattr(table, f"{name}_key", None)
-    owner = KINDS[table.kind].owners[0]
-    found: ColumnElement[bool] = (
-        column == key if column is not None else getattr(table, owner).has(_belongs(TABLES[owner], name, key))
-    )
-    return found
 
 
 def _nodes_query(session: Session, partition: str, module: int | None) -> Select[NodeAssignment]:

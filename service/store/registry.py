@@ -1,4 +1,4 @@
-"""Models, their checkpoints, data sets, and files kept for jobs."""
+"""Models, their runs and checkpoints, data sets, and files kept for jobs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..records.base import plain
-from ..records.checkpoints import CheckpointRow, DatasetRow, FileRow, ModelRow, beside, describe, file_sha256
-from ..records.errors import ConflictError, ForbiddenError, NotFoundError, StoreError
+from ..records.checkpoints import (
+    CheckpointRow,
+    DatasetRow,
+    FileRow,
+    ModelRow,
+    RunRow,
+    beside,
+    describe,
+    file_sha256,
+    run_label,
+)
+from ..records.errors import ForbiddenError, NotFoundError, StoreError
 from ..storage import connection as connections
 from ..storage.references import new_id, resolve
 from ..storage.rows import record
 from ..storage.tables import Artifact, Checkpoint, Dataset, Model
+from .runs import Moment, check_run_label, followed_run, named_run, newest_run, run_for, same_checkpoint
 from .saving import added, now
 from .transactions import Transactions
 
@@ -23,13 +34,14 @@ __all__ = ["Registry"]
 
 
 class Registry(Transactions):
-    """The part of the store for models, checkpoints, data sets and files."""
+    """The part of the store for models, runs, checkpoints, data sets and files."""
 
     def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
         """Return the model with this name; create it where there is none.
 
+        A model that is trained again, with this family and config, gets a new run with the first checkpoint.
+
         Raises:
-            ConflictError: the name belongs to a model of another family or config.
             StoreError: the name is not valid.
         """
         _check_name(name)
@@ -43,29 +55,28 @@ class Registry(Transactions):
             row = Model(id=new_id(session, Model, name), created=now(), name=name, **values)
             return record(added(session, row), ModelRow)
 
-        model = self._once(find, make)
-        _check_same(model, family, values["config"])
-        return model
+        return self._once(find, make)
 
-    def check_registrable(self, name: str, family: str, config: Mapping[str, Any]) -> None:
+    def check_registrable(self, name: str, family: str, config: Mapping[str, Any], *, run: str | None = None) -> None:
         """Refuse, before the computation, results that could not be stored after it; register nothing.
 
         Args:
             name: name of the model.
-            family: family of the model.
-            config: config of the model.
+            family: family of the checkpoint.
+            config: config of the checkpoint.
+            run: name of its run, None where it has none.
 
         Raises:
-            ConflictError: the name belongs to a model of another family or config.
-            StoreError: the name is not valid.
+            ConflictError: the run has another family or config.
+            StoreError: a name is not valid.
             ReadOnlyError: the store cannot be written.
         """
         _check_name(name)
-        described = plain(config)
+        moment = _moment("", family, config, run=run)
         with self._read() as session:
             row = session.scalar(select(Model).where(Model.name == name))
             if row is not None:
-                _check_same(record(row, ModelRow), family, described)
+                named_run(session, row, moment)
         connections.require_writable(self.location)
 
     def add_checkpoint(
@@ -80,10 +91,13 @@ class Registry(Transactions):
         config: Mapping[str, Any] | None = None,
         about: Mapping[str, Any] | None = None,
         file_sha256: str | None = None,
+        run: str | None = None,
     ) -> CheckpointRow:
-        """Return the checkpoint of a model with this file hash; create it where there is none.
+        """Return the checkpoint of a model with this file, family and config; create it where there is none.
 
-        A stored checkpoint only gets what it lacks: about, and the file.
+        A stored checkpoint only gets what it lacks: about, and the file. A new one belongs to the run that it names;
+        otherwise to the newest run with its family and config, or, where that has another file for its step (without
+        a step: for its label), to a new run.
 
         Args:
             model: reference.
@@ -91,40 +105,70 @@ class Registry(Transactions):
             step: step of the training.
             label: a name for this moment of the training.
             path: path from which the file was read.
-            family: default: that of the model.
-            config: default: that of the model.
+            family: default: that of the model's newest run.
+            config: default: that of the model's newest run.
             about: the JSON that belongs to the file, to keep it.
             file_sha256: hash of the artifact with the file, where it was kept.
+            run: label or ID of the run; a label that no run of the model has makes a new run.
+
+        Raises:
+            ConflictError: the run that it names has another family or config.
+            StoreError: the run cannot be called so.
         """
         known = {"about": None if about is None else plain(about), "file_sha256": file_sha256}
         known = {name: value for name, value in known.items() if value is not None}
 
-        def stored(session: Session) -> Checkpoint | None:
-            key = resolve(session, Model, model).key
-            return session.scalar(select(Checkpoint).where(Checkpoint.model_key == key, Checkpoint.sha256 == sha256))
+        def described(session: Session) -> tuple[Model, Moment]:
+            owner = resolve(session, Model, model)
+            last = newest_run(session, owner) or owner
+            built = last.family if family is None else family, last.config if config is None else config
+            return owner, _moment(sha256, *built, step=step, label=label, run=run)
 
         def find(session: Session) -> CheckpointRow | None:
-            row = stored(session)
+            row = same_checkpoint(session, *described(session))
             whole = row is not None and all(getattr(row, name) is not None for name in known)
             return record(row, CheckpointRow) if row is not None and whole else None
 
         def make(session: Session) -> CheckpointRow:
-            row = stored(session)
+            owner, moment = described(session)
+            row = same_checkpoint(session, owner, moment)
             if row is not None:
                 for name, value in known.items():
                     setattr(row, name, value if getattr(row, name) is None else getattr(row, name))
                 return record(row, CheckpointRow)
-            owner = resolve(session, Model, model)
-            values = {
-                "family": owner.family if family is None else family,
-                "config": owner.config if config is None else plain(config),
-                **{"sha256": sha256, "step": plain(step), "label": label, "path": path, **known},
-            }
+            values = {name: getattr(moment, name) for name in ("sha256", "family", "config", "step", "label")}
+            of = run_for(session, owner, moment)
             identifier = new_id(session, Checkpoint, owner.name, sha256)
-            row = Checkpoint(id=identifier, created=now(), model=owner, **values)
+            row = Checkpoint(id=identifier, created=now(), run=of, path=path, **values, **known)
             return record(added(session, row), CheckpointRow)
 
         return self._once(find, make)
+
+    def find_checkpoint(
+        self, model: str, sha256: str, family: str, config: Mapping[str, Any], *, run: str | None = None
+    ) -> CheckpointRow | None:
+        """Return the stored checkpoint of a model with this file, family, config and run; None without one.
+
+        Args:
+            model: name of the model; it may not be stored.
+            sha256: hash of the checkpoint's file.
+            family: family of the checkpoint.
+            config: config of the checkpoint.
+            run: label or ID of its run; default: any.
+        """
+        with self._read() as session:
+            owner = session.scalar(select(Model).where(Model.name == model))
+            moment = _moment(sha256, family, config, run=run)
+            row = None if owner is None else same_checkpoint(session, owner, moment)
+            return None if row is None else record(row, CheckpointRow)
+
+    def followed_run(self, ref: str, *, like: str | None = None) -> RunRow:
+        """Return the run that tracking follows: the one that is named, or a run of the model that is named.
+
+        Of a model it is that of the graph `like`, else the newest run with two analysed checkpoints.
+        """
+        with self._read() as session:
+            return record(followed_run(session, ref, like), RunRow)
 
     def add_dataset(self, sha256: str, description: str) -> DatasetRow:
         """Return the dataset with this hash; create it where there is none; keep a stored description."""
@@ -180,8 +224,11 @@ class Registry(Transactions):
             step=about.get("step"),
             label=about["label"],
             path=path,
+            family=about["family"],
+            config=about["config"],
             about=about,
             file_sha256=kept,
+            run=run_label(about),
         )
         return row if path in (None, row.path) else self._moved(row.id, path)
 
@@ -228,12 +275,11 @@ def _check_name(name: str) -> None:
         raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
 
 
-def _check_same(model: ModelRow, family: str, config: Any) -> None:
-    if (model.family, model.config) != (family, config):
-        raise ConflictError(
-            f"the model {model.name!r} is stored with family {model.family!r} and config {model.config}, not "
-            f"{family!r} and {config}: choose another name for this one"
-        )
+def _moment(sha256: str, family: str, config: Mapping[str, Any], *, run: str | None = None, **of: Any) -> Moment:
+    """Describe a checkpoint as the database holds it."""
+    if run is not None:
+        check_run_label(run)
+    return Moment(sha256, family, plain(config), run=run, **{name: plain(value) for name, value in of.items()})
 
 
 def _file_row(row: Artifact) -> FileRow:

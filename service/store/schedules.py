@@ -1,5 +1,7 @@
 """Schedules: submit jobs at set times (cron), or for each new checkpoint of a model.
 
+At set times the jobs are about the newest run of the model.
+
 A checkpoint is new if it was registered after the schedule was made; a schedule with a folder registers the files that
 appear there. Workers run schedules. The same work gives one job, so several workers may run a schedule at the same
 time, and an interrupted pass is simply repeated. Times that passed while no worker ran count once.
@@ -14,24 +16,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Page, plain
 from ..records.choices import as_json
-from ..records.errors import NotFoundError, StoreError, UnavailableError
+from ..records.errors import StoreError, UnavailableError
 from ..records.jobs import ON_CHECKPOINTS, ScheduleRow, check_request
 from ..storage.artifacts import Blobs
 from ..storage.location import Location
 from ..storage.pages import page
-from ..storage.references import new_id, resolve
-from ..storage.tables import Checkpoint, Graph, Model, Partition, Schedule
+from ..storage.references import belongs, new_id, resolve
+from ..storage.tables import Checkpoint, Graph, Model, Partition, Row, Schedule
 from .jobs import Jobs
+from .runs import newest_run
 from .saving import now
 
 __all__ = ["Schedules"]
 
 _OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transactions end late
+
+_TARGETS: dict[str, type[Row]] = {"experiment": Partition, "partition": Graph}  # of other tasks: checkpoints
 
 _QUIET = 2.0  # seconds for which a file must not have changed before it counts as written
 
@@ -63,9 +68,9 @@ class Schedules(Jobs):
             task: one of `TASKS`.
             model: name of the model; it may not be stored yet.
             choices: choices of the jobs, see `submit`.
-            cron: five fields as in crontab, in UTC. At each time, submit a job for every checkpoint of the model
-                (partition: graph; experiment: partition; track: the model) that has none yet. Default: a job for
-                each new checkpoint.
+            cron: five fields as in crontab, in UTC. At each time, submit a job for every checkpoint of the model's
+                newest run (partition: graph; experiment: partition; track: the run) that has none yet. Default: a
+                job for each new checkpoint.
             folder: folder to watch for new checkpoints.
             queue: queue of the jobs.
             priority: priority of the jobs.
@@ -182,25 +187,21 @@ class Schedules(Jobs):
         if row.cron is not None and not due:
             return
         with self._read() as session:
-            try:
-                model = resolve(session, Model, row.model)
-            except NotFoundError:
+            model = session.scalar(select(Model).where(or_(Model.name == row.model, Model.id == row.model)))
+            run = None if model is None else newest_run(session, model)
+            if model is None or run is None:
                 return  # nothing of it has been registered yet
-            of_model = Checkpoint.model_key == model.key
             if row.task == "track":
                 found = [model.id]
-            elif row.task == "experiment":
-                of_graph = Partition.graph.has(Graph.checkpoint.has(of_model))
-                found = list(session.scalars(select(Partition.id).where(of_graph).order_by(Partition.key)))
-            elif row.task == "partition":
-                query = select(Graph.id).where(Graph.checkpoint.has(of_model)).order_by(Graph.key)
-                found = list(session.scalars(query))
+            elif due:
+                table = _TARGETS.get(row.task, Checkpoint)
+                query = select(table.id).where(belongs(table, "run", run.key))
+                found = list(session.scalars(query.order_by(table.key)))
             else:
-                query = select(Checkpoint.id).where(of_model).order_by(Checkpoint.key)
-                new = query.where(Checkpoint.created >= max(seen - _OVERLAP, row.created))
-                found = [
-                    ref for ref in session.scalars(query if due else new) if due or (row.id, ref) not in self._asked
-                ]
+                new = Checkpoint.created >= max(seen - _OVERLAP, row.created)
+                query = select(Checkpoint.id).where(belongs(Checkpoint, "model", model.key), new)
+                rows = session.scalars(query.order_by(Checkpoint.key))
+                found = [ref for ref in rows if (row.id, ref) not in self._asked]
         for ref in found:
             yield ref
             self._asked.add((row.id, ref))

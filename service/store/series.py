@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..records.checkpoints import CheckpointRow
+from ..records.checkpoints import CheckpointRow, RunRow
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
 from ..records.kinds import Source
@@ -17,7 +17,7 @@ __all__ = ["Series", "chosen_series", "described_series", "graph_series"]
 
 @dataclass(frozen=True)
 class Series:
-    """Graphs of different checkpoints of a model, with the same recipe and data.
+    """Graphs of different checkpoints of a run, with the same recipe and data.
 
     Attributes:
         graphs: each with its checkpoint, by training step.
@@ -33,16 +33,18 @@ class Series:
         return max((graph for _, graph in self.graphs), key=lambda graph: graph.created).id
 
 
-def graph_series(source: Source, model: str) -> list[Series]:
-    """Return all series of a model: most checkpoints first; of equally long ones, newest graph first.
+def graph_series(source: Source, run: RunRow) -> list[Series]:
+    """Return all series of a run: most checkpoints first; of equally long ones, newest graph first.
 
     Raises:
-        NotFoundError: the model does not exist.
+        NotFoundError: the run does not exist.
     """
-    graphs = _all(source.graphs, model)  # before the checkpoints, to which others may come meanwhile
-    checkpoints = {row.id: row for row in _all(source.checkpoints, model)}
+    graphs = _all(source.graphs, model=run.model)  # before the checkpoints, to which others may come meanwhile
+    checkpoints = {row.id: row for row in _all(source.checkpoints, run=run.id)}
     found: dict[tuple[str, str], list[tuple[int, GraphRow]]] = {}
     for key, graph in enumerate(graphs):
+        if graph.checkpoint not in checkpoints:
+            continue  # of another run
         found.setdefault((graph.dataset, graph.recipe_hash), []).append((key, graph))
     series = [
         Series(tuple(sorted(((checkpoints[graph.checkpoint], graph) for _, graph in rows), key=_moment)), rows[-1][0])
@@ -51,31 +53,32 @@ def graph_series(source: Source, model: str) -> list[Series]:
     return sorted(series, key=lambda each: (-len(each.graphs), -each.key))
 
 
-def chosen_series(source: Source, model: str, like: str | None = None) -> Series:
+def chosen_series(source: Source, run: RunRow, like: str | None = None) -> Series:
     """Choose the series to track: that of the graph `like`, else the first of `graph_series`.
 
     Raises:
-        NotFoundError: the model or graph does not exist, or the series has fewer than two checkpoints.
+        NotFoundError: the run or graph does not exist, or the series has fewer than two checkpoints.
     """
-    series = graph_series(source, model)
+    name = repr(run.model if run.number == 1 else f"{run.model}#{run.number}")
+    series = graph_series(source, run)
     if like is not None:
         wanted = source.get_graph(like)
         series = [each for each in series if any(graph.id == wanted.id for _, graph in each.graphs)]
         if not series:
-            raise NotFoundError(f"{wanted.id} is a graph of model {wanted.model!r}, not of {model!r}")
+            raise NotFoundError(f"{wanted.id} is a graph of another run of {wanted.model!r}, not of {name}")
     if not series or len(series[0].graphs) < 2:
         what = f"like {like}" if like is not None else "with the same recipe and data"
         count = len(series[0].graphs) if series else 0
-        has = "1 checkpoint of {!r} has a graph" if count == 1 else f"{count} checkpoints of {{!r}} have graphs"
+        has = "1 checkpoint of {} has a graph" if count == 1 else f"{count} checkpoints of {{}} have graphs"
         raise NotFoundError(
-            f"{has.format(model)} {what}: tracking needs two; analyze more of them in the same way first"
+            f"{has.format(name)} {what}: tracking needs two; analyze more of them in the same way first"
         )
     return series[0]
 
 
-def described_series(source: Source, model: str, graphs: Sequence[str]) -> str:
+def described_series(source: Source, run: RunRow, graphs: Sequence[str]) -> str:
     """Say which series a tracking of these graphs followed, and how to choose another; "" without another."""
-    series = graph_series(source, model)
+    series = graph_series(source, run)
     taken = [each for each in series if any(graph.id in graphs for _, graph in each.graphs)]
     others = [each for each in series if each not in taken]
     if not taken or not others:
@@ -107,12 +110,12 @@ def _moment(pair: tuple[CheckpointRow, GraphRow]) -> tuple[float, Any]:
     return (math.inf if step is None else step), pair[0].created
 
 
-def _all(listed: Any, model: str) -> list[Any]:
+def _all(listed: Any, **of: str) -> list[Any]:
     """Read all pages of a list, in order of creation."""
     rows: list[Any] = []
     cursor: str | None = None
     while True:
-        page = listed(model=model, limit=1000, cursor=cursor)
+        page = listed(**of, limit=1000, cursor=cursor)
         rows += page.items
         cursor = page.next_cursor
         if cursor is None:

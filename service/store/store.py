@@ -67,8 +67,7 @@ AddParts = Callable[[Session, Any], None]  # adds the rows that belong to the ro
 class Store(Reader, Schedules, Tokens):
     """An open store; use it as a context manager, or `close` it.
 
-    A reference is an ID, the unique start of one, or a name: the name of a model; the SHA-256, label, `model@label`
-    or `model@step` of a checkpoint; the SHA-256 of a dataset.
+    A reference is an ID, the unique start of one, or a name, see `records.kinds.Source`.
 
     Every method raises `StoreError` where the database or the artifacts cannot be reached or written, and
     `NotFoundError` or `AmbiguousError` for a reference that names nothing or several things.
@@ -306,7 +305,7 @@ class Store(Reader, Schedules, Tokens):
 
     def save_tracking(
         self,
-        model: str,
+        run: str,
         *,
         provenance: Provenance,
         values: TrackingValues,
@@ -314,10 +313,10 @@ class Store(Reader, Schedules, Tokens):
         blobs: Mapping[str, bytes],
         force: bool = False,
     ) -> TrackingDetail:
-        """Store a tracking, or return the stored one of the same model and recipe.
+        """Store a tracking, or return the stored one of the same run and recipe.
 
         Args:
-            model: reference.
+            run: reference.
             provenance: how it was computed.
             values: numbers that queries use.
             steps: one per checkpoint, in order; `graph` of each is a reference.
@@ -337,4 +336,4 @@ class Store(Reader, Schedules, Tokens):
                 shares = {name: plain(getattr(step, name)) for name in ("tracks", "sizes", "churn")}
                 added(session, TrackingCheckpoint(tracking_key=row.key, position=position, graph=graph, **shares))
 
-        return self.save(TRACKING, (model,), provenance, values, blobs, force=force, add_parts=add)
+        return self.save(TRACKING, (run,), provenance, values, blobs, force=force, add_parts=add)

@@ -15,7 +15,7 @@ from ...analysis.checkpoints.families import load_factory
 from ...analysis.fields import Loss
 from ...analysis.recipe import Recipe
 from ..records.base import Provenance
-from ..records.checkpoints import CheckpointRow, DatasetRow
+from ..records.checkpoints import CheckpointRow, DatasetRow, run_label
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
 from ..store.store import Store
@@ -55,23 +55,21 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
 
 def stored(store: Store, checkpoint: Checkpoint) -> tuple[str, str] | None:
     """Return the IDs of this checkpoint and its data, if both are stored."""
+    row = store.find_checkpoint(checkpoint.model, *_identity(checkpoint), run=run_label(checkpoint.about))
     try:
-        data = store.get_dataset(checkpoint.batches.sha256)
-        page = store.checkpoints(model=checkpoint.model, limit=1000)
+        return None if row is None else (row.id, store.get_dataset(checkpoint.batches.sha256).id)
     except NotFoundError:
         return None
-    while True:
-        for row in page.items:
-            if row.sha256 == checkpoint.sha256:
-                return row.id, data.id
-        if page.next_cursor is None:
-            return None
-        page = store.checkpoints(model=checkpoint.model, limit=1000, cursor=page.next_cursor)
+
+
+def _identity(checkpoint: Checkpoint) -> tuple[str, str, dict[str, Any]]:
+    return checkpoint.sha256, checkpoint.family, checkpoint.config
 
 
 def check_registrable(store: Store, checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint whose results could not be stored before they are computed; see `Store.check_registrable`."""
-    store.check_registrable(checkpoint.model, checkpoint.family, checkpoint.config)
+    run = run_label(checkpoint.about)
+    store.check_registrable(checkpoint.model, checkpoint.family, checkpoint.config, run=run)
 
 
 def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, DatasetRow]:
@@ -84,6 +82,9 @@ def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, Datas
         step=checkpoint.step,
         label=checkpoint.label,
         path=str(checkpoint.path.resolve()),
+        family=checkpoint.family,
+        config=checkpoint.config,
+        run=run_label(checkpoint.about),
         about={
             **checkpoint.about,
             **notes,

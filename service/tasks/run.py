@@ -30,7 +30,7 @@ class Task:
     Args:
         store: store of what the task needs, and for its results.
         name: name of the task, one of `records.jobs.TASKS`.
-        target: file of a checkpoint; for partition a graph, for experiment a partition, for track a model.
+        target: file of a checkpoint; for partition a graph, for experiment a partition, for track a run or model.
         choices: fields of the task's recipe; None is left out.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.

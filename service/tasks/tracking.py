@@ -1,4 +1,4 @@
-"""Track modules over the stored checkpoints of a model."""
+"""Track modules over the stored checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["track"]
 
 def track(
     store: Store,
-    model: str,
+    ref: str,
     choices: Mapping[str, Any],
     *,
     like: str | None = None,
@@ -40,16 +40,16 @@ def track(
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> TrackingDetail:
-    """Match the modules of a model's checkpoints; reuse a stored tracking of the same checkpoints and choices.
+    """Match the modules of a run's checkpoints; reuse a stored tracking of the same checkpoints and choices.
 
     Track one graph per checkpoint, by step, all with the same recipe and data: those of the graph `like`; by
     default the recipe and data that most checkpoints share, the latest of several (see `store.series`).
 
     Args:
         store: store of the graphs, and for the result.
-        model: reference of the model.
+        ref: reference of the run, or of a model, of which the newest run with two analysed checkpoints is tracked.
         choices: fields of a partition's recipe; None is left out.
-        like: reference of a graph of the model.
+        like: reference of a graph of the run.
         coupling: see `analysis.modules.track_modules`.
         align: whether to load the checkpoints and align nodes by their values on the data; otherwise node i continues
             node i.
@@ -59,16 +59,17 @@ def track(
         progress: called as the work goes on.
 
     Raises:
-        NotFoundError: fewer than two checkpoints of the model have such a graph, or a checkpoint's file is gone.
+        NotFoundError: fewer than two checkpoints of the run have such a graph, or a checkpoint's file is gone.
         InputError: choices are not valid.
     """
     recipe = Recipe.from_mapping(choices).partition
-    graphs = chosen_series(store, model, like).graphs
+    run = store.followed_run(ref, like=like)
+    graphs = chosen_series(store, run, like).graphs
     described = {**asdict(recipe), "coupling": coupling, "align": align, "graphs": [row.id for _, row in graphs]}
     if data is not None and align:
         described["data"] = hashlib.sha256(read_bytes(data)).hexdigest()
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    found = None if force else store.find_tracking(model, digest)
+    found = None if force else store.find_tracking(run.id, digest)
     if found is not None:
         return found
     start = time.monotonic()
@@ -84,7 +85,7 @@ def track(
     )
     known = [share for share in tracking.churn if not math.isnan(share)]
     return store.save_tracking(
-        model,
+        run.id,
         provenance=provenance(described, digest, recipe.seed, start),
         values=TrackingValues(
             n_checkpoints=len(graphs),

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..records.base import Record
-from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow
+from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
@@ -103,7 +103,7 @@ def _origin(row: Any) -> dict[str, Any]:
 
 
 def _checkpoint_facts(row: CheckpointRow) -> dict[str, Any]:
-    facts = _named("id", "model", "step", "label", "sha256", "path")(row)
+    facts = _named("id", "model", "run", "step", "label", "sha256", "path")(row)
     if notes := (row.about or {}).get("notes"):
         facts["notes"] = notes if isinstance(notes, str) else "; ".join(map(str, notes))
     return facts | {"created": row.created}
@@ -182,10 +182,16 @@ VIEWS: dict[str, View] = {
         lambda r: (r.id, r.name, r.family, _when(r)),
         _named("id", "name", "family", "config", "created"),
     ),
+    "runs": View(
+        RunRow,
+        ("id", "model", "number", "label", "family", "created"),
+        lambda r: (r.id, r.model, r.number, r.label, r.family, _when(r)),
+        _named("id", "model", "number", "label", "family", "config", "created"),
+    ),
     "checkpoints": View(
         CheckpointRow,
-        ("id", "model", "step", "label", "created"),
-        lambda r: (r.id, r.model, r.step, r.label, _when(r)),
+        ("id", "model", "run", "step", "label", "created"),
+        lambda r: (r.id, r.model, r.run, r.step, r.label, _when(r)),
         _checkpoint_facts,
     ),
     "datasets": View(
@@ -232,7 +238,7 @@ VIEWS: dict[str, View] = {
         TrackingRow,
         ("id", "model", "checkpoints", "tracks", "churn", "created"),
         lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
-        _result("id", "model", "n_checkpoints", "n_tracks", "churn"),
+        _result("id", "model", "run", "n_checkpoints", "n_tracks", "churn"),
         _tracking_body,
     ),
     "jobs": View(

@@ -204,7 +204,10 @@ def modules(
 
 @app.command()
 def track(
-    model: Annotated[str, typer.Argument(help="Name or ID of a model with analysed checkpoints.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A model with analysed checkpoints: its newest run is tracked; MODEL#2 is its second run."),
+    ],
     epsilon: EpsilonOption = None,
     objective: ObjectiveOption = None,
     resolution: ResolutionOption = None,
@@ -228,13 +231,15 @@ def track(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Match modules across a model's checkpoints: births, deaths, splits, merges, churn."""
+    """Match modules across the checkpoints of a run: births, deaths, splits, merges, churn."""
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
         (made,) = backend.run("track", [model], choices, Given(data, factory, force))
         found = backend.source.get_tracking(made["tracking"])
-        taken = described_series(backend.source, model, [step.graph for step in found.steps])
+        taken = described_series(
+            backend.source, backend.source.get_run(found.run), [step.graph for step in found.steps]
+        )
     if taken:
         err.print(taken, soft_wrap=True)
     show_row(found, as_json)

@@ -140,7 +140,7 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         checkpoint = store.get_checkpoint(graphs[0].checkpoint)
     command.downgrade(schema.migration_config(connection), "0002")
     connection.commit()
-    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token"}
+    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token", "run"}
     assert tables(connection) == OURS - later
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
     with place.open() as store:
@@ -162,7 +162,7 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         ledger = save_ledger(store)
     command.downgrade(schema.migration_config(connection), "0003")
     connection.commit()
-    assert tables(connection) == OURS - {"experiment", "llc_estimate", "job", "worker", "schedule", "token"}
+    assert tables(connection) == OURS - {"experiment", "llc_estimate", "job", "worker", "schedule", "token", "run"}
     assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_ledger(ledger.id) == ledger
@@ -330,6 +330,32 @@ def test_partitions_get_the_verdicts_of_their_files(place: Any, connection: Conn
         assert (found[one][1], found[told][1]) == ("no division was asked for", "entangled")
         assert all(reason for _, reason in found.values())
         assert store.get_experiment(experiment).verdict is None
+        assert store.check().ok
+
+
+def test_every_model_gets_a_run(place: Any, connection: Connection) -> None:
+    """With its family and config, its checkpoints and its trackings; the same rows as from the beginning."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        graphs = [save_graph(store, n).id for n in (0, 1)]
+        tracking = save_tracking(store, graphs)
+        store.register_model("empty", "mlp", {"widths": [1]})
+        checkpoint, run = store.get_checkpoint("digits@100"), store.get_run("digits")
+        models = store.models()
+    command.downgrade(schema.migration_config(connection), "0008")
+    connection.commit()
+    assert "run" not in tables(connection)
+    assert Store.upgrade(place.url) == Upgrade(before="0008", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.models() == models
+        first, other = store.runs().items
+        assert first == replace(run, created=models.items[0].created)
+        assert (other.model, other.number, other.config) == ("empty", 1, {"widths": [1]})
+        assert (first.number, first.label, first.family, first.config) == (1, None, "mlp", {"widths": [3, 4, 2]})
+        assert store.checkpoints(run="digits").items == (checkpoint,)
+        assert store.get_tracking(tracking.id) == tracking
+        assert store.add_checkpoint("digits", sha256="f" * 64, step=200).run == first.id
+        assert store.add_checkpoint("empty", sha256="f" * 64, step=200).run == other.id
         assert store.check().ok
 
 

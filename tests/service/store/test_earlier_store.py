@@ -55,6 +55,14 @@ def test_every_artifact_loads_with_its_numbers(earlier: Store) -> None:
     assert told["e-bae565b3"].headline[0] == pytest.approx(0.3192409749998312)
 
 
+def test_its_model_has_one_run(earlier: Store) -> None:
+    (model,), (run,) = earlier.models().items, earlier.runs().items
+    assert (run.model, run.number, run.config, run.created) == (model.name, 1, model.config, model.created)
+    assert (
+        {row.run for row in earlier.checkpoints().items} == {row.run for row in earlier.trackings().items} == {run.id}
+    )
+
+
 def test_nothing_in_it_is_damaged(earlier: Store) -> None:
     report = earlier.check()
     assert report.n_artifacts > 0

@@ -95,9 +95,9 @@ def test_damaged_row_is_our_failure(sqlite_place: Any, tmp_path: Path, change: s
 
 
 def test_errors_have_codes(store: Store) -> None:
-    store.register_model("digits", "mlp", {})
-    for n in range(2):
-        store.add_checkpoint("digits", sha256=f"{n:064x}", label="same")
+    for name in ("digits", "letters"):
+        store.register_model(name, "mlp", {})
+        store.add_checkpoint(name, sha256="0" * 64, label="same")
     with Client("http://127.0.0.1", transport=InProcess(create_app(store))) as client:
         for path, status, code, kind in [
             ("models/none", 404, "not-found", NotFoundError),
@@ -196,7 +196,7 @@ def test_validators_are_made_once_per_type() -> None:
 
 @pytest.fixture
 def conflicting(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint whose model's name belongs to another network; whoever computes fails."""
+    """A checkpoint whose run belongs to another network; whoever computes fails."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("this takes an hour")
@@ -205,7 +205,8 @@ def conflicting(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(module, name, fail)
     save_inputs(tmp_path / "x.npz")
     store.register_model("run", "mlp", {"widths": [1, 2]})
-    return save_mlp(tmp_path / "a.safetensors", model="run")
+    store.add_checkpoint("run", sha256="0" * 64, run="first")
+    return save_mlp(tmp_path / "a.safetensors", model="run", run="first")
 
 
 def test_name_conflicts_are_found_before_the_computation(store: Store, conflicting: Path) -> None:
@@ -215,7 +216,7 @@ def test_name_conflicts_are_found_before_the_computation(store: Store, conflicti
         lambda: estimates.ledger(store, conflicting, LedgerRecipe(), data=data),
         lambda: estimates.llc(store, conflicting, LlcRecipe(temperature=9.0), data=data),
     ):
-        with pytest.raises(ConflictError, match="choose another name for this one"):
+        with pytest.raises(ConflictError, match="choose another name for this run"):
             call()
     job = {"task": "analyze", "target": str(conflicting), "choices": {"data": str(data)}}
     steps = compute.Steps(store, job, lambda _: None)
@@ -228,11 +229,12 @@ def test_name_that_is_taken_meanwhile_is_refused_at_the_end(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_inputs(tmp_path / "x.npz")
-    path = save_mlp(tmp_path / "a.safetensors", model="run")
+    path = save_mlp(tmp_path / "a.safetensors", model="run", run="first")
     built = estimates.build_ledger
 
     def build(*arguments: Any, **options: Any) -> Any:
         store.register_model("run", "mlp", {"widths": [1, 2]})
+        store.add_checkpoint("run", sha256="0" * 64, run="first")
         return built(*arguments, **options)
 
     monkeypatch.setattr(estimates, "build_ledger", build)

@@ -207,7 +207,7 @@ def test_tracking_at_times(store: Store, clock: Clock) -> None:
     clock.go(minutes=6)
     store.look_after_schedules()
     (job,) = store.jobs().items
-    assert (job.task, job.target) == ("track", store.get_model("digits").id)
+    assert (job.task, job.target) == ("track", store.get_run("digits").id)
 
 
 def test_experiments_at_times(store: Store, clock: Clock) -> None:

@@ -71,21 +71,21 @@ class TestStore:
         assert [len(page.items) for page in (store.models(), store.datasets(), store.checkpoints())] == [1, 1, 1]
 
     def test_a_name_belongs_to_one_model(self, store: Store) -> None:
-        store.register_model("digits", "mlp", {"a": 1})
-        with pytest.raises(StoreError, match=r"'digits' is stored with family 'mlp'.*choose another name"):
-            store.register_model("digits", "mlp", {"a": 2})
+        model = store.register_model("digits", "mlp", {"a": 1})
+        assert store.register_model("digits", "other", {"a": 2}) == model
 
     @pytest.mark.parametrize("name", ["", " ", "a@b", "a\nb", "x" * 201])
     def test_what_cannot_be_a_name(self, store: Store, name: str) -> None:
         with pytest.raises(StoreError, match="a model cannot be called"):
             store.register_model(name, "mlp", {})
 
-    def test_checkpoint_takes_family_and_config_of_its_model(self, store: Store) -> None:
+    def test_checkpoint_takes_family_and_config_of_the_newest_run(self, store: Store) -> None:
         store.register_model("digits", "mlp", {"a": 1})
-        own = store.add_checkpoint("digits", sha256=sha(1), family="other", config={"b": 2})
         inherited = store.add_checkpoint("digits", sha256=sha(2), path="/x")
+        own = store.add_checkpoint("digits", sha256=sha(1), family="other", config={"b": 2})
         assert (own.family, own.config) == ("other", {"b": 2})
         assert (inherited.family, inherited.config) == ("mlp", {"a": 1})
+        assert store.add_checkpoint("digits", sha256=sha(3), step=1).family == "other"
         assert (inherited.model, inherited.step, inherited.label, inherited.path) == ("digits", None, None, "/x")
 
     def test_checkpoint_comes_back_by_label_step_and_hash(self, store: Store) -> None:

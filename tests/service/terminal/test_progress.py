@@ -137,7 +137,8 @@ def test_who_watches_a_job_that_nobody_takes_is_told_once(
 
     with pytest.MonkeyPatch.context() as patch, sqlite_place.open() as opened:
         store: Store = opened
-        row = store.submit("track", store.register_model("m", "mlp", {}).id)
+        store.register_model("m", "mlp", {})
+        row = store.submit("track", store.add_checkpoint("m", sha256="0" * 64).run)
         patch.setattr(backends, "time", Patience())
         (ended,) = backends.waited(store, [row])
     assert ended.state == "cancelled"

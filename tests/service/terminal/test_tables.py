@@ -166,7 +166,8 @@ def test_text_that_is_too_long_goes_on_below() -> None:
 
 LISTED = {
     "models": ("id name family created", "m-01234567 digits mlp 11-05 07:03"),
-    "checkpoints": ("id model step label created", "c-01234567 digits 100 final 11-05 07:03"),
+    "runs": ("id model number label family created", "r-01234567 digits 1 - mlp 11-05 07:03"),
+    "checkpoints": ("id model run step label created", "c-01234567 digits r-01234567 100 final 11-05 07:03"),
     "datasets": ("id description created", "d-01234567 digits, test half 11-05 07:03"),
     "graphs": ("id model basis nodes edges created", "g-01234567 digits global 7 12 11-05 07:03"),
     "partitions": (
@@ -205,6 +206,7 @@ def test_list_has_a_line_per_row(kind: str) -> None:
 
 WORST: dict[str, dict[str, Any]] = {
     "models": {"name": LONG, "family": WIDE},
+    "runs": {"model": LONG, "number": 10**6, "label": WIDE, "family": "modular_addition_transformer"},
     "checkpoints": {"model": LONG, "label": WIDE, "step": 2**62},
     "datasets": {"description": WIDE + LONG},
     "graphs": {"model": WIDE, "n_nodes": 10**9, "n_edges": 10**15},

@@ -55,7 +55,8 @@ def job(sqlite_place: Any) -> JobRow:
     with sqlite_place.open() as store:
         model = store.register_model("m", "mlp", {"widths": [2, 3], "activation": "relu"})
         assert shown(model)["config"] == "widths 2 3, activation relu"
-        return store.submit("track", model.id, {"epsilon": [0.1, 0.2], "align": False})
+        run = store.add_checkpoint("m", sha256="0" * 64).run
+        return store.submit("track", run, {"epsilon": [0.1, 0.2], "align": False})
 
 
 def test_job_that_waits_is_shown_without_what_does_not_apply(job: JobRow) -> None:
@@ -102,12 +103,27 @@ def test_notes_on_how_a_checkpoint_was_read_are_stored_and_shown(tmp_path: Path)
         (dataset(), {"id": "d-01234567", "description": "digits, test half", "sha256": HASH}),
         (
             checkpoint(),
-            {"id": "c-01234567", "model": "digits", "step": "100", "label": "final", "sha256": HASH}
+            {
+                "id": "c-01234567",
+                "model": "digits",
+                "run": "r-01234567",
+                "step": "100",
+                "label": "final",
+                "sha256": HASH,
+            }
             | {"path": "/data/digits.safetensors"},
         ),
         (
             checkpoint(step=None, label=None, path=None, about={"family": "mlp"}),
-            {"id": "c-01234567", "model": "digits", "step": "-", "label": "-", "sha256": HASH, "path": "-"},
+            {
+                "id": "c-01234567",
+                "model": "digits",
+                "run": "r-01234567",
+                "step": "-",
+                "label": "-",
+                "sha256": HASH,
+                "path": "-",
+            },
         ),
     ],
 )
@@ -187,7 +203,10 @@ def test_loss_scales_of_a_partition_are_listed_where_they_differ(scales: tuple[f
             {"id": "e-01234567", "checkpoint": "c-01234567", "graph": "g-01234567", "partition": "p-01234567"}
             | {"experiment": "isolate", "metric": "loss"},
         ),
-        (tracking(churn=None), {"id": "t-01234567", "n_checkpoints": "2", "n_tracks": "2", "churn": "-"}),
+        (
+            tracking(churn=None),
+            {"id": "t-01234567", "run": "r-01234567", "n_checkpoints": "2", "n_tracks": "2", "churn": "-"},
+        ),
     ],
 )
 def test_results_say_where_they_come_from(row: Record, expected: dict[str, str]) -> None:
