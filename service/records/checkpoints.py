@@ -220,7 +220,7 @@ def run_label(about: Mapping[str, Any]) -> str | None:
     >>> run_label({"run": 1}), run_label({})
     ('1', None)
     """
-    named = about.get("run")
+    named: Any = about.get("run")
     return str(named) if isinstance(named, int) and not isinstance(named, bool) else named
 
 

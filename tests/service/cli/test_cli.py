@@ -1078,7 +1078,7 @@ def test_unknown_reference_is_refused(interbasis: Callable[..., Result], empty: 
 
 def test_unknown_kind_and_cursor_are_refused(interbasis: Callable[..., Result], empty: Path) -> None:
     for command in (["ls", "things"], ["show", "things", "x"]):
-        assert_refused(interbasis(*command), "'things'", "expected one of models, checkpoints")
+        assert_refused(interbasis(*command), "'things'", "expected one of models, runs, checkpoints")
     assert_refused(interbasis("ls", "graphs", "--cursor", "???"), "cursor")
 
 
