@@ -29,6 +29,7 @@ from interbasis.analysis.modules.tracking import Event
 from interbasis.analysis.recipe import LlcRecipe
 from interbasis.service.api.app import _invalid
 from interbasis.service.api.guard import _CODES, _KNOWN_ID, _TOKEN
+from interbasis.service.records.base import parse_moment
 from interbasis.service.records.checkpoints import describe
 from interbasis.service.records.choices import check_choices
 from interbasis.service.records.errors import StoreError
@@ -140,6 +141,7 @@ FIELDS: dict[str, Rule] = {
     "JobRow.results": each(lambda made: made["kind"] in KINDS and identifier(made["kind"])(made["id"])),
     "JobRow.step": one_of(step for steps in TASKS.values() for step in steps),
     "JobRow.target": identifier("checkpoint"),
+    "JobRow.target_name": named("checkpoint"),
     "LedgerRow.layers": each(keys(_layer(layer_of("", 1, 1, (0, 0, 0, 0))))),
     "LedgerRow.method": one_of(LEDGER_METHODS),
     "LlcRow.points": each(both(keys(POINT.points[0]), lambda point: WORDS["llc"](point["verdict"]))),
@@ -170,6 +172,7 @@ FIELDS: dict[str, Rule] = {
     "model": named("model"),
     "next_cursor": cursor(_decode_cursor),
     "objective": choice("analyze", "objective"),
+    "output": choice("analyze", "output"),
     "preconditioner": choice("llc", "preconditioner"),
     "queue": pattern("[A-Za-z0-9_-]{1,80}"),
     "request_id": _KNOWN_ID.fullmatch,
@@ -205,8 +208,10 @@ PARAMETERS: dict[str, Rule] = {
     "last-event-id": str.isdecimal,
     "other": named("partition"),
     "sha256": SHA256,
+    "since": parse_moment,
     "state": one_of(STATES),
     "task": one_of(TASKS),
+    "verdict": one_of(VERDICTS),
 }
 
 

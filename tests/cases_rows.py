@@ -19,6 +19,7 @@ NAN = float("nan")
 HASH = "0123456789abcdef" * 4
 ORIGIN: dict[str, Any] = {"recipe": {"basis": "global", "seed": 0}, "recipe_hash": HASH, "code_version": "0.7.0"}
 ORIGIN |= {"seed": 0, "wall_time": 1.5, "model": "digits", "created": THEN}
+OF: dict[str, Any] = {"step": 100, "label": "final"}
 
 
 def console(width: int = 80) -> Console:
@@ -73,7 +74,18 @@ def dataset(**changes: Any) -> DatasetRow:
 def graph(**changes: Any) -> GraphRow:
     values = {"id": "g-01234567", "checkpoint": "c-01234567", "dataset": "d-01234567", "graph_sha256": HASH}
     values |= {"bases_sha256": None, "cuts": ("layers.0", "layers.1"), "widths": (3, 4), "basis": "global"}
-    return GraphRow(**{**ORIGIN, **values, "strengths": "jacobian", "n_nodes": 7, "n_edges": 12, **changes})
+    return GraphRow(
+        **{
+            **ORIGIN,
+            **OF,
+            "output": "neuron",
+            **values,
+            "strengths": "jacobian",
+            "n_nodes": 7,
+            "n_edges": 12,
+            **changes,
+        }
+    )
 
 
 def module(index: int = 0, **changes: Any) -> ModuleRow:
@@ -86,7 +98,8 @@ def partition(**changes: Any) -> PartitionDetail:
     values |= {"n_modules": 2, "edge_cost": 0.25, "mediator_cost": 0.125, "normalised_cost": None, "quality": 0.4}
     values |= {"objective": "layered_cpm", "resolution": 1.0, "epsilon": 1e-4, "contrast": 0.9, "p_value": 0.0476}
     values |= {"verdict": "supported", "reason": "clearer than in null graphs", "links": ()}
-    return PartitionDetail(**{**ORIGIN, **values, "modules": (module(0), module(1)), **changes})
+    values |= {"cuts": ("layers.0", "layers.1"), "output": "neuron"}
+    return PartitionDetail(**{**ORIGIN, **OF, **values, "modules": (module(0), module(1)), **changes})
 
 
 def layer(name: str = "layers.0", **changes: Any) -> dict[str, Any]:
@@ -100,7 +113,7 @@ def ledger(**changes: Any) -> LedgerRow:
     values |= {"nominal": 2000, "activations": 500, "jacobians": 250, "gating": 20, "synchronised": 10, "tied": 0}
     values |= {"unexplained": 220, "effective": 1000, "method": "exact", "lower": 1000, "upper": 1000, "soft": None}
     values |= {"epsilon": None, "tolerance": 1e-10, "n": 400, "warning": None, "layers": (layer(),)}
-    return LedgerRow(**{**ORIGIN, **values, **changes})
+    return LedgerRow(**{**ORIGIN, **OF, **values, **changes})
 
 
 def point(**changes: Any) -> dict[str, Any]:
@@ -116,7 +129,7 @@ def llc(**changes: Any) -> LlcRow:
     values |= {"mode": "point", "loss": "mse", "value": 4.5, "standard_error": 0.25, "lower": 4.0, "upper": 5.0}
     values |= {"epsilon": 1e-3, "temperature": 5500.0, "n_parameters": 2600, "n": 400, "verdict": "reliable"}
     values |= {"reason": "the chains mixed", "r_hat": 1.0123, "ess": 400.0, "kernel": "hmc"}
-    return LlcRow(**{**ORIGIN, **values, "preconditioner": "lanczos", "points": (point(),), **changes})
+    return LlcRow(**{**ORIGIN, **OF, **values, "preconditioner": "lanczos", "points": (point(),), **changes})
 
 
 def outcome(name: str, removed: int, values: dict[str, Any], controls: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -140,7 +153,7 @@ def experiment(kind: str = "isolate", summary: dict[str, Any] | None = None, **c
     values |= {"experiment_sha256": HASH, "experiment": kind, "metric": "loss", "n": 1000, "held_out": True}
     values |= {"value": 0.125, "standard_error": 0.0312, "control": 0.5, "p_value": 0.0952, "summary": summary}
     values |= {"verdict": "supported", "reason": "nodes follow their own modules"}
-    return ExperimentRow(**{**ORIGIN, **values, **changes})
+    return ExperimentRow(**{**ORIGIN, **OF, **values, **changes})
 
 
 def step(t: int = 0, **changes: Any) -> TrackingStep:

@@ -28,6 +28,7 @@ from .guard import COMPUTED, Limits
 __all__ = [
     "EXPORT",
     "FILE",
+    "NARROWING",
     "Allowed",
     "Cursor",
     "Cut",
@@ -123,6 +124,25 @@ MediatorCursor = Annotated[str | None, _cursor("MCAxIDEgMw")]
 Limit = Annotated[int, Query(ge=1, le=1000, examples=[100])]
 
 Newest = Annotated[bool, Query(description="Newest first.", examples=[True])]
+
+NARROWING: dict[str, Any] = {
+    "step": Annotated[
+        int | None, Query(ge=-(2**63), lt=2**63, description="Only checkpoints of this step.", examples=[2500])
+    ],
+    "since": Annotated[
+        str | None,
+        Query(
+            max_length=40,
+            description="Only what was stored since: 30min, 2h, 3d or 1w ago, or a date and time (UTC by default).",
+            examples=["2026-11-22T08:30:00+00:00"],
+        ),
+    ],
+    "verdict": Annotated[
+        str | None,
+        Query(max_length=80, description="Only results whose verdict starts with this.", examples=["supported"]),
+    ],
+}
+"""Types of the parameters by which a list is narrowed."""
 
 Cut = Annotated[str, InPath(description="Name or index of a cut.", examples=["layers.0"])]
 

@@ -66,6 +66,7 @@ class Listing(BaseModel, Generic[ItemT]):
 
     items: list[ItemT] = Field(examples=[[]])
     next_cursor: str | None = Field(None, examples=[None])
+    total: int | None = Field(None, description="Number of items in the whole list, where counted.", examples=[240])
 
 
 class Problem(BaseModel):

@@ -14,6 +14,7 @@ from ..terminal.show import err
 from .commands.analyze import app as analyze
 from .commands.db import db
 from .commands.jobs import app as jobs
+from .commands.lists import app as lists
 from .commands.measurements import app as measurements
 from .commands.service import app as service
 from .commands.stored import app as stored
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(analyze)
 app.add_typer(measurements)
+app.add_typer(lists)
 app.add_typer(stored)
 app.add_typer(jobs)
 app.add_typer(service)

@@ -17,7 +17,7 @@ from ..records.kinds import Source
 from ..store.store import Store
 from ..terminal.progress import JobBars, ProgressBars, waiting_hint
 from ..terminal.show import err
-from .sources import opened_client, opened_store
+from .sources import opened_source
 
 __all__ = ["Backend", "Given", "Local", "Made", "Remote", "opened_backend", "waited"]
 
@@ -135,15 +135,12 @@ class Remote:
 
 
 @contextmanager
-def opened_backend(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Backend]:
-    """Open the service that the options name, else the store, with progress bars on standard error."""
-    with ProgressBars(err) as bars:
-        if url is None:
-            with opened_store(store, artifacts) as opened:
-                yield Local(opened, bars)
-        else:
-            with opened_client(url) as client:
-                yield Remote(client, bars)
+def opened_backend(
+    store: str | None, artifacts: str | None, url: str | None, *, create: bool = False
+) -> Iterator[Backend]:
+    """Open the service that the options name, else the store, see `opened_source`, with progress on standard error."""
+    with ProgressBars(err) as bars, opened_source(store, artifacts, url, create=create) as source:
+        yield Remote(source, bars) if isinstance(source, Client) else Local(source, bars)
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..client.client import Client
-from ..records.errors import StoreError
-from ..storage.location import Settings
+from ..records.errors import NotFoundError, StoreError
+from ..storage.location import Settings, locate
 from ..store.store import Store
 from ..terminal.views import VIEWS
 
 __all__ = [
     "KINDS",
     "loss_scale",
+    "missing_store",
     "named_choices",
     "opened_client",
     "opened_source",
@@ -44,10 +46,30 @@ def opened_client(url: str) -> Iterator[Client]:
 
 
 @contextmanager
-def opened_source(store: str | None, artifacts: str | None, url: str | None) -> Iterator[Store | Client]:
-    """Open the service that the options name, else the store."""
+def opened_source(
+    store: str | None, artifacts: str | None, url: str | None, *, create: bool = False
+) -> Iterator[Store | Client]:
+    """Open the service that the options name, else the store.
+
+    Args:
+        store: database of the store.
+        artifacts: place of its large files.
+        url: URL of a service to use instead.
+        create: whether to make a SQLite store that does not exist.
+
+    Raises:
+        NotFoundError: it does not exist, and is not to be made.
+    """
+    if not create and (file := missing_store(store, artifacts, url)):
+        raise NotFoundError(f"nothing stored yet in {file}: analyze a checkpoint first, or name another --store")
     with opened_store(store, artifacts) if url is None else opened_client(url) as source:
         yield source
+
+
+def missing_store(store: str | None, artifacts: str | None, url: str | None) -> Path | None:
+    """Return the SQLite file that the options name if it does not exist; None for a store that does, or a service."""
+    file = None if url is not None else locate(store, artifacts).file
+    return file if file is not None and not file.exists() else None
 
 
 def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
@@ -93,8 +115,12 @@ def named_choices(given: list[str]) -> dict[str, Any]:
     return choices
 
 
-def singular(name: str) -> str:
+def singular(name: str, *, plural: bool = False) -> str:
     """Return the singular name of a kind, given in singular or plural.
+
+    Args:
+        name: the name.
+        plural: whether a message names the kinds in the plural.
 
     >>> singular("partitions"), singular("llc")
     ('partition', 'llc')
@@ -105,4 +131,7 @@ def singular(name: str) -> str:
     for one, many in KINDS.items():
         if name in (one, many, f"{one}s"):
             return one
-    raise StoreError(f"unknown kind {name!r}: expected one of {', '.join(KINDS.values())}")
+    names = list(KINDS.values() if plural else KINDS)
+    near = get_close_matches(name, names, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise StoreError(f"unknown kind {name!r}: {meant}expected one of {', '.join(names)}")

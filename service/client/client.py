@@ -13,6 +13,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,7 @@ from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
-from ..records.kinds import Paging, Source
+from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
@@ -136,11 +137,14 @@ class Client(Source):
 
     def _page(self, kind: type[RecordT], *path: Any, **params: Any) -> Page[RecordT]:
         params["newest"] = params.pop("newest_first", None) or None
+        if isinstance(since := params.get("since"), datetime):
+            params["since"] = since.isoformat()
         given = {name: value for name, value in params.items() if value is not None}
         found = document(self._request("GET", url_path(*path), params=given))
         if not isinstance(found, dict) or not isinstance(found.get("items"), list):
             raise StoreError(f"{self.url} did not return a list of {path[-1]}: is this an interbasis service?")
-        return Page(items=tuple(typed_as(kind, item) for item in found["items"]), next_cursor=found.get("next_cursor"))
+        items = tuple(typed_as(kind, item) for item in found["items"])
+        return Page(items=items, next_cursor=found.get("next_cursor"), total=found.get("total"))
 
     def _all(self, kind: type[RecordT], *path: Any, **params: Any) -> tuple[RecordT, ...]:
         """Read all pages of a list."""
@@ -161,6 +165,7 @@ class Client(Source):
 
     def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
         """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
+        check_paging(kind, paging)
         return self._page(kind.row, kind.plural, **of, **paging)
 
     def file(self, kind: Kind[Any, Any], ref: str, name: str | None = None) -> bytes:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field
@@ -28,6 +28,7 @@ __all__ = [
     "Uri",
     "UriOrNone",
     "Version",
+    "parse_moment",
     "plain",
     "plain_values",
     "storable",
@@ -74,7 +75,7 @@ class Record:
         """Return all fields as JSON-ready values; dates are in ISO 8601, UTC.
 
         >>> Page(items=()).to_json()
-        {'items': [], 'next_cursor': None}
+        {'items': [], 'next_cursor': None, 'total': None}
         """
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
@@ -85,15 +86,17 @@ DetailT = TypeVar("DetailT", bound=Record)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Record, Generic[RecordT]):
-    """Part of a list, in order of creation.
+    """Part of a list, in order of creation or newest first.
 
     Attributes:
         items: the values.
         next_cursor: pass it as `cursor` to get the next part; None at the end.
+        total: number of values in the whole list; None where it was not counted.
     """
 
     items: tuple[RecordT, ...]
     next_cursor: str | None = None
+    total: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,36 @@ class Kind(Generic[RecordT, DetailT]):
     values: type[Record] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, type[Record]] = field(default_factory=dict)
+
+    @property
+    def narrowings(self) -> tuple[str, ...]:
+        """Values by which its list can be narrowed: `since`, and `step` and `verdict` where rows have them."""
+        known = {each.name for each in fields(self.row)}  # type: ignore[arg-type]
+        return tuple(name for name in ("step", "since", "verdict") if name == "since" or name in known)
+
+
+_AGO = re.compile(r"(\d{1,6}) *(min|h|d|w)")
+
+_UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a moment: so many minutes, hours, days or weeks ago, or a date, with or without a time of day.
+
+    >>> parse_moment("2026-11-05 07:03")
+    datetime.datetime(2026, 11, 5, 7, 3)
+    >>> parse_moment("2h") < datetime.now(UTC) - timedelta(hours=1)
+    True
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago.group(2)]: int(ago.group(1))})
+        return datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise StoreError(f"since is {text[:80]!r}, expected 30min, 2h, 3d, 1w ago or a date like 2026-11-05") from None
 
 
 TextT = TypeVar("TextT", str, None, str | None)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, DatasetId, ModelName
+from .checkpoints import CheckpointId, DatasetId, Label, ModelName, Step
 from .graphs import GraphId
 from .partitions import PartitionId
 
@@ -68,6 +68,7 @@ class LedgerRow(LedgerValues, Provenance):
         model: name of the model.
         checkpoint, dataset: their IDs.
         ledger_sha256: the artifact.
+        step, label: those of the checkpoint.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "method": "auto", "seed": 0}])]
@@ -77,6 +78,8 @@ class LedgerRow(LedgerValues, Provenance):
     dataset: DatasetId
     ledger_sha256: Sha256
     created: Time
+    step: Step = None
+    label: Label = None
 
 
 LEDGER = Kind(
@@ -139,6 +142,7 @@ class LlcRow(LlcValues, Provenance):
         model: name of the model.
         checkpoint, dataset: their IDs.
         llc_sha256: the artifact.
+        step, label: those of the checkpoint.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "epsilon": 0.0025, "seed": 0}])]
@@ -148,6 +152,8 @@ class LlcRow(LlcValues, Provenance):
     dataset: DatasetId
     llc_sha256: Sha256
     created: Time
+    step: Step = None
+    label: Label = None
 
     @property
     def n_effective(self) -> float | None:
@@ -222,6 +228,7 @@ class ExperimentRow(ExperimentValues, Provenance):
         model: name of the model.
         checkpoint, graph, partition: their IDs.
         experiment_sha256: the artifact.
+        step, label: those of the checkpoint.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"kind": "modules", "metric": "accuracy", "seed": 0}])]
@@ -232,6 +239,8 @@ class ExperimentRow(ExperimentValues, Provenance):
     partition: PartitionId
     experiment_sha256: Sha256
     created: Time
+    step: Step = None
+    label: Label = None
 
 
 EXPERIMENT = Kind(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Sha256OrNone, Time
-from .checkpoints import CheckpointId, DatasetId, ModelName
+from .checkpoints import CheckpointId, DatasetId, Label, ModelName, Step
 
 __all__ = [
     "GRAPH",
@@ -20,6 +20,7 @@ __all__ = [
     "GraphRow",
     "GraphValues",
     "NodeCount",
+    "Output",
     "Strength",
     "Subgraph",
 ]
@@ -29,6 +30,8 @@ _ID = "g-1a2b3c4d"
 GraphId = Annotated[str, Field(examples=[_ID])]
 
 Cuts = Annotated[tuple[str, ...], Field(examples=[["layers.0:in", "layers.0", "layers.1"]])]
+
+Output = Annotated[str | None, Field(examples=["neuron"])]
 
 NodeCount = Annotated[int, Field(examples=[119])]
 
@@ -57,6 +60,8 @@ class GraphRow(GraphValues, Provenance):
         model: name of the model.
         checkpoint, dataset: their IDs.
         graph_sha256, bases_sha256: artifacts; the bases may not have been kept.
+        step, label: those of the checkpoint.
+        output: basis of the last cut.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"basis": "global", "output": "neuron"}])]
@@ -67,6 +72,9 @@ class GraphRow(GraphValues, Provenance):
     graph_sha256: Sha256
     bases_sha256: Sha256OrNone
     created: Time
+    step: Step = None
+    label: Label = None
+    output: Output = None
 
 
 GRAPH = Kind(

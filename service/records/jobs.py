@@ -130,6 +130,7 @@ class JobRow(Record):
         error: why it failed, in full.
         results: `{"kind": ..., "id": ...}` of each result it made.
         version: grows with every change.
+        target_name: what the target is about, as `model@step`; None where it is not known.
     """
 
     id: Annotated[str, Field(examples=[_JOB])]
@@ -155,6 +156,7 @@ class JobRow(Record):
     started: TimeOrNone
     finished: TimeOrNone
     version: Annotated[int, Field(examples=[12])]
+    target_name: Annotated[str | None, Field(examples=["two-digits@2500"])] = None
 
     @property
     def ended(self) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from datetime import datetime
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .base import Kind, Page, Record
 from .checkpoints import CHECKPOINT, DATASET, MODEL, RUN, CheckpointRow, DatasetRow, ModelRow, RunRow
+from .errors import StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
 from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
 from .tracking import TRACKING, TrackingDetail, TrackingRow
 
-__all__ = ["KINDS", "Paging", "Source"]
+__all__ = ["KINDS", "Paging", "Source", "check_paging", "kinds_of"]
 
 RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
@@ -23,6 +26,29 @@ KINDS: dict[str, Kind[Any, Any]] = {
 """Every kind of stored thing that results belong to or are, by its name."""
 
 
+_LETTERS: dict[str, tuple[str, ...]] = {
+    **{kind.name[0]: (kind.name,) for kind in KINDS.values()},
+    "l": ("ledger", "llc"),
+    "n": ("llc",),
+    "t": ("tracking", "token"),
+    "j": ("job",),
+    "s": ("schedule",),
+}
+"""For each letter that IDs begin with, the kinds of which something may have such an ID."""
+
+_ID = re.compile("([a-z])-[0-9a-f]+")
+
+
+def kinds_of(ref: str) -> tuple[str, ...]:
+    """Return the kinds of which something may have this ID, or start of an ID; none for a name.
+
+    >>> kinds_of("p-12ab"), kinds_of("digits@500")
+    (('partition',), ())
+    """
+    found = _ID.fullmatch(ref)
+    return _LETTERS.get(found.group(1), ()) if found else ()
+
+
 class Paging(TypedDict, total=False):
     """The part of a list to read.
 
@@ -30,11 +56,28 @@ class Paging(TypedDict, total=False):
         cursor: the `next_cursor` of the page before; default: from the beginning.
         limit: number of items, 1 to 1000; default: 100.
         newest_first: whether the newest come first; default: in order of creation.
+        step: only checkpoints of this step, or results of these.
+        since: only what was stored at this moment or later; a moment without a time zone is in UTC.
+        verdict: only results whose verdict starts with this.
     """
 
     cursor: str | None
     limit: int
     newest_first: bool
+    step: int | None
+    since: datetime | None
+    verdict: str | None
+
+
+def check_paging(kind: Kind[Any, Any], paging: Paging) -> None:
+    """Refuse to narrow a list by what things of its kind do not have.
+
+    Raises:
+        StoreError: the message names it.
+    """
+    for name in ("step", "verdict"):
+        if paging.get(name) is not None and name not in kind.narrowings:
+            raise StoreError(f"{kind.plural} have no {name}: the list can be narrowed by {', '.join(kind.narrowings)}")
 
 
 class Source(ABC):

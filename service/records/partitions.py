@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, CheckpointRow, DatasetRow, ModelName
-from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Strength
+from .checkpoints import CheckpointId, CheckpointRow, DatasetRow, Label, ModelName, Step
+from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Output, Strength
 
 __all__ = [
     "PARTITION",
@@ -147,6 +147,8 @@ class PartitionRow(PartitionValues, Provenance):
         model: name of the model.
         checkpoint, graph: their IDs.
         partition_sha256: the artifact.
+        step, label: those of the checkpoint.
+        cuts, output: those of the graph.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"chains": "discount", "control": True, "seed": 0}])]
@@ -156,6 +158,10 @@ class PartitionRow(PartitionValues, Provenance):
     graph: GraphId
     partition_sha256: Sha256
     created: Time
+    step: Step = None
+    label: Label = None
+    cuts: Cuts = ()
+    output: Output = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, and_, literal, or_, tuple_
+from sqlalchemy import Select, and_, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from ..records.base import Page, Record
@@ -35,12 +35,13 @@ def page(
     limit: int,
     newest_first: bool,
 ) -> Page[RecordT]:
-    """Return the next rows of a query, in order of creation, and the cursor of the next page.
+    """Return the next rows of a query, in order of creation, the cursor of the next page, and the number of all rows.
 
     Raises:
         StoreError: an unknown cursor, or a limit out of range.
     """
     _check_limit(limit)
+    total = session.scalar(select(func.count()).select_from(query.with_only_columns(table.key).subquery()))
     order = [table.created, table.key]
     if cursor is not None:
         created, key = _decode_cursor(cursor)
@@ -50,7 +51,7 @@ def page(
     query = query.order_by(*(column.desc() if newest_first else column.asc() for column in order))
     rows = session.scalars(query.limit(limit + 1)).all()
     more = _encode_cursor(rows[limit - 1]) if len(rows) > limit else None
-    return Page(items=tuple(convert(row) for row in rows[:limit]), next_cursor=more)
+    return Page(items=tuple(convert(row) for row in rows[:limit]), next_cursor=more, total=total)
 
 
 def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[NodeRow]:

@@ -18,7 +18,8 @@ def record(row: Base, kind: type[RecordT]) -> RecordT:
     """Convert a row to a record.
 
     A field is the column of the same name, lists as tuples. A field with the name of a kind is the ID of the thing of
-    that kind to which the row belongs, directly or through its owner; of a model it is the name.
+    that kind to which the row belongs, directly or through its owner; of a model it is the name. Any other field that
+    the row does not have is that of its owner.
     """
     return kind(**_values(row, kind))
 
@@ -35,7 +36,7 @@ def _values(row: Base, kind: type[Record], leave: tuple[str, ...] = ()) -> dict[
 
 
 def _value(row: Any, name: str) -> Any:
-    if name in KINDS and not hasattr(row, name):
+    if not hasattr(row, name):
         return _value(getattr(row, KINDS[row.kind].owners[0]), name)
     value = getattr(row, name)
     if isinstance(value, Row):

@@ -222,6 +222,11 @@ class Graph(Result):
     checkpoint: Mapped[Checkpoint] = relationship(lazy="joined", innerjoin=True)
     dataset: Mapped[Dataset] = relationship(lazy="joined", innerjoin=True)
 
+    @property
+    def output(self) -> str | None:
+        """Return the basis of the last cut."""
+        return self.recipe.get("output")
+
 
 class Partition(Result):
     """Modules of a graph."""

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from ..records.base import Page, plain, storable
 from ..records.checkpoints import file_sha256
 from ..records.choices import as_json
 from ..records.errors import ConflictError, StoreError
 from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
+from ..records.kinds import KINDS
 from ..storage.pages import page
 from ..storage.references import belongs, new_id, resolve
-from ..storage.tables import Checkpoint, Graph, Job, Partition, Worker
+from ..storage.tables import Checkpoint, Graph, Job, Partition, Run, Worker
 from .registry import Registry
 from .runs import followed_run
 from .saving import now
@@ -366,8 +367,24 @@ def _clock(session: Session) -> datetime:
 
 def job_row(row: Job) -> JobRow:
     """Convert a row to a JobRow."""
-    values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__ if name != "results"}
-    return JobRow(**values, results=tuple(row.results))
+    names = (name for name in JobRow.__dataclass_fields__ if name not in ("results", "target_name"))
+    values = {name: getattr(row, name) for name in names}
+    return JobRow(**values, results=tuple(row.results), target_name=_target_name(row))
+
+
+def _target_name(row: Job) -> str | None:
+    """Name the run that a job is about, or the checkpoint that its target is or belongs to."""
+    session = object_session(row)
+    tables: dict[str, Any] = {"track": Run, "partition": Graph, "experiment": Partition}
+    table = tables.get(row.task, Checkpoint)
+    target: Any = None if session is None else session.scalar(select(table).where(table.id == row.target))
+    while target is not None and not isinstance(target, Checkpoint | Run):
+        target = getattr(target, KINDS[target.kind].owners[0])
+    if target is None:
+        return None
+    run = target if isinstance(target, Run) else target.run
+    name: str = run.model.name if run.number == 1 else f"{run.model.name}#{run.number}"
+    return name if target is run else f"{name}@{target.label if target.step is None else target.step}"
 
 
 def _queue(row: Job) -> None:

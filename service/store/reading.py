@@ -13,12 +13,13 @@ from ..records.base import Kind, Page, Record
 from ..records.errors import NotFoundError
 from ..records.estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GRAPH, GraphRow
-from ..records.kinds import Paging, Source
+from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import PARTITION, MediatorRow, NodeRow, PartitionDetail
 from ..records.tracking import TRACKING, TrackingDetail
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
+from ..storage.narrowing import narrowed
 from ..storage.pages import mediator_page, node_page, page
 from ..storage.references import belongs, resolve
 from ..storage.rows import detail, record
@@ -41,10 +42,12 @@ class Reader(Transactions, Source):
 
     def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
         """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
+        check_paging(kind, paging)
         options: dict[str, Any] = {"cursor": None, "limit": 100, "newest_first": False, **paging}
+        by = {name: options.pop(name, None) for name in ("step", "since", "verdict")}
         table = TABLES[kind.name]
         with self._read() as session:
-            query = select(table)
+            query = narrowed(select(table), kind, **by)
             for name, ref in of.items():
                 if ref is not None:
                     query = query.where(belongs(table, name, resolve(session, TABLES[name], ref).key))

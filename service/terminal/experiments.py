@@ -10,11 +10,28 @@ from rich.table import Table
 from ..records.estimates import ExperimentRow
 from .tables import number, table
 
-__all__ = ["experiment_notes", "experiment_tables"]
+__all__ = ["experiment_notes", "experiment_tables", "what_it_found", "with_unit"]
 
 _BEHAVIOURAL = ("mse", "kl")  # losses, shown first
 
 _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
+
+
+_UNITS = {"accuracy": "share", "cross_entropy": "nats", "kl": "nats"}
+
+_FOUND = {"modules": "selectivity {}", "isolate": "change {}", "faithfulness": "CPR {}", "predict": "rank corr. {}"}
+
+
+def with_unit(row: ExperimentRow) -> str:
+    """Name the metric of an experiment, with its unit where it has one."""
+    return f"{row.metric} ({_UNITS[row.metric]})" if row.metric in _UNITS else row.metric
+
+
+def what_it_found(row: ExperimentRow) -> str:
+    """Say what an experiment found, in a word and a number; see `ExperimentValues.value`."""
+    if row.value is None:
+        return "-"
+    return _FOUND.get(row.experiment, "{} edges").format(number(row.value))
 
 
 def experiment_tables(row: ExperimentRow) -> list[Table]:

@@ -93,8 +93,8 @@ def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> li
     for row in rows:
         line = verdict_line(row) if reasons else None
         notes += [] if line is None else [Text(f"{row.id}: ").append_text(line)]
-        said = line is not None and row.verdict == "one module"  # the warning says the same
-        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if row.warning and not said else []
+        warned = row.warning and row.verdict != "one module"  # of one module the verdict says the same
+        notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if warned else []
     return notes
 
 

@@ -7,16 +7,46 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
 
 from ..records.base import Page, Record
 from .views import body, details, rows_table
 
 __all__ = ["err", "out", "print_json", "show_body", "show_page", "show_row"]
 
-out = Console(markup=False, emoji=False)
 
-err = Console(stderr=True, markup=False, emoji=False)
+class _Trimmed:
+    """Shows something without the spaces at the ends of its lines."""
+
+    def __init__(self, shown: RenderableType) -> None:
+        """Keep what is shown."""
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it line by line."""
+        for line in console.render_lines(self._shown, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                yield from line[:-1]
+                yield Segment(line[-1].text.rstrip(), line[-1].style, line[-1].control)
+            yield Segment.line()
+
+
+class _Console(Console):
+    """A console on which text is printed as it is, and tables without spaces at the ends of their lines."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as `rich.console.Console.print` does."""
+        shown = (_Trimmed(each) if isinstance(each, Table | Group) else each for each in objects)
+        super().print(*shown, **options)
+
+
+out = _Console(markup=False, emoji=False)
+
+err = _Console(stderr=True, markup=False, emoji=False)
 
 
 def show_row(row: Record, as_json: bool) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["counted", "number", "plainly", "table", "verdict"]
+__all__ = ["age", "counted", "number", "plainly", "span", "table", "verdict"]
 
 _ID = re.compile("[a-z]-[0-9a-f]+")
 
@@ -36,6 +36,29 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+_SPANS = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "d"))
+
+
+def span(seconds: float) -> str:
+    """Format a span of time in its largest unit.
+
+    >>> span(12.3), span(200), span(7300), span(200_000), span(10**7)
+    ('12 s', '3 min', '2 h', '2 d', '115 d')
+    """
+    unit, name = next(((unit, name) for limit, unit, name in _SPANS if seconds < limit), (86_400, "d"))
+    return f"{max(int(seconds / unit), 0)} {name}"
+
+
+def age(moment: datetime) -> str:
+    """Format how long ago a moment was; of one more than 30 days ago the date, in local time."""
+    seconds = (_now() - moment).total_seconds()
+    return span(seconds) if seconds < _SPANS[-1][0] else f"{moment.astimezone():%Y-%m-%d}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def plainly(value: Any) -> str:
     """Format any value of a record for people: lists and objects as their contents, with commas between.
 
@@ -54,7 +77,7 @@ def _joined(value: Any, between: str) -> str:
     if isinstance(value, list | tuple):
         return between.join(_joined(each, " ") for each in value) or "-"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
+        return f"{value.astimezone():%Y-%m-%d %H:%M}"
     return number(value)
 
 
@@ -75,9 +98,16 @@ def table(
     return result
 
 
-def verdict(name: str | None) -> Text:
-    """Format a verdict in its colour, green, yellow or red; as a dash where none was stored."""
-    return Text("-") if name is None else Text(name, _COLOURS.get(name, "yellow"))
+def verdict(name: str | None, *, short: bool = False) -> Text:
+    """Format a verdict in its colour, green, yellow or red; as a dash where none was stored.
+
+    Args:
+        name: the verdict.
+        short: whether to shorten it for a column of a list: "not told apart".
+    """
+    if name is None:
+        return Text("-")
+    return Text(name.removesuffix(" from chance") if short else name, _COLOURS.get(name, "yellow"))
 
 
 _COLOURS = {"reliable": "green", "supported": "green", "failed": "bold red", "refuted": "bold red"}

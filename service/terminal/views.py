@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ..records.base import Record
 from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
@@ -16,9 +17,9 @@ from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import PartitionDetail, PartitionRow
 from ..records.tracking import TrackingDetail, TrackingRow
-from .experiments import experiment_notes, experiment_tables
+from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
 from .results import layers_table, ledger_table, llc_table, modules_table, tracking_table, verdict_line
-from .tables import number, plainly, table, verdict
+from .tables import age, number, plainly, span, table, verdict
 
 __all__ = ["VIEWS", "View", "body", "details", "rows_table"]
 
@@ -33,6 +34,7 @@ class View:
         cells: returns the cells of a row of the list.
         facts: returns the details of one, by name.
         body: returns what follows the details: tables, lines, and "" for an empty line.
+        shared: columns that go into a line above the table where all rows have the same, with what that line says.
     """
 
     record: type[Record]
@@ -40,12 +42,24 @@ class View:
     cells: Callable[[Any], tuple[Any, ...]]
     facts: Callable[[Any], dict[str, Any]]
     body: Callable[[Any], list[RenderableType]] = lambda _: []
+    shared: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
-def rows_table(kind: str, rows: Sequence[Record]) -> Table:
-    """Make the table of a list of stored things of one kind, named in the plural."""
+def rows_table(kind: str, rows: Sequence[Record]) -> RenderableType:
+    """Make the table of a list of stored things of one kind, named in the plural.
+
+    What is the same in all rows stands in a line above it, see `View.shared`.
+    """
     view = VIEWS[kind]
-    return table(view.columns, [view.cells(row) for row in rows])
+    same: dict[str, str] = {}
+    for name, say in view.shared.items():
+        values = {plainly(say(row)) for row in rows}
+        same |= {name: values.pop()} if len(values) == 1 else {}
+    kept = [i for i, name in enumerate(view.columns) if name not in same]
+    cells = [[row[i] for i in kept] for row in map(view.cells, rows)]
+    made = table([view.columns[i] for i in kept], cells)
+    above = ", ".join(f"{name} {value}" for name, value in same.items())
+    return Group(Text(above if len(rows) == 1 else f"all: {above}", "dim"), made) if same else made
 
 
 def details(row: Record) -> Table:
@@ -70,17 +84,24 @@ def _view(row: Record) -> View | None:
     return next((view for view in VIEWS.values() if isinstance(row, view.record)), None)
 
 
-def _when(row: Any) -> str:
-    return f"{row.created:%m-%d %H:%M}"
+def _moment(row: Any) -> Any:
+    """Return the step of the checkpoint of a result; its label where it has no step."""
+    return row.step if row.step is not None else row.label
+
+
+def _cuts(row: GraphRow | PartitionRow) -> str:
+    return " ".join(row.cuts)
+
+
+def _elapsed(row: JobRow) -> str | None:
+    """Format how long a job has run, or ran."""
+    if row.started is None:
+        return None
+    return age(row.started) if row.finished is None else span((row.finished - row.started).total_seconds())
 
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.0f}"
-
-
-def _short(name: str | None) -> str | None:
-    """Shorten a verdict for a column of a list: "not told apart"."""
-    return None if name is None else name.removesuffix(" from chance")
 
 
 def _every(row: Record) -> dict[str, Any]:
@@ -156,7 +177,7 @@ def _job_facts(row: JobRow) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "id": row.id,
         "task": row.task,
-        "target": row.target,
+        "target": row.target if row.target_name is None else f"{row.target} ({row.target_name})",
         "choices": row.choices or None,
         "queue": None if row.queue == "default" else row.queue,
         "priority": row.priority or None,
@@ -178,73 +199,95 @@ def _job_facts(row: JobRow) -> dict[str, Any]:
 VIEWS: dict[str, View] = {
     "models": View(
         ModelRow,
-        ("id", "name", "family", "created"),
-        lambda r: (r.id, r.name, r.family, _when(r)),
+        ("id", "name", "family", "age"),
+        lambda r: (r.id, r.name, r.family, age(r.created)),
         _named("id", "name", "family", "config", "created"),
     ),
     "runs": View(
         RunRow,
-        ("id", "model", "number", "label", "family", "created"),
-        lambda r: (r.id, r.model, r.number, r.label, r.family, _when(r)),
+        ("id", "model", "number", "label", "family", "age"),
+        lambda r: (r.id, r.model, r.number, r.label, r.family, age(r.created)),
         _named("id", "model", "number", "label", "family", "config", "created"),
+        shared={"model": lambda r: r.model, "family": lambda r: r.family},
     ),
     "checkpoints": View(
         CheckpointRow,
-        ("id", "model", "run", "step", "label", "created"),
-        lambda r: (r.id, r.model, r.run, r.step, r.label, _when(r)),
+        ("id", "model", "run", "step", "label", "age"),
+        lambda r: (r.id, r.model, r.run, r.step, r.label, age(r.created)),
         _checkpoint_facts,
+        shared={"model": lambda r: r.model, "run": lambda r: r.run},
     ),
     "datasets": View(
         DatasetRow,
-        ("id", "description", "created"),
-        lambda r: (r.id, r.description, _when(r)),
+        ("id", "description", "age"),
+        lambda r: (r.id, r.description, age(r.created)),
         _named("id", "description", "sha256", "created"),
     ),
     "graphs": View(
         GraphRow,
-        ("id", "model", "basis", "nodes", "edges", "created"),
-        lambda r: (r.id, r.model, r.basis, r.n_nodes, r.n_edges, _when(r)),
+        ("id", "model", "step", "cuts", "basis", "output", "edges", "age"),
+        lambda r: (r.id, r.model, _moment(r), len(r.cuts), r.basis, r.output, r.n_edges, age(r.created)),
         _graph_facts,
+        shared={"model": lambda r: r.model, "cuts": _cuts, "basis": lambda r: r.basis, "output": lambda r: r.output},
     ),
     "partitions": View(
         PartitionRow,
-        ("id", "model", "graph", "modules", "cost", "p", "verdict"),
-        lambda r: (r.id, r.model, r.graph, r.n_modules, r.edge_cost, r.p_value, verdict(r.verdict)),
+        ("id", "model", "step", "cuts", "output", "modules", "verdict", "age"),
+        lambda r: (
+            *(r.id, r.model, _moment(r), len(r.cuts) or None, r.output, r.n_modules),
+            *(verdict(r.verdict, short=True), age(r.created)),
+        ),
         _partition_facts,
         _partition_body,
+        shared={"model": lambda r: r.model, "cuts": _cuts, "output": lambda r: r.output},
     ),
     "ledgers": View(
         LedgerRow,
-        ("id", "checkpoint", "epsilon", "nominal", "effective", "rank known by", "created"),
-        lambda r: (r.id, r.checkpoint, r.epsilon, r.nominal, r.effective, r.method, _when(r)),
+        ("id", "model", "step", "epsilon", "nominal", "effective", "rank known by", "age"),
+        lambda r: (r.id, r.model, _moment(r), r.epsilon, r.nominal, r.effective, r.method, age(r.created)),
         _result("id", "model", "checkpoint", "dataset", "n", "epsilon", "warning"),
         _ledger_body,
+        shared={"model": lambda r: r.model, "rank known by": lambda r: r.method},
     ),
     "llc": View(
         LlcRow,
-        ("id", "checkpoint", "mode", "epsilon", "N_eff", "verdict", "created"),
-        lambda r: (r.id, r.checkpoint, r.mode, r.epsilon, r.n_effective, verdict(r.verdict), _when(r)),
+        ("id", "model", "step", "mode", "epsilon", "N_eff", "verdict", "age"),
+        lambda r: (*(r.id, r.model, _moment(r), r.mode, r.epsilon, r.n_effective, verdict(r.verdict), age(r.created)),),
         _result("id", "model", "checkpoint", "dataset", "mode", "loss", "n_parameters", "n"),
         _llc_body,
+        shared={"model": lambda r: r.model, "mode": lambda r: r.mode},
     ),
     "experiments": View(
         ExperimentRow,
-        ("id", "partition", "kind", "metric", "verdict"),
-        lambda r: (r.id, r.partition, r.experiment, r.metric, verdict(_short(r.verdict))),
+        ("id", "model", "step", "partition", "kind", "found", "metric", "verdict", "age"),
+        lambda r: (
+            *(r.id, r.model, _moment(r), r.partition, r.experiment, what_it_found(r), with_unit(r)),
+            *(verdict(r.verdict, short=True), age(r.created)),
+        ),
         _result("id", "model", "checkpoint", "graph", "partition", "experiment", "metric"),
         _experiment_body,
+        shared={
+            "model": lambda r: r.model,
+            "step": _moment,
+            "partition": lambda r: r.partition,
+            "metric": with_unit,
+        },
     ),
     "trackings": View(
         TrackingRow,
-        ("id", "model", "checkpoints", "tracks", "churn", "created"),
-        lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, _when(r)),
+        ("id", "model", "checkpoints", "tracks", "churn", "age"),
+        lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, age(r.created)),
         _result("id", "model", "run", "n_checkpoints", "n_tracks", "churn"),
         _tracking_body,
+        shared={"model": lambda r: r.model},
     ),
     "jobs": View(
         JobRow,
-        ("id", "task", "target", "state", "step", "%", "created"),
-        lambda r: (r.id, r.task, r.target.rpartition("/")[2], r.state, r.step, _percent(r.fraction), _when(r)),
+        ("id", "task", "target", "state", "step", "%", "time", "age"),
+        lambda r: (
+            *(r.id, r.task, r.target_name or r.target.rpartition("/")[2], r.state, r.step, _percent(r.fraction)),
+            *(_elapsed(r), age(r.created)),
+        ),
         _job_facts,
     ),
     "schedules": View(
@@ -258,8 +301,8 @@ VIEWS: dict[str, View] = {
     ),
     "tokens": View(
         TokenRow,
-        ("id", "name", "scope", "state", "created"),
-        lambda r: (r.id, r.name, r.scope, "revoked" if r.revoked else "valid", _when(r)),
+        ("id", "name", "scope", "state", "age"),
+        lambda r: (r.id, r.name, r.scope, "revoked" if r.revoked else "valid", age(r.created)),
         _every,
     ),
 }

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from ...records.base import Kind
+from ...records.base import Kind, parse_moment
 from ...records.errors import NotFoundError
 from ...records.kinds import KINDS
-from ..responses import FILE, Cursor, Limit, Newest, Opened, as_file, as_json, filter_by, reference_to
+from ..responses import FILE, NARROWING, Cursor, Limit, Newest, Opened, as_file, as_json, filter_by, reference_to
 from ..schemas import Listing
 
 __all__ = ["routes"]
@@ -28,11 +28,14 @@ def _add_routes(kind: Kind[Any, Any]) -> None:
     tags: list[str | Enum] = [kind.plural]
 
     @routes.get(path, tags=tags, response_model=Listing[kind.row], name=f"{kind.name}s", description=kind.listing)  # type: ignore[name-defined]
-    @_filtered(kind.filters)
+    @_filtered(kind)
     def listing(
-        request: Request, store: Opened, of: dict[str, str | None], cursor: Cursor, limit: Limit, newest: Newest
+        request: Request, store: Opened, of: dict[str, Any], cursor: Cursor, limit: Limit, newest: Newest
     ) -> Response:
-        found = store.page(kind, of, {"cursor": cursor, "limit": limit, "newest_first": newest})
+        paging: Any = {"cursor": cursor, "limit": limit, "newest_first": newest}
+        paging |= {name: of.pop(name, None) for name in kind.narrowings}
+        paging["since"] = None if paging["since"] is None else parse_moment(paging["since"])
+        found = store.page(kind, of, paging)
         return as_json(request, found.to_json())
 
     @routes.get(path + "/{ref}", tags=tags, response_model=kind.detail, name=kind.name, description=kind.single)
@@ -51,8 +54,8 @@ def _add_routes(kind: Kind[Any, Any]) -> None:
         )(_download(kind, name))
 
 
-def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
-    """Give an endpoint one query parameter per filter, which it takes together as the mapping `of`."""
+def _filtered(kind: Kind[Any, Any]) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+    """Give an endpoint one query parameter per filter of a kind, which it takes together as the mapping `of`."""
 
     def decorate(listing: Callable[..., Response]) -> Callable[..., Response]:
         def endpoint(
@@ -67,9 +70,9 @@ def _filtered(filters: tuple[str, ...]) -> Callable[[Callable[..., Response]], C
 
         signature = inspect.signature(endpoint, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        extra = [
-            inspect.Parameter(name, own[2].kind, default=None, annotation=filter_by(KINDS[name])) for name in filters
-        ]
+        types = {name: filter_by(KINDS[name]) for name in kind.filters}
+        types |= {name: NARROWING[name] for name in kind.narrowings}
+        extra = [inspect.Parameter(name, own[2].kind, default=None, annotation=types[name]) for name in types]
         endpoint.__signature__ = signature.replace(parameters=[*own[:2], *extra, *own[2:]])  # type: ignore[attr-defined]
         return endpoint
 

@@ -134,7 +134,7 @@ def analyze(
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     given = {name: value for name, value in choices.items() if value is not None}
-    with opened_backend(store, artifacts, url) as backend:
+    with opened_backend(store, artifacts, url, create=True) as backend:
         chosen = {**recipe_choices(recipe), **given}
         made = backend.run("analyze", checkpoints, chosen, Given(data, factory, force))
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]

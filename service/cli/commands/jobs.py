@@ -1,4 +1,4 @@
-"""The commands about jobs: submit, jobs, cancel, retry, worker. Starts without torch."""
+"""The commands about jobs: submit, cancel, retry, worker. Starts without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import StoreError
-from ...records.jobs import ON_CHECKPOINTS, STATES, TASKS, JobRow
+from ...records.jobs import ON_CHECKPOINTS, TASKS, JobRow
 from ...terminal.progress import waiting_hint
 from ...terminal.show import err, out, print_json
 from ...terminal.views import details, rows_table
@@ -56,7 +56,7 @@ def submit(
     choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
     named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
-    with opened_source(store, artifacts, url) as opened:
+    with opened_source(store, artifacts, url, create=True) as opened:
         asked = [opened.submit(task, target, choices, **options) for target in named]
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
@@ -66,30 +66,9 @@ def submit(
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
     else:
-        for row in rows:
-            out.print(details(row))
+        out.print(details(rows[0]) if len(rows) == 1 else rows_table("jobs", rows))
     if any(row.state in ("failed", "cancelled") for row in rows):
         raise typer.Exit(1)
-
-
-@app.command()
-def jobs(
-    state: Annotated[str | None, typer.Option(help=f"List only jobs in this state: {', '.join(STATES)}.")] = None,
-    limit: Annotated[int, typer.Option(help="Number of jobs to list.")] = 20,
-    store: StoreOption = None,
-    artifacts: ArtifactsOption = None,
-    url: UrlOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List jobs, newest first."""
-    with opened_source(store, artifacts, url) as opened:
-        page = opened.jobs(state=state, limit=limit, newest_first=True)
-    if as_json:
-        print_json(page.to_json())
-    elif page.items:
-        out.print(rows_table("jobs", page.items))
-    else:
-        err.print("no jobs: submit some with `interbasis submit`")
 
 
 @app.command()

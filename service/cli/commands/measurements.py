@@ -47,7 +47,7 @@ def ledger(
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters: which are free, and why, and how many are effective."""
-    with opened_backend(store, artifacts, url) as backend:
+    with opened_backend(store, artifacts, url, create=True) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
         given = Given(data, factory, force)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, plot)
@@ -108,7 +108,7 @@ def llc(
     as_json: JsonOption = False,
 ) -> None:
     """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
-    with opened_backend(store, artifacts, url) as backend:
+    with opened_backend(store, artifacts, url, create=True) as backend:
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}

@@ -10,10 +10,11 @@ import typer
 
 from ...records.errors import StoreError
 from ...records.jobs import SCOPES, TASKS
-from ...terminal.show import err, out, print_json, show_page, show_row
+from ...terminal.show import err, out, print_json, show_row
 from ...terminal.views import rows_table
 from ..options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
+from .lists import print_list
 
 __all__ = ["app"]
 
@@ -83,7 +84,7 @@ def register(
     as_json: JsonOption = False,
 ) -> None:
     """Register checkpoints, so that jobs and schedules find them; compute nothing."""
-    with opened_source(store, artifacts, url) as opened:
+    with opened_source(store, artifacts, url, create=True) as opened:
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
@@ -118,7 +119,7 @@ def add_schedule(
     choices |= {"data": str(data.resolve()) if data else None}
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
     where = None if folder is None else folder.resolve()
-    with opened_source(store, artifacts, url) as opened:
+    with opened_source(store, artifacts, url, create=True) as opened:
         show_row(opened.add_schedule(task, model, choices, folder=where, **options), as_json)
 
 
@@ -130,8 +131,7 @@ def list_schedules(
     as_json: JsonOption = False,
 ) -> None:
     """List schedules."""
-    with opened_source(store, artifacts, url) as opened:
-        show_page("schedules", opened.schedules(limit=1000), as_json)
+    print_list("schedules", (store, artifacts, url), as_json, (None, None, True), lambda s, part: s.schedules(**part))
 
 
 @schedule.command()
@@ -181,7 +181,7 @@ def new_token(
     as_json: JsonOption = False,
 ) -> None:
     """Make a token and print it, only this once; from the first token on every request needs one."""
-    with opened_source(store, artifacts, url) as opened:
+    with opened_source(store, artifacts, url, create=True) as opened:
         first = not opened.tokens(limit=1).items
         made = opened.new_token(name, scope)
     if as_json:
@@ -207,8 +207,7 @@ def list_tokens(
     as_json: JsonOption = False,
 ) -> None:
     """List tokens, without their secrets."""
-    with opened_source(store, artifacts, url) as opened:
-        show_page("tokens", opened.tokens(limit=1000), as_json)
+    print_list("tokens", (store, artifacts, url), as_json, (None, None, True), lambda s, part: s.tokens(**part))
 
 
 @token.command()

@@ -1,16 +1,16 @@
-"""The commands about stored results: ls, show, export, plot."""
+"""The commands about one stored result: show, export, plot."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ...records.base import Record
-from ...terminal.results import partition_notes
-from ...terminal.show import err, out, print_json, show_page, show_row
+from ...records.errors import NotFoundError, StoreError
+from ...records.kinds import kinds_of
+from ...terminal.show import err, print_json, show_row
 from ..backends import Given, opened_backend
 from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
 from ..sources import KINDS, opened_source, singular
@@ -23,50 +23,45 @@ _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircui
 
 
 @app.command()
-def ls(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS.values())}.")],
-    limit: Annotated[int, typer.Option(help="Number of rows to list.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="The next_cursor of the list before.")] = None,
-    store: StoreOption = None,
-    artifacts: ArtifactsOption = None,
-    url: UrlOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List stored things of one kind."""
-    name = singular(kind)
-    kind = KINDS[name]
-    with opened_source(store, artifacts, url) as opened:
-        page = getattr(opened, f"{name}s")(cursor=cursor, limit=limit)
-    show_page(kind, page, as_json)
-    if as_json:
-        return
-    for note in partition_notes(page.items, reasons=False) if name == "partition" else ():
-        out.print(note)
-    if page.next_cursor:
-        out.print(f"more: interbasis ls {kind} --cursor {page.next_cursor}", soft_wrap=True)
-
-
-@app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
-    ref: Annotated[str, typer.Argument(help="An ID, the start of one, or a name.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[KIND] ID", help=f"An ID, the start of one, or a name; KIND: {', '.join(KINDS)}."),
+    ],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show all details of one stored thing."""
-    name = singular(kind)
+    if len(words) > 2 or (words[0] in KINDS and len(words) == 1):
+        raise StoreError(f"show {' '.join(words)}: expected [KIND] ID, like `interbasis show partition p-1a2b3c4d`")
+    ref = words[-1]
     with opened_source(store, artifacts, url) as opened:
-        row: Record = getattr(opened, f"get_{name}")(ref)
+        name, row = _found(opened, (singular(words[0]),) if len(words) == 2 else _candidates(ref), ref)
         if as_json:
             document = row.to_json()
             if name == "partition":
-                document["nodes"] = [node.to_json() for node in opened.nodes(ref)]
-                document["mediators"] = [node.to_json() for node in opened.mediators(ref)]
+                document["nodes"] = [node.to_json() for node in opened.nodes(row.id)]
+                document["mediators"] = [node.to_json() for node in opened.mediators(row.id)]
             print_json(document)
             return
     show_row(row, False)
+
+
+def _candidates(ref: str) -> tuple[str, ...]:
+    """Return the kinds of which something may have this ID or name, the most likely first."""
+    return kinds_of(ref) or (("checkpoint", "model") if "@" in ref else ("model", "checkpoint"))
+
+
+def _found(opened: Any, kinds: tuple[str, ...], ref: str) -> tuple[str, Any]:
+    """Return the first thing of these kinds that a reference names, with its kind."""
+    for kind in kinds[:-1]:
+        try:
+            return kind, getattr(opened, f"get_{kind}")(ref)
+        except NotFoundError:
+            continue
+    return kinds[-1], getattr(opened, f"get_{kinds[-1]}")(ref)
 
 
 @app.command()

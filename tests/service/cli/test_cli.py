@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -262,8 +263,8 @@ def test_list_as_json_has_items_and_cursor(
     interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str
 ) -> None:
     page = interbasis("ls", kind, "--json").document
-    assert list(page) == ["items", "next_cursor"]
-    assert page["next_cursor"] is None
+    assert list(page) == ["items", "next_cursor", "total"]
+    assert (page["next_cursor"], page["total"]) == (None, len(page["items"]))
     assert len(page["items"]) == {"datasets": 1, "ledgers": 0, "llc": 0, "experiments": 0, "trackings": 0}.get(kind, 2)
     if kind not in ("models", "ledgers", "llc", "experiments", "trackings"):
         known = [item[kind.removesuffix("s")]["id"] for item in filled]
@@ -286,12 +287,91 @@ def test_pages_follow_one_another(interbasis: Callable[..., Result], filled: lis
     two = interbasis("ls", "graphs", "--limit", "1", "--cursor", one["next_cursor"], "--json").document
     assert two["next_cursor"] is None
     assert one["items"] + two["items"] == interbasis("ls", "graphs", "--json").document["items"]
-    assert f"--cursor {one['next_cursor']}" in interbasis("ls", "graphs", "--limit", "1").out
+    assert (
+        interbasis("ls", "graphs", "--limit", "1", "--all", "--json").document["items"] == one["items"] + two["items"]
+    )
+    newest = interbasis("ls", "graphs", "--limit", "1").out
+    assert two["items"][0]["id"] in newest
+    assert (said := re.search("1 of 2: --all lists all, --after (.*) the next", newest))
+    assert one["items"][0]["id"] in interbasis("ls", "graphs", "--limit", "1", "--after", said.group(1)).out
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "found"),
+    [
+        ("graphs", ("--model", "net"), [0]),
+        ("partitions", ("--step", "7"), [0]),
+        ("checkpoints", ("--step", "123456789"), [1]),
+        ("graphs", ("--since", "2h"), [0, 1]),
+        ("models", ("--since", "2999-01-01"), []),
+        ("partitions", ("--verdict", "nothing"), []),
+        ("partitions", ("--model", "net", "--step", "123456789"), []),
+    ],
+)
+def test_lists_are_narrowed(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str, options: list[str], found: list[int]
+) -> None:
+    name = kind.removesuffix("s")
+    expected = [(item[name] if name != "model" else {"id": "?"})["id"] for item in filled]
+    page = interbasis("ls", kind, *options, "--json").document
+    assert [item["id"] for item in page["items"]] == [expected[i] for i in found]
+    assert page["total"] == len(found)
+
+
+def test_lists_are_narrowed_by_what_they_have_only(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]]
+) -> None:
+    verdict = filled[0]["partition"]["verdict"]
+    assert filled[0]["partition"]["id"] in interbasis("ls", "partitions", "--verdict", verdict[:5]).out
+    assert_refused(interbasis("ls", "models", "--verdict", "x"), "--verdict: the list of models", "it has --since")
+    assert_refused(interbasis("ls", "tokens", "--model", "net"), "cannot be narrowed by it")
+    assert_refused(interbasis("ls", "graphs", "--since", "yesterday"), "since is 'yesterday', expected 30min, 2h, 3d")
+    assert_refused(interbasis("ls", "graphs", "--model", "none"), "no model 'none'")
+
+
+def test_lists_name_model_step_and_cuts(interbasis: Callable[..., Result], filled: list[dict[str, Any]]) -> None:
+    said = interbasis("ls", "partitions").out
+    assert "cuts layers.0:in layers.0 layers.1 layers.2" in said
+    assert all(line == line.rstrip() for line in said.splitlines())
+    (line,) = [line for line in said.splitlines() if line.startswith(filled[0]["partition"]["id"])]
+    assert line.split()[1:3] == ["net", "7"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_list_says_so(interbasis: Callable[..., Result], empty: Path, kind: str) -> None:
+    result = interbasis("ls", kind)
+    assert (result.code, result.out.replace("\n", "")) == (0, f"nothing stored yet in {empty}")
+    assert interbasis("ls", kind, "--json").document == {"items": [], "next_cursor": None, "total": 0}
+    assert not empty.parent.exists()
+    assert interbasis("db", "upgrade").code == 0
     assert interbasis("ls", kind).out == f"no {kind} stored yet\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["show p-12", "plot p-12 -o x.png", "modules g-12", "track x", "experiment p-12", "cancel j-1", "db check"],
+)
+def test_reading_makes_no_store(interbasis: Callable[..., Result], empty: Path, command: str) -> None:
+    assert_refused(interbasis(*command.split()), f"nothing stored yet in {empty}", "--store")
+    assert not empty.parent.exists()
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "dataset", "graph", "partition"])
+def test_show_needs_no_kind(interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str) -> None:
+    (row, _) = interbasis("ls", f"{kind}s", "--json").document["items"] * (2 if kind == "dataset" else 1)
+    whole = interbasis("show", kind, row["id"], "--json").document
+    assert interbasis("show", row["id"], "--json").document == whole
+    assert interbasis("show", row["id"][:6], "--json").document == whole
+
+
+def test_show_without_a_kind_takes_names_of_models_and_checkpoints(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]]
+) -> None:
+    assert interbasis("show", "net", "--json").document["family"] == "mlp"
+    assert interbasis("show", "net@7", "--json").document["step"] == 7
+    assert_refused(interbasis("show", "partition"), "expected [KIND] ID")
+    assert_refused(interbasis("show", "partitionx", "x"), "did you mean partition? expected one of model, run, checkpoint,")
+    assert_refused(interbasis("show", "p-ffffffff"), "no partition 'p-ffffffff'")
 
 
 @pytest.mark.parametrize("kind", ["model", "checkpoint", "dataset", "graph", "partition"])
@@ -710,8 +790,9 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
     assert interbasis("ls", "experiments", "--json").document["items"] == rows
     listed = interbasis("ls", "experiments").out
     assert max(map(len, listed.splitlines())) <= 80
-    cells = [line.split()[:4] for line in listed.splitlines()[1:]]
-    assert cells == [[row["id"], row["partition"], row["experiment"], "loss"] for row in rows], "a line each"
+    above, _, *cells = [line.split()[:2] for line in listed.splitlines()]
+    assert above == ["all:", "model"]
+    assert cells == [[row["id"], row["experiment"]] for row in reversed(rows)], "a line each, newest first"
     assert interbasis("show", "experiment", rows[0]["id"], "--json").document == rows[0]
     shown = {row["experiment"]: interbasis("show", "experiment", row["id"]).out for row in rows}
     assert "isolated" in shown["isolate"]
@@ -1072,13 +1153,15 @@ def test_bad_input_is_refused_as_users_see_it(files: Files, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["model", "checkpoint", "dataset", "graph", "partition"])
-def test_unknown_reference_is_refused(interbasis: Callable[..., Result], empty: Path, kind: str) -> None:
+def test_unknown_reference_is_refused(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], kind: str
+) -> None:
     assert_refused(interbasis("show", kind, "nothing", "--json"), f"no {kind} 'nothing'", f"interbasis ls {kind}s")
 
 
-def test_unknown_kind_and_cursor_are_refused(interbasis: Callable[..., Result], empty: Path) -> None:
-    for command in (["ls", "things"], ["show", "things", "x"]):
-        assert_refused(interbasis(*command), "'things'", "expected one of models, runs, checkpoints")
+def test_unknown_kind_and_cursor_are_refused(interbasis: Callable[..., Result], filled: list[dict[str, Any]]) -> None:
+    assert_refused(interbasis("ls", "things"), "'things'", "expected one of models, ")
+    assert_refused(interbasis("show", "things", "x"), "'things'", "expected one of model, ")
     assert_refused(interbasis("ls", "graphs", "--cursor", "???"), "cursor")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -122,6 +123,25 @@ def test_pages_follow_each_other(store: Store, client: Client) -> None:
     assert [row.id for page in (first, second, last) for row in page.items] == [row.id for row in rows]
     assert last.next_cursor is None
     assert client.graphs(limit=1, newest_first=True).items[0] == rows[-1]
+
+
+def test_lists_are_narrowed_and_counted(store: Store, client: Client) -> None:
+    """By step and moment, through every owner, and by verdict; the store and a client give the same."""
+    graph = save_graph(store)
+    made = save_partition(store, graph.id)
+    other = store.add_checkpoint("digits", sha256="f" * 64, step=200, label="later")
+    for source in (store, client):
+        assert [row.id for row in source.checkpoints(step=200).items] == [other.id]
+        assert source.graphs(step=100).items == (graph,)
+        assert (source.graphs(step=200).total, source.checkpoints(limit=1).total) == (0, 2)
+        assert source.graphs(since=graph.created).items == (graph,)
+        assert source.graphs(since=graph.created + timedelta(seconds=1)).total == 0
+        assert source.get_partition(made.id) == made
+        (row,) = source.partitions(model="digits", step=100).items
+        assert (row.step, row.label, row.cuts, row.output) == (100, "final", graph.cuts, None)
+        assert source.partitions(verdict="%").items == ()
+        with pytest.raises(StoreError, match="datasets have no verdict: the list can be narrowed by since"):
+            source.datasets(verdict="x")
 
 
 def test_nodes_and_mediators_come_in_pages(store: Store, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

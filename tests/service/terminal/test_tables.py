@@ -1,6 +1,6 @@
 """Lists of stored things, and the format of numbers, times and verdicts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,11 +22,18 @@ from cases_rows import (
 from rich.text import Text
 
 from interbasis.service.cli.sources import KINDS
-from interbasis.service.terminal.tables import counted, number, plainly, table, verdict
-from interbasis.service.terminal.views import rows_table
+from interbasis.service.terminal import tables
+from interbasis.service.terminal.tables import age, counted, number, plainly, table, verdict
+from interbasis.service.terminal.views import VIEWS, rows_table
 
 LONG = "[red]EleutherAI/pythia-14m [/red] " * 12  # what Rich would take for markup
 WIDE = "数学模型" * 40  # each of two columns
+
+
+@pytest.fixture(autouse=True)
+def three_days_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is three days later than the rows were stored."""
+    monkeypatch.setattr(tables, "_now", lambda: THEN + timedelta(days=3))
 
 
 # Numbers, counts and other values
@@ -165,31 +172,32 @@ def test_text_that_is_too_long_goes_on_below() -> None:
 
 
 LISTED = {
-    "models": ("id name family created", "m-01234567 digits mlp 11-05 07:03"),
-    "runs": ("id model number label family created", "r-01234567 digits 1 - mlp 11-05 07:03"),
-    "checkpoints": ("id model run step label created", "c-01234567 digits r-01234567 100 final 11-05 07:03"),
-    "datasets": ("id description created", "d-01234567 digits, test half 11-05 07:03"),
-    "graphs": ("id model basis nodes edges created", "g-01234567 digits global 7 12 11-05 07:03"),
-    "partitions": (
-        "id model graph modules cost p verdict",
-        "p-01234567 digits g-01234567 2 0.25 0.0476 supported",
-    ),
-    "ledgers": (
-        "id checkpoint epsilon nominal effective rank known by created",
-        "l-01234567 c-01234567 - 2000 1000 exact 11-05 07:03",
-    ),
-    "llc": (
-        "id checkpoint mode epsilon N_eff verdict created",
-        "l-76543210 c-01234567 point 0.001 9 reliable 11-05 07:03",
-    ),
-    "experiments": ("id partition kind metric verdict", "e-01234567 p-01234567 isolate loss supported"),
-    "trackings": ("id model checkpoints tracks churn created", "t-01234567 digits 2 2 0.25 11-05 07:03"),
-    "jobs": ("id task target state step % created", "j-01234567 track m-01234567 queued - - 11-05 07:03"),
+    "models": ("id name family age", "m-01234567 digits mlp 3 d"),
+    "runs": ("id number label age", "r-01234567 1 - 3 d"),
+    "checkpoints": ("id step label age", "c-01234567 100 final 3 d"),
+    "datasets": ("id description age", "d-01234567 digits, test half 3 d"),
+    "graphs": ("id step edges age", "g-01234567 100 12 3 d"),
+    "partitions": ("id step modules verdict age", "p-01234567 100 2 supported 3 d"),
+    "ledgers": ("id step epsilon nominal effective age", "l-01234567 100 - 2000 1000 3 d"),
+    "llc": ("id step epsilon N_eff verdict age", "l-76543210 100 0.001 9 reliable 3 d"),
+    "experiments": ("id kind found verdict age", "e-01234567 isolate change 0.125 supported 3 d"),
+    "trackings": ("id checkpoints tracks churn age", "t-01234567 2 2 0.25 3 d"),
+    "jobs": ("id task target state step % time age", "j-01234567 track m-01234567 queued - - - 3 d"),
     "schedules": (
         "id task model when state next (UTC) jobs error",
         "s-01234567 track digits 0 2 * * * on 11-05 07:03 0 -",
     ),
-    "tokens": ("id name scope state created", "t-01234567 ci read valid 11-05 07:03"),
+    "tokens": ("id name scope state age", "t-01234567 ci read valid 3 d"),
+}
+SAME = {
+    "runs": "model digits, family mlp",
+    "checkpoints": "model digits, run r-01234567",
+    "graphs": "model digits, cuts layers.0 layers.1, basis global, output neuron",
+    "partitions": "model digits, cuts layers.0 layers.1, output neuron",
+    "ledgers": "model digits, rank known by exact",
+    "llc": "model digits, mode point",
+    "experiments": "model digits, step 100, partition p-01234567, metric loss",
+    "trackings": "model digits",
 }
 
 
@@ -198,10 +206,50 @@ def test_every_kind_that_can_be_listed_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("kind", LISTED)
-def test_list_has_a_line_per_row(kind: str) -> None:
+def test_list_has_a_line_per_row_and_one_for_what_all_have(kind: str) -> None:
     names, row = LISTED[kind]
-    assert cells(rows_table(kind, [ROWS[kind](), ROWS[kind]()])) == [names.split(), row.split(), row.split()]
-    assert cells(rows_table(kind, [])) == [names.split()]
+    above = [f"all: {SAME[kind]}"] if kind in SAME else []
+    shown = lines(rows_table(kind, [ROWS[kind](), ROWS[kind]()]))
+    assert [line.split() for line in shown] == [line.split() for line in (*above, names, row, row)]
+    assert lines(rows_table(kind, []))[0].split() == " ".join(VIEWS[kind].columns).split()
+
+
+def test_columns_that_differ_stay() -> None:
+    rows = [partition(step=None, label="early"), partition(model="letters", cuts=("a",))]
+    assert cells(rows_table("partitions", rows)) == [
+        ["all:", "output", "neuron"],
+        ["id", "model", "step", "cuts", "modules", "verdict", "age"],
+        ["p-01234567", "digits", "early", "2", "2", "supported", "3", "d"],
+        ["p-01234567", "letters", "100", "1", "2", "supported", "3", "d"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "value", "said"),
+    [
+        ("modules", "accuracy", 0.93, "modules selectivity 0.93 accuracy (share)"),
+        ("isolate", "kl", 0.125, "isolate change 0.125 kl (nats)"),
+        ("faithfulness", "loss", None, "faithfulness - loss"),
+        ("bisect", "accuracy", 12.0, "bisect 12 edges accuracy (share)"),
+        ("predict", "mse", 0.5, "predict rank corr. 0.5 mse"),
+    ],
+)
+def test_experiments_in_a_list_say_what_they_measured(kind: str, metric: str, value: float | None, said: str) -> None:
+    (above, _, shown) = cells(rows_table("experiments", [experiment(experiment=kind, metric=metric, value=value)]))
+    assert " ".join([*shown[1:-3], *above[above.index("metric") + 1 :]]) == said
+
+
+def test_times_of_jobs_in_a_list() -> None:
+    later = THEN + timedelta(minutes=12)
+    rows = [job(started=THEN, finished=later, target_name="digits@100"), job(started=later)]
+    assert [line[2:] for line in cells(rows_table("jobs", rows))[1:]] == [
+        ["digits@100", "queued", "-", "-", "12", "min", "3", "d"],
+        ["m-01234567", "queued", "-", "-", "2", "d", "3", "d"],
+    ]
+
+
+def test_ages() -> None:
+    assert [age(THEN + timedelta(days=days)) for days in (0, 2, 3 - 1 / 24, -40)] == ["3 d", "1 d", "1 h", "2026-09-26"]
 
 
 WORST: dict[str, dict[str, Any]] = {
@@ -209,12 +257,10 @@ WORST: dict[str, dict[str, Any]] = {
     "runs": {"model": LONG, "number": 10**6, "label": WIDE, "family": "modular_addition_transformer"},
     "checkpoints": {"model": LONG, "label": WIDE, "step": 2**62},
     "datasets": {"description": WIDE + LONG},
-    "graphs": {"model": WIDE, "n_nodes": 10**9, "n_edges": 10**15},
+    "graphs": {"model": WIDE, "n_edges": 10**15},
     "partitions": {
         "model": LONG,
         "n_modules": 10**6,
-        "edge_cost": -1.2345e-100,
-        "p_value": 1.2345e-10,
         "verdict": None,
     },
     "ledgers": {"epsilon": 1.2345e-10, "nominal": 10**9, "effective": 10**9, "method": "lanczos"},
@@ -231,7 +277,7 @@ WORST: dict[str, dict[str, Any]] = {
 def test_list_of_long_names_and_numbers_fits_and_keeps_ids_whole(kind: str) -> None:
     """IDs of twelve digits, as where two would be the same."""
     long, named = f"{kind[0]}-0123456789ab", LISTED[kind][0].split()
-    ids = {name: long for name in ("id", "checkpoint", "graph", "partition", "target") if name in named}
+    ids = {name: long for name in ("id", "checkpoint", "graph", "target") if name in named}
     shown = lines(rows_table(kind, [ROWS[kind](**WORST[kind], **ids)]))
     assert sum(line.count(long) for line in shown) == len(ids)
     other = {"fraction": "100", "value": "2.469e-10"}  # in per cent, and N_eff = 2 lambda
@@ -243,7 +289,8 @@ def test_list_of_long_names_and_numbers_fits_and_keeps_ids_whole(kind: str) -> N
 def test_markup_and_emoji_in_names_are_printed_as_they_are(kind: str) -> None:
     name = "[red]:tiger:\\[/]"
     where = "description" if kind == "datasets" else "name" if kind in ("models", "tokens") else "model"
-    assert name in cells(rows_table(kind, [ROWS[kind](**{where: name})]))[1]
+    shown = cells(rows_table(kind, [ROWS[kind](**{where: name}), ROWS[kind]()]))
+    assert name in [word for line in shown for word in line]
 
 
 def test_verdicts_in_lists_have_their_colours() -> None:
@@ -254,10 +301,10 @@ def test_verdicts_in_lists_have_their_colours() -> None:
 
 
 def test_numbers_that_are_not_known_are_dashes_in_lists() -> None:
-    assert cells(rows_table("partitions", [partition(p_value=None, verdict=None)]))[1][-2:] == ["-", "-"]
-    assert cells(rows_table("llc", [llc(epsilon=None, value=None)]))[1][3:5] == ["-", "-"]
-    assert cells(rows_table("experiments", [experiment(verdict=None)]))[1][-1] == "-"
-    assert cells(rows_table("ledgers", [ledger(epsilon=0.01)]))[1][2] == "0.01"
+    assert cells(rows_table("partitions", [partition(verdict=None)]))[-1][-3] == "-"
+    assert cells(rows_table("llc", [llc(epsilon=None, value=None)]))[-1][2:4] == ["-", "-"]
+    assert cells(rows_table("experiments", [experiment(verdict=None)]))[-1][-3] == "-"
+    assert cells(rows_table("ledgers", [ledger(epsilon=0.01)]))[-1][2] == "0.01"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +317,7 @@ def test_numbers_that_are_not_known_are_dashes_in_lists() -> None:
     ],
 )
 def test_jobs_in_a_list(changes: dict[str, Any], shown: str) -> None:
-    assert cells(rows_table("jobs", [job(**changes)]))[1][1:-2] == shown.split()
+    assert cells(rows_table("jobs", [job(**changes)]))[1][1:-3] == shown.split()
 
 
 @pytest.mark.parametrize(

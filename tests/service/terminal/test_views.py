@@ -64,7 +64,7 @@ def test_job_that_waits_is_shown_without_what_does_not_apply(job: JobRow) -> Non
     assert shown(row) == {
         "id": job.id,
         "task": "track",
-        "target": job.target,
+        "target": f"{job.target} (m)",
         "choices": "epsilon 0.1 0.2, align False",
         "state": "queued",
         "created": "2026-11-05 07:03",
