@@ -382,9 +382,9 @@ def _target_name(row: Job) -> str | None:
         target = getattr(target, KINDS[target.kind].owners[0])
     if target is None:
         return None
-    run = target if isinstance(target, Run) else target.run
-    name: str = run.model.name if run.number == 1 else f"{run.model.name}#{run.number}"
-    return name if target is run else f"{name}@{target.label if target.step is None else target.step}"
+    run: Run = target if isinstance(target, Run) else target.run
+    name = run.model.name if run.number == 1 else f"{run.model.name}#{run.number}"
+    return name if isinstance(target, Run) else f"{name}@{target.label if target.step is None else target.step}"
 
 
 def _queue(row: Job) -> None:

@@ -370,7 +370,7 @@ def test_show_without_a_kind_takes_names_of_models_and_checkpoints(
     assert interbasis("show", "net", "--json").document["family"] == "mlp"
     assert interbasis("show", "net@7", "--json").document["step"] == 7
     assert_refused(interbasis("show", "partition"), "expected [KIND] ID")
-    assert_refused(interbasis("show", "partitionx", "x"), "did you mean partition? expected one of model, run, checkpoint,")
+    assert_refused(interbasis("show", "partitionx", "x"), "did you mean partition? expected one of model, run,")
     assert_refused(interbasis("show", "p-ffffffff"), "no partition 'p-ffffffff'")
 
 
