@@ -1,7 +1,7 @@
 """Checks of every request before a route sees it: request ID, host, token, rate, size and speed of the body.
 
 It is ASGI middleware around the whole application, so that no route can be forgotten. Reading needs scope read;
-changing something or running a network, scope submit; tokens and the removal of files, scope admin. The pages
+changing something or running a network, scope submit; tokens and the removal of what is stored, scope admin. The pages
 at `/` and `/docs`, which hold nothing that is stored, need no token.
 """
 
@@ -283,6 +283,8 @@ def _scope_of(scope: Scope) -> str:
     """Return the scope that a request needs."""
     path = scope["path"].rstrip("\n")  # a route takes a path with a newline at its end, too
     if path.startswith("/api/v1/tokens") or path in ("/api/v1/gc", "/api/v1/check"):
+        return "admin"
+    if scope["method"] == "DELETE" and not path.startswith("/api/v1/schedules/"):
         return "admin"
     if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
         return "submit"

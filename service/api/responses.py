@@ -18,6 +18,7 @@ from pydantic import AfterValidator
 from starlette.background import BackgroundTask
 
 from ..records.base import Kind
+from ..records.checkpoints import CHECKPOINT, MODEL
 from ..records.estimates import LLC, LlcRow
 from ..records.graphs import GRAPH, GraphRow
 from ..records.partitions import PARTITION, PartitionDetail
@@ -30,6 +31,7 @@ __all__ = [
     "FILE",
     "NARROWING",
     "Allowed",
+    "CheckpointRef",
     "Cursor",
     "Cut",
     "Edges",
@@ -39,6 +41,7 @@ __all__ = [
     "Limit",
     "LlcRef",
     "MediatorCursor",
+    "ModelRef",
     "Newest",
     "Node",
     "NodeCursor",
@@ -84,6 +87,10 @@ def _in_path(example: str) -> Any:
 
 
 _SLASHES = AfterValidator(lambda ref: ref.replace("%2F", "/"))
+
+CheckpointRef = Annotated[str, _in_path(CHECKPOINT.example), _SLASHES]
+
+ModelRef = Annotated[str, _in_path(MODEL.example), _SLASHES]
 
 GraphRef = Annotated[str, _in_path(GRAPH.example), _SLASHES]
 

@@ -24,6 +24,8 @@ __all__ = [
     "Listing",
     "Problem",
     "Readiness",
+    "RelocateRequest",
+    "RenameRequest",
     "ScheduleRequest",
     "Scope",
     "State",
@@ -108,6 +110,23 @@ class CheckpointRequest(_Request):
     about: About = Field(None, description="The checkpoint's JSON; required with uri.")
 
 
+class RelocateRequest(_Request):
+    """Say where the file of a checkpoint is now: a path that the service may read, or an upload."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"path": "/data/moved/step500.safetensors"}]})
+
+    path: CheckpointPath = Field(None, max_length=4096, description="The .safetensors file.")
+    uri: UriOrNone = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The uri of an uploaded file.")
+
+
+class RenameRequest(_Request):
+    """Give a model another name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "two-digits-wide"}]})
+
+    name: ModelName = Field(min_length=1, max_length=200)
+
+
 class JobRequest(_Request):
     """Submit a job; the same work is done once."""
 
@@ -121,7 +140,7 @@ class JobRequest(_Request):
     target: str = Field(
         max_length=500,
         examples=["two-digits@2500"],
-        description="The checkpoint; for partition a graph, for experiment a partition, for track a model.",
+        description="The checkpoint; for partition a graph, for experiment a partition, for track a run or model.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"

@@ -18,6 +18,7 @@ from .commands.lists import app as lists
 from .commands.measurements import app as measurements
 from .commands.service import app as service
 from .commands.stored import app as stored
+from .commands.upkeep import app as upkeep
 
 __all__ = ["app", "main"]
 
@@ -29,6 +30,7 @@ app.add_typer(analyze)
 app.add_typer(measurements)
 app.add_typer(lists)
 app.add_typer(stored)
+app.add_typer(upkeep)
 app.add_typer(jobs)
 app.add_typer(service)
 app.add_typer(db, name="db")

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from ..records.base import Kind, Page, Record
-from ..records.checkpoints import CheckpointRow, FileRow, beside, describe, file_sha256
+from ..records.checkpoints import CheckpointRow, FileRow, ModelRow, beside, describe, file_sha256
 from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
 from ..records.kinds import Paging, Source, check_paging
-from ..records.maintenance import CheckReport, Collected
+from ..records.maintenance import CheckReport, Collected, Removal
 from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
 from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, is_service_url, typed_as, url_path
@@ -318,6 +318,31 @@ class Client(Source):
         except ForbiddenError:
             body = {"uri": self.upload(path).uri, "about": described}
             return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+
+    def relocate_checkpoint(self, ref: str, file: str | Path) -> CheckpointRow:
+        """Say where the file of a checkpoint is now: by its path where the service may read it, else by uploading it.
+
+        A file that was uploaded before is named "sha256:...".
+        """
+        path = "checkpoints", ref, "relocate"
+        if isinstance(file, str) and file.startswith("sha256:"):
+            return self._post(CheckpointRow, *path, body={"uri": file}, safe=True)
+        try:
+            return self._post(CheckpointRow, *path, body={"path": str(Path(file).resolve())}, safe=True)
+        except ForbiddenError:
+            return self._post(CheckpointRow, *path, body={"uri": self.upload(file).uri}, safe=True)
+
+    def rename_model(self, ref: str, name: str) -> ModelRow:
+        """Give a model another name; see `Store.rename_model`."""
+        return self._post(ModelRow, "models", ref, "rename", body={"name": name})
+
+    def removal(self, kind: Kind[Any, Any], ref: str) -> Removal:
+        """Return what `remove` would remove: the thing itself, and how many of each kind go along."""
+        return self._get(Removal, kind.plural, ref, "removal")
+
+    def remove(self, kind: Kind[Any, Any], ref: str) -> Removal:
+        """Remove a thing with all that belongs to it; see `Store.remove`."""
+        return typed_as(Removal, document(self._request("DELETE", url_path(kind.plural, ref), safe=False)))
 
     # Jobs
 

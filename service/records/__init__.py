@@ -56,7 +56,7 @@ from .jobs import (
     check_request,
 )
 from .kinds import KINDS, Paging, Source
-from .maintenance import CheckReport, Collected, Upgrade
+from .maintenance import CheckReport, Collected, Removal, Upgrade
 from .partitions import (
     PARTITION,
     Comparison,
@@ -132,6 +132,7 @@ __all__ = [
     "Provenance",
     "ReadOnlyError",
     "Record",
+    "Removal",
     "RunRow",
     "ScheduleRow",
     "Source",

@@ -1,7 +1,8 @@
-"""Reports of the commands that maintain the database."""
+"""Reports of the commands that maintain the database, and of what they remove."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from .base import Bytes, Record, Sha256s
 
-__all__ = ["CheckReport", "Collected", "Upgrade"]
+__all__ = ["CheckReport", "Collected", "Removal", "Upgrade"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +58,19 @@ class Collected(Record):
 
     files: Sha256s
     bytes: Bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal(Record):
+    """A stored thing that is removed, and how many of each kind go along with it.
+
+    Attributes:
+        kind, id: of the thing.
+        name: `model`, `model#run` or `model#run@step` of the thing, or of the checkpoint to which a result belongs.
+        along: number of the things that go along, by the plural of their kind.
+    """
+
+    kind: Annotated[str, Field(examples=["run"])]
+    id: Annotated[str, Field(examples=["r-1a2b3c4d"])]
+    name: Annotated[str | None, Field(examples=["two-digits#2"])]
+    along: Annotated[Mapping[str, int], Field(examples=[{"checkpoints": 6, "graphs": 6, "partitions": 6}])]

@@ -26,7 +26,7 @@ from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerR
 from ..records.kinds import KINDS
 from ..storage.pages import page
 from ..storage.references import belongs, new_id, resolve
-from ..storage.tables import Checkpoint, Graph, Job, Partition, Run, Worker
+from ..storage.tables import TABLES, Checkpoint, Graph, Job, Partition, Run, Worker
 from .registry import Registry
 from .runs import followed_run
 from .saving import now
@@ -69,7 +69,7 @@ class Jobs(Registry):
             queue: only workers of this queue take the job.
             priority: jobs with smaller numbers go first.
             timeout: seconds until a run is stopped.
-            again: whether a job that failed or was cancelled is queued again.
+            again: whether a job that failed or was cancelled, or whose results were removed, is queued again.
 
         Raises:
             StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
@@ -98,9 +98,7 @@ class Jobs(Registry):
                 )
                 row.run = 0
                 session.add(row)
-            elif (
-                row.state in ("queued", "running") or not again or (row.state == "succeeded" and not given.get("force"))
-            ):
+            elif not again or not _to_be_run(session, row, force=bool(given.get("force"))):
                 return job_row(row)
             row.queue, row.priority, row.timeout = queue, priority, timeout
             _queue(row)
@@ -385,6 +383,14 @@ def _target_name(row: Job) -> str | None:
     run: Run = target if isinstance(target, Run) else target.run
     name = run.model.name if run.number == 1 else f"{run.model.name}#{run.number}"
     return name if isinstance(target, Run) else f"{name}@{target.label if target.step is None else target.step}"
+
+
+def _to_be_run(session: Session, row: Job, *, force: bool) -> bool:
+    """Return whether a job that is asked for again is queued again: not one that waits, runs, or has its results."""
+    if row.state != "succeeded" or force:
+        return row.state in ENDED
+    made = [(TABLES[result["kind"]], result["id"]) for result in row.results]
+    return any(session.scalar(select(table.key).where(table.id == ref)) is None for table, ref in made)
 
 
 def _queue(row: Job) -> None:

@@ -30,7 +30,7 @@ from .runs import Moment, check_run_label, followed_run, named_run, newest_run, 
 from .saving import added, now
 from .transactions import Transactions
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "check_name"]
 
 
 class Registry(Transactions):
@@ -44,7 +44,7 @@ class Registry(Transactions):
         Raises:
             StoreError: the name is not valid.
         """
-        _check_name(name)
+        check_name(name)
         values = {"family": family, "config": plain(config)}
 
         def find(session: Session) -> ModelRow | None:
@@ -71,7 +71,7 @@ class Registry(Transactions):
             StoreError: a name is not valid.
             ReadOnlyError: the store cannot be written.
         """
-        _check_name(name)
+        check_name(name)
         moment = _moment("", family, config, run=run)
         with self._read() as session:
             row = session.scalar(select(Model).where(Model.name == name))
@@ -270,7 +270,12 @@ class Registry(Transactions):
             return _file_row(row)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a model.
+
+    Raises:
+        StoreError: it is empty, too long, contains @, or cannot be printed.
+    """
     if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
         raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
 

@@ -55,6 +55,7 @@ from .reading import Reader, result_query
 from .saving import added, artifacts, check_fit, check_names, drop_unreferenced, fill, forget, parts_of
 from .schedules import Schedules
 from .tokens import Tokens
+from .upkeep import Upkeep
 
 __all__ = ["Store"]
 
@@ -64,7 +65,7 @@ DetailT = TypeVar("DetailT", bound=Record)
 AddParts = Callable[[Session, Any], None]  # adds the rows that belong to the row of a result
 
 
-class Store(Reader, Schedules, Tokens):
+class Store(Reader, Schedules, Tokens, Upkeep):
     """An open store; use it as a context manager, or `close` it.
 
     A reference is an ID, the unique start of one, or a name, see `records.kinds.Source`.

@@ -1,4 +1,4 @@
-"""Routes that take in checkpoints and files."""
+"""Routes that take in checkpoints and files, relocate checkpoints, and rename models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 
 from ...records.base import EXAMPLE_SHA256
-from ...records.checkpoints import CheckpointRow, FileRow
+from ...records.checkpoints import CheckpointRow, FileRow, ModelRow
 from ...records.errors import StoreError, UnavailableError
 from ...tasks.checkout import own_names
 from .. import files
 from ..files import confined
-from ..responses import FILE, Allowed, Opened, as_file, as_json
-from ..schemas import CheckpointRequest
+from ..responses import FILE, Allowed, CheckpointRef, ModelRef, Opened, as_file, as_json
+from ..schemas import CheckpointRequest, RelocateRequest, RenameRequest
 
 __all__ = ["routes"]
 
@@ -44,6 +44,22 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
         ):
             row = store.register_checkpoint(file, about=body.about, sha256=body.sha256)
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/checkpoints/{row.id}"})
+
+
+@routes.post("/checkpoints/{ref}/relocate", response_model=CheckpointRow, tags=["checkpoints"])
+def relocate(request: Request, store: Opened, limits: Allowed, ref: CheckpointRef, body: RelocateRequest) -> Response:
+    """Say where the file of a checkpoint is now: a path that the service may read, or an upload."""
+    if (body.path is None) == (body.uri is None):
+        raise StoreError("expected either path or uri")
+    file = body.uri or confined(str(body.path), limits.roots)
+    with own_names({} if body.uri else {str(file): str(body.path)}):
+        return as_json(request, store.relocate_checkpoint(ref, file).to_json())
+
+
+@routes.post("/models/{ref}/rename", response_model=ModelRow, tags=["models"])
+def rename(request: Request, store: Opened, ref: ModelRef, body: RenameRequest) -> Response:
+    """Give a model another name."""
+    return as_json(request, store.rename_model(ref, body.name).to_json())
 
 
 @routes.post(

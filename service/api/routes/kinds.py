@@ -1,4 +1,4 @@
-"""Routes that every kind of stored thing has: its list, one of it, and its files."""
+"""Routes that every kind of stored thing has: its list, one of it, its files, and its removal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from ...records.base import Kind, parse_moment
 from ...records.errors import NotFoundError
 from ...records.kinds import KINDS
+from ...records.maintenance import Removal
 from ..responses import FILE, NARROWING, Cursor, Limit, Newest, Opened, as_file, as_json, filter_by, reference_to
 from ..schemas import Listing
 
@@ -42,6 +43,18 @@ def _add_routes(kind: Kind[Any, Any]) -> None:
     @_refers_to(kind)
     def single(request: Request, store: Opened, ref: str) -> Response:
         return as_json(request, store.get(kind, ref).to_json())
+
+    @routes.get(path + "/{ref}/removal", tags=tags, response_model=Removal, name=f"{kind.name}_removal")
+    @_refers_to(kind)
+    def removal(request: Request, store: Opened, ref: str) -> Response:
+        """Say what goes along where this is removed; remove nothing."""
+        return as_json(request, store.removal(kind, ref).to_json())
+
+    @routes.delete(path + "/{ref}", tags=tags, response_model=Removal, name=f"remove_{kind.name}")
+    @_refers_to(kind)
+    def remove(request: Request, store: Opened, ref: str) -> Response:
+        """Remove this with all that belongs to it, for ever."""
+        return as_json(request, store.remove(kind, ref).to_json())
 
     for name, text in kind.files.items():
         routes.get(

@@ -1,0 +1,112 @@
+"""The commands that change what is stored: rm, rename, relocate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...records.errors import StoreError
+from ...records.kinds import KINDS
+from ...records.maintenance import Removal
+from ...terminal.show import err, out, print_json, show_row
+from ...terminal.tables import counted
+from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
+from ..sources import opened_source, singular
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+_NAMES = {kind.plural: kind.name for kind in KINDS.values()}
+
+
+@app.command()
+def rm(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[KIND] REF...", help=f"What to remove: a kind ({', '.join(KINDS)}; default: model)."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove stored things with all that belongs to them; say what goes along, and ask first.
+
+    Files that nothing refers to any more are removed by `interbasis db gc`.
+
+    Example: interbasis rm run two-digits#1
+    """
+    kind, refs = KINDS["model"], words
+    if len(words) > 1 and words[0] in {*KINDS, *_NAMES}:
+        kind, refs = KINDS[singular(words[0])], words[1:]
+    with opened_source(store, artifacts, url) as opened:
+        plans = {plan.id: plan for plan in (opened.removal(kind, ref) for ref in refs)}
+        if not yes:
+            for plan in plans.values():
+                err.print(_described(plan), soft_wrap=True)
+            _ask()
+        gone = [opened.remove(kind, ref) for ref in plans]
+    if as_json:
+        print_json({"items": [each.to_json() for each in gone]})
+        return
+    for each in gone:
+        out.print(f"removed {_described(each)}", soft_wrap=True)
+
+
+@app.command()
+def rename(
+    model: Annotated[str, typer.Argument(help="Name or ID of a model.")],
+    name: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a model another name; files whose JSON names the old one still belong to a model of that name.
+
+    Example: interbasis rename two-digits two-digits-wide
+    """
+    with opened_source(store, artifacts, url) as opened:
+        show_row(opened.rename_model(model, name), as_json)
+
+
+@app.command()
+def relocate(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint: an ID, or MODEL@STEP.")],
+    file: Annotated[Path, typer.Argument(help="Its file, where it is now.")],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where the file of a checkpoint is now; its content must be the same.
+
+    Example: interbasis relocate two-digits@2500 moved/step02500.safetensors
+    """
+    with opened_source(store, artifacts, url) as opened:
+        show_row(opened.relocate_checkpoint(checkpoint, file), as_json)
+
+
+def _described(plan: Removal) -> str:
+    """Describe a removal in a line: the thing, and how many of each kind go along."""
+    named = f" ({plan.name})" if plan.name else ""
+    along = ", ".join(counted(n, _NAMES[kind]) for kind, n in plan.along.items())
+    return f"{plan.kind} {plan.id}{named}{f', with {along}' if along else ''}"
+
+
+def _ask() -> None:
+    """Ask whether to go on, and end the command where the answer is no.
+
+    Raises:
+        StoreError: nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise StoreError("nothing was removed: nobody can be asked here, give --yes")
+    err.print("remove for ever? [y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise StoreError("nothing was removed")

@@ -1,0 +1,70 @@
+"""The commands rm, rename and relocate: what they list, ask and say."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases_checkpoints import save_mlp
+from cases_store import save_graph, save_partition
+
+from interbasis.service.cli import app as cli
+from interbasis.service.store.store import Store
+
+
+class Terminal(io.StringIO):
+    """Somebody who answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def run(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    save_partition(sqlite_store, save_graph(sqlite_store).id)
+    monkeypatch.setenv("INTERBASIS_STORE", str(sqlite_store.location.file))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def started(*arguments: object, says: str | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["interbasis", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO() if says is None else Terminal(says))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return started
+
+
+def test_what_goes_along_is_listed_before_it_is_removed(sqlite_store: Store, run: Any) -> None:
+    listed = "(digits), with 1 run, 1 checkpoint, 1 graph, 1 partition"
+    for says in (None, "n\n"):
+        code, out, err = run("rm", "digits", says=says)
+        assert (code, out) == (2, "")
+        assert listed in err
+        assert "nothing was removed" in err
+    assert sqlite_store.get_partition("last")
+    code, out, err = run("rm", "digits", says="y\n")
+    assert (code, out.startswith("removed model m-"), listed in out, "for ever?" in err) == (0, True, True, True)
+    assert sqlite_store.models().items == ()
+
+
+def test_removal_without_a_question(sqlite_store: Store, run: Any) -> None:
+    code, out, err = run("rm", "partitions", "digits@100", "last", "--yes", "--json")
+    assert (code, err) == (0, "")
+    (gone,) = json.loads(out)["items"]
+    assert (gone["kind"], gone["name"], gone["along"]) == ("partition", "digits#1@100", {})
+    assert run("rm", "run", "digits#7", "--yes")[0] == run("rm", "x", "--yes")[0] == 2
+    assert len(sqlite_store.graphs().items) == 1
+
+
+def test_rename_and_relocate(sqlite_store: Store, run: Any, tmp_path: Path) -> None:
+    code, out, _ = run("rename", "digits", "letters", "--json")
+    assert (code, json.loads(out)["name"]) == (0, "letters")
+    sqlite_store.register_checkpoint(save_mlp(tmp_path / "a.safetensors", model="net", step=1))
+    moved = (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")
+    code, out, _ = run("relocate", "net@last", moved, "--json")
+    assert (code, json.loads(out)["path"]) == (0, str(moved))
+    code, _, err = run("relocate", "letters@100", moved)
+    assert (code, "is not the file of" in err) == (2, True)
