@@ -82,9 +82,9 @@ def test_ended_jobs_are_asked_for_again(store: Store, checkpoint: Path) -> None:
     assert store.begin_job(job.id, 1, "w") is None
     assert store.begin_job(job.id, 2, "w").state == "running"
     store.end_job(job.id, 2, "other", "failed")
-    store.end_job(job.id, 2, "w", "succeeded", results=[{"kind": "graph", "id": "g-1"}])
+    store.end_job(job.id, 2, "w", "succeeded", results=[{"kind": "checkpoint", "id": job.target}])
     done = store.submit("analyze", checkpoint)
-    assert (done.state, done.run, done.results) == ("succeeded", 2, ({"kind": "graph", "id": "g-1"},))
+    assert (done.state, done.run, done.results) == ("succeeded", 2, ({"kind": "checkpoint", "id": job.target},))
 
 
 def test_run_that_breaks_down_three_times_has_failed(store: Store, checkpoint: Path) -> None:
@@ -114,7 +114,7 @@ def test_run_that_was_done_while_its_worker_stopped_has_ended(store: Store, chec
     store.begin_job(job.id, 1, "w")
     store.give_back_job(job.id, "w")
     assert store.get_job(job.id).state == "queued"
-    store.end_job(job.id, 1, "w", "succeeded", results=[{"kind": "graph", "id": "g-1"}])
+    store.end_job(job.id, 1, "w", "succeeded", results=[{"kind": "checkpoint", "id": job.target}])
     assert store.get_job(job.id).state == "succeeded"
     again = store.retry_job(store.cancel_job(store.submit("ledger", checkpoint).id).id)
     store.end_job(again.id, 2, "w", "succeeded")  # it was never begun
