@@ -151,7 +151,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 @singledispatch
-def figure(result: Any, *choices: Any) -> Figure:
+def figure(result: Any, *choices: Any, **options: Any) -> Figure:
     """Draw a result with the figure that `interbasis.analysis.figures` registers for its type.
 
     Raises:
@@ -192,6 +192,6 @@ class Result:
         """
         return cls.from_bytes(read_bytes(path))
 
-    def plot(self) -> Figure:
-        """Draw the figure of this kind of result."""
-        return figure(self)
+    def plot(self, *, title: str | None = None) -> Figure:
+        """Draw the figure of this kind of result; the title is written above its facts."""
+        return figure(self, title=title)

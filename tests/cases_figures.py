@@ -230,6 +230,25 @@ def experiment_of(result: Any) -> Experiment:
 # --- what is on a figure
 
 
+def title_of(figure: Figure) -> str | None:
+    """The bold line of the heading."""
+    bold = [text.get_text() for text in figure.texts if text.get_fontweight() == "bold"]
+    return bold[0] if bold else None
+
+
+def facts_of(figure: Figure) -> str:
+    """The other lines of the heading."""
+    (facts,) = [text.get_text() for text in figure.texts if text.get_fontweight() != "bold"]
+    return facts
+
+
+def legend_of(figure: Figure) -> list[str]:
+    """The entries of the one legend of a figure; none without a legend."""
+    legends = figure.findobj(Legend)
+    assert len(legends) <= 1
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
 def texts_of(figure: Figure) -> Iterator[Text]:
     """All texts that are shown, tick labels outside the limits of their axis left out."""
     hidden = set()

@@ -86,9 +86,9 @@ class SynchronisedUnits:
             f"{on} always on, {len(self.dead)} dead)"
         )
 
-    def plot(self) -> Any:
+    def plot(self, *, title: str | None = None) -> Any:
         """Draw the matrix of distances with the blocks."""
-        return figure(self)
+        return figure(self, title=title)
 
 
 class FiringPatterns:

@@ -2,40 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..errors import GraphError
 from ..graph.cost import Epsilon, interaction_cost, loss_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import default_epsilon, strength_distribution
 from ..modules.partition import Partition
-from ..results import figure
-from .style import _range, graph_title, module_colours, module_legend, title_lines, with_widths
+from ..results import by_value, figure
+from .style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    SMALL,
+    blank,
+    graph_facts,
+    heading,
+    in_style,
+    module_colours,
+    module_legend,
+    shown_range,
+    with_widths,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_graph", "plot_membership", "plot_strengths"]
+__all__ = ["plot_graph", "plot_membership", "plot_strengths", "shown_nodes"]
 
 _MAX_EDGES = 4000
 
 _WEAK = 0.15  # opacity of the weakest edge shown
 
+_GAP = 0.6  # between two modules, in units of the distance of nodes
 
-@figure.register(InteractionGraph)
-def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None) -> Figure:
-    """Draw cuts as columns, nodes as dots (area: importance), edges above the cutoff as lines (opacity: c(w)).
 
-    With a partition nodes are sorted and coloured by module; edges inside a module take its colour, edges between
-    modules are grey and dashed. Only the strongest 4,000 edges of each pair of cuts are drawn; the title says so.
+@by_value
+@dataclass(frozen=True)
+class ShownNodes:
+    """What the figures of a graph show at each cut.
+
+    Attributes:
+        scales: loss scale of each pair of cuts.
+        costs: interaction cost of each pair of cuts, 0 below the cutoff.
+        labels: module of each node, -1 for none.
+        shown: whether a node is drawn: it has an edge above the cutoff, or a module.
+        heights: height of each node between 0 and 1; a module has the same range of heights at all cuts.
     """
-    from matplotlib.figure import Figure
 
+    scales: tuple[float, ...]
+    costs: tuple[Float[np.ndarray, "_ _"], ...]
+    labels: tuple[Int[np.ndarray, " _"], ...]
+    shown: tuple[Bool[np.ndarray, " _"], ...]
+    heights: tuple[Float[np.ndarray, " _"], ...]
+
+    @property
+    def hidden(self) -> list[int]:
+        """The number of nodes at each cut that are not drawn."""
+        return [int((~shown).sum()) for shown in self.shown]
+
+    @property
+    def grey(self) -> bool:
+        """Whether a node without a module is drawn."""
+        return any(bool((shown & (a < 0)).any()) for shown, a in zip(self.shown, self.labels, strict=True))
+
+
+def shown_nodes(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> ShownNodes:
+    """Choose the nodes that figures of a graph show, and their heights.
+
+    Raises:
+        GraphError: the partition is of another graph, or a loss scale makes no sense.
+    """
     if partition is not None and tuple(map(len, partition.labels)) != graph.widths:
         widths = tuple(map(len, partition.labels))
         raise GraphError(
@@ -44,109 +88,202 @@ def plot_graph(graph: InteractionGraph, partition: Partition | None = None, epsi
     if epsilon is None:
         epsilon = partition.epsilons if partition is not None else default_epsilon(graph)
     scales = loss_scales(graph, epsilon)
-    labels = partition.labels if partition is not None else tuple(np.zeros(k, int) for k in graph.widths)
-    heights = [_heights(a) for a in labels]
-    figure = Figure(figsize=(2.2 * len(graph.cuts) + 1.5, 5.5), layout="constrained")
+    costs = tuple(interaction_cost(w, e) for w, e in zip(graph.blocks, scales, strict=True))
+    joined = [np.zeros(k, dtype=bool) for k in graph.widths]
+    for (a, b), cost in zip(graph.pairs, costs, strict=True):
+        joined[a] |= (cost > 0).any(0)
+        joined[b] |= (cost > 0).any(1)
+    labels = partition.labels if partition is not None else tuple(np.where(found, 0, -1) for found in joined)
+    shown = tuple(found | (label >= 0) for found, label in zip(joined, labels, strict=True))
+    return ShownNodes(tuple(scales), costs, tuple(labels), shown, _heights(labels, shown))
+
+
+@figure.register(InteractionGraph)
+@in_style
+def plot_graph(
+    graph: InteractionGraph,
+    partition: Partition | None = None,
+    epsilon: Epsilon | None = None,
+    *,
+    title: str | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Figure:
+    """Draw cuts as columns, nodes as dots (area: importance), edges above the cutoff as lines (opacity: c(w)).
+
+    With a partition nodes are sorted and coloured by module; edges inside a module take its colour, edges between
+    modules are grey and dashed. Nodes without an edge are counted below their cut. Only the strongest 4,000 edges of
+    each pair of cuts are drawn; the heading says so.
+
+    Args:
+        graph: the graph.
+        partition: its modules.
+        epsilon: loss scale, one or one per pair of cuts; default that of the partition, else read off the graph.
+        title: title, for example model and step.
+        names: names of the nodes by cut; where a cut has the network's own outputs as nodes, default their numbers.
+    """
+    found = shown_nodes(graph, partition, epsilon)
+    labels = found.labels
+    shown_names = _node_names(graph, names or {})
+    columns = max(int(shown.sum()) for shown in found.shown)
+    figure = blank(2.1 * len(graph.cuts) + 1.6, float(np.clip(0.17 * columns + 1.6, 3.4, 8.0)))
+    n_edges = [int(np.count_nonzero(cost)) for cost in found.costs]
+    hidden = sum(max(0, count - _MAX_EDGES) for count in n_edges)
+    heading(figure, graph_facts(partition, found.scales, sum(n_edges), hidden), title)
     axes = figure.add_subplot()
     for k in range(len(graph.pairs)):
-        _draw_edges(axes, graph, k, interaction_cost(graph.blocks[k], scales[k]), labels, heights)
-    n_edges = [int(np.count_nonzero(interaction_cost(w, e))) for w, e in zip(graph.blocks, scales, strict=True)]
-    hidden = sum(max(0, count - _MAX_EDGES) for count in n_edges)
-    for p, importance in enumerate(graph.importance):
-        area = 12 + 60 * np.sqrt(importance / max(importance.max(initial=0.0), 1e-300))
-        axes.scatter(np.full(len(importance), p), heights[p], area, module_colours(labels[p]), zorder=3)
-    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, 26))
+        _draw_edges(axes, graph, k, found)
+    least = min(1.0, 30 / max(columns, 1))
+    for p, (importance, shown) in enumerate(zip(graph.importance, found.shown, strict=True)):
+        area = least * (14 + 56 * np.sqrt(importance / max(importance.max(initial=0.0), 1e-300)))
+        at, colours = np.full(int(shown.sum()), p), module_colours(labels[p][shown])
+        axes.scatter(at, found.heights[p][shown], area[shown], colours, edgecolors="white", linewidths=0.4, zorder=3)
+        _name_nodes(axes, p, found, shown_names.get(graph.cuts[p], ()), left=p == 0 < len(graph.cuts) - 1)
+    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, 26, found.hidden))
+    axes.set_xlim(-0.25, len(graph.cuts) - 0.75)
+    axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([])
+    axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
-    title = graph_title(partition, scales, sum(n_edges), hidden)
-    axes.set_title(title_lines(title, 2.2 * len(graph.cuts)), fontsize=10)
     if partition is not None:
-        module_legend(figure, labels, edges=True)
+        between = partition.n_modules > 1 and any(_between(graph, k, found).any() for k in range(len(graph.pairs)))
+        module_legend(axes, labels, grey=found.grey, between=between)
     return figure
 
 
-def _draw_edges(
-    axes: Axes,
-    graph: InteractionGraph,
-    pair: int,
-    cost: Float[np.ndarray, "j i"],
-    labels: Sequence[Int[np.ndarray, " _"]],
-    heights: Sequence[Float[np.ndarray, " _"]],
-) -> None:
+def _node_names(graph: InteractionGraph, names: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the names of nodes by cut; nodes that are the network's own outputs are called by their numbers.
+
+    Raises:
+        GraphError: names of a cut that does not exist, or not one for each node.
+    """
+    for cut, given in names.items():
+        if cut not in graph.cuts:
+            raise GraphError(f"names were given for the cut {cut!r}: expected some of {', '.join(graph.cuts)}")
+        if len(given) != (width := graph.widths[graph.cuts.index(cut)]):
+            raise GraphError(f"{len(given)} names were given for the {width} nodes of {cut}")
+    last = graph.cuts[-1]
+    own = {last: [str(i) for i in range(graph.widths[-1])]} if graph.settings.get("output") == "neuron" else {}
+    return {**own, **names}
+
+
+def _name_nodes(axes: Axes, p: int, found: ShownNodes, names: Sequence[str], *, left: bool) -> None:
+    """Write the names of the nodes of a cut beside their dots."""
+    side: dict[str, Any] = {"xytext": (-7, 0), "ha": "right"} if left else {"xytext": (7, 0)}
+    for i in np.flatnonzero(found.shown[p]).tolist() if names else ():
+        at = (p, found.heights[p][i])
+        text = axes.annotate(str(names[i]), at, textcoords="offset points", va="center", fontsize=SMALL, **side)
+        text.set_parse_math(False)
+
+
+def _between(graph: InteractionGraph, pair: int, found: ShownNodes) -> Bool[np.ndarray, "j i"]:
+    """Return which edges of a pair of cuts go between modules."""
+    a, b = graph.pairs[pair]
+    return np.asarray((found.costs[pair] > 0) & (found.labels[b][:, None] != found.labels[a]))
+
+
+def _draw_edges(axes: Axes, graph: InteractionGraph, pair: int, found: ShownNodes) -> None:
     """Draw the strongest edges of a pair of cuts: solid in the colour of a module, dashed between modules."""
     from matplotlib.collections import LineCollection
 
     a, b = graph.pairs[pair]
+    cost, labels, heights = found.costs[pair], found.labels, found.heights
     later, earlier = np.nonzero(cost)
     order = np.argsort(-cost[later, earlier], kind="stable")[:_MAX_EDGES]
     later, earlier = later[order], earlier[order]
     inside = labels[a][earlier] == labels[b][later]
     opacity = _WEAK + (1 - _WEAK) * cost[later, earlier] / max(cost.max(initial=0.0), 1e-300)
+    opacity *= min(1.0, (600 / max(len(order), 1)) ** 0.5)  # so that many lines do not become one surface
     starts = np.stack([np.full(len(earlier), float(a)), heights[a][earlier]], 1)
     ends = np.stack([np.full(len(later), float(b)), heights[b][later]], 1)
     lines = np.stack([starts, ends], 1)
-    for shown, style in ((~inside, "dashed"), (inside, "solid")):
-        if shown.any():
-            colours = module_colours(np.where(inside, labels[a][earlier], -1)[shown])
-            edges, strength = list(lines[shown]), list(opacity[shown])
-            drawn = LineCollection(edges, colors=colours, alpha=strength, linestyles=style, lw=1)
-            axes.add_collection(drawn)
+    for kept, style in ((~inside, "dashed"), (inside, "solid")):
+        if kept.any():
+            colours = module_colours(np.where(inside, labels[a][earlier], -1)[kept])
+            edges, strength = list(lines[kept]), list(opacity[kept])
+            axes.add_collection(LineCollection(edges, colors=colours, alpha=strength, linestyles=style, lw=1))
 
 
-def plot_membership(partition: Partition) -> Figure:
-    """Draw cuts as columns and coordinates (most important first) as cells in the colour of their module."""
-    from matplotlib.figure import Figure
+def _heights(
+    labels: Sequence[Int[np.ndarray, " _"]], shown: Sequence[Bool[np.ndarray, " _"]]
+) -> tuple[Float[np.ndarray, " _"], ...]:
+    """Place the nodes of each module in a range of heights that it has at every cut, those without one below.
+
+    A range is as high as its module has nodes at the cut where it has most; in it nodes keep their own order.
+    """
+    kept = [label[drawn] for label, drawn in zip(labels, shown, strict=True)]
+    found = np.unique(np.concatenate(kept))
+    order = [*found[found >= 0].tolist(), *([-1] if -1 in found else [])]
+    room = {module: max(int((label == module).sum()) for label in kept) for module in order}
+    total = sum(room.values()) + _GAP * max(len(order) - 1, 0)
+    top = dict(zip(order, np.cumsum([0.0, *(room[module] + _GAP for module in order[:-1])]), strict=False))
+    places = []
+    for label, drawn in zip(labels, shown, strict=True):
+        heights = np.zeros(len(label))
+        for module in order:
+            here = np.flatnonzero((label == module) & drawn)
+            step = room[module] / max(len(here), 1)
+            heights[here] = 1 - (top[module] + step * (np.arange(len(here)) + 0.5)) / total
+        places.append(heights)
+    return tuple(places)
+
+
+@in_style
+def plot_membership(partition: Partition, *, title: str | None = None) -> Figure:
+    """Draw cuts as columns and coordinates (most important first) as cells in the colour of their module.
+
+    A column ends with its last node in a module; nodes in none are counted below their cut.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    deepest = max(map(len, partition.labels))
-    figure = Figure(figsize=(1.3 * len(partition.cuts) + 2.0, 5.5), layout="constrained")
+    ends = [int(np.flatnonzero(label >= 0).max(initial=-1)) + 1 for label in partition.labels]
+    deepest = max(1, *ends)
+    figure = blank(1.25 * len(partition.cuts) + 2.2, float(np.clip(0.17 * deepest + 1.6, 3.0, 7.0)))
+    heading(figure, graph_facts(partition, partition.epsilons), title)
     axes = figure.add_subplot()
     picture = np.ones((deepest, len(partition.cuts), 4))
-    for p, label in enumerate(partition.labels):
-        picture[: len(label), p] = module_colours(label)
+    for p, (label, end) in enumerate(zip(partition.labels, ends, strict=True)):
+        picture[:end, p] = module_colours(label[:end])
     axes.imshow(picture, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, [len(a) for a in partition.labels], 15))
+    axes.set_xticks(np.arange(1, len(partition.cuts)) - 0.5, minor=True)
+    axes.grid(which="minor", axis="x", color="white", lw=3)
+    axes.tick_params(axis="x", which="both", length=0)
+    widths = [len(label) for label in partition.labels]
+    hidden = [int((label < 0).sum()) for label in partition.labels]
+    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, widths, 15, hidden))
     axes.set_ylabel("coordinate")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    title = graph_title(partition, partition.epsilons)
-    axes.set_title(title_lines(title, 1.3 * len(partition.cuts) - 0.2), fontsize=10)
-    module_legend(figure, partition.labels, edges=False)
+    axes.spines[:].set_visible(False)
+    grey = any(bool((label[:end] < 0).any()) for label, end in zip(partition.labels, ends, strict=True))
+    module_legend(axes, partition.labels, grey=grey, between=False)
     return figure
 
 
-def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None) -> Figure:
+@in_style
+def plot_strengths(graph: InteractionGraph, epsilon: Epsilon | None = None, *, title: str | None = None) -> Figure:
     """Draw the distribution of the strengths, the share of w^2 carried by those up to w, and the cutoffs sqrt(epsilon).
 
     If no epsilon is given, the one read off the graph is shown; with one per pair of cuts each has a line.
     """
-    from matplotlib.figure import Figure
-
     found = strength_distribution(graph.blocks)
     scales = loss_scales(graph, found.cutoff**2 if epsilon is None else epsilon)
     cutoffs = [found.cutoff] * len(scales) if epsilon is None else np.sqrt(scales).tolist()
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    edges = sum(int((block > cutoff).sum()) for block, cutoff in zip(graph.blocks, cutoffs, strict=True))
+    figure = blank(6.4, 4.2)
+    facts = [f"cutoff {shown_range(cutoffs)} (dashed)", f"epsilon {shown_range(scales)}", f"{edges:,} edges above"]
+    heading(figure, facts, title)
     axes = figure.add_subplot()
     w = 10**found.log10
-    axes.plot(w, found.density, color="C0")
-    axes.set_ylabel("density of strengths per decade", color="C0")
+    axes.plot(w, found.density, color=BLUE)
+    axes.set_ylabel("density of strengths per decade", color=BLUE)
     axes.set_xlabel("strength w")
     axes.set_xscale("log")
     for cutoff in dict.fromkeys(cutoffs):
-        axes.axvline(cutoff, color="black", lw=1, ls="dashed")
+        axes.axvline(cutoff, color=INK, lw=1, ls="dashed")
     axes.set_ylim(bottom=0)
     share = axes.twinx()
-    share.plot(w, found.carried, color="C1")
-    share.set_ylabel("share of w$^2$ carried up to w", color="C1")
+    share.plot(w, found.carried, color=ORANGE)
+    share.set_ylabel("share of w² carried up to w", color="#c45f00")
     share.set_ylim(0, 1.02)
-    edges = sum(int((block > cutoff).sum()) for block, cutoff in zip(graph.blocks, cutoffs, strict=True))
-    title = [f"cutoff {_range(cutoffs)} (dashed)", f"epsilon {_range(scales)}", f"{edges:,} edges above"]
-    axes.set_title(title_lines(title, 5.5), fontsize=10)
+    share.spines["right"].set_visible(True)
+    share.spines["right"].set_color(GREY)
     return figure
-
-
-def _heights(labels: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-    """Order nodes from top to bottom by module, nodes without one last, in a module in their own order."""
-    order = np.lexsort((np.arange(len(labels)), np.where(labels < 0, labels.max(initial=0) + 1, labels)))
-    heights = np.empty(len(labels))
-    heights[order] = 1 - (np.arange(len(labels)) + 0.5) / len(labels)
-    return heights

@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ..modules.tracking import Tracking
 from ..results import figure
-from .style import folded, module_colours, title_lines
+from .style import INK, SMALL, beside, blank, capped, folded, heading, in_style, module_colours
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_tracking"]
 
 
 @figure.register(Tracking)
-def plot_tracking(tracking: Tracking) -> Figure:
-    """Draw an alluvial diagram: checkpoints as columns, modules as bars coloured by track, flows of aligned nodes."""
-    from matplotlib.figure import Figure
+@in_style
+def plot_tracking(tracking: Tracking, *, title: str | None = None) -> Figure:
+    """Draw an alluvial diagram: checkpoints as columns, modules as bars coloured by track, flows of aligned nodes.
+
+    Checkpoints stand at equal distances, named below. The numbers on the bars are those of nodes.
+    """
+    from matplotlib.patches import Patch
 
     count = len(tracking.names)
-    figure = Figure(figsize=(max(1.5 * count + 1.0, 4.0), 4.8), layout="constrained")
+    figure = blank(float(np.clip(1.3 * count + 2.4, 5.0, 14.0)), 4.8)
+    counts = {kind: sum(event.kind == kind for event in tracking.events) for kind in _EVENTS}
+    events = [_counted(n, kind) for kind, n in counts.items() if n] or ["no events"]
+    facts = [f"{_counted(tracking.n_tracks, 'module')} over {_counted(count, 'checkpoint')}", *events]
+    heading(figure, [*facts, "numbers: nodes"], title)
     axes = figure.add_subplot()
     bars = [
         _bars(np.array([m.size for m in part.modules], dtype=float), np.argsort(tracks))
         for part, tracks in zip(tracking.partitions, tracking.tracks, strict=True)
     ]
     for t, flow in enumerate(tracking.flows):
-        for ribbon in _ribbons(flow, bars[t], bars[t + 1]):
-            a, left, right, height = ribbon
+        for a, left, right, height in _ribbons(flow, bars[t], bars[t + 1]):
             x = np.linspace(t + _BAR, t + 1 - _BAR, 40)
             bend = 3 * (s := (x - x[0]) / (x[-1] - x[0])) ** 2 - 2 * s**3
             lower = left + (right - left) * bend
             colour = module_colours(np.array([tracking.tracks[t][a]]))[0]
             axes.fill_between(x, lower, lower + height, color=colour, alpha=0.35, lw=0)
+    highest = max(-bottom for column in bars for bottom, _ in column)
     for t, (part, tracks) in enumerate(zip(tracking.partitions, tracking.tracks, strict=True)):
         for module, track, (bottom, height) in zip(part.modules, tracks, bars[t], strict=True):
             colour = module_colours(np.array([track]))[0]
             axes.bar(t, height, 2 * _BAR, bottom, color=colour, edgecolor="white")
-            axes.annotate(f"{module.size}", (t, bottom + height / 2), ha="center", va="center", fontsize=7)
-    axes.set_xticks(range(count), [folded(name, 14) for name in tracking.names], fontsize=8)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    counts = {kind: sum(event.kind == kind for event in tracking.events) for kind in _EVENTS}
-    events = [_counted(n, kind) for kind, n in counts.items() if n] or ["no events"]
-    title = [f"{_counted(tracking.n_tracks, 'module')} over {_counted(count, 'checkpoint')}", *events, "numbers: nodes"]
-    axes.set_title(title_lines(title, figure.get_figwidth()), fontsize=10)
+            if height > _LEAST_NAMED * highest:
+                ink = "white" if colour[:3] @ (0.3, 0.6, 0.1) < 0.6 else INK
+                axes.annotate(f"{module.size}", (t, bottom + height / 2), color=ink, **_NUMBER)
+    _name_checkpoints(axes, tracking.names, figure.get_figwidth())
+    found = np.arange(tracking.n_tracks)
+    handles: list[Any] = [
+        Patch(color=c, label=f"module {m}") for m, c in zip(found, module_colours(found), strict=True)
+    ]
+    beside(axes, capped(handles, "modules"))
     return figure
 
+
+def _name_checkpoints(axes: Axes, names: Sequence[str], inches: float) -> None:
+    """Name the checkpoints below their columns, by the numbers alone where all are steps; not all of very many."""
+    steps = [re.fullmatch(r"step (\d+)", name) for name in names]
+    short = [f"{int(found[1]):,}" if found else name for name, found in zip(names, steps, strict=True)]
+    if all(steps):
+        axes.set_xlabel("step")
+    else:
+        short = [folded(name, 14) for name in names]
+    every = -(-len(names) // max(1, int(1.4 * inches)))
+    axes.set_xticks(range(0, len(names), every), short[::every], parse_math=False)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", length=0)
+    axes.spines[:].set_visible(False)
+
+
+_NUMBER: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+
+_LEAST_NAMED = 0.03  # height of a bar that has room for its number
 
 _EVENTS = ("split", "merge", "birth", "death")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from textwrap import shorten
@@ -208,9 +208,16 @@ class InteractionGraph(Result):
         graph.vs["importance"] = np.concatenate(self.importance).tolist()
         return graph
 
-    def plot(self, partition: Result | None = None, epsilon: float | Sequence[float] | None = None) -> Figure:
-        """Draw the layered graph, the modules of a partition in colour."""
-        return figure(self, partition, epsilon)
+    def plot(
+        self,
+        partition: Result | None = None,
+        epsilon: float | Sequence[float] | None = None,
+        *,
+        title: str | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> Figure:
+        """Draw the layered graph, the modules of a partition in colour; `names` are those of the nodes of a cut."""
+        return figure(self, partition, epsilon, title=title, names=names)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes; blocks as compressed sparse rows."""

@@ -204,9 +204,9 @@ class Partition(Result):
         """List the nodes of one module through which it feeds another, the strongest first."""
         return tuple(v for v in self.mediators if (v.earlier, v.later) == (earlier, later))
 
-    def plot_profile(self) -> Figure:
+    def plot_profile(self, *, title: str | None = None) -> Figure:
         """Draw the profile over resolutions."""
-        return figure(self, "profile")
+        return figure(self, "profile", title=title)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from ...analysis.llc.coefficient import LearningCoefficientCurve
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
 from ...analysis.results import write_bytes
+from ..records.base import Kind
 from ..records.errors import NotFoundError
+from ..records.estimates import EXPERIMENT, LEDGER, LLC
 from ..records.kinds import Source
+from ..records.partitions import PARTITION
+from ..records.tracking import TRACKING
 from .exports import stored_estimate
 
 __all__ = ["epsilon_profile", "picture_format", "plot"]
@@ -26,7 +31,7 @@ _PICTURES = ("png", "svg", "pdf")
 
 
 def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> None:
-    """Draw a stored result into a file (.png, .svg or .pdf).
+    """Draw a stored result into a file (.png, .svg or .pdf); the title names its model and step.
 
     Args:
         source: where the result is stored.
@@ -41,57 +46,79 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> Non
         InputError: this result has no such figure, or the file's name has another ending.
     """
     form = picture_format(path)
-    available = _figures(source, ref)
+    row, available = _figures(source, ref)
     name = next(iter(available)) if figure is None else figure
     if name not in available:
         raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
-    _draw(available[name](), path, form)
+    _draw(available[name](title=_title(source, row)), path, form)
 
 
-def _figures(source: Source, ref: str) -> dict[str, Callable[[], Any]]:
-    """Return the figures that a result has, the default first."""
-    try:
-        estimate = stored_estimate(source, ref)
-    except NotFoundError:
-        pass
-    else:
-        return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
-    for kind, figures in (("ledger", _of_ledger), ("tracking", _of_tracking), ("experiment", _of_experiment)):
+def _title(source: Source, row: Any) -> str:
+    """Name the model of a stored result, and the step or else the label of its checkpoint."""
+    if not hasattr(row, "checkpoint"):
+        return str(row.model)
+    checkpoint = source.get_checkpoint(row.checkpoint)
+    where = f"step {checkpoint.step:,}" if checkpoint.step is not None else checkpoint.label
+    return ", ".join(filter(None, (row.model, where)))
+
+
+def _figures(source: Source, ref: str) -> tuple[Any, dict[str, Callable[..., Any]]]:
+    """Return the record of a result and the figures that it has, the default first."""
+    for kind, figures in _KINDS:
         try:
-            content = getattr(source, f"{kind}_bytes")(ref)
+            row = source.get(kind, ref)
         except NotFoundError:
             continue
-        return figures(content)
-    try:
-        row = source.get_partition(ref)
-    except NotFoundError:
-        graph = InteractionGraph.from_bytes(source.graph_bytes(ref))
-        return {"graph": graph.plot, "strengths": lambda: plot_strengths(graph)}
-    partition = Partition.from_bytes(source.partition_bytes(row.id))
-    graph = InteractionGraph.from_bytes(source.graph_bytes(row.graph))
-    return {
-        "graph": lambda: graph.plot(partition),
-        "membership": lambda: plot_membership(partition),
-        "profile": lambda: plot_profile(partition),
-        "strengths": lambda: plot_strengths(graph, partition.epsilons),
-    }
+        return row, figures(source, row)
+    graph = source.get_graph(ref)
+    return graph, _of_graph(source, graph)
 
 
-def _of_tracking(content: bytes) -> dict[str, Callable[[], Any]]:
-    return {"tracks": Tracking.from_bytes(content).plot}
+def _of_llc(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    estimate = stored_estimate(source, row.id)
+    return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
 
 
-def _of_experiment(content: bytes) -> dict[str, Callable[[], Any]]:
-    experiment = Experiment.from_bytes(content)
+def _of_tracking(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    return {"tracks": Tracking.from_bytes(source.tracking_bytes(row.id)).plot}
+
+
+def _of_experiment(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    experiment = Experiment.from_bytes(source.experiment_bytes(row.id))
     return {experiment.kind: experiment.plot}
 
 
-def _of_ledger(content: bytes) -> dict[str, Callable[[], Any]]:
-    ledger = Ledger.from_bytes(content)
-    found: dict[str, Callable[[], Any]] = {"waterfall": ledger.plot}
+def _of_ledger(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    ledger = Ledger.from_bytes(source.ledger_bytes(row.id))
+    found: dict[str, Callable[..., Any]] = {"waterfall": ledger.plot}
     if ledger.units:
         found["synchronisation"] = max(ledger.units, key=lambda units: len(units.power)).plot
     return found | {f"synchronisation:{units.layer}": units.plot for units in ledger.units}
+
+
+def _of_graph(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    graph = InteractionGraph.from_bytes(source.graph_bytes(row.id))
+    return {"graph": graph.plot, "strengths": partial(plot_strengths, graph)}
+
+
+def _of_partition(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    partition = Partition.from_bytes(source.partition_bytes(row.id))
+    graph = InteractionGraph.from_bytes(source.graph_bytes(row.graph))
+    return {
+        "graph": partial(graph.plot, partition),
+        "membership": partial(plot_membership, partition),
+        "profile": partial(plot_profile, partition),
+        "strengths": partial(plot_strengths, graph, partition.epsilons),
+    }
+
+
+_KINDS: tuple[tuple[Kind[Any, Any], Callable[[Source, Any], dict[str, Callable[..., Any]]]], ...] = (
+    (LLC, _of_llc),
+    (LEDGER, _of_ledger),
+    (TRACKING, _of_tracking),
+    (EXPERIMENT, _of_experiment),
+    (PARTITION, _of_partition),
+)
 
 
 def picture_format(path: Path) -> str:
@@ -123,5 +150,5 @@ def epsilon_profile(
     options = {name: value for name, value in recipe.search.items() if name != "epsilon"}
     graph = InteractionGraph.from_bytes(source.graph_bytes(ref))
     found = _epsilon_profile(graph, progress=progress, **options)
-    _draw(plot_epsilon_profile(found), path, form)
+    _draw(plot_epsilon_profile(found, title=_title(source, source.get_graph(ref))), path, form)
     return found

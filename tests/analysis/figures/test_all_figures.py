@@ -14,6 +14,7 @@ from cases_figures import (
     coefficient_of,
     curve_of,
     experiment_of,
+    facts_of,
     faithfulness_of,
     graph_of,
     isolation_of,
@@ -24,6 +25,7 @@ from cases_figures import (
     prediction_of,
     profile_row,
     texts_of,
+    title_of,
     tracking_of,
     units_of,
 )
@@ -114,6 +116,14 @@ RESULTS: dict[str, Result | Any] = {
 }
 
 
+@pytest.mark.parametrize("name", RESULTS)
+def test_title_stands_above_the_facts(name: str) -> None:
+    drawn = RESULTS[name].plot(title="two-digits, step 2,500")
+    assert title_of(drawn) == "two-digits, step 2,500"
+    assert facts_of(drawn) == facts_of(RESULTS[name].plot())
+    assert_readable(drawn)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_all_texts_are_on_the_figure_and_apart(name: str) -> None:
     assert_readable(FIGURES[name]())
@@ -137,8 +147,8 @@ def test_figures_are_saved_as_pixels_and_as_vectors(form: str, start: bytes) -> 
     RESULTS["Tracking"].plot().savefig(stream, format=form)
     assert stream.getvalue().startswith(start)
     if form == "svg":
-        assert b"<!-- step 0 -->" in stream.getvalue()
-        assert b"2 modules over 1 checkpoint, no events," in stream.getvalue()
+        assert b"<!-- 0 -->" in stream.getvalue()
+        assert b"2 modules over 1 checkpoint, no events, numbers: nodes" in stream.getvalue()
 
 
 @pytest.mark.parametrize("result", [None, {"nodes": 3}, np.zeros(3), outcome_of("whole", mse=1.0)])

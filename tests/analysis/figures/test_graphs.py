@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from cases_figures import facts_of, legend_of
 from cases_graphs import planted
 from cases_ledger import dense, generic, halves, inputs, weights_of
 from cases_llc import quadratic
-from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -55,16 +55,11 @@ def dots_of(figure: Figure) -> list[PathCollection]:
 
 
 def colour(module: int) -> tuple[float, ...]:
-    return GREY if module < 0 else colormaps["tab10"](module % 10)
+    return GREY if module < 0 else to_rgba(("tab:blue", "tab:orange")[module])
 
 
 def draw(figure: Figure) -> None:
     figure.savefig(io.BytesIO(), format="png", dpi=40)
-
-
-def legend_of(figure: Figure) -> list[str]:
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def assert_no_legend_over_axes(figure: Figure) -> None:
@@ -85,13 +80,14 @@ def test_as_many_dots_as_nodes_and_segments_as_edges(
 ) -> None:
     figure = plot_graph(graph, partition, epsilon)
     draw(figure)
-    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == list(graph.widths)
+    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == [8, 9, 9, 9]
     assert sum(len(lines.get_segments()) for lines in lines_of(figure)) == graph.n_edges(epsilon or EPSILON)
 
 
 def test_segments_join_the_dots_of_their_nodes(graph: InteractionGraph, partition: Partition) -> None:
     figure = plot_graph(graph, partition)
     at = [np.asarray(dots.get_offsets()) for dots in dots_of(figure)]
+    at[0] = np.insert(at[0], 3, np.nan, axis=0)  # the node without edges has no dot
     drawn = {tuple(np.round(segment, 9).flatten()) for lines in lines_of(figure) for segment in lines.get_segments()}
     where = {cut: p for p, cut in enumerate(graph.cuts)}
     expected = [np.concatenate([at[where[a]][i], at[where[b]][j]]) for (a, i), (b, j), _ in graph.edges(EPSILON)]
@@ -101,7 +97,15 @@ def test_segments_join_the_dots_of_their_nodes(graph: InteractionGraph, partitio
 def test_dots_have_the_colour_of_their_module(graph: InteractionGraph, partition: Partition) -> None:
     assert partition.labels[0][3] == -1
     for dots, labels in zip(dots_of(plot_graph(graph, partition)), partition.labels, strict=True):
-        np.testing.assert_allclose(dots.get_facecolors(), [colour(module) for module in labels])
+        np.testing.assert_allclose(dots.get_facecolors(), [colour(module) for module in labels if module >= 0])
+    assert not any(GREY in map(tuple, dots.get_facecolors()) for dots in dots_of(plot_graph(graph, partition)))
+
+
+def test_node_without_a_module_that_has_edges_is_grey(graph: InteractionGraph, partition: Partition) -> None:
+    figure = plot_graph(graph, partition, 0.04)
+    assert tuple(dots_of(figure)[0].get_facecolors()[3]) == GREY
+    assert "no edge above the cutoff" in legend_of(figure)
+    assert "without edges" not in figure.axes[0].get_xticklabels()[0].get_text()
 
 
 def test_edges_inside_modules_are_coloured_and_others_grey(graph: InteractionGraph, partition: Partition) -> None:
@@ -119,36 +123,36 @@ def test_edges_inside_modules_are_coloured_and_others_grey(graph: InteractionGra
     assert len(seen) == 3
 
 
-def test_modules_are_drawn_one_below_the_other(graph: InteractionGraph, partition: Partition) -> None:
+def test_modules_are_bands_one_below_the_other_at_all_cuts(graph: InteractionGraph, partition: Partition) -> None:
+    bands: dict[int, list[float]] = {}
     for dots, labels in zip(dots_of(plot_graph(graph, partition)), partition.labels, strict=True):
         heights = np.asarray(dots.get_offsets())[:, 1]
-        from_top = labels[np.argsort(-heights)]
-        kept = from_top[from_top >= 0]
-        assert (np.diff(kept) >= 0).all()
-        assert (from_top[len(kept) :] == -1).all()
         assert len(set(heights)) == len(heights)
+        for module, height in zip(labels[labels >= 0].tolist(), heights.tolist(), strict=True):
+            bands.setdefault(module, []).append(height)
+    assert min(bands[0]) > max(bands[1])
 
 
 def test_larger_importance_is_a_larger_dot(graph: InteractionGraph) -> None:
     for dots, importance in zip(dots_of(plot_graph(graph)), graph.importance, strict=True):
-        sizes = dots.get_sizes()
-        assert (np.argsort(sizes) == np.argsort(importance)).all()
+        assert (np.diff(dots.get_sizes()) > 0).all(), "like the importance"
+        assert (np.diff(importance) > 0).all()
 
 
 def test_without_a_partition_the_default_cutoff_is_used(graph: InteractionGraph) -> None:
     figure = plot_graph(graph)
     shown = graph.n_edges(default_epsilon(graph))
     assert sum(len(lines.get_segments()) for lines in lines_of(figure)) == shown
-    assert f"{shown:,} edges" in figure.axes[0].get_title()
+    assert f"{shown:,} edges" in facts_of(figure)
 
 
 def test_title_counts_modules_edges_and_what_is_hidden(graph: InteractionGraph, partition: Partition) -> None:
-    title = plot_graph(graph, partition).axes[0].get_title()
+    title = facts_of(plot_graph(graph, partition))
     assert "2 modules" in title
     assert f"{graph.n_edges(EPSILON):,} edges" in title
     assert "not drawn" not in title
     one = score_partition(graph, [np.zeros(width, int) for width in graph.widths], EPSILON)
-    assert "one module" in plot_graph(graph, one).axes[0].get_title()
+    assert "one module" in facts_of(plot_graph(graph, one))
 
 
 def test_only_the_strongest_edges_of_a_large_graph_are_drawn() -> None:
@@ -156,7 +160,7 @@ def test_only_the_strongest_edges_of_a_large_graph_are_drawn() -> None:
     figure = plot_graph(InteractionGraph.from_blocks([block]), epsilon=0.5)
     segments = np.concatenate([lines.get_segments() for lines in lines_of(figure)])
     assert len(segments) == 4000
-    assert "4,900 edges (900 weakest not drawn)" in figure.axes[0].get_title()
+    assert "4,900 edges (900 weakest not drawn)" in facts_of(figure)
     at = [np.asarray(dots.get_offsets())[:, 1] for dots in dots_of(figure)]
     ends = [{height: i for i, height in enumerate(heights)} for heights in at]
     drawn = [block[ends[1][b], ends[0][a]] for (_, a), (_, b) in segments]
@@ -166,7 +170,7 @@ def test_only_the_strongest_edges_of_a_large_graph_are_drawn() -> None:
 def test_cuts_are_named_with_their_widths(graph: InteractionGraph, partition: Partition) -> None:
     for figure in (plot_graph(graph, partition), plot_membership(partition)):
         names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
-        assert names == [f"{i}\n9 nodes" for i in range(4)]
+        assert names == ["0\n9 nodes\n1 without edges", *(f"{i}\n9 nodes" for i in range(1, 4))]
 
 
 def test_partition_of_another_graph_is_refused(graph: InteractionGraph, partition: Partition) -> None:
@@ -179,7 +183,28 @@ def test_graph_without_edges_above_the_cutoff_is_drawn() -> None:
     figure = plot_graph(InteractionGraph.from_blocks([[[0.5, 0.1]]]), epsilon=1.0)
     draw(figure)
     assert lines_of(figure) == []
-    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == [2, 1]
+    assert [len(dots.get_offsets()) for dots in dots_of(figure)] == [0, 0]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [
+        "0\n2 nodes\n2 without edges",
+        "1\n1 node\n1 without edges",
+    ]
+
+
+def test_nodes_are_named_where_they_have_names() -> None:
+    blocks = [np.full((2, 2), 2.0)]
+    graph = InteractionGraph.from_blocks(blocks, ["in", "out"])
+    assert not plot_graph(graph).axes[0].texts
+    named = plot_graph(graph, names={"in": ["left", "right"]}).axes[0].texts
+    assert [(text.get_text(), text.xy[0], text.get_ha()) for text in named] == [
+        ("left", 0, "right"),
+        ("right", 0, "right"),
+    ]
+    own = InteractionGraph.from_blocks(blocks, ["in", "out"], settings={"output": "neuron"})
+    assert [(text.get_text(), text.xy[0]) for text in plot_graph(own).axes[0].texts] == [("0", 1), ("1", 1)]
+    with pytest.raises(GraphError, match="1 names were given for the 2 nodes of out"):
+        plot_graph(graph, names={"out": ["yes"]})
+    with pytest.raises(GraphError, match="names were given for the cut 'middle'"):
+        plot_graph(graph, names={"middle": ["yes"]})
 
 
 def test_graph_without_strengths_and_cutoff_raises() -> None:
@@ -202,23 +227,19 @@ def test_membership_colours_every_coordinate() -> None:
 
 
 def test_legends_say_what_colours_mean(graph: InteractionGraph, partition: Partition) -> None:
-    modules = ["module 0", "module 1", "no edge above the cutoff"]
+    modules = ["module 0", "module 1"]
     assert legend_of(plot_graph(graph, partition)) == [*modules, "edge between modules"]
-    assert legend_of(plot_membership(partition)) == modules
-    assert not plot_graph(graph).legends
+    assert legend_of(plot_membership(partition)) == [*modules, "no edge above the cutoff"], "a node amid others"
+    assert legend_of(plot_graph(graph)) == []
     for figure in (plot_graph(graph, partition), plot_membership(partition)):
         assert_no_legend_over_axes(figure)
-        keys = figure.legends[0].get_patches()
-        assert [key.get_facecolor() for key in keys] == [colour(0), colour(1), GREY]
-    many = score_partition(InteractionGraph.from_blocks([2 * np.eye(42)]), [np.arange(42)] * 2, EPSILON)
-    names = legend_of(plot_membership(many))
-    assert len(names) == 10, "as many as there are colours"
-    assert names[0] == "module 0, 10, 20, ..."
+        keys = figure.axes[0].get_legend().get_patches()
+        assert [key.get_facecolor() for key in keys][:2] == [colour(0), colour(1)]
 
 
 def test_methods_draw_the_same_figures(graph: InteractionGraph, partition: Partition) -> None:
-    assert graph.plot(partition).axes[0].get_title() == plot_graph(graph, partition).axes[0].get_title()
-    assert partition.plot().axes[0].get_title() == plot_membership(partition).axes[0].get_title()
+    assert facts_of(graph.plot(partition)) == facts_of(plot_graph(graph, partition))
+    assert facts_of(partition.plot()) == facts_of(plot_membership(partition))
 
 
 def test_profile_shows_every_resolution_of_every_criterion() -> None:
@@ -254,8 +275,8 @@ def test_strengths_show_the_cutoff(graph: InteractionGraph) -> None:
     figure = plot_strengths(graph, 4.0)
     draw(figure)
     assert any(set(line.get_xdata()) == {2.0} for line in figure.axes[0].get_lines())
-    assert f"{graph.n_edges(4.0):,} edges above" in figure.axes[0].get_title()
-    assert f"epsilon {default_epsilon(graph):.3g}" in plot_strengths(graph).axes[0].get_title()
+    assert f"{graph.n_edges(4.0):,} edges above" in facts_of(figure)
+    assert f"epsilon {default_epsilon(graph):.3g}" in facts_of(plot_strengths(graph))
 
 
 def test_epsilon_profile_has_a_point_for_each_scale(graph: InteractionGraph) -> None:
@@ -277,7 +298,7 @@ def test_tracks_have_a_bar_for_each_module(graph: InteractionGraph) -> None:
     sizes = [module.size for part in tracking.partitions for module in part.modules]
     np.testing.assert_allclose(sorted(bar.get_height() for bar in bars), sorted(sizes))
     assert len(figure.axes[0].collections) == 2  # flows
-    assert "2 modules over 2 checkpoints" in figure.axes[0].get_title()
+    assert "2 modules over 2 checkpoints" in facts_of(figure)
 
 
 @pytest.mark.parametrize(
@@ -290,14 +311,15 @@ def test_waterfall_goes_from_all_parameters_to_the_effective_ones(options: dict)
     figure = plot_ledger(ledger)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [name for name, _ in ledger.rows()]
-    bars = [bar for bar in axes.patches if bar.get_height()]
+    bars = [bar for bar in axes.patches if bar.get_height() and not bar.get_hatch()]
     heights = [sum(bar.get_height() for bar in bars if round(bar.get_x() + 0.36) == x) for x in range(7)]
-    assert heights == [count for _, count in ledger.rows()]
+    exact = ledger.hessian.exact
+    assert heights == [count for _, count in ledger.rows()[:-1]] + [ledger.effective if exact else ledger.hessian.lower]
     said = {text.get_text() for text in axes.texts}
     assert ("not known" in said) == (ledger.hessian.method == "sampled")
     names = legend_of(figure)
     assert [name.split()[0] for name in names[: len(ledger.layers)]] == [layer.name for layer in ledger.layers]
-    assert names[len(ledger.layers) :] == ([] if ledger.hessian.exact else ["rank of the Hessian, bounds"])
+    assert names[len(ledger.layers) :] == ([] if exact else ["not known: effective or unexplained"])
     assert_no_legend_over_axes(figure)
 
 
@@ -323,7 +345,7 @@ def test_curve_shows_every_scale_in_the_colour_of_its_verdict() -> None:
     left, right = plot_curve(curve).axes
     np.testing.assert_array_equal(left.lines[1].get_xdata(), curve.epsilons)
     np.testing.assert_array_equal(left.lines[1].get_ydata(), curve.n_effective)
-    names = [text.get_text() for text in left.get_legend().get_texts()]
+    names = legend_of(left.figure)
     assert_no_legend_over_axes(left.figure)
     assert set(names) - {"soft rank (quadratic loss)"} == {point.verdict for point in curve.points}
     np.testing.assert_array_equal(right.containers[0].lines[0].get_ydata(), curve.log_volume)
@@ -338,6 +360,6 @@ def test_traces_show_every_chain_and_the_estimate() -> None:
         np.testing.assert_array_equal(upper.lines[chain].get_ydata(), found.traces["llc"][chain])
         np.testing.assert_array_equal(lower.lines[chain].get_ydata(), found.traces["radius"][chain])
     assert upper.lines[3].get_ydata()[0] == found.value
-    assert found.verdict in upper.get_title()
+    assert found.verdict in facts_of(upper.figure)
     assert legend_of(upper.figure)[:3] == [f"chain {chain}" for chain in range(3)]
     assert_no_legend_over_axes(upper.figure)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases_figures import layer_of, ledger_of, units_of
+from cases_figures import facts_of, layer_of, ledger_of, legend_of, units_of
 from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 
@@ -20,10 +20,18 @@ def bars_of(figure: Figure) -> list[list[tuple[float, float]]]:
     """Lower and upper end of the bars at each name, from the top down; those without height left out."""
     found: list[list[tuple[float, float]]] = [[] for _ in NAMES]
     for bar in figure.axes[0].patches:
+        if bar.get_hatch():
+            continue
         low, high = sorted((bar.get_y(), bar.get_y() + bar.get_height()))
         if high > low:
             found[round(bar.get_x() + bar.get_width() / 2)].append((low, high))
     return found
+
+
+def hatched_of(figure: Figure) -> list[tuple[int, float, float]]:
+    """Column and both ends of the bars that are hatched."""
+    bars = [bar for bar in figure.axes[0].patches if bar.get_hatch()]
+    return [(round(b.get_x() + b.get_width() / 2), b.get_y(), b.get_y() + b.get_height()) for b in bars]
 
 
 def said(figure: Figure) -> list[str]:
@@ -32,8 +40,9 @@ def said(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("unexplained", [2, 0, -3])
 def test_waterfall_falls_from_bar_to_bar(unexplained: int) -> None:
-    ledger = ledger_of(LAYERS, unexplained, method="exact" if unexplained >= 0 else "lanczos")
+    ledger = ledger_of(LAYERS, unexplained, method="exact" if unexplained >= 0 else "lanczos")  # bounds that agree
     figure = ledger.plot()
+    assert not hatched_of(figure), "all is known"
     nominal, *causes, rest, effective = bars_of(figure)
     assert nominal == [(21, 57), (0, 21)]  # 6 x 6 and 7 x 3 parameters
     assert causes == [[(54, 57), (53, 54)], [(51, 53)], [(50, 51), (48, 50)], [(44, 48)]]
@@ -54,9 +63,8 @@ def test_levels_are_joined_by_lines() -> None:
 def test_layers_are_shades_that_the_legend_names() -> None:
     figure = ledger_of(LAYERS, 2).plot()
     axes = figure.axes[0]
-    shades = [to_rgba(handle.get_facecolor()) for handle in figure.legends[0].get_patches()]
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["layers.0.linear (6 to 6)", "layers.1.linear (7 to 3)"]
+    shades = [to_rgba(handle.get_facecolor()) for handle in axes.get_legend().get_patches()]
+    assert legend_of(figure) == ["layers.0.linear (6 to 6)", "layers.1.linear (7 to 3)"]
     assert len(set(shades)) == 2
     for bars in (axes.containers[i : i + 2] for i in range(0, 10, 2)):
         assert [to_rgba(bar[0].get_facecolor()) for bar in bars] == shades
@@ -68,45 +76,46 @@ def test_ledger_without_layers_is_grey_and_has_no_legend() -> None:
     figure = ledger_of([], nominal=20, activations=5, effective=15).plot()
     nominal, activations, *_, effective = bars_of(figure)
     assert (nominal, activations, effective) == ([(0, 20)], [(15, 20)], [(0, 15)])
-    assert not figure.legends
+    assert legend_of(figure) == []
     assert {to_rgba(bar.get_facecolor()) for bar in figure.axes[0].patches[:-1]} == {to_rgba("#9a9a9a")}
 
 
 @pytest.mark.parametrize(
-    ("method", "unexplained", "text", "title"),
+    ("method", "unexplained", "text", "facts"),
     [
-        ("exact", 0, "0", "44 of 57 parameters are effective (exact ranks)"),
-        ("lanczos", 2, "-2", "About 42 of 57 parameters are effective (exact ranks)"),
-        ("sampled", 2, "at least 2", "At most 42 of 57 parameters are effective (exact ranks)"),
-        ("sampled", 0, "not known", "At most 44 of 57 parameters are effective (exact ranks)"),
+        ("exact", 0, "0", "44 of 57 parameters are effective, exact ranks"),
+        ("lanczos", 2, "-2", "About 42 of 57 parameters are effective, at least 22, exact ranks"),
+        ("sampled", 2, "at least 2", "At most 42 of 57 parameters are effective, at least 22, exact ranks"),
+        ("sampled", 0, "not known", "At most 44 of 57 parameters are effective, at least 24, exact ranks"),
     ],
 )
-def test_what_is_only_bounded_says_so(method: str, unexplained: int, text: str, title: str) -> None:
+def test_what_is_only_bounded_is_hatched_and_says_so(method: str, unexplained: int, text: str, facts: str) -> None:
     figure = ledger_of(LAYERS, unexplained, method=method, below=20).plot()
     assert said(figure)[5] == text
-    assert figure.axes[0].get_title() == title
-    bounds = [line for line in figure.axes[0].get_lines() if line.get_color() == "tab:orange"]
+    assert facts_of(figure) == facts
+    upper = 44 - unexplained
     if method == "exact":
-        assert not bounds
-    else:
-        effective = 44 - unexplained
-        np.testing.assert_array_equal(bounds[0].get_xydata(), [[6, effective - 20], [6, effective]])
-        assert figure.legends[0].get_texts()[-1].get_text() == "rank of the Hessian, bounds"
+        assert hatched_of(figure) == []
+        return
+    assert hatched_of(figure) == [(5, upper - 20, upper), (6, upper - 20, upper)]
+    assert bars_of(figure)[6] == [(0, upper - 20)], "what is certain is solid"
+    assert legend_of(figure)[-1] == "not known: effective or unexplained"
 
 
 def test_axis_of_a_waterfall_holds_all_parameters() -> None:
-    axes = ledger_of(LAYERS, 2, epsilon=0.0125).plot().axes[0]
+    figure = ledger_of(LAYERS, 2, epsilon=0.0125).plot()
+    axes = figure.axes[0]
     assert axes.get_ylim() == (0, pytest.approx(1.08 * 57))
     assert axes.get_ylabel() == "parameters"
     assert [label.get_text() for label in axes.get_xticklabels()] == NAMES
-    assert axes.get_title().endswith("(loss scale 0.0125)")
+    assert facts_of(figure).endswith(", loss scale 0.0125")
 
 
 def test_large_counts_have_thousands_separators() -> None:
     ledger: Ledger = ledger_of([layer_of("wide", 1000, 2000, (1500, 0, 0, 0))])
     figure = ledger.plot()
     assert said(figure)[:2] == ["2,000,000", "-1,500"]
-    assert figure.axes[0].get_title().startswith("1,998,500 of 2,000,000 parameters")
+    assert facts_of(figure).startswith("1,998,500 of 2,000,000 parameters")
 
 
 # --- synchronised units
@@ -141,7 +150,7 @@ def test_blocks_are_framed_and_what_is_always_on_or_dead_has_its_colour() -> Non
         (3.5, 2, to_rgba("tab:red")),
     ]
     axes = figure.axes[0]
-    assert axes.get_title() == "layers.0: 6 units in 3 blocks\n1 always on (cyan), 2 dead (red)"
+    assert facts_of(figure) == "layers.0: 6 units in 3 blocks, 1 always on (cyan), 2 dead (red)"
     assert axes.get_xlabel() == "unit, sorted by block"
     assert figure.axes[1].get_ylabel() == "share of the preactivation where patterns differ"
 

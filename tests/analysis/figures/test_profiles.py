@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases_figures import graph_of, partition_of, profile_row
+from cases_figures import facts_of, graph_of, legend_of, partition_of, profile_row
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def marks_of(axes: Axes) -> dict[tuple[float, float], bool]:
     found = {}
     for dots in axes.collections:
         for at in np.asarray(dots.get_offsets()).tolist():
-            found[tuple(at)] = tuple(dots.get_facecolor()[0]) == to_rgba("C0")
+            found[tuple(at)] = tuple(dots.get_facecolor()[0]) == to_rgba("#1f77b4")
     return found
 
 
@@ -58,7 +58,8 @@ def test_panels_show_the_rows_of_their_objective(partition: Partition, field: st
         known = [(row.resolution, getattr(row, field), row.significant) for row in rows]
         known = [(x, y, filled) for x, y, filled in known if y is not None and np.isfinite(y)]
         axes = panel(drawn, field, column, 2)
-        np.testing.assert_allclose(axes.get_lines()[0].get_xydata(), [(x, y) for x, y, _ in known])
+        line = next(line for line in axes.get_lines() if line.get_color() == "#1f77b4")
+        np.testing.assert_allclose(line.get_xydata(), [(x, y) for x, y, _ in known])
         assert marks_of(axes) == {(x, y): bool(filled) for x, y, filled in known}
     assert len(marks_of(panel(drawn, "z", 0, 2))) == 2, "neither NaN nor infinity is drawn"
 
@@ -75,16 +76,17 @@ def test_zero_is_drawn_where_a_number_is_a_difference(partition: Partition) -> N
     zeros = [field for field in FIELDS if len(panel(drawn, field, 1, 2).get_lines()) == 2]
     assert zeros == ["z", "gap", "description_length"]
     for field in zeros:
-        np.testing.assert_array_equal(panel(drawn, field, 1, 2).get_lines()[1].get_ydata(), [0, 0])
+        np.testing.assert_array_equal(panel(drawn, field, 1, 2).get_lines()[0].get_ydata(), [0, 0])
 
 
 def test_axes_of_a_profile_are_named(partition: Partition) -> None:
     drawn = plot_profile(partition)
     assert [drawn.axes[2 * i].get_ylabel() for i in range(4)] == list(TITLES)
-    assert drawn.axes[8].get_ylabel() == "description\nlength minus one\nmodule's (nats)"
+    assert drawn.axes[8].get_ylabel() == "description length\nminus one\nmodule's (nats)"
     assert [axes.get_title() for axes in drawn.axes[:2]] == ["layered_cpm", "layered_modularity"]
     assert [axes.get_xlabel() for axes in drawn.axes] == [""] * 8 + ["resolution"] * 2
-    assert drawn.get_suptitle().startswith("2 modules, cost between modules 0, epsilon 1, dashed: chosen,")
+    assert facts_of(drawn) == "2 modules (untested), cost between modules 0, epsilon 1"
+    assert legend_of(drawn) == ["significant", "not significant", "chosen"]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,21 @@ def test_profile_without_null_graphs_says_so_in_their_panels() -> None:
     assert said == [[], ["no null graphs were searched"], ["no null graphs were searched"], [], []]
 
 
+def test_profile_of_one_module_leaves_out_what_is_0_at_every_resolution() -> None:
+    nothing = {"contrast": -1e-17, "description_length": 2e-17}
+    rows = tuple(profile_row("layered_cpm", r, 1, z=r, gap=r, significant=False, **nothing) for r in (1.0, 2.0))
+    drawn = plot_profile(partition_of([0, 0], [0, 0], profile=rows))
+    assert [axes.get_ylabel() for axes in drawn.axes] == list(TITLES[:3])
+    assert facts_of(drawn) == "one module, epsilon 1,\ncontrast and description length 0 at every resolution"
+    assert all(np.ptp(axes.get_ylim()) > 0.5 for axes in drawn.axes)
+    assert not any(axes.yaxis.get_offset_text().get_text() for axes in drawn.axes)
+
+
+def test_number_of_modules_is_logarithmic_where_it_spans_decades() -> None:
+    rows = tuple(profile_row("layered_cpm", float(n), n) for n in (1, 100))
+    assert plot_profile(partition_of(*LABELS, profile=rows)).axes[0].get_yscale() == "log"
+
+
 def test_partition_is_drawn_as_membership_or_profile(partition: Partition) -> None:
     assert figure(partition).axes[0].images
     assert len(figure(partition, "profile").axes) == len(partition.plot_profile().axes) == 10
@@ -146,7 +163,7 @@ def test_loss_scales_are_in_ascending_order() -> None:
     edge, mediator = costs.get_lines()
     np.testing.assert_array_equal(edge.get_xydata(), [[0.1, 1], [1, 10], [10, 100]])
     np.testing.assert_array_equal(mediator.get_xydata(), [[0.1, 0.1], [1, 1], [10, 10]])
-    assert [text.get_text() for text in costs.get_legend().get_texts()] == ["edge cost", "mediator cost"]
+    assert legend_of(drawn) == ["edge cost", "mediator cost"]
     assert (counts.get_ylabel(), costs.get_ylabel()) == ("modules", "cost between modules")
     assert (changes.get_xlabel(), changes.get_xscale()) == ("loss scale epsilon", "log")
     assert "variation of\ninformation, nats" in changes.get_ylabel()
@@ -191,7 +208,7 @@ def test_strengths_are_a_density_and_a_share() -> None:
     assert carried[between][-1] == pytest.approx(weak / (weak + strong))
     assert (density.get_xlabel(), density.get_xscale()) == ("strength w", "log")
     assert density.get_ylabel() == "density of strengths per decade"
-    assert share.get_ylabel() == "share of w$^2$ carried up to w"
+    assert share.get_ylabel() == "share of w² carried up to w"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +221,8 @@ def test_strengths_are_a_density_and_a_share() -> None:
     ],
 )
 def test_cutoffs_are_dashed_and_the_edges_above_them_counted(epsilon: Any, cutoffs: list[float], said: str) -> None:
-    axes = plot_strengths(graph_of(*LABELS), epsilon).axes[0]
+    figure = plot_strengths(graph_of(*LABELS), epsilon)
+    axes = figure.axes[0]
     dashed = [float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_linestyle() == "--"]
     np.testing.assert_allclose(dashed, cutoffs)
-    assert axes.get_title() == said
+    assert facts_of(figure) == said

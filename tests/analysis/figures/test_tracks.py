@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from cases_figures import partition_of, tracking_of
-from matplotlib import colormaps
+from cases_figures import facts_of, legend_of, partition_of, tracking_of
 from matplotlib.colors import to_rgba
 
 from interbasis.analysis.modules.tracking import Event, Tracking
+
+TAB10 = ("tab:blue", "tab:orange")
 
 ONE = partition_of([0, 0, 0, 1, 1], [0, 0, 0, 1])  # 6 and 3 nodes
 OTHER = partition_of([0, 0, 1, 1, 2], [0, 0, 1, 2])  # 4, 3 and 2 nodes
@@ -68,7 +69,7 @@ def test_bars_of_a_checkpoint_stand_apart_in_the_order_of_tracks(split: Tracking
 def test_bars_have_the_colour_of_their_track() -> None:
     swapped = tracking_of(ONE, ONE, tracks=[(0, 1), (1, 0)], flows=[[[0, 3], [3, 0]]])
     colours = [colour for *_, colour in bars_of(swapped)]
-    expected = [to_rgba(colormaps["tab10"](track)) for track in (0, 1, 1, 0)]
+    expected = [to_rgba(TAB10[track]) for track in (0, 1, 1, 0)]
     np.testing.assert_allclose(colours, expected)
     tops = [top for *_, top, _ in bars_of(swapped)]
     assert tops[0] > tops[1]
@@ -79,7 +80,7 @@ def test_ribbons_are_as_high_as_their_flow_on_both_sides(split: Tracking) -> Non
     ribbons = ribbons_of(split)
     assert [pytest.approx(high - low) for (low, high), *_ in ribbons] == [4, 2, 3]
     assert [pytest.approx(high - low) for _, (low, high), _ in ribbons] == [4, 2, 3]
-    expected = [colormaps["tab10"](track)[:3] for track in (0, 0, 1)]
+    expected = [to_rgba(TAB10[track])[:3] for track in (0, 0, 1)]
     np.testing.assert_allclose([colour for *_, colour in ribbons], expected)
 
 
@@ -105,24 +106,24 @@ def test_one_checkpoint_is_bars_alone() -> None:
     axes = alone.plot().axes[0]
     assert len(bars_of(alone)) == 2
     assert not axes.collections
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["step 0"]
-    assert axes.get_title() == "2 modules over 1 checkpoint, no events,\nnumbers: nodes"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0"]
+    assert axes.get_xlabel() == "step"
+    assert facts_of(alone.plot()) == "2 modules over 1 checkpoint, no events, numbers: nodes"
 
 
 def test_one_module_is_one_bar_per_checkpoint() -> None:
     whole = partition_of([0, 0], [0])
     found = tracking_of(whole, whole, tracks=[(0,), (0,)], flows=[[[3]]])
     assert [(t, pytest.approx(top - bottom)) for t, bottom, top, _ in bars_of(found)] == [(0, 3), (1, 3)]
-    assert found.plot().axes[0].get_title().startswith("1 module over 2 checkpoints")
+    assert facts_of(found.plot()).startswith("1 module over 2 checkpoints")
 
 
 def test_title_counts_events_of_each_kind(split: Tracking) -> None:
-    assert split.plot().axes[0].get_title() == "3 modules over 2 checkpoints, 1 split,\nnumbers: nodes"
+    assert facts_of(split.plot()) == "3 modules over 2 checkpoints, 1 split, numbers: nodes"
     kinds = ["death", "birth", "birth", "merge", "merge"]
     events = [Event(kind, 1, (0,), (1,)) for kind in kinds]
     many = tracking_of(*[ONE] * 6, tracks=[(0, 1)] * 6, flows=[np.zeros((2, 2))] * 5, events=events)
-    title = many.plot().axes[0].get_title().replace("\n", " ")
-    assert title == "2 modules over 6 checkpoints, 2 merges, 2 births, 1 death, numbers: nodes"
+    assert facts_of(many.plot()) == "2 modules over 6 checkpoints, 2 merges, 2 births, 1 death, numbers: nodes"
 
 
 def test_long_names_of_checkpoints_are_folded() -> None:
@@ -130,3 +131,22 @@ def test_long_names_of_checkpoints_are_folded() -> None:
     object.__setattr__(found, "names", ("checkpoint-0000123456.pt",))
     (label,) = found.plot().axes[0].get_xticklabels()
     assert label.get_text() == "checkpoint-000\n0123456.pt"
+
+
+def test_checkpoints_stand_at_equal_distances_named_by_their_step(split: Tracking) -> None:
+    axes = split.plot().axes[0]
+    assert [
+        (tick, label.get_text()) for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    ] == [
+        (0, "0"),
+        (1, "1,000"),
+    ]
+    assert legend_of(split.plot()) == ["module 0", "module 1", "module 2"]
+
+
+def test_of_very_many_checkpoints_some_are_named() -> None:
+    count = 200
+    found = tracking_of(*[ONE] * count, tracks=[(0, 1)] * count, flows=[np.zeros((2, 2))] * (count - 1))
+    figure = found.plot()
+    assert figure.get_figwidth() == 14
+    assert 10 < len(figure.axes[0].get_xticklabels()) < 25
