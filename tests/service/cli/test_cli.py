@@ -522,6 +522,9 @@ def test_plot_is_a_picture(
     result = interbasis("plot", filled[0][kind]["id"], "-o", file)
     assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
     assert file.read_bytes().startswith(start)
+    if suffix == "svg":
+        checkpoint = interbasis("show", "checkpoint", filled[0]["checkpoint"]["id"], "--json").document
+        assert f"<!-- {checkpoint['model']}, step {checkpoint['step']:,} -->" in file.read_text()
 
 
 @pytest.mark.parametrize(
