@@ -2,7 +2,17 @@
 
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import Probes, output_cotangents
-from .jacobians import ends_in_output, gate_moments, one_position, output_moments, pair_moments, pair_rows, pair_trace
+from .interaction_basis import interaction_basis
+from .jacobians import (
+    disjoint_positions,
+    ends_in_output,
+    gate_moments,
+    one_position,
+    output_moments,
+    pair_moments,
+    pair_rows,
+    pair_trace,
+)
 from .moments import ActivationMoments, JacobianMoments, Moments, collect
 from .rotation import degenerate_runs, pair_angle, rotate, sparsity
 
@@ -18,8 +28,10 @@ __all__ = [
     "Probes",
     "collect",
     "degenerate_runs",
+    "disjoint_positions",
     "ends_in_output",
     "gate_moments",
+    "interaction_basis",
     "one_position",
     "output_cotangents",
     "output_moments",

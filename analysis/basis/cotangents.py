@@ -88,16 +88,18 @@ def output_cotangents(
 
 
 def _coordinate_cotangents(
-    target: Float[Tensor, "batch positions d"], rows: Float[Tensor, "o d"]
+    target: Float[Tensor, "batch positions d"],
+    rows: Float[Tensor, "o d"],
+    together: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v batch positions d"]]]:
-    """Yield each row at each position of the target, labelled by the index of the row."""
+    """Yield each row at each position of the target, or at several together, labelled by the index of the row."""
     n, positions, d = target.shape
     size = _rows_per_block(n * positions * d)
-    for t in range(positions):
+    for group in [[t] for t in range(positions)] if together is None else together:
         for start in range(0, len(rows), size):
             part = rows[start : start + size].to(target.dtype)
             block = target.new_zeros(len(part), n, positions, d)
-            block[:, :, t] = part[:, None]
+            block[:, :, list(group)] = part[:, None, None]
             yield torch.arange(start, start + len(part)), block
 
 

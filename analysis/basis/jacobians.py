@@ -17,6 +17,7 @@ from ..progress import ProgressCallback
 from .cotangents import Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
 
 __all__ = [
+    "disjoint_positions",
     "ends_in_output",
     "gate_moments",
     "one_position",
@@ -103,7 +104,8 @@ def pair_moments(
     for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
-        for labels, block in pair_rows(network, trace, pair, rows, columns, draws):
+        together = disjoint_positions(network, trace, pair, len(rows)) if draws is None else None
+        for labels, block in pair_rows(network, trace, pair, rows, columns, draws, together):
             _add(sums, labels, block, groups)
     return [total / n for total in sums]
 
@@ -137,10 +139,12 @@ def pair_rows(
     rows: Float[Tensor, "o d_out"],
     columns: Float[Tensor, "d_in k"],
     draws: Probes | None = None,
+    together: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "v _ _ k"]]]:
     """Yield blocks of rows (d(cut p+1)/d(cut p)) columns at each position, with the row's index; float64.
 
-    Between position-wise cuts every position is a data point of its own (see `one_position`).
+    Between position-wise cuts every position is a data point of its own (see `one_position`). With `together`, see
+    `disjoint_positions`, a block is the sum over the output positions of a group.
     """
     target, form = trace.values[pair + 1], network.transitions.get(pair)
     if draws is not None:
@@ -152,8 +156,51 @@ def pair_rows(
         value = one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
         yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
     else:
-        for labels, cotangents in _coordinate_cotangents(target.detach(), rows):
+        for labels, cotangents in _coordinate_cotangents(target.detach(), rows, together):
             yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
+
+
+def disjoint_positions(
+    network: Network, trace: Trace, pair: int, n_rows: int, same: Sequence[int] | None = None
+) -> list[list[int]] | None:
+    """Group output positions that depend on disjoint sets of input positions, on the data of a trace.
+
+    A backward pass for a whole group gives the Jacobians of all its positions, each at its own input positions. A
+    convolution with 3 x 3 weights needs 9 groups for a picture of any size, a position-wise map one. The positions s
+    that t depends on are those where a random combination of the rows of J_ts is not zero.
+
+    Args:
+        network: the network.
+        trace: a trace in which the gradients between the cuts are kept.
+        pair: index of the earlier cut.
+        n_rows: how many rows there are at each position; the groups cost one backward pass per position.
+        same: for each output position the index of the same input position, which then belongs to its own set.
+
+    Returns:
+        The groups; None where a backward pass per position is as cheap, or the map has an exact form.
+    """
+    target = trace.values[pair + 1].detach()
+    n, positions, d = target.shape
+    if pair in network.transitions or positions == 1 or n_rows < 3:
+        return None
+    draws, groups, taken = torch.Generator().manual_seed(0), list[list[int]](), list[Tensor]()
+    size = _rows_per_block(target.numel())
+    for start in range(0, positions, size):
+        block = target.new_zeros(min(size, positions - start), n, positions, d)
+        for i in range(len(block)):
+            block[i, :, start + i] = torch.randn(n, d, generator=draws, dtype=torch.float64).to(target)
+        back = network.vjp(trace, trace.values[pair + 1], pair, block)
+        for t, reached in enumerate((back != 0).any(-1).any(1), start):
+            if same is not None:
+                reached[same[t]] = True
+            fits = (i for i, other in enumerate(taken) if not bool((other & reached).any()))
+            if (group := next(fits, None)) is None:
+                groups.append([t])
+                taken.append(reached.clone())
+            else:
+                groups[group].append(t)
+                taken[group] |= reached
+    return groups
 
 
 def one_position(

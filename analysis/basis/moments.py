@@ -5,7 +5,9 @@
 
 All sums are float64 and can be merged; they need memory for one batch times one block of backward passes. Positions
 that a mask leaves out are ignored: G is the mean over the positions of all data points that count; M and strengths sum
-over pairs of positions that count, and are means over data points. So padding and batching change nothing.
+over pairs of positions that count, and are means over data points. So padding and batching change nothing. Where the
+positions are those of a picture or a signal, G is centred at each of them: what is the same in every picture, such as
+a dark border, varies with the position, not with the data.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class ActivationMoments:
         n: number of data points.
         count: number of positions that count, over all data points.
         mean: (d,).
-        scatter: sum of (f - mean)(f - mean)^T (d, d).
+        scatter: sum of (f - mean)(f - mean)^T (d, d); with `grid` about the mean at each position.
+        grid: (positions, d) mean at each position of a picture or a signal; None elsewhere.
 
     >>> a = ActivationMoments.of(torch.tensor([[[0.0]], [[2.0]]]))
     >>> b = ActivationMoments.of(torch.tensor([[[4.0]]]))
@@ -49,10 +52,17 @@ class ActivationMoments:
     count: int
     mean: Float[Tensor, " d"]
     scatter: Float[Tensor, "d d"]
+    grid: Float[Tensor, "positions d"] | None = None
 
     @classmethod
-    def of(cls, values: Float[Tensor, "batch positions d"], counted: Counted = EVERYTHING) -> ActivationMoments:
-        """Compute the moments of one batch, at the positions that count."""
+    def of(
+        cls, values: Float[Tensor, "batch positions d"], counted: Counted = EVERYTHING, *, grid: bool = False
+    ) -> ActivationMoments:
+        """Compute the moments of one batch, at the positions that count; with `grid` about the mean at each."""
+        if grid and counted.mask is None:
+            means = values.to(torch.float64).mean(0)
+            centred = (values.to(torch.float64) - means).flatten(0, 1)
+            return cls(len(values), len(centred), means.mean(0), centred.T @ centred, means)
         flat = counted.rows(values).to(torch.float64)
         mean = flat.mean(0)
         centred = flat - mean
@@ -61,6 +71,15 @@ class ActivationMoments:
     def merge(self, other: ActivationMoments) -> ActivationMoments:
         """Return the moments of both sets of data together."""
         count = self.count + other.count
+        if self.grid is not None and other.grid is not None:
+            if self.grid.shape != other.grid.shape:
+                raise DataError(
+                    f"pictures with {len(self.grid)} and with {len(other.grid)} positions: expected one size"
+                )
+            n, moved = self.n + other.n, other.grid - self.grid
+            means = self.grid + moved * (other.n / n)
+            scatter = self.scatter + other.scatter + moved.T @ moved * (self.n * other.n / n)
+            return ActivationMoments(n, count, means.mean(0), scatter, means)
         shift = other.mean - self.mean
         between = torch.outer(shift, shift) * (self.count * other.count / count)
         mean = self.mean + shift * (other.count / count)
@@ -154,8 +173,8 @@ def collect(
     for batch in read_batches(batches, "moments", progress):
         with torch.no_grad():
             trace = net.trace(batch)
-        for cut, value, counted in zip(net.cuts, trace.values, trace.counted, strict=True):
-            new = ActivationMoments.of(value, counted)
+        for p, (cut, value, counted) in enumerate(zip(net.cuts, trace.values, trace.counted, strict=True)):
+            new = ActivationMoments.of(value, counted, grid=p in trace.grids)
             activations[cut] = activations[cut].merge(new) if cut in activations else new
         n += len(trace.output)
         if not jacobians:

@@ -28,10 +28,9 @@ import numpy as np
 
 from ..checkpoints.weights import refuse_shared_memory
 from ..errors import InputError, LayerError
-from ..network.batches import Batch, read_batches
+from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
-from ..network.precision import in_double
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
 from .blocks import FreeBlocks
@@ -203,7 +202,7 @@ def parameter_ledger(
     refuse_shared_memory(net.model)
     net.check_once(batches)
     settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": net.checked}
-    net, batches = in_double(net, batches)
+    net, batches = net.in_double(), doubled(batches)
     check_derivatives(net, next(read_batches(batches, "derivatives", None)))
     try:
         census = Census.take(net, batches, epsilon, tolerance)

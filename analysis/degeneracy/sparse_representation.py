@@ -27,10 +27,9 @@ from ..checkpoints.transformer import Affine
 from ..checkpoints.weights import refuse_shared_memory
 from ..errors import LayerError, NumericalError
 from ..linalg import RowSpace
-from ..network.batches import Batch, read_batches
+from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
-from ..network.precision import in_double
 from ..progress import ProgressCallback
 from ..results import by_value
 from .activation_links import Activation, activations_between
@@ -167,7 +166,7 @@ def sparsify(
     refuse_shared_memory(net.model)
     net.check_once(batches)
     checked = net.checked
-    net, batches = in_double(net, batches)
+    net, batches = net.in_double(), doubled(batches)
     layers = explained_layers(net, batches)
     _check_dense(net, layers)
     links = activations_between(net, layers, batches)

@@ -25,10 +25,9 @@ from torch import Tensor
 
 from ..checkpoints.weights import refuse_shared_memory
 from ..errors import GraphError, InputError
-from ..network.batches import Batch, read_batches
+from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
-from ..network.precision import in_double
 from ..progress import ProgressCallback
 from ..results import by_value, figure
 from .activation_links import activations_between
@@ -228,7 +227,7 @@ def synchronised_units(
     refuse_shared_memory(net.model)
     net.check_once(batches)
     checked = net.checked
-    net, batches = in_double(net, batches)
+    net, batches = net.in_double(), doubled(batches)
     layers = explained_layers(net, batches)
     links = activations_between(net, layers, batches)
     patterns = {link: FiringPatterns(layers[link.source].d_out, link.slope) for link in links}

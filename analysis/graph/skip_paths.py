@@ -27,7 +27,7 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from ..basis.bases import Basis
-from ..basis.jacobians import gate_moments, one_position, pair_rows, pair_trace
+from ..basis.jacobians import disjoint_positions, gate_moments, one_position, pair_rows, pair_trace
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
@@ -115,11 +115,13 @@ def pair_strengths(
             identity = None
         else:
             count += _n_both(trace, pair, same)
-        position = -1
-        for labels, block in pair_rows(network, trace, pair, rows, columns):
-            position += int(labels[0] == 0)  # rows come position after position
+        together = disjoint_positions(network, trace, pair, len(rows), same)
+        groups = [[t] for t in range(trace.values[pair + 1].shape[1])] if together is None else together
+        at = -1
+        for labels, block in pair_rows(network, trace, pair, rows, columns, together=together):
+            at += int(labels[0] == 0)  # rows come group after group of positions
             if same is not None:
-                along.index_add_(0, labels, block[:, :, same[position]].sum(1))
+                along.index_add_(0, labels, block[:, :, [same[t] for t in groups[at]]].sum((1, 2)))
             squared.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
     return PairStrengths(squared / n * importance, identity, along / n * importance, importance * (count / n))
 

@@ -17,7 +17,6 @@ from ..derivatives import describe_disagreements, gradient_disagreements
 from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
 from ..network.network import Network
-from ..network.precision import in_double
 from ..progress import ProgressCallback
 from .batch_loss import BatchLoss, Parameters, TrainingLoss
 from .ways import FAILURES, PlainAutograd, Transforms, Way, short
@@ -160,7 +159,7 @@ class NetworkLandscape:
         double = all(p.dtype == torch.float64 for p in parameters)
         if not double and sum(p.numel() for p in parameters) <= _IN_DOUBLE:
             try:
-                loss = make(_doubled(network))
+                loss = make(network.in_double())
                 self._batches = [loss.with_targets(_pair_in_double(pair)) for pair in pairs]
                 loss.value(loss.nearby, *self._batches[0])
                 return loss
@@ -277,7 +276,7 @@ class NetworkLandscape:
     def _in_double(self) -> tuple[BatchLoss, Pair]:
         """Return the loss and the first batch in float64, for tests only."""
         loss = copy(self._loss)
-        loss.network = _doubled(self.network)
+        loss.network = self.network.in_double()
         loss.fixed = {name: value.double() for name, value in loss.fixed.items()}
         loss.readouts = [matrix.double() for matrix in loss.readouts]
         loss.start = self.start.double()
@@ -366,10 +365,6 @@ def training_loss(
             `parameters` names no parameter.
     """
     return NetworkLandscape(network, batches, parameters=parameters, loss=loss, reduction=reduction, progress=progress)
-
-
-def _doubled(network: Network) -> Network:
-    return in_double(network, [])[0]
 
 
 def _pair_in_double(pair: Pair) -> Pair:

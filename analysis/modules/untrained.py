@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..network.precision import copied
+from ..network.hooks import copied
 
 __all__ = ["untrained_copy"]
 

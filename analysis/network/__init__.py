@@ -5,6 +5,7 @@ from .batches import (
     arguments,
     batch_size,
     describe,
+    doubled,
     joined,
     map_points,
     map_tensors,
@@ -30,10 +31,11 @@ from .checks import (
     refuse_checkpointing,
     spread,
 )
-from .cuts import Cut, Place, candidates, find_modules_by_name, resolve, scan, short_name, vocabularies
+from .cut_search import candidates, find_cuts, scan, vocabularies, weights_used
+from .cuts import Cut, Place, find_modules_by_name, first_tensor, replace_tensor, resolve, short_name
 from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
-from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked, with_gradients
-from .layouts import BatchFirst, Layout, Layouts, channels_first, refuse_channels_first, swap_of
+from .hooks import Kept, Visit, as_sequence, as_written, at_rest, copied, hooked, with_gradients
+from .layouts import BatchFirst, Layout, Layouts, Shown, refuse_layout, shown_axes, swap_of
 from .masks import (
     EVERYTHING,
     Counted,
@@ -50,8 +52,8 @@ from .masks import (
     unread_masks,
 )
 from .network import Network
-from .precision import copied, in_double
 from .swap_test import (
+    LEAK,
     Traced,
     UnchangedError,
     check_derivative,
@@ -59,13 +61,13 @@ from .swap_test import (
     check_padding,
     check_swaps,
     check_transitions,
-    find_cuts,
     leaks_by_swapping,
 )
 from .transitions import Attention, Frame, PositionWise, Transition
 
 __all__ = [
     "EVERYTHING",
+    "LEAK",
     "Attention",
     "Batch",
     "BatchFirst",
@@ -87,6 +89,7 @@ __all__ = [
     "Record",
     "Run",
     "Seen",
+    "Shown",
     "Trace",
     "Traced",
     "Transition",
@@ -98,7 +101,6 @@ __all__ = [
     "at_rest",
     "batch_size",
     "candidates",
-    "channels_first",
     "check_derivative",
     "check_finite",
     "check_function",
@@ -114,13 +116,14 @@ __all__ = [
     "counted_at",
     "describe",
     "differs",
+    "doubled",
     "few_then_all",
     "find_cuts",
     "find_modules_by_name",
+    "first_tensor",
     "halves",
     "hooked",
     "how_to_declare",
-    "in_double",
     "joined",
     "leaks_by_swapping",
     "map_points",
@@ -133,11 +136,13 @@ __all__ = [
     "random_numbers_put_back",
     "read_batches",
     "read_mask",
-    "refuse_channels_first",
     "refuse_checkpointing",
+    "refuse_layout",
+    "replace_tensor",
     "resolve",
     "scan",
     "short_name",
+    "shown_axes",
     "spread",
     "swap_of",
     "swap_partners",
@@ -146,5 +151,6 @@ __all__ = [
     "tensors",
     "unread_masks",
     "vocabularies",
+    "weights_used",
     "with_gradients",
 ]

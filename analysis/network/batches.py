@@ -8,10 +8,10 @@ found in tuples, lists, mappings of any kind and dataclasses.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Sized
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Int
@@ -25,6 +25,7 @@ __all__ = [
     "arguments",
     "batch_size",
     "describe",
+    "doubled",
     "joined",
     "map_points",
     "map_tensors",
@@ -214,6 +215,32 @@ def read_batches(batches: Iterable[Batch], step: str, progress: ProgressCallback
         raise DataError(
             "there are no batches: expected at least one data point, from data that can be read any number of times"
         )
+
+
+def doubled(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Return batches whose floating point tensors are converted to float64 each time they are read.
+
+    >>> [batch.dtype for batch in doubled([torch.ones(1), torch.ones(1, dtype=torch.int64)])]
+    [torch.float64, torch.int64]
+
+    Raises:
+        DataError: the batches can be read only once.
+    """
+    if iter(batches) is batches:
+        raise DataError("the batches can be read only once: pass a list or a DataLoader, not a generator")
+    return _Doubled(batches)
+
+
+class _Doubled:
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self._batches))  # TypeError where they have none, which `report` expects
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            yield map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
 
 
 @contextmanager

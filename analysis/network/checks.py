@@ -31,7 +31,7 @@ from ..errors import CutError, DataError, InputError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .cuts import Place
 from .forward import HookedModel
-from .layouts import channels_first, refuse_channels_first
+from .layouts import refuse_layout, shown_axes
 
 __all__ = [
     "Events",
@@ -203,9 +203,9 @@ def check_model(
             if places:
                 names = {module: path for path, module in model.modules.items()}
                 refuse_checkpointing(names, lambda: model.run(batch, whole=True))
-            for place, where in channels_first(model.modules, lambda: model.run(batch, whole=True), places).items():
-                if not model.layouts.declared(place) and (place or places or loss == "kl"):
-                    refuse_channels_first(place.name if place else "output", where)
+            for place, shown in shown_axes(model.modules, lambda: model.run(batch, whole=True), places).items():
+                if not (shown.as_declared or model.layouts.declared(place)) and (place or places or loss == "kl"):
+                    refuse_layout(place.name if place else "output", shown)
         check_points(run, batch, model.events, whole)
 
 

@@ -1,24 +1,22 @@
-"""Cuts: places in a model, resolved from their names or found by a scan for places that pass the swap test."""
+"""Cuts: places in a model, resolved from their names."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CutError
 
-__all__ = ["Cut", "Place", "candidates", "find_modules_by_name", "resolve", "scan", "short_name", "vocabularies"]
+__all__ = ["Cut", "Place", "find_modules_by_name", "first_tensor", "replace_tensor", "resolve", "short_name"]
 
 _WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -109,13 +107,6 @@ def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut,
     return tuple(resolved)
 
 
-def candidates(model: nn.Module) -> tuple[Cut, ...]:
-    """List input and output of every module below the root, to be scanned for cuts."""
-    return tuple(
-        Cut((Place(path, is_input),)) for path in find_modules_by_name(model) if path for is_input in (True, False)
-    )
-
-
 def _places(model: nn.Module, name: str) -> list[Place]:
     is_input = name.endswith(":in")
     pattern = name.removesuffix(":in")
@@ -170,54 +161,3 @@ def replace_tensor(value: Any, tensor: Tensor) -> Any:
 
 def _is_instance_of_dataclass(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-_WIDEST = 10_000  # features of a cut
-
-
-def scan(
-    values: Mapping[Place, Float[Tensor, "batch _ _"]], wide: Collection[int], is_cut: Callable[[Place], bool]
-) -> tuple[Cut, ...]:
-    """Find every place that is a cut, in order of computation; of several places with equal tensors keep one.
-
-    Equal tensors occur before and after dropout in evaluation mode, or at a module and the container that ends in it;
-    the one with the shortest path that is a cut is kept. Places as wide as a vocabulary are left out: those with a
-    width in `wide`, and those wider than 10,000.
-
-    Args:
-        values: the tensor at each place that is computed exactly once, in order of computation.
-        wide: widths to leave out, see `vocabularies`.
-        is_cut: the swap test.
-
-    Raises:
-        CutError: fewer than two cuts.
-    """
-    groups: list[list[Place]] = []
-    for place, value in values.items():
-        if value.shape[-1] in wide or value.shape[-1] > _WIDEST:
-            continue
-        for group in groups:
-            if torch.equal(values[group[0]], value):
-                group.append(place)
-                break
-        else:
-            groups.append([place])
-    order = list(values)
-    found: list[Place] = []
-    for group in groups:
-        preferred = sorted(group, key=lambda place: (place.is_input, place.path.count(".")))
-        first = next((place for place in preferred if is_cut(place)), None)
-        found += [first] if first else []
-    if len(found) < 2:
-        raise CutError(f"the swap test found {len(found)} cuts in the model, expected at least two: name them")
-    return tuple(Cut((place,)) for place in sorted(found, key=order.index))
-
-
-def vocabularies(model: nn.Module, output: int) -> set[int]:
-    """Return the width of the output if it is a vocabulary size: the number of rows of a narrower embedding.
-
-    >>> vocabularies(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50)), 50)
-    {50}
-    """
-    rows = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings > m.embedding_dim]
-    return {output} & {embedding.num_embeddings for embedding in rows}

@@ -18,7 +18,7 @@ from ..results import by_value
 from .batches import Batch, arguments, batch_size, naming_batch, tensors
 from .cuts import Cut, Place, find_modules_by_name, short_name
 from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked
-from .layouts import BatchFirst, Layout, Layouts
+from .layouts import BatchFirst, Layout, Layouts, swap_of
 from .masks import Counted
 
 __all__ = ["HookedModel", "ReachedError", "Record", "Trace", "check_finite", "concatenate"]
@@ -36,6 +36,7 @@ class Trace:
         output: the network's output (batch, positions, width), 0 where a position does not count.
         counted: per cut the positions that are read, and which of them count.
         output_counted: the same for the output.
+        grids: indices of the cuts whose positions are those of a picture or a signal, the same for every data point.
     """
 
     entries: tuple[tuple[Float[Tensor, "batch _ _"], ...], ...]
@@ -43,6 +44,7 @@ class Trace:
     output: Float[Tensor, "batch _ _"]
     counted: tuple[Counted, ...]
     output_counted: Counted
+    grids: frozenset[int] = frozenset()
 
 
 class ReachedError(BaseException):
@@ -62,12 +64,15 @@ class Record:
         self.start, self.replace, self.layouts, self.where = start, replace, layouts, where
         self.entries: dict[tuple[int, int], Tensor] = {}
         self.values: dict[tuple[int, int], Tensor] = {}
+        self.grids: set[int] = set()
 
     def visit(self, p: int, i: int, value: Tensor, place: Place) -> Tensor:
         """Read the tensor at part i of cut p, and return what to put there."""
-        swap = self.layouts.swap(place)
-        sequence = as_sequence(value, place.name, swap)
+        layout = self.layouts.of(place)
+        sequence = as_sequence(value, place.name, layout)
         self.values[p, i] = sequence
+        if value.ndim > 3 or (value.ndim == 3 and layout == "channels"):
+            self.grids.add(p)
         entry = sequence
         if p in self.replace:
             entry = self.replace[p][i]
@@ -77,7 +82,7 @@ class Record:
         if torch.is_grad_enabled() and (self.start in (None, p) or not entry.requires_grad):
             entry = entry.detach().requires_grad_()
         self.entries[p, i] = entry
-        return as_written(entry, value, swap).clone()  # a copy, so that in-place modules leave the entry alone
+        return as_written(entry, value, layout).clone()  # a copy, so that in-place modules leave the entry alone
 
 
 class HookedModel:
@@ -188,11 +193,11 @@ class HookedModel:
 
     def sequence(self, place: Place, value: Tensor) -> Float[Tensor, "batch _ _"]:
         """Return a tensor of a place as (batch, positions, width)."""
-        return as_sequence(value, place.name, self.layouts.swap(place))
+        return as_sequence(value, place.name, self.layouts.of(place))
 
     def arranged(self, output: Tensor) -> Float[Tensor, "batch positions width"]:
         """Return an output of `run` as (batch, positions, width)."""
-        return as_sequence(output, "output", self.layouts.swap(None))
+        return as_sequence(output, "output", self.layouts.of(None))
 
     def record(self, batch: Batch, cuts: Sequence[Cut], into: Record) -> Tensor:
         """Run the model, read and replace the tensors of the cuts as the record says, and return the output."""
@@ -237,9 +242,9 @@ class HookedModel:
         seen: dict[str, Tensor] = {}
 
         def visit(place: Place, value: Tensor) -> Tensor:
-            swap = self.layouts.swap(place)
+            layout = self.layouts.of(place)
             name = place.name if place.name not in seen else f"{place.name} (again)"
-            seen[name] = _in_layout(value, swap)
+            seen[name] = _in_layout(value, layout)
             return value
 
         with torch.set_grad_enabled(gradients), naming_batch(batch):
@@ -249,7 +254,7 @@ class HookedModel:
             own = {f"output {i}": v for i, v in parts if v.is_floating_point() and v.ndim and len(v) == n}
             return seen | {name: v.detach().clone() for name, v in own.items()}
         as_sequence(raw, "output")
-        seen["output"] = _in_layout(raw, self.layouts.swap(None))
+        seen["output"] = _in_layout(raw, self.layouts.of(None))
         return seen
 
     def events(self, batch: Batch, gradients: bool) -> list[tuple[str, Any]]:
@@ -300,7 +305,8 @@ def _one_type(parameters: Iterable[Tensor]) -> torch.dtype | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _in_layout(value: Tensor, swap: tuple[int, int] | None) -> Tensor:
+def _in_layout(value: Tensor, layout: Layout | None) -> Tensor:
+    swap = swap_of(layout)
     return (value.transpose(*swap) if swap and value.ndim == 3 else value).detach().clone()
 
 

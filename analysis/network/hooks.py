@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -14,8 +15,9 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import CutError
 from .cuts import Place, first_tensor, replace_tensor
+from .layouts import Layout, swap_of
 
-__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "hooked", "with_gradients"]
+__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "copied", "hooked", "with_gradients"]
 
 Visit: TypeAlias = Callable[[Place, Tensor], Tensor]
 
@@ -47,28 +49,35 @@ class Kept:
         return value
 
 
-def as_sequence(value: Tensor, name: str, swap: tuple[int, int] | None = None) -> Tensor:
-    """Return a tensor as (batch, positions, width): a matrix gets one position, two axes are swapped on demand.
+def as_sequence(value: Tensor, name: str, layout: Layout | None = None) -> Tensor:
+    """Return a tensor as (batch, positions, width).
 
-    One number per data point becomes a width of one.
+    A matrix gets one position, and one number per data point becomes a width of one. Tensors of four or more axes are
+    (batch, channels, height, width): every point of the picture is a position, unless their layout is True.
 
     Raises:
         CutError: another number of axes, or no floats.
     """
     if value.ndim == 1 and value.is_floating_point():
         return value[:, None, None]
-    if value.ndim not in (2, 3) or not value.is_floating_point():
+    if value.ndim < 2 or not value.is_floating_point() or (value.ndim > 3 and layout is False):
         raise CutError(
             f"{name!r} has shape {tuple(value.shape)} of {value.dtype}: expected floats of (batch, width) or "
-            "(batch, positions, width)"
+            "(batch, positions, width), or (batch, channels, height, width)"
         )
     if value.ndim == 2:
         return value[:, None]
+    if value.ndim > 3:
+        return value.flatten(1, -2) if layout is True else value.flatten(2).transpose(1, 2)
+    swap = swap_of(layout)
     return value if swap is None else value.transpose(*swap)
 
 
-def as_written(sequence: Tensor, like: Tensor, swap: tuple[int, int] | None = None) -> Tensor:
+def as_written(sequence: Tensor, like: Tensor, layout: Layout | None = None) -> Tensor:
     """Undo `as_sequence`: return the tensor in the layout of its place."""
+    if like.ndim > 3 and layout is not True:
+        return sequence.transpose(1, 2).reshape(like.shape)
+    swap = swap_of(layout)
     return sequence.transpose(*swap) if swap and like.ndim == 3 else sequence.reshape(like.shape)
 
 
@@ -86,6 +95,14 @@ def _own_precision() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a model, also one whose weights are computed by hooks (weight_norm, pruning), where deepcopy fails."""
+    # computed weights carry their autograd graph, which cannot be copied
+    computed = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
+    return deepcopy(model, memo)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Layouts of tensors with three axes: which axis is the data point, which the position, which the width.
 
-Every analysis sees (batch, positions, width). A place may be declared to hold (positions, batch, width) or, as the
-one-dimensional convolutions of torch do, (batch, width, positions).
+Every analysis sees (batch, positions, width). A place of three axes may be declared to hold (positions, batch, width)
+or, as the one-dimensional convolutions of torch do, (batch, width, positions). Places of four or more axes hold
+(batch, channels, height, width) where a function of the model shows it, or are declared.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from itertools import product
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -19,11 +20,14 @@ from ..errors import CutError
 from .batches import tensors
 from .cuts import Place
 
-__all__ = ["BatchFirst", "Layout", "Layouts", "channels_first", "refuse_channels_first", "swap_of"]
+__all__ = ["BatchFirst", "Layout", "Layouts", "Shown", "refuse_layout", "shown_axes", "swap_of"]
 
 Layout: TypeAlias = bool | Literal["channels"]
 
-"""True: (batch, positions, width). False: (positions, batch, width). "channels": (batch, width, positions)."""
+"""True: (batch, positions, width). False: (positions, batch, width). "channels": (batch, width, positions).
+
+Of four axes True is (batch, height, width, channels) and "channels" (batch, channels, height, width).
+"""
 
 BatchFirst: TypeAlias = Layout | Mapping[str, Layout]
 
@@ -63,14 +67,10 @@ class Layouts:
 
     def declared(self, place: Place | None) -> bool:
         """Return whether the layout was given."""
-        return self._given(place) is not None
+        return self.of(place) is not None
 
-    def swap(self, place: Place | None) -> tuple[int, int] | None:
-        """Return the two axes to exchange for (batch, positions, width); None if there is nothing to do."""
-        given = self._given(place)
-        return None if given is None else swap_of(given)
-
-    def _given(self, place: Place | None) -> Layout | None:
+    def of(self, place: Place | None) -> Layout | None:
+        """Return the layout that was given for a place; None where none was."""
         if place is None and None not in self._named and self._output is not None:
             place = self._output
         if place in self._named:
@@ -78,8 +78,10 @@ class Layouts:
         return self._default if place is not None and self._default is not True else None
 
 
-def swap_of(layout: Layout) -> tuple[int, int] | None:
+def swap_of(layout: Layout | None) -> tuple[int, int] | None:
     """Return the two axes to exchange for (batch, positions, width); None if there is nothing to do.
+
+    Of three axes; None is the layout of a place for which none is given.
 
     >>> swap_of(False), swap_of("channels"), swap_of(True)
     ((0, 1), (1, 2), None)
@@ -87,7 +89,7 @@ def swap_of(layout: Layout) -> tuple[int, int] | None:
     Raises:
         CutError: an unknown layout.
     """
-    if layout is True:
+    if layout is True or layout is None:
         return None
     if layout is False:
         return 0, 1
@@ -177,10 +179,27 @@ def _only_slices(index: Any) -> bool:
     return all(part is ... or isinstance(part, slice) for part in (index if isinstance(index, tuple) else (index,)))
 
 
-def channels_first(
+class Shown(NamedTuple):
+    """What the functions that read and make the tensor at a place show of its axes.
+
+    Attributes:
+        shape: of the tensor.
+        channels: the function that shows channels on axis 1; None if none does.
+    """
+
+    shape: tuple[int, ...]
+    channels: str | None
+
+    @property
+    def as_declared(self) -> bool:
+        """Return whether the tensor is what is assumed where no layout is given, see `as_sequence`."""
+        return (len(self.shape) == 3) == (self.channels is None)
+
+
+def shown_axes(
     modules: Mapping[str, nn.Module], run: Callable[[], Any], wanted: Iterable[Place]
-) -> dict[Place | None, str]:
-    """Find places that hold (batch, channels, length), each with the function that shows it.
+) -> dict[Place | None, Shown]:
+    """Find places that hold three or more axes, each with the function that shows channels on axis 1.
 
     Args:
         modules: modules of the model, by name.
@@ -188,7 +207,7 @@ def channels_first(
         wanted: the places to examine.
     """
     axes = _Axes()
-    at: dict[Place, list[_Key]] = {place: [] for place in wanted}
+    at: dict[Place | None, list[_Key]] = {place: [] for place in wanted}
 
     def enter(name: str) -> Callable[..., None]:
         return lambda *_: axes.inside.append(name)
@@ -200,7 +219,7 @@ def channels_first(
                 axes.mark(axes.keys((args, value)), f"{type(module).__name__} {name!r}")
             for place, held in ((Place(name, True), args or kwargs), (Place(name, False), value)):
                 if place in at:
-                    at[place] += [key for key in axes.keys(tensors(held)[:1]) if len(key[1]) == 3]
+                    at[place] += axes.keys(tensors(held)[:1])
 
         return hook
 
@@ -210,19 +229,24 @@ def channels_first(
             stack.callback(module.register_forward_hook(leave(name), with_kwargs=True, always_call=True).remove)
         with axes:
             output = run()
-    said: dict[Place | None, str | None] = {place: axes.found(keys) for place, keys in at.items()}
-    said[None] = axes.found(axes.keys(output)) if isinstance(output, Tensor) and output.ndim == 3 else None
-    return {place: where for place, where in said.items() if where}
+    at[None] = axes.keys(output) if isinstance(output, Tensor) else []
+    return {place: Shown(keys[0][1], axes.found(keys)) for place, keys in at.items() if keys}
 
 
-def refuse_channels_first(name: str, where: str) -> None:
-    """Raise an error that tells how to declare a layout with channels first.
+def refuse_layout(name: str, shown: Shown) -> None:
+    """Raise an error that tells how to declare a layout.
 
     Raises:
         CutError: always.
     """
+    if len(shown.shape) > 3:
+        raise CutError(
+            f"{name!r} has shape {shown.shape}, and nothing shows which axis holds the channels: declare it: "
+            f"Network(..., batch_first={{{name!r}: 'channels'}}) for (batch, channels, height, width), or True for "
+            "(batch, height, width, channels)"
+        )
     raise CutError(
-        f"{name!r} holds (batch, channels, length), as {where} takes it: read as (batch, positions, width), "
+        f"{name!r} holds (batch, channels, length), as {shown.channels} takes it: read as (batch, positions, width), "
         f"channels would be positions. Declare it: Network(..., batch_first={{{name!r}: 'channels'}}); or True, where "
         "it is (batch, positions, width) all the same"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import replace as changed
 from functools import partial
 from typing import Any
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from ..derivatives import batched_gradients
 from ..errors import CutError, DataError, GraphError
-from .batches import Batch, batch_size, joined, map_tensors, naming_batch, read_batches
+from .batches import Batch, batch_size, doubled, joined, naming_batch, read_batches
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
+from .cut_search import find_cuts
 from .cuts import Cut, Place, resolve, short_name
 from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
-from .hooks import Kept, as_written, with_gradients
+from .hooks import Kept, as_written, copied, with_gradients
 from .layouts import BatchFirst
 from .masks import Counted, Mask, Masks, Positions, counted_at
 from .swap_test import (
@@ -34,7 +35,6 @@ from .swap_test import (
     check_padding,
     check_swaps,
     check_transitions,
-    find_cuts,
 )
 from .transitions import PositionWise, Transition
 
@@ -47,10 +47,10 @@ class Network:
     Args:
         model: any module; its mode, parameters and gradients are left as they were.
         cuts: paths of `named_modules()` (the module's output), `path:in` (its input), globs matched part by part
-            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto" (see `scan`): every input or output of
-            a module that passes the swap test on `example`, or else on the first batch that is seen; or none, where
-            only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names are left out
-            of `cuts`, and accepted.
+            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto": one place per
+            layer that passes the swap test on `example`, or else on the first batch that is seen (see `scan`); or
+            none, where only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names are
+            left out of `cuts`, and accepted.
         output: which part of the model's return value is the output: None for the value itself, a key, attribute or
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
@@ -258,7 +258,7 @@ class Network:
         self._part_widths = tuple(tuple(entry.shape[-1] for entry in parts) for parts in entries)
         self._output_width = output.shape[-1]
         check_finite((*zip(self.cuts, values, strict=True), ("the output", output)), self.model, batch)
-        return Trace(entries, values, output, counted, output_counted)
+        return Trace(entries, values, output, counted, output_counted, frozenset(seen.grids))
 
     def output_traces(self, batch: Batch, cuts: Iterable[int]) -> Iterator[tuple[Trace, list[int]]]:
         """Yield joined traces for derivatives of the output with respect to cuts, each with the cuts it serves.
@@ -339,7 +339,7 @@ class Network:
                     read[place] = sequence.clone()
                     if len(read) == len(wanted):
                         raise ReachedError
-                return as_written(sequence, value, self._hooked.layouts.swap(place))
+                return as_written(sequence, value, self._hooked.layouts.of(place))
 
             try:
                 output = self._hooked.run(batch, {**given, **dict.fromkeys(wanted)}, visit)
@@ -367,19 +367,22 @@ class Network:
         check_swaps(self._hooked, self._masks, batch, self._cuts, self._positions)
         for trace, cuts in self.output_traces(batch, range(len(self._cuts))):
             check_gradients(self, trace, cuts, self.cuts)
-        exact, given = self._in_double(batch)
+        exact, given = self._if_in_double(batch)
         for p, cut in enumerate(self.cuts):
             check_derivative(exact, given, p, cut)
         with torch.no_grad():
             check_transitions(self.trace(batch), self.transitions, self.cuts)
 
-    def _in_double(self, batch: Batch) -> tuple[Network, Batch]:
-        """Copy this network and a batch to float64; return them as they are if the model cannot run in float64."""
+    def in_double(self) -> Network:
+        """Return this network in float64, with a copy of its model unless that is in float64 already."""
         if all(p.dtype == torch.float64 for p in self.model.parameters() if p.is_floating_point()):
-            return self, batch
+            return self
+        return self.with_model(copied(self.model).double())
+
+    def _if_in_double(self, batch: Batch) -> tuple[Network, Batch]:
+        """Return network and batch in float64, or as they are if the model cannot run in float64."""
         try:
-            exact = self.with_model(deepcopy(self.model).double())
-            given: Batch = map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
+            exact, given = self.in_double(), next(iter(doubled([batch])))
             exact.activations(given)
         except Exception:  # any error: a model that names its type, or that cannot be copied
             return self, batch

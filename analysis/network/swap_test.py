@@ -18,15 +18,15 @@ from torch import Tensor
 
 from ..derivatives import AWAY, DIFFERENTIABLE, gradient_disagreements
 from ..errors import CutError, DataError
-from .batches import Batch, batch_size, naming_batch, read_batches, take_points, tensors
-from .checks import differs, halves
-from .cuts import Cut, Place, candidates, scan, vocabularies
+from .batches import Batch, naming_batch, read_batches, tensors
+from .checks import halves
+from .cuts import Cut
 from .forward import HookedModel, Record, Trace
-from .layouts import channels_first
 from .masks import Counted, Masks, Positions, counted_at, how_to_declare, other_padding, swapped, unread_masks
 from .transitions import Transition
 
 __all__ = [
+    "LEAK",
     "Traced",
     "UnchangedError",
     "check_derivative",
@@ -34,11 +34,11 @@ __all__ = [
     "check_padding",
     "check_swaps",
     "check_transitions",
-    "find_cuts",
     "leaks_by_swapping",
 ]
 
-_LEAK = 1e-6  # leaks up to this share of the effect of swapping the whole input count as rounding
+LEAK = 1e-6
+"""Leaks up to this share of the effect of swapping the whole input count as rounding."""
 
 
 class UnchangedError(DataError):
@@ -132,57 +132,12 @@ def check_swaps(
     """
     leak_of = leaks_by_swapping(model, masks, batch, cuts, positions)
     for p, cut in enumerate(cuts):
-        if (leak := leak_of(p)) > _LEAK:
+        if (leak := leak_of(p)) > LEAK:
             raise CutError(
                 f"{cut.name!r} is not a cut: {leak:.2g} of the effect of swapping the input goes around it (a skip "
                 "path, another branch, or positions that are not counted). Cut where every path passes, for "
                 'example at a residual stream, or concatenate the branches: ("a", "b")'
             )
-
-
-def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
-    """Find the cuts with `scan` among the places whose leading axis is the data point."""
-    index = torch.arange(batch_size(few)).roll(1)
-    places = [cut.places[0] for cut in candidates(model.model)]
-    values, output = _values_at(model, masks, few, places)
-    rolled, _ = _values_at(model, masks, take_points(few, index), places)
-    with torch.no_grad(), naming_batch(few):
-        skipped = channels_first(model.modules, lambda: model.run(few, whole=True), places)
-    usable = [
-        place
-        for place, value in values.items()
-        if (place not in skipped or model.layouts.declared(place))
-        and place in rolled
-        and not differs(value[index], rolled[place])
-    ]
-    leak = leaks_by_swapping(model, masks, few, [Cut((place,)) for place in usable], {})
-    return scan(
-        {place: values[place] for place in usable},
-        vocabularies(model.model, output.shape[-1]),
-        lambda place: leak(usable.index(place)) <= _LEAK,
-    )
-
-
-def _values_at(
-    model: HookedModel, masks: Masks, batch: Batch, places: Sequence[Place]
-) -> tuple[dict[Place, Tensor], Tensor]:
-    """Copy the tensors at all places that are computed once, in order, and the output."""
-    values: dict[Place, Tensor] = {}
-    calls: dict[Place, int] = {}
-    n, mask = batch_size(batch), masks.of(batch)
-
-    def note(place: Place, value: Tensor) -> Tensor:
-        calls[place] = calls.get(place, 0) + 1
-        if value.ndim in (2, 3) and value.is_floating_point():
-            sequence = model.sequence(place, value)
-            fits = value.ndim == 2 or mask is None or sequence.shape[1] in (1, mask.shape[1])
-            if fits and len(sequence) == n:
-                values[place] = sequence.clone()
-        return value
-
-    with torch.no_grad(), naming_batch(batch):
-        output = model.arranged(model.run(batch, places, note))
-    return {place: value for place, value in values.items() if calls[place] == 1}, output
 
 
 def check_gradients(net: Traced, trace: Trace, cuts: Sequence[int], names: Sequence[str]) -> None:
@@ -206,7 +161,7 @@ def check_gradients(net: Traced, trace: Trace, cuts: Sequence[int], names: Seque
         if not grads.any():
             raise CutError(f"{names[p]!r} does not reach the output: no change there has an effect on it")
         foreign = max(float(g[without].abs().max()) for g, without in zip(grads, parts, strict=True))
-        if foreign > _LEAK * float(grads.abs().max()):
+        if foreign > LEAK * float(grads.abs().max()):
             raise CutError(
                 f"data points are mixed: the gradient of the output of half of a batch with respect to "
                 f"{names[p]!r} is not zero at the other half ({foreign:.2g}, the largest is "
@@ -290,7 +245,7 @@ def check_padding(net: Traced, masks: Masks, batches: Iterable[Batch]) -> None:
         else:
             return
     leak = float((there.output - here.output).norm() / here.output.norm())
-    if not leak <= _LEAK:
+    if not leak <= LEAK:
         raise DataError(
             f"the output at positions that count depends on padding, {leak:.2g} of it: the model reads positions "
             "that the mask leaves out. Pass the mask to the model (attention_mask), or give a mask of all "

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from interbasis.analysis.errors import CutError
 from interbasis.analysis.network.cuts import Place, find_modules_by_name
-from interbasis.analysis.network.layouts import channels_first
+from interbasis.analysis.network.layouts import shown_axes
 from interbasis.analysis.network.network import Network
 
 Step = Callable[[Tensor, int], Tensor]  # of a tensor and its axis of channels
@@ -130,7 +130,8 @@ def test_layouts_are_followed_through_functions(reader: str, length: int, before
     def found(turned: Callable[[Tensor], Tensor] | None, x: Tensor) -> set[Place | None]:
         model = Followed(Block(READERS[reader](4), turned), STEPS[before], STEPS[after]).eval()
         with torch.no_grad():
-            return set(channels_first(find_modules_by_name(model), lambda: model(x), places))
+            shown = shown_axes(find_modules_by_name(model), lambda: model(x), places)
+            return {place for place, what in shown.items() if what.channels}
 
     assert found(None, x) == set(places)
     assert found(TURNS[turn], x.mT) == set()

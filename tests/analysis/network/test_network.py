@@ -128,8 +128,8 @@ def test_leaking_cut_is_named_with_the_size_of_its_leak(skip: Skip, x: Tensor) -
     Network(skip, ["first", "block", "last"]).check_cuts(x)
 
 
-def test_auto_finds_exactly_the_cuts(skip: Skip, x: Tensor) -> None:
-    assert Network(skip, "auto", example=x).cuts == ("first:in", "first", "block", "act", "last")
+def test_auto_finds_one_cut_per_layer_after_its_activation(skip: Skip, x: Tensor) -> None:
+    assert Network(skip, "auto", example=x).cuts == ("first:in", "first", "act", "last")
 
 
 def test_globs_match_part_by_part(generator: torch.Generator, x: Tensor) -> None:

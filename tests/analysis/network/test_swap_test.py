@@ -6,10 +6,11 @@ from cases import normal
 from torch import Tensor, nn
 
 from interbasis.analysis.errors import CutError
+from interbasis.analysis.network.cut_search import find_cuts
 from interbasis.analysis.network.cuts import Cut, Place
 from interbasis.analysis.network.forward import HookedModel
 from interbasis.analysis.network.masks import Masks
-from interbasis.analysis.network.swap_test import UnchangedError, check_swaps, find_cuts, leaks_by_swapping
+from interbasis.analysis.network.swap_test import UnchangedError, check_swaps, leaks_by_swapping
 
 
 class Branches(nn.Module):

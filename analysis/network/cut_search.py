@@ -1,0 +1,202 @@
+"""Find the cuts of a model: places that pass the swap test, one per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..errors import CutError
+from .batches import Batch, batch_size, naming_batch, take_points, tensors
+from .checks import differs
+from .cuts import Cut, Place, find_modules_by_name
+from .forward import HookedModel
+from .layouts import shown_axes
+from .masks import Masks
+from .swap_test import LEAK, leaks_by_swapping
+
+__all__ = ["candidates", "find_cuts", "scan", "vocabularies", "weights_used"]
+
+
+def candidates(model: nn.Module) -> tuple[Cut, ...]:
+    """List input and output of every module below the root, to be scanned for cuts."""
+    return tuple(
+        Cut((Place(path, is_input),)) for path in find_modules_by_name(model) if path for is_input in (True, False)
+    )
+
+
+def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
+    """Find the cuts with `scan` among the places whose leading axis is the data point.
+
+    A picture that the model is given is no cut: its one to three channels are read by everything that follows.
+    """
+    index = torch.arange(batch_size(few)).roll(1)
+    places = [cut.places[0] for cut in candidates(model.model)]
+    values, output = _values_at(model, masks, few, places)
+    rolled, _ = _values_at(model, masks, take_points(few, index), places)
+    with torch.no_grad(), naming_batch(few):
+        shown = shown_axes(model.modules, lambda: model.run(few, whole=True), places)
+    usable = [
+        place
+        for place, value in values.items()
+        if (place not in shown or shown[place].as_declared or model.layouts.declared(place))
+        and place in rolled
+        and not differs(value[index], rolled[place])
+    ]
+    layers, _ = weights_used(model.model, lambda visit: model.run(few, usable, visit))
+    usable = [place for place in usable if layers[place] or len(shown[place].shape if place in shown else ()) < 4]
+    leak = leaks_by_swapping(model, masks, few, [Cut((place,)) for place in usable], {})
+    return scan(
+        {place: values[place] for place in usable},
+        vocabularies(model.model, output.shape[-1]),
+        lambda place: leak(usable.index(place)) <= LEAK,
+        layers,
+        tuple(output.shape),
+    )
+
+
+def _values_at(
+    model: HookedModel, masks: Masks, batch: Batch, places: Sequence[Place]
+) -> tuple[dict[Place, Tensor], Tensor]:
+    """Copy the tensors at all places that are computed once, in order, and the output."""
+    values: dict[Place, Tensor] = {}
+    calls: dict[Place, int] = {}
+    n, mask = batch_size(batch), masks.of(batch)
+
+    def note(place: Place, value: Tensor) -> Tensor:
+        calls[place] = calls.get(place, 0) + 1
+        if value.ndim > 1 and value.is_floating_point() and (value.ndim < 4 or model.layouts.of(place) is not False):
+            sequence = model.sequence(place, value)
+            fits = value.ndim == 2 or mask is None or sequence.shape[1] in (1, mask.shape[1])
+            if fits and len(sequence) == n:
+                values[place] = sequence.clone()
+        return value
+
+    with torch.no_grad(), naming_batch(batch):
+        output = model.arranged(model.run(batch, places, note))
+    return {place: value for place, value in values.items() if calls[place] == 1}, output
+
+
+_WIDEST = 10_000  # features of a cut
+
+_FLAT = 1024  # features of a picture in one row, above which its channels are taken instead
+
+
+def scan(
+    values: Mapping[Place, Float[Tensor, "batch _ _"]],
+    wide: Collection[int],
+    is_cut: Callable[[Place], bool],
+    layers: Mapping[Place, int],
+    output: tuple[int, ...],
+) -> tuple[Cut, ...]:
+    """Find one cut per layer, in order of computation: after the activation, the pooling and the reshaping.
+
+    Of the places between two uses of weights the last one that passes the swap test is kept; of those after the last
+    use the first one of the output's shape, the logits before a softmax. A picture in one row of more than 1,024
+    features does not take the place of its channels. Of several places with equal tensors, as
+    before and after dropout in evaluation mode or at a module and the container that ends in it, the one with the
+    shortest path counts. Places as wide as a vocabulary are left out: those with a width in `wide`, and those wider
+    than 10,000.
+
+    Args:
+        values: the tensor at each place that is computed exactly once, in order of computation.
+        wide: widths to leave out, see `vocabularies`.
+        is_cut: the swap test.
+        layers: how many times weights are used before each place, see `weights_used`.
+        output: shape of the output as (batch, positions, width).
+
+    Raises:
+        CutError: fewer than two cuts.
+    """
+    groups: list[list[Place]] = []
+    for place, value in values.items():
+        if value.shape[-1] in wide or value.shape[-1] > _WIDEST:
+            continue
+        for group in groups:
+            if torch.equal(values[group[0]], value):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    order = list(values)
+    found: list[Place] = []
+    for group in groups:
+        preferred = sorted(group, key=lambda place: (place.is_input, place.path.count(".")))
+        first = next((place for place in preferred if is_cut(place)), None)
+        found += [first] if first else []
+    if len(found) < 2:
+        raise CutError(f"the swap test found {len(found)} cuts in the model, expected at least two: name them")
+    kept = _one_per_layer(sorted(found, key=order.index), values, layers, output)
+    return tuple(Cut((place,)) for place in (kept if len(kept) > 1 else sorted(found, key=order.index)))
+
+
+def _one_per_layer(
+    found: Sequence[Place], values: Mapping[Place, Tensor], layers: Mapping[Place, int], output: tuple[int, ...]
+) -> list[Place]:
+    """Choose among cuts in order of computation, see `scan`; a constant shift, as by positions, makes no layer."""
+    kept: list[Place] = []
+    for place in found:
+        if kept and layers[place] == layers[kept[-1]]:
+            before, here = values[kept[-1]].shape, values[place].shape
+            if layers[place] == max(layers.values()) and before == output:
+                continue
+            if before[1] > here[1] and here[2] > _FLAT:
+                continue
+            kept.pop()
+        elif kept and values[kept[-1]].shape == values[place].shape:
+            shift = values[place] - values[kept[-1]]
+            if not differs(shift, shift[:1].expand_as(shift)):
+                kept.pop()
+        kept.append(place)
+    return kept
+
+
+class _Weights(TorchFunctionMode):
+    """Record which weights the functions of torch read: parameters of two or more axes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._names = {id(p): path for path, module in model.named_modules() for p in module.parameters(recurse=False)}
+        self.used: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function and record the module whose weights it reads."""
+        returned = func(*args, **kwargs or {})
+        if tensors(returned) and getattr(func, "__name__", "") != "requires_grad_":
+            read = [value for value in tensors((args, kwargs or {})) if value.ndim > 1 and id(value) in self._names]
+            self.used += [self._names[id(value)] for value in read]
+        return returned
+
+
+def weights_used(
+    model: nn.Module, run: Callable[[Callable[[Place, Tensor], Tensor]], object]
+) -> tuple[dict[Place, int], list[str]]:
+    """Run a model once, and return how many times weights are used before each place, and by which modules.
+
+    Args:
+        model: the model; its weights are its parameters of two or more axes, whoever reads them.
+        run: runs a forward pass and calls the visitor at every place.
+    """
+    weights, before = _Weights(model), dict[Place, int]()
+
+    def visit(place: Place, value: Tensor) -> Tensor:
+        before[place] = len(weights.used)
+        return value
+
+    with weights, torch.no_grad():
+        run(visit)
+    return before, weights.used
+
+
+def vocabularies(model: nn.Module, output: int) -> set[int]:
+    """Return the width of the output if it is a vocabulary size: the number of rows of a narrower embedding.
+
+    >>> vocabularies(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50)), 50)
+    {50}
+    """
+    rows = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings > m.embedding_dim]
+    return {output} & {embedding.num_embeddings for embedding in rows}
