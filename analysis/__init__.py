@@ -33,11 +33,13 @@ from .modules.mediators import interaction_surface
 from .modules.partition import Partition
 from .modules.tracking import Tracking, track_modules
 from .network.network import Network
+from .one_call import Analysis, analyze, run
 from .progress import Progress
-from .recipe import Recipe, run
+from .recipe import Recipe
 from .search.local_search import Effort
 
 __all__ = [
+    "Analysis",
     "Bases",
     "Basis",
     "Checkpoint",
@@ -61,6 +63,7 @@ __all__ = [
     "Tracking",
     "ablate_modules",
     "align_nodes",
+    "analyze",
     "bisect_edges",
     "circuit_faithfulness",
     "collect",

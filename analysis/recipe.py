@@ -1,4 +1,4 @@
-"""Recipe: all choices of an analysis in one value that is stored and hashed with its results; and `run`."""
+"""Recipe: all choices of an analysis in one value that is stored and hashed with its results; and its steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -29,10 +29,11 @@ from .llc.estimate import learning_coefficient, learning_coefficient_curve
 from .modules.find_modules import compared, find_modules
 from .modules.partition import Partition
 from .modules.untrained import untrained_copy
+from .network.batches import Batch
+from .network.network import Network
 from .progress import ProgressCallback
 
 __all__ = [
-    "Analysis",
     "GraphRecipe",
     "LedgerRecipe",
     "LlcRecipe",
@@ -46,7 +47,6 @@ __all__ = [
     "from_choices",
     "partition_graph",
     "read_choices",
-    "run",
 ]
 
 
@@ -258,32 +258,13 @@ def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
     return kind(**settled(kind, choices))
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """The results of `run` on a checkpoint."""
-
-    bases: Bases
-    graph: InteractionGraph
-    partition: Partition
-
-
-def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
-    """Analyse a checkpoint: bases, graph, partition, and the comparison with an untrained copy.
-
-    Raises:
-        InterbasisError: whatever `interaction_basis`, `interaction_graph` or `find_modules` refuse.
-    """
-    bases = build_bases(checkpoint, recipe.graph, progress=progress)
-    graph = build_graph(checkpoint, bases, recipe.graph, progress=progress)
-    partition = partition_graph(graph, recipe.partition, progress=progress)
-    return Analysis(bases, graph, controlled(partition, checkpoint, recipe, progress=progress))
-
-
-def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: ProgressCallback | None = None) -> Bases:
-    """Build the bases, the first step of `run`; cuts and loss are those of the loaded checkpoint."""
+def build_bases(
+    net: Network, batches: Iterable[Batch], recipe: GraphRecipe, *, progress: ProgressCallback | None = None
+) -> Bases:
+    """Build the bases, the first step of an analysis; cuts and loss are those of the network."""
     return interaction_basis(
-        checkpoint.network,
-        checkpoint.batches,
+        net,
+        batches,
         kind=recipe.basis,
         output=recipe.output,
         rotation=recipe.rotation,
@@ -296,15 +277,20 @@ def build_bases(checkpoint: Checkpoint, recipe: GraphRecipe, *, progress: Progre
 
 
 def build_graph(
-    checkpoint: Checkpoint, bases: Bases, recipe: GraphRecipe, *, progress: ProgressCallback | None = None
+    net: Network,
+    bases: Bases,
+    batches: Iterable[Batch],
+    recipe: GraphRecipe,
+    *,
+    progress: ProgressCallback | None = None,
 ) -> InteractionGraph:
-    """Build the graph, the second step of `run`."""
+    """Build the graph, the second step of an analysis."""
     measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
-    measured = measured and not has_streams(checkpoint.network, checkpoint.batches)
+    measured = measured and not has_streams(net, batches)
     return interaction_graph(
-        checkpoint.network,
+        net,
         bases,
-        None if measured else checkpoint.batches,
+        None if measured else batches,
         strengths=recipe.strengths,
         points=recipe.points,
         progress=progress,
@@ -314,24 +300,28 @@ def build_graph(
 def partition_graph(
     graph: InteractionGraph, recipe: PartitionRecipe, *, progress: ProgressCallback | None = None
 ) -> Partition:
-    """Divide the graph into modules, the third step of `run`."""
+    """Divide the graph into modules, the third step of an analysis."""
     return find_modules(graph, **recipe.search, progress=progress)
 
 
 def controlled(
-    partition: Partition, checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None
+    partition: Partition,
+    net: Network,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    *,
+    progress: ProgressCallback | None = None,
 ) -> Partition:
-    """Compare a supported division with that of an untrained copy, the last step of `run`; see `compared`.
+    """Compare a supported division with that of an untrained copy, the last step of an analysis; see `compared`.
 
     The copy goes through the same steps with the same choices. If it cannot be analysed, the reason says so.
     """
     if not recipe.partition.control or partition.verdict != "supported":
         return partition
     try:
-        network = checkpoint.network.with_model(untrained_copy(checkpoint.network.model, seed=recipe.partition.seed))
-        untrained = replace(checkpoint, network=network)
-        bases = build_bases(untrained, recipe.graph, progress=progress)
-        graph = build_graph(untrained, bases, recipe.graph, progress=progress)
+        untrained = net.with_model(untrained_copy(net.model, seed=recipe.partition.seed))
+        bases = build_bases(untrained, batches, recipe.graph, progress=progress)
+        graph = build_graph(untrained, bases, batches, recipe.graph, progress=progress)
         beside = partition_graph(graph, recipe.partition, progress=progress)
         return compared(partition, beside, outputs_given=bases.settings["output"] == "neuron")
     except InterbasisError as error:

@@ -15,9 +15,9 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .analysis import Network, load_checkpoint
+    from .analysis import Analysis, Network, analyze, load_checkpoint
 
-__all__ = ["Network", "__version__", "load_checkpoint"]
+__all__ = ["Analysis", "Network", "__version__", "analyze", "load_checkpoint"]
 
 __version__ = _version("interbasis")
 

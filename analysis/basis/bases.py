@@ -75,8 +75,8 @@ class Bases(Mapping[str, Basis], Result):
 
     Attributes:
         bases: one per cut.
-        settings: kind, output, rotation, tolerance, probes and seed that fix the numbers, and whether the model was
-            `checked`.
+        settings: kind, output, rotation, tolerance, probes and seed that fix the numbers, whether the model was
+            `checked`, and which modules are `left_out`, at no cut (see `Network.left_out`).
     """
 
     bases: tuple[Basis, ...]

@@ -103,7 +103,7 @@ def interaction_basis(
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
-        return Bases(tuple(bases), _settings(options, bases, net))
+        return Bases(tuple(bases), _settings(options, bases, net, batches))
     frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
     found: dict[int, Basis] = {}
@@ -124,7 +124,7 @@ def interaction_basis(
             rows = torch.from_numpy(found[p + 1].to_basis)
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
     ordered = [found[p] for p in range(last + 1)]
-    return Bases(tuple(ordered), _settings(options, ordered, net))
+    return Bases(tuple(ordered), _settings(options, ordered, net, batches))
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,18 @@ class _Options:
             )
 
 
-def _settings(options: _Options, bases: Sequence[Basis], net: Network) -> dict[str, Any]:
-    """Return the options that fix the numbers, and whether the model was checked.
+def _settings(options: _Options, bases: Sequence[Basis], net: Network, batches: Iterable[Batch]) -> dict[str, Any]:
+    """Return the options that fix the numbers, whether the model was checked, and which modules are at no cut.
 
     Neuron bases drop nothing, so that they have no tolerance.
     """
+    left_out = net.left_out(next(iter(batches)))._asdict()
     drops = any(basis.kind != "neuron" for basis in bases)
     return {
         **asdict(options),
         "rank_tolerance": options.rank_tolerance if drops else None,
         "checked": net.checked,
+        "left_out": {where: list(names) for where, names in left_out.items()},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,13 +13,13 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CutError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .checks import differs
-from .cuts import Cut, Place, find_modules_by_name
+from .cuts import Cut, Place, find_modules_by_name, short_name
 from .forward import HookedModel
 from .layouts import shown_axes
 from .masks import Masks
 from .swap_test import LEAK, leaks_by_swapping
 
-__all__ = ["candidates", "find_cuts", "scan", "vocabularies", "weights_used"]
+__all__ = ["LeftOut", "candidates", "find_cuts", "modules_left_out", "scan", "vocabularies", "weights_used"]
 
 
 def candidates(model: nn.Module) -> tuple[Cut, ...]:
@@ -190,6 +190,35 @@ def weights_used(
     with weights, torch.no_grad():
         run(visit)
     return before, weights.used
+
+
+class LeftOut(NamedTuple):
+    """Modules with weights whose output, after its activation, is at no cut.
+
+    Attributes:
+        before: those that run before the first cut.
+        between: those within the step from one cut to the next.
+        after: those that run after the last cut.
+    """
+
+    before: tuple[str, ...]
+    between: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def modules_left_out(model: HookedModel, cuts: Sequence[Cut], batch: Batch) -> LeftOut:
+    """Find the modules with weights that are at no cut; weights are parameters of two or more axes."""
+    places = [place for cut in cuts for place in cut.places]
+    with naming_batch(batch):
+        counts, used = weights_used(model.model, lambda visit: model.run(batch, places, visit, whole=True))
+    names = [short_name(model.model, path) or type(model.model).__name__ for path in used]
+    ends = [max(counts[place] for place in cut.places) for cut in cuts]
+    at_cuts = {names[end - 1] for end in ends if end}
+    parts: tuple[dict[str, None], ...] = ({}, {}, {})
+    for k, name in enumerate(names):
+        if name not in at_cuts:
+            parts[0 if k < ends[0] else 2 if k >= ends[-1] else 1][name] = None
+    return LeftOut(*(tuple(part) for part in parts))
 
 
 def vocabularies(model: nn.Module, output: int) -> set[int]:

@@ -22,7 +22,7 @@ from ..derivatives import batched_gradients
 from ..errors import CutError, DataError, GraphError
 from .batches import Batch, batch_size, doubled, joined, naming_batch, read_batches
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
-from .cut_search import find_cuts
+from .cut_search import LeftOut, find_cuts, modules_left_out
 from .cuts import Cut, Place, resolve, short_name
 from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
 from .hooks import Kept, as_written, copied, with_gradients
@@ -387,6 +387,11 @@ class Network:
         except Exception:  # any error: a model that names its type, or that cannot be copied
             return self, batch
         return exact, given
+
+    def left_out(self, batch: Batch) -> LeftOut:
+        """Return the modules with weights whose output is at no cut, before, between and after the cuts."""
+        self._settle(batch)
+        return modules_left_out(self._hooked, self._cuts, batch)
 
     def check_returned(self, batches: Iterable[Batch]) -> bool:
         """Check layout, independence and function of all that the model returns, as a loss of the user's sees it.

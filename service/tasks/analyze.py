@@ -126,7 +126,8 @@ class Analysis:
         """Divide the stored graph, and compare a supported division with that of an untrained copy of the network."""
 
         def control(partition: Partition) -> Partition:
-            return controlled(partition, *self.loaded(), progress=self._progress)
+            checkpoint, recipe = self.loaded()
+            return controlled(partition, checkpoint.network, checkpoint.batches, recipe, progress=self._progress)
 
         row = self._store.get_graph(graph)
         options: dict[str, Any] = {"control": control, "force": self._force, "progress": self._progress}
@@ -147,11 +148,11 @@ class Analysis:
 
     def _made_bases(self) -> Bases:
         checkpoint, recipe = self.loaded()
-        return build_bases(checkpoint, recipe.graph, progress=self._progress)
+        return build_bases(checkpoint.network, checkpoint.batches, recipe.graph, progress=self._progress)
 
     def _made_graph(self, bases: Bases) -> InteractionGraph:
         checkpoint, recipe = self.loaded()
-        return build_graph(checkpoint, bases, recipe.graph, progress=self._progress)
+        return build_graph(checkpoint.network, bases, checkpoint.batches, recipe.graph, progress=self._progress)
 
 
 def analyze(

@@ -1,0 +1,267 @@
+"""The whole way in one call: from a model and its data to its modules and the evidence for them."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from .basis.bases import Bases
+from .checkpoints.checkpoint import Checkpoint
+from .data import Data, read_data
+from .errors import InputError
+from .graph.interaction_graph import InteractionGraph
+from .modules.partition import Partition
+from .network.batches import doubled
+from .network.checks import spread
+from .network.network import Network
+from .progress import ProgressCallback
+from .recipe import Recipe, build_bases, build_graph, controlled, partition_graph
+from .results import Result, by_value, decode, encode, write_bytes
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+__all__ = ["Analysis", "analyze", "run"]
+
+_DOUBLED = 10**8  # parameters; larger models are not copied to float64
+
+_AGREE = 1e-2  # largest difference between the outputs of a model and of its float64 copy, relative to the largest
+
+_COARSE = 1e-6  # rank tolerance of models that are computed in float32 or less: below is rounding
+
+_WIDTH = 80
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Analysis(Result):
+    """What `analyze` found: bases, graph, modules, and the evidence for them.
+
+    Attributes:
+        bases: the interaction basis of every cut.
+        graph: the interaction graph.
+        partition: its modules.
+        recipe: the choices that fix them.
+        n: number of data points.
+        precision: "float64", or the type of the model where it cannot run in float64.
+        network: the network that was analysed, with a float64 copy of the model; None in a loaded analysis.
+        data: the batches, and the labels as `data.targets`; None in a loaded analysis.
+    """
+
+    bases: Bases
+    graph: InteractionGraph
+    partition: Partition
+    recipe: Recipe
+    n: int
+    precision: str
+    network: Network | None = field(default=None, compare=False)
+    data: Data | None = field(default=None, compare=False)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict: "supported", "one module", "not told apart from chance" or "untested"."""
+        return self.partition.verdict
+
+    @property
+    def reason(self) -> str:
+        """The reason of the verdict."""
+        return self.partition.reason
+
+    @property
+    def summary(self) -> str:
+        """The verdict, the modules at each cut, and what was left out, in lines of up to 80 characters."""
+        n = self.partition.n_modules
+        title = f"{n} module{'s' * (n != 1)}, {self.verdict}" if n > 1 or self.verdict != "one module" else "One module"
+        return "\n".join([*_filled(f"{title}: {self.reason}"), "", *self._table(), "", *self._notes()])
+
+    def __repr__(self) -> str:
+        """Return the summary."""
+        return self.summary
+
+    def _table(self) -> list[str]:
+        """Make a line per cut: features, nodes, and the nodes of each module."""
+        shown = list(range(min(self.partition.n_modules, 6)))
+        rows = [["cut", "features", "nodes", *(f"module {m}" for m in shown), "no edge"]]
+        for cut, labels in zip(self.graph.cuts, self.partition.labels, strict=True):
+            name = cut if len(cut) <= 24 else f"...{cut[-21:]}"
+            counts = [int((labels == m).sum()) for m in (*shown, -1)]
+            rows.append([name, str(self.bases[cut].to_basis.shape[1]), str(len(labels)), *map(str, counts)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        if len(shown) < self.partition.n_modules:
+            lines.append(f"(and {self.partition.n_modules - len(shown)} smaller modules)")
+        return [line.rstrip() for line in lines]
+
+    def _notes(self) -> Iterator[str]:
+        """Say what lies at no cut, and what the numbers are of."""
+        left_out: Mapping[str, Sequence[str]] = self.graph.settings.get("left_out", {})
+        for where, names in left_out.items():
+            if names:
+                words = {"before": "before the first cut", "between": "between two cuts", "after": "after the last cut"}
+                some = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+                yield from _filled(f"At no cut, {words[where]}: {some}.")
+        graph, scale = self.recipe.graph, self.partition.epsilon
+        yield from _filled(
+            f"{self.n:,} data points, {graph.basis} basis, {graph.loss or 'mse'} loss, loss scale {scale:.3g}, "
+            f"computed in {self.precision}."
+        )
+
+    def plot(self) -> Figure:
+        """Draw the interaction graph, its modules in colour."""
+        return self.graph.plot(self.partition)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a row per node: cut, coordinate, module (-1: no edge) and importance."""
+        import pandas
+
+        parts = zip(self.graph.cuts, self.partition.labels, self.graph.importance, strict=True)
+        columns: dict[str, list[Any]] = {"cut": [], "coordinate": [], "module": [], "importance": []}
+        for cut, labels, importance in parts:
+            columns["cut"] += [cut] * len(labels)
+            columns["coordinate"] += range(len(labels))
+            columns["module"] += labels.tolist()
+            columns["importance"] += importance.tolist()
+        return pandas.DataFrame(columns)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one HTML file with verdict, modules, pictures of graph and evidence; it loads nothing from elsewhere.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from .figures.report import page
+
+        figures = {"The interaction graph": self.plot()}
+        if self.partition.profile:
+            figures["Every resolution that was tried, against null graphs"] = self.partition.plot_profile()
+        return write_bytes(path, page("interbasis", self.summary, figures).encode())
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that `save` writes; network and data are left out."""
+        parts = {"bases": self.bases, "graph": self.graph, "partition": self.partition}
+        arrays = {name: np.frombuffer(part.to_bytes(), np.uint8) for name, part in parts.items()}
+        choices = {**asdict(self.recipe.graph), **asdict(self.recipe.partition)}
+        return encode("analysis", arrays, {"recipe": choices, "n": self.n, "precision": self.precision})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Analysis:
+        """Rebuild an analysis from `to_bytes`."""
+        arrays, meta = decode("analysis", data)
+        recipe = Recipe.from_mapping(meta["recipe"])
+        made = [
+            kind.from_bytes(arrays[name].tobytes())
+            for name, kind in (("bases", Bases), ("graph", InteractionGraph), ("partition", Partition))
+        ]
+        bases, graph, partition = cast("tuple[Bases, InteractionGraph, Partition]", tuple(made))
+        return cls(bases, graph, partition, recipe, meta["n"], meta["precision"])
+
+
+def analyze(
+    model: nn.Module | Network,
+    data: Any,
+    *,
+    labels: bool | None = None,
+    cuts: str | Sequence[str | Sequence[str]] | None = None,
+    output: str | int | None = None,
+    loss: str | None = None,
+    recipe: Recipe | None = None,
+    progress: ProgressCallback | None = None,
+    **choices: Any,
+) -> Analysis:
+    """Find the modules of a network: check it, then compute bases, graph, partition and evidence.
+
+    The model is left as it is. It is analysed in evaluation mode and, where it can run so, in float64, on a copy; else
+    directions below 1e-6 of the largest are taken for rounding.
+
+    Args:
+        model: any module; or a `Network`, for masks, positions and layouts of its own.
+        data: a tensor of data points, a list of batches, a DataLoader, also of (inputs, labels): see `read_data`.
+        labels: whether the batches end in labels, where the model does not tell.
+        cuts: where to read the network, see `Network`; default: one cut per layer, after its activation.
+        output: which part of the model's return value is the output, see `Network`.
+        loss: "mse" (default) or "kl" (the outputs are logits of one softmax).
+        recipe: all other choices; default: those in `choices`.
+        progress: called as the work goes on.
+        choices: fields of `GraphRecipe` and `PartitionRecipe`: basis, probes, rotation, epsilon, resolution, seed, ...
+
+    Raises:
+        InputError: choices that there are not, or are given twice.
+        InterbasisError: whatever `read_data`, `Network`, `interaction_basis` and `find_modules` refuse.
+
+    >>> two = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> found = analyze(two, torch.randn(100, 4, generator=torch.Generator().manual_seed(0)))
+    >>> found.graph.cuts, found.precision
+    (('0:in', '1', '2'), 'float64')
+    """
+    named = {name: v for name, v in (("cuts", cuts), ("loss", loss)) if v is not None}
+    if isinstance(model, Network) and (named or output is not None):
+        raise InputError("the model is a Network, which has its cuts, output and loss: give these to Network(...)")
+    if recipe is not None and (choices or named):
+        raise InputError(f"{', '.join([*named, *choices])} given beside a recipe: give all choices in the recipe")
+    chosen = recipe or Recipe.from_mapping({**named, **choices})
+    net = model if isinstance(model, Network) else _network(model, chosen, output)
+    given = read_data(net.model, data, labels=labels, progress=progress)
+    net, batches = _in_double(net, given)
+    coarse = any(p.is_floating_point() and p.dtype != torch.float64 for p in net.model.parameters())
+    if coarse and chosen.graph.rank_tolerance < _COARSE:
+        chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
+    return _analysis(net, Data(tuple(batches), given.targets), chosen, progress)
+
+
+def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
+    """Analyse a checkpoint as it was loaded; cuts and loss are its own.
+
+    Raises:
+        InterbasisError: whatever `interaction_basis`, `interaction_graph` or `find_modules` refuse.
+    """
+    return _analysis(checkpoint.network, Data(tuple(checkpoint.batches)), recipe, progress)
+
+
+def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallback | None) -> Analysis:
+    bases = build_bases(net, data.batches, recipe.graph, progress=progress)
+    graph = build_graph(net, bases, data.batches, recipe.graph, progress=progress)
+    partition = partition_graph(graph, recipe.partition, progress=progress)
+    partition = controlled(partition, net, data.batches, recipe, progress=progress)
+    kinds = {str(p.dtype).removeprefix("torch.") for p in net.model.parameters() if p.is_floating_point()}
+    return Analysis(bases, graph, partition, recipe, data.n, ", ".join(sorted(kinds)) or "float64", net, data)
+
+
+def _network(model: nn.Module, recipe: Recipe, output: str | int | None) -> Network:
+    cuts = recipe.graph.cuts
+    return Network(
+        model,
+        "auto" if cuts in (None, ("auto",)) else cast("Any", cuts),
+        output=output,
+        loss=recipe.graph.loss or "mse",
+    )
+
+
+def _in_double(net: Network, data: Data) -> tuple[Network, Sequence[Any]]:
+    """Return network and data in float64; as they are where the model is large, or gives other outputs in float64."""
+    if sum(p.numel() for p in net.model.parameters()) > _DOUBLED:
+        return net, data.batches
+    few = spread(data.batches[0])
+    try:
+        exact = net.in_double()
+        batches = tuple(doubled(data.batches))
+        there, here = exact.output(spread(batches[0])), net.output(few)
+    except Exception:  # any error: a model that names its type, or that cannot be copied
+        return net, data.batches
+    agree = there.shape == here.shape and float((there - here).abs().max()) <= _AGREE * float(there.abs().max())
+    return (exact, batches) if agree else (net, data.batches)
+
+
+def _filled(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, break_long_words=False)
