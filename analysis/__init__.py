@@ -33,7 +33,7 @@ from .modules.mediators import interaction_surface
 from .modules.partition import Partition
 from .modules.tracking import Tracking, track_modules
 from .network.network import Network
-from .one_call import Analysis, analyze, run
+from .pipeline.one_call import Analysis, analyze, run
 from .progress import Progress
 from .recipe import Recipe
 from .search.local_search import Effort

@@ -36,7 +36,7 @@ from interbasis.analysis import (
 from interbasis.analysis.checkpoints.two_digits import train_two_digits
 from interbasis.analysis.circuits.controls import Control, Outcome
 from interbasis.analysis.circuits.metrics import Estimate
-from interbasis.analysis.one_call import run
+from interbasis.analysis.pipeline.one_call import run
 from interbasis.analysis.recipe import Recipe
 
 _LOCAL = {"basis": "local", "output": "neuron", "rotation": "none"}

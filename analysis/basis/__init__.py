@@ -2,7 +2,6 @@
 
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import Probes, output_cotangents
-from .interaction_basis import interaction_basis
 from .jacobians import (
     disjoint_positions,
     ends_in_output,
@@ -31,7 +30,6 @@ __all__ = [
     "disjoint_positions",
     "ends_in_output",
     "gate_moments",
-    "interaction_basis",
     "one_position",
     "output_cotangents",
     "output_moments",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +69,8 @@ class LayerLedger:
     Attributes:
         name: name of the layer.
         n_inputs, n_outputs: number of inputs with the constant unit, and of outputs.
+        groups: number of maps side by side, each with its own share of the inputs and outputs (grouped convolutions,
+            batch normalisation); ranks, spectra and causes are those of all of them.
         gram_rank, jacobian_rank: ranks of G and K.
         activations, jacobians, gating, synchronised: free directions by cause (see `ledger`).
         tied: of `activations`, those of tokens and positions that only occur together.
@@ -96,11 +100,26 @@ class LayerLedger:
     kronecker: Fit
     gram_spectrum: Float[np.ndarray, " n_inputs"] = field(repr=False)
     jacobian_spectrum: Float[np.ndarray, " n_outputs"] = field(repr=False)
+    groups: int = 1
 
     @property
     def nominal(self) -> int:
         """The number of parameters."""
-        return self.n_inputs * self.n_outputs
+        return self.n_inputs * self.n_outputs // self.groups
+
+    @classmethod
+    def of_groups(cls, parts: Sequence[LayerLedger]) -> LayerLedger:
+        """Add up the ledgers of the maps that one module holds side by side; the Kronecker fit is that of the worst."""
+        if len(parts) == 1:
+            return parts[0]
+        summed = ("n_inputs", "n_outputs", "gram_rank", "jacobian_rank", "activations", "jacobians", "gating")
+        soft = ("soft_gram_rank", "soft_jacobian_rank")
+        totals: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in summed}
+        totals |= {n: None if getattr(parts[0], n) is None else sum(getattr(p, n) for p in parts) for n in soft}
+        for name in ("gram_spectrum", "jacobian_spectrum"):
+            totals[name] = -np.sort(-np.concatenate([getattr(part, name) for part in parts]))
+        worst = max((part.kronecker for part in parts), key=lambda fit: fit.error)
+        return replace(parts[0], **totals, kronecker=worst, groups=len(parts))
 
     @property
     def kept(self) -> int:
@@ -229,13 +248,15 @@ class Census:
         return arranged(trace.outputs[link.source].detach(), self.layers[link.source])
 
     def own_blocks(self, factor: Float[Tensor, "r parameters"]) -> tuple[list[int | None], list[Fit]]:
-        """Compute the rank of each layer's block of the Hessian, and how well G (x) K fits it."""
-        ranks: list[int | None] = []
+        """Compute the rank of each layer's block of the Hessian, of all its groups, and how well G (x) K fits it."""
         fits = []
         parts = factor.split([layer.nominal for layer in self.layers], 1)
         for part, (gram, jacobian_gram) in zip(parts, self.grams(), strict=True):
-            ranks.append(self.rank(part, self.n))
             fits.append(kronecker_fit(part, self.n, gram, jacobian_gram))
+        ranks: list[int | None] = []
+        for _, group in groupby(zip(self.layers, parts, strict=True), key=lambda pair: pair[0].name):
+            together = [part for _, part in group]
+            ranks += [self.rank(torch.cat(together, 1), self.n)] * len(together)
         return ranks, fits
 
     def grams(self) -> list[tuple[Tensor, Tensor]]:

@@ -19,7 +19,7 @@ from ..network.cuts import first_tensor
 from ..network.masks import EVERYTHING, Counted
 from ..network.network import Network
 from ..results import by_value
-from .layers import _KINDS, Layer, _sequence, _side_by_side, attention_heads
+from .layers import _KINDS, Layer, _sequence, _side_by_side, attention_heads, channels_last
 
 __all__ = ["LayerTrace", "arranged", "jacobian_blocks", "trace_layers"]
 
@@ -53,9 +53,8 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
     def keep(layer: Layer) -> Callable[..., Tensor]:
         def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
             given = first_tensor(args or kwargs, layer.name).detach()
-            read = _KINDS[type(module)].read(module, given).to(torch.float64)
-            constant = read.new_ones(*read.shape[:-1], int(layer.bias))
-            inputs[layer.name] = torch.cat([read, constant], -1)  # a copy: later modules may work in place
+            # a copy: later modules may work in place
+            inputs[layer.name] = _KINDS[type(module)].read(module, given).to(torch.float64, copy=True)
             outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
             return outputs[layer.name].clone()  # later modules may work in place
 
@@ -69,7 +68,7 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
 
     modules = dict(network.model.named_modules())
     with ExitStack() as stack, torch.set_grad_enabled(grad):
-        for layer in layers:
+        for layer in (layer for layer in layers if not layer.group):
             handle = modules[layer.name].register_forward_hook(keep(layer), with_kwargs=True)
             stack.callback(handle.remove)
         for heads in attention_heads(network, layers):
@@ -83,13 +82,23 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
                 f"layer {layer.name!r} reads {len(inputs[layer.name])} items for {len(output)} data points: expected "
                 "an input with a batch axis, expanded where it is the same for all"
             )
-    names = [layer.name for layer in layers]
-    return LayerTrace(tuple(inputs[n] for n in names), tuple(outputs[n] for n in names), output, patterns, counted)
+    read = tuple(_with_constant(inputs[layer.name], layer) for layer in layers)
+    return LayerTrace(read, tuple(outputs[layer.name] for layer in layers), output, patterns, counted)
+
+
+def _with_constant(
+    inputs: Float[Tensor, "batch positions _"], layer: Layer
+) -> Float[Tensor, "batch positions n_inputs"]:
+    """Return what a layer reads of the inputs of its module, with the constant unit."""
+    own = inputs[..., layer.read] if layer.groups > 1 else inputs
+    return torch.cat([own, own.new_ones(*own.shape[:-1], int(layer.bias))], -1)
 
 
 def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
     """Return a layer's output, or its gradient, as (batch, positions, units) in float64; heads side by side."""
-    return (_side_by_side(output) if layer.heads else _sequence(output)).to(torch.float64)
+    by_position = _side_by_side if layer.heads else channels_last if layer.channels else _sequence
+    units = by_position(output).to(torch.float64)
+    return units[..., layer.written] if layer.groups > 1 else units
 
 
 def jacobian_blocks(

@@ -1,16 +1,19 @@
 """Layers: the linear maps that hold a network's parameters, with their inputs f and outputs p.
 
 A layer computes p = W f + b at each position; embeddings read one-hot vectors of tokens and positions, attention
-heads of one map are side by side. `trace_layers` records f and p of every layer in one forward pass, and
-`jacobian_blocks` gives the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
+heads of one map are side by side. A convolution reads the patch of its input at each position (Grosse and Martens
+2016, KFC), with groups each of its maps reads its own channels; a batch normalisation in evaluation mode is one map
+from one input per feature, f the normalised feature. `trace_layers` records f and p of every layer in one forward
+pass, and `jacobian_blocks` gives the rows of J = df^L/dp, from which everything in `degeneracy` is counted.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,11 +31,15 @@ __all__ = [
     "AttentionHeads",
     "Layer",
     "attention_heads",
+    "channels_last",
     "find_layers",
     "layer_modules",
     "layer_weight",
     "parameter_parts",
 ]
+
+
+_GROUPS = 1024  # maps side by side in one module
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,9 @@ class Layer:
         bias: whether the constant unit is among its inputs.
         tokens: for an embedding, how many of the inputs are tokens (the rest are positions); else 0.
         heads: number of heads if they have an axis of their own in the module's output; else 0.
+        channels: whether the module's output has its units on axis 1, (batch, units, height, width).
+        groups, group: number of linear maps side by side in the module, each with inputs and outputs of its own, and
+            which of them this is; d_in and d_out are those of one.
     """
 
     name: str
@@ -53,6 +63,19 @@ class Layer:
     bias: bool
     tokens: int = 0
     heads: int = 0
+    channels: bool = False
+    groups: int = 1
+    group: int = 0
+
+    @property
+    def read(self) -> slice:
+        """Which inputs of the module this map reads."""
+        return slice(self.group * self.d_in, (self.group + 1) * self.d_in)
+
+    @property
+    def written(self) -> slice:
+        """Which outputs of the module this map writes."""
+        return slice(self.group * self.d_out, (self.group + 1) * self.d_out)
 
     @property
     def n_inputs(self) -> int:
@@ -85,7 +108,7 @@ class AttentionHeads:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How to read a type of module: sizes, input as (batch, positions, d_in), weights as (d_out, d_in).
+    """How to read a type of module: sizes, input as (batch, positions, d_in), weights as (d_out, d_in), of all groups.
 
     `names` are its parameters, which `weight` reads, the bias last where there is one.
     """
@@ -111,6 +134,43 @@ def _one_hot_positions(module: Embedding, tokens: Tensor) -> Tensor:
     return torch.cat([tok, pos], -1).to(module.tok.dtype)
 
 
+def channels_last(value: Tensor) -> Tensor:
+    """Reshape (batch, units) or (batch, units, height, width) to (batch, positions, units)."""
+    return value[:, None] if value.ndim == 2 else value.flatten(2).transpose(1, 2)
+
+
+def _patches(module: Any, x: Tensor) -> Tensor:
+    """Return what a convolution reads at each position of its output: channels by kernel (batch, positions, d_in)."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    sizes = [module.kernel_size, module.dilation, module.stride]
+    if x.ndim == 3:
+        x, sizes = x[:, :, None], [(1, *size) for size in sizes]
+    kernel, dilation, stride = sizes
+    return nn.functional.unfold(x, kernel, dilation=dilation, stride=stride).transpose(1, 2)
+
+
+def _convolution(name: str, m: Any) -> Layer:
+    d_in = m.in_channels // m.groups * math.prod(m.kernel_size)
+    return Layer(name, d_in, m.out_channels // m.groups, m.bias is not None, channels=True, groups=m.groups)
+
+
+def _normalised(module: Any, x: Tensor) -> Tensor:
+    """Return what the weights of a batch normalisation in evaluation mode multiply (batch, positions, features)."""
+    normalised: Tensor = (channels_last(x) - module.running_mean) / (module.running_var + module.eps).sqrt()
+    return normalised
+
+
+_CONVOLUTION = _Kind(_convolution, _patches, lambda m: m.weight.flatten(1), ("weight", "bias"))
+
+_NORMALISATION = _Kind(
+    lambda name, m: Layer(name, 1, 1, m.bias is not None, channels=True, groups=m.num_features),
+    _normalised,
+    lambda m: m.weight[:, None],
+    ("weight", "bias"),
+)
+
+
 def _ids(x: Tensor) -> Tensor:
     if x.ndim != 2:
         raise LayerError(f"an embedding reads tokens of shape {tuple(x.shape)}: expected (batch, positions)")
@@ -118,6 +178,11 @@ def _ids(x: Tensor) -> Tensor:
 
 
 _KINDS: dict[type[nn.Module], _Kind] = {
+    nn.Conv1d: _CONVOLUTION,
+    nn.Conv2d: _CONVOLUTION,
+    nn.BatchNorm1d: _NORMALISATION,
+    nn.BatchNorm2d: _NORMALISATION,
+    nn.BatchNorm3d: _NORMALISATION,
     nn.Linear: _Kind(
         lambda name, m: Layer(name, m.in_features, m.out_features, m.bias is not None),
         lambda _, x: _sequence(x),
@@ -187,12 +252,16 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
                 f"layer {name!r} is called {calls[name]} times in a forward pass, expected once: its parameters cannot "
                 "be counted as those of one linear map"
             )
-    return tuple(_KINDS[type(modules[name])].layer(name, modules[name]) for name in order)
+    found = [_KINDS[type(modules[name])].layer(name, modules[name]) for name in order]
+    if (most := max(layer.groups for layer in found)) > _GROUPS:
+        raise LayerError(f"a layer holds {most} maps side by side: more than {_GROUPS} are not counted one by one")
+    return tuple(replace(layer, group=j) for layer in found for j in range(layer.groups))
 
 
 def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of supported types, by name."""
-    return {name: module for name, module in model.named_modules() if type(module) in _KINDS}
+    modules = {name: module for name, module in model.named_modules() if type(module) in _KINDS}
+    return {name: m for name, m in modules.items() if getattr(m, "affine", True)}  # else there is nothing to count
 
 
 def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[AttentionHeads, ...]:
@@ -232,7 +301,8 @@ def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out
 def _matrix(kind: _Kind, holder: Any, layer: Layer) -> Tensor:
     """Return the matrix of weights and bias of a module, or of anything with the same attributes."""
     weight = kind.weight(holder)
-    return torch.cat([weight, getattr(holder, kind.names[-1]).reshape(-1, 1)], 1) if layer.bias else weight
+    whole = torch.cat([weight, getattr(holder, kind.names[-1]).reshape(-1, 1)], 1) if layer.bias else weight
+    return whole[layer.written] if layer.groups > 1 else whole
 
 
 def _check_parameters(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:

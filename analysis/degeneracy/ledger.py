@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -225,11 +226,12 @@ def parameter_ledger(
     if not free.tested:
         note = "too many units act as one to test their free directions one by one: those that are certain are counted"
         warning = _both(warning, note)
-    layers = tuple(
+    parts = [
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)
-    )
-    return _added_up(census, layers, hessian, warning, settings)
+    ]
+    modules = (list(group) for _, group in groupby(parts, key=lambda part: part.name))
+    return _added_up(census, tuple(map(LayerLedger.of_groups, modules)), hessian, warning, settings)
 
 
 def _added_up(

@@ -14,7 +14,7 @@ from interbasis.analysis.demo import agreement, true_sides
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 from interbasis.analysis.modules.partition import Partition
-from interbasis.analysis.one_call import Analysis, run
+from interbasis.analysis.pipeline.one_call import Analysis, run
 from interbasis.analysis.recipe import Recipe
 
 SHORT = (0, 20, 60)

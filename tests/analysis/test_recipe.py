@@ -17,7 +17,7 @@ from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.graph.strengths import interaction_graph
 from interbasis.analysis.modules.find_modules import find_modules
-from interbasis.analysis.one_call import run
+from interbasis.analysis.pipeline.one_call import run
 from interbasis.analysis.recipe import (
     GraphRecipe,
     LedgerRecipe,

@@ -170,7 +170,7 @@ class TestChains:
     def test_cuts_before_and_after_activations_of_a_trained_network(self, activation: str) -> None:
         """Each cut carries most quantities of the one before: six modules and more, were chains modules."""
         model, data = two_digit_network(activation, seed=4)
-        _, part = plain(Network(model, "auto"), [data])
+        _, part = plain(Network(model, ["0:in", "0", "1", "2", "3", "4"]), [data])
         assert (len(part.cuts), part.n_modules, part.verdict) == (6, 2, "supported")
         np.testing.assert_array_equal(part.labels[-1] == part.labels[-1][0], np.arange(20) < 10)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from interbasis.analysis.data import read_data
 from interbasis.analysis.errors import DataError
+from interbasis.analysis.pipeline.data import read_data
 
 X = torch.randn(600, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(600) % 5

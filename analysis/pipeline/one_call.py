@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from .basis.bases import Bases
-from .checkpoints.checkpoint import Checkpoint
+from ..basis.bases import Bases
+from ..checkpoints.checkpoint import Checkpoint
+from ..errors import InputError
+from ..graph.interaction_graph import InteractionGraph
+from ..modules.partition import Partition
+from ..network.batches import doubled
+from ..network.checks import spread
+from ..network.network import Network
+from ..progress import ProgressCallback
+from ..recipe import Recipe, build_bases, build_graph, controlled, partition_graph
+from ..results import Result, by_value, decode, encode, write_bytes
 from .data import Data, read_data
-from .errors import InputError
-from .graph.interaction_graph import InteractionGraph
-from .modules.partition import Partition
-from .network.batches import doubled
-from .network.checks import spread
-from .network.network import Network
-from .progress import ProgressCallback
-from .recipe import Recipe, build_bases, build_graph, controlled, partition_graph
-from .results import Result, by_value, decode, encode, write_bytes
 
 if TYPE_CHECKING:
     import pandas
@@ -141,7 +141,7 @@ class Analysis(Result):
         Raises:
             InputError: the file cannot be written.
         """
-        from .figures.report import page
+        from ..figures.report import page
 
         figures = {"The interaction graph": self.plot()}
         if self.partition.profile:

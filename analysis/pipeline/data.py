@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .errors import DataError
-from .network.batches import Batch, batch_size, describe, take_points, tensors
-from .progress import ProgressCallback, report
-from .results import by_value
+from ..errors import DataError
+from ..network.batches import Batch, batch_size, describe, take_points, tensors
+from ..progress import ProgressCallback, report
+from ..results import by_value
 
 __all__ = ["Data", "read_data"]
 
