@@ -226,8 +226,8 @@ def find_layers(network: Network, batch: Batch) -> tuple[Layer, ...]:
         LayerError: parameters that no supported layer holds, shared ones, or a layer not called exactly once.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    >>> find_layers(Network(model, ["0:in", "2"]), torch.zeros(2, 3))[0]
-    Layer(name='0', d_in=3, d_out=4, bias=True, tokens=0, heads=0)
+    >>> [(layer.name, layer.n_inputs, layer.d_out) for layer in find_layers(Network(model, []), torch.zeros(2, 3))]
+    [('0', 4, 4), ('2', 5, 2)]
     """
     refuse_shared_memory(network.model)
     modules = layer_modules(network.model)
