@@ -127,7 +127,6 @@ def models(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
         lambda: aside(a, b, act),
         lambda: doubled(a, b, act),
         lambda: nn.Sequential(linear(a, b), nn.LayerNorm(b, dtype=torch.float64), act, linear(b, 2)),
-        lambda: nn.Sequential(linear(a, b), nn.BatchNorm1d(b, dtype=torch.float64), act, linear(b, 2)),
     ]
     model = draw(st.sampled_from(builds))().eval()
     data = normal(n, a, generator=torch.Generator().manual_seed(seed))

@@ -103,8 +103,8 @@ def test_smooth_activation_has_no_patterns() -> None:
 
 
 def test_what_is_not_supported_is_named() -> None:
-    model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2)).double()
-    with pytest.raises(LayerError, match=r"0 \(Conv1d\)"):
+    model = nn.Sequential(nn.ConvTranspose1d(1, 2, 3), nn.Flatten(), nn.Linear(12, 2)).double()
+    with pytest.raises(LayerError, match=r"0 \(ConvTranspose1d\)"):
         synchronised_units(Network(model, []), [inputs(5, 4)[:, None]])
 
 
