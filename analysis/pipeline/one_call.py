@@ -118,9 +118,9 @@ class Analysis(Result):
             f"computed in {self.precision}."
         )
 
-    def plot(self) -> Figure:
+    def plot(self, *, title: str | None = None) -> Figure:
         """Draw the interaction graph, its modules in colour."""
-        return self.graph.plot(self.partition)
+        return self.graph.plot(self.partition, title=title)
 
     def to_frame(self) -> pandas.DataFrame:
         """Return a row per node: cut, coordinate, module (-1: no edge) and importance."""
