@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -12,6 +12,7 @@ from rich.text import Text
 from ..records.errors import ArtifactError, StoreError, UnavailableError
 from ..terminal.show import err
 from .commands.analyze import app as analyze
+from .commands.convert import app as convert
 from .commands.db import db
 from .commands.jobs import app as jobs
 from .commands.lists import app as lists
@@ -19,21 +20,29 @@ from .commands.measurements import app as measurements
 from .commands.service import app as service
 from .commands.stored import app as stored
 from .commands.upkeep import app as upkeep
+from .usage import is_usage_error, plain_help, usage_error, version_option
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Find the modules inside a neural network.", no_args_is_help=True, pretty_exceptions_enable=False
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-app.add_typer(analyze)
-app.add_typer(measurements)
-app.add_typer(lists)
-app.add_typer(stored)
-app.add_typer(upkeep)
-app.add_typer(jobs)
-app.add_typer(service)
-app.add_typer(db, name="db")
+for _part in (analyze, measurements, lists, stored, upkeep, convert, jobs, service):
+    app.add_typer(_part)
+app.add_typer(db, name="db", rich_help_panel="Service and store")
+
+
+@app.callback()
+def interbasis(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=version_option, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the modules inside a neural network.
+
+    Example: interbasis demo
+    """
 
 
 def main() -> None:
@@ -41,25 +50,35 @@ def main() -> None:
     # before torch is loaded: threads that spin while they wait for a core that another program has take ten times as
     # long as those that sleep, which are as fast as one thread where there is little to do
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    code: int | None = 0
     try:
-        app()
-    except SystemExit as stop:
-        if stop.code == 130:  # Ctrl-C
-            err.print("interrupted: what was finished before is stored, nothing is half-stored")
-        raise
+        code = _run()
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
-        err.print(line, soft_wrap=True, highlight=False)
-        sys.exit(code)
+        said = usage_error(error) if is_usage_error(error) else str(error)
+        if said is not None:
+            line = Text.assemble(("error:", "bold red"), " ", " ".join(said.split()))
+            err.print(line, soft_wrap=True, highlight=False)
+    if code == 130:  # Ctrl-C
+        err.print("interrupted: what was finished before is stored, nothing is half-stored")
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the program was started with; return its exit code."""
+    command = typer.main.get_command(app)
+    plain_help(command)
+    return int(command(standalone_mode=False) or 0)
 
 
 def _exit_code(error: Exception) -> int | None:
     """Return 2 for bad input, 1 for other errors of interbasis, None for a bug; do not import the numerics."""
     if isinstance(error, StoreError):
         return 1 if isinstance(error, ArtifactError | UnavailableError) else 2
+    if is_usage_error(error):
+        return 2
     errors: Any = sys.modules.get("interbasis.analysis.errors")
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None

@@ -7,72 +7,195 @@ from typing import Annotated
 
 import typer
 
+from ..records.jobs import TASKS
+from .completion import complete_choices, complete_ids, complete_tasks, complete_values
+
 __all__ = [
+    "MODULES",
     "ArtifactsOption",
+    "CheckpointsArgument",
+    "ChoiceOption",
     "DataOption",
     "EpsilonOption",
     "FactoryOption",
     "ForceOption",
+    "JobArgument",
     "JsonOption",
+    "LogOption",
+    "LossOption",
     "MaxSizeOption",
     "MinSizeOption",
     "NumberOption",
     "ObjectiveOption",
+    "PlotOption",
     "PolishOption",
+    "QueueOption",
+    "RecipeOption",
     "ResolutionOption",
     "SeedOption",
     "StoreOption",
+    "TaskArgument",
     "UrlOption",
 ]
 
+_PLACE = "Where results are stored"
+
+MODULES = "Choices of the modules"
+"""Panel of the options that say how a graph is divided."""
+
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", envvar="INTERBASIS_STORE", help="SQLite file or database URL.", show_envvar=True),
+    typer.Option(
+        "--store",
+        envvar="INTERBASIS_STORE",
+        help="SQLite file or database URL.",
+        show_envvar=True,
+        show_default="a file in your data folder",
+        rich_help_panel=_PLACE,
+    ),
 ]
 
 ArtifactsOption = Annotated[
     str | None,
-    typer.Option("--artifacts", envvar="INTERBASIS_ARTIFACTS", help="Folder or URL for large files.", show_envvar=True),
+    typer.Option(
+        "--artifacts",
+        envvar="INTERBASIS_ARTIFACTS",
+        help="Folder or URL for large files.",
+        show_envvar=True,
+        show_default="a folder beside the file",
+        rich_help_panel=_PLACE,
+    ),
 ]
 
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="INTERBASIS_URL", help="URL of a service to use instead of a store.", show_envvar=True
+        "--url",
+        envvar="INTERBASIS_URL",
+        help="URL of a service to use instead of a store.",
+        show_envvar=True,
+        rich_help_panel=_PLACE,
+    ),
+]
+
+CheckpointsArgument = Annotated[
+    list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+]
+
+TaskArgument = Annotated[
+    str, typer.Argument(help=f"Task: {', '.join(TASKS)}.", autocompletion=complete_tasks, show_default=False)
+]
+
+JobArgument = Annotated[str, typer.Argument(help="ID of a job.", autocompletion=complete_ids("job"))]
+
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A .toml or .json file of choices.")]
+
+ChoiceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A choice of the recipe; may be given several times.",
+        autocompletion=complete_choices,
+    ),
+]
+
+QueueOption = Annotated[str, typer.Option("--queue", help="Queue of the job; only its workers take it.")]
+
+LogOption = Annotated[
+    str,
+    typer.Option("--log", help="Format of the log: text or json.", autocompletion=lambda: ["text", "json"]),
+]
+
+LossOption = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.",
+        show_default="that of the checkpoint, or mse",
+        autocompletion=complete_values("analyze", "loss"),
     ),
 ]
 
 EpsilonOption = Annotated[
     str | None,
-    typer.Option(help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs"; default: graph.'),
+    typer.Option(
+        "--epsilon",
+        help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs".',
+        show_default="graph",
+        rich_help_panel=MODULES,
+        autocompletion=complete_values("analyze", "epsilon"),
+    ),
 ]
 
 ObjectiveOption = Annotated[
-    str | None, typer.Option(help="layered_cpm, layered_modularity, kway, cpm or modularity; default: the first two.")
+    str | None,
+    typer.Option(
+        "--objective",
+        help="layered_cpm, layered_modularity, kway, cpm or modularity.",
+        show_default="the better of the first two",
+        rich_help_panel=MODULES,
+        autocompletion=complete_values("analyze", "objective"),
+    ),
 ]
 
 ResolutionOption = Annotated[
-    float | None, typer.Option(help="Resolution of the objective; default: chosen against chance.")
+    float | None,
+    typer.Option(
+        "--resolution",
+        help="Resolution of the objective.",
+        show_default="chosen against chance",
+        rich_help_panel=MODULES,
+    ),
 ]
 
-NumberOption = Annotated[int | None, typer.Option("--k", help="Number of modules (objective kway).")]
+NumberOption = Annotated[
+    int | None, typer.Option("--k", help="Number of modules (objective kway).", rich_help_panel=MODULES)
+]
 
-MinSizeOption = Annotated[int | None, typer.Option(help="Least number of nodes in a module.")]
+MinSizeOption = Annotated[
+    int | None, typer.Option("--min-size", help="Least number of nodes in a module.", rich_help_panel=MODULES)
+]
 
-MaxSizeOption = Annotated[int | None, typer.Option(help="Largest number of nodes in a module.")]
+MaxSizeOption = Annotated[
+    int | None, typer.Option("--max-size", help="Largest number of nodes in a module.", rich_help_panel=MODULES)
+]
 
 PolishOption = Annotated[
-    bool | None, typer.Option("--mediator-polish", help="Reduce the mediator cost; sizes change by 20 % at most.")
+    bool | None,
+    typer.Option(
+        "--mediator-polish",
+        help="Reduce the mediator cost; sizes change by 20 % at most.",
+        show_default="no",
+        rich_help_panel=MODULES,
+    ),
 ]
 
-SeedOption = Annotated[int | None, typer.Option(help="Seed of the random numbers.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the random numbers.", show_default="0")]
 
-DataOption = Annotated[Path | None, typer.Option(help="Data file: .npz, .npy or .safetensors with `inputs`.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Data file: .npz, .npy or .safetensors with `inputs`.",
+        show_default="the data that the checkpoint names",
+    ),
+]
 
 FactoryOption = Annotated[
-    str | None, typer.Option(help="module:function that builds a model of family torch; the code is executed.")
+    str | None,
+    typer.Option(
+        "--factory",
+        metavar="MODULE:FUNCTION",
+        help="Function that builds a model of family torch; the code is executed. Only without --url.",
+    ),
 ]
 
-ForceOption = Annotated[bool, typer.Option(help="Compute stored results again.")]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Also draw the (last) result: .png, .svg or .pdf."),
+]
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Compute stored results again.")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

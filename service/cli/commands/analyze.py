@@ -14,41 +14,61 @@ from ...terminal.results import partition_notes
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted, table, verdict
 from ..backends import Given, opened_backend
+from ..completion import complete_ids, complete_values
 from ..options import (
     ArtifactsOption,
+    CheckpointsArgument,
     DataOption,
     EpsilonOption,
     FactoryOption,
     ForceOption,
     JsonOption,
+    LossOption,
     MaxSizeOption,
     MinSizeOption,
     NumberOption,
     ObjectiveOption,
+    PlotOption,
     PolishOption,
+    RecipeOption,
     ResolutionOption,
     SeedOption,
     StoreOption,
     UrlOption,
 )
+from ..pictures import check_picture, draw
 from ..sources import loss_scale, opened_store, recipe_choices
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
+_PANEL = "Analyse"
 
-@app.command()
+_GRAPH = "Choices of the graph"
+
+
+def _choice(name: str, default: str, what: str) -> Any:
+    """Make the option of a choice of the graph whose values can be listed."""
+    values = complete_values("analyze", name)
+    listed = f"{what}: {', '.join(values(''))}."
+    return typer.Option(f"--{name}", help=listed, show_default=default, rich_help_panel=_GRAPH, autocompletion=values)
+
+
+@app.command(rich_help_panel="Start here")
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the checkpoints; default: in the user's data folder.")
+        Path | None, typer.Option(help="Folder for the checkpoints.", show_default="in your data folder")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a small network on two digits side by side, and find its two halves."""
+    """Train a small network on two digits side by side, and find its two halves.
+
+    Example: interbasis demo --folder run
+    """
     folder = folder or Path(user_data_dir("interbasis", appauthor=False)) / "demo"
     with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from ...tasks.analyze import DemoLine, run_demo
@@ -93,24 +113,35 @@ def demo(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def analyze(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
-    ],
-    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file with the choices below.")] = None,
-    cuts: Annotated[str | None, typer.Option(help='Cuts of the network, separated by commas, or "auto".')] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
+    checkpoints: CheckpointsArgument,
+    recipe: RecipeOption = None,
+    cuts: Annotated[
+        str | None,
+        typer.Option(
+            help='Cuts of the network, separated by commas, or "auto".',
+            show_default="those of the checkpoint or of its family",
+            rich_help_panel=_GRAPH,
+        ),
     ] = None,
-    basis: Annotated[str | None, typer.Option(help="Basis of each cut: global, local, pca or neuron.")] = None,
-    output: Annotated[str | None, typer.Option(help="Basis of the last cut: auto, pca or neuron.")] = None,
-    rotation: Annotated[str | None, typer.Option(help="Rotation of the basis: none, degenerate or full.")] = None,
+    loss: LossOption = None,
+    basis: Annotated[str | None, _choice("basis", "global", "Basis of each cut")] = None,
+    output: Annotated[str | None, _choice("output", "auto", "Basis of the last cut")] = None,
+    rotation: Annotated[str | None, _choice("rotation", "degenerate", "Rotation of the basis")] = None,
     probes: Annotated[
-        int | None, typer.Option(help="Number of random probes; default: the exact sum over outputs.")
+        int | None,
+        typer.Option(
+            help="Number of random probes.", show_default="the exact sum over outputs", rich_help_panel=_GRAPH
+        ),
     ] = None,
-    strengths: Annotated[str | None, typer.Option(help="How strengths are computed: jacobian or attribution.")] = None,
-    points: Annotated[int | None, typer.Option(help="Number of Gauss-Legendre points for attributions.")] = None,
+    strengths: Annotated[str | None, _choice("strengths", "jacobian", "How strengths are computed")] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of Gauss-Legendre points for attributions.", show_default="1", rich_help_panel=_GRAPH
+        ),
+    ] = None,
     epsilon: EpsilonOption = None,
     objective: ObjectiveOption = None,
     resolution: ResolutionOption = None,
@@ -121,13 +152,18 @@ def analyze(
     seed: SeedOption = None,
     data: DataOption = None,
     factory: FactoryOption = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the interaction graphs of checkpoints and their modules, and store graphs and partitions."""
+    """Compute the interaction graphs of checkpoints and their modules, and store graphs and partitions.
+
+    Example: interbasis analyze run/step500.safetensors --data digits.npz --plot modules.png
+    """
+    check_picture(plot)
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
     named |= {"strengths": strengths, "points": points, "epsilon": loss_scale(epsilon), "objective": objective}
     choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
@@ -138,6 +174,7 @@ def analyze(
         chosen = {**recipe_choices(recipe), **given}
         made = backend.run("analyze", checkpoints, chosen, Given(data, factory, force))
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
+        draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:
         print_json({"items": [outcome.to_json() for outcome in outcomes]})
         return
@@ -150,9 +187,16 @@ def analyze(
         out.print(note)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def modules(
-    ref: Annotated[str, typer.Argument(metavar="GRAPH", help="ID of a graph.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="GRAPH",
+            help="ID of a graph, or model@step, model@last, last.",
+            autocompletion=complete_ids("graph"),
+        ),
+    ],
     epsilon: EpsilonOption = None,
     objective: ObjectiveOption = None,
     resolution: ResolutionOption = None,
@@ -168,13 +212,18 @@ def modules(
     epsilon_profile: Annotated[
         Path | None, typer.Option(help="Draw the modules over a range of loss scales into this file.")
     ] = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Divide a stored graph into modules, and store the partition."""
+    """Divide a stored graph into modules, and store the partition.
+
+    Example: interbasis modules two-digits@last --k 4
+    """
+    check_picture(plot)
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
     choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
@@ -192,6 +241,7 @@ def modules(
         else:
             (made,) = backend.run("partition", [ref], choices, Given(force=force))
             part = backend.source.get_partition(made["partition"])
+            draw(backend.source, part.id, plot)
     if epsilon_profile is not None:
         if as_json:
             print_json({"items": [dict(zip(names, row, strict=True)) for row in rows]})
@@ -202,11 +252,14 @@ def modules(
     show_row(part, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def track(
     model: Annotated[
         str,
-        typer.Argument(help="A model with analysed checkpoints: its newest run is tracked; MODEL#2 is its second run."),
+        typer.Argument(
+            help="A model with analysed checkpoints: its newest run is tracked; MODEL#2 is its second run.",
+            autocompletion=complete_ids("model", "run"),
+        ),
     ],
     epsilon: EpsilonOption = None,
     objective: ObjectiveOption = None,
@@ -216,7 +269,9 @@ def track(
         str | None,
         typer.Option(
             metavar="GRAPH",
-            help="Track graphs with the recipe and data of this one; default: those of most checkpoints.",
+            help="Track graphs with the recipe and data of this one.",
+            show_default="those of most checkpoints",
+            autocompletion=complete_ids("graph"),
         ),
     ] = None,
     coupling: Annotated[
@@ -225,18 +280,24 @@ def track(
     align: Annotated[bool, typer.Option(help="Align nodes by their values on the data.")] = True,
     data: DataOption = None,
     factory: FactoryOption = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Match modules across the checkpoints of a run: births, deaths, splits, merges, churn."""
+    """Match modules across the checkpoints of a run: births, deaths, splits, merges, churn.
+
+    Example: interbasis track two-digits --plot tracks.png
+    """
+    check_picture(plot)
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
         (made,) = backend.run("track", [model], choices, Given(data, factory, force))
         found = backend.source.get_tracking(made["tracking"])
+        draw(backend.source, found.id, plot)
         taken = described_series(
             backend.source, backend.source.get_run(found.run), [step.graph for step in found.steps]
         )

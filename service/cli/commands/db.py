@@ -20,7 +20,10 @@ db = typer.Typer(help="Maintain the store's database.", no_args_is_help=True)
 
 @db.command()
 def upgrade(store: StoreOption = None) -> None:
-    """Upgrade the database's schema to this version."""
+    """Upgrade the database's schema to this version.
+
+    Example: interbasis db upgrade
+    """
     done = Store.upgrade(store)
     before = done.before or "an empty database"
     out.print(f"nothing to do: {done.after}" if done.before == done.after else f"upgraded {before} to {done.after}")
@@ -30,7 +33,10 @@ def upgrade(store: StoreOption = None) -> None:
 def check(
     store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check the database and every stored file; exit code 1 where something is damaged."""
+    """Check the database and every stored file; exit code 1 where something is damaged.
+
+    Example: interbasis db check
+    """
     with opened_source(store, artifacts, url) as opened:
         report = opened.check()
     if as_json:
@@ -54,7 +60,10 @@ def gc(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove unused stored files: leftovers of interrupted and replaced results."""
+    """Remove unused stored files: leftovers of interrupted and replaced results.
+
+    Example: interbasis db gc --grace 24
+    """
     if not grace >= 0:
         raise StoreError(f"--grace is {grace:g}: expected hours, at least 0")
     with opened_source(store, artifacts, url) as opened:

@@ -11,12 +11,26 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import StoreError
-from ...records.jobs import ON_CHECKPOINTS, TASKS, JobRow
+from ...records.jobs import ON_CHECKPOINTS, JobRow
 from ...terminal.progress import waiting_hint
 from ...terminal.show import err, out, print_json
 from ...terminal.views import details, rows_table
 from ..backends import waited
-from ..options import ArtifactsOption, DataOption, ForceOption, JsonOption, StoreOption, UrlOption
+from ..completion import complete_ids
+from ..options import (
+    ArtifactsOption,
+    ChoiceOption,
+    DataOption,
+    ForceOption,
+    JobArgument,
+    JsonOption,
+    LogOption,
+    QueueOption,
+    RecipeOption,
+    StoreOption,
+    TaskArgument,
+    UrlOption,
+)
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 
 __all__ = ["app"]
@@ -26,22 +40,20 @@ _log = logging.getLogger(__name__)
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def submit(
-    task: Annotated[str, typer.Argument(help=f"Task: {', '.join(TASKS)}.")],
+    task: TaskArgument,
     targets: Annotated[
         list[str],
         typer.Argument(
-            help="Checkpoints, as files or IDs; for partition graphs, for experiment partitions, for track models."
+            help="Checkpoints, as files or IDs; for partition graphs, for experiment partitions, for track models.",
+            autocompletion=complete_ids("checkpoint", "partition", "graph", "model"),
         ),
     ],
-    choice: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
+    choice: ChoiceOption = None,
+    recipe: RecipeOption = None,
     data: DataOption = None,
-    queue: Annotated[str, typer.Option(help="Queue of the job; only its workers take it.")] = "default",
+    queue: QueueOption = "default",
     priority: Annotated[int, typer.Option(help="Priority: jobs with smaller numbers go first.")] = 0,
     timeout: Annotated[float | None, typer.Option(help="Seconds until a run is stopped.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait until the jobs have ended, and show progress.")] = False,
@@ -51,7 +63,10 @@ def submit(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit jobs to the queue; workers run them (`interbasis worker`)."""
+    """Submit jobs to the queue; workers run them (`interbasis worker`).
+
+    Example: interbasis submit llc two-digits@last --set epsilon=0.01 --watch
+    """
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
@@ -71,47 +86,56 @@ def submit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def cancel(
-    job: Annotated[str, typer.Argument(help="ID of a job.")],
+    job: JobArgument,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cancel a job that waits or runs."""
+    """Cancel a job that waits or runs.
+
+    Example: interbasis cancel j-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         _show(opened.cancel_job(job), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def retry(
-    job: Annotated[str, typer.Argument(help="ID of a job.")],
+    job: JobArgument,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue a job again that failed or was cancelled."""
+    """Queue a job again that failed or was cancelled.
+
+    Example: interbasis retry j-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         _show(opened.retry_job(job), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def worker(
     name: Annotated[
-        str | None, typer.Option(help="Stable and unique name of the worker; default: the host's name.")
+        str | None, typer.Option(help="Stable and unique name of the worker.", show_default="the host's name")
     ] = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[=N]", help="Queue to take jobs from, N at a time; may be given several times."),
     ] = None,
-    log: Annotated[str, typer.Option(help="Format of the log: text or json.")] = "text",
+    log: LogOption = "text",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Run jobs until Ctrl-C; then return unfinished jobs to the queue."""
+    """Run jobs until Ctrl-C; then return unfinished jobs to the queue.
+
+    Example: interbasis worker --name gpu-1 --queue default=2
+    """
     from ...jobs.worker import Supervisor, stop_on_signals
     from ...logs import configure
 

@@ -15,6 +15,7 @@ from ...records.jobs import STATES
 from ...records.kinds import KINDS as STORED
 from ...terminal.results import partition_notes
 from ...terminal.show import out, print_json, show_page
+from ..completion import complete_ids, complete_kinds, complete_verdicts
 from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
 from ..sources import KINDS, missing_store, opened_source, singular
 
@@ -39,15 +40,21 @@ AllOption = Annotated[bool, typer.Option("--all", help="List all rows.")]
 Read = Callable[[Any, dict[str, Any]], Page[Any]]  # a page, from a source and the part to read
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def ls(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS.values())}.")],
-    model: Annotated[str | None, typer.Option(help="Only what belongs to this model.")] = None,
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS.values())}.", autocompletion=complete_kinds)],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Only what belongs to this model.", autocompletion=complete_ids("model")),
+    ] = None,
     step: Annotated[int | None, typer.Option(help="Only checkpoints of this step, and their results.")] = None,
     since: Annotated[
         str | None, typer.Option(help="Only what was stored since: 30min, 2h, 3d or 1w ago, or a date (local time).")
     ] = None,
-    verdict: Annotated[str | None, typer.Option(help="Only results with this verdict, or one that starts so.")] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="Only results with this verdict, or one that starts so.", autocompletion=complete_verdicts),
+    ] = None,
     newest_first: Annotated[
         bool | None,
         typer.Option(
@@ -62,7 +69,10 @@ def ls(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List stored things of one kind."""
+    """List stored things of one kind.
+
+    Example: interbasis ls partitions --model two-digits --since 3d --verdict supported
+    """
     name = singular(kind, plural=True)
     kind = KINDS[name]
     by = {"model": model, "step": step, "since": _moment(since), "verdict": verdict}
@@ -78,9 +88,12 @@ def ls(
     )
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def jobs(
-    state: Annotated[str | None, typer.Option(help=f"List only jobs in this state: {', '.join(STATES)}.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help=f"List only jobs in this state: {', '.join(STATES)}.", autocompletion=lambda: list(STATES)),
+    ] = None,
     limit: LimitOption = None,
     after: AfterOption = None,
     every: AllOption = False,
@@ -89,7 +102,10 @@ def jobs(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    Example: interbasis jobs --state running
+    """
     if state is not None and state not in STATES:
         raise StoreError(f"there is no state {state!r}: expected one of {', '.join(STATES)}")
     asked = {"state": state, "newest_first": True}

@@ -11,42 +11,63 @@ from ...records.base import Kind, Record
 from ...records.errors import StoreError
 from ...records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from ...terminal.results import llc_summary
-from ...terminal.show import err, out, print_json, show_body, show_row
+from ...terminal.show import out, print_json, show_body, show_row
 from ...terminal.tables import counted, number
 from ..backends import Backend, Given, opened_backend
-from ..options import ArtifactsOption, DataOption, FactoryOption, ForceOption, JsonOption, StoreOption, UrlOption
+from ..completion import complete_ids, complete_values
+from ..options import (
+    ArtifactsOption,
+    CheckpointsArgument,
+    DataOption,
+    FactoryOption,
+    ForceOption,
+    JsonOption,
+    LossOption,
+    PlotOption,
+    StoreOption,
+    UrlOption,
+)
+from ..pictures import check_picture, draw
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
+_SAMPLING = "Sampling"
+
 RowT = TypeVar("RowT", bound=Record)
 
 
-@app.command()
+@app.command(rich_help_panel="Analyse")
 def ledger(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
-    ],
+    checkpoints: CheckpointsArgument,
     epsilon: Annotated[
-        float | None, typer.Option(help="Loss scale below which directions count as lost; default: exact ranks.")
+        float | None,
+        typer.Option(help="Loss scale below which directions count as lost.", show_default="exact ranks"),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Relative cutoff of singular values, without epsilon.")] = 1e-10,
-    method: Annotated[str, typer.Option(help="Method for the rank of the Hessian: exact, estimate or auto.")] = "auto",
-    loss: Annotated[
-        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
-    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Method for the rank of the Hessian: exact, estimate or auto.",
+            autocompletion=complete_values("ledger", "method"),
+        ),
+    ] = "auto",
+    loss: LossOption = None,
     seed: Annotated[int, typer.Option(help="Seed of estimates.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) ledger: .png, .svg or .pdf.")] = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count parameters: which are free, and why, and how many are effective."""
+    """Count parameters: which are free, and why, and how many are effective.
+
+    Example: interbasis ledger run/step500.safetensors --plot ledger.png
+    """
     with opened_backend(store, artifacts, url, create=True) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
         given = Given(data, factory, force)
@@ -58,15 +79,11 @@ def ledger(
         scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
         out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
         show_body(row)
-    if plot is not None:
-        err.print(f"wrote {plot}", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="Analyse")
 def llc(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
-    ],
+    checkpoints: CheckpointsArgument,
     epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Inverse temperature n beta, instead of a loss scale.")
@@ -74,40 +91,66 @@ def llc(
     curve: Annotated[
         bool, typer.Option("--curve", help="Estimate a curve over a range of loss scales instead.")
     ] = False,
-    loss: Annotated[
-        str | None, typer.Option(help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.")
-    ] = None,
+    loss: LossOption = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Vary only parameters with these names; may be given several times."),
     ] = None,
-    kernel: Annotated[str, typer.Option(help="Sampling kernel: hmc, mala, sgld, psgld, sgnht or auto.")] = "auto",
+    kernel: Annotated[
+        str,
+        typer.Option(
+            help="Sampling kernel: hmc, mala, sgld, psgld, sgnht or auto.",
+            autocompletion=complete_values("llc", "kernel"),
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = "auto",
     preconditioner: Annotated[
-        str, typer.Option(help="Preconditioner of the kernel: gauss-newton, lanczos, none or auto.")
+        str,
+        typer.Option(
+            help="Preconditioner of the kernel: gauss-newton, lanczos, none or auto.",
+            autocompletion=complete_values("llc", "preconditioner"),
+            rich_help_panel=_SAMPLING,
+        ),
     ] = "auto",
     radius: Annotated[
-        float, typer.Option(help="Distance to explore along free directions, relative to the size of the parameters.")
+        float,
+        typer.Option(
+            help="Distance to explore along free directions, relative to the size of the parameters.",
+            rich_help_panel=_SAMPLING,
+        ),
     ] = 0.02,
-    gamma: Annotated[float | None, typer.Option(help="Strength of the localiser, instead of a radius.")] = None,
-    chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
-    warmup: Annotated[
-        int | None, typer.Option(help="Steps of each chain before the draws; default: 300, sgld 600.")
+    gamma: Annotated[
+        float | None, typer.Option(help="Strength of the localiser, instead of a radius.", rich_help_panel=_SAMPLING)
     ] = None,
-    draws: Annotated[int | None, typer.Option(help="Draws of each chain; default: 500, sgld 4,000.")] = None,
+    chains: Annotated[int, typer.Option(help="Number of chains.", rich_help_panel=_SAMPLING)] = 4,
+    warmup: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of each chain before the draws.", show_default="300, sgld 600", rich_help_panel=_SAMPLING
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Draws of each chain.", show_default="500, sgld 4,000", rich_help_panel=_SAMPLING),
+    ] = None,
     step_size: Annotated[
-        float | None, typer.Option(help="Step size of the kernel; default: adapted, or a safe one.")
+        float | None,
+        typer.Option(help="Step size of the kernel.", show_default="adapted, or a safe one", rich_help_panel=_SAMPLING),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the chains.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the (last) estimate: .png, .svg or .pdf.")] = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate the learning coefficient: the effective number of parameters at a loss scale."""
+    """Estimate the learning coefficient: the effective number of parameters at a loss scale.
+
+    Example: interbasis llc run/step500.safetensors --epsilon 0.01
+    """
     with opened_backend(store, artifacts, url, create=True) as backend:
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
@@ -124,43 +167,60 @@ def llc(
         show_body(row)
     if len(rows) > 1 and not curve:
         out.print(llc_summary([path.stem for path in checkpoints], rows))
-    if plot is not None:
-        err.print(f"wrote {plot}", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="Analyse")
 def experiment(
-    partition: Annotated[str, typer.Argument(metavar="PARTITION", help="ID of a partition.")],
+    partition: Annotated[
+        str,
+        typer.Argument(metavar="PARTITION", help="ID of a partition.", autocompletion=complete_ids("partition")),
+    ],
     kind: Annotated[
         list[str],
         typer.Option(
-            "--kind", help="modules, isolate, faithfulness, bisect, epsilon or predict; may be given several times."
+            "--kind",
+            help="modules, isolate, faithfulness, bisect, epsilon or predict; may be given several times.",
+            autocompletion=complete_values("experiment", "kind"),
         ),
     ] = ["modules"],  # noqa: B006 - typer copies it
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Metric: loss, mse, kl, accuracy, cross_entropy; default: accuracy for classes (not predict), or loss."
+            help="Metric: loss, mse, kl, accuracy, cross_entropy.",
+            show_default="accuracy for classes (not predict), or loss",
+            autocompletion=complete_values("experiment", "metric"),
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of the metric, for bisect and epsilon.")] = 1e-3,
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Number of random interventions; default: 20, faithfulness and predict 5, bisect at most 5 per pair."
+            help="Number of random interventions.",
+            show_default="20, faithfulness and predict 5, bisect at most 5 per pair",
         ),
     ] = None,
-    replacement: Annotated[str, typer.Option(help="Values in place of ablated ones: mean, zero or resample.")] = "mean",
+    replacement: Annotated[
+        str,
+        typer.Option(
+            help="Values in place of ablated ones: mean, zero or resample.",
+            autocompletion=complete_values("experiment", "replacement"),
+        ),
+    ] = "mean",
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
+    plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Test modules on the network: ablate each, cut the edges between them, keep the strongest edges."""
+    """Test modules on the network: ablate each, cut the edges between them, keep the strongest edges.
+
+    Example: interbasis experiment two-digits@last --kind isolate
+    """
+    check_picture(plot)
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     rows: list[ExperimentRow] = []
     new = []
@@ -170,6 +230,7 @@ def experiment(
             (made,) = backend.run("experiment", [partition], {**choices, "kind": each}, Given(data, factory, force))
             rows.append(backend.source.get_experiment(made["experiment"]))
             new += [backend.source.get_partition(made["partition"])] if "partition" in made else []
+        draw(backend.source, rows[-1].id, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -195,13 +256,7 @@ def _measured(
     for path in checkpoints:
         if not path.exists():
             raise StoreError(f"there is no checkpoint {path}")
-    if plot is not None:
-        from ...tasks.figures import picture_format
-
-        picture_format(plot)
+    check_picture(plot)
     made = backend.run(kind.name, checkpoints, choices, given)
-    if plot is not None and made:
-        from ...tasks.figures import plot as draw
-
-        draw(backend.source, made[-1][kind.name], plot)
+    draw(backend.source, made[-1][kind.name], plot)
     return [backend.source.get(kind, each[kind.name]) for each in made]

@@ -9,10 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import StoreError
-from ...records.jobs import SCOPES, TASKS
+from ...records.jobs import SCOPES
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.views import rows_table
-from ..options import ArtifactsOption, DataOption, JsonOption, StoreOption, UrlOption
+from ..completion import complete_ids
+from ..options import (
+    ArtifactsOption,
+    CheckpointsArgument,
+    ChoiceOption,
+    DataOption,
+    JsonOption,
+    LogOption,
+    RecipeOption,
+    StoreOption,
+    TaskArgument,
+    UrlOption,
+)
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 from .lists import print_list
 
@@ -26,14 +38,16 @@ schedule = typer.Typer(help="Submit jobs at set times, or for each new checkpoin
 
 token = typer.Typer(help="Manage tokens, the secrets that give access to the service.", no_args_is_help=True)
 
-app.add_typer(schedule, name="schedule")
+app.add_typer(schedule, name="schedule", rich_help_panel="Jobs")
 
-app.add_typer(token, name="token")
+app.add_typer(token, name="token", rich_help_panel="Service and store")
 
-ScheduleArgument = Annotated[str, typer.Argument(metavar="SCHEDULE", help="ID of a schedule.")]
+ScheduleArgument = Annotated[
+    str, typer.Argument(metavar="SCHEDULE", help="ID of a schedule.", autocompletion=complete_ids("schedule"))
+]
 
 
-@app.command()
+@app.command(rich_help_panel="Service and store")
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; any but a local one needs a token.")] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65535)] = 8422,
@@ -43,11 +57,14 @@ def serve(
     ] = None,
     max_upload: Annotated[int, typer.Option(help="Largest size of an uploaded file, in megabytes.", min=1)] = 2048,
     allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Accept .pt files too, read with weights_only.")] = False,
-    log: Annotated[str, typer.Option(help="Format of the log: text or json.")] = "text",
+    log: LogOption = "text",
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
 ) -> None:
-    """Answer requests and run jobs until Ctrl-C; then return unfinished jobs to the queue."""
+    """Answer requests and run jobs until Ctrl-C; then return unfinished jobs to the queue.
+
+    Example: interbasis serve --root run
+    """
     from ...api.guard import Limits
     from ...api.serve import serve as run
     from ...logs import configure
@@ -73,17 +90,18 @@ def serve(
         run(opened, host=host, port=port, workers=workers, limits=limits, log_form=log, ready=ready)
 
 
-@app.command()
+@app.command(rich_help_panel="Jobs")
 def register(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
-    ],
+    checkpoints: CheckpointsArgument,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register checkpoints, so that jobs and schedules find them; compute nothing."""
+    """Register checkpoints, so that jobs and schedules find them; compute nothing.
+
+    Example: interbasis register run/step500.safetensors
+    """
     with opened_source(store, artifacts, url, create=True) as opened:
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:
@@ -94,17 +112,15 @@ def register(
 
 @schedule.command("add")
 def add_schedule(
-    task: Annotated[str, typer.Argument(help=f"Task: {', '.join(TASKS)}.")],
+    task: TaskArgument,
     model: Annotated[str, typer.Argument(help="Name of the model, which may not be stored yet.")],
     cron: Annotated[
-        str | None, typer.Option(help='Times in UTC, as in crontab: "0 2 * * *"; default: each new checkpoint.')
+        str | None,
+        typer.Option(help='Times in UTC, as in crontab: "0 2 * * *".', show_default="each new checkpoint"),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder to watch for new checkpoints of the model.")] = None,
-    choice: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A choice of the recipe; may be given several times."),
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A .toml or .json file of choices.")] = None,
+    choice: ChoiceOption = None,
+    recipe: RecipeOption = None,
     data: DataOption = None,
     queue: Annotated[str, typer.Option(help="Queue of the jobs.")] = "default",
     priority: Annotated[int, typer.Option(help="Priority of the jobs.")] = 0,
@@ -114,7 +130,10 @@ def add_schedule(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a schedule: workers submit its jobs at set times, or for each new checkpoint."""
+    """Add a schedule: workers submit its jobs at set times, or for each new checkpoint.
+
+    Example: interbasis schedule add analyze two-digits --folder run
+    """
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= {"data": str(data.resolve()) if data else None}
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
@@ -130,7 +149,10 @@ def list_schedules(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List schedules."""
+    """List schedules.
+
+    Example: interbasis schedule ls
+    """
     print_list("schedules", (store, artifacts, url), as_json, (None, None, True), lambda s, part: s.schedules(**part))
 
 
@@ -138,7 +160,10 @@ def list_schedules(
 def pause(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Pause a schedule."""
+    """Pause a schedule.
+
+    Example: interbasis schedule pause s-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.pause_schedule(ref), False)
 
@@ -147,7 +172,10 @@ def pause(
 def resume(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Resume a schedule."""
+    """Resume a schedule.
+
+    Example: interbasis schedule resume s-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.resume_schedule(ref), False)
 
@@ -156,7 +184,10 @@ def resume(
 def run_now(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Submit a schedule's jobs now."""
+    """Submit a schedule's jobs now.
+
+    Example: interbasis schedule run s-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.run_schedule(ref), False)
 
@@ -165,7 +196,10 @@ def run_now(
 def remove(
     ref: ScheduleArgument, store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None
 ) -> None:
-    """Remove a schedule; its jobs stay."""
+    """Remove a schedule; its jobs stay.
+
+    Example: interbasis schedule rm s-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         opened.remove_schedule(ref)
     err.print(f"removed {ref}")
@@ -174,13 +208,21 @@ def remove(
 @token.command("new")
 def new_token(
     name: Annotated[str, typer.Argument(help="What the token is for.")],
-    scope: Annotated[str, typer.Option(help=f"Scope: {', '.join(SCOPES)}; each includes those before it.")] = "read",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help=f"Scope: {', '.join(SCOPES)}; each includes those before it.", autocompletion=lambda: list(SCOPES)
+        ),
+    ] = "read",
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it, only this once; from the first token on every request needs one."""
+    """Make a token and print it, only this once; from the first token on every request needs one.
+
+    Example: interbasis token new operator --scope admin
+    """
     with opened_source(store, artifacts, url, create=True) as opened:
         first = not opened.tokens(limit=1).items
         made = opened.new_token(name, scope)
@@ -206,17 +248,23 @@ def list_tokens(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List tokens, without their secrets."""
+    """List tokens, without their secrets.
+
+    Example: interbasis token ls
+    """
     print_list("tokens", (store, artifacts, url), as_json, (None, None, True), lambda s, part: s.tokens(**part))
 
 
 @token.command()
 def revoke(
-    ref: Annotated[str, typer.Argument(metavar="TOKEN", help="ID of a token.")],
+    ref: Annotated[str, typer.Argument(metavar="TOKEN", help="ID of a token.", autocompletion=complete_ids("token"))],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Revoke a token, at once and for ever."""
+    """Revoke a token, at once and for ever.
+
+    Example: interbasis token revoke t-1a2b3c4d
+    """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.revoke_token(ref), False)

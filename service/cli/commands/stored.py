@@ -22,7 +22,7 @@ app = typer.Typer()
 _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "masks", "safetensors", "netcdf"]
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def show(
     words: Annotated[
         list[str],
@@ -33,7 +33,10 @@ def show(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all details of one stored thing."""
+    """Show all details of one stored thing.
+
+    Example: interbasis show two-digits@last
+    """
     if len(words) > 2 or (words[0] in KINDS and len(words) == 1):
         raise StoreError(f"show {' '.join(words)}: expected [KIND] ID, like `interbasis show partition p-1a2b3c4d`")
     ref = words[-1]
@@ -64,7 +67,7 @@ def _found(opened: Any, kinds: tuple[str, ...], ref: str) -> tuple[str, Any]:
     return kinds[-1], getattr(opened, f"get_{kinds[-1]}")(ref)
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def export(
     ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or (netcdf) an llc.")],
     form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="File format.")],  # type: ignore[valid-type]
@@ -79,7 +82,10 @@ def export(
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file."""
+    """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file.
+
+    Example: interbasis export two-digits@last --format graphml -o modules.graphml
+    """
     with opened_backend(store, artifacts, url) as backend:
         from ....analysis.results import write_bytes
 
@@ -87,7 +93,7 @@ def export(
     err.print(f"wrote {file}", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def plot(
     ref: Annotated[str, typer.Argument(help="ID of a graph, partition, tracking, ledger, experiment or llc.")],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
@@ -102,7 +108,10 @@ def plot(
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Draw a graph, a partition, a tracking of modules, a ledger, an experiment or a learning coefficient."""
+    """Draw a graph, a partition, a tracking of modules, a ledger, an experiment or a learning coefficient.
+
+    Example: interbasis plot two-digits@last -o modules.png
+    """
     with opened_source(store, artifacts, url) as opened:
         from ...tasks.figures import plot as draw
 

@@ -13,6 +13,7 @@ from ...records.kinds import KINDS
 from ...records.maintenance import Removal
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
+from ..completion import complete_ids
 from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
 from ..sources import opened_source, singular
 
@@ -23,7 +24,7 @@ app = typer.Typer()
 _NAMES = {kind.plural: kind.name for kind in KINDS.values()}
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def rm(
     words: Annotated[
         list[str],
@@ -58,9 +59,9 @@ def rm(
         out.print(f"removed {_described(each)}", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def rename(
-    model: Annotated[str, typer.Argument(help="Name or ID of a model.")],
+    model: Annotated[str, typer.Argument(help="Name or ID of a model.", autocompletion=complete_ids("model"))],
     name: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -75,9 +76,11 @@ def rename(
         show_row(opened.rename_model(model, name), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="What is stored")
 def relocate(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint: an ID, or MODEL@STEP.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A checkpoint: an ID, or MODEL@STEP.", autocompletion=complete_ids("checkpoint"))
+    ],
     file: Annotated[Path, typer.Argument(help="Its file, where it is now.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,

@@ -1,0 +1,124 @@
+"""The command that turns files of `torch.save` into checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...records.errors import ArtifactError, StoreError
+from ...terminal.show import err, out, print_json
+from ...terminal.tables import table
+from ..options import JsonOption
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+_MOST = 1 << 40  # bytes of tensors in one file
+
+_STEP = re.compile(r"(.*?)[-_.]*(?:step|epoch|iter)?[-_.]*(\d{1,18})")
+
+
+@app.command(rich_help_panel="Prepare")
+def convert(
+    files: Annotated[list[Path], typer.Argument(help="Files of torch.save(model.state_dict(), ...): .pt, .pth, .bin.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default="the file's name without its step")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that exist.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert .pt files to .safetensors, each with a .json beside it for you to complete.
+
+    The tensors are read with weights_only, so that no code in a file runs.
+
+    Example: interbasis convert run/step500.pt --model digits
+    """
+    for file in files:
+        _check(file, force)
+    made = [_converted(file, model) for file in files]
+    if as_json:
+        print_json({"items": made})
+        return
+    rows = [(row["file"], row["about"]["family"], row["about"]["model"], row["about"]["step"]) for row in made]
+    out.print(table(("file", "family", "model", "step"), rows))
+    first = Path(made[0]["file"]).with_suffix(".json")
+    if any(row["about"]["family"] == "torch" for row in made):
+        err.print(
+            f"Complete {first}: config has the arguments of the function that builds the model, which you name with "
+            "--factory module:function; data the data set, or give it with --data FILE.",
+            soft_wrap=True,
+        )
+    else:
+        err.print(f"Check {first}: the activation is a guess; give the data with --data FILE.", soft_wrap=True)
+
+
+def _check(file: Path, force: bool) -> None:
+    """Refuse a file that is none, or whose results would overwrite others."""
+    if not file.is_file():
+        raise StoreError(f"there is no file {file}")
+    if file.suffix == ".safetensors":
+        raise StoreError(f"{file} is a .safetensors file already: expected a file of torch.save")
+    for target in (file.with_suffix(".safetensors"), file.with_suffix(".json")):
+        if target.exists() and not force:
+            raise StoreError(f"{target} exists: give --force to write over it")
+
+
+def _converted(file: Path, model: str | None) -> dict[str, Any]:
+    """Write the two files of a checkpoint; return their name and what stands in the .json."""
+    from pickle import UnpicklingError
+
+    from safetensors import safe_open
+
+    from ...api.convert_pt import convert as write
+
+    target = file.with_suffix(".safetensors")
+    try:
+        write(str(file), str(target), _MOST)
+    except StoreError as error:
+        raise StoreError(f"{file}: {error}; save model.state_dict() with torch.save") from None
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise StoreError(
+            f"{file} holds more than tensors, or is damaged: save model.state_dict() with torch.save, or the model "
+            "with interbasis.analysis.save_checkpoint"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
+    with safe_open(target, framework="numpy") as opened:
+        shapes = {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    about = _about(file, model, shapes)
+    try:
+        file.with_suffix(".json").write_text(json.dumps(about, indent=1))
+    except OSError as error:
+        raise ArtifactError(f"cannot write {file.with_suffix('.json')}: {error.strerror or error}") from error
+    return {"file": str(target), "about": about, "tensors": shapes}
+
+
+def _about(file: Path, model: str | None, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Describe a checkpoint as well as its file's name and the shapes of its tensors tell."""
+    found = _STEP.fullmatch(file.stem)
+    name = (found.group(1) or file.resolve().parent.name) if found else file.stem
+    widths = _widths(shapes)
+    config = {} if widths is None else {"widths": widths, "activation": "relu"}
+    about = {"family": "torch" if widths is None else "mlp", "config": config, "model": model or name}
+    return {**about, "label": file.stem, "step": int(found.group(2)) if found else None}
+
+
+def _widths(shapes: Mapping[str, Sequence[int]]) -> list[int] | None:
+    """Return the widths of a multilayer perceptron whose tensors are called as those of family mlp; None for others.
+
+    >>> _widths({"layers.0.weight": [6, 4], "layers.0.bias": [6], "layers.1.weight": [3, 6], "layers.1.bias": [3]})
+    [4, 6, 3]
+    """
+    count = sum(len(shape) == 2 for shape in shapes.values())
+    named = {f"layers.{i}.{part}" for i in range(count) for part in ("weight", "bias")}
+    if not count or set(shapes) != named:
+        return None
+    weights = [shapes[f"layers.{i}.weight"] for i in range(count)]
+    chained = all(a[0] == b[1] for a, b in zip(weights, weights[1:], strict=False))
+    return [weights[0][1], *(shape[0] for shape in weights)] if chained else None
