@@ -20,7 +20,7 @@ from safetensors.numpy import load as _load_arrays
 from safetensors.numpy import save as _save_arrays
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, InterbasisError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,8 +123,19 @@ def decode(kind: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write a file so that it appears under its name only when complete: temporary file, fsync, rename."""
+    """Write a file so that it appears under its name only when complete: temporary file, fsync, rename.
+
+    A device or a pipe is written to as it is.
+
+    Raises:
+        InputError: no file can be made there.
+        InterbasisError: it cannot be written whole, as where the disk is full.
+    """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder")
+    if target.exists() and not target.is_file():
+        return _written(target, data)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
@@ -136,9 +147,22 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise InterbasisError(f"cannot write {target}: {error.strerror}") from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return target
+
+
+def _written(target: Path, data: bytes) -> Path:
+    """Write to a device or a pipe."""
+    try:
+        with target.open("wb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise InterbasisError(f"cannot write {target}: {error.strerror}") from error
     return target
 
 

@@ -150,7 +150,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint {file}")
     if file.suffix != ".safetensors":
-        raise CheckpointError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
+        raise CheckpointError(
+            f"{file} is not a .safetensors file: convert one of torch.save with `interbasis convert {file}`, or write "
+            "the model with interbasis.analysis.save_checkpoint"
+        )
     beside = file.with_suffix(".json")
     try:
         about = json.loads(beside.read_text())

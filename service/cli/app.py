@@ -70,7 +70,7 @@ def _run() -> int:
     """Run the command that the program was started with; return its exit code."""
     command = typer.main.get_command(app)
     plain_help(command)
-    return int(command(standalone_mode=False) or 0)
+    return int(command(prog_name="interbasis", standalone_mode=False) or 0)
 
 
 def _exit_code(error: Exception) -> int | None:

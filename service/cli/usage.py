@@ -27,6 +27,8 @@ def usage_error(error: Any) -> str | None:
     if kind == "NoSuchOption":
         near = " or ".join(sorted(error.possibilities or ())[:3])
         return f"there is no option {error.option_name}" + (f": did you mean {near}?" if near else advice)
+    if kind == "BadOptionUsage":
+        return f"{error.option_name} needs a value"
     if command := re.match("No such command '(.*?)'", error.message or ""):
         near = " or ".join(re.findall("'(.*?)'", error.message)[1:])
         return f"there is no command {command.group(1)!r}" + (f": did you mean {near}?" if near else advice)

@@ -30,7 +30,19 @@ from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected, Removal
 from ..records.partitions import Comparison, MediatorRow, NodeRow
 from .events import read_events
-from .http import AGAIN, LONGEST, PAUSES, RecordT, asked_pause, checked, document, is_service_url, typed_as, url_path
+from .http import (
+    AGAIN,
+    LONGEST,
+    PAUSES,
+    RecordT,
+    asked_pause,
+    checked,
+    document,
+    is_service_url,
+    typed_as,
+    unreachable,
+    url_path,
+)
 from .uploads import as_safetensors, parts
 
 if TYPE_CHECKING:
@@ -118,7 +130,7 @@ class Client(Source):
                 response = self._http.request(method, path, **{**options, **sent})
             except httpx.TransportError as error:
                 if not pauses:
-                    raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+                    raise UnavailableError(unreachable(self.url, error)) from None
             except httpx.DecodingError as error:
                 raise StoreError(f"{self.url} answered with {error}: is this an interbasis service?") from error
             else:
@@ -418,7 +430,7 @@ class Client(Source):
             except (httpx.TransportError, UnavailableError) as error:
                 failures += 1
                 if failures > len(PAUSES):
-                    raise UnavailableError(f"cannot reach {self.url}: {error}") from error
+                    raise UnavailableError(unreachable(self.url, error)) from None
             except httpx.DecodingError as error:
                 raise StoreError(f"{self.url} answered with {error}: is this an interbasis service?") from error
             time.sleep(PAUSES[min(failures, len(PAUSES) - 1)])

@@ -24,7 +24,18 @@ from ..records.errors import (
     UnavailableError,
 )
 
-__all__ = ["AGAIN", "LONGEST", "PAUSES", "asked_pause", "checked", "document", "is_service_url", "typed_as", "url_path"]
+__all__ = [
+    "AGAIN",
+    "LONGEST",
+    "PAUSES",
+    "asked_pause",
+    "checked",
+    "document",
+    "is_service_url",
+    "typed_as",
+    "unreachable",
+    "url_path",
+]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -92,6 +103,12 @@ def is_service_url(url: str) -> bool:
         return url.startswith(("http://", "https://")) and bool(host.encode("idna"))
     except (httpx.InvalidURL, UnicodeError):
         return False
+
+
+def unreachable(url: str, error: Exception) -> str:
+    """Say in one sentence that a service cannot be reached, and why."""
+    why = str(error).partition("] ")[2] or str(error) or type(error).__name__
+    return f"cannot reach {url} ({why}): is `interbasis serve` running there?"
 
 
 def url_path(*parts: Any) -> str:

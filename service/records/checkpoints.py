@@ -33,6 +33,7 @@ __all__ = [
     "RunRow",
     "Step",
     "beside",
+    "check_suffix",
     "describe",
     "file_sha256",
     "run_label",
@@ -235,6 +236,19 @@ def file_sha256(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(f"cannot read {file}: {error.strerror}") from error
+
+
+def check_suffix(file: Path) -> None:
+    """Refuse a file of `torch.save` where a checkpoint is expected.
+
+    Raises:
+        StoreError: it ends in .pt, .pth or .bin; the message says what to do.
+    """
+    if file.suffix in (".pt", ".pth", ".bin"):
+        raise StoreError(
+            f"{file} is a file of torch.save: convert it with `interbasis convert {file}`, or write the model with "
+            "interbasis.analysis.save_checkpoint"
+        )
 
 
 def beside(file: Path) -> Any:

@@ -24,7 +24,7 @@ _MOST = 1 << 40  # bytes of tensors in one file
 _STEP = re.compile(r"(.*?)[-_.]*(?:step|epoch|iter)?[-_.]*(\d{1,18})")
 
 
-@app.command(rich_help_panel="Prepare")
+@app.command(rich_help_panel="Start here")
 def convert(
     files: Annotated[list[Path], typer.Argument(help="Files of torch.save(model.state_dict(), ...): .pt, .pth, .bin.")],
     model: Annotated[

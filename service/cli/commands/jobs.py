@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...records.checkpoints import check_suffix
 from ...records.errors import StoreError
 from ...records.jobs import ON_CHECKPOINTS, JobRow
 from ...terminal.progress import waiting_hint
@@ -70,6 +71,8 @@ def submit(
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
+    for target in targets if task in ON_CHECKPOINTS else ():
+        check_suffix(Path(target))
     named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
     with opened_source(store, artifacts, url, create=True) as opened:
         asked = [opened.submit(task, target, choices, **options) for target in named]

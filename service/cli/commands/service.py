@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...records.checkpoints import check_suffix
 from ...records.errors import StoreError
 from ...records.jobs import SCOPES
 from ...terminal.show import err, out, print_json, show_row
@@ -102,6 +103,8 @@ def register(
 
     Example: interbasis register run/step500.safetensors
     """
+    for file in checkpoints:
+        check_suffix(file)
     with opened_source(store, artifacts, url, create=True) as opened:
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:

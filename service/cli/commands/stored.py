@@ -12,6 +12,7 @@ from ...records.errors import NotFoundError, StoreError
 from ...records.kinds import kinds_of
 from ...terminal.show import err, print_json, show_row
 from ..backends import Given, opened_backend
+from ..completion import complete_ids
 from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
 from ..sources import KINDS, opened_source, singular
 
@@ -26,7 +27,11 @@ _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircui
 def show(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[KIND] ID", help=f"An ID, the start of one, or a name; KIND: {', '.join(KINDS)}."),
+        typer.Argument(
+            metavar="[KIND] ID",
+            help=f"An ID, the start of one, or a name; KIND: {', '.join(KINDS)}.",
+            autocompletion=complete_ids(*KINDS),
+        ),
     ],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -69,7 +74,13 @@ def _found(opened: Any, kinds: tuple[str, ...], ref: str) -> tuple[str, Any]:
 
 @app.command(rich_help_panel="What is stored")
 def export(
-    ref: Annotated[str, typer.Argument(help="ID of a graph, a partition or (netcdf) an llc.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            help="ID of a graph, a partition or (netcdf) an llc.",
+            autocompletion=complete_ids("partition", "graph", "llc"),
+        ),
+    ],
     form: Annotated[Enum("Format", {f: f for f in _FORMATS}, type=str), typer.Option("--format", help="File format.")],  # type: ignore[valid-type]
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     epsilon: Annotated[float | None, typer.Option(help="Keep only edges stronger than its square root.")] = None,
@@ -95,7 +106,13 @@ def export(
 
 @app.command(rich_help_panel="What is stored")
 def plot(
-    ref: Annotated[str, typer.Argument(help="ID of a graph, partition, tracking, ledger, experiment or llc.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            help="ID of a graph, partition, tracking, ledger, experiment or llc.",
+            autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc"),
+        ),
+    ],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
     figure: Annotated[
         str | None,

@@ -1286,15 +1286,16 @@ def test_commands_that_compute_nothing_start_without_torch(first: tuple[Path, Re
 
 def test_threads_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the OpenMP library itself reports when torch loads it; unless the environment says otherwise."""
-    program = "import interbasis.service.cli.app as cli\ncli.app = lambda: __import__('torch')\ncli.main()\n"
+    program = "import interbasis.service.cli.app as cli\ncli._run = lambda: bool(__import__('torch')) - 1\ncli.main()\n"
     given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     given |= {"OMP_DISPLAY_ENV": "true"}
     done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    monkeypatch.setattr(cli, "app", lambda: None)
-    cli.main()
+    monkeypatch.setattr(cli, "_run", lambda: 0)
+    with pytest.raises(SystemExit):
+        cli.main()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
