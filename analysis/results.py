@@ -21,8 +21,10 @@ from safetensors.numpy import save as _save_arrays
 from torch import Tensor
 
 from .errors import InputError, InterbasisError
+from .notebook.tables import Columns, data_frame
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 __all__ = ["Result", "by_value", "decode", "encode", "figure", "read_bytes", "same", "write_bytes"]
@@ -185,9 +187,10 @@ def figure(result: Any, *choices: Any, **options: Any) -> Figure:
 
 
 class Result:
-    """The base class of results: a figure, and one file each.
+    """The base class of results: a figure, a table, and one file each.
 
-    A subclass implements `to_bytes` with `encode`, and `from_bytes` with `decode`.
+    A subclass implements `to_bytes` with `encode`, `from_bytes` with `decode`, the columns of its table, and what
+    notebooks show.
     """
 
     def to_bytes(self) -> bytes:
@@ -219,3 +222,18 @@ class Result:
     def plot(self, *, title: str | None = None) -> Figure:
         """Draw the figure of this kind of result; the title is written above its facts."""
         return figure(self, title=title)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Convert to a pandas data frame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return data_frame(self._columns())
+
+    def _columns(self) -> Columns:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        raise NotImplementedError

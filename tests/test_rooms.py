@@ -17,6 +17,7 @@ TOPS = ("package", "analysis", "service", "migrations")  # package is `interbasi
 FLOORS = {
     "analysis": (
         ("errors", "progress", "compiled", "seeds"),
+        ("notebook",),
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),

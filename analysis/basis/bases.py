@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..notebook.tables import Columns, html_table
 from ..results import Result, by_value, decode, encode
 
 __all__ = ["KINDS", "OUTPUTS", "ROTATIONS", "Bases", "Basis"]
@@ -82,7 +83,16 @@ class Bases(Mapping[str, Basis], Result):
     bases: tuple[Basis, ...]
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def __getitem__(self, cut: str) -> Basis:
+    @overload
+    def __getitem__(self, cut: str | int) -> Basis: ...
+
+    @overload
+    def __getitem__(self, cut: slice) -> tuple[Basis, ...]: ...
+
+    def __getitem__(self, cut: str | int | slice) -> Basis | tuple[Basis, ...]:
+        """Return the basis of a cut by name or by its place among the cuts, or those of a slice."""
+        if not isinstance(cut, str):
+            return self.bases[cut]
         for basis in self.bases:
             if basis.cut == cut:
                 return basis
@@ -102,6 +112,26 @@ class Bases(Mapping[str, Basis], Result):
     def measured(self) -> bool:
         """Whether the strengths between adjacent cuts were measured while the basis was built."""
         return self.bases[0].kind == "local" and all(basis.influence.size for basis in self.bases[:-1])
+
+    def _columns(self) -> Columns:
+        """Return a row per coordinate: its cut, number and importance."""
+        widths = [len(basis.importance) for basis in self.bases]
+        return {
+            "cut": np.repeat([basis.cut for basis in self.bases], widths),
+            "coordinate": np.concatenate([np.arange(width) for width in widths]),
+            "importance": np.concatenate([basis.importance for basis in self.bases]),
+        }
+
+    def _repr_html_(self) -> str:
+        """Return a table of the cuts."""
+        columns = {
+            "cut": [basis.cut for basis in self.bases],
+            "basis": [basis.kind for basis in self.bases],
+            "directions kept": [basis.to_basis.shape[0] for basis in self.bases],
+            "of": [basis.to_basis.shape[1] for basis in self.bases],
+            "largest importance": [float(basis.importance.max(initial=0.0)) for basis in self.bases],
+        }
+        return html_table(f"Bases of {len(self)} cuts", columns)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""

@@ -17,6 +17,7 @@ from ..fields import Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.network import Network
+from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
 from .ablation import Isolation, ModuleAblation, ablate_modules, isolate_modules
@@ -38,6 +39,11 @@ KINDS = ("modules", "isolate", "faithfulness", "bisect", "epsilon", "predict")
 _MOST_IN_SUMMARY = 4096  # largest table to show; larger ones are only in the file
 
 _DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 5}
+
+_COLUMNS = (
+    *("intervention", "removed", "metric", "value", "standard_error"),
+    *("change", "change_error", "random", "p_value"),
+)
 
 _STORED: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -200,6 +206,24 @@ class Experiment(Result):
             names = ("earlier", "later", "predicted")
             plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
         return {"rows": [_packed(asdict(row), None) for row in self.outcomes], **plain}
+
+    def _columns(self) -> Columns:
+        """Return a row per intervention and metric; where there were random interventions, with their mean and p."""
+        rows = []
+        for outcome in self.outcomes:
+            for metric, found in outcome.values.items():
+                beside = outcome.controls.get(metric)
+                change = outcome.changes[metric]
+                random = (beside.value, beside.p_value) if beside else (None, None)
+                numbers = (found.value, found.standard_error, change.value, change.standard_error)
+                rows.append((outcome.name, outcome.removed, metric, *numbers, *random))
+        return dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+
+    def _repr_html_(self) -> str:
+        """Return a table of the interventions, and the verdict with its reason."""
+        where = "held-out data points" if self.held_out else "data points of the basis"
+        notes = [f"Verdict: {self.verdict or 'untested'}" + (f" ({self.reason})" if self.reason else "")]
+        return html_table(f"Experiment {self.kind}, {self.n:,} {where}", self._columns(), notes)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""

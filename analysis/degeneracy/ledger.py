@@ -32,6 +32,7 @@ from ..errors import InputError, LayerError
 from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
 from .blocks import FreeBlocks
@@ -112,6 +113,19 @@ class Ledger(Result):
         how = "" if self.hessian.exact else f" (between {self.hessian.lower:,} and {self.hessian.upper:,})"
         return f"Ledger({parts}{how})"
 
+    def _columns(self) -> Columns:
+        """Return a row per layer: sizes, parameters, free directions by cause, ranks."""
+        return {name: [getattr(layer, name) for layer in self.layers] for name in _LAYER}
+
+    def _repr_html_(self) -> str:
+        """Return the ledger from top to bottom, with the bounds of what is not known."""
+        names, counts = zip(*self.rows(), strict=True)
+        shares = [f"{count / self.nominal:.1%}" for count in counts]
+        head = f"{self.effective:,} of {self.nominal:,} parameters are effective"
+        notes = [] if self.hessian.exact else [f"between {self.hessian.lower:,} and {self.hessian.upper:,}"]
+        notes += [f"Warning: {self.warning}"] if self.warning else []
+        return html_table(head, {"": names, "parameters": counts, "share": shares}, notes)
+
     def to_bytes(self) -> bytes:
         """Pack the ledger into one safetensors file in memory."""
         arrays: dict[str, np.ndarray] = {}
@@ -150,6 +164,11 @@ class Ledger(Result):
 
 
 _UNRESOLVED = 0.2  # bounds wider than this share of the estimate give a warning
+
+_LAYER = (
+    *("name", "n_inputs", "n_outputs", "nominal", "activations", "jacobians", "gating", "synchronised"),
+    *("tied", "dead", "gram_rank", "jacobian_rank", "hessian_rank"),
+)
 
 _SCALARS = (
     *("nominal", "activations", "jacobians", "gating", "synchronised", "tied", "unexplained", "effective"),

@@ -15,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import GraphError
+from ..notebook.tables import Columns, data_frame, html_table
 from ..results import Result, by_value, decode, encode, figure
 
 if TYPE_CHECKING:
     import igraph
     import networkx
+    import pandas
     from matplotlib.figure import Figure
 
 
@@ -191,6 +193,35 @@ class InteractionGraph(Result):
             )
         graph.add_edges_from((a, b, {"strength": w}) for a, b, w in self.edges(epsilon))
         return graph
+
+    def to_frame(self, epsilon: float | Sequence[float] = 0.0) -> pandas.DataFrame:
+        """Convert the edges with w > sqrt(epsilon) to a pandas data frame, the strongest first.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return data_frame(self._columns(epsilon))
+
+    def _columns(self, epsilon: float | Sequence[float] = 0.0) -> Columns:
+        parts = []
+        for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
+            ends = [np.full(len(later), self.cuts[cut], dtype=object) for cut in (a, b)]
+            parts.append((ends[0], earlier, ends[1], later, block[later, earlier]))
+        names = ("earlier_cut", "earlier", "later_cut", "later", "strength")
+        columns = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        order = np.argsort(-columns["strength"], kind="stable")
+        return {name: column[order] for name, column in columns.items()}
+
+    def _repr_html_(self) -> str:
+        """Return a table of the cuts, with the number and the largest strength of the edges from each to later ones."""
+        edges, strongest = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts))
+        for (a, _), block in zip(self.pairs, self.blocks, strict=True):
+            edges[a] += np.count_nonzero(block)
+            strongest[a] = max(strongest[a], block.max())
+        columns = {"cut": self.cuts, "nodes": self.widths, "edges to later cuts": edges, "strongest": strongest}
+        head = f"Interaction graph: {self.n_nodes:,} nodes, {edges.sum():,} edges ({self.strengths})"
+        return html_table(head, columns)
 
     def to_igraph(self, epsilon: float | Sequence[float] = 0.0) -> igraph.Graph:
         """Convert to a directed igraph graph; vertices have `cut`, `coordinate`, `importance`, edges `strength`."""

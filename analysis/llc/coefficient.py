@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammaln
 
+from ..notebook.tables import Columns, html_table
 from ..results import Result, by_value, decode, encode
 from .curvature import Below
 from .diagnostics import ControlVariate, Diagnostics
@@ -75,6 +76,16 @@ class LearningCoefficient(Result):
             f"LearningCoefficient({self.value:.4g} in [{low:.4g}, {high:.4g}] at epsilon {self.epsilon:.3g}, "
             f"{self.n_effective:.4g} of {self.n_parameters:,} parameters, {self.verdict})"
         )
+
+    def _columns(self) -> Columns:
+        """Return a row per chain and draw, with all traces."""
+        chains, draws = self.traces["llc"].shape
+        columns = {"chain": np.repeat(np.arange(chains), draws), "draw": np.tile(np.arange(draws), chains)}
+        return columns | {name: trace.ravel() for name, trace in self.traces.items()}
+
+    def _repr_html_(self) -> str:
+        """Return the estimate with its interval, and the verdict with its reason."""
+        return html_table("Learning coefficient", _point_columns([self]), [f"Verdict: {self.verdict} ({self.reason})"])
 
     def to_inference_data(self) -> Any:
         """Convert the traces to ArviZ InferenceData (an xarray DataTree); `.to_netcdf(path)` writes it."""
@@ -161,6 +172,17 @@ class LearningCoefficientCurve(Result):
             f"{first.epsilon:.3g} to {last.n_effective:.4g} at {last.epsilon:.3g}, {self.verdict})"
         )
 
+    def _columns(self) -> Columns:
+        """Return a row per loss scale."""
+        columns = _point_columns(self.points)
+        more = {"temperature": [p.temperature for p in self.points], "log_volume": self.log_volume}
+        return {**columns, **more, "reason": [p.reason for p in self.points]}
+
+    def _repr_html_(self) -> str:
+        """Return a table of the loss scales, and the worst verdict with its reason."""
+        head = f"Learning coefficient at {len(self.points)} loss scales"
+        return html_table(head, _point_columns(self.points), [f"Verdict: {self.verdict} ({self.reason})"])
+
     def to_inference_data(self) -> Any:
         """Convert the traces to ArviZ InferenceData with a dimension "scale"."""
         return _inference_data(self.points)
@@ -190,6 +212,20 @@ class LearningCoefficientCurve(Result):
     def _shape(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         positive = np.maximum(values, 0.0)
         return np.asarray(positive * np.log(positive + 1) - gammaln(positive + 1))
+
+
+def _point_columns(points: Sequence[LearningCoefficient]) -> dict[str, Any]:
+    """Return the numbers of estimates, a row each."""
+    return {
+        "epsilon": [p.epsilon for p in points],
+        "value": [p.value for p in points],
+        "standard_error": [p.standard_error for p in points],
+        "low": [p.interval[0] for p in points],
+        "high": [p.interval[1] for p in points],
+        "n_effective": [p.n_effective for p in points],
+        "n_parameters": [p.n_parameters for p in points],
+        "verdict": [p.verdict for p in points],
+    }
 
 
 def _products(weights: Float[np.ndarray, "k n"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..errors import GraphError
 from ..graph.cost import shown_scales
+from ..graph.interaction_graph import InteractionGraph
+from ..notebook.tables import Columns, data_frame, html_table
 from ..results import Result, by_value, decode, encode, figure
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 __all__ = ["VERDICTS", "Level", "Mediator", "Module", "Partition", "ProfileRow"]
@@ -203,6 +207,43 @@ class Partition(Result):
     def surface(self, earlier: int, later: int) -> tuple[Mediator, ...]:
         """List the nodes of one module through which it feeds another, the strongest first."""
         return tuple(v for v in self.mediators if (v.earlier, v.later) == (earlier, later))
+
+    def to_frame(self, *, graph: InteractionGraph | None = None) -> pandas.DataFrame:
+        """Convert to a pandas data frame of the nodes: cut, coordinate, module (-1: none), and what is known of each.
+
+        Where independent searches were made it has their `confidence`, and with the graph the `importance`.
+
+        Raises:
+            GraphError: the partition is of another graph.
+            InputError: pandas is not installed.
+        """
+        columns = dict(self._columns())
+        if graph is not None:
+            if graph.cuts != self.cuts or graph.widths != tuple(map(len, self.labels)):
+                seen = dict(zip(graph.cuts, graph.widths, strict=True))
+                raise GraphError(f"the graph has the nodes {seen}, the partition others: expected its own graph")
+            columns["importance"] = np.concatenate(graph.importance)
+        return data_frame(columns)
+
+    def _columns(self) -> Columns:
+        columns: dict[str, Any] = {
+            "cut": np.repeat(np.array(self.cuts, dtype=object), [len(label) for label in self.labels]),
+            "coordinate": np.concatenate([np.arange(len(label)) for label in self.labels]),
+            "module": np.concatenate(self.labels),
+        }
+        return columns | ({"confidence": np.concatenate(self.confidence)} if self.confidence else {})
+
+    def _repr_html_(self) -> str:
+        """Return a table of the modules, and the verdict with its reason."""
+        columns: dict[str, Any] = {"module": [m.index for m in self.modules], "nodes": [m.size for m in self.modules]}
+        columns |= {cut: [m.sizes[i] for m in self.modules] for i, cut in enumerate(self.cuts)}
+        columns["cost inside"] = [m.inner_cost for m in self.modules]
+        columns["cost to others"] = [m.outer_cost for m in self.modules]
+        notes = [f"Verdict: {self.verdict} ({self.reason})"]
+        if self.warning and self.n_modules > 1:
+            notes.append(f"Warning: {self.warning}")
+        head = "One module" if self.n_modules == 1 else f"{self.n_modules} modules"
+        return html_table(f"{head}, edge cost {self.edge_cost:.4g}, contrast {self.contrast:.3f}", columns, notes)
 
     def plot_profile(self, *, title: str | None = None) -> Figure:
         """Draw the profile over resolutions."""

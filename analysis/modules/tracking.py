@@ -28,6 +28,7 @@ from scipy.sparse import coo_array
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import LossScale
+from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback, report
 from ..results import Result, by_value, decode, encode
 from ..search.leiden import leiden
@@ -100,6 +101,32 @@ class Tracking(Result):
                 f"  {name}: modules {', '.join(map(str, tracks))}{churn}{f' ({happened})' if happened else ''}"
             )
         return "\n".join(lines)
+
+    def _columns(self) -> Columns:
+        """Return a row per checkpoint and module: its track, number of nodes and verdict of the partition."""
+        rows = [
+            (name, module.index, track, module.size, part.verdict)
+            for name, part, tracks in zip(self.names, self.partitions, self.tracks, strict=True)
+            for module, track in zip(part.modules, tracks, strict=True)
+        ]
+        return dict(zip(("checkpoint", "module", "track", "nodes", "verdict"), zip(*rows, strict=True), strict=True))
+
+    def _repr_html_(self) -> str:
+        """Return a table of the checkpoints with their modules and what happened since the one before."""
+        sizes = [
+            ", ".join(f"{track} ({m.size})" for m, track in zip(part.modules, tracks, strict=True))
+            for part, tracks in zip(self.partitions, self.tracks, strict=True)
+        ]
+        columns = {
+            "checkpoint": self.names,
+            "modules (nodes)": sizes,
+            "churn": [None, *self.churn],
+            "since the one before": [
+                "; ".join(_told(event) for event in self.events if event.at == t) for t in range(len(self.names))
+            ],
+            "verdict": [part.verdict for part in self.partitions],
+        }
+        return html_table(f"Modules over {len(self.names)} checkpoint{'s' * (len(self.names) > 1)}", columns)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""

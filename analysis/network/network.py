@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..derivatives import batched_gradients
 from ..errors import CutError, DataError, GraphError
+from ..notebook.tables import html_table
 from .batches import Batch, batch_size, doubled, joined, naming_batch, read_batches
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
 from .cut_search import LeftOut, find_cuts, modules_left_out
@@ -149,6 +150,15 @@ class Network:
         if self._widths is None:
             raise CutError("the widths of the cuts are known once a batch was seen: pass example=batch")
         return self._widths
+
+    def _repr_html_(self) -> str:
+        """Return a table of the cuts and their widths, for notebooks."""
+        name = type(self.model).__name__
+        if self._found is None:
+            return html_table(f"Network of {name}", {}, ["The cuts are found once a batch was seen."])
+        widths = self._widths or (None,) * len(self.cuts)
+        checked = "checked" if self.checked else "not checked yet"
+        return html_table(f"Network of {name}, loss {self.loss}, {checked}", {"cut": self.cuts, "width": widths})
 
     @property
     def output_width(self) -> int:
