@@ -21,6 +21,7 @@ from ..modules.partition import Partition
 from ..network.batches import doubled
 from ..network.checks import spread
 from ..network.network import Network
+from ..notebook.tables import html_table
 from ..progress import ProgressCallback
 from ..recipe import Recipe, build_bases, build_graph, controlled, partition_graph
 from ..results import Result, by_value, decode, encode, write_bytes
@@ -123,17 +124,22 @@ class Analysis(Result):
         return self.graph.plot(self.partition, title=title)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return a row per node: cut, coordinate, module (-1: no edge) and importance."""
-        import pandas
+        """Return a row per node: cut, coordinate, module (-1: no edge), confidence and importance.
 
-        parts = zip(self.graph.cuts, self.partition.labels, self.graph.importance, strict=True)
-        columns: dict[str, list[Any]] = {"cut": [], "coordinate": [], "module": [], "importance": []}
-        for cut, labels, importance in parts:
-            columns["cut"] += [cut] * len(labels)
-            columns["coordinate"] += range(len(labels))
-            columns["module"] += labels.tolist()
-            columns["importance"] += importance.tolist()
-        return pandas.DataFrame(columns)
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return self.partition.to_frame(graph=self.graph)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict, the nodes of each module at each cut, and what lies at no cut, for notebooks."""
+        n, labels = self.partition.n_modules, self.partition.labels
+        columns: dict[str, Sequence[Any]] = {"cut": self.graph.cuts, "nodes": self.graph.widths}
+        for module in range(min(n, 12)):
+            columns[f"module {module}"] = [int((label == module).sum()) for label in labels]
+        columns["no edge"] = [int((label < 0).sum()) for label in labels]
+        head = "One module" if n == 1 else f"{n} modules: {self.verdict}"
+        return html_table(head, columns, [self.reason, *self._notes()])
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write one HTML file with verdict, modules, pictures of graph and evidence; it loads nothing from elsewhere.

@@ -20,7 +20,7 @@ from cases_figures import (
     tracking_of,
 )
 
-from interbasis.analysis import Bases, InteractionGraph, Network, interaction_basis
+from interbasis.analysis import Analysis, Bases, InteractionGraph, Network, analyze, interaction_basis
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.notebook.tables import html_table
 from interbasis.analysis.results import Result
@@ -97,7 +97,7 @@ def test_every_result_is_a_frame_and_a_table(name: str) -> None:
 
 
 def test_every_kind_of_result_is_tested_here(bases: Bases) -> None:
-    kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases)}
+    kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases), Analysis}
     assert {kind for kind in Result.__subclasses__() if "from_bytes" in vars(kind)} == kinds
 
 
@@ -140,6 +140,17 @@ def test_table_of_a_network_is_its_cuts() -> None:
     text = Parts(net._repr_html_()).text
     assert "Network of Sequential, loss mse, checked cut width 0:in 3 1 4 2 2" in text
     assert "found once a batch was seen" in Parts(Network(net.model, "auto")._repr_html_()).text
+
+
+def test_analysis_is_its_nodes_and_its_verdict() -> None:
+    net, batches = network()
+    found = analyze(net, batches, epsilon=1e-6, resolution=1.0)
+    frame = found.to_frame()
+    assert list(frame.columns[:3]) == ["cut", "coordinate", "module"]
+    np.testing.assert_array_equal(frame.importance, np.concatenate(found.graph.importance))
+    shown = Parts(found._repr_html_()).text
+    assert found.reason in shown
+    assert "no edge" in shown
 
 
 def test_text_is_escaped_and_long_tables_are_cut() -> None:
