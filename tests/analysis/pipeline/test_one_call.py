@@ -80,7 +80,7 @@ def test_model_is_left_as_it_was(loader: DataLoader[Any]) -> None:
 
 def test_analysis_is_drawn_listed_reported_and_stored(found: Analysis, tmp_path: Path) -> None:
     frame = found.to_frame()
-    assert list(frame.columns) == ["cut", "coordinate", "module", "importance"]
+    assert list(frame.columns) == ["cut", "coordinate", "module", "confidence", "importance"]
     assert len(frame) == sum(found.graph.widths)
     assert frame.groupby("cut").size()["out"] == 8
     assert found.plot().axes
