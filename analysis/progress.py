@@ -30,8 +30,12 @@ class Progress:
         return None if not self.total else self.done / self.total
 
 
-ProgressCallback: TypeAlias = Callable[[Progress], None]
-"""Called with each report; an exception raised in it cancels the computation cleanly."""
+ProgressCallback: TypeAlias = Callable[[Progress], None] | bool
+"""Called with each report; an exception raised in it cancels the computation cleanly.
+
+Of the public functions True shows a progress bar, False none, and None one in notebooks and at a prompt, see
+`notebook.bars`.
+"""
 
 
 def report(items: Iterable[T], step: str, progress: ProgressCallback | None, total: int | None = None) -> Iterator[T]:
@@ -39,11 +43,11 @@ def report(items: Iterable[T], step: str, progress: ProgressCallback | None, tot
     if total is None and isinstance(items, Sized):
         with suppress(TypeError, NotImplementedError):  # a loader over a stream has the method but no length
             total = len(items)
-    if progress is not None:
+    if callable(progress):
         progress(Progress(step, 0, total))
     for done, item in enumerate(items, 1):
         yield item
-        if progress is not None:
+        if callable(progress):
             progress(Progress(step, done, total))
 
 
@@ -52,7 +56,7 @@ def counter(step: str, total: int, progress: ProgressCallback | None) -> Callabl
     done = count(1)
 
     def advance() -> None:
-        if progress is not None:
+        if callable(progress):
             progress(Progress(step, next(done), total))
 
     return advance

@@ -27,6 +27,7 @@ from ..network.batches import Batch
 from ..network.checks import differs
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .jacobians import ends_in_output, output_moments, pair_moments
@@ -49,6 +50,7 @@ _SecondMoments: TypeAlias = Callable[
 
 
 @with_gradients()
+@with_bar
 def interaction_basis(
     net: Network,
     batches: Iterable[Batch],

@@ -23,6 +23,7 @@ from ..errors import DataError
 from ..network.batches import Batch, read_batches
 from ..network.masks import EVERYTHING, Counted
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from ..results import by_value
 from .cotangents import Probes, _gram, _output_rows
@@ -143,6 +144,7 @@ class Moments:
         )
 
 
+@with_bar
 def collect(
     net: Network,
     batches: Iterable[Batch],

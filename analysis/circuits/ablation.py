@@ -24,6 +24,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import Batch
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, counter
 from ..results import by_value
 from .controls import CHANCE, REFUTED, Control, Judged, Outcome, Verdict, control, matched_edges, outcome, random_nodes
@@ -216,6 +217,7 @@ class InputLosses:
         return cls(half, tuple((int(i), float(losses[i])) for i in order[:_LARGEST] if losses[i] > 0))
 
 
+@with_bar
 def isolate_modules(
     net: Network,
     bases: Bases,
@@ -274,6 +276,7 @@ def isolate_modules(
     )
 
 
+@with_bar
 def ablate_modules(
     net: Network,
     bases: Bases,

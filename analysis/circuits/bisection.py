@@ -15,6 +15,7 @@ from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..network.batches import Batch
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import Progress, ProgressCallback, counter
 from .controls import Judged, Outcome, Verdict, against_chance, outcome, random_edges
 from .interventions import Edges, Interventions, Options
@@ -76,6 +77,7 @@ class EdgeBisection(Judged):
         )
 
 
+@with_bar
 def bisect_edges(
     net: Network,
     bases: Bases,
@@ -213,7 +215,7 @@ class _Search:
 
     def report(self) -> None:
         """Report the number of measurements made; the total is not known."""
-        if self.progress is not None:
+        if callable(self.progress):
             self.progress(Progress("bisection", len(self._tried), None, f"{len(self._tried)} sets of edges tried"))
 
 

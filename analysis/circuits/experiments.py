@@ -17,6 +17,7 @@ from ..fields import Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
@@ -240,6 +241,7 @@ class Experiment(Result):
         return cls(meta["experiment"], meta["metric"], meta["n"], meta["held_out"], _unpacked(meta["result"], arrays))
 
 
+@with_bar
 def run_experiment(
     net: Network,
     bases: Bases,

@@ -14,6 +14,7 @@ from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..network.batches import Batch
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, counter
 from ..results import by_value
 from .controls import Judged, Outcome, Verdict, against_chance, outcome
@@ -75,6 +76,7 @@ class Faithfulness(Judged):
         )
 
 
+@with_bar
 def circuit_faithfulness(
     net: Network,
     bases: Bases,

@@ -16,6 +16,7 @@ from ..graph.quotient import Division
 from ..modules.partition import Partition
 from ..network.batches import Batch
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, counter
 from .ablation import joined_labels, link_edges
 from .controls import CHANCE, REFUTED, SUPPORTED, Judged, Outcome, Verdict, outcome, random_edges
@@ -78,6 +79,7 @@ class Prediction(Judged):
         return Verdict(REFUTED if self.spearman <= 0 else CHANCE, f"the costs do not rank the losses: {shown}")
 
 
+@with_bar
 def predict_losses(
     net: Network,
     bases: Bases,

@@ -32,6 +32,7 @@ from ..errors import InputError, LayerError
 from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
@@ -177,6 +178,7 @@ _SCALARS = (
 
 
 @with_gradients()
+@with_bar
 def parameter_ledger(
     net: Network,
     batches: Iterable[Batch],

@@ -30,6 +30,7 @@ from ..linalg import RowSpace
 from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from ..results import by_value
 from .activation_links import Activation, activations_between
@@ -136,6 +137,7 @@ class SparseNetwork:
 
 
 @with_gradients()
+@with_bar
 def sparsify(
     net: Network, batches: Iterable[Batch], *, tolerance: float = 1e-10, progress: ProgressCallback | None = None
 ) -> SparseNetwork:

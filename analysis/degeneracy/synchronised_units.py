@@ -28,6 +28,7 @@ from ..errors import GraphError, InputError
 from ..network.batches import Batch, doubled, read_batches
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from ..results import by_value, figure
 from .activation_links import activations_between
@@ -198,6 +199,7 @@ class HeadPatterns:
 
 
 @with_gradients()
+@with_bar
 def synchronised_units(
     net: Network,
     batches: Iterable[Batch],

@@ -12,6 +12,7 @@ from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from .interaction_graph import InteractionGraph
 from .skip_paths import pair_attributions, pair_strengths
@@ -20,6 +21,7 @@ __all__ = ["interaction_graph"]
 
 
 @with_gradients()
+@with_bar
 def interaction_graph(
     net: Network,
     bases: Bases,

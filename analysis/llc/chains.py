@@ -364,7 +364,7 @@ class _Teller:
         every = max(1, steps // 50)
 
         def tell(done: int, loss: float) -> None:
-            if self._progress is not None and (done % every == 0 or done == steps):
+            if callable(self._progress) and (done % every == 0 or done == steps):
                 value = self._potential.temperature * (loss - self._potential.landscape.baseline)
                 self._progress(Progress(step, done, steps, f"t (L - L*) = {value:.4g}" if done else ""))
 

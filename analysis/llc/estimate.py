@@ -29,6 +29,7 @@ from ..linalg import lanczos
 from ..network.batches import Batch
 from ..network.hooks import with_gradients
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import Progress, ProgressCallback
 from ..seeds import torch_generator
 from .batch_loss import Parameters
@@ -78,6 +79,7 @@ _DEFAULT = Sampler()
 
 
 @with_gradients()
+@with_bar
 def learning_coefficient(
     net: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
@@ -126,6 +128,7 @@ def learning_coefficient(
 
 
 @with_gradients()
+@with_bar
 def learning_coefficient_curve(
     net: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None = None,
@@ -524,7 +527,7 @@ def _check_scale(name: str, value: float | None) -> None:
 
 
 def _numbered(progress: ProgressCallback | None, number: int, total: int) -> ProgressCallback | None:
-    if progress is None:
+    if not callable(progress):
         return None
 
     def tell(report: Progress) -> None:

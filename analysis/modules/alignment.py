@@ -14,6 +14,7 @@ from ..basis.bases import Bases
 from ..errors import DataError, GraphError
 from ..network.batches import Batch
 from ..network.network import Network
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, report
 
 __all__ = ["Alignment", "align_nodes", "coordinate_correlation"]
@@ -23,6 +24,7 @@ Alignment = Sequence[Int[np.ndarray, " _"]]
 _CORRELATED = 0.3
 
 
+@with_bar
 def coordinate_correlation(
     earlier: tuple[Network, Bases],
     later: tuple[Network, Bases],

@@ -14,6 +14,7 @@ from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import LossScale, choose_epsilon, default_epsilon
 from ..graph.quotient import Division, Labels, checked_labels, contrast_of
+from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, report
 from ..search.local_search import Effort, Search
 from ..search.objectives import find_objective, quality_of
@@ -110,6 +111,7 @@ def _normalised(division: Division, scale: LossScale) -> float | None:
     )
 
 
+@with_bar
 def find_modules(
     graph: InteractionGraph,
     *,
@@ -217,6 +219,7 @@ def _polished(
     return renumbered(polish_mediators(graph, labels, scale.per_pair, generator=generator, held=held, sizes=bounds))
 
 
+@with_bar
 def epsilon_profile(
     graph: InteractionGraph,
     epsilons: Sequence[float] | None = None,

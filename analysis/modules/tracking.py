@@ -28,6 +28,7 @@ from scipy.sparse import coo_array
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import LossScale
+from ..notebook.bars import with_bar
 from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback, report
 from ..results import Result, by_value, decode, encode
@@ -162,6 +163,7 @@ def _told(event: Event) -> str:
     return f"{event.kind} of {before} into {after}"
 
 
+@with_bar
 def track_modules(
     graphs: Sequence[InteractionGraph],
     *,
