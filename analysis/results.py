@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["Result", "by_value", "decode", "encode", "figure", "read_bytes", "same", "write_bytes"]
+__all__ = [
+    "Result",
+    "by_value",
+    "decode",
+    "encode",
+    "figure",
+    "interactive_figure",
+    "read_bytes",
+    "same",
+    "write_bytes",
+]
 
 _C = TypeVar("_C", bound=type)
 ResultT = TypeVar("ResultT", bound="Result")
@@ -184,6 +194,16 @@ def figure(result: Any, *choices: Any, **options: Any) -> Figure:
         InputError: no figure is registered.
     """
     raise InputError(f"there is no figure of a {type(result).__name__}")
+
+
+@singledispatch
+def interactive_figure(result: Any, *choices: Any, **options: Any) -> Any:
+    """Draw a result with the interactive figure that `interbasis.analysis.figures` registers for its type.
+
+    Raises:
+        InputError: no such figure is registered, or plotly is not installed.
+    """
+    raise InputError(f"there is no interactive figure of a {type(result).__name__}")
 
 
 class Result:

@@ -3,6 +3,7 @@
 from .coefficients import plot_curve, plot_traces
 from .experiments import plot_experiment
 from .graphs import plot_graph, plot_membership, plot_strengths
+from .interactive import plot_interactive
 from .ledgers import plot_ledger, plot_synchronisation
 from .profiles import plot_epsilon_profile, plot_profile
 from .tracks import plot_tracking
@@ -12,6 +13,7 @@ __all__ = [
     "plot_epsilon_profile",
     "plot_experiment",
     "plot_graph",
+    "plot_interactive",
     "plot_ledger",
     "plot_membership",
     "plot_profile",

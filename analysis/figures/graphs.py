@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_graph", "plot_membership", "plot_strengths", "shown_nodes"]
+__all__ = ["ShownNodes", "node_names", "plot_graph", "plot_membership", "plot_strengths", "shown_nodes"]
 
 _MAX_EDGES = 4000
 
@@ -123,7 +123,7 @@ def plot_graph(
     """
     found = shown_nodes(graph, partition, epsilon)
     labels = found.labels
-    shown_names = _node_names(graph, names or {})
+    shown_names = node_names(graph, names or {})
     columns = max(int(shown.sum()) for shown in found.shown)
     figure = blank(2.1 * len(graph.cuts) + 1.6, float(np.clip(0.17 * columns + 1.6, 3.4, 8.0)))
     n_edges = [int(np.count_nonzero(cost)) for cost in found.costs]
@@ -150,7 +150,7 @@ def plot_graph(
     return figure
 
 
-def _node_names(graph: InteractionGraph, names: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+def node_names(graph: InteractionGraph, names: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """Return the names of nodes by cut; nodes that are the network's own outputs are called by their numbers.
 
     Raises:

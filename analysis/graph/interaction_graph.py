@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import GraphError
 from ..notebook.tables import Columns, data_frame, html_table
-from ..results import Result, by_value, decode, encode, figure
+from ..results import Result, by_value, decode, encode, figure, interactive_figure
 
 if TYPE_CHECKING:
     import igraph
@@ -249,6 +249,21 @@ class InteractionGraph(Result):
     ) -> Figure:
         """Draw the layered graph, the modules of a partition in colour; `names` are those of the nodes of a cut."""
         return figure(self, partition, epsilon, title=title, names=names)
+
+    def plot_interactive(
+        self,
+        partition: Result | None = None,
+        epsilon: float | Sequence[float] | None = None,
+        *,
+        title: str | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> Any:
+        """Draw the layered graph as a plotly figure, with a card at each node; it needs `interbasis[notebook]`.
+
+        Raises:
+            InputError: plotly is not installed.
+        """
+        return interactive_figure(self, partition, epsilon, title=title, names=names)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes; blocks as compressed sparse rows."""

@@ -124,6 +124,14 @@ class Analysis(Result):
         """Draw the interaction graph, its modules in colour."""
         return self.graph.plot(self.partition, title=title)
 
+    def plot_interactive(self, *, title: str | None = None) -> Any:
+        """Draw the interaction graph with a card at each node, as a plotly figure.
+
+        Raises:
+            InputError: plotly is not installed.
+        """
+        return self.graph.plot_interactive(self.partition, title=title)
+
     def to_frame(self) -> pandas.DataFrame:
         """Return a row per node: cut, coordinate, module (-1: no edge), confidence and importance.
 
