@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from ..records.choices import as_json, check_choices
 from ..records.errors import StoreError
 from ..records.jobs import JobRow
 from ..records.kinds import Source
+from ..storage.location import locate
 from ..store.store import Store
 from ..terminal.progress import JobBars, ProgressBars, waiting_hint
 from ..terminal.show import err
@@ -84,9 +86,9 @@ class Local:
         check_choices(task, as_json(choices))
         _allow(given.factory)
         made = []
-        for target in targets:
-            if isinstance(target, Path):
-                self.bars.title(target.stem)
+        self.bars.begin(f"experiment {choices.get('kind')}" if task == "experiment" else task, len(targets))
+        for number, target in enumerate(targets, 1):
+            self.bars.title(target.stem if isinstance(target, Path) else str(choices.get("kind") or target), number)
             work = Task(self.source, task, target, choices, progress=self.bars.update, **given._asdict())
             made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
@@ -144,7 +146,27 @@ def opened_backend(
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
-    """Wait for jobs of a store or a service, with a bar for each; warn once if there is no worker."""
+    """Wait for jobs of a store or a service, with a bar for each; warn once if there is no worker.
+
+    Ctrl-C ends the command, not the jobs.
+    """
+    try:
+        return _waited(source, rows)
+    except KeyboardInterrupt:
+        ids = " ".join(row.id for row in rows)
+        goes = "the job goes on" if len(rows) == 1 else "the jobs go on"
+        err.print(f"{goes}: watch again with `interbasis watch {ids}{_place(source)}`", soft_wrap=True)
+        sys.exit(130)
+
+
+def _place(source: Store | Client) -> str:
+    """Return the option that names a service, or a store which is not the usual one."""
+    if isinstance(source, Client):
+        return f" --url {source.url}"
+    return "" if source.location.url == locate().url else f" --store {shlex.quote(str(source.location))}"
+
+
+def _waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
     ask, hint = time.monotonic() + _STARTING, None
     with JobBars(rows) as show:
         while True:

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
 from ..records.errors import UnavailableError
 from ..records.jobs import JobRow, WorkerRow
+from .course import Course
+from .tables import span
 
 __all__ = ["JobBars", "ProgressBars", "waiting_hint"]
 
-_NOW_AND_THEN = 10.0  # seconds between lines of progress where there is no terminal
+_NOW_AND_THEN = 10.0  # least seconds between lines of progress where there is no terminal
 
 
 class Report(Protocol):
@@ -61,9 +63,10 @@ class _Words(TextColumn):
 
 
 class ProgressBars:
-    """Context manager whose `update` takes progress reports and draws one bar per step, on standard error.
+    """Context manager whose `update` takes progress reports and draws one bar for the whole command, on standard error.
 
-    Where that is not a terminal, write a line now and then.
+    The bar names the target and the phase; it estimates the time from all phases and targets, see `course.Course`.
+    Where standard error is not a terminal, write a line per phase, if it takes long.
     """
 
     def __init__(self, console: Console) -> None:
@@ -71,16 +74,16 @@ class ProgressBars:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             _Words("message"),
         )
         self._console = console
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._said = time.monotonic()
+        self._course, self._targets = Course(), 1
+        self._said, self._told = time.monotonic(), set[str]()
         self._task: TaskID | None = None
         self._title = ""
-        self._step = ""
 
     def __enter__(self) -> ProgressBars:
         self._bars.start()
@@ -89,35 +92,44 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def title(self, title: str) -> None:
-        """Set the title of the steps that follow."""
-        self._title = title
+    def begin(self, task: str, targets: int = 1) -> None:
+        """Expect a task on so many targets; without this every phase is met by surprise."""
+        self._course, self._targets = Course(task, targets), targets
+
+    def title(self, title: str, number: int = 1) -> None:
+        """Set the title of the steps that follow, those of the target with this number."""
+        self._title = title if self._targets == 1 else f"{title} ({number} of {self._targets})"
+        if number > 1:
+            self._course.next_target(time.monotonic())
 
     def update(self, report: Report) -> None:
         """Show a report."""
+        now = time.monotonic()
+        self._course.note(report.step, min(report.done / report.total, 1.0) if report.total else None, now)
+        turn = f", round {self._course.round}" if self._course.round > 1 else ""
+        name = f"{self._title} {report.step}{turn}".strip()
+        left = self._course.remaining(now)
         if not self._console.is_terminal:
-            self._tell(report)
+            self._tell(name, f" (about {span(left)} left)" if left >= 1 else "")
             return
-        if self._task is None or report.step != self._step or report.done == 0:
-            if self._task is not None:
-                self._bars.remove_task(self._task)
-            self._step = report.step
-            self._task = self._bars.add_task(f"{self._title} {report.step}".strip(), total=report.total, message="")
-        self._bars.update(self._task, completed=report.done, message=report.message)
+        if self._task is None:
+            self._task = self._bars.add_task(name, total=1.0, message="", left="")
+        about = f"about {span(left)}" if left >= 1 else ""
+        share = self._course.share(now)
+        self._bars.update(self._task, description=name, completed=share, message=report.message, left=about)
 
-    def _tell(self, report: Report) -> None:
-        if time.monotonic() - self._said < _NOW_AND_THEN:
+    def _tell(self, name: str, left: str) -> None:
+        if name in self._told or time.monotonic() - self._said < _NOW_AND_THEN:
             return
         self._said = time.monotonic()
-        of = f" of {report.total}" if report.total is not None else ""
-        line = f"{self._title} {report.step}: {report.done}{of} {report.message}".strip()
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._told.add(name)
+        self._console.print(f"{name}{left}", soft_wrap=True, highlight=False)
 
 
 class JobBars:
     """Context manager that draws the progress of jobs on standard error; call it with each job that has changed.
 
-    Where standard error is not a terminal, write a line when the state of a job changes, else now and then.
+    Where standard error is not a terminal, write a line when the state of a job or its step changes.
     """
 
     def __init__(self, rows: Sequence[JobRow], console: Console | None = None) -> None:
@@ -132,7 +144,7 @@ class JobBars:
             disable=not self._console.is_terminal,
         )
         self._tasks = {row.id: self._bars.add_task(f"{row.task} {row.id}", total=1.0, note=row.state) for row in rows}
-        self._told: dict[str, tuple[str, str, float]] = {}  # state, line and when, of each job
+        self._told: dict[str, tuple[str, str | None]] = {}  # state and step of each job
 
     def __enter__(self) -> JobBars:
         self._bars.start()
@@ -147,12 +159,9 @@ class JobBars:
         self._bars.update(self._tasks[row.id], completed=row.fraction or 0.0, note=note)
         if self._console.is_terminal:
             return
-        percent = f" ({100 * row.fraction:.0f} %)" if row.fraction and not row.ended else ""
-        line, now = f"{row.task} {row.id}: {note}{percent}", time.monotonic()
-        state, before, when = self._told.get(row.id, ("", "", 0.0))
-        if row.state != state or (line != before and now - when > _NOW_AND_THEN):
-            self._told[row.id] = row.state, line, now
-            self.say(line)
+        if self._told.get(row.id) != (row.state, row.step):
+            self._told[row.id] = row.state, row.step
+            self.say(f"{row.task} {row.id}: {note}")
 
     def say(self, line: str) -> None:
         """Write a line, above the bars."""

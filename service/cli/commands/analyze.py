@@ -73,6 +73,7 @@ def demo(
     with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from ...tasks.analyze import DemoLine, run_demo
 
+        bars.begin("demo")
         lines = run_demo(opened, folder, seed=seed, progress=bars.update)
     if as_json:
         print_json({"items": [line.to_json() for line in lines]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,12 +82,7 @@ def submit(
             rows = waited(opened, rows)
         elif hint := waiting_hint(rows, opened):
             err.print(hint, soft_wrap=True)
-    if as_json:
-        print_json({"items": [row.to_json() for row in rows]})
-    else:
-        out.print(details(rows[0]) if len(rows) == 1 else rows_table("jobs", rows))
-    if any(row.state in ("failed", "cancelled") for row in rows):
-        raise typer.Exit(1)
+    _show_all(rows, as_json)
 
 
 @app.command(rich_help_panel="Jobs")
@@ -155,6 +151,33 @@ def worker(
             err.print(f"worker {supervisor.name} on {opened.location}; Ctrl-C stops it", soft_wrap=True)
         supervisor.run()
     os._exit(0)  # threads of unfinished runs wait for ever
+
+
+@app.command(rich_help_panel="Jobs")
+def watch(
+    jobs: Annotated[list[str], typer.Argument(help="IDs of jobs.", autocompletion=complete_ids("job"))],
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Wait until jobs have ended, and show their progress; Ctrl-C leaves them running.
+
+    Example: interbasis watch j-1a2b3c4d
+    """
+    with opened_source(store, artifacts, url) as opened:
+        rows = waited(opened, [opened.get_job(job) for job in jobs])
+    _show_all(rows, as_json)
+
+
+def _show_all(rows: Sequence[JobRow], as_json: bool) -> None:
+    """Print jobs, one in full, several as a table; end with exit code 1 where one did not succeed."""
+    if as_json:
+        print_json({"items": [row.to_json() for row in rows]})
+    else:
+        out.print(details(rows[0]) if len(rows) == 1 else rows_table("jobs", rows))
+    if any(row.state in ("failed", "cancelled") for row in rows):
+        raise typer.Exit(1)
 
 
 def _queues(given: list[str]) -> dict[str, int | None]:

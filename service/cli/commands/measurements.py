@@ -226,7 +226,6 @@ def experiment(
     new = []
     with opened_backend(store, artifacts, url) as backend:
         for each in kind:
-            backend.bars.title(each)
             (made,) = backend.run("experiment", [partition], {**choices, "kind": each}, Given(data, factory, force))
             rows.append(backend.source.get_experiment(made["experiment"]))
             new += [backend.source.get_partition(made["partition"])] if "partition" in made else []

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from interbasis.analysis.errors import InterbasisError
 from interbasis.analysis.results import write_bytes
 from interbasis.service.cli import app as cli
-from interbasis.service.cli import completion
+from interbasis.service.cli import backends, completion
 from interbasis.service.cli.usage import plain_help
 from interbasis.service.store.store import Store
 
@@ -116,6 +116,33 @@ def test_first_token_that_is_not_of_scope_admin_is_told_about(run: Run) -> None:
     assert "This is the first token: from now on every request to the service needs one." in err
     assert "With scope read it cannot manage tokens." in err
     assert "first token" not in run("token", "new", "operator", "--scope", "admin")[2]
+
+
+def test_who_stops_watching_is_told_that_the_job_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with Store.open(str(tmp_path / "store.sqlite")) as store:
+        graph = save_graph(store)
+    monkeypatch.setattr(backends.time, "sleep", stop)
+    code, out, err = run("submit", "partition", graph.id, "--watch")
+    assert (code, out) == (130, "")
+    assert (said := re.search("the job goes on: watch again with `interbasis (watch j-[0-9a-f]+)`\n$", err)), err
+    assert run(*said.group(1).split())[0] == 130
+    jobs = json.loads(run("jobs", "--json")[1])["items"]
+    assert [(job["state"], job["target_name"]) for job in jobs] == [("queued", "digits@100")]
+
+
+def test_several_submitted_jobs_are_a_table(run: Run, tmp_path: Path) -> None:
+    with Store.open(str(tmp_path / "store.sqlite")) as store:
+        graphs = [save_graph(store, number).id for number in range(2)]
+    code, out, _ = run("submit", "partition", *graphs)
+    assert code == 0
+    head, *lines = [line.split() for line in out.splitlines()]
+    assert head[:4] == ["id", "task", "target", "state"]
+    assert [line[1:4] for line in lines] == [["partition", "digits@100", "queued"]] * 2
 
 
 # Completion

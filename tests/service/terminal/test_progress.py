@@ -17,6 +17,7 @@ from interbasis.service.records.errors import UnavailableError
 from interbasis.service.records.jobs import JobRow, WorkerRow
 from interbasis.service.store.store import Store
 from interbasis.service.terminal import progress as bars
+from interbasis.service.terminal.course import Course
 from interbasis.service.terminal.progress import JobBars, ProgressBars, waiting_hint
 
 
@@ -52,21 +53,19 @@ def job() -> JobRow:
     return job_row()
 
 
-def test_redirected_steps_are_told_now_and_then(clock: Clock) -> None:
+def test_redirected_steps_are_told_once_each_if_they_take_long(clock: Clock) -> None:
     out = io.StringIO()
     with ProgressBars(Console(file=out, width=80)) as shown:
         shown.title("net")
-        for done in range(100):
-            shown.update(Report("moments", done, 100, "some"))
-            clock.now += 1
-        shown.update(Report("search", 3))
-    assert out.getvalue().splitlines() == [
-        *(f"net moments: {done} of 100 some" for done in range(10, 100, 10)),
-        "net search: 3",
-    ]
+        shown.update(Report("quick", 1, 1))
+        for step in ("moments", "search"):
+            for done in range(100):
+                shown.update(Report(step, done, 100, "some"))
+                clock.now += 1
+    assert out.getvalue().splitlines() == ["net moments (about 1 min left)", "net search (about 50 s left)"]
 
 
-def test_redirected_jobs_are_told_when_their_state_changes_and_now_and_then(clock: Clock, job: JobRow) -> None:
+def test_redirected_jobs_are_told_when_their_state_or_step_changes(clock: Clock, job: JobRow) -> None:
     out = io.StringIO()
     with JobBars([job], Console(file=out, width=80)) as show:
         for _ in range(3):
@@ -80,7 +79,6 @@ def test_redirected_jobs_are_told_when_their_state_changes_and_now_and_then(cloc
     assert out.getvalue().splitlines() == [
         f"{name}queued",
         f"{name}running track aligning",
-        *(f"{name}running track aligning ({percent} %)" for percent in (11, 22, 33)),
         f"{name}succeeded",
     ]
 
@@ -194,13 +192,13 @@ def jobs(rows: Iterable[JobRow], changes: Iterable[JobRow] = (), said: str = "")
 @pytest.mark.parametrize(
     ("report", "name", "rest"),
     [
-        (Report("moments", 3, 10, "rank 5"), "net moments ", ["3/10", "-:--:--", "rank 5"]),
-        (Report("search", 7), "net search ", ["7/?"]),
-        (Report("graph", 0, 0), "net graph ", ["0/0"]),
-        (Report("[red]basis", 10, 10, "[b]all :tiger:"), "net [red]basis ", ["10/10", "0:00:00", "[b]all :tiger:"]),
+        (Report("moments", 3, 10, "rank 5"), "net moments ", ["30%", "rank 5"]),
+        (Report("search", 7), "net search ", ["0%"]),
+        (Report("graph", 0, 0), "net graph ", ["0%"]),
+        (Report("[red]basis", 10, 10, "[b]all :tiger:"), "net [red]basis ", ["100%", "[b]all :tiger:"]),
     ],
 )
-def test_step_has_its_name_a_bar_a_count_and_what_it_found(
+def test_phase_has_its_name_a_bar_a_share_and_what_it_found(
     frames: Frames, report: Report, name: str, rest: list[str]
 ) -> None:
     last = frames(steps([report], "net"))[-1]
@@ -209,20 +207,75 @@ def test_step_has_its_name_a_bar_a_count_and_what_it_found(
 
 
 @pytest.mark.parametrize("message", ["x " * 200, "y" * 300, "数学" * 100])
-def test_long_messages_leave_room_for_name_bar_and_count(frames: Frames, message: str) -> None:
+def test_long_messages_leave_room_for_name_bar_and_share(frames: Frames, message: str) -> None:
     last = frames(steps([Report("moments", 3, 10, message)], "net"))[-1]
     assert last.startswith("net moments ")
     assert last.count("━") > 15
-    assert " 3/10 " in last
+    assert " 30%" in last
     assert last.endswith("…")
 
 
-def test_each_step_has_a_bar_of_its_own_and_the_one_before_goes_away(frames: Frames) -> None:
+def test_one_bar_goes_through_all_phases(frames: Frames) -> None:
     found = frames(steps([Report("moments", 2, 2), Report("search", 1, 4)]))
     assert found[-1].startswith("search ")
     assert "moments" not in found[-1]
-    again = frames(steps([Report("search", 4, 4), Report("search", 0, 9), Report("search", 1, 9)]))
-    assert "1/9" in again[-1], "a step that begins again has another total"
+    again = [Report("warm-up", 1, 2), Report("sampling", 1, 2), Report("warm-up", 1, 2)]
+    assert frames(steps(again))[-1].startswith("warm-up, round 2 ")
+
+
+def test_targets_are_counted(frames: Frames) -> None:
+    def draw(console: Console) -> None:
+        with ProgressBars(console) as shown:
+            shown.begin("partition", 2)
+            shown.title("a")
+            shown.update(Report("modules", 1, 2))
+            shown.title("b", 2)
+            shown.update(Report("modules", 1, 2))
+
+    assert frames(draw)[-1].startswith("b (2 of 2) modules ")
+
+
+# The estimate of the time
+
+
+def test_time_of_later_targets_is_that_of_the_first() -> None:
+    course = Course("partition", 3)
+    shares = []
+    for target in range(3):
+        if target:
+            course.next_target(10.0 * target)
+        for done in range(11):
+            course.note("modules", done / 10, 10.0 * target + done)
+            shares.append(course.share(10.0 * target + done))
+        assert course.remaining(10.0 * (target + 1)) == pytest.approx(10.0 * (2 - target))
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(0.999)
+
+
+def test_second_round_is_expected_to_take_as_long_as_the_first() -> None:
+    course, now = Course("llc"), 0.0
+    for step, seconds in (("Hessian", 1), ("warm-up", 2), ("warm-up", 2), ("warm-up", 2), ("sampling", 20)):
+        for done in range(11):
+            course.note(step, done / 10, now + seconds * done / 10)
+        now += seconds
+    assert course.remaining(now) == pytest.approx(0.0)
+    before = course.share(now)
+    course.note("warm-up", 0.0, now)
+    course.note("warm-up", 0.5, now + 1)
+    assert course.round == 2
+    assert course.remaining(now + 1) == pytest.approx(1 + 2 + 2 + 20)
+    assert course.share(now + 1) == before, "it waits rather than goes back"
+
+
+def test_phases_to_come_are_expected_at_the_pace_of_this_machine() -> None:
+    course = Course("experiment modules")  # 0.9 and 4.5 seconds elsewhere
+    course.note("modules", 0.0, 0.0)
+    assert course.remaining(0.0) == pytest.approx(5.4)
+    course.note("modules", 1.0, 9.0)
+    course.note("null graphs", 0.0, 9.0)
+    assert course.remaining(9.0) == pytest.approx(45.0)
+    course.note("something new", None, 12.0)
+    assert 0 <= course.share(12.0) < 1
 
 
 def test_title_belongs_to_the_steps_that_follow(frames: Frames) -> None:
@@ -300,22 +353,12 @@ def test_states_of_several_jobs_are_told_as_they_change(clock: Clock) -> None:
 
 def test_what_does_not_change_is_told_once_however_long_it_takes(clock: Clock) -> None:
     row = job_row(state="running", step="basis", fraction=0.5)
-    assert told([row], [row] * 50, clock, 60.0) == ["track j-01234567: running basis (50 %)"]
+    assert told([row], [row] * 50, clock, 60.0) == ["track j-01234567: running basis"]
 
 
-def test_step_that_changes_at_once_is_told_after_ten_seconds(clock: Clock) -> None:
-    rows = [job_row(state="running", step=step) for step in ("load", "basis", "graph", "store")]
-    assert told(rows[:1], rows, clock, 4.0) == ["track j-01234567: running load", "track j-01234567: running store"]
-
-
-def test_share_is_told_from_the_first_per_cent_to_the_last(clock: Clock) -> None:
-    shares = [None, 0.0, 0.5, 1.0]
-    rows = [job_row(state="running", fraction=share) for share in shares]
-    assert told(rows[:1], rows, clock, 11.0) == [
-        "track j-01234567: running",
-        "track j-01234567: running (50 %)",
-        "track j-01234567: running (100 %)",
-    ]
+def test_each_step_is_told_once(clock: Clock) -> None:
+    rows = [job_row(state="running", step=step, fraction=share) for step in ("load", "basis") for share in (0.1, 0.9)]
+    assert told(rows[:1], rows, clock, 60.0) == ["track j-01234567: running load", "track j-01234567: running basis"]
 
 
 def test_long_lines_are_not_broken_where_a_program_reads_them(clock: Clock) -> None:
@@ -325,8 +368,9 @@ def test_long_lines_are_not_broken_where_a_program_reads_them(clock: Clock) -> N
     out = io.StringIO()
     with ProgressBars(Console(file=out, width=80, markup=False)) as shown:
         clock.now += 11
+        shown.title("net " * 50)
         shown.update(Report("search", 5, 9, row.message))
-    assert out.getvalue() == f"search: 5 of 9 {row.message}\n"
+    assert out.getvalue() == "net " * 50 + " search\n"
 
 
 # Jobs that nobody takes
