@@ -20,6 +20,7 @@ from .commands.measurements import app as measurements
 from .commands.service import app as service
 from .commands.stored import app as stored
 from .commands.upkeep import app as upkeep
+from .options import with_place
 from .usage import is_usage_error, plain_help, usage_error, version_option
 
 __all__ = ["app", "main"]
@@ -59,7 +60,7 @@ def main() -> None:
             raise
         said = usage_error(error) if is_usage_error(error) else str(error)
         if said is not None:
-            line = Text.assemble(("error:", "bold red"), " ", " ".join(said.split()))
+            line = Text.assemble(("error:", "bold red"), " ", " ".join(with_place(said).split()))
             err.print(line, soft_wrap=True, highlight=False)
     if code == 130:  # Ctrl-C
         err.print("interrupted: what was finished before is stored, nothing is half-stored")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ..client.client import Client
 from ..records.choices import as_json, check_choices
 from ..records.errors import StoreError
-from ..records.jobs import JobRow
+from ..records.jobs import ON_CHECKPOINTS, JobRow
 from ..records.kinds import Source
 from ..storage.location import locate
 from ..store.store import Store
@@ -60,7 +60,8 @@ class Backend(Protocol):
 
         Args:
             task: name of the task, one of `records.jobs.TASKS`.
-            targets: files of checkpoints; for partition graphs, for experiment partitions, for track models.
+            targets: checkpoints, as files or stored ones; for partition graphs, for experiment partitions, for track
+                runs or models.
             choices: fields of the task's recipe; None is left out.
             given: data, factory, force.
 
@@ -89,9 +90,21 @@ class Local:
         self.bars.begin(f"experiment {choices.get('kind')}" if task == "experiment" else task, len(targets))
         for number, target in enumerate(targets, 1):
             self.bars.title(target.stem if isinstance(target, Path) else str(choices.get("kind") or target), number)
-            work = Task(self.source, task, target, choices, progress=self.bars.update, **given._asdict())
-            made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
+            with self._file(task, target) as file:
+                work = Task(self.source, task, file, choices, progress=self.bars.update, **given._asdict())
+                made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
+
+    @contextmanager
+    def _file(self, task: str, target: str | Path) -> Iterator[str | Path]:
+        """Provide the file of a checkpoint that is named as a stored one; leave any other target as it is."""
+        if task not in ON_CHECKPOINTS or Path(target).suffix == ".safetensors" or Path(target).exists():
+            yield target
+            return
+        from ..tasks.checkout import checked_out
+
+        with checked_out(self.source, str(target)) as (_, file):
+            yield file
 
     def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
         """Export a stored result for another tool, see `tasks.exports`."""

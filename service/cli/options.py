@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +39,11 @@ __all__ = [
     "StoreOption",
     "TaskArgument",
     "UrlOption",
+    "given_place",
+    "with_place",
 ]
+
+_HERE = ("worker", "serve", "db", "token")  # commands that take no service
 
 _PLACE = "Where results are stored"
 
@@ -79,7 +86,8 @@ UrlOption = Annotated[
 ]
 
 CheckpointsArgument = Annotated[
-    list[Path], typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it.")
+    list[Path],
+    typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it, or stored ones, as MODEL@STEP."),
 ]
 
 TaskArgument = Annotated[
@@ -199,3 +207,23 @@ PlotOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Compute stored results again.")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def given_place(command: str = "") -> str:
+    """Return the options `--store`, `--artifacts` and `--url` as they were given, to be added to a printed command."""
+    names = ("--store", "--artifacts") if command in _HERE else ("--store", "--artifacts", "--url")
+    given, words = "", iter(sys.argv[1:])
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in names:
+            given += f" {name} {shlex.quote(value if equals else next(words, ''))}"
+    return given
+
+
+def with_place(text: str) -> str:
+    """Add the options of `given_place` to the commands in a text, which stand between backticks."""
+
+    def whole(found: re.Match[str]) -> str:
+        return f"`{found[1]}{'' if '--store' in found[1] else given_place(found[2])}`"
+
+    return re.sub(r"`(interbasis ([a-z]+)[^`]*)`", whole, text)

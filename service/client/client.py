@@ -24,11 +24,11 @@ from ..records.base import Kind, Page, Record
 from ..records.checkpoints import CheckpointRow, FileRow, ModelRow, beside, describe, file_sha256
 from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
-from ..records.graphs import Subgraph
+from ..records.graphs import GRAPH, Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
 from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected, Removal
-from ..records.partitions import Comparison, MediatorRow, NodeRow
+from ..records.partitions import PARTITION, Comparison, MediatorRow, NodeRow
 from .events import read_events
 from .http import (
     AGAIN,
@@ -224,7 +224,7 @@ class Client(Source):
         """Export a graph, a partition or a learning coefficient for another tool; the service writes the file.
 
         Args:
-            ref: ID.
+            ref: reference; of a name, the partition.
             form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; netcdf for a
                 learning coefficient.
             epsilon: keep only edges stronger than its square root.
@@ -233,11 +233,8 @@ class Client(Source):
         kind, given = "llc", {}
         if form != "netcdf":
             given = {"format": form, "epsilon": epsilon, "module": module}
-            kind = "partitions"
-            try:
-                self.get_partition(ref)
-            except NotFoundError:
-                kind = "graphs"
+            found, row = self.find_any((PARTITION, GRAPH), ref)
+            kind, ref = found.plural, row.id
         params = {name: value for name, value in given.items() if value is not None}
         return self._request("GET", url_path(kind, ref, "export"), params=params, timeout=_EXPORT).content
 

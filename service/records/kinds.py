@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .base import Kind, Page, Record
 from .checkpoints import CHECKPOINT, DATASET, MODEL, RUN, CheckpointRow, DatasetRow, ModelRow, RunRow
-from .errors import StoreError
+from .errors import NotFoundError, StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
 from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
@@ -100,6 +101,37 @@ class Source(ABC):
     @abstractmethod
     def get(self, kind: Kind[Any, DetailT], ref: str) -> DetailT:
         """Return the thing of this kind that a reference names, with all details."""
+
+    def find_any(self, kinds: Sequence[Kind[Any, Any]], ref: str) -> tuple[Kind[Any, Any], Any]:
+        """Return what a reference names among several kinds, with its kind: the first that has it.
+
+        `last` is the newest thing of all these kinds.
+        """
+        found = []
+        kinds = [kind for kind in kinds if kind.name in kinds_of(ref)] or kinds
+        for kind in kinds:
+            try:
+                found.append((kind, self.get(kind, ref)))
+            except NotFoundError:
+                continue
+            if ref != "last":
+                break
+        if not found:
+            return kinds[0], self.get(kinds[0], ref)  # raises its error
+        return max(found, key=lambda each: each[1].created)
+
+    def called(self, kind: Kind[Any, Any], row: Any) -> str:
+        """Return a name for a result of a checkpoint that refers to it now, like `digits@last`; else its ID."""
+        checkpoint = self.get_checkpoint(row.checkpoint)
+        run = self.get_run(checkpoint.run)
+        runs = [run.model, f"{run.model}#{run.number}"]
+        for name in (f"{of}@{moment}" for of in runs for moment in ("last", checkpoint.step) if moment is not None):
+            try:
+                if self.get(kind, name).id == row.id:
+                    return name
+            except NotFoundError:
+                continue
+        return str(row.id)
 
     @abstractmethod
     def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:

@@ -28,7 +28,7 @@ from ..storage.pages import page
 from ..storage.references import belongs, new_id, resolve
 from ..storage.tables import TABLES, Checkpoint, Graph, Job, Partition, Run, Worker
 from .registry import Registry
-from .runs import followed_run
+from .runs import followed_run, newest_run
 from .saving import now
 
 __all__ = ["SILENT", "Jobs"]
@@ -381,7 +381,8 @@ def _target_name(row: Job) -> str | None:
     if target is None:
         return None
     run: Run = target if isinstance(target, Run) else target.run
-    name = run.model.name if run.number == 1 else f"{run.model.name}#{run.number}"
+    newest = newest_run(session, run.model) if session is not None else None
+    name = run.model.name if run is newest else f"{run.model.name}#{run.number}"
     return name if isinstance(target, Run) else f"{name}@{target.label if target.step is None else target.step}"
 
 

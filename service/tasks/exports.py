@@ -19,12 +19,16 @@ from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficient
 from ...analysis.progress import ProgressCallback
 from ...analysis.results import read_bytes
 from ..records.errors import NotFoundError
-from ..records.graphs import GraphRow
-from ..records.kinds import Source
+from ..records.estimates import LLC
+from ..records.graphs import GRAPH, GraphRow
+from ..records.kinds import Source, kinds_of
+from ..records.partitions import PARTITION
 from ..store.store import Store
 from .checkpoints import reloaded
 
 __all__ = ["check_form", "export", "export_stored", "stored_estimate"]
+
+_NO_EDGES = "{} is a learning coefficient, which has no edges: export it with --format netcdf alone"
 
 
 def export(
@@ -42,7 +46,7 @@ def export(
 
     Args:
         store: store of the result.
-        ref: ID of a graph, a partition or a learning coefficient.
+        ref: reference of a graph or partition (of a name, the partition), or a learning coefficient.
         form: one of those of `export_stored`; for a graph or partition also "eap" or "autocircuit", which run the
             network again (`analysis.exchange.component_circuit`).
         epsilon: keep only edges stronger than its square root.
@@ -55,7 +59,7 @@ def export(
         InputError: this result cannot be exported in this form.
     """
     check_form(form, epsilon, {"module": module, "data": data, "factory": factory})
-    if form not in CIRCUIT_FORMATS or _is_estimate(store, ref):
+    if form not in CIRCUIT_FORMATS:
         return export_stored(store, ref, form, epsilon)
     of, partition = _divided(store, ref)
     build = load_factory(factory) if factory else None
@@ -90,7 +94,7 @@ def export_stored(source: Source, ref: str, form: str, epsilon: float | None = N
 
     Args:
         source: where the result is stored.
-        ref: ID of a graph, a partition or a learning coefficient.
+        ref: reference of a graph or partition (of a name, the partition), or a learning coefficient.
         form: for a graph or partition a format of `analysis.exchange.export`; for a partition also "masks"
             (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
         epsilon: keep only edges stronger than its square root.
@@ -98,17 +102,15 @@ def export_stored(source: Source, ref: str, form: str, epsilon: float | None = N
     Raises:
         InputError: this result cannot be exported in this form.
     """
-    if _is_estimate(source, ref):
-        if form != "netcdf" or epsilon is not None:
-            raise InputError(
-                f"{ref} is a learning coefficient, which has no edges: export it with --format netcdf alone"
-            )
-        return _netcdf(stored_estimate(source, ref))
     if form == "netcdf":
-        raise InputError(
-            f"netcdf holds the traces of a learning coefficient, which {ref!r} is not: list them with "
-            "`interbasis ls llc`"
-        )
+        if epsilon is not None:
+            raise InputError(_NO_EDGES.format(ref))
+        try:
+            return _netcdf(stored_estimate(source, ref))
+        except NotFoundError as error:
+            raise InputError(
+                f"netcdf holds the traces of a learning coefficient, which {ref!r} is not: {error}"
+            ) from None
     of, partition = _divided(source, ref)
     graph = InteractionGraph.from_bytes(source.graph_bytes(of.id))
     if form == "masks":
@@ -129,20 +131,17 @@ def stored_estimate(source: Source, ref: str) -> LearningCoefficient | LearningC
     return kind.from_bytes(source.llc_bytes(row.id))
 
 
-def _is_estimate(source: Source, ref: str) -> bool:
-    try:
-        source.get_llc(ref)
-    except NotFoundError:
-        return False
-    return True
-
-
 def _divided(source: Source, ref: str) -> tuple[GraphRow, Partition | None]:
-    """Return the record of a graph, and the partition where that is what the reference names."""
-    try:
-        row = source.get_partition(ref)
-    except NotFoundError:
-        return source.get_graph(ref), None
+    """Return the record of a graph, and the partition where that is what the reference names.
+
+    Raises:
+        InputError: it names a learning coefficient.
+    """
+    kind, row = source.find_any((PARTITION, GRAPH, LLC) if kinds_of(ref) else (PARTITION, GRAPH), ref)
+    if kind is LLC:
+        raise InputError(_NO_EDGES.format(row.id))
+    if kind is GRAPH:
+        return row, None
     return source.get_graph(row.graph), Partition.from_bytes(source.partition_bytes(row.id))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...analysis import Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ...analysis import epsilon_profile as _epsilon_profile
+from ...analysis.circuits.experiments import KINDS as EXPERIMENTS
 from ...analysis.errors import InputError
 from ...analysis.figures.graphs import plot_membership, plot_strengths
 from ...analysis.figures.profiles import plot_epsilon_profile, plot_profile
@@ -18,9 +19,9 @@ from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
 from ...analysis.results import write_bytes
 from ..records.base import Kind
-from ..records.errors import NotFoundError
 from ..records.estimates import EXPERIMENT, LEDGER, LLC
-from ..records.kinds import Source
+from ..records.graphs import GRAPH
+from ..records.kinds import Source, kinds_of
 from ..records.partitions import PARTITION
 from ..records.tracking import TRACKING
 from .exports import stored_estimate
@@ -29,13 +30,24 @@ __all__ = ["epsilon_profile", "picture_format", "plot"]
 
 _PICTURES = ("png", "svg", "pdf")
 
+_OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
+    **dict.fromkeys(("graph", "strengths"), (PARTITION, GRAPH)),
+    **dict.fromkeys(("membership", "profile"), (PARTITION,)),
+    "tracks": (TRACKING,),
+    **dict.fromkeys(("waterfall", "synchronisation"), (LEDGER,)),
+    **dict.fromkeys(("traces", "curve"), (LLC,)),
+    **dict.fromkeys(EXPERIMENTS, (EXPERIMENT,)),
+}
+"""Kinds that a figure may be of, where a name could be any."""
+
 
 def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> None:
     """Draw a stored result into a file (.png, .svg or .pdf); the title names its model and step.
 
     Args:
         source: where the result is stored.
-        ref: ID of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient.
+        ref: reference of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient; a name
+            is that of a result with this figure, a partition where none is given.
         path: file to write.
         figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
             tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
@@ -46,7 +58,7 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> Non
         InputError: this result has no such figure, or the file's name has another ending.
     """
     form = picture_format(path)
-    row, available = _figures(source, ref)
+    row, available = _figures(source, ref, (figure or "").partition(":")[0])
     name = next(iter(available)) if figure is None else figure
     if name not in available:
         raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
@@ -62,16 +74,11 @@ def _title(source: Source, row: Any) -> str:
     return ", ".join(filter(None, (row.model, where)))
 
 
-def _figures(source: Source, ref: str) -> tuple[Any, dict[str, Callable[..., Any]]]:
+def _figures(source: Source, ref: str, figure: str) -> tuple[Any, dict[str, Callable[..., Any]]]:
     """Return the record of a result and the figures that it has, the default first."""
-    for kind, figures in _KINDS:
-        try:
-            row = source.get(kind, ref)
-        except NotFoundError:
-            continue
-        return row, figures(source, row)
-    graph = source.get_graph(ref)
-    return graph, _of_graph(source, graph)
+    kinds = [kind for kind, _ in _KINDS]
+    found, row = source.find_any(kinds if kinds_of(ref) else _OF_FIGURES.get(figure, kinds), ref)
+    return row, next(figures(source, row) for kind, figures in _KINDS if kind is found)
 
 
 def _of_llc(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
@@ -113,12 +120,14 @@ def _of_partition(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
 
 
 _KINDS: tuple[tuple[Kind[Any, Any], Callable[[Source, Any], dict[str, Callable[..., Any]]]], ...] = (
-    (LLC, _of_llc),
-    (LEDGER, _of_ledger),
-    (TRACKING, _of_tracking),
-    (EXPERIMENT, _of_experiment),
     (PARTITION, _of_partition),
+    (GRAPH, _of_graph),
+    (TRACKING, _of_tracking),
+    (LEDGER, _of_ledger),
+    (EXPERIMENT, _of_experiment),
+    (LLC, _of_llc),
 )
+"""Kinds that have figures, and their figures: of a name, the first kind that has it is drawn."""
 
 
 def picture_format(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from platformdirs import user_data_dir
 
+from ...records.partitions import PARTITION
 from ...store.series import described_series
 from ...terminal.progress import ProgressBars
 from ...terminal.results import partition_notes
@@ -35,6 +36,7 @@ from ..options import (
     SeedOption,
     StoreOption,
     UrlOption,
+    given_place,
 )
 from ..pictures import check_picture, draw
 from ..sources import loss_scale, opened_store, recipe_choices
@@ -75,6 +77,7 @@ def demo(
 
         bars.begin("demo")
         lines = run_demo(opened, folder, seed=seed, progress=bars.update)
+        name, place = opened.called(PARTITION, lines[-1].outcome.partition), given_place()
     if as_json:
         print_json({"items": [line.to_json() for line in lines]})
         return
@@ -105,10 +108,10 @@ def demo(
     count = "is one module" if last.n_modules == 1 else f"has {counted(last.n_modules, 'module')}"
     out.print(
         f"After training the network {count}. Look closer:\n"
-        f"  interbasis ls partitions\n"
-        f"  interbasis show partition {last.id}\n"
-        f"  interbasis plot {last.id} -o modules.png\n"
-        f"  interbasis export {last.id} --format graphml -o modules.graphml\n"
+        f"  interbasis ls partitions{place}\n"
+        f"  interbasis show partition {name}{place}\n"
+        f"  interbasis plot {name} -o modules.png{place}\n"
+        f"  interbasis export {name} --format graphml -o modules.graphml{place}\n"
         f"Checkpoints are in {folder}",
         soft_wrap=True,
     )

@@ -32,6 +32,7 @@ from ..options import (
     StoreOption,
     TaskArgument,
     UrlOption,
+    with_place,
 )
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 
@@ -81,7 +82,7 @@ def submit(
         if watch:
             rows = waited(opened, rows)
         elif hint := waiting_hint(rows, opened):
-            err.print(hint, soft_wrap=True)
+            err.print(with_place(hint), soft_wrap=True)
     _show_all(rows, as_json)
 
 

@@ -173,7 +173,11 @@ def llc(
 def experiment(
     partition: Annotated[
         str,
-        typer.Argument(metavar="PARTITION", help="ID of a partition.", autocompletion=complete_ids("partition")),
+        typer.Argument(
+            metavar="PARTITION",
+            help="ID of a partition, or model@step, model@last, last.",
+            autocompletion=complete_ids("partition"),
+        ),
     ],
     kind: Annotated[
         list[str],
@@ -253,7 +257,7 @@ def _measured(
 ) -> list[RowT]:
     """Compute ledgers or learning coefficients of checkpoints, and draw the last one."""
     for path in checkpoints:
-        if not path.exists():
+        if path.suffix == ".safetensors" and not path.exists():
             raise StoreError(f"there is no checkpoint {path}")
     check_picture(plot)
     made = backend.run(kind.name, checkpoints, choices, given)

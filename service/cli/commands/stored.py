@@ -77,7 +77,7 @@ def export(
     ref: Annotated[
         str,
         typer.Argument(
-            help="ID of a graph, a partition or (netcdf) an llc.",
+            help="A graph, a partition or (netcdf) an llc: an ID, or model@step, model@last, last.",
             autocompletion=complete_ids("partition", "graph", "llc"),
         ),
     ],
@@ -109,7 +109,7 @@ def plot(
     ref: Annotated[
         str,
         typer.Argument(
-            help="ID of a graph, partition, tracking, ledger, experiment or llc.",
+            help="A result: an ID, or model@step, model@last, last.",
             autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc"),
         ),
     ],

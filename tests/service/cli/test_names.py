@@ -1,0 +1,62 @@
+"""Names in place of IDs and files on the command line, and the store in commands that are printed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases_checkpoints import WIDTHS, save_inputs, save_mlp
+
+from interbasis.service.cli import app as cli
+from interbasis.service.cli.options import given_place, with_place
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def started(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["interbasis", *map(str, arguments)])
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        return int(code or 0), *capsys.readouterr()
+
+    return started
+
+
+def test_a_checkpoint_and_its_results_by_name(run: Run, tmp_path: Path) -> None:
+    """From the file once, then by its name alone, also when the file is gone from where it was."""
+    data, store = save_inputs(tmp_path / "x.npz", 2 * WIDTHS[0]), ("--store", tmp_path / "s.sqlite")
+    file = save_mlp(tmp_path / "a.safetensors", blocks=2, model="net", step=7)
+    assert run("analyze", file, "--data", data, *store)[0] == 0
+    partition = json.loads(run("show", "partition", "net@last", "--json", *store)[1])
+    assert json.loads(run("show", "graph", "net@7", "--json", *store)[1])["id"] == partition["graph"]
+    made = json.loads(run("ledger", "net@last", "--data", data, "--json", *store)[1])["items"]
+    assert made[0]["checkpoint"] == partition["checkpoint"]
+    again = json.loads(run("analyze", "net@7", "--data", data, "--json", *store)[1])["items"]
+    assert again[0]["partition"]["id"] == partition["id"]
+    for command in (["plot", "net@last"], ["export", "net@last", "--format", "graphml"], ["export", "last"]):
+        form = [] if len(command) != 2 or command[0] == "plot" else ["--format", "gexf"]
+        code, _, err = run(*command, *form, "-o", tmp_path / "a.png", *store)
+        assert (code, "wrote" in err) == (0, True), err
+    code, _, err = run("plot", "net@last", "--figure", "waterfall", "-o", tmp_path / "b.png", *store)
+    assert (code, (tmp_path / "b.png").exists()) == (0, True), err
+    file.unlink()
+    code, _, err = run("ledger", "net@last", "--data", data, "--force", *store)
+    assert (code, f"the file of {partition['checkpoint']}" in err) == (2, True)
+    code, _, err = run("llc", "net@8", "--epsilon", "0.1", *store)
+    assert code == 2
+    assert f"net#1 has no checkpoint '8': list them with `interbasis ls checkpoints --store {store[1]}`" in err
+
+
+def test_printed_commands_name_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["interbasis", "ls", "graphs", "--store=a b.sqlite", "--url", "http://x"])
+    assert given_place() == " --store 'a b.sqlite' --url http://x"
+    assert with_place("see `interbasis ls graphs`") == "see `interbasis ls graphs --store 'a b.sqlite' --url http://x`"
+    assert with_place("run `interbasis worker`") == "run `interbasis worker --store 'a b.sqlite'`"
+    assert with_place("`interbasis db check --store s`, `x`") == "`interbasis db check --store s`, `x`"
