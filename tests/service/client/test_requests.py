@@ -478,12 +478,15 @@ def test_file_that_is_damaged_there_is_an_error_and_no_bytes() -> None:
 
 
 def test_export_asks_for_the_kind_that_the_reference_names() -> None:
-    client, service = connected(answer(rows.partition().to_json()), answer(b"masks"))
+    client, service = connected(answer(rows.partition(id="p-12").to_json()), answer(b"masks"))
     assert client.export("p-1", "masks", module=1) == b"masks"
-    assert service.paths == ["GET partitions/p-1", "GET partitions/p-1/export?format=masks&module=1"]
-    client, service = connected(problem(404, "no", code="not-found"), answer(b"<graphml/>"))
-    assert client.export("g-1", "graphml", epsilon=0.5) == b"<graphml/>"
-    assert service.paths == ["GET partitions/g-1", "GET graphs/g-1/export?format=graphml&epsilon=0.5"]
+    assert service.paths == ["GET partitions/p-1", "GET partitions/p-12/export?format=masks&module=1"]
+    missing, graph = problem(404, "no", code="not-found"), answer(rows.graph(id="g-12").to_json())
+    for ref, asked in (("g-1", []), ("net@7", ["GET partitions/net%407"])):
+        client, service = connected(*([missing] if asked else []), graph, answer(b"<graphml/>"))
+        assert client.export(ref, "graphml", epsilon=0.5) == b"<graphml/>"
+        found = f"GET graphs/{ref.replace('@', '%40')}"
+        assert service.paths == [*asked, found, "GET graphs/g-12/export?format=graphml&epsilon=0.5"]
     client, service = connected(answer(b"CDF"))
     assert client.export("l-1", "netcdf", epsilon=0.5) == b"CDF"
     assert service.paths == ["GET llc/l-1/export"]
