@@ -322,10 +322,16 @@ def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, 
 
 def _hidden(found: Diagnostics) -> str:
     below = found.below
+    directions = f"{'' if below.exact else 'about '}{below.directions:.0f} directions"
+    softness = f"t H between {below.lowest:.2g} and {below.highest:.2g} gamma"
+    if not below.exact:
+        return (
+            f"this holds at the radius asked for: {directions} lie below the localiser ({softness}), and a larger "
+            f"radius may count them, up to {below.worth:.3g} in lambda"
+        )
     return (
-        f"the spectrum goes on below the localiser: {'' if below.exact else 'about '}{below.directions:.0f} directions "
-        f"with t H between {below.lowest:.2g} and {below.highest:.2g} gamma, so lambda may be up to {below.worth:.3g} "
-        "higher than the interval at a larger radius"
+        f"the spectrum goes on below the localiser: {directions} with {softness}, so lambda may be up to "
+        f"{below.worth:.3g} higher than the interval at a larger radius"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 from ...analysis import Partition
 from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ...analysis.checkpoints.families import load_factory
+from ...analysis.errors import InputError
 from ...analysis.fields import Loss
 from ...analysis.recipe import Recipe
 from ..records.base import Provenance
@@ -45,6 +46,13 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
     """
     checkpoint, row = pair
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
+    about = checkpoint.about
+    if data is None and about is not None and not isinstance(about.get("data"), Mapping | str):
+        described = store.get_dataset(row.dataset).description.removeprefix("Dataset(").removesuffix(")")
+        raise InputError(
+            f"{checkpoint.id} names no data, and {row.id} was computed on {described}: give that file again with "
+            "--data FILE"
+        )
     with checked_out(store, checkpoint.id) as (_, file):
         loaded = load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
     if loaded.sha256 != checkpoint.sha256:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from ..records.base import Page, Record
 from .views import body, details, rows_table
@@ -40,8 +41,14 @@ class _Console(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as `rich.console.Console.print` does."""
-        shown = (_Trimmed(each) if isinstance(each, Table | Group) else each for each in objects)
-        super().print(*shown, **options)
+        if not options.get("soft_wrap"):
+            objects = tuple(self._trimmed(each) for each in objects)
+        super().print(*objects, **options)
+
+    def _trimmed(self, shown: Any) -> Any:
+        if isinstance(shown, str):
+            shown = self.render_str(shown, markup=False, emoji=False)
+        return _Trimmed(shown) if isinstance(shown, Table | Group | Text) else shown
 
 
 out = _Console(markup=False, emoji=False)

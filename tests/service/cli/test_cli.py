@@ -715,7 +715,7 @@ def test_track_matches_the_modules_of_all_checkpoints(
     assert listed["id"] == found["id"]
     picture = tmp_path / "tracks.svg"
     assert interbasis("plot", found["id"], "-o", picture).code == 0
-    assert b"step 10" in picture.read_bytes()
+    assert all(f"<!-- {text} -->".encode() in picture.read_bytes() for text in ("step", "10", "20"))
     assert_whole(interbasis("db", "check", "--json"))
 
 
@@ -812,6 +812,14 @@ def test_experiments_are_run_stored_and_shown(interbasis: Callable[..., Result],
     (forced,) = interbasis(*asked[:2], *asked[-6:], "--force", "--json").document["items"]
     assert (forced["id"], forced["summary"]) == (rows[0]["id"], rows[0]["summary"])
     assert_whole(interbasis("db", "check", "--json"))
+
+
+def test_experiment_says_which_data_it_needs(
+    interbasis: Callable[..., Result], filled: list[dict[str, Any]], files: Files
+) -> None:
+    graph, partition = (filled[0][kind]["id"] for kind in ("graph", "partition"))
+    said = f"names no data, and {graph} was computed on 'data', 64 data points: give that file again with --data FILE"
+    assert_refused(interbasis("experiment", partition), said)
 
 
 @pytest.mark.parametrize(
