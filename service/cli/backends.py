@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..client.client import Client
+from ..records.checkpoints import check_suffix
 from ..records.choices import as_json, check_choices
 from ..records.errors import StoreError
 from ..records.jobs import ON_CHECKPOINTS, JobRow
 from ..records.kinds import Source
-from ..storage.location import locate
 from ..store.store import Store
 from ..terminal.progress import JobBars, ProgressBars, waiting_hint
 from ..terminal.show import err
+from .options import with_place
 from .sources import opened_source
 
 __all__ = ["Backend", "Given", "Local", "Made", "Remote", "opened_backend", "waited"]
@@ -84,7 +84,7 @@ class Local:
         """Run a task on several targets, see `Backend.run`."""
         from ..tasks.run import Task
 
-        check_choices(task, as_json(choices))
+        _check(task, targets, choices)
         _allow(given.factory)
         made = []
         self.bars.begin(f"experiment {choices.get('kind')}" if task == "experiment" else task, len(targets))
@@ -128,6 +128,7 @@ class Remote:
             raise StoreError(
                 "--factory: a service builds models of installed families only; analyze it here, without --url"
             )
+        _check(task, targets, choices)
         chosen = {name: value for name, value in choices.items() if value is not None}
         chosen |= {"data": given.data, "force": given.force or None}
         rows = waited(self.source, [self.source.submit(task, target, chosen).row for target in targets])
@@ -168,15 +169,8 @@ def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
     except KeyboardInterrupt:
         ids = " ".join(row.id for row in rows)
         goes = "the job goes on" if len(rows) == 1 else "the jobs go on"
-        err.print(f"{goes}: watch again with `interbasis watch {ids}{_place(source)}`", soft_wrap=True)
+        err.print(with_place(f"{goes}: watch again with `interbasis watch {ids}`"), soft_wrap=True)
         sys.exit(130)
-
-
-def _place(source: Store | Client) -> str:
-    """Return the option that names a service, or a store which is not the usual one."""
-    if isinstance(source, Client):
-        return f" --url {source.url}"
-    return "" if source.location.url == locate().url else f" --store {shlex.quote(str(source.location))}"
 
 
 def _waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
@@ -193,6 +187,13 @@ def _waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
                 if hint is not None:
                     show.say(hint)
             time.sleep(0.3)
+
+
+def _check(task: str, targets: Sequence[str | Path], choices: Mapping[str, Any]) -> None:
+    """Refuse choices that the task does not have, and files of torch.save, before anything is computed."""
+    check_choices(task, as_json(choices))
+    for target in targets if task in ON_CHECKPOINTS else ():
+        check_suffix(Path(target))
 
 
 def _allow(factory: str | None) -> None:

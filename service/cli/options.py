@@ -211,6 +211,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 def given_place(command: str = "") -> str:
     """Return the options `--store`, `--artifacts` and `--url` as they were given, to be added to a printed command."""
+    if command == "convert":
+        return ""
     names = ("--store", "--artifacts") if command in _HERE else ("--store", "--artifacts", "--url")
     given, words = "", iter(sys.argv[1:])
     for word in words:

@@ -95,7 +95,7 @@ def test_version(run: Run) -> None:
         ("analyze", "CHECKPOINTS is missing; see `interbasis analyze --help`"),
         ("plot x", "--output is missing; see "),
         ("submit llc x --set", "--set needs a value"),
-        ("analyze model.pt", "there is no checkpoint model.pt"),
+        ("analyze model.pt", "model.pt is a file of torch.save: convert it with `interbasis convert model.pt`"),
         ("submit llc model.pt", "model.pt is a file of torch.save: convert it with `interbasis convert model.pt`"),
         ("register model.pt", "model.pt is a file of torch.save: convert it with `interbasis convert model.pt`"),
         ("submit llc x --set epsilo=1", "llc has no choice epsilo: did you mean epsilon?"),
