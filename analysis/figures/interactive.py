@@ -15,7 +15,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..results import interactive_figure
 from .graphs import ShownNodes, node_names, shown_nodes
-from .style import GREY, graph_facts, module_colours
+from .style import graph_facts, module_colours
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -55,26 +55,39 @@ def plot_interactive(
     facts = ", ".join(graph_facts(partition, found.scales, sum(counts), hidden))
     drawn = graph_objects.Figure()
     edges, nodes = _edges(graph, found), _nodes(graph, found, node_names(graph, names or {}))
-    for module in sorted({*edges, *nodes}, key=lambda m: (m < 0, m)):
-        colour = "rgb({}, {}, {})".format(*(255 * module_colours(np.array([module]))[0, :3]).round().astype(int))
-        name = f"module {module}" if module >= 0 else "between modules"
-        group: dict[str, Any] = {"legendgroup": name, "name": name}
-        if module in edges:
-            line = {"color": colour if module >= 0 else GREY, "width": 1, "dash": "solid" if module >= 0 else "dot"}
-            x, y = edges[module]
-            ends = {"x": x, "y": y, "mode": "lines", "line": line, "opacity": 0.35, "hoverinfo": "skip"}
-            drawn.add_trace(graph_objects.Scatter(**ends, **group, showlegend=module not in nodes))
-        if module in nodes:
-            marker = {"color": colour, "size": nodes[module].pop("size"), "line": {"width": 0.5, "color": "white"}}
-            drawn.add_trace(
-                graph_objects.Scatter(**nodes[module], mode="markers", marker=marker, hoverinfo="text", **group)
+    for module, (x, y) in sorted(edges.items()):
+        line = {"color": _colour(module), "width": 1, "dash": "solid" if module >= 0 else "dot"}
+        ends = {"x": x, "y": y, "mode": "lines", "line": line, "opacity": 0.35, "hoverinfo": "skip"}
+        drawn.add_trace(
+            graph_objects.Scatter(
+                **ends, **_group(module, "between modules"), showlegend=module not in nodes or module < 0
             )
+        )
+    for module, dots in sorted(nodes.items()):
+        marker = {"color": _colour(module), "size": dots.pop("size"), "line": {"width": 0.5, "color": "white"}}
+        marker["opacity"] = 1.0
+        drawn.add_trace(
+            graph_objects.Scatter(
+                **dots, mode="markers", marker=marker, hoverinfo="text", **_group(module, "in no module")
+            )
+        )
     ticks = [f"{escape(cut)}<br>{width} nodes" for cut, width in zip(graph.cuts, graph.widths, strict=True)]
     heading = f"<b>{escape(title)}</b><br><sub>{facts}</sub>" if title else facts
     drawn.update_layout(title={"text": heading}, template="plotly_white", height=560, hovermode="closest")
     drawn.update_xaxes(tickvals=list(range(len(graph.cuts))), ticktext=ticks, showgrid=False, zeroline=False)
     drawn.update_yaxes(visible=False)
     return drawn
+
+
+def _colour(module: int) -> str:
+    red, green, blue = (255 * module_colours(np.array([module]))[0, :3]).round().astype(int)
+    return f"rgb({red}, {green}, {blue})"
+
+
+def _group(module: int, without: str) -> dict[str, str]:
+    """Name what is switched on and off together in the legend."""
+    name = f"module {module}" if module >= 0 else without
+    return {"legendgroup": name, "name": name}
 
 
 def _edges(graph: InteractionGraph, found: ShownNodes) -> dict[int, tuple[list[float | None], list[float | None]]]:
