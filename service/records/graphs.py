@@ -82,11 +82,11 @@ GRAPH = Kind(
     plural="graphs",
     row=GraphRow,
     detail=GraphRow,
-    listing="List graphs, all or those of a model, a checkpoint or a data set.",
+    listing="List graphs, all or those of a model, a run, a checkpoint or a data set.",
     single="Return the record of a graph; other routes return its edges.",
     example=_ID,
     owners=("checkpoint", "dataset"),
-    filters=("model", "checkpoint", "dataset"),
+    filters=("model", "run", "checkpoint", "dataset"),
     values=GraphValues,
     files={
         "graph": "Download the whole graph, for `InteractionGraph.from_bytes`.",

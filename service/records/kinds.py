@@ -220,12 +220,13 @@ class Source(ABC):
         self,
         *,
         model: str | None = None,
+        run: str | None = None,
         checkpoint: str | None = None,
         dataset: str | None = None,
         **paging: Unpack[Paging],
     ) -> Page[GraphRow]:
-        """List graphs, all or those of one model, checkpoint or data set."""
-        return self.page(GRAPH, {"model": model, "checkpoint": checkpoint, "dataset": dataset}, paging)
+        """List graphs, all or those of one model, run, checkpoint or data set."""
+        return self.page(GRAPH, {"model": model, "run": run, "checkpoint": checkpoint, "dataset": dataset}, paging)
 
     def graph_bytes(self, ref: str) -> bytes:
         """Return the file of a graph, for `InteractionGraph.from_bytes`; its hash is verified."""
@@ -247,12 +248,13 @@ class Source(ABC):
         self,
         *,
         model: str | None = None,
+        run: str | None = None,
         checkpoint: str | None = None,
         graph: str | None = None,
         **paging: Unpack[Paging],
     ) -> Page[PartitionRow]:
-        """List partitions without their modules, all or those of one model, checkpoint or graph."""
-        return self.page(PARTITION, {"model": model, "checkpoint": checkpoint, "graph": graph}, paging)
+        """List partitions without their modules, all or those of one model, run, checkpoint or graph."""
+        return self.page(PARTITION, {"model": model, "run": run, "checkpoint": checkpoint, "graph": graph}, paging)
 
     def partition_bytes(self, ref: str) -> bytes:
         """Return the file of a partition, for `Partition.from_bytes`; its hash is verified."""
@@ -263,10 +265,15 @@ class Source(ABC):
         return self.get(LEDGER, ref)
 
     def ledgers(
-        self, *, model: str | None = None, checkpoint: str | None = None, **paging: Unpack[Paging]
+        self,
+        *,
+        model: str | None = None,
+        run: str | None = None,
+        checkpoint: str | None = None,
+        **paging: Unpack[Paging],
     ) -> Page[LedgerRow]:
-        """List ledgers, all or those of one model or checkpoint."""
-        return self.page(LEDGER, {"model": model, "checkpoint": checkpoint}, paging)
+        """List ledgers, all or those of one model, run or checkpoint."""
+        return self.page(LEDGER, {"model": model, "run": run, "checkpoint": checkpoint}, paging)
 
     def ledger_bytes(self, ref: str) -> bytes:
         """Return the file of a ledger, for `Ledger.from_bytes`; its hash is verified."""
@@ -277,10 +284,15 @@ class Source(ABC):
         return self.get(LLC, ref)
 
     def llcs(
-        self, *, model: str | None = None, checkpoint: str | None = None, **paging: Unpack[Paging]
+        self,
+        *,
+        model: str | None = None,
+        run: str | None = None,
+        checkpoint: str | None = None,
+        **paging: Unpack[Paging],
     ) -> Page[LlcRow]:
-        """List learning coefficients, all or those of one model or checkpoint."""
-        return self.page(LLC, {"model": model, "checkpoint": checkpoint}, paging)
+        """List learning coefficients, all or those of one model, run or checkpoint."""
+        return self.page(LLC, {"model": model, "run": run, "checkpoint": checkpoint}, paging)
 
     def llc_bytes(self, ref: str) -> bytes:
         """Return the file of a learning coefficient, for `from_bytes` of its mode's class; its hash is verified."""
@@ -294,12 +306,15 @@ class Source(ABC):
         self,
         *,
         model: str | None = None,
+        run: str | None = None,
         checkpoint: str | None = None,
         partition: str | None = None,
         **paging: Unpack[Paging],
     ) -> Page[ExperimentRow]:
-        """List circuit experiments, all or those of one model, checkpoint or partition."""
-        return self.page(EXPERIMENT, {"model": model, "checkpoint": checkpoint, "partition": partition}, paging)
+        """List circuit experiments, all or those of one model, run, checkpoint or partition."""
+        return self.page(
+            EXPERIMENT, {"model": model, "run": run, "checkpoint": checkpoint, "partition": partition}, paging
+        )
 
     def experiment_bytes(self, ref: str) -> bytes:
         """Return the file of a circuit experiment, for `Experiment.from_bytes`; its hash is verified."""

@@ -39,12 +39,10 @@ def graph_series(source: Source, run: RunRow) -> list[Series]:
     Raises:
         NotFoundError: the run does not exist.
     """
-    graphs = _all(source.graphs, model=run.model)  # before the checkpoints, to which others may come meanwhile
+    graphs = _all(source.graphs, run=run.id)  # before the checkpoints, to which others may come meanwhile
     checkpoints = {row.id: row for row in _all(source.checkpoints, run=run.id)}
     found: dict[tuple[str, str], list[tuple[int, GraphRow]]] = {}
     for key, graph in enumerate(graphs):
-        if graph.checkpoint not in checkpoints:
-            continue  # of another run
         found.setdefault((graph.dataset, graph.recipe_hash), []).append((key, graph))
     series = [
         Series(tuple(sorted(((checkpoints[graph.checkpoint], graph) for _, graph in rows), key=_moment)), rows[-1][0])

@@ -35,9 +35,15 @@ def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]
         elif row.path is None:
             raise NotFoundError(f"{row.id} was stored without its file: register or upload it again")
         elif not Path(row.path).is_file():
-            raise NotFoundError(f"the file of {row.id}, {row.path}, is gone: register or upload it again")
+            raise NotFoundError(
+                f"the file of {row.id}, {row.path}, is gone: say where it is now with "
+                f"`interbasis relocate {row.id} FILE`, or register or upload it again"
+            )
         elif file_sha256(Path(row.path)) != row.sha256:
-            raise NotFoundError(f"{row.path} is not the checkpoint {row.id} any more: its content has changed")
+            raise NotFoundError(
+                f"{row.path} is not the checkpoint {row.id} any more: its content has changed; if you have its file "
+                f"elsewhere, say where with `interbasis relocate {row.id} FILE`"
+            )
         else:
             file.symlink_to(Path(row.path).resolve())
         if row.about is None:

@@ -71,7 +71,8 @@ def demo(
 
     Example: interbasis demo --folder run
     """
-    folder = folder or Path(user_data_dir("interbasis", appauthor=False)) / "demo"
+    default = Path(user_data_dir("interbasis", appauthor=False)) / "demo"
+    folder = folder or (default / f"seed{seed}" if seed else default)  # so that no training overwrites another
     with opened_store(store, artifacts) as opened, ProgressBars(err) as bars:
         from ...tasks.analyze import DemoLine, run_demo
 

@@ -47,6 +47,9 @@ def ls(
         str | None,
         typer.Option(help="Only what belongs to this model.", autocompletion=complete_ids("model")),
     ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Only what belongs to this run, as MODEL#2.", autocompletion=complete_ids("run"))
+    ] = None,
     step: Annotated[int | None, typer.Option(help="Only checkpoints of this step, and their results.")] = None,
     since: Annotated[
         str | None, typer.Option(help="Only what was stored since: 30min, 2h, 3d or 1w ago, or a date (local time).")
@@ -75,7 +78,7 @@ def ls(
     """
     name = singular(kind, plural=True)
     kind = KINDS[name]
-    by = {"model": model, "step": step, "since": _moment(since), "verdict": verdict}
+    by = {"model": model, "run": run, "step": step, "since": _moment(since), "verdict": verdict}
     given = {each: value for each, value in by.items() if value is not None}
     known = () if name not in STORED else (*STORED[name].filters, *STORED[name].narrowings)
     for each in given:

@@ -98,4 +98,6 @@ def test_tracking_follows_the_newest_run_with_two_analysed_checkpoints(store: St
     assert store.followed_run("digits", like=graphs[0]).number == 1
     assert store.followed_run("digits#1").number == 1
     assert store.followed_run("digits#3").number == 3
+    assert [graph.id for graph in store.graphs(run="digits#1").items] == graphs[:2]
+    assert len(store.graphs(run="digits#2").items) == 3
     assert store.submit("track", "digits").target == store.get_run("digits#2").id
