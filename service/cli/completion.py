@@ -95,6 +95,8 @@ def _names(kind: str, row: Any) -> Iterator[tuple[str, str]]:
     about = f"{kind} {getattr(row, 'model', None) or getattr(row, 'name', None) or getattr(row, 'task', '')}".strip()
     if kind == "model":
         yield row.name, about
+    elif kind == "run":
+        yield f"{row.model}#{row.number}", about
     elif kind == "checkpoint" and step is not None:
         yield f"{row.model}@{step}", about
     yield row.id, about if step is None else f"{about}@{step}"
