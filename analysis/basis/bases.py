@@ -131,7 +131,9 @@ class Bases(Mapping[str, Basis], Result):
             "of": [basis.to_basis.shape[1] for basis in self.bases],
             "largest importance": [float(basis.importance.max(initial=0.0)) for basis in self.bases],
         }
-        return html_table(f"Bases of {len(self)} cuts", columns)
+        left_out = self.settings.get("left_out", {}).items()
+        notes = [f"At no cut ({where}): {', '.join(names)}" for where, names in left_out if names]
+        return html_table(f"Bases of {len(self)} cuts", columns, notes)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""

@@ -136,7 +136,9 @@ def plot_graph(
     for p, (importance, shown) in enumerate(zip(graph.importance, found.shown, strict=True)):
         area = least * (14 + 56 * np.sqrt(importance / max(importance.max(initial=0.0), 1e-300)))
         at, colours = np.full(int(shown.sum()), p), module_colours(labels[p][shown])
-        axes.scatter(at, found.heights[p][shown], area[shown], colours, edgecolors="white", linewidths=0.4, zorder=3)
+        axes.scatter(
+            at, found.heights[p][shown], area[shown], colours, edgecolors="white", linewidths=0.4 * least**2, zorder=3
+        )
         _name_nodes(axes, p, found, shown_names.get(graph.cuts[p], ()), left=p == 0 < len(graph.cuts) - 1)
     axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, 26, found.hidden))
     axes.set_xlim(-0.25, len(graph.cuts) - 0.75)
