@@ -335,6 +335,8 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
                 reason = f"divisions beat chance {against} {weak}"
             if found.chains:
                 reason = _CHAINS
+            else:
+                values |= {"p_value": found.p_value, "z": row.z}
             values |= {"reason": reason, "warning": f"one module: {reason}"}
         return values
     agreement = stability(flat, [join_small(search, run, search.min_size) for run in runs])

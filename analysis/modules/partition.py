@@ -133,9 +133,10 @@ class Partition(Result):
         mediators: the interaction surface: all nodes of one module that feed another.
         seed: seed of the search.
         p_value: of "no more modular than the null graphs", (1 + null graphs at or above) / (1 + null
-            graphs), for the largest z over the profile; None where no null graph was searched, and for one
-            module, which claims no division.
-        z: statistic of the chosen row of the profile, see `profile`; None where p_value is None.
+            graphs), for the largest z over the profile, also where the result is one module, which claims no
+            division; None where no null graph was searched, or where the modules were chains.
+        z: statistic of the chosen row of the profile, of one module the largest, see `profile`; None where p_value is
+            None.
         description_length: in nats, minus that of one module; for comparison only.
         stability: mean adjusted mutual information with independent searches; None for one module.
         variation_of_information: mean variation of information with the same searches, in nats.
