@@ -7,10 +7,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,7 @@ from test_rooms import ROOT, modules
 from typer.testing import CliRunner
 
 from interbasis.service.cli.app import app
-from interbasis.service.store.store import Store
 
-README = (ROOT / "README.md").read_text()
 CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -31,82 +27,16 @@ def test_doctests(name: str) -> None:
     assert result.failed == 0
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def blocks(language: str, text: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/ledger.md", "docs/learning_coefficient.md"])
+@pytest.mark.parametrize("name", ["checkpoints", "python", "ledger", "learning_coefficient"])
 def test_python_in_documents_runs(name: str, python: str, tmp_path: Path) -> None:
-    programs = [program for program in blocks("python", (ROOT / name).read_text()) if "Client(" not in program]
+    programs = blocks("python", (ROOT / "docs" / f"{name}.md").read_text())
     assert programs
     for program in programs:
         subprocess.run([python, "-c", program], cwd=tmp_path, check=True, timeout=300)
-
-
-def test_service_in_readme_runs(tmp_path: Path) -> None:
-    """Its five commands, then its Python; only the port and the ID of the partition are filled in.
-
-    The first is the demo, whose numbers are checked too.
-    """
-    (commands,) = (block for block in blocks("console") if "interbasis serve" in block and "show" in block)
-    (program,) = (program for program in blocks("python") if "Client(" in program)
-    install, demo, serve, submit, show = (line.removeprefix("$ ") for line in commands.splitlines())
-    assert install == "pip install -c constraints.txt ."  # what `make` and test_wheel.py do
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "COLUMNS": "80", "PATH": path, "INTERBASIS_STORE": "s.sqlite"}
-
-    def run(command: str) -> str:
-        command = command.replace("8422", port)
-        done = subprocess.run(command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    check_demo(run(demo), tmp_path)
-    words = [*serve.removesuffix(" &").split(), "--port", port]
-    with (tmp_path / "log").open("w") as log:
-        service = subprocess.Popen(words, cwd=tmp_path, env=env, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 300
-        while "Ctrl-C" not in (tmp_path / "log").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        (partition,) = set(re.findall(r"p-[0-9a-f]{8}", run(submit)))
-        assert "modules" in run(re.sub(r"p-[0-9a-f]{8}", partition, show))
-        (tmp_path / "program.py").write_text(program.replace("8422", port))
-        assert "succeeded" in run(f"{sys.executable} program.py")
-    finally:
-        service.terminate()
-        service.wait(timeout=300)
-
-
-def _table(lines: list[str]) -> list[list[float]]:
-    """The numbers of the demo's table: all columns but the last, which holds IDs."""
-    rows = [line.split()[:-1] for line in lines if re.match(r" *\d+ +\d+%", line)]
-    return [[float(word.removesuffix("%")) for word in row] for row in rows]
-
-
-def check_demo(said: str, folder: Path) -> None:
-    """What the demo says is what is stored and what README shows: two modules at the end, one before training."""
-    lines = said.splitlines()
-    (shown,) = (block.splitlines() for block in blocks("console") if block.startswith("$ interbasis demo"))
-    for here, there in zip(_table(lines), _table(shown), strict=True):
-        assert here == pytest.approx(there, rel=0.02)
-    assert [line[:8] for line in lines] == [line[:8] for line in shown[1:]]
-    assert max(len(line) for line in lines if "Checkpoints are in" not in line) <= 80
-    steps = [line.split()[0] for line in lines if line[:4].strip().isdigit()]
-    assert steps == ["0", "50", "150", "400", "1000", "2500"]
-    assert "Step 0 is one module: divisions beat chance (largest z" in said
-    assert "After training the network has 2 modules" in said
-    identifier = next(line.split()[-1] for line in lines if "interbasis show partition" in line)
-    with Store.open(str(folder / "s.sqlite")) as store:
-        partition = store.get_partition(identifier)
-        assert partition.n_modules == 2
-        assert store.get_checkpoint("two-digits@2500").id == partition.checkpoint
-        assert store.check().ok
-    assert len(list((folder / "run").glob("*.safetensors"))) == len(steps)
 
 
 @pytest.mark.long
