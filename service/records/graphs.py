@@ -19,6 +19,7 @@ __all__ = [
     "GraphId",
     "GraphRow",
     "GraphValues",
+    "LeftOut",
     "NodeCount",
     "Output",
     "Strength",
@@ -39,10 +40,19 @@ EdgeCount = Annotated[int, Field(examples=[1240])]
 
 Strength = Annotated[float, Field(examples=[0.82])]
 
+LeftOut = Annotated[
+    dict[str, list[str]] | None, Field(examples=[{"before": ["conv1"], "between": [], "after": ["head"]}])
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphValues(Record):
-    """Numbers of an interaction graph that queries use; the strengths themselves are an artifact."""
+    """Numbers of an interaction graph that queries use; the strengths themselves are an artifact.
+
+    Attributes:
+        left_out: modules with weights that are at no cut, "before" the first, "between" two and "after" the last; None
+            for graphs of earlier versions.
+    """
 
     cuts: Cuts
     widths: Annotated[tuple[int, ...], Field(examples=[[48, 46, 25]])]
@@ -50,6 +60,7 @@ class GraphValues(Record):
     strengths: Annotated[str, Field(examples=["jacobian"])]
     n_nodes: NodeCount
     n_edges: EdgeCount
+    left_out: LeftOut = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -216,6 +216,7 @@ class Graph(Result):
     strengths: Mapped[str]
     n_nodes: Mapped[int] = mapped_column(BigInteger)
     n_edges: Mapped[int] = mapped_column(BigInteger)
+    left_out: Mapped[dict[str, Any] | None]
     graph_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
     bases_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 

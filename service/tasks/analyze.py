@@ -232,6 +232,7 @@ def save_graph(
             strengths=graph.strengths,
             n_nodes=graph.n_nodes,
             n_edges=graph.n_edges(),
+            left_out=bases.settings.get("left_out"),
         ),
         blobs={"graph": graph.to_bytes(), "bases": bases.to_bytes()},
         force=force,

@@ -9,11 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
+from ..records.graphs import GraphRow
 from ..records.partitions import PartitionDetail, PartitionRow
 from ..records.tracking import TrackingDetail
 from .tables import counted, number, table, verdict
 
 __all__ = [
+    "at_no_cut",
+    "cuts_note",
     "layers_table",
     "ledger_table",
     "llc_summary",
@@ -96,6 +99,21 @@ def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> li
         warned = row.warning and row.verdict != "one module"  # of one module the verdict says the same
         notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if warned else []
     return notes
+
+
+def cuts_note(rows: Sequence[GraphRow]) -> str | None:
+    """Return the cuts of graphs, and the modules at none of them; None where graphs have different ones."""
+    if len({(row.cuts, at_no_cut(row)) for row in rows}) != 1:
+        return None
+    left_out = at_no_cut(rows[0])
+    return f"cuts: {', '.join(rows[0].cuts)}" + (f"\nat no cut: {left_out}" if left_out else "")
+
+
+def at_no_cut(row: GraphRow) -> str | None:
+    """Name the modules with weights that are at no cut of a graph, and where they run; None if all are at one."""
+    where = {"before": "before the first", "between": "between two", "after": "after the last"}
+    parts = [f"{', '.join(names)} ({where[key]})" for key, names in (row.left_out or {}).items() if names]
+    return "; ".join(parts) or None
 
 
 def _interval(point: Any, factor: float = 1.0) -> str:

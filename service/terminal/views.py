@@ -18,7 +18,7 @@ from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import PartitionDetail, PartitionRow
 from ..records.tracking import TrackingDetail, TrackingRow
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
-from .results import layers_table, ledger_table, llc_table, modules_table, tracking_table, verdict_line
+from .results import at_no_cut, layers_table, ledger_table, llc_table, modules_table, tracking_table, verdict_line
 from .tables import age, number, plainly, span, table, verdict
 
 __all__ = ["VIEWS", "View", "body", "details", "rows_table"]
@@ -133,7 +133,13 @@ def _checkpoint_facts(row: CheckpointRow) -> dict[str, Any]:
 def _graph_facts(row: GraphRow) -> dict[str, Any]:
     widths = ", ".join(f"{cut} ({width})" for cut, width in zip(row.cuts, row.widths, strict=True))
     facts = _named("id", "model", "checkpoint", "dataset")(row)
-    return facts | {"cuts (nodes)": widths, "edges": row.n_edges, "strengths": row.strengths, **_origin(row)}
+    return facts | {
+        "cuts (nodes)": widths,
+        "at no cut": at_no_cut(row),
+        "edges": row.n_edges,
+        "strengths": row.strengths,
+        **_origin(row),
+    }
 
 
 def _partition_facts(row: PartitionRow) -> dict[str, Any]:

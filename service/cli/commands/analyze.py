@@ -11,7 +11,7 @@ from platformdirs import user_data_dir
 from ...records.partitions import PARTITION
 from ...store.series import described_series
 from ...terminal.progress import ProgressBars
-from ...terminal.results import partition_notes
+from ...terminal.results import cuts_note, partition_notes
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted, table, verdict
 from ..backends import Given, opened_backend
@@ -188,8 +188,10 @@ def analyze(
         for o in outcomes
     ]
     out.print(table(("checkpoint", "graph", "partition", "modules", "verdict"), rows))
-    for note in partition_notes([o.partition for o in outcomes]):
-        out.print(note)
+    if note := cuts_note([o.graph for o in outcomes]):
+        out.print(note, highlight=False)
+    for line in partition_notes([o.partition for o in outcomes]):
+        out.print(line)
 
 
 @app.command(rich_help_panel=_PANEL)
