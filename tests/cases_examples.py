@@ -26,6 +26,7 @@ from interbasis.analysis.figures.tracks import _EVENTS as EVENTS
 from interbasis.analysis.graph.loss_scale import choose_epsilon
 from interbasis.analysis.modules.partition import VERDICTS
 from interbasis.analysis.modules.tracking import Event
+from interbasis.analysis.network.cut_search import LeftOut
 from interbasis.analysis.recipe import LlcRecipe
 from interbasis.service.api.app import _invalid
 from interbasis.service.api.guard import _CODES, _KNOWN_ID, _TOKEN
@@ -133,6 +134,7 @@ FIELDS: dict[str, Rule] = {
     "CheckReport.uncollected": each(lambda line: _PARTIAL.fullmatch(line.split()[-1]) or SHA256(line.split()[-1])),
     "Collected.files": each(SHA256),
     "CheckpointRow.run": identifier("run"),
+    "GraphRow.left_out": both(keys(LeftOut._fields), lambda value: each(each(any_text))(value.values())),
     "TrackingRow.run": identifier("run"),
     "Comparison.first": identifier("partition"),
     "Comparison.second": identifier("partition"),

@@ -133,9 +133,10 @@ def _checkpoint_facts(row: CheckpointRow) -> dict[str, Any]:
 def _graph_facts(row: GraphRow) -> dict[str, Any]:
     widths = ", ".join(f"{cut} ({width})" for cut, width in zip(row.cuts, row.widths, strict=True))
     facts = _named("id", "model", "checkpoint", "dataset")(row)
+    left_out = {} if row.left_out is None else {"at no cut": at_no_cut(row) or "none"}
     return facts | {
         "cuts (nodes)": widths,
-        "at no cut": at_no_cut(row),
+        **left_out,
         "edges": row.n_edges,
         "strengths": row.strengths,
         **_origin(row),

@@ -34,6 +34,7 @@ from interbasis.service.records.base import Record
 from interbasis.service.records.jobs import JobRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import checkpoints as checkpoint_task
+from interbasis.service.terminal.results import cuts_note
 from interbasis.service.terminal.views import details
 
 MADE = {"recipe": "basis global, seed 0", "version": "0.7.0", "seconds": "1.5", "created": "2026-11-05 07:03"}
@@ -151,6 +152,16 @@ def test_graph_names_its_cuts_with_their_nodes() -> None:
         "seconds       1.5",
         "created       2026-11-05 07:03",
     ]
+
+
+def test_graphs_name_the_modules_at_no_cut() -> None:
+    assert shown(graph(left_out=None)) == shown(graph())
+    assert shown(graph(left_out={"before": [], "between": [], "after": []}))["at no cut"] == "none"
+    row = graph(left_out={"before": ["conv1"], "between": [], "after": ["norm", "head"]})
+    assert shown(row)["at no cut"] == "conv1 (before the first); norm, head (after the last)"
+    said = "cuts: layers.0, layers.1\nat no cut: conv1 (before the first); norm, head (after the last)"
+    assert cuts_note([row, row]) == said
+    assert cuts_note([row, graph()]) is None
 
 
 def test_numbers_of_a_partition() -> None:
