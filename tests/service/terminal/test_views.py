@@ -156,9 +156,9 @@ def test_graph_names_its_cuts_with_their_nodes() -> None:
 
 def test_graphs_name_the_modules_at_no_cut() -> None:
     assert shown(graph(left_out=None)) == shown(graph())
-    assert shown(graph(left_out={"before": [], "between": [], "after": []}))["at no cut"] == "none"
+    assert shown(graph(left_out={"before": [], "between": [], "after": []}))["at"] == "no cut none"
     row = graph(left_out={"before": ["conv1"], "between": [], "after": ["norm", "head"]})
-    assert shown(row)["at no cut"] == "conv1 (before the first); norm, head (after the last)"
+    assert shown(row)["at"] == "no cut conv1 (before the first); norm, head (after the last)"
     said = "cuts: layers.0, layers.1\nat no cut: conv1 (before the first); norm, head (after the last)"
     assert cuts_note([row, row]) == said
     assert cuts_note([row, graph()]) is None
