@@ -1,4 +1,4 @@
-"""Train the demo: one MLP that names two handwritten digits side by side."""
+"""Train the demo: one MLP that reads two handwritten digits side by side."""
 
 from __future__ import annotations
 

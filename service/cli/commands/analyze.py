@@ -83,7 +83,7 @@ def demo(
         print_json({"items": [line.to_json() for line in lines]})
         return
     out.print(
-        "Two handwritten digits side by side, one network that names both. The left and\n"
+        "Two handwritten digits side by side, one network that reads both. The left and\n"
         "the right digit have nothing to do with each other: does the network know?\n"
     )
     cuts = lines[-1].outcome.graph.cuts
