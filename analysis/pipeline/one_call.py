@@ -22,6 +22,7 @@ from ..network.batches import doubled
 from ..network.checks import spread
 from ..network.network import Network
 from ..notebook.bars import with_bar
+from ..notebook.bars import with_bar
 from ..notebook.tables import html_table
 from ..progress import ProgressCallback
 from ..recipe import Recipe, build_bases, build_graph, controlled, partition_graph
@@ -184,6 +185,7 @@ class Analysis(Result):
 
 
 @with_bar
+@with_bar
 def analyze(
     model: nn.Module | Network,
     data: Any,
@@ -236,6 +238,7 @@ def analyze(
     return _analysis(net, Data(tuple(batches), given.targets), chosen, progress)
 
 
+@with_bar
 @with_bar
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
     """Analyse a checkpoint as it was loaded; cuts and loss are its own.
