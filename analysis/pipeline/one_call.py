@@ -22,7 +22,6 @@ from ..network.batches import doubled
 from ..network.checks import spread
 from ..network.network import Network
 from ..notebook.bars import with_bar
-from ..notebook.bars import with_bar
 from ..notebook.tables import html_table
 from ..progress import ProgressCallback
 from ..recipe import Recipe, build_bases, build_graph, controlled, partition_graph
