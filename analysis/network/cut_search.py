@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -155,8 +156,11 @@ def _one_per_layer(
     return kept
 
 
+_ELEMENTWISE = re.compile("[ir]?(add|sub|mul|div|truediv)")  # with a table of positions, say: no layer of its own
+
+
 class _Weights(TorchFunctionMode):
-    """Record which weights the functions of torch read: parameters of two or more axes."""
+    """Record which weights the functions of torch read: parameters of two or more axes, unless element by element."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -166,7 +170,8 @@ class _Weights(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function and record the module whose weights it reads."""
         returned = func(*args, **kwargs or {})
-        if tensors(returned) and getattr(func, "__name__", "") != "requires_grad_":
+        name = getattr(func, "__name__", "").strip("_")
+        if tensors(returned) and name != "requires_grad" and not _ELEMENTWISE.fullmatch(name):
             read = [value for value in tensors((args, kwargs or {})) if value.ndim > 1 and id(value) in self._names]
             self.used += [self._names[id(value)] for value in read]
         return returned

@@ -107,6 +107,29 @@ def test_modules_at_no_cut_are_named(loader: DataLoader[Any]) -> None:
     assert Network(deep, "auto", example=data).left_out(data) == ((), (), ())
 
 
+def test_weights_count_where_they_mix_whoever_holds_them() -> None:
+    class Own(nn.Module):
+        """Weights of its own beside modules, and a table that is added to every position."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.table = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(5, 6))
+            self.act, self.mix, self.out = nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.act(self.mix(self.act_in(x @ self.first) + self.table)))
+
+        def act_in(self, h: Tensor) -> Tensor:
+            return torch.relu(h)
+
+    x = torch.randn(20, 5, 4)
+    net = Network(Own(), "auto", example=x)
+    assert net.cuts == ("mix:in", "act", "out")
+    assert net.left_out(x) == ((), (), ())
+    assert Network(Own(), ["act", "out"]).left_out(x).before == ("Own",)
+
+
 def test_choices_are_those_of_the_recipe(loader: DataLoader[Any]) -> None:
     net = Network(TwoPictures(), ["hidden:in", "out"])
     x = torch.randn(60, 2, 6, 6)
