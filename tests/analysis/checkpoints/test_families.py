@@ -534,7 +534,7 @@ def test_folder_and_other_formats_raise_with_the_way_out(tmp_path: Path) -> None
         load_checkpoint(tmp_path)
     pickled = tmp_path / "net.pt"
     pickled.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"convert it with safetensors\.torch\.save_file"):
+    with pytest.raises(CheckpointError, match=r"convert one of torch\.save with `interbasis convert"):
         load_checkpoint(pickled)
 
 
