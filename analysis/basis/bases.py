@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..network.cut_search import LeftOut
 from ..notebook.tables import Columns, html_table
 from ..results import Result, by_value, decode, encode
 
@@ -131,8 +132,8 @@ class Bases(Mapping[str, Basis], Result):
             "of": [basis.to_basis.shape[1] for basis in self.bases],
             "largest importance": [float(basis.importance.max(initial=0.0)) for basis in self.bases],
         }
-        left_out = self.settings.get("left_out", {}).items()
-        notes = [f"At no cut ({where}): {', '.join(names)}" for where, names in left_out if names]
+        left_out = self.settings.get("left_out")  # bases of earlier versions do not know
+        notes = LeftOut(**left_out).sentences() if left_out else []
         return html_table(f"Bases of {len(self)} cuts", columns, notes)
 
     def to_bytes(self) -> bytes:

@@ -8,6 +8,7 @@ found in tuples, lists, mappings of any kind and dataclasses.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Sized
 from contextlib import contextmanager
 from copy import copy
@@ -243,6 +244,9 @@ class _Doubled:
             yield map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
 
 
+_WIDTHS = re.compile(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
+
+
 @contextmanager
 def naming_batch(batch: Batch) -> Iterator[None]:
     """Turn an error of the model into a DataError that describes the batch."""
@@ -255,7 +259,9 @@ def naming_batch(batch: Batch) -> Iterator[None]:
         floats = sorted({str(v.dtype).removeprefix("torch.") for v in tensors(batch) if v.is_floating_point()})
         if floats and any(word in str(error) for word in ("dtype", "scalar type")):
             hint = f"; the batch holds {', '.join(floats)}: convert it to the type of the model's parameters" + hint
-        raise DataError(f"the model failed on a batch of {describe(batch)}: {error}{hint}") from error
+        widths = _WIDTHS.search(str(error))  # of torch.matmul, which says it in its own words
+        said = f"a layer that takes {widths[2]} features was given {widths[1]}" if widths else str(error)
+        raise DataError(f"the model failed on a batch of {describe(batch)}: {said}{hint}") from error
 
 
 def describe(batch: Batch) -> str:

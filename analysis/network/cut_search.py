@@ -210,6 +210,19 @@ class LeftOut(NamedTuple):
     between: tuple[str, ...]
     after: tuple[str, ...]
 
+    def sentences(self) -> list[str]:
+        """Name the modules, a sentence per place; at most six of each.
+
+        >>> LeftOut(("conv1", "conv2"), (), ()).sentences()
+        ['At no cut, before the first cut: conv1, conv2.']
+        """
+        words = ("before the first cut", "between two cuts", "after the last cut")
+        return [
+            f"At no cut, {where}: {', '.join(names[:6])}" + (f" and {len(names) - 6} more." if len(names) > 6 else ".")
+            for where, names in zip(words, self, strict=True)
+            if names
+        ]
+
 
 def modules_left_out(model: HookedModel, cuts: Sequence[Cut], batch: Batch) -> LeftOut:
     """Find the modules with weights that are at no cut; weights are parameters of two or more axes."""

@@ -101,6 +101,7 @@ class Network:
         self._output_width = 0
         self.check, self._checked, self._whole = check, False, False
         self._found: tuple[Cut, ...] | None = None
+        self._left_out: LeftOut | None = None
         self._options = positions, transitions or {}
         self._positions: dict[int | str, Positions] = {}
         if cuts != "auto":
@@ -152,13 +153,15 @@ class Network:
         return self._widths
 
     def _repr_html_(self) -> str:
-        """Return a table of the cuts and their widths, for notebooks."""
+        """Return a table of the cuts and their widths, and the modules at no cut once they are known, for notebooks."""
         name = type(self.model).__name__
         if self._found is None:
             return html_table(f"Network of {name}", {}, ["The cuts are found once a batch was seen."])
         widths = self._widths or (None,) * len(self.cuts)
         checked = "checked" if self.checked else "not checked yet"
-        return html_table(f"Network of {name}, loss {self.loss}, {checked}", {"cut": self.cuts, "width": widths})
+        notes = [] if self._left_out is None else self._left_out.sentences()
+        columns = {"cut": self.cuts, "width": widths}
+        return html_table(f"Network of {name}, loss {self.loss}, {checked}", columns, notes)
 
     @property
     def output_width(self) -> int:
@@ -401,7 +404,8 @@ class Network:
     def left_out(self, batch: Batch) -> LeftOut:
         """Return the modules with weights whose output is at no cut, before, between and after the cuts."""
         self._settle(batch)
-        return modules_left_out(self._hooked, self._cuts, batch)
+        self._left_out = modules_left_out(self._hooked, self._cuts, batch)
+        return self._left_out
 
     def check_returned(self, batches: Iterable[Batch]) -> bool:
         """Check layout, independence and function of all that the model returns, as a loss of the user's sees it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import doubled
 from ..network.checks import spread
+from ..network.cut_search import LeftOut
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..notebook.tables import html_table
@@ -108,12 +109,9 @@ class Analysis(Result):
 
     def _notes(self) -> Iterator[str]:
         """Say what lies at no cut, and what the numbers are of."""
-        left_out: Mapping[str, Sequence[str]] = self.graph.settings.get("left_out", {})
-        for where, names in left_out.items():
-            if names:
-                words = {"before": "before the first cut", "between": "between two cuts", "after": "after the last cut"}
-                some = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-                yield from _filled(f"At no cut, {words[where]}: {some}.")
+        left_out: Any = self.graph.settings.get("left_out", {})
+        for sentence in LeftOut(**left_out).sentences() if left_out else ():
+            yield from _filled(sentence)
         graph, scale = self.recipe.graph, self.partition.epsilon
         yield from _filled(
             f"{self.n:,} data points, {graph.basis} basis, {graph.loss or 'mse'} loss, loss scale {scale:.3g}, "

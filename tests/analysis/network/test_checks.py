@@ -650,3 +650,8 @@ def test_a_graph_checks_its_network_whatever_the_bases_say(generator: torch.Gene
     trusted = interaction_graph(Network(good, ["a", "b"], check=False), bases, [x])
     assert trusted.settings["checked"] is False
     assert interaction_graph(Network(good, ["a", "b"]), bases, [x]).settings["checked"] is True
+
+
+def test_data_of_another_width_say_which() -> None:
+    with pytest.raises(DataError, match=r"shape \(5, 4\): a layer that takes 3 features was given 4"):
+        Network(nn.Sequential(nn.Linear(3, 2)).double(), "auto", example=torch.zeros(5, 4).double())
