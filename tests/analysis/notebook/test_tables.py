@@ -129,7 +129,7 @@ def test_frame_of_bases_is_their_coordinates_and_places_are_numbers(bases: Bases
     assert bases[1:] == (bases["1"], bases["2"])
     assert "Bases of 3 cuts" in Parts(bases._repr_html_()).text
     partial = replace(bases, settings={"left_out": {"before": ["conv1"], "between": [], "after": []}})
-    assert Parts(partial._repr_html_()).words[-1] == "At no cut (before): conv1"
+    assert Parts(partial._repr_html_()).words[-1] == "At no cut, before the first cut: conv1."
     with pytest.raises(IndexError):
         bases[3]
     with pytest.raises(KeyError):
