@@ -34,7 +34,8 @@ class Basis:
     Attributes:
         cut: name of the cut.
         kind: "global", "local", "pca" or "neuron".
-        mean: (d,) mean of the activations; the constant direction, kept apart.
+        mean: (d,) mean of the activations, or (positions, d) where the positions are those of a picture or a signal;
+            what does not depend on the data, kept apart.
         to_basis: C (k, d); f^ = C (f - mean).
         from_basis: C^+ (d, k).
         importance: Lambda (k,), variance of each coordinate, descending (in the neuron basis in the model's order);
@@ -50,7 +51,7 @@ class Basis:
 
     cut: str
     kind: str
-    mean: Float[np.ndarray, " d"]
+    mean: Float[np.ndarray, "*positions d"]
     to_basis: Float[np.ndarray, "k d"]
     from_basis: Float[np.ndarray, "d k"]
     importance: Float[np.ndarray, " k"]
@@ -66,7 +67,7 @@ class Basis:
         return f"Basis({self.cut!r}, kind={self.kind!r}, {k} of {d} directions kept)"
 
     def coordinates(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
-        """Compute f^ = C (f - mean) in float64."""
+        """Compute f^ = C (f - mean) in float64; activations at all positions where the mean has positions."""
         return (activations.double() - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
 
 

@@ -112,7 +112,7 @@ def interaction_basis(
 
     def solve(cuts: Iterable[int], moments: _SecondMoments, n_outputs: int) -> None:
         for p, solution in _solve({p: frames[p].backward for p in cuts}, moments, n_outputs, options).items():
-            found[p] = _basis(net.cuts[p], kind, activations[net.cuts[p]].mean, frames[p], solution)
+            found[p] = _basis(net.cuts[p], kind, activations[net.cuts[p]].centre, frames[p], solution)
 
     to_output: _SecondMoments = partial(output_moments, net, batches, **extra)
     if output == "neuron":
@@ -288,7 +288,7 @@ def _plain(cut: str, kind: str, moments: ActivationMoments, to_basis: Tensor, im
     none = np.zeros(0)
     spectrum = eigh(moments.gram).spectrum.numpy()
     c = to_basis.numpy()
-    return Basis(cut, kind, moments.mean.numpy(), c, c.T.copy(), importance.numpy(), spectrum, none, none[:, None])
+    return Basis(cut, kind, moments.centre.numpy(), c, c.T.copy(), importance.numpy(), spectrum, none, none[:, None])
 
 
 def _pca(cut: str, moments: ActivationMoments, *, rank_tolerance: float) -> Basis:

@@ -87,6 +87,11 @@ class ActivationMoments:
         return ActivationMoments(self.n + other.n, count, mean, self.scatter + other.scatter + between)
 
     @property
+    def centre(self) -> Float[Tensor, "*positions d"]:
+        """The mean about which the scatter is taken: at each position of a picture, or one for all."""
+        return self.mean if self.grid is None else self.grid
+
+    @property
     def gram(self) -> Float[Tensor, "d d"]:
         """The centred Gram matrix G, the block without the constant unit."""
         return self.scatter / self.count

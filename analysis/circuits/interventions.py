@@ -298,7 +298,7 @@ class Interventions:
                 part.others = [to_coordinates(basis, v) for basis, v in zip(self._order, given.values, strict=True)]
             elif self.replacement == "zero":
                 part.others = [
-                    to_coordinates(basis, torch.zeros(len(basis.mean), dtype=torch.float64)).expand(
+                    to_coordinates(basis, torch.zeros(basis.mean.shape, dtype=torch.float64)).expand(
                         *value.shape[:-1], -1
                     )
                     for basis, value in zip(self._order, part.values, strict=True)

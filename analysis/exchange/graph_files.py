@@ -79,9 +79,9 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
 def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
     """Write the tensors that apply modules as hooks in plain PyTorch, as a safetensors file.
 
-    Per cut the tensors `CUT/mean` (d,), `CUT/to_basis` C (k, d), `CUT/from_basis` C^+ (d, k), float64, and `CUT/masks`
-    (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module. Nodes of no module join the
-    one with which they exchange most loss.
+    Per cut the tensors `CUT/mean` (d,) or, of pictures, (positions, d), `CUT/to_basis` C (k, d), `CUT/from_basis` C^+
+    (d, k), float64, and `CUT/masks` (modules, k) of booleans: f -> mean + C^+ diag(mask) C (f - mean) keeps one module.
+    Nodes of no module join the one with which they exchange most loss.
 
     Raises:
         GraphError: bases, graph and partition do not belong together.

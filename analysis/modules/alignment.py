@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ def coordinate_correlation(
             traces = second.trace(batch), first.trace(batch)
         for c, cut in enumerate(a):
             new, old = (
-                _coordinates(basis[cut], trace.counted[c].rows(trace.values[c]))
+                trace.counted[c].rows(basis[cut].coordinates(trace.values[c])).numpy()
                 for basis, trace in zip((b, a), traces, strict=True)
             )
             if len(new) != len(old) or not traces[0].counted[c].agrees(traces[1].counted[c]):
@@ -75,10 +74,6 @@ def coordinate_correlation(
         tiny = 1e-12 * max(float(scale.max(initial=0.0)), 1e-300)
         result.append(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > tiny))
     return result
-
-
-def _coordinates(basis: Any, rows: torch.Tensor) -> Float[np.ndarray, "n k"]:
-    return np.asarray((rows.to(torch.float64).numpy() - basis.mean) @ basis.to_basis.T)
 
 
 def align_nodes(

@@ -1,11 +1,22 @@
 """Cuts in convolutional networks: positions by channels, against Jacobians taken one by one."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from interbasis.analysis import Network, interaction_basis, interaction_graph
+from interbasis.analysis import (
+    Bases,
+    Network,
+    align_nodes,
+    coordinate_correlation,
+    interaction_basis,
+    interaction_graph,
+    isolate_modules,
+    score_partition,
+)
 from interbasis.analysis.basis.jacobians import disjoint_positions, pair_trace
+from interbasis.analysis.circuits.edge_ablation import to_values
 from interbasis.analysis.errors import CutError, DataError
 
 
@@ -57,6 +68,30 @@ def test_basis_is_over_channels_centred_at_each_position(x: Tensor) -> None:
     torch.testing.assert_close(torch.from_numpy(basis.importance.copy()).sort(descending=True).values, values)
     variance = torch.from_numpy(basis.to_basis) @ gram @ torch.from_numpy(basis.to_basis).T
     torch.testing.assert_close(variance.diagonal(), torch.from_numpy(basis.importance))
+
+
+def test_what_every_picture_has_is_put_back(x: Tensor) -> None:
+    """A channel that is the same in every picture is in no direction of the basis, but in its mean."""
+    model = convolutional()
+    with torch.no_grad():
+        model[0].weight[4] = 0
+    constant = nn.Parameter(torch.linspace(0, 3, 25, dtype=torch.float64).reshape(5, 5))
+    model[2].register_forward_hook(lambda _, __, value: torch.cat([value[:, :4], constant.expand(len(x), 1, 5, 5)], 1))
+    net = Network(model, ["2", "4", "6"], check=False)
+    bases = interaction_basis(net, [x])
+    assert bases["2"].mean.shape == (25, 5)
+    assert bases["2"].to_basis.shape == (4, 5)
+    values = net.trace(x).values[0].detach()
+    back = to_values(bases["2"], bases["2"].coordinates(values))
+    torch.testing.assert_close(back, values)
+    assert Bases.from_bytes(bases.to_bytes()) == bases
+    graph = interaction_graph(net, bases, [x], strengths="attribution")
+    one = score_partition(graph, [np.zeros(width, int) for width in graph.widths])
+    for replacement in ("mean", "zero"):
+        found = isolate_modules(net, bases, graph, one, [x], draws=0, replacement=replacement)
+        assert all(change.value == pytest.approx(0, abs=1e-12) for change in found.isolated.changes.values())
+    first = align_nodes(coordinate_correlation((net, bases), (net, bases), [x]))[0]
+    np.testing.assert_array_equal(first, np.arange(4))
 
 
 def test_positions_with_disjoint_fields_share_a_backward_pass(x: Tensor) -> None:
