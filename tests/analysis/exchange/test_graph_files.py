@@ -11,6 +11,7 @@ import jsonschema_rs
 import networkx
 import numpy as np
 import pytest
+from cases_figures import facts_of
 from cases_graphs import planted
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -129,9 +130,8 @@ def test_every_export_has_the_edges_above_the_cutoff_of_their_pair(seed: int, de
     joined = graph.to_igraph(epsilons).es
     assert {(vertices[e.source], vertices[e.target]): e["strength"] for e in joined} == expected
     assert to_networkx(graph, found).number_of_edges() == len(expected)
-    shown = plot_graph(graph, found).axes[0]
-    assert f"{len(expected):,} edges" in shown.get_title()
-    assert f"{len(expected):,} edges above" in plot_strengths(graph, epsilons).axes[0].get_title()
+    assert f"{len(expected):,} edges" in " ".join(facts_of(plot_graph(graph, found)).split())
+    assert f"{len(expected):,} edges above" in " ".join(facts_of(plot_strengths(graph, epsilons)).split())
 
 
 def test_loss_scales_of_pairs_are_named_where_they_differ() -> None:
@@ -144,7 +144,7 @@ def test_loss_scales_of_pairs_are_named_where_they_differ() -> None:
     assert "epsilon" not in named
     assert "epsilon 0.25)" in repr(same)
     assert "epsilon 0.25, 4)" in repr(other)
-    assert "epsilon 0.25 to 4" in plot_graph(graph, other).axes[0].get_title()
+    assert "epsilon 0.25 to 4" in " ".join(facts_of(plot_graph(graph, other)).split())
     made = json.loads(export(graph, other, "circuit-tracer"))
     assert "strengths above 0.5, 2." in made["metadata"]["info"]["description"]
 
