@@ -34,7 +34,7 @@ class Basis:
     Attributes:
         cut: name of the cut.
         kind: "global", "local", "pca" or "neuron".
-        mean: (d,) mean of the activations, or (positions, d) where the positions are those of a picture or a signal;
+        mean: (d,) mean of the activations, or (positions, d) where the positions are those of a picture;
             what does not depend on the data, kept apart.
         to_basis: C (k, d); f^ = C (f - mean).
         from_basis: C^+ (d, k).

@@ -6,8 +6,9 @@
 All sums are float64 and can be merged; they need memory for one batch times one block of backward passes. Positions
 that a mask leaves out are ignored: G is the mean over the positions of all data points that count; M and strengths sum
 over pairs of positions that count, and are means over data points. So padding and batching change nothing. Where the
-positions are those of a picture or a signal, G is centred at each of them: what is the same in every picture, such as
-a dark border, varies with the position, not with the data.
+positions are those of a picture, G is centred at each of them: what is the same in every picture, such as a dark
+border, varies with the position, not with the data. Signals and texts may differ in length and have one mean, and so
+have pictures with a mask.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ActivationMoments:
         count: number of positions that count, over all data points.
         mean: (d,).
         scatter: sum of (f - mean)(f - mean)^T (d, d); with `grid` about the mean at each position.
-        grid: (positions, d) mean at each position of a picture or a signal; None elsewhere.
+        grid: (positions, d) mean at each position of a picture; None elsewhere.
 
     >>> a = ActivationMoments.of(torch.tensor([[[0.0]], [[2.0]]]))
     >>> b = ActivationMoments.of(torch.tensor([[[4.0]]]))
@@ -72,11 +73,10 @@ class ActivationMoments:
     def merge(self, other: ActivationMoments) -> ActivationMoments:
         """Return the moments of both sets of data together."""
         count = self.count + other.count
-        if self.grid is not None and other.grid is not None:
-            if self.grid.shape != other.grid.shape:
-                raise DataError(
-                    f"pictures with {len(self.grid)} and with {len(other.grid)} positions: expected one size"
-                )
+        if self.grid is not None or other.grid is not None:
+            if self.grid is None or other.grid is None or self.grid.shape != other.grid.shape:
+                seen = ["one mean" if m.grid is None else f"{len(m.grid)} positions" for m in (self, other)]
+                raise DataError(f"pictures with {' and with '.join(seen)}: expected one size")
             n, moved = self.n + other.n, other.grid - self.grid
             means = self.grid + moved * (other.n / n)
             scatter = self.scatter + other.scatter + moved.T @ moved * (self.n * other.n / n)

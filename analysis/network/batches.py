@@ -255,10 +255,10 @@ def naming_batch(batch: Batch) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         hint = ""
         if isinstance(batch, tuple | list):
-            hint = "; a tuple holds the arguments of the model: labels do not belong there, pass them as targets="
-        floats = sorted({str(v.dtype).removeprefix("torch.") for v in tensors(batch) if v.is_floating_point()})
-        if floats and any(word in str(error) for word in ("dtype", "scalar type")):
-            hint = f"; the batch holds {', '.join(floats)}: convert it to the type of the model's parameters" + hint
+            hint = "; a tuple holds the arguments of the model: labels do not belong there (pass them as targets=)"
+        kinds = sorted({str(v.dtype).removeprefix("torch.") for v in tensors(batch)})
+        if kinds and any(word in str(error) for word in ("dtype", "scalar type")):
+            hint = f"; the batch holds {', '.join(kinds)}: convert it to the type of the model's parameters" + hint
         widths = _WIDTHS.search(str(error))  # of torch.matmul, which says it in its own words
         said = f"a layer that takes {widths[2]} features was given {widths[1]}" if widths else str(error)
         raise DataError(f"the model failed on a batch of {describe(batch)}: {said}{hint}") from error

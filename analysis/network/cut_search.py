@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +15,22 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CutError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .checks import differs
-from .cuts import Cut, Place, find_modules_by_name, short_name
+from .cuts import Cut, Place, find_modules_by_name, first_tensor, short_name
 from .forward import HookedModel
 from .layouts import shown_axes
 from .masks import Masks
 from .swap_test import LEAK, leaks_by_swapping
 
-__all__ = ["LeftOut", "candidates", "find_cuts", "modules_left_out", "scan", "vocabularies", "weights_used"]
+__all__ = [
+    "LeftOut",
+    "WeightsUsed",
+    "candidates",
+    "find_cuts",
+    "modules_left_out",
+    "scan",
+    "vocabularies",
+    "weights_used",
+]
 
 
 def candidates(model: nn.Module) -> tuple[Cut, ...]:
@@ -36,7 +46,7 @@ def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
     A picture that the model is given is no cut: its one to three channels are read by everything that follows.
     """
     index = torch.arange(batch_size(few)).roll(1)
-    places = [cut.places[0] for cut in candidates(model.model)]
+    places = _with_tensors(model, few, [cut.places[0] for cut in candidates(model.model)])
     values, output = _values_at(model, masks, few, places)
     rolled, _ = _values_at(model, masks, take_points(few, index), places)
     with torch.no_grad(), naming_batch(few):
@@ -48,7 +58,7 @@ def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
         and place in rolled
         and not differs(value[index], rolled[place])
     ]
-    layers, _ = weights_used(model.model, lambda visit: model.run(few, usable, visit))
+    layers = weights_used(model.model, lambda visit: model.run(few, usable, visit)).before
     usable = [place for place in usable if layers[place] or len(shown[place].shape if place in shown else ()) < 4]
     leak = leaks_by_swapping(model, masks, few, [Cut((place,)) for place in usable], {})
     return scan(
@@ -58,6 +68,30 @@ def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
         layers,
         tuple(output.shape),
     )
+
+
+def _with_tensors(model: HookedModel, few: Batch, places: Sequence[Place]) -> list[Place]:
+    """Leave out the places where a module is called without a tensor, or returns none."""
+    without: set[Place] = set()
+
+    def look(place: Place, held: Any) -> None:
+        try:
+            first_tensor(held, place.name)
+        except CutError:
+            without.add(place)
+
+    with ExitStack() as stack, torch.no_grad(), naming_batch(few):
+        for place in places:
+            module = model.modules[place.path]
+            if place.is_input:
+                handle = module.register_forward_pre_hook(
+                    lambda _, args, kwargs, place=place: look(place, args or kwargs), with_kwargs=True
+                )
+            else:
+                handle = module.register_forward_hook(lambda _, __, value, place=place: look(place, value))
+            stack.callback(handle.remove)
+        model.run(few, whole=True)
+    return [place for place in places if place not in without]
 
 
 def _values_at(
@@ -130,7 +164,10 @@ def scan(
         first = next((place for place in preferred if is_cut(place)), None)
         found += [first] if first else []
     if len(found) < 2:
-        raise CutError(f"the swap test found {len(found)} cuts in the model, expected at least two: name them")
+        raise CutError(
+            f"the swap test found {len(found)} cuts (places that every path from the data to the output passes), "
+            "expected at least two: name them; or, if the batches are single data points, pass batches of several"
+        )
     kept = _one_per_layer(sorted(found, key=order.index), values, layers, output)
     return tuple(Cut((place,)) for place in (kept if len(kept) > 1 else sorted(found, key=order.index)))
 
@@ -156,45 +193,85 @@ def _one_per_layer(
     return kept
 
 
-_ELEMENTWISE = re.compile("[ir]?(add|sub|mul|div|truediv)")  # with a table of positions, say: no layer of its own
+_MIXES_NOTHING = re.compile(  # element by element, or put together: with a table of positions, say
+    "[ir]?(add|sub|mul|div|truediv)|cat|concat|concatenate|stack|where|lerp"
+)
+
+_SAME_NUMBERS = re.compile(  # the same numbers in another place
+    "get|getitem|expand|expand_as|repeat|tile|view|view_as|reshape|transpose|t|permute|swapaxes|unsqueeze|squeeze|detach"
+    "|clone|contiguous|to|type_as|double|float|half|flatten|narrow|select|requires_grad"
+)
 
 
 class _Weights(TorchFunctionMode):
-    """Record which weights the functions of torch read: parameters of two or more axes, unless element by element."""
+    """Record which weights the functions of torch read, and whose results a tensor is made of.
+
+    Weights are parameters of two or more axes, and what only shows the same numbers in another place. Weights that a
+    function takes element by element, as a table of positions is added, do not count.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._names = {id(p): path for path, module in model.named_modules() for p in module.parameters(recurse=False)}
+        named = ((path, p) for path, module in model.named_modules() for p in module.parameters(recurse=False))
+        self._weights = {id(p): path for path, p in named if p.ndim > 1}
+        self._latest: dict[int, frozenset[str]] = {}
+        self._alive: list[Tensor] = []  # so that no identity is used twice
         self.used: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function and record the module whose weights it reads."""
+        """Call the function, and record the modules whose weights it reads."""
         returned = func(*args, **kwargs or {})
         name = getattr(func, "__name__", "").strip("_")
-        if tensors(returned) and name != "requires_grad" and not _ELEMENTWISE.fullmatch(name):
-            read = [value for value in tensors((args, kwargs or {})) if value.ndim > 1 and id(value) in self._names]
-            self.used += [self._names[id(value)] for value in read]
+        read, made = tensors((args, kwargs or {})), tensors(args[0] if name == "setitem" else returned)
+        weights = list(dict.fromkeys(self._weights[id(value)] for value in read if id(value) in self._weights))
+        if weights and _SAME_NUMBERS.fullmatch(name):
+            self._weights |= {id(value): weights[0] for value in made}
+        elif weights and made and not _MIXES_NOTHING.fullmatch(name):
+            self.used += weights
+            self._latest |= {id(value): frozenset(weights) for value in made}
+        else:
+            latest = frozenset[str]().union(*map(self.latest, read))
+            self._latest |= {id(value): latest for value in made}
+        self._alive += made
         return returned
 
+    def latest(self, value: Tensor) -> frozenset[str]:
+        """Return the modules whose results the tensor is made of without other weights between."""
+        return self._latest.get(id(value), frozenset())
 
-def weights_used(
-    model: nn.Module, run: Callable[[Callable[[Place, Tensor], Tensor]], object]
-) -> tuple[dict[Place, int], list[str]]:
-    """Run a model once, and return how many times weights are used before each place, and by which modules.
+
+class WeightsUsed(NamedTuple):
+    """Which weights a forward pass uses.
+
+    Attributes:
+        before: at each place, how many uses came before.
+        latest: at each place, the modules whose results are there, without other weights between.
+        modules: the modules whose weights are used, in order.
+    """
+
+    before: dict[Place, int]
+    latest: dict[Place, frozenset[str]]
+    modules: list[str]
+
+
+def weights_used(model: nn.Module, run: Callable[[Callable[[Place, Tensor], Tensor]], object]) -> WeightsUsed:
+    """Run a model once, and record which weights it uses, whoever holds and reads them.
 
     Args:
-        model: the model; its weights are its parameters of two or more axes, whoever reads them.
+        model: the model; its weights are its parameters of two or more axes.
         run: runs a forward pass and calls the visitor at every place.
     """
-    weights, before = _Weights(model), dict[Place, int]()
+    weights, found = _Weights(model), WeightsUsed({}, {}, [])
 
     def visit(place: Place, value: Tensor) -> Tensor:
-        before[place] = len(weights.used)
+        found.before[place] = len(weights.used)
+        found.latest[place] = weights.latest(value)
         return value
 
     with weights, torch.no_grad():
         run(visit)
-    return before, weights.used
+    found.modules.extend(weights.used)
+    return found
 
 
 class LeftOut(NamedTuple):
@@ -228,13 +305,13 @@ def modules_left_out(model: HookedModel, cuts: Sequence[Cut], batch: Batch) -> L
     """Find the modules with weights that are at no cut; weights are parameters of two or more axes."""
     places = [place for cut in cuts for place in cut.places]
     with naming_batch(batch):
-        counts, used = weights_used(model.model, lambda visit: model.run(batch, places, visit, whole=True))
-    names = [short_name(model.model, path) or type(model.model).__name__ for path in used]
-    ends = [max(counts[place] for place in cut.places) for cut in cuts]
-    at_cuts = {names[end - 1] for end in ends if end}
+        found = weights_used(model.model, lambda visit: model.run(batch, places, visit, whole=True))
+    ends = [max(found.before[place] for place in cut.places) for cut in cuts]
+    at_cuts = frozenset[str]().union(*found.latest.values())
     parts: tuple[dict[str, None], ...] = ({}, {}, {})
-    for k, name in enumerate(names):
-        if name not in at_cuts:
+    for k, path in enumerate(found.modules):
+        if path not in at_cuts:
+            name = short_name(model.model, path) or type(model.model).__name__
             parts[0 if k < ends[0] else 2 if k >= ends[-1] else 1][name] = None
     return LeftOut(*(tuple(part) for part in parts))
 

@@ -36,7 +36,7 @@ class Trace:
         output: the network's output (batch, positions, width), 0 where a position does not count.
         counted: per cut the positions that are read, and which of them count.
         output_counted: the same for the output.
-        grids: indices of the cuts whose positions are those of a picture or a signal, the same for every data point.
+        grids: indices of the cuts whose positions are those of a picture, the same for every data point.
     """
 
     entries: tuple[tuple[Float[Tensor, "batch _ _"], ...], ...]
@@ -71,7 +71,7 @@ class Record:
         layout = self.layouts.of(place)
         sequence = as_sequence(value, place.name, layout)
         self.values[p, i] = sequence
-        if value.ndim > 3 or (value.ndim == 3 and layout == "channels"):
+        if value.ndim > 3:
             self.grids.add(p)
         entry = sequence
         if p in self.replace:
@@ -187,7 +187,8 @@ class HookedModel:
                 ) from error
         if not whole and not isinstance(value, Tensor):
             raise CutError(
-                f"the model returns a {type(value).__name__}: say which part is the output, for example output='logits'"
+                f"the model returns a {type(value).__name__}: say which part is the output, for example "
+                f"{_part_of(value)}"
             )
         return value
 
@@ -275,6 +276,13 @@ class HookedModel:
                 stack.callback(leaves.remove)
             self.run(batch, gradients=gradients, whole=True)
         return events
+
+
+def _part_of(value: Any) -> str:
+    """Give an example of how to name a part of what a model returns."""
+    if isinstance(value, Mapping) and value:
+        return f"output={next(iter(value))!r}"
+    return "output=0" if isinstance(value, tuple | list) and not hasattr(value, "_fields") else "output='logits'"
 
 
 def _refuse_unreadable(model: nn.Module) -> None:

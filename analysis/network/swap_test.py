@@ -21,7 +21,7 @@ from ..errors import CutError, DataError
 from .batches import Batch, naming_batch, read_batches, tensors
 from .checks import halves
 from .cuts import Cut
-from .forward import HookedModel, Record, Trace
+from .forward import HookedModel, Record, Trace, check_finite
 from .masks import Counted, Masks, Positions, counted_at, how_to_declare, other_padding, swapped, unread_masks
 from .transitions import Transition
 
@@ -100,6 +100,7 @@ def leaks_by_swapping(
             return counted("output", "the output", value).read(value)
 
     here = output_of(batch, cuts, record)
+    check_finite([("the output", here)], model.model, batch)
     span = float((output_of(rolled, (), Record(None, {}, model.layouts)) - here).norm())
     if not span > 0:
         other = any(not torch.equal(a, b) for a, b in zip(tensors(batch), tensors(rolled), strict=True))

@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from ..network.batches import Batch, batch_size, describe, take_points, tensors
+from ..network.batches import Batch, batch_size, describe, joined, take_points, tensors
 from ..progress import ProgressCallback, report
 from ..results import by_value
 
@@ -49,8 +49,8 @@ def read_data(
 
     Args:
         model: the model; how many arguments its `forward` takes tells labels from arguments.
-        data: a tensor, an array, or a tensor per argument in a tuple or a mapping, of all data points; a map-style
-            `Dataset` of torch; or batches, in a list, a DataLoader or anything else that can be iterated over: each a
+        data: a tensor, an array, or a tensor per argument in a tuple or a mapping, of all data points; a `Dataset` of
+            torch; or batches, in a list, a DataLoader or anything else that can be iterated over: each a
             tensor, a tuple (arguments, then labels) or a mapping of arguments.
         labels: whether the last entry of each tuple holds labels; None where the model tells.
         progress: called after each batch.
@@ -70,6 +70,8 @@ def read_data(
     targets: list[Tensor] = []
     for batch in report(_batches(data), "reading data", progress):
         given, label = _parted(model, _as_tensors(batch), labels)
+        if label is not None and len(label) != batch_size(given):
+            raise DataError(f"a batch holds {batch_size(given)} data points and {len(label)} labels: expected one each")
         if any(v.ndim and not len(v) for v in tensors(given)):
             continue
         batches.append(given)
@@ -79,7 +81,15 @@ def read_data(
         raise DataError("there are no data: expected at least two data points")
     if targets and (len(targets) != len(batches) or len({v.shape[1:] for v in targets}) > 1):
         raise DataError("the labels of some batches have other shapes than those of others: expected one kind of label")
-    return Data(tuple(batches), torch.cat(targets) if targets else None)
+    return Data(tuple(_larger(batches)), torch.cat(targets) if targets else None)
+
+
+def _larger(batches: list[Batch]) -> list[Batch]:
+    """Join batches of one data point each, which nothing can be checked on, where they fit together."""
+    if any(batch_size(batch) > 1 for batch in batches):
+        return batches
+    parts = [joined(batches[start : start + _POINTS]) for start in range(0, len(batches), _POINTS)]
+    return batches if any(part is None for part in parts) else parts
 
 
 def _batches(data: Any) -> Iterable[Any]:
@@ -90,13 +100,23 @@ def _batches(data: Any) -> Iterable[Any]:
             raise DataError(f"the data are a {type(data).__name__} without a tensor: expected data points")
         n = batch_size(whole)
         return [take_points(whole, slice(start, start + _POINTS)) for start in range(0, n, _POINTS)]
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+    if isinstance(data, Dataset):
         return DataLoader(data, batch_size=_POINTS)
+    if isinstance(data, list) and len(data) == 2 and _all_tensors(data) and _look_like_labels(*data):
+        raise DataError(
+            f"the data are a list of two tensors of {len(data[0])} entries, which may be two batches, or inputs and "
+            "labels: pass a tuple for inputs and labels, or torch.cat(...) of the batches"
+        )
     if isinstance(data, Iterator):
         raise DataError("the data are a generator: pass a list or a DataLoader, or list(...) of it")
     if isinstance(data, str | bytes) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise DataError(f"the data are a {type(data).__name__}: expected a tensor, a list of batches or a DataLoader")
     return cast("Iterable[Any]", data)
+
+
+def _look_like_labels(inputs: Any, labels: Any) -> bool:
+    """Return whether the second of two tensors is no batch as the first is, but has an entry for each data point."""
+    return len(inputs) == len(labels) and (inputs.shape[1:] != labels.shape[1:] or inputs.dtype != labels.dtype)
 
 
 def _all_tensors(data: Sequence[Any]) -> bool:
@@ -115,15 +135,17 @@ def _as_tensors(batch: Any) -> Any:
 
 
 def _parted(model: nn.Module, batch: Any, labels: bool | None) -> tuple[Batch, Tensor | None]:
-    """Part a batch into the arguments of the model and the labels, if it ends in labels."""
+    """Part a batch into the arguments of the model and the labels, if it ends in labels or has them by name."""
+    if isinstance(batch, Mapping) and "labels" in batch and labels is not False:
+        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
     if not isinstance(batch, tuple | list) or len(batch) < 2:
         if labels:
             raise DataError(f"a batch is {describe(batch)} without labels: labels=True needs tuples that end in them")
         return (batch[0] if isinstance(batch, tuple | list) and batch else batch), None
     if not isinstance(batch[-1], Tensor) or batch[-1].ndim == 0:
         raise DataError(
-            f"a batch ends in a {type(batch[-1]).__name__}, so that it may be a single data point: expected batches "
-            "of several, as a DataLoader makes them"
+            f"a batch ends in a {type(batch[-1]).__name__}: expected labels in a tensor, one for each data point, and "
+            "batches of several data points, as a DataLoader makes them"
         )
     if not (_ends_in_labels(model, len(batch)) if labels is None else labels):
         return tuple(batch), None

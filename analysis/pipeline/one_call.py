@@ -18,14 +18,14 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import InputError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
-from ..network.batches import doubled
+from ..network.batches import doubled, map_tensors
 from ..network.checks import spread
 from ..network.cut_search import LeftOut
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..notebook.tables import html_table
 from ..progress import ProgressCallback
-from ..recipe import Recipe, build_bases, build_graph, controlled, partition_graph
+from ..recipe import GraphRecipe, Recipe, build_bases, build_graph, controlled, partition_graph
 from ..results import Result, by_value, decode, encode, write_bytes
 from .data import Data, read_data
 
@@ -91,21 +91,25 @@ class Analysis(Result):
         return self.summary
 
     def _table(self) -> list[str]:
-        """Make a line per cut: features, nodes, and the nodes of each module."""
-        shown = list(range(min(self.partition.n_modules, 6)))
-        rows = [["cut", "features", "nodes", *(f"module {m}" for m in shown), "no edge"]]
+        """Make a line per cut: features, nodes, and the nodes of as many modules as there is room for."""
+        n = self.partition.n_modules
+        shown = min(n, 12)
+        while shown and max(map(len, self._lines(shown))) > _WIDTH:
+            shown -= 1
+        return self._lines(shown) + ([f"(and {n - shown} smaller modules)"] if shown < n else [])
+
+    def _lines(self, n: int) -> list[str]:
+        """Make the table with the largest n modules."""
+        rows = [["cut", "features", "nodes", *(f"module {m}" for m in range(n)), "no edge"]]
         for cut, labels in zip(self.graph.cuts, self.partition.labels, strict=True):
             name = cut if len(cut) <= 24 else f"...{cut[-21:]}"
-            counts = [int((labels == m).sum()) for m in (*shown, -1)]
+            counts = [int((labels == m).sum()) for m in (*range(n), -1)]
             rows.append([name, str(self.bases[cut].to_basis.shape[1]), str(len(labels)), *map(str, counts)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
+        return [
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
             for row in rows
         ]
-        if len(shown) < self.partition.n_modules:
-            lines.append(f"(and {self.partition.n_modules - len(shown)} smaller modules)")
-        return [line.rstrip() for line in lines]
 
     def _notes(self) -> Iterator[str]:
         """Say what lies at no cut, and what the numbers are of."""
@@ -182,7 +186,6 @@ class Analysis(Result):
 
 
 @with_bar
-@with_bar
 def analyze(
     model: nn.Module | Network,
     data: Any,
@@ -230,12 +233,11 @@ def analyze(
     given = read_data(net.model, data, labels=labels, progress=progress)
     net, batches = _in_double(net, given)
     coarse = any(p.is_floating_point() and p.dtype != torch.float64 for p in net.model.parameters())
-    if coarse and chosen.graph.rank_tolerance < _COARSE:
+    if coarse and chosen.graph.rank_tolerance == GraphRecipe.rank_tolerance:
         chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
     return _analysis(net, Data(tuple(batches), given.targets), chosen, progress)
 
 
-@with_bar
 @with_bar
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
     """Analyse a checkpoint as it was loaded; cuts and loss are its own.
@@ -267,17 +269,20 @@ def _network(model: nn.Module, recipe: Recipe, output: str | int | None) -> Netw
 
 def _in_double(net: Network, data: Data) -> tuple[Network, Sequence[Any]]:
     """Return network and data in float64; as they are where the model is large, or gives other outputs in float64."""
+    kinds = {p.dtype for p in net.model.parameters() if p.is_floating_point()}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    own = map_tensors(lambda v: v.to(kind) if kind is not None and v.is_floating_point() else v, data.batches)
+    few = spread(own[0])
     if sum(p.numel() for p in net.model.parameters()) > _DOUBLED:
-        return net, data.batches
-    few = spread(data.batches[0])
+        return net, own
     try:
         exact = net.in_double()
         batches = tuple(doubled(data.batches))
-        there, here = exact.output(spread(batches[0])), net.output(few)
+        there, here = exact.output(next(iter(doubled([few])))), net.output(few)
     except Exception:  # any error: a model that names its type, or that cannot be copied
-        return net, data.batches
+        return net, own
     agree = there.shape == here.shape and float((there - here).abs().max()) <= _AGREE * float(there.abs().max())
-    return (exact, batches) if agree else (net, data.batches)
+    return (exact, batches) if agree else (net, own)
 
 
 def _filled(text: str) -> list[str]:

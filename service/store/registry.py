@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -274,10 +275,12 @@ def check_name(name: str) -> None:
     """Refuse what cannot be the name of a model.
 
     Raises:
-        StoreError: it is empty, too long, contains @, or cannot be printed.
+        StoreError: it is empty, too long, contains @, is "last", ends like the name of a run, or cannot be printed.
     """
     if not name.strip() or not name.isprintable() or "@" in name or len(name) > 200:
         raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
+    if name == "last" or re.search(r"#\d+$", name):
+        raise StoreError(f"a model cannot be called {name!r}: that is a reference to something else")
 
 
 def _moment(sha256: str, family: str, config: Mapping[str, Any], *, run: str | None = None, **of: Any) -> Moment:

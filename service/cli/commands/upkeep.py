@@ -45,6 +45,8 @@ def rm(
     kind, refs = KINDS["model"], words
     if len(words) > 1 and words[0] in {*KINDS, *_NAMES}:
         kind, refs = KINDS[singular(words[0])], words[1:]
+    elif "last" in refs:
+        raise StoreError("rm last: say of which kind, as in `interbasis rm partition last`")
     with opened_source(store, artifacts, url) as opened:
         plans = {plan.id: plan for plan in (opened.removal(kind, ref) for ref in refs)}
         if not yes:

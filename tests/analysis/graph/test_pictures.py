@@ -118,7 +118,7 @@ def test_signals_are_declared_and_their_channels_are_nodes() -> None:
     assert graph.widths == (4, 5, 2)
     here = layers[:2](x).detach()
     maps = torch.stack([torch.autograd.functional.jacobian(layers[2:4], v[None])[0, :, :, 0] for v in here])
-    variance = (here - here.mean(0)).square().mean((0, 2))
+    variance = (here - here.mean((0, 2), keepdim=True)).square().mean((0, 2))
     squared = maps.square().sum((2, 4)).mean(0) * variance
     torch.testing.assert_close(torch.from_numpy(graph.blocks[0]), squared.sqrt(), atol=1e-10, rtol=1e-10)
 
@@ -150,7 +150,7 @@ def test_pictures_of_several_sizes_are_refused() -> None:
     pool = nn.AdaptiveAvgPool2d(1)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), pool, nn.Flatten(), nn.Linear(3, 2))
     batches = [torch.randn(9, 1, size, size, dtype=torch.float64) for size in (7, 8)]
-    with pytest.raises(DataError, match="pictures with 25 and with 36 positions: expected one size"):
+    with pytest.raises(DataError, match="pictures with 25 positions and with 36 positions: expected one size"):
         interaction_basis(Network(model.double(), ["1", "3", "5"]), batches)
 
 

@@ -79,8 +79,10 @@ def test_models_of_several_arguments_get_them() -> None:
         ("images/", "the data are a str: expected a tensor"),
         (3, "the data are a int: expected a tensor"),
         ({}, "the data are a dict without a tensor"),
-        ([(X[0], 3), (X[1], 4)], "a batch ends in a int, so that it may be a single data point"),
+        ([(X[0], 3), (X[1], 4)], "a batch ends in a int: expected labels in a tensor, one for each data point"),
         ([(X, Y, Y)], "batches hold 3 entries, and the model takes 1 arguments: expected"),
+        ([(X, Y[:-1])], "a batch holds 600 data points and 599 labels"),
+        ([X, Y], "the data are a list of two tensors of 600 entries"),
         ([(X, Y), X], "the labels of some batches have other shapes"),
         ([(X, Y), (X, torch.stack([Y, Y], 1))], "the labels of some batches have other shapes"),
     ],
@@ -90,6 +92,23 @@ def test_what_is_no_data_is_refused(data: Any, message: str) -> None:
         read_data(ONE, data)
     with pytest.raises(DataError, match="without labels: labels=True needs tuples"):
         read_data(ONE, X, labels=True)
+
+
+def test_labels_of_mappings_are_those_with_that_name() -> None:
+    found = read_data(ONE, {"input": X, "labels": Y})
+    assert torch.equal(found.targets, Y)  # type: ignore[arg-type]
+    assert set(found.batches[0]) == {"input"}
+    assert "labels" in read_data(ONE, {"input": X, "labels": Y}, labels=False).batches[0]
+
+
+def test_streams_are_read_in_batches() -> None:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(zip(X, Y, strict=True))
+
+    found = read_data(ONE, Stream())
+    assert torch.equal(torch.cat(found.batches), X)
+    assert torch.equal(found.targets, Y)  # type: ignore[arg-type]
 
 
 def test_random_data_are_read_once() -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import interbasis
 from interbasis.analysis import Analysis, Network, analyze
-from interbasis.analysis.errors import InputError
+from interbasis.analysis.errors import DataError, InputError
 
 
 class TwoPictures(nn.Module):
@@ -161,6 +161,51 @@ def test_float32_is_used_where_float64_cannot_be() -> None:
     assert one.precision == "float32"
     assert one.recipe.graph.rank_tolerance == 1e-6
     assert "computed in float32" in one.summary.replace("\n", " ")
+
+
+def test_data_of_another_precision_are_converted() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), torch.randn(80, 4)
+    one, other = (analyze(model, data, resolution=1.0) for data in (x, x.double()))
+    assert one == other
+    with pytest.raises(DataError, match="the batch holds int64: convert it to the type of the model's parameters"):
+        analyze(model, x.long())
+
+
+def test_modules_without_tensors_and_computed_weights_do_not_matter() -> None:
+    class Scale(nn.Module):
+        """Called with a number, returns a number."""
+
+        def forward(self, n: int) -> float:
+            return float(n)
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.scale, self.one = Scale(), nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+            self.two = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(torch.relu(self.one(x)) * self.scale(2))
+
+    net = Network(Odd(), "auto", example=torch.randn(20, 4))
+    assert net.cuts == ("one:in", "two:in", "two")
+
+
+def test_towers_that_meet_in_a_cut_are_both_there() -> None:
+    class Towers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.act, self.out = nn.Linear(4, 5), nn.Linear(4, 5), nn.ReLU(), nn.Linear(10, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.act(torch.cat([self.a(x), self.b(x)], 1)))
+
+    x = torch.randn(20, 4)
+    net = Network(Towers(), "auto", example=x)
+    assert (net.cuts, net.left_out(x)) == (("act", "out"), ((), (), ()))
 
 
 def test_the_package_starts_without_torch() -> None:
