@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, TypeGuard
 
 import typer
 from rich.text import Text
@@ -54,11 +56,13 @@ def main() -> None:
     code: int | None = 0
     try:
         code = _run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        said = usage_error(error) if is_usage_error(error) else str(error)
+        said = usage_error(error) if is_usage_error(error) else _said(error)
         if said is not None:
             line = Text.assemble(("error:", "bold red"), " ", " ".join(with_place(said).split()))
             err.print(line, soft_wrap=True, highlight=False)
@@ -74,12 +78,34 @@ def _run() -> int:
     return int(command(prog_name="interbasis", standalone_mode=False) or 0)
 
 
+def _said(error: Exception) -> str | None:
+    """Return what to say of an error: nothing where the reader of standard output has gone."""
+    if not _of_output(error):
+        return str(error)
+    where = ""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        where = " to standard output"
+        with suppress(OSError):  # what is still to be written is left out, also when the program ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return None if isinstance(error, BrokenPipeError) else f"cannot write{where}: {error.strerror}"
+
+
+def _of_output(error: Exception) -> TypeGuard[OSError]:
+    """Return whether an error is that of an open file or stream which takes no more."""
+    stopped = (errno.ENOSPC, errno.EPIPE, errno.EDQUOT)
+    return isinstance(error, OSError) and error.errno in stopped and error.filename is None
+
+
 def _exit_code(error: Exception) -> int | None:
     """Return 2 for bad input, 1 for other errors of interbasis, None for a bug; do not import the numerics."""
     if isinstance(error, StoreError):
         return 1 if isinstance(error, ArtifactError | UnavailableError) else 2
     if is_usage_error(error):
         return 2
+    if _of_output(error):
+        return 1
     errors: Any = sys.modules.get("interbasis.analysis.errors")
     if errors is None or not isinstance(error, errors.InterbasisError):
         return None

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ..records.choices import CHOICES
 from ..records.errors import StoreError
 from ..records.jobs import TASKS
+from ..records.kinds import VERDICTS
 from ..terminal.views import VIEWS
 from .sources import missing_store, opened_source
 
@@ -20,11 +21,6 @@ __all__ = [
     "complete_values",
     "complete_verdicts",
 ]
-
-_VERDICTS = (
-    *("supported", "one module", "not told apart from chance", "untested", "refuted"),
-    *("reliable", "doubtful", "failed"),
-)
 
 _MOST = 50  # things of a kind that are offered, the newest
 
@@ -86,7 +82,7 @@ def complete_verdicts(incomplete: str) -> list[str]:
     >>> complete_verdicts("ref")
     ['refuted']
     """
-    return [verdict for verdict in _VERDICTS if verdict.startswith(incomplete)]
+    return [verdict for verdict in VERDICTS if verdict.startswith(incomplete)]
 
 
 def _names(kind: str, row: Any) -> Iterator[tuple[str, str]]:

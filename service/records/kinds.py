@@ -16,7 +16,7 @@ from .graphs import GRAPH, GraphRow
 from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
 from .tracking import TRACKING, TrackingDetail, TrackingRow
 
-__all__ = ["KINDS", "Paging", "Source", "check_paging", "kinds_of"]
+__all__ = ["KINDS", "VERDICTS", "Paging", "Source", "check_paging", "kinds_of"]
 
 RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
@@ -25,6 +25,12 @@ KINDS: dict[str, Kind[Any, Any]] = {
     kind.name: kind for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, TRACKING)
 }
 """Every kind of stored thing that results belong to or are, by its name."""
+
+VERDICTS = (
+    *("supported", "one module", "not told apart from chance", "untested", "refuted"),
+    *("reliable", "doubtful", "failed"),
+)
+"""Every verdict on a result."""
 
 
 _LETTERS: dict[str, tuple[str, ...]] = {
@@ -71,7 +77,7 @@ class Paging(TypedDict, total=False):
 
 
 def check_paging(kind: Kind[Any, Any], paging: Paging) -> None:
-    """Refuse to narrow a list by what things of its kind do not have.
+    """Refuse to narrow a list by what things of its kind do not have, or by a verdict that there is not.
 
     Raises:
         StoreError: the message names it.
@@ -79,6 +85,9 @@ def check_paging(kind: Kind[Any, Any], paging: Paging) -> None:
     for name in ("step", "verdict"):
         if paging.get(name) is not None and name not in kind.narrowings:
             raise StoreError(f"{kind.plural} have no {name}: the list can be narrowed by {', '.join(kind.narrowings)}")
+    verdict = paging.get("verdict")
+    if verdict is not None and not any(known.startswith(verdict) for known in VERDICTS):
+        raise StoreError(f"there is no verdict {verdict!r}: expected one of {', '.join(VERDICTS)}, or the start of one")
 
 
 class Source(ABC):

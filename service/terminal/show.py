@@ -67,12 +67,21 @@ def show_row(row: Record, as_json: bool) -> None:
         show_body(row)
 
 
-def show_page(kind: str, page: Page[Any], as_json: bool) -> None:
-    """Print a page of the list of one kind, named in the plural, as a table or as JSON."""
+def show_page(kind: str, page: Page[Any], as_json: bool, stored: int | None = None) -> None:
+    """Print a page of the list of one kind, named in the plural, as a table or as JSON.
+
+    Args:
+        kind: the kind.
+        page: the page.
+        as_json: whether to print JSON.
+        stored: number of things of the kind, whether or not they are asked for.
+    """
     if as_json:
         print_json(page.to_json())
+    elif page.items:
+        out.print(rows_table(kind, page.items))
     else:
-        out.print(rows_table(kind, page.items) if page.items else f"no {kind} stored yet")
+        out.print(f"none of {stored} {kind} fit" if stored else f"no {kind} stored yet")
 
 
 def show_body(row: Record) -> None:

@@ -85,10 +85,14 @@ def ls(
         if each not in known:
             having = f": it has {', '.join(f'--{k}' for k in by if k in known)}" if known else ""
             raise StoreError(f"--{each}: the list of {kind} cannot be narrowed by it{having}")
-    given["newest_first"] = not as_json if newest_first is None else newest_first
-    print_list(
-        kind, (store, artifacts, url), as_json, (limit, after, every), lambda s, p: getattr(s, f"{name}s")(**p, **given)
-    )
+    order = {"newest_first": not as_json if newest_first is None else newest_first}
+
+    def read(source: Any, part: dict[str, Any], by: dict[str, Any] = given) -> Page[Any]:
+        page: Page[Any] = getattr(source, f"{name}s")(**part, **order, **by)
+        return page
+
+    paging = (limit, after, every)
+    print_list(kind, (store, artifacts, url), as_json, paging, read, lambda s, p: read(s, p, {}))
 
 
 @app.command(rich_help_panel="Jobs")
@@ -112,7 +116,8 @@ def jobs(
     if state is not None and state not in STATES:
         raise StoreError(f"there is no state {state!r}: expected one of {', '.join(STATES)}")
     asked = {"state": state, "newest_first": True}
-    print_list("jobs", (store, artifacts, url), as_json, (limit, after, every), lambda s, p: s.jobs(**p, **asked))
+    place, paging = (store, artifacts, url), (limit, after, every)
+    print_list("jobs", place, as_json, paging, lambda s, p: s.jobs(**p, **asked), lambda s, p: s.jobs(**p))
 
 
 def print_list(
@@ -121,6 +126,7 @@ def print_list(
     as_json: bool,
     paging: tuple[int | None, str | None, bool],
     read: Read,
+    read_all: Read | None = None,
 ) -> None:
     """Print a list, or the part of it that is asked for, and say how the rest is listed.
 
@@ -130,6 +136,7 @@ def print_list(
         as_json: whether to print JSON.
         paging: number of rows, where to go on, and whether to read all.
         read: reads a part of the list.
+        read_all: reads a part of the list of all things of the kind, where `read` leaves some out.
     """
     limit, after, every = paging
     if (file := missing_store(*place)) is not None:
@@ -141,7 +148,10 @@ def print_list(
         while every and page.next_cursor is not None:
             more = read(opened, {**part, "cursor": page.next_cursor})
             page = Page(items=page.items + more.items, next_cursor=more.next_cursor, total=page.total)
-    show_page(kind, page, as_json)
+        stored = page.total
+        if not page.items and not as_json and read_all is not None:
+            stored = read_all(opened, {"limit": 1}).total
+    show_page(kind, page, as_json, stored)
     if as_json:
         return
     for note in partition_notes(page.items, reasons=False) if kind == "partitions" else ():

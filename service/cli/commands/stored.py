@@ -9,7 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import NotFoundError, StoreError
+from ...records.estimates import EXPERIMENT, LEDGER, LLC
+from ...records.graphs import GRAPH
 from ...records.kinds import kinds_of
+from ...records.partitions import PARTITION
+from ...records.tracking import TRACKING
 from ...terminal.show import err, print_json, show_row
 from ..backends import Given, opened_backend
 from ..completion import complete_ids
@@ -22,6 +26,8 @@ app = typer.Typer()
 
 _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "masks", "safetensors", "netcdf"]
 
+_RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, TRACKING)
+
 
 @app.command(rich_help_panel="What is stored")
 def show(
@@ -29,7 +35,7 @@ def show(
         list[str],
         typer.Argument(
             metavar="[KIND] ID",
-            help=f"An ID, the start of one, or a name; KIND: {', '.join(KINDS)}.",
+            help=f"An ID, the start of one, or a name; last: the newest result; KIND: {', '.join(KINDS)}.",
             autocompletion=complete_ids(*KINDS),
         ),
     ],
@@ -46,7 +52,11 @@ def show(
         raise StoreError(f"show {' '.join(words)}: expected [KIND] ID, like `interbasis show partition p-1a2b3c4d`")
     ref = words[-1]
     with opened_source(store, artifacts, url) as opened:
-        name, row = _found(opened, (singular(words[0]),) if len(words) == 2 else _candidates(ref), ref)
+        if words == ["last"]:
+            kind, row = opened.find_any(_RESULTS, ref)
+            name = kind.name
+        else:
+            name, row = _found(opened, (singular(words[0]),) if len(words) == 2 else _candidates(ref), ref)
         if as_json:
             document = row.to_json()
             if name == "partition":
@@ -64,12 +74,13 @@ def _candidates(ref: str) -> tuple[str, ...]:
 
 def _found(opened: Any, kinds: tuple[str, ...], ref: str) -> tuple[str, Any]:
     """Return the first thing of these kinds that a reference names, with its kind."""
-    for kind in kinds[:-1]:
+    missing: NotFoundError | None = None
+    for kind in kinds:
         try:
             return kind, getattr(opened, f"get_{kind}")(ref)
-        except NotFoundError:
-            continue
-    return kinds[-1], getattr(opened, f"get_{kinds[-1]}")(ref)
+        except NotFoundError as error:
+            missing = missing if missing is not None and "@" in ref else error
+    raise missing or NotFoundError(f"nothing stored is called {ref!r}")
 
 
 @app.command(rich_help_panel="What is stored")

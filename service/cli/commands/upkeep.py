@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ...records.base import Kind
 from ...records.errors import StoreError
-from ...records.kinds import KINDS
+from ...records.kinds import KINDS, kinds_of
 from ...records.maintenance import Removal
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
@@ -28,7 +29,10 @@ _NAMES = {kind.plural: kind.name for kind in KINDS.values()}
 def rm(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[KIND] REF...", help=f"What to remove: a kind ({', '.join(KINDS)}; default: model)."),
+        typer.Argument(
+            metavar="[KIND] REF...",
+            help=f"What to remove: a kind ({', '.join(KINDS)}; default: that of the ID, of a name model).",
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
     store: StoreOption = None,
@@ -42,18 +46,18 @@ def rm(
 
     Example: interbasis rm run two-digits#1
     """
-    kind, refs = KINDS["model"], words
+    kind, refs = None, words
     if len(words) > 1 and words[0] in {*KINDS, *_NAMES}:
         kind, refs = KINDS[singular(words[0])], words[1:]
     elif "last" in refs:
         raise StoreError("rm last: say of which kind, as in `interbasis rm partition last`")
     with opened_source(store, artifacts, url) as opened:
-        plans = {plan.id: plan for plan in (opened.removal(kind, ref) for ref in refs)}
+        plans = {plan.id: plan for plan in (opened.removal(kind or _kind(opened, ref), ref) for ref in refs)}
         if not yes:
             for plan in plans.values():
                 err.print(_described(plan), soft_wrap=True)
             _ask()
-        gone = [opened.remove(kind, ref) for ref in plans]
+        gone = [opened.remove(KINDS[plan.kind], plan.id) for plan in plans.values()]
     if as_json:
         print_json({"items": [each.to_json() for each in gone]})
         return
@@ -95,6 +99,13 @@ def relocate(
     """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.relocate_checkpoint(checkpoint, file), as_json)
+
+
+def _kind(opened: Any, ref: str) -> Kind[Any, Any]:
+    """Return the kind of the thing with this ID or start of an ID; of a name, that of models."""
+    kinds = [KINDS[name] for name in kinds_of(ref) if name in KINDS]
+    found: Kind[Any, Any] = opened.find_any(kinds, ref)[0] if len(kinds) > 1 else [*kinds, KINDS["model"]][0]
+    return found
 
 
 def _described(plan: Removal) -> str:

@@ -304,7 +304,7 @@ def test_pages_follow_one_another(interbasis: Callable[..., Result], filled: lis
         ("checkpoints", ("--step", "123456789"), [1]),
         ("graphs", ("--since", "2h"), [0, 1]),
         ("models", ("--since", "2999-01-01"), []),
-        ("partitions", ("--verdict", "nothing"), []),
+        ("partitions", ("--verdict", "refuted"), []),
         ("partitions", ("--model", "net", "--step", "123456789"), []),
     ],
 )
@@ -323,6 +323,8 @@ def test_lists_are_narrowed_by_what_they_have_only(
 ) -> None:
     verdict = filled[0]["partition"]["verdict"]
     assert filled[0]["partition"]["id"] in interbasis("ls", "partitions", "--verdict", verdict[:5]).out
+    assert interbasis("ls", "partitions", "--verdict", "doubtful").out == "none of 2 partitions fit\n"
+    assert_refused(interbasis("ls", "partitions", "--verdict", "good"), "no verdict 'good': expected one of supported,")
     assert_refused(interbasis("ls", "models", "--verdict", "x"), "--verdict: the list of models", "it has --since")
     assert_refused(interbasis("ls", "tokens", "--model", "net"), "cannot be narrowed by it")
     assert_refused(interbasis("ls", "graphs", "--since", "yesterday"), "since is 'yesterday', expected 30min, 2h, 3d")
@@ -369,6 +371,10 @@ def test_show_without_a_kind_takes_names_of_models_and_checkpoints(
 ) -> None:
     assert interbasis("show", "net", "--json").document["family"] == "mlp"
     assert interbasis("show", "net@7", "--json").document["step"] == 7
+    results = [item[kind] for item in filled for kind in ("graph", "partition")]
+    newest = max(results, key=lambda row: str(row["created"]))
+    assert interbasis("show", "last", "--json").document["id"] == newest["id"]
+    assert_refused(interbasis("show", "net@8"), "has no checkpoint '8'")
     assert_refused(interbasis("show", "partition"), "expected [KIND] ID")
     assert_refused(interbasis("show", "partitionx", "x"), "did you mean partition? expected one of model, run,")
     assert_refused(interbasis("show", "p-ffffffff"), "no partition 'p-ffffffff'")

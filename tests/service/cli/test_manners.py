@@ -1,5 +1,7 @@
 """Manners of the command line: help, version, wrong words, completion, files of torch.save, and pictures."""
 
+import errno
+import io
 import json
 import os
 import re
@@ -231,3 +233,34 @@ def test_full_disk_is_one_sentence_and_devices_stay_devices(tmp_path: Path) -> N
     assert link.is_symlink()
     with pytest.raises(InterbasisError, match="it is a folder"):
         write_bytes(tmp_path, b"x")
+
+
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def write(self, _: str) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def test_a_full_disk_is_said_in_a_line(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is said to a reader that has gone."""
+    save_graph(sqlite_store)
+    line = f"error: cannot write to standard output: {os.strerror(errno.ENOSPC)}\n"
+    for number, said in ((errno.ENOSPC, line), (errno.EPIPE, "")):
+        for more in ((), ("--json",)):
+            monkeypatch.setattr(
+                sys, "argv", ["interbasis", "ls", "graphs", "--store", str(sqlite_store.location.file), *more]
+            )
+            monkeypatch.setattr(sys, "stdout", FullDisk(number))
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert (stop.value.code, capsys.readouterr().err) == (1, said)

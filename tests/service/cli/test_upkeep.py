@@ -59,6 +59,14 @@ def test_removal_without_a_question(sqlite_store: Store, run: Any) -> None:
     assert len(sqlite_store.graphs().items) == 1
 
 
+def test_the_kind_is_that_of_the_id(sqlite_store: Store, run: Any) -> None:
+    (graph,), (partition,) = sqlite_store.graphs().items, sqlite_store.partitions().items
+    code, out, _ = run("rm", partition.id[:7], graph.id, "--yes", "--json")
+    assert (code, [gone["kind"] for gone in json.loads(out)["items"]]) == (0, ["partition", "graph"])
+    code, _, err = run("rm", "l-12345678", "--yes")
+    assert (code, "no ledger 'l-12345678'" in err) == (2, True)
+
+
 def test_rename_and_relocate(sqlite_store: Store, run: Any, tmp_path: Path) -> None:
     code, out, _ = run("rename", "digits", "letters", "--json")
     assert (code, json.loads(out)["name"]) == (0, "letters")
