@@ -255,12 +255,11 @@ def test_a_full_disk_is_said_in_a_line(
     """And nothing is said to a reader that has gone."""
     save_graph(sqlite_store)
     line = f"error: cannot write to standard output: {os.strerror(errno.ENOSPC)}\n"
-    for number, said in ((errno.ENOSPC, line), (errno.EPIPE, "")):
-        for more in ((), ("--json",)):
-            monkeypatch.setattr(
-                sys, "argv", ["interbasis", "ls", "graphs", "--store", str(sqlite_store.location.file), *more]
-            )
-            monkeypatch.setattr(sys, "stdout", FullDisk(number))
-            with pytest.raises(SystemExit) as stop:
-                cli.main()
-            assert (stop.value.code, capsys.readouterr().err) == (1, said)
+    listed = ["interbasis", "ls", "graphs", "--store", str(sqlite_store.location.file)]
+    cases = ((errno.ENOSPC, line, []), (errno.ENOSPC, line, ["--json"]), (errno.EPIPE, "", ["--json"]))
+    for number, said, more in cases:
+        monkeypatch.setattr(sys, "argv", [*listed, *more])
+        monkeypatch.setattr(sys, "stdout", FullDisk(number))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert (stop.value.code, capsys.readouterr().err) == (1, said)
