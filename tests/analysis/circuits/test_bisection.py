@@ -9,6 +9,7 @@ from cases_long import SEEDS
 from interbasis.analysis import bisect_edges, interaction_basis, interaction_graph, load_checkpoint
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_modular_addition_needs_no_more_edges_than_the_peer_found(real_data: Path, seed: int) -> None:
     """Basis from the training data, accuracy on the test data; per pair of cuts, and all pairs cut at once."""

@@ -572,6 +572,7 @@ def test_modular_addition(real_data: Path, seed: int, work: int, monkeypatch: py
     assert 0 < ledger.hessian.lower <= ledger.effective <= ledger.explained < ledger.nominal
 
 
+@pytest.mark.long
 def test_mnist_mlp_with_synthetic_inputs(real_data: Path, tmp_path: Path) -> None:
     """Its data are not here: normal inputs stand for them, on which the first layer's activations have full rank."""
     np.savez(tmp_path / "normal.npz", inputs=np.random.default_rng(0).standard_normal((1000, 784)))

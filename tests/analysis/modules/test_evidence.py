@@ -75,7 +75,10 @@ def test_choice_is_near_the_best_of_the_grid(options, within):
 
 
 @pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 5), marks=pytest.mark.long)], ids=str)
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "sum"])
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(t, marks=[pytest.mark.long] if t == "three digits" else []) for t in TASKS if t != "sum"],
+)
 def test_modules_of_trained_networks(task, seeds):
     """No knob, epsilon included: AMI with the true sides .9 on average, .75 at worst."""
     found = []
