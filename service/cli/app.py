@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from textwrap import fill
 from typing import Annotated, Any, TypeGuard
 
 import typer
@@ -49,7 +50,7 @@ def interbasis(
 
 
 def main() -> None:
-    """Run the command line; print errors of interbasis as one line on standard error."""
+    """Run the command line; print errors of interbasis as one line on standard error, wrapped on a terminal."""
     # before torch is loaded: threads that spin while they wait for a core that another program has take ten times as
     # long as those that sleep, which are as fast as one thread where there is little to do
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -64,8 +65,12 @@ def main() -> None:
             raise
         said = usage_error(error) if is_usage_error(error) else _said(error)
         if said is not None:
-            line = Text.assemble(("error:", "bold red"), " ", " ".join(with_place(said).split()))
-            err.print(line, soft_wrap=True, highlight=False)
+            line = " ".join(with_place(f"error: {said}").split())
+            if err.is_terminal:  # paths and other long words stay whole
+                line = fill(line, err.width, break_long_words=False, break_on_hyphens=False)
+            err.print(
+                Text.assemble(("error:", "bold red"), line.removeprefix("error:")), soft_wrap=True, highlight=False
+            )
     if code == 130:  # Ctrl-C
         err.print("interrupted: what was finished before is stored, nothing is half-stored")
     sys.exit(code)

@@ -263,3 +263,17 @@ def test_a_full_disk_is_said_in_a_line(
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert (stop.value.code, capsys.readouterr().err) == (1, said)
+
+
+def test_long_errors_are_wrapped_at_words_on_a_terminal(
+    run: Run, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("show", "partition", "no" * 60, "--store", sqlite_store.location.file)
+    whole = run(*words)[2]
+    monkeypatch.setattr(cli.err, "_force_terminal", True)
+    monkeypatch.setattr(cli.err, "_width", 40)
+    monkeypatch.setattr(cli.err, "_color_system", None)
+    wrapped = run(*words)[2]
+    assert whole.count("\n") == 1 < wrapped.count("\n")
+    assert wrapped.split() == whole.split()
+    assert all(len(line) <= 40 or " " not in line for line in wrapped.splitlines())
