@@ -22,18 +22,26 @@ _PAGE = """<!DOCTYPE html>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font-family: system-ui, sans-serif; color: #222 }}
 pre {{ font-size: 0.9rem; line-height: 1.4; overflow-x: auto }}
 img {{ max-width: 100% }}
+footer {{ color: #666; font-size: 0.85rem; margin-top: 2rem }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
 <pre>{text}</pre>
 {pictures}
+<h2>Terms</h2>
+<p>A <em>cut</em> is a place where the network is read. A <em>node</em> is a coordinate of the interaction basis
+there, which does not depend on how the network is parametrised. An <em>edge</em> is how much a node moves a node of
+the next cut, in units of the loss; weaker ones than the square root of the <em>loss scale</em> are left out. A
+<em>module</em> is a set of nodes with few and weak edges to others. <em>Null graphs</em> have the same strengths
+per node and are otherwise random; z is the distance of the division from theirs in standard deviations.</p>
+<footer>{footer}</footer>
 </body>
 </html>
 """
 
 
-def page(title: str, text: str, figures: Mapping[str, Figure]) -> str:
+def page(title: str, text: str, figures: Mapping[str, Figure], footer: str = "") -> str:
     """Write text and figures, by their captions, into one HTML page that needs nothing from elsewhere.
 
     >>> page("A & B", "1 < 2", {}).count("&amp;"), page("A", "1 < 2", {}).count("1 &lt; 2")
@@ -46,4 +54,5 @@ def page(title: str, text: str, figures: Mapping[str, Figure]) -> str:
         image = base64.b64encode(stream.getvalue()).decode()
         named = escape(caption)
         pictures.append(f'<h2>{named}</h2>\n<img alt="{named}" src="data:image/png;base64,{image}">')
-    return _PAGE.format(title=escape(title), text=escape(text), pictures="\n".join(pictures))
+    parts = {"title": escape(title), "text": escape(text), "footer": escape(footer)}
+    return _PAGE.format(**parts, pictures="\n".join(pictures))

@@ -6,6 +6,8 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +18,7 @@ from torch import nn
 from ..basis.bases import Bases
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import InputError
+from ..figures.report import page
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import doubled, map_tensors
@@ -152,18 +155,22 @@ class Analysis(Result):
         head = "One module" if n == 1 else f"{n} modules: {self.verdict}"
         return html_table(head, columns, [self.reason, *self._notes()])
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
         """Write one HTML file with verdict, modules, pictures of graph and evidence; it loads nothing from elsewhere.
+
+        Args:
+            path: of the file.
+            title: default: the name of the model's class.
 
         Raises:
             InputError: the file cannot be written.
         """
-        from ..figures.report import page
-
         figures = {"The interaction graph": self.plot()}
         if self.partition.profile:
             figures["Every resolution that was tried, against null graphs"] = self.partition.plot_profile()
-        return write_bytes(path, page("interbasis", self.summary, figures).encode())
+        named = title or (type(self.network.model).__name__ if self.network is not None else "Modules of a network")
+        footer = f"interbasis {version('interbasis')}, {datetime.now():%Y-%m-%d %H:%M}"
+        return write_bytes(path, page(named, self.summary, figures, footer).encode())
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes; network and data are left out."""

@@ -87,6 +87,9 @@ def test_analysis_is_drawn_listed_reported_and_stored(found: Analysis, tmp_path:
     page = found.report(tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "2 modules, supported" in page
+    assert "<h1>TwoPictures</h1>" in page
+    assert f"interbasis {interbasis.__version__}" in page
+    assert "<h1>A &lt; B</h1>" in found.report(tmp_path / "report.html", title="A < B").read_text()
     assert "http" not in page.replace("http-equiv", "")
     again = Analysis.load(found.save(tmp_path / "found.safetensors"))
     assert again == found
