@@ -123,7 +123,7 @@ def decode(kind: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["interbasis"])
     except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"no file of a saved {kind}: it cannot be read as one of interbasis: {error}") from error
+        raise InputError(f"expected a saved {kind}, but the file cannot be read as one: {error}") from error
     if metadata["kind"] != kind:
         raise InputError(f"expected a saved {kind}, but the file holds a {metadata['kind']}")
     if metadata["schema"] > _SCHEMA_VERSION:

@@ -535,7 +535,7 @@ class TestBadInput:
 
     def test_file_of_another_kind(self, tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(b"no ledger")
-        with pytest.raises(InputError, match="expected a ledger"):
+        with pytest.raises(InputError, match="expected a saved ledger"):
             Ledger.load(tmp_path / "x")
 
 
