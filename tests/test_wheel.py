@@ -54,4 +54,4 @@ sys.argv = ["interbasis", "ls", "partitions", "--store", {str(tmp_path / "store.
 cli.main()
 """
     shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "no partitions stored yet" in shown.stdout, shown.stderr
+    assert "nothing stored yet in" in shown.stdout, shown.stderr

@@ -72,7 +72,7 @@ def test_experiment_names_the_json_of_its_checkpoint(sqlite_place: Any, tmp_path
             store, save_mlp(tmp_path / "a.safetensors", blocks=2), {"resolution": 1.0}, data=data
         )
         said = said_by(store, "experiment", made.partition.id, {"kind": "isolate"})
-        assert said.startswith(f"the JSON of {made.checkpoint.id} names no data")
+        assert said.startswith(f"{made.checkpoint.id} names no data, and {made.graph.id} was computed on")
 
 
 def test_what_is_checked_out_has_the_registered_json(sqlite_place: Any, tmp_path: Path) -> None:
