@@ -92,3 +92,8 @@ def python() -> Iterator[str]:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, so that no worker waits for them at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_readme", "test_notebook"))
