@@ -9,9 +9,8 @@ STAMP := .venv/.installed
 demo: $(STAMP)
 	$(BIN)/interbasis demo
 
-# One worker more than there are cores: many tests wait for a service, a worker or a database.
 test: check
-	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
+	$(BIN)/python -m pytest -n auto
 
 check: $(STAMP)
 	$(BIN)/ruff check .
