@@ -157,6 +157,7 @@ FIELDS: dict[str, Rule] = {
     "Removal.along": keys(kind.plural for kind in KINDS.values()),
     "Removal.id": identifier("run"),
     "Removal.kind": one_of(KINDS),
+    "Removal.schedules": each(identifier("schedule")),
     "ScheduleRow.jobs": each(identifier("job")),
     "TrackingRow.events": each(lambda event: event.keys() == EVENT and event["kind"] in EVENTS),
     "WorkerRow.id": pattern("(?![a-z]-[0-9a-f]+$).+"),

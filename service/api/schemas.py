@@ -108,6 +108,13 @@ class CheckpointRequest(_Request):
     uri: UriOrNone = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The uri of an uploaded file.")
     sha256: Sha256OrNone = Field(None, pattern=r"^[0-9a-f]{64}$", description="Required hash of the file at path.")
     about: About = Field(None, description="The checkpoint's JSON; required with uri.")
+    after_run: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="A new checkpoint that names no run joins only one with a larger number.",
+        examples=[0],
+    )
 
 
 class RelocateRequest(_Request):

@@ -21,7 +21,7 @@ from ..terminal.show import err
 from .options import with_place
 from .sources import opened_source
 
-__all__ = ["Backend", "Given", "Local", "Made", "Remote", "opened_backend", "waited"]
+__all__ = ["Backend", "Given", "Local", "Made", "Remote", "checkpoint_files", "opened_backend", "waited"]
 
 Made = dict[str, str]  # kind of each result -> its ID
 
@@ -88,11 +88,12 @@ class Local:
         _allow(given.factory)
         made = []
         self.bars.begin(f"experiment {choices.get('kind')}" if task == "experiment" else task, len(targets))
-        for number, target in enumerate(targets, 1):
-            self.bars.title(target.stem if isinstance(target, Path) else str(choices.get("kind") or target), number)
-            with self._file(task, target) as file:
-                work = Task(self.source, task, file, choices, progress=self.bars.update, **given._asdict())
-                made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
+        with self.source.together(checkpoint_files(task, targets)):
+            for number, target in enumerate(targets, 1):
+                self.bars.title(target.stem if isinstance(target, Path) else str(choices.get("kind") or target), number)
+                with self._file(task, target) as file:
+                    work = Task(self.source, task, file, choices, progress=self.bars.update, **given._asdict())
+                    made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
 
     @contextmanager
@@ -131,7 +132,9 @@ class Remote:
         _check(task, targets, choices)
         chosen = {name: value for name, value in choices.items() if value is not None}
         chosen |= {"data": given.data, "force": given.force or None}
-        rows = waited(self.source, [self.source.submit(task, target, chosen).row for target in targets])
+        with self.source.together(checkpoint_files(task, targets)):
+            asked = [self.source.submit(task, target, chosen).row for target in targets]
+        rows = waited(self.source, asked)
         for row in rows:
             if row.state != "succeeded":
                 raise StoreError(f"{row.id} {row.state}: {row.error or 'it was stopped'}")
@@ -157,6 +160,11 @@ def opened_backend(
     """Open the service that the options name, else the store, see `opened_source`, with progress on standard error."""
     with ProgressBars(err) as bars, opened_source(store, artifacts, url, create=create) as source:
         yield Remote(source, bars) if isinstance(source, Client) else Local(source, bars)
+
+
+def checkpoint_files(task: str, targets: Sequence[str | Path]) -> list[Path]:
+    """Return the targets of a task that are files of checkpoints."""
+    return [Path(target) for target in targets if task in ON_CHECKPOINTS and Path(target).suffix == ".safetensors"]
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:

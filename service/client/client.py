@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from ..records.base import Kind, Page, Record
-from ..records.checkpoints import CheckpointRow, FileRow, ModelRow, beside, describe, file_sha256
+from ..records.checkpoints import CheckpointRow, FileRow, ModelRow, beside, describe, file_sha256, training_key
 from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import GRAPH, Subgraph
@@ -316,17 +316,21 @@ class Client(Source):
         A file that was uploaded before is named "sha256:..."; pass its JSON as `about`.
         """
         if isinstance(file, str) and file.startswith("sha256:"):
-            body: dict[str, Any] = {"uri": file, "about": describe(about, file[:15])}
-            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+            return self._registered({"uri": file, "about": describe(about, file[:15])})
         path = Path(file)
         given = beside(path) if about is None else about
         described = describe(given, path.stem)
         try:
-            body = {"path": str(path.resolve()), "sha256": file_sha256(path), "about": described}
-            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+            sha256 = file_sha256(path)
+            return self._registered({"path": str(path.resolve()), "sha256": sha256, "about": described})
         except ForbiddenError:
-            body = {"uri": self.upload(path).uri, "about": described}
-            return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
+            return self._registered({"uri": self.upload(path).uri, "about": described})
+
+    def _registered(self, body: dict[str, Any]) -> CheckpointRow:
+        about = body["about"]
+        if after := self._left.get(training_key(about["model"], about["family"], about["config"])):
+            body = {**body, "after_run": after}  # which a service of before does not know
+        return self._post(CheckpointRow, "checkpoints", body=body, safe=True)
 
     def relocate_checkpoint(self, ref: str, file: str | Path) -> CheckpointRow:
         """Say where the file of a checkpoint is now: by its path where the service may read it, else by uploading it.

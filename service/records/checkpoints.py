@@ -37,6 +37,7 @@ __all__ = [
     "describe",
     "file_sha256",
     "run_label",
+    "training_key",
 ]
 
 _MODEL, _RUN, _DATASET = "two-digits", "r-1a2b3c4d", "d-1a2b3c4d"
@@ -223,6 +224,15 @@ def run_label(about: Mapping[str, Any]) -> str | None:
     """
     named: Any = about.get("run")
     return str(named) if isinstance(named, int) and not isinstance(named, bool) else named
+
+
+def training_key(model: str, family: str, config: Mapping[str, Any]) -> str:
+    """Return a key that is the same for checkpoints of the same model, family and config.
+
+    >>> training_key("net", "mlp", {"b": 1, "a": 2})
+    '["net", "mlp", {"a": 2, "b": 1}]'
+    """
+    return json.dumps([model, family, config], sort_keys=True)
 
 
 def file_sha256(file: Path) -> str:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .base import Kind, Page, Record
-from .checkpoints import CHECKPOINT, DATASET, MODEL, RUN, CheckpointRow, DatasetRow, ModelRow, RunRow
+from .checkpoints import (
+    CHECKPOINT,
+    DATASET,
+    MODEL,
+    RUN,
+    CheckpointRow,
+    DatasetRow,
+    ModelRow,
+    RunRow,
+    beside,
+    describe,
+    file_sha256,
+    run_label,
+    training_key,
+)
 from .errors import NotFoundError, StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
@@ -142,9 +158,37 @@ class Source(ABC):
                 continue
         return str(row.id)
 
+    @contextmanager
+    def together(self, files: Iterable[Path]) -> Iterator[None]:
+        """Register checkpoint files as one call while this is open: its new files belong to one training.
+
+        Without it each file joins the newest run of its model, family and config that lacks its step. Here one file
+        that has a step of that run (without a step: a label) with another content makes a new run for all new files.
+        Files that name a run, and stored ones, stay with theirs.
+        """
+        self._left = _runs_to_leave(self, files)
+        try:
+            yield
+        finally:
+            self._left = {}
+
+    _left: Mapping[str, int] = {}
+    """For each training, see `training_key`, the number of the run that `together` keeps new files out of."""
+
     @abstractmethod
     def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
         """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
+
+    def every(self, kind: Kind[RowT, Any], **of: str | None) -> list[RowT]:
+        """Return all things of this kind that belong to the things named in `of`, by kind, in order of creation."""
+        rows: list[RowT] = []
+        cursor: str | None = None
+        while True:
+            page = self.page(kind, of, {"cursor": cursor, "limit": 1000})
+            rows += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return rows
 
     @abstractmethod
     def file(self, kind: Kind[Any, Any], ref: str, name: str | None = None) -> bytes:
@@ -342,3 +386,40 @@ class Source(ABC):
     def tracking_bytes(self, ref: str) -> bytes:
         """Return the file of a tracking, for `Tracking.from_bytes`; its hash is verified."""
         return self.file(TRACKING, ref)
+
+
+def _runs_to_leave(source: Source, files: Iterable[Path]) -> dict[str, int]:
+    """Return, for each training with a file that the newest run has with another content, the number of that run."""
+    stored: dict[str, tuple[int, dict[Any, set[str]]]] = {}
+    left: dict[str, int] = {}
+    for file in files:
+        try:
+            about = describe(beside(file), file.stem)
+        except StoreError:
+            continue  # it is refused when it is registered
+        key = training_key(about["model"], about["family"], about["config"])
+        if run_label(about) is None and key not in left:
+            if key not in stored:
+                stored[key] = _moments(source, about)
+            number, moments = stored[key]
+            known = moments.get(_moment(about.get("step"), about["label"]))
+            if known and file_sha256(file) not in known:
+                left[key] = number
+    return left
+
+
+def _moments(source: Source, about: Mapping[str, Any]) -> tuple[int, dict[Any, set[str]]]:
+    """Return number and moments, each with the hashes of its files, of the newest run of a model, family and config."""
+    moments: dict[Any, set[str]] = {}
+    try:
+        runs = source.every(RUN, model=about["model"])
+    except NotFoundError:
+        return 0, moments
+    found = [run for run in runs if (run.family, run.config) == (about["family"], about["config"])]
+    for row in source.every(CHECKPOINT, run=found[-1].id) if found else ():
+        moments.setdefault(_moment(row.step, row.label), set()).add(row.sha256)
+    return (found[-1].number if found else 0), moments
+
+
+def _moment(step: int | None, label: str | None) -> int | str | None:
+    return label if step is None else step

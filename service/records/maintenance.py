@@ -68,9 +68,11 @@ class Removal(Record):
         kind, id: of the thing.
         name: `model`, `model#run` or `model#run@step` of the thing, or of the checkpoint to which a result belongs.
         along: number of the things that go along, by the plural of their kind.
+        schedules: IDs of the schedules that follow the model or run, which go along, too.
     """
 
     kind: Annotated[str, Field(examples=["run"])]
     id: Annotated[str, Field(examples=["r-1a2b3c4d"])]
     name: Annotated[str | None, Field(examples=["two-digits#2"])]
     along: Annotated[Mapping[str, int], Field(examples=[{"checkpoints": 6, "graphs": 6, "partitions": 6}])]
+    schedules: Annotated[tuple[str, ...], Field(examples=[["s-1a2b3c4d"]])] = ()

@@ -221,10 +221,11 @@ def _without(session: Session, table: type[Row], run: Run, moment: str) -> str:
     found = _checkpoints(session, run, moment)
     if found and moment != _LAST:
         return f"{found[0].id}, step {found[0].step} of {name}, has no {table.kind} yet"
-    if found:
-        earlier = f"; those of its first run: {run.model.name}#1@{moment}" if run.number > 1 else ""
-        return f"no checkpoint of {name} has {_a(table.kind)} yet{earlier}"
     others = select(Run).where(Run.model_key == run.model_key, Run.key != run.key).order_by(Run.number.desc())
+    if found:
+        has = next((other for other in session.scalars(others) if _newest_of(session, table, other)), None)
+        other = "" if has is None else f"; {run.model.name}#{has.number} has: {run.model.name}#{has.number}@{moment}"
+        return f"no checkpoint of {name} has {_a(table.kind)} yet{other}"
     has = next((other for other in session.scalars(others) if _checkpoints(session, other, moment)), None)
     hint = "" if has is None else f"; an earlier run has: {run.model.name}#{has.number}@{moment}"
     return f"{name} has no checkpoint {moment!r}{hint or ': list them with `interbasis ls checkpoints`'}"

@@ -65,7 +65,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0010"
+SCHEMA_REVISION = "0011"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -134,7 +134,10 @@ class Result(Row):
 
 
 class Model(Row):
-    """A network that is trained; family and config are those of its newest run."""
+    """A network that is trained; family and config are those of its newest run.
+
+    `n_runs` is the largest number that one of its runs has had.
+    """
 
     __tablename__ = "model"
     kind = "model"
@@ -142,6 +145,7 @@ class Model(Row):
     name: Mapped[str] = mapped_column(unique=True)
     family: Mapped[str]
     config: Mapped[dict[str, Any]]
+    n_runs: Mapped[int]
 
 
 class Run(Row):

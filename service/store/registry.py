@@ -21,20 +21,21 @@ from ..records.checkpoints import (
     describe,
     file_sha256,
     run_label,
+    training_key,
 )
 from ..records.errors import ForbiddenError, NotFoundError, StoreError
 from ..storage import connection as connections
 from ..storage.references import new_id, resolve
 from ..storage.rows import record
 from ..storage.tables import Artifact, Checkpoint, Dataset, Model
+from .reading import Reader
 from .runs import Moment, check_run_label, followed_run, named_run, newest_run, run_for, same_checkpoint
 from .saving import added, now
-from .transactions import Transactions
 
 __all__ = ["Registry", "check_name"]
 
 
-class Registry(Transactions):
+class Registry(Reader):
     """The part of the store for models, runs, checkpoints, data sets and files."""
 
     def register_model(self, name: str, family: str, config: Mapping[str, Any]) -> ModelRow:
@@ -53,7 +54,7 @@ class Registry(Transactions):
             return None if row is None else record(row, ModelRow)
 
         def make(session: Session) -> ModelRow:
-            row = Model(id=new_id(session, Model, name), created=now(), name=name, **values)
+            row = Model(id=new_id(session, Model, name), created=now(), name=name, n_runs=0, **values)
             return record(added(session, row), ModelRow)
 
         return self._once(find, make)
@@ -93,12 +94,13 @@ class Registry(Transactions):
         about: Mapping[str, Any] | None = None,
         file_sha256: str | None = None,
         run: str | None = None,
+        after_run: int = 0,
     ) -> CheckpointRow:
         """Return the checkpoint of a model with this file, family and config; create it where there is none.
 
         A stored checkpoint only gets what it lacks: about, and the file. A new one belongs to the run that it names;
         otherwise to the newest run with its family and config, or, where that has another file for its step (without
-        a step: for its label), to a new run.
+        a step: for its label), to a new run; see `together` for several files.
 
         Args:
             model: reference.
@@ -111,6 +113,7 @@ class Registry(Transactions):
             about: the JSON that belongs to the file, to keep it.
             file_sha256: hash of the artifact with the file, where it was kept.
             run: label or ID of the run; a label that no run of the model has makes a new run.
+            after_run: a new checkpoint that names no run joins only one with a larger number than this.
 
         Raises:
             ConflictError: the run that it names has another family or config.
@@ -123,7 +126,8 @@ class Registry(Transactions):
             owner = resolve(session, Model, model)
             last = newest_run(session, owner) or owner
             built = last.family if family is None else family, last.config if config is None else config
-            return owner, _moment(sha256, *built, step=step, label=label, run=run)
+            after = max(after_run, self._left.get(training_key(owner.name, built[0], plain(built[1])), 0))
+            return owner, _moment(sha256, *built, step=step, label=label, run=run, after=after)
 
         def find(session: Session) -> CheckpointRow | None:
             row = same_checkpoint(session, *described(session))
@@ -192,6 +196,7 @@ class Registry(Transactions):
         about: Mapping[str, Any] | None = None,
         path: str | None = None,
         sha256: str | None = None,
+        after_run: int = 0,
     ) -> CheckpointRow:
         """Register the checkpoint in a file, so that jobs can name it; create its model where there is none.
 
@@ -200,6 +205,7 @@ class Registry(Transactions):
             about: the JSON that belongs to it; default: that of the .json file beside it.
             path: path to record; default: its own.
             sha256: required hash of the file; default: any.
+            after_run: see `add_checkpoint`.
 
         Raises:
             ForbiddenError: the file has another hash.
@@ -207,7 +213,7 @@ class Registry(Transactions):
         """
         if isinstance(file, str) and file.startswith("sha256:"):
             kept = self.get_file(file)
-            return self._register(kept.sha256, describe(about, file[:15]), None, kept.sha256)
+            return self._register(kept.sha256, describe(about, file[:15]), None, kept.sha256, after_run)
         file = Path(file)
         if file.suffix != ".safetensors":
             raise StoreError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
@@ -215,9 +221,11 @@ class Registry(Transactions):
         if sha256 not in (None, digest):
             raise ForbiddenError(f"{path or file} has another SHA-256 here: upload the file")
         found = describe(beside(file) if about is None else about, file.stem)
-        return self._register(digest, found, path or str(file.resolve()), None)
+        return self._register(digest, found, path or str(file.resolve()), None, after_run)
 
-    def _register(self, sha256: str, about: dict[str, Any], path: str | None, kept: str | None) -> CheckpointRow:
+    def _register(
+        self, sha256: str, about: dict[str, Any], path: str | None, kept: str | None, after_run: int
+    ) -> CheckpointRow:
         model = self.register_model(about["model"], about["family"], about["config"])
         row = self.add_checkpoint(
             model.id,
@@ -230,6 +238,7 @@ class Registry(Transactions):
             about=about,
             file_sha256=kept,
             run=run_label(about),
+            after_run=after_run,
         )
         return row if path in (None, row.path) else self._moved(row.id, path)
 

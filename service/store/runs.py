@@ -2,6 +2,7 @@
 
 A checkpoint whose JSON names a run belongs to that run. Any other joins the newest run of its model with the same
 family and config, unless that run has another file for the same moment of the training: then it opens a new run.
+Files that are registered together (`Source.together`) join it all or none. Numbers of removed runs are not used again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Moment:
         family, config: what it is built from.
         step, label: moment of the training; without a step the label counts.
         run: label or ID of the run that it names, or None.
+        after: where it names none, only runs with a larger number than this are joined.
     """
 
     sha256: str
@@ -38,6 +40,7 @@ class Moment:
     step: int | None = None
     label: str | None = None
     run: str | None = None
+    after: int = 0
 
     def built_as(self, row: Run | Checkpoint) -> bool:
         """Return whether a run or checkpoint has the same family and config."""
@@ -91,9 +94,8 @@ def run_for(session: Session, model: Model, moment: Moment) -> Run:
     row = named_run(session, model, moment) if moment.run is not None else _joined(session, model, moment)
     if row is not None:
         return row
-    last = newest_run(session, model)
-    number = 1 if last is None else last.number + 1
-    model.family, model.config = moment.family, dict(moment.config)
+    number = model.n_runs + 1
+    model.n_runs, model.family, model.config = number, moment.family, dict(moment.config)
     made = Run(
         id=new_id(session, Run, model.name, str(number)),
         created=now(),
@@ -138,7 +140,7 @@ def followed_run(session: Session, ref: str, like: str | None = None) -> Run:
 
 def _joined(session: Session, model: Model, moment: Moment) -> Run | None:
     """Return the newest run of the same family and config, unless it has another file for the same moment."""
-    rows = session.scalars(_runs(model).order_by(Run.number.desc()))
+    rows = session.scalars(_runs(model).where(Run.number > moment.after).order_by(Run.number.desc()))
     row = next((row for row in rows if moment.built_as(row)), None)
     if row is None:
         return None

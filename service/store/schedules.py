@@ -231,34 +231,33 @@ class Schedules(Jobs):
             files = sorted(folder.glob("*.safetensors"))
         except OSError as error:
             return [f"cannot read {folder}: {error.strerror}"]
-        problems = []
+        problems: list[str] = []
+        changed: dict[Path, Any] = {}
         for file in files:
-            beside = file.with_suffix(".json")
             try:
-                if not beside.exists():
-                    continue
-                written = max(file.stat().st_mtime, beside.stat().st_mtime)
-                if time.time() - written < _QUIET:
-                    continue
-                key, state = (file, model), (written, file.stat().st_size, beside.stat().st_size)
-                stored = known.get(str(file.resolve()))
-                if key not in self._seen and stored is not None and written < stored.timestamp():
-                    self._seen[key] = state, []
-                elif self._seen.get(key, (None, []))[0] != state:
-                    self._seen[key] = state, self._register_file(folder, file, beside, model)
-                problems += self._seen[key][1]
+                state = _state(file)
+                seen, found = self._seen.get((file, model), (None, []))
+                if state is None or seen == state:
+                    problems += found if state is not None else []
+                elif seen is None and (at := known.get(str(file.resolve()))) is not None and state[0] < at.timestamp():
+                    self._seen[file, model] = state, []
+                elif wrong := _unfit(folder, file):
+                    self._seen[file, model] = state, [wrong]
+                    problems.append(wrong)
+                else:
+                    changed[file] = state
             except OSError as error:
                 problems.append(str(error))
             except RuntimeError:  # links in a circle
                 problems.append(f"cannot read {file.name} and its JSON")
+        with self.together(changed):
+            for file, state in changed.items():
+                self._seen[file, model] = state, self._register_file(file, model)
+                problems += self._seen[file, model][1]
         return problems
 
-    def _register_file(self, folder: Path, file: Path, beside: Path, model: str) -> list[str]:
+    def _register_file(self, file: Path, model: str) -> list[str]:
         """Register one checkpoint of a watched folder; return what is wrong with it."""
-        if outside := [f.name for f in (file, beside) if not f.resolve().is_relative_to(folder)]:
-            return [f"{' and '.join(outside)} leads out of {folder}"]
-        if unusual := [f.name for f in (file, beside) if not f.is_file()]:
-            return [f"{' and '.join(unusual)} is not an ordinary file"]
         try:
             row = self.register_checkpoint(file)
         except UnavailableError:
@@ -266,6 +265,27 @@ class Schedules(Jobs):
         except StoreError as error:
             return [str(error)]
         return [] if row.model == model else [f"{file.name} belongs to model {row.model!r}, not {model!r}"]
+
+
+def _state(file: Path) -> tuple[float, int, int] | None:
+    """Return when a checkpoint's file or its JSON was last written, and their sizes; None while it is not complete."""
+    beside = file.with_suffix(".json")
+    if not beside.exists():
+        return None
+    written = max(file.stat().st_mtime, beside.stat().st_mtime)
+    if time.time() - written < _QUIET:
+        return None
+    return written, file.stat().st_size, beside.stat().st_size
+
+
+def _unfit(folder: Path, file: Path) -> str | None:
+    """Say why a file of a watched folder is not read; None for an ordinary one."""
+    both = (file, file.with_suffix(".json"))
+    if outside := [f.name for f in both if not f.resolve().is_relative_to(folder)]:
+        return f"{' and '.join(outside)} leads out of {folder}"
+    if unusual := [f.name for f in both if not f.is_file()]:
+        return f"{' and '.join(unusual)} is not an ordinary file"
+    return None
 
 
 def _schedule_row(row: Schedule) -> ScheduleRow:

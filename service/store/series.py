@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..records.checkpoints import CheckpointRow, RunRow
+from ..records.checkpoints import CHECKPOINT, CheckpointRow, RunRow
 from ..records.errors import NotFoundError
-from ..records.graphs import GraphRow
+from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Source
 
 __all__ = ["Series", "chosen_series", "described_series", "graph_series"]
@@ -39,8 +39,8 @@ def graph_series(source: Source, run: RunRow) -> list[Series]:
     Raises:
         NotFoundError: the run does not exist.
     """
-    graphs = _all(source.graphs, run=run.id)  # before the checkpoints, to which others may come meanwhile
-    checkpoints = {row.id: row for row in _all(source.checkpoints, run=run.id)}
+    graphs = source.every(GRAPH, run=run.id)  # before the checkpoints, to which others may come meanwhile
+    checkpoints = {row.id: row for row in source.every(CHECKPOINT, run=run.id)}
     found: dict[tuple[str, str], list[tuple[int, GraphRow]]] = {}
     for key, graph in enumerate(graphs):
         found.setdefault((graph.dataset, graph.recipe_hash), []).append((key, graph))
@@ -106,15 +106,3 @@ def _way(one: Series) -> dict[str, Any]:
 def _moment(pair: tuple[CheckpointRow, GraphRow]) -> tuple[float, Any]:
     step = pair[0].step
     return (math.inf if step is None else step), pair[0].created
-
-
-def _all(listed: Any, **of: str) -> list[Any]:
-    """Read all pages of a list, in order of creation."""
-    rows: list[Any] = []
-    cursor: str | None = None
-    while True:
-        page = listed(**of, limit=1000, cursor=cursor)
-        rows += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return rows

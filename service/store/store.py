@@ -51,7 +51,7 @@ from ..storage.location import locate
 from ..storage.references import new_id, resolve
 from ..storage.rows import detail
 from ..storage.tables import TABLES, Graph, TrackingCheckpoint
-from .reading import Reader, result_query
+from .reading import result_query
 from .saving import added, artifacts, check_fit, check_names, drop_unreferenced, fill, forget, parts_of
 from .schedules import Schedules
 from .tokens import Tokens
@@ -65,7 +65,7 @@ DetailT = TypeVar("DetailT", bound=Record)
 AddParts = Callable[[Session, Any], None]  # adds the rows that belong to the row of a result
 
 
-class Store(Reader, Schedules, Tokens, Upkeep):
+class Store(Schedules, Tokens, Upkeep):
     """An open store; use it as a context manager, or `close` it.
 
     A reference is an ID, the unique start of one, or a name, see `records.kinds.Source`.

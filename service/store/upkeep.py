@@ -66,6 +66,7 @@ class Upkeep(Registry):
                     found = delete(table).where(going[table.kind])
                     session.execute(found, execution_options={"synchronize_session": False})
             drop_unreferenced(session, garbage)
+            session.execute(delete(Schedule).where(Schedule.id.in_(gone.schedules)))
             if isinstance(row, Run) and (left := newest_run(session, row.model)) is not None:
                 row.model.family, row.model.config = left.family, left.config
             return gone
@@ -145,7 +146,15 @@ def _removal(session: Session, row: Row) -> Removal:
     for name, condition in _going(row).items():
         if name != row.kind:
             counts[KINDS[name].plural] = session.scalar(select(func.count(TABLES[name].key)).where(condition)) or 0
-    return Removal(kind=row.kind, id=row.id, name=_name(row), along={kind: n for kind, n in counts.items() if n})
+    along = {kind: n for kind, n in counts.items() if n}
+    return Removal(kind=row.kind, id=row.id, name=_name(row), along=along, schedules=_followers(session, row))
+
+
+def _followers(session: Session, row: Row) -> tuple[str, ...]:
+    """Return the IDs of the schedules that follow a model or a run."""
+    names = {row.id, _name(row)} if isinstance(row, Model | Run) else set()
+    names |= {f"{row.model.name}#{row.label}"} if isinstance(row, Run) and row.label else set()
+    return tuple(session.scalars(select(Schedule.id).where(Schedule.model.in_(names)).order_by(Schedule.key)))
 
 
 def _name(row: Any) -> str | None:

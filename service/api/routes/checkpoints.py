@@ -34,7 +34,7 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
     if body.uri is not None:
         if body.about is None:
             raise StoreError("about is missing: an uploaded file has no JSON beside it")
-        row = store.register_checkpoint(body.uri, about=body.about)
+        row = store.register_checkpoint(body.uri, about=body.about, after_run=body.after_run)
     else:
         file = confined(str(body.path), limits.roots)
         if body.about is None and file.with_suffix(".json").exists():
@@ -42,7 +42,7 @@ def register(request: Request, store: Opened, limits: Allowed, body: CheckpointR
         with own_names(
             {str(file): str(body.path), str(file.with_suffix("")): str(Path(str(body.path)).with_suffix(""))}
         ):
-            row = store.register_checkpoint(file, about=body.about, sha256=body.sha256)
+            row = store.register_checkpoint(file, about=body.about, sha256=body.sha256, after_run=body.after_run)
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/checkpoints/{row.id}"})
 
 

@@ -17,7 +17,7 @@ from ...records.jobs import ON_CHECKPOINTS, JobRow
 from ...terminal.progress import waiting_hint
 from ...terminal.show import err, out, print_json
 from ...terminal.views import details, rows_table
-from ..backends import waited
+from ..backends import checkpoint_files, waited
 from ..completion import complete_ids
 from ..options import (
     ArtifactsOption,
@@ -75,9 +75,11 @@ def submit(
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
     for target in targets if task in ON_CHECKPOINTS else ():
         check_suffix(Path(target))
-    named: list[Any] = [Path(t) if task in ON_CHECKPOINTS and Path(t).suffix == ".safetensors" else t for t in targets]
+    files = checkpoint_files(task, targets)
+    named: list[Any] = [Path(t) if Path(t) in files else t for t in targets]
     with opened_source(store, artifacts, url, create=True) as opened:
-        asked = [opened.submit(task, target, choices, **options) for target in named]
+        with opened.together(files):
+            asked = [opened.submit(task, target, choices, **options) for target in named]
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
             rows = waited(opened, rows)

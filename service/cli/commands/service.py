@@ -105,7 +105,7 @@ def register(
     """
     for file in checkpoints:
         check_suffix(file)
-    with opened_source(store, artifacts, url, create=True) as opened:
+    with opened_source(store, artifacts, url, create=True) as opened, opened.together(checkpoints):
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})

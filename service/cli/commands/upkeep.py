@@ -111,7 +111,10 @@ def _kind(opened: Any, ref: str) -> Kind[Any, Any]:
 def _described(plan: Removal) -> str:
     """Describe a removal in a line: the thing, and how many of each kind go along."""
     named = f" ({plan.name})" if plan.name else ""
-    along = ", ".join(counted(n, _NAMES[kind]) for kind, n in plan.along.items())
+    parts = [counted(n, _NAMES[kind]) for kind, n in plan.along.items()]
+    if plan.schedules:
+        parts.append(f"the schedule{'s' if len(plan.schedules) > 1 else ''} {' '.join(plan.schedules)}")
+    along = ", ".join(parts)
     return f"{plan.kind} {plan.id}{named}{f', with {along}' if along else ''}"
 
 

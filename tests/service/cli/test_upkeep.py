@@ -50,6 +50,29 @@ def test_what_goes_along_is_listed_before_it_is_removed(sqlite_store: Store, run
     assert sqlite_store.models().items == ()
 
 
+def test_schedules_that_go_along_are_listed(sqlite_store: Store, run: Any) -> None:
+    first, second = (sqlite_store.add_schedule("analyze", "digits").id for _ in range(2))
+    code, _, err = run("rm", "digits", says="n\n")
+    assert (code, f"1 partition, the schedules {first} {second}\n" in err) == (2, True)
+    sqlite_store.remove_schedule(second)
+    code, out, _ = run("rm", "digits", "--yes")
+    assert (code, f", the schedule {first}\n" in out, sqlite_store.schedules().items) == (0, True, ())
+
+
+def test_files_of_one_command_are_one_training(sqlite_store: Store, run: Any, tmp_path: Path) -> None:
+    for numbers, seeds in (([1, 1], {0: 0, 20: 0}), ([2, 2], {10: 1, 20: 1})):
+        files = [
+            save_mlp(tmp_path / f"step{step}.safetensors", seed=100 * seed + step, step=step, model="net")
+            for step, seed in seeds.items()
+        ]
+        code, out, _ = run("register", *files, "--json")
+        assert code == 0
+        assert [sqlite_store.get_run(row["run"]).number for row in json.loads(out)["items"]] == numbers
+    files = [save_mlp(tmp_path / f"s{step}.safetensors", seed=step, step=step, model="net") for step in (30, 10)]
+    assert run("submit", "ledger", *files)[0] == 0
+    assert [sqlite_store.get_run(row.run).number for row in sqlite_store.checkpoints().items[-2:]] == [3, 3]
+
+
 def test_removal_without_a_question(sqlite_store: Store, run: Any) -> None:
     code, out, err = run("rm", "partitions", "digits@100", "last", "--yes", "--json")
     assert (code, err) == (0, "")

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from cases_store import register, save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
 from sqlalchemy import Connection, inspect, text
 
+from interbasis.service.records.checkpoints import RUN
 from interbasis.service.records.errors import NewerSchemaError, OldSchemaError, StoreError
 from interbasis.service.records.maintenance import Upgrade
 from interbasis.service.storage import connection as connections
@@ -356,6 +357,28 @@ def test_every_model_gets_a_run(place: Any, connection: Connection) -> None:
         assert store.get_tracking(tracking.id) == tracking
         assert store.add_checkpoint("digits", sha256="f" * 64, step=200).run == first.id
         assert store.add_checkpoint("empty", sha256="f" * 64, step=200).run == other.id
+        assert store.check().ok
+
+
+def test_models_know_the_largest_number_of_their_runs(place: Any, connection: Connection) -> None:
+    """Of a store of before: that of its runs, which stay as they are."""
+    Store.upgrade(place.url)
+    with place.open() as store:
+        for name in ("net", "empty"):
+            store.register_model(name, "mlp", {})
+        for number in "abc":
+            store.add_checkpoint("net", sha256=number * 64, step=0)
+        store.remove(RUN, "net#2")
+        models, runs = store.models(), store.runs()
+    command.downgrade(schema.migration_config(connection), "0010")
+    connection.commit()
+    assert "n_runs" not in {column["name"] for column in inspect(connection).get_columns("model")}
+    connection.rollback()
+    assert Store.upgrade(place.url) == Upgrade(before="0010", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert (store.models(), store.runs()) == (models, runs)
+        made = [store.add_checkpoint(name, sha256="d" * 64, step=0).run for name in ("net", "empty")]
+        assert [store.get_run(run).number for run in made] == [4, 1]
         assert store.check().ok
 
 

@@ -7,7 +7,11 @@ import pytest
 from cases_checkpoints import save_mlp
 from cases_store import graph_values, provenance, sha
 
-from interbasis.service.records.checkpoints import CheckpointRow
+from interbasis.service.api.app import create_app
+from interbasis.service.api.guard import Limits
+from interbasis.service.client import Client
+from interbasis.service.client.in_process import InProcess
+from interbasis.service.records.checkpoints import RUN, CheckpointRow
 from interbasis.service.records.errors import ConflictError, NotFoundError, StoreError
 from interbasis.service.store.store import Store
 
@@ -83,6 +87,68 @@ def test_files_that_are_overwritten_and_trained_again(store: Store, tmp_path: Pa
     named = save_mlp(tmp_path / "step10.safetensors", (4, 3), seed=10, step=10, model="net", run="seed 0")
     assert store.get_run(store.register_checkpoint(named).run).label == "seed 0"
     assert store.get_checkpoint("net#2@10") == rows[3]
+
+
+@pytest.mark.parametrize("through", ["store", "client"])
+def test_files_registered_together_are_one_training(store: Store, tmp_path: Path, through: str) -> None:
+    """Steps that the run before lacks come first, and would join it one by one."""
+
+    def registered(**seeds: int) -> list[int]:
+        """Register, in this order, a file of each step, trained from a seed; return the numbers of their runs."""
+        files = [save(int(step[1:]), seed) for step, seed in seeds.items()]
+        with (
+            InProcess(create_app(store, Limits(roots=(tmp_path,)))) as transport,
+            Client(transport=transport) as client,
+        ):
+            source = store if through == "store" else client
+            with source.together(files):
+                return numbers(store, *(source.register_checkpoint(file) for file in files))
+
+    def save(step: int, seed: int) -> Path:
+        file = tmp_path / f"step{step}.safetensors"
+        return save_mlp(file, (4, 3), seed=1000 * seed + step, step=step, model="net")
+
+    assert registered(_0=1, _100=1) == [1, 1]
+    assert registered(_0=1, _50=1, _100=1, _200=1) == [1, 1, 1, 1], "no other content: the same training goes on"
+    assert registered(_10=2, _30=2, _100=2) == [2, 2, 2]
+    assert registered(_100=1, _10=3, _30=2, _60=3) == [1, 3, 2, 3], "what is stored stays where it is"
+    assert registered(_70=4) == [3], "alone, it joins"
+    with store.together([save(10, 5)]), store.together([]):
+        pass
+    assert numbers(store, store.register_checkpoint(save(80, 5))) == [3], "a call ends"
+
+
+def test_named_runs_and_files_that_cannot_be_read_do_not_decide(store: Store, tmp_path: Path) -> None:
+    files = [save_mlp(tmp_path / f"{n}.safetensors", (4, 3), seed=n, step=n % 2, model="net") for n in range(4)]
+    named = save_mlp(tmp_path / "named.safetensors", (4, 3), seed=9, step=0, model="net", run="a")
+    (tmp_path / "broken.json").write_text("no JSON")
+    assert numbers(store, *map(store.register_checkpoint, files[:2])) == [1, 1]
+    with store.together([named, tmp_path / "broken.safetensors", tmp_path / "gone.safetensors"]):
+        rows = [store.register_checkpoint(named), added(store, 1)]
+    assert (numbers(store, rows[0]), store.get_run(rows[0].run).label) == ([2], "a")
+
+
+def test_numbers_of_removed_runs_are_not_used_again(store: Store) -> None:
+    rows = [added(store, number, 0) for number in (1, 2, 3)]
+    assert numbers(store, *rows) == [1, 2, 3]
+    store.remove(RUN, "digits#3")
+    store.remove(RUN, "digits#1")
+    assert numbers(store, added(store, 4, 0)) == [4]
+    store.remove(RUN, "digits#2")
+    store.remove(RUN, "digits#4")
+    again = added(store, 4, 0)
+    assert (numbers(store, again), again.run not in {row.run for row in rows}) == ([5], True)
+
+
+def test_what_the_newest_run_lacks_is_named_with_the_run_that_has_it(store: Store) -> None:
+    rows = [added(store, number, 0) for number in (1, 2, 3)]
+    graph = analysed(store, rows[1])
+    hint = "no checkpoint of digits#3 has a graph yet; digits#2 has: digits#2@last"
+    with pytest.raises(NotFoundError, match=hint):
+        store.get_graph("digits@last")
+    assert store.get_graph("digits#2@last").id == graph
+    with pytest.raises(NotFoundError, match=r"no checkpoint of digits#3 has a partition yet$"):
+        store.get_partition("digits@last")
 
 
 def test_tracking_follows_the_newest_run_with_two_analysed_checkpoints(store: Store) -> None:

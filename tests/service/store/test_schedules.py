@@ -162,6 +162,19 @@ def test_folder_is_watched(store: Store, tmp_path: Path) -> None:
     assert store.get_schedule(added.id).error is None
 
 
+def test_files_that_a_folder_gets_at_once_are_one_training(store: Store, tmp_path: Path) -> None:
+    store.add_schedule("ledger", "run", folder=tmp_path)
+    for steps, number in (((1, 3), 1), ((2, 3), 2)):
+        for step in steps:
+            checkpoint(tmp_path, step)
+        if number == 2:  # step 3 of another training, and a step that the run before lacks
+            other = save_mlp(tmp_path / "step3.safetensors", seed=33, step=3, model="run")
+            for file in (other, other.with_suffix(".json")):
+                os.utime(file, (time.time() - 30, time.time() - 30))
+        store.look_after_schedules()
+        assert [row.step for row in store.checkpoints(run=f"run#{number}").items] == list(steps)
+
+
 def test_watched_file_is_read_again_when_it_was_written_again(
     store: Store, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,29 @@ def test_what_a_job_works_on_stays(filled: Store) -> None:
     assert [row.id for row in filled.jobs().items] == [job.id, tracking.id], "what was done is still said"
 
 
+def test_schedules_that_follow_it_go_along(filled: Store, client: Client) -> None:
+    filled.register_model("letters", "mlp", {})
+    by_name, by_id, by_run, other = (
+        filled.add_schedule("track", ref, cron="0 2 * * *").id
+        for ref in ("digits", filled.get_model("digits").id, "digits#2", "letters")
+    )
+    assert filled.removal(MODEL, "digits").schedules == (by_name, by_id)
+    assert filled.removal(CHECKPOINT, "digits@100").schedules == ()
+    assert client.removal(RUN, "digits#2").schedules == client.remove(RUN, "digits#2").schedules == (by_run,)
+    assert filled.remove(MODEL, "digits").schedules == (by_name, by_id)
+    assert [row.id for row in filled.schedules().items] == [other]
+
+
+def test_tracking_of_before_does_not_keep_a_run(filled: Store) -> None:
+    """Neither a job that has ended, nor one of another run."""
+    job = filled.submit("track", "digits#1")
+    filled.remove(RUN, "digits#2")
+    filled.begin_job(job.id, 1, "w")
+    filled.end_job(job.id, 1, "w", "failed", error="no")
+    assert filled.remove(RUN, "digits#1").along["trackings"] == 1
+    assert filled.get_job(job.id).target_name is None
+
+
 def test_work_whose_result_was_removed_is_done_again_when_asked_for(filled: Store) -> None:
     graph = filled.get_graph("digits@100").id
     job = filled.submit("partition", graph, {"k": 2})
