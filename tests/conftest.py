@@ -25,8 +25,9 @@ _CHECKED = [
     for path in sorted((_ROOT / "analysis").rglob("*.py"))
     if path.stem != "__init__"
 ]
-_FIRST = 4  # calls of a function in a test whose types and shapes are checked; all would take three times as long
+_FIRST = 4  # calls of a function in a test whose types and shapes are checked
 _LATER = 64  # and further calls, at powers of two
+_each = [False]  # whether all are, which takes three times as long
 _calls: dict[CodeType, list[int]] = {}
 _jaxtyped = jaxtyping.jaxtyped
 
@@ -48,7 +49,7 @@ def _checked_at_times(*, typechecker: Any) -> Callable[[Any], Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal checked
             calls[0] = number = calls[0] + 1
-            if number > first and (number < _LATER or number & (number - 1)):
+            if number > first and not _each[0] and (number < _LATER or number & (number - 1)):
                 return function(*args, **kwargs)
             if checked is None:
                 checked = _jaxtyped(function, typechecker=typechecker)
@@ -67,6 +68,14 @@ def pytest_runtest_setup() -> None:
     """Each test checks again."""
     for calls in _calls.values():
         calls[0] = 0
+
+
+@pytest.fixture
+def checks_of_each_call() -> Iterator[None]:
+    """Types and shapes are checked at every call of a function, not at some."""
+    _each[0] = True
+    yield
+    _each[0] = False
 
 
 @pytest.fixture(scope="session")
