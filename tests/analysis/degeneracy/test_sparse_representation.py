@@ -15,7 +15,7 @@ from interbasis.analysis.degeneracy.sparse_representation import SparseNetwork, 
 from interbasis.analysis.errors import DataError, LayerError, NumericalError
 from interbasis.analysis.network.network import Network
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 def check(network: Network, data: list[torch.Tensor]) -> SparseNetwork:
