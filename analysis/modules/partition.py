@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,7 +204,9 @@ class Partition(Result):
         rest = self.n_modules - len(shown)
         more = [f"  ... {rest} more"] if rest else []
         warning = [f"  warning: {self.warning}"] if self.warning and self.n_modules > 1 else []
-        return "\n".join([head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"])
+        lines = [head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"]
+        wrapped = (wrap(line, _WIDTH, subsequent_indent="    ", break_long_words=False) for line in lines)
+        return "\n".join(part for parts in wrapped for part in parts)
 
     def surface(self, earlier: int, later: int) -> tuple[Mediator, ...]:
         """List the nodes of one module through which it feeds another, the strongest first."""
@@ -309,6 +312,8 @@ def _verdict_of_old(values: dict[str, Any]) -> tuple[str, str]:
         return "not told apart from chance", "null graphs divide as well"
     return "untested", "found by a version that took one-to-one chains for evidence: divide the graph again"
 
+
+_WIDTH = 88  # characters in a line of the repr
 
 _MEDIATOR = {
     "earlier": int,

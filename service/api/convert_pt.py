@@ -14,6 +14,8 @@ from ..records.errors import StoreError
 
 __all__ = ["check_archive", "convert", "limit_memory", "main"]
 
+_PLACES = ("state_dict", "model_state_dict", "model")  # where training scripts keep the tensors of the model
+
 _UNKNOWN = 8 << 30  # bytes of address space that torch takes at most, for systems that do not say
 
 
@@ -52,8 +54,13 @@ def check_archive(source: str, most: int) -> None:
         raise StoreError(f"its members have {size} bytes, expected at most {most}")
 
 
-def convert(source: str, target: str, most: int) -> None:
-    """Write the tensors of a .pt file, or of its `state_dict`, as .safetensors; run no code that it holds.
+def convert(source: str, target: str, most: int) -> str | None:
+    """Write the tensors of a .pt file as .safetensors; run no code that it holds.
+
+    They are those of the file itself, or what it holds as "state_dict", "model_state_dict" or "model".
+
+    Returns:
+        Which of these it was, None for the file itself.
 
     Raises:
         StoreError: it holds more than tensors by name, or more than `most` bytes.
@@ -63,15 +70,24 @@ def convert(source: str, target: str, most: int) -> None:
 
     check_archive(source, most)
     found = torch.load(source, map_location="cpu", weights_only=True)
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
-    ):
-        raise StoreError("expected tensors by name")
+    places: list[str | None] = [None, *(name for name in _PLACES if isinstance(found, dict) and name in found)]
+    parts = [found if place is None else found[place] for place in places]
+    fit = [isinstance(part, dict) and all(map(_is_tensor, part.items())) for part in parts]
+    if True not in fit:
+        holds = f"; it holds {', '.join(map(str, found))[:200]}" if isinstance(found, dict) else ""
+        raise StoreError(f"expected tensors by name, or these as {', '.join(_PLACES)}{holds}")
+    place, found = places[fit.index(True)], parts[fit.index(True)]
     size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
     if size > most:
         raise StoreError(f"its tensors have {size} bytes, expected at most {most}")
     save_file({name: tensor.contiguous().clone() for name, tensor in found.items()}, target)
+    return place
+
+
+def _is_tensor(item: tuple[object, object]) -> bool:
+    import torch
+
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
 def main(arguments: list[str]) -> None:

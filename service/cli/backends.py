@@ -62,7 +62,8 @@ class Backend(Protocol):
             task: name of the task, one of `records.jobs.TASKS`.
             targets: checkpoints, as files or stored ones; for partition graphs, for experiment partitions, for track
                 runs or models.
-            choices: fields of the task's recipe; None is left out.
+            choices: fields of the task's recipe; None is left out. Of an experiment, "kind" may be a list: then each
+                kind is run.
             given: data, factory, force.
 
         Raises:
@@ -84,15 +85,16 @@ class Local:
         """Run a task on several targets, see `Backend.run`."""
         from ..tasks.run import Task
 
-        _check(task, targets, choices)
+        works = _works(task, targets, choices)
         _allow(given.factory)
         made = []
-        self.bars.begin(f"experiment {choices.get('kind')}" if task == "experiment" else task, len(targets))
+        named = [f"experiment {chosen['kind']}" for _, chosen in works] if task == "experiment" else task
+        self.bars.begin(named, len(works))
         with self.source.together(checkpoint_files(task, targets)):
-            for number, target in enumerate(targets, 1):
-                self.bars.title(target.stem if isinstance(target, Path) else str(choices.get("kind") or target), number)
+            for number, (target, chosen) in enumerate(works, 1):
+                self.bars.title(target.stem if isinstance(target, Path) else str(chosen.get("kind") or target), number)
                 with self._file(task, target) as file:
-                    work = Task(self.source, task, file, choices, progress=self.bars.update, **given._asdict())
+                    work = Task(self.source, task, file, chosen, progress=self.bars.update, **given._asdict())
                     made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
 
@@ -129,11 +131,10 @@ class Remote:
             raise StoreError(
                 "--factory: a service builds models of installed families only; analyze it here, without --url"
             )
-        _check(task, targets, choices)
-        chosen = {name: value for name, value in choices.items() if value is not None}
-        chosen |= {"data": given.data, "force": given.force or None}
+        beside = {"data": given.data, "force": given.force or None}
+        works = _works(task, targets, choices)
         with self.source.together(checkpoint_files(task, targets)):
-            asked = [self.source.submit(task, target, chosen).row for target in targets]
+            asked = [self.source.submit(task, target, {**chosen, **beside}).row for target, chosen in works]
         rows = waited(self.source, asked)
         for row in rows:
             if row.state != "succeeded":
@@ -197,11 +198,20 @@ def _waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:
             time.sleep(0.3)
 
 
-def _check(task: str, targets: Sequence[str | Path], choices: Mapping[str, Any]) -> None:
-    """Refuse choices that the task does not have, and files of torch.save, before anything is computed."""
-    check_choices(task, as_json(choices))
+def _works(
+    task: str, targets: Sequence[str | Path], choices: Mapping[str, Any]
+) -> list[tuple[str | Path, dict[str, Any]]]:
+    """Return each target with its choices, once for each kind of experiment.
+
+    Choices that the task does not have, and files of torch.save, are refused before anything is computed.
+    """
+    given = {name: value for name, value in choices.items() if value is not None}
+    several = [{**given, "kind": kind} for kind in given["kind"]] if isinstance(given.get("kind"), list) else [given]
+    for chosen in several:
+        check_choices(task, as_json(chosen))
     for target in targets if task in ON_CHECKPOINTS else ():
         check_suffix(Path(target))
+    return [(target, chosen) for chosen in several for target in targets]
 
 
 def _allow(factory: str | None) -> None:

@@ -30,6 +30,8 @@ __all__ = [
     "ModelName",
     "ModelRow",
     "RunId",
+    "RunIdOrNone",
+    "RunNumber",
     "RunRow",
     "Step",
     "beside",
@@ -45,6 +47,10 @@ _MODEL, _RUN, _DATASET = "two-digits", "r-1a2b3c4d", "d-1a2b3c4d"
 ModelName = Annotated[str, Field(examples=[_MODEL])]
 
 RunId = Annotated[str, Field(examples=[_RUN])]
+
+RunIdOrNone = Annotated[str | None, Field(examples=[_RUN])]
+
+RunNumber = Annotated[int | None, Field(examples=[2])]
 
 CheckpointId = Annotated[str, Field(examples=["c-1a2b3c4d"])]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Sha256OrNone, Time
-from .checkpoints import CheckpointId, DatasetId, Label, ModelName, Step
+from .checkpoints import CheckpointId, DatasetId, Label, ModelName, RunIdOrNone, RunNumber, Step
 
 __all__ = [
     "GRAPH",
@@ -72,6 +72,7 @@ class GraphRow(GraphValues, Provenance):
         checkpoint, dataset: their IDs.
         graph_sha256, bases_sha256: artifacts; the bases may not have been kept.
         step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
         output: basis of the last cut.
     """
 
@@ -85,6 +86,8 @@ class GraphRow(GraphValues, Provenance):
     created: Time
     step: Step = None
     label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
     output: Output = None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, CheckpointRow, DatasetRow, Label, ModelName, Step
+from .checkpoints import CheckpointId, CheckpointRow, DatasetRow, Label, ModelName, RunIdOrNone, RunNumber, Step
 from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Output, Strength
 
 __all__ = [
@@ -148,6 +148,7 @@ class PartitionRow(PartitionValues, Provenance):
         checkpoint, graph: their IDs.
         partition_sha256: the artifact.
         step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
         cuts, output: those of the graph.
     """
 
@@ -160,6 +161,8 @@ class PartitionRow(PartitionValues, Provenance):
     created: Time
     step: Step = None
     label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
     cuts: Cuts = ()
     output: Output = None
 

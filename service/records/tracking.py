@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, Label, ModelName, RunId, Step
+from .checkpoints import CheckpointId, Label, ModelName, RunId, RunNumber, Step
 from .graphs import GraphId
 
 __all__ = ["TRACKING", "TrackingDetail", "TrackingRow", "TrackingStep", "TrackingValues"]
@@ -52,7 +52,7 @@ class TrackingRow(TrackingValues, Provenance):
 
     Attributes:
         model: name of the model.
-        run: ID of the run.
+        run, run_number: ID and number of the run.
         tracking_sha256: the artifact.
     """
 
@@ -64,6 +64,7 @@ class TrackingRow(TrackingValues, Provenance):
     run: RunId
     tracking_sha256: Sha256
     created: Time
+    run_number: RunNumber = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,6 +163,11 @@ class Run(Row):
 
     model: Mapped[Model] = relationship(lazy="joined", innerjoin=True)
 
+    @property
+    def run_number(self) -> int:
+        """Return the number, as results of the run name it."""
+        return self.number
+
 
 class Checkpoint(Row):
     """A model at one moment of its training."""

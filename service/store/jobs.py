@@ -19,7 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, object_session
 
 from ..records.base import Page, plain, storable
-from ..records.checkpoints import file_sha256
+from ..records.checkpoints import beside, file_sha256
 from ..records.choices import as_json
 from ..records.errors import ConflictError, StoreError
 from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
@@ -73,13 +73,15 @@ class Jobs(Registry):
 
         Raises:
             StoreError: an unknown task or choice, a choice of the wrong type or value, a file that cannot be read, or a
-                timeout that is not above 0.
+                timeout that is not above 0, or a network that workers cannot build.
             NotFoundError: the checkpoint, graph, partition, run or model does not exist.
         """
         given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
         given = plain(given)
         if isinstance(target, Path) and task in ON_CHECKPOINTS:
+            if target.with_suffix(".json").exists():
+                _require_family(beside(target), task, target)
             target = self.register_checkpoint(target).id
         named, content = self._identity(task, str(target), given)
         described = json.dumps([task, content, given], sort_keys=True)
@@ -122,15 +124,19 @@ class Jobs(Registry):
                 return graph.id, [*content, graph.id, graph.graph_sha256]
             if task == "experiment":
                 partition = resolve(session, Partition, target)
+                _require_family({"family": partition.graph.checkpoint.family}, task, partition.id)
                 return partition.id, [*content, partition.id, partition.partition_sha256]
             if task == "track":
                 if choices.get("like") is not None:
                     choices["like"] = resolve(session, Graph, str(choices["like"])).id
                 run = followed_run(session, target, choices.get("like"))
+                if choices.get("align", True):
+                    _require_family({"family": run.family}, task, f"{run.model.name}#{run.number}")
                 of_run = belongs(Graph, "run", run.key)
                 graphs = session.execute(select(Graph.id, Graph.graph_sha256).where(of_run).order_by(Graph.key))
                 return run.id, [*content, run.id, *(part for graph in graphs for part in graph)]
             checkpoint = resolve(session, Checkpoint, target)
+            _require_family({"family": checkpoint.family}, task, checkpoint.id)
             if checkpoint.path is None and checkpoint.file_sha256 is None:
                 raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
             return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
@@ -361,6 +367,19 @@ def _clock(session: Session) -> datetime:
     """Read the database's clock, which is the same for all workers."""
     moment: datetime = session.scalars(select(func.now())).one()
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _require_family(about: Any, task: str, target: object) -> None:
+    """Refuse a task on a network of family torch, which workers cannot build.
+
+    Raises:
+        StoreError: the message says what to do.
+    """
+    if isinstance(about, Mapping) and about.get("family") == "torch":
+        raise StoreError(
+            f"{target} is of family 'torch': only a function of yours builds it, which workers do not have; compute "
+            f"without them, on the same store: `interbasis {task} {target} --factory module:function`"
+        )
 
 
 def job_row(row: Job) -> JobRow:

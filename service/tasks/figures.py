@@ -41,7 +41,7 @@ _OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
 """Kinds that a figure may be of, where a name could be any."""
 
 
-def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> None:
+def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kind: str | None = None) -> None:
     """Draw a stored result into a file (.png, .svg or .pdf); the title names its model and step.
 
     Args:
@@ -53,12 +53,13 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None) -> Non
             tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
             "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, and the kind of
             an experiment. Default: the first of these.
+        kind: kind of the result.
 
     Raises:
-        InputError: this result has no such figure, or the file's name has another ending.
+        InputError: this result or kind has no such figure, or the file's name has another ending.
     """
     form = picture_format(path)
-    row, available = _figures(source, ref, (figure or "").partition(":")[0])
+    row, available = _figures(source, ref, (figure or "").partition(":")[0], kind)
     name = next(iter(available)) if figure is None else figure
     if name not in available:
         raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
@@ -74,10 +75,14 @@ def _title(source: Source, row: Any) -> str:
     return ", ".join(filter(None, (row.model, where)))
 
 
-def _figures(source: Source, ref: str, figure: str) -> tuple[Any, dict[str, Callable[..., Any]]]:
+def _figures(source: Source, ref: str, figure: str, named: str | None) -> tuple[Any, dict[str, Callable[..., Any]]]:
     """Return the record of a result and the figures that it has, the default first."""
-    kinds = [kind for kind, _ in _KINDS]
-    found, row = source.find_any(kinds if kinds_of(ref) else _OF_FIGURES.get(figure, kinds), ref)
+    kinds = [kind for kind, _ in _KINDS if named in (None, kind.name)]
+    if not kinds:
+        known = ", ".join(kind.name for kind, _ in _KINDS)
+        raise InputError(f"there are no figures of a {named}: expected one of {known}")
+    known_by = kinds if kinds_of(ref) or named else _OF_FIGURES.get(figure, kinds)
+    found, row = source.find_any(known_by, ref)
     return row, next(figures(source, row) for kind, figures in _KINDS if kind is found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["PLANS", "Course"]
@@ -30,6 +31,9 @@ PLANS: dict[str, tuple[tuple[Name, float], ...]] = {
 """For each task the phases of one target, by the first words of their names, with seconds measured on the demo."""
 
 
+_ANY: tuple[tuple[Name, float], ...] = (("", 3.0),)  # of a task without a plan, beside others
+
+
 @dataclass
 class _Phase:
     """A phase of a target.
@@ -54,9 +58,11 @@ class Course:
     round: it and those that followed it are expected once more, with the times that they took before.
     """
 
-    def __init__(self, task: str = "", targets: int = 1) -> None:
-        """Expect the phases of a task, once for each target."""
-        self._plan = [_Phase(*each) for each in PLANS.get(task, ())]
+    def __init__(self, task: str | Sequence[str] = "", targets: int = 1) -> None:
+        """Expect the phases of a task, once for each target; or those of several tasks, one for each target."""
+        first, *others = (task,) if isinstance(task, str) else task
+        self._others = [[_Phase(*each) for each in PLANS.get(other, _ANY)] for other in others]
+        self._plan = [_Phase(*each) for each in PLANS.get(first, _ANY if others else ())]
         self._targets, self._target, self._at = max(targets, 1), 0, -1
         self._phases = [_Phase(each.name, each.expected) for each in self._plan]
         self._begun: float | None = None
@@ -67,11 +73,12 @@ class Course:
         self.round = 1  # of the present target
 
     def next_target(self, now: float) -> None:
-        """Begin the next target: its phases are expected to be those of the one before, and to take as long."""
+        """Begin the next target: of the same task its phases are those of the one before, and take as long."""
         if self._begun is not None:
             self._end(now)
             over = [(each.name, each.took) for each in self._phases if each.took is not None]
             self._phases = [_Phase(name, took, measured=True) for name, took in over] or self._phases
+            self._phases = self._others.pop(0) if self._others else self._phases
             self._target, self._at, self._step, self.round = self._target + 1, -1, "", 1
 
     def note(self, step: str, fraction: float | None, now: float) -> None:
@@ -100,6 +107,8 @@ class Course:
         to_come = of_phase + sum(map(self._scaled, self._phases[self._at + 1 :]))
         whole = to_come + sum(map(self._scaled, self._phases[: max(self._at, 0)]))
         whole += now - self._phase_begun if self._at >= 0 else 0.0
+        if self._others:
+            return to_come + sum(each.expected for other in self._others for each in other)
         return to_come + whole * max(self._targets - self._target - 1, 0)
 
     def _enter(self, step: str, now: float) -> None:

@@ -19,6 +19,8 @@ _SHOWN_ANSWERS = 3  # columns of accuracies in a terminal
 
 _UNITS = {"accuracy": "share", "cross_entropy": "nats", "kl": "nats"}
 
+_OTHER = {"module 0 alone": "without module 1", "module 1 alone": "without module 0"}  # of two modules
+
 _FOUND = {"modules": "selectivity {}", "isolate": "change {}", "faithfulness": "CPR {}", "predict": "rank corr. {}"}
 
 
@@ -52,7 +54,7 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
             cells += (beside["p_value"] if beside else None,)
             lines.append((*cells[:1], cost, *cells[1:]) if "links" in row.summary else cells)
         names = ("network", *(("cost",) if "links" in row.summary else ()), "ablated", metric, "random", "p")
-        tables.append(table(names, lines))
+        tables.append(table(names, _once(lines, row.summary)))
     if row.summary.get("classes") and row.summary.get("whole_classes"):
         tables.append(_classes_table(row.summary))
     elif row.summary.get("outputs"):
@@ -104,7 +106,8 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
         means = [_mean(values[a]) for a in answers[:_SHOWN_ANSWERS]]
         lines.append((name, *(None if mean is None else round(mean, 3) for mean in means), _largest(lost, "-{:.2f}")))
     heads = ["accuracy"] if len(whole) == 1 else [f"answer {a}" for a in answers[:_SHOWN_ANSWERS]]
-    return table(("network", *heads, "classes that lose most" if len(whole) == 1 else "answer:class, lose most"), lines)
+    names = ("network", *heads, "classes that lose most" if len(whole) == 1 else "answer:class, lose most")
+    return table(names, _once(lines, found))
 
 
 def _outputs_table(found: Mapping[str, Any]) -> Table:
@@ -113,7 +116,7 @@ def _outputs_table(found: Mapping[str, Any]) -> Table:
         (name, _largest({str(o): change for o, change in enumerate(values)}, "{:.3g}"))
         for name, values in _sides(found, "outputs")
     ]
-    return table(("network", "outputs that change most"), lines)
+    return table(("network", "outputs that change most"), _once(lines, found))
 
 
 def _inputs_table(found: Mapping[str, Any]) -> Table:
@@ -126,7 +129,15 @@ def _inputs_table(found: Mapping[str, Any]) -> Table:
         )
         for name, row in _sides(found, "inputs")
     ]
-    return table(("network", "half of the loss in", "data points that lose most"), lines)
+    return table(("network", "half of the loss in", "data points that lose most"), _once(lines, found))
+
+
+def _once(lines: list[tuple[Any, ...]], found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Leave out the rows of one module alone where there are two: without the other the network is the same."""
+    if found.get("n_modules") != len(_OTHER):
+        return lines
+    cells = {line[0]: line[1:] for line in lines}
+    return [line for line in lines if line[0] not in _OTHER or cells.get(_OTHER[line[0]]) != line[1:]]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -157,10 +168,12 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
                 f"footnote: random modules of the same sizes, which any set of strong edges beats: {metric} "
                 f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
             )
+    if row.experiment == "modules" and found.get("n_modules") == len(_OTHER):
+        notes.append("two modules: the network without one is the other alone")
     if mixed := found.get("mixing"):
         notes.append(
-            f"fed from two data points, nodes take {number(mixed['others'])} from other modules and "
-            f"{number(mixed['own'])} from their own, one partner each left out"
+            f"of their variance, nodes take {number(mixed['own'])} from their own module and "
+            f"{number(mixed['others'])} from others, beside the strongest edge of each"
         )
     notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]
     if row.experiment == "faithfulness":

@@ -92,8 +92,8 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def begin(self, task: str, targets: int = 1) -> None:
-        """Expect a task on so many targets; without this every phase is met by surprise."""
+    def begin(self, task: str | Sequence[str], targets: int = 1) -> None:
+        """Expect a task on so many targets, or a task for each; without this every phase is met by surprise."""
         self._course, self._targets = Course(task, targets), targets
 
     def title(self, title: str, number: int = 1) -> None:

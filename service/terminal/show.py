@@ -86,7 +86,10 @@ def show_page(kind: str, page: Page[Any], as_json: bool, stored: int | None = No
 
 def show_body(row: Record) -> None:
     """Print what follows the details of a stored value: its tables, its verdict and the reason."""
-    for part in body(row):
+    parts = body(row)
+    while parts and parts[-1] == "":
+        parts.pop()
+    for part in parts:
         out.print(part)
 
 

@@ -86,11 +86,11 @@ def table(
 ) -> Table:
     """Make a plain table.
 
-    Numbers, and the columns named in `right`, are aligned right; neither these nor IDs are broken.
+    Numbers, "" among them, and the columns named in `right`, are aligned right; neither these nor IDs are broken.
     """
     result = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
     for i, name in enumerate(columns):
-        numeric = name in right or all(isinstance(row[i], int | float | None) for row in rows)
+        numeric = name in right or all(isinstance(row[i], int | float | None) or row[i] == "" for row in rows)
         whole = numeric or all(_ID.fullmatch(str(row[i])) for row in rows)
         result.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ class View:
         facts: returns the details of one, by name.
         body: returns what follows the details: tables, lines, and "" for an empty line.
         shared: columns that go into a line above the table where all rows have the same, with what that line says.
+        silent: columns that are left out where no row has another value than these.
+        spare: columns that are left out, in this order, where the table is too wide for a line.
     """
 
     record: type[Record]
@@ -43,23 +46,39 @@ class View:
     facts: Callable[[Any], dict[str, Any]]
     body: Callable[[Any], list[RenderableType]] = lambda _: []
     shared: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    silent: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    spare: tuple[str, ...] = ()
 
 
 def rows_table(kind: str, rows: Sequence[Record]) -> RenderableType:
     """Make the table of a list of stored things of one kind, named in the plural.
 
-    What is the same in all rows stands in a line above it, see `View.shared`.
+    What is the same in all rows stands in a line above it, see `View.shared`; what says nothing is left out.
     """
-    view = VIEWS[kind]
+    view, filled = VIEWS[kind], [VIEWS[kind].cells(row) for row in rows]
+    columns = dict(zip(view.columns, zip(*filled, strict=True), strict=True))
+    quiet = {name for name, values in view.silent.items() if set(columns[name]) <= {*values}}
     same: dict[str, str] = {}
     for name, say in view.shared.items():
-        values = {plainly(say(row)) for row in rows}
+        values = {plainly(say(row)) for row in rows} if name not in quiet else set()
         same |= {name: values.pop()} if len(values) == 1 else {}
-    kept = [i for i, name in enumerate(view.columns) if name not in same]
-    cells = [[row[i] for i in kept] for row in map(view.cells, rows)]
-    made = table([view.columns[i] for i in kept], cells)
-    above = ", ".join(f"{name} {value}" for name, value in same.items())
-    return Group(Text(above if len(rows) == 1 else f"all: {above}", "dim"), made) if same else made
+    kept = {name: values for name, values in columns.items() if name not in {*same, *quiet}}
+    dropped = []
+    for name in view.spare:
+        if name in kept and _width(kept) > _LINE:
+            dropped.append(name)
+            del kept[name]
+    made = table(list(kept), list(zip(*kept.values(), strict=True)))
+    above = ", ".join(f"{name} {value}" for name, value in same.items() if value)
+    lines = [above if len(rows) == 1 else f"all: {above}"] if same else []
+    lines += [f"only with --json: {', '.join(dropped)}"] if dropped else []
+    return Group(*(Text(line, "dim") for line in lines), made) if lines else made
+
+
+def _width(columns: Mapping[str, Sequence[Any]]) -> int:
+    """Return the width of a table of these columns, two spaces between them."""
+    widths = (max(map(len, [name, *map(number, values)])) for name, values in columns.items())
+    return sum(widths) + 2 * (len(columns) - 1)
 
 
 def details(row: Record) -> Table:
@@ -84,9 +103,25 @@ def _view(row: Record) -> View | None:
     return next((view for view in VIEWS.values() if isinstance(row, view.record)), None)
 
 
-def _moment(row: Any) -> Any:
-    """Return the step of the checkpoint of a result; its label where it has no step."""
-    return row.step if row.step is not None else row.label
+def _moment(row: Any) -> int | str:
+    """Return the step of the checkpoint of a result, "" where it has none."""
+    return row.step if row.step is not None else ""
+
+
+def _plain_description(row: DatasetRow) -> str:
+    """Describe a data set in words.
+
+    >>> _plain_description(DatasetRow(id="", sha256="", created=None, description="Dataset('digits', 50 data points)"))
+    'digits, 50 data points'
+    """
+    return re.sub(r"^Dataset\('(.*)', (.*)\)$", r"\1, \2", row.description)
+
+
+_LINE = 80  # characters
+
+_SILENT = {"run": (None, 1), "output": (None, "auto")}  # one run per model; the output that is chosen by itself
+
+_RUN: dict[str, Callable[[Any], Any]] = {"model": lambda r: r.model, "run": lambda r: r.run_number}
 
 
 def _cuts(row: GraphRow | PartitionRow) -> str:
@@ -227,26 +262,30 @@ VIEWS: dict[str, View] = {
     "datasets": View(
         DatasetRow,
         ("id", "description", "age"),
-        lambda r: (r.id, r.description, age(r.created)),
-        _named("id", "description", "sha256", "created"),
+        lambda r: (r.id, _plain_description(r), age(r.created)),
+        lambda r: _named("id", "description", "sha256", "created")(r) | {"description": _plain_description(r)},
     ),
     "graphs": View(
         GraphRow,
-        ("id", "model", "step", "cuts", "basis", "output", "edges", "age"),
-        lambda r: (r.id, r.model, _moment(r), len(r.cuts), r.basis, r.output, r.n_edges, age(r.created)),
+        ("id", "model", "run", "step", "cuts", "basis", "output", "edges", "age"),
+        lambda r: (
+            *(r.id, r.model, r.run_number, _moment(r), len(r.cuts), r.basis, r.output, r.n_edges, age(r.created)),
+        ),
         _graph_facts,
-        shared={"model": lambda r: r.model, "cuts": _cuts, "basis": lambda r: r.basis, "output": lambda r: r.output},
+        shared={**_RUN, "cuts": _cuts, "basis": lambda r: r.basis, "output": lambda r: r.output},
+        silent=_SILENT,
     ),
     "partitions": View(
         PartitionRow,
-        ("id", "model", "step", "cuts", "output", "modules", "verdict", "age"),
+        ("id", "model", "run", "step", "cuts", "output", "modules", "verdict", "age"),
         lambda r: (
-            *(r.id, r.model, _moment(r), len(r.cuts) or None, r.output, r.n_modules),
+            *(r.id, r.model, r.run_number, _moment(r), len(r.cuts) or None, r.output, r.n_modules),
             *(verdict(r.verdict, short=True), age(r.created)),
         ),
         _partition_facts,
         _partition_body,
-        shared={"model": lambda r: r.model, "cuts": _cuts, "output": lambda r: r.output},
+        shared={**_RUN, "cuts": _cuts, "output": lambda r: r.output},
+        silent=_SILENT,
     ),
     "ledgers": View(
         LedgerRow,
@@ -279,14 +318,16 @@ VIEWS: dict[str, View] = {
             "partition": lambda r: r.partition,
             "metric": with_unit,
         },
+        spare=("metric", "partition"),
     ),
     "trackings": View(
         TrackingRow,
-        ("id", "model", "checkpoints", "tracks", "churn", "age"),
-        lambda r: (r.id, r.model, r.n_checkpoints, r.n_tracks, r.churn, age(r.created)),
+        ("id", "model", "run", "checkpoints", "tracks", "churn", "age"),
+        lambda r: (r.id, r.model, r.run_number, r.n_checkpoints, r.n_tracks, r.churn, age(r.created)),
         _result("id", "model", "run", "n_checkpoints", "n_tracks", "churn"),
         _tracking_body,
-        shared={"model": lambda r: r.model},
+        shared=_RUN,
+        silent={"run": _SILENT["run"]},
     ),
     "jobs": View(
         JobRow,

@@ -26,7 +26,7 @@ _STEP = re.compile(r"(.*?)[-_.]*(?:step|epoch|iter)?[-_.]*(\d{1,18})")
 
 @app.command(rich_help_panel="Start here")
 def convert(
-    files: Annotated[list[Path], typer.Argument(help="Files of torch.save(model.state_dict(), ...): .pt, .pth, .bin.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of torch.save: .pt, .pth, .bin.")],
     model: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="the file's name without its step")
     ] = None,
@@ -35,7 +35,8 @@ def convert(
 ) -> None:
     """Convert .pt files to .safetensors, each with a .json beside it for you to complete.
 
-    The tensors are read with weights_only, so that no code in a file runs.
+    A file holds model.state_dict(), or has it as "state_dict", "model_state_dict" or "model". It is read with
+    weights_only, so that no code in it runs.
 
     Example: interbasis convert run/step500.pt --model digits
     """
@@ -47,6 +48,9 @@ def convert(
         return
     rows = [(row["file"], row["about"]["family"], row["about"]["model"], row["about"]["step"]) for row in made]
     out.print(table(("file", "family", "model", "step"), rows))
+    for row in made:
+        if row["taken"] is not None:
+            err.print(f'{row["file"]} has the tensors of "{row["taken"]}"; the rest was left out', soft_wrap=True)
     first = Path(made[0]["file"]).with_suffix(".json")
     if any(row["about"]["family"] == "torch" for row in made):
         err.print(
@@ -79,7 +83,7 @@ def _converted(file: Path, model: str | None) -> dict[str, Any]:
 
     target = file.with_suffix(".safetensors")
     try:
-        write(str(file), str(target), _MOST)
+        place = write(str(file), str(target), _MOST)
     except StoreError as error:
         raise StoreError(f"{file}: {error}; save model.state_dict() with torch.save") from None
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
@@ -96,7 +100,7 @@ def _converted(file: Path, model: str | None) -> dict[str, Any]:
         file.with_suffix(".json").write_text(json.dumps(about, indent=1))
     except OSError as error:
         raise ArtifactError(f"cannot write {file.with_suffix('.json')}: {error.strerror or error}") from error
-    return {"file": str(target), "about": about, "tensors": shapes}
+    return {"file": str(target), "about": about, "tensors": shapes, "taken": place}
 
 
 def _about(file: Path, model: str | None, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:

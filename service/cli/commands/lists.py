@@ -158,7 +158,7 @@ def print_list(
         out.print(note)
     if page.next_cursor:
         number = f"{len(page.items)} of {page.total}" if page.total is not None else f"{len(page.items)}, and more"
-        out.print(f"{number}: --all lists all, --after {page.next_cursor} the next", soft_wrap=True)
+        out.print(f"{number}: --all lists all, and what follows\n--after {page.next_cursor}", soft_wrap=True)
 
 
 def _say_missing(file: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from ...records.base import Kind, Record
 from ...records.errors import StoreError
-from ...records.estimates import LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
+from ...records.estimates import LEDGER, LLC, LedgerRow, LlcRow
 from ...terminal.results import llc_summary
 from ...terminal.show import out, print_json, show_body, show_row
 from ...terminal.tables import counted, number
@@ -75,9 +75,9 @@ def ledger(
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
-    for path, row in zip(checkpoints, rows, strict=True):
+    for number_of, row in enumerate(rows):
         scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
-        out.print(f"{path.stem}: {row.id}, {scale}, {row.n:,} data points", style="bold", soft_wrap=True)
+        _head(number_of, f"{row.id}, {_name(row)}: {scale}, {row.n:,} data points")
         show_body(row)
 
 
@@ -161,12 +161,13 @@ def llc(
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
-    for path, row in zip(checkpoints, rows, strict=True):
+    for number_of, row in enumerate(rows):
         scales = " to ".join(dict.fromkeys(number(point["epsilon"]) for point in (row.points[0], row.points[-1])))
-        out.print(f"{path.stem}: {row.id}, loss scale {scales}, {row.n:,} data points", style="bold", soft_wrap=True)
+        _head(number_of, f"{row.id}, {_name(row)}: loss scale {scales}, {row.n:,} data points")
         show_body(row)
     if len(rows) > 1 and not curve:
-        out.print(llc_summary([path.stem for path in checkpoints], rows))
+        out.print()
+        out.print(llc_summary([_name(row) for row in rows], rows))
 
 
 @app.command(rich_help_panel="Analyse")
@@ -226,25 +227,34 @@ def experiment(
     """
     check_picture(plot)
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
-    rows: list[ExperimentRow] = []
-    new = []
     with opened_backend(store, artifacts, url) as backend:
-        for each in kind:
-            (made,) = backend.run("experiment", [partition], {**choices, "kind": each}, Given(data, factory, force))
-            rows.append(backend.source.get_experiment(made["experiment"]))
-            new += [backend.source.get_partition(made["partition"])] if "partition" in made else []
+        found = backend.run("experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force))
+        rows = [backend.source.get_experiment(made["experiment"]) for made in found]
+        new = [backend.source.get_partition(made["partition"]) for made in found if "partition" in made]
         draw(backend.source, rows[-1].id, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
-    for row in rows:
-        out.print(f"{row.id}: {row.experiment} on {row.partition}, {row.metric}", style="bold", soft_wrap=True)
+    for number_of, row in enumerate(rows):
+        _head(number_of, f"{row.id}, {_name(row)}: {row.experiment} on {row.partition}, {row.metric}")
         show_body(row)
         if row.experiment == "epsilon":
             part = new.pop(0)
             named = f"divided again with these loss scales: {part.id}, {counted(part.n_modules, 'module')}"
-            out.print(named, style="bold", soft_wrap=True)
+            _head(1, named)
             show_row(part, False)
+
+
+def _name(row: Any) -> str:
+    """Name the checkpoint of a result, its step or else its label."""
+    return f"{row.model}@{row.label if row.step is None else row.step}"
+
+
+def _head(number_of: int, text: str) -> None:
+    """Print the heading of a result, after an empty line where it is not the first."""
+    if number_of:
+        out.print()
+    out.print(text, style="bold", soft_wrap=True)
 
 
 def _measured(

@@ -112,15 +112,19 @@ def export(
         from ....analysis.results import write_bytes
 
         write_bytes(file, backend.export(ref, form.value, epsilon, module, Given(data, factory)))
-    err.print(f"wrote {file}", soft_wrap=True)
+        kind, row = backend.source.find_any((LLC,) if form.value == "netcdf" else (PARTITION, GRAPH), ref)
+    moment = row.label if row.step is None else row.step
+    err.print(f"wrote {file}: {kind.name} {row.id} of {row.model}@{moment}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="What is stored")
 def plot(
-    ref: Annotated[
-        str,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            help="A result: an ID, or model@step, model@last, last.",
+            metavar="[KIND] REF",
+            help="A result: an ID, or model@step, model@last, last; KIND: partition, graph, tracking, ledger, "
+            "experiment or llc.",
             autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc"),
         ),
     ],
@@ -140,8 +144,11 @@ def plot(
 
     Example: interbasis plot two-digits@last -o modules.png
     """
+    if len(words) > 2 or (words[0] in KINDS and len(words) == 1):
+        raise StoreError(f"plot {' '.join(words)}: expected [KIND] REF, like `interbasis plot ledger last`")
+    kind = singular(words[0]) if len(words) == 2 else None
     with opened_source(store, artifacts, url) as opened:
         from ...tasks.figures import plot as draw
 
-        draw(opened, ref, file, figure)
+        draw(opened, words[-1], file, figure, kind=kind)
     err.print(f"wrote {file}", soft_wrap=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases_graphs import planted, trained, unstructured
@@ -219,6 +221,13 @@ def test_repr_names_the_modules():
     text = repr(find_modules(SQUARES, epsilon=0.1, resolution=1.0))
     assert text.startswith("Partition: 2 modules, edge cost 0")
     assert "0: 6 nodes (2, 2, 2)" in text
+
+
+def test_repr_is_wrapped_at_words():
+    part = find_modules(SQUARES, epsilon=0.1, resolution=1.0, n_null=4)
+    text = repr(replace(part, reason="because " * 40, p_value=0.0476190))
+    assert max(map(len, text.splitlines())) <= 88
+    assert " ".join(text.split()).endswith("because because")
 
 
 def test_progress_reports_and_cancels():

@@ -29,13 +29,13 @@ def run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before torch 1.6"])
-@pytest.mark.parametrize("nested", [True, False], ids=["state_dict", "tensors"])
-def test_tensors_are_written_by_name(archive: bool, nested: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("nested", [None, "state_dict", "model_state_dict", "model"])
+def test_tensors_are_written_by_name(archive: bool, nested: str | None, tmp_path: Path) -> None:
     shared = torch.arange(6.0).reshape(2, 3)
     tensors = {"w": shared, "transposed": shared.t(), "row": shared[1], "n": torch.tensor(7)}
-    given = {"state_dict": tensors, "epoch": 3} if nested else tensors
+    given = {nested: tensors, "epoch": 3, "optimizer": {"state": {}}} if nested else tensors
     source = save_pt(tmp_path, given, _use_new_zipfile_serialization=archive)
-    convert(source, str(tmp_path / "made.safetensors"), most=1000)
+    assert convert(source, str(tmp_path / "made.safetensors"), most=1000) == nested
     found = load_file(tmp_path / "made.safetensors")
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -44,7 +44,7 @@ def test_tensors_are_written_by_name(archive: bool, nested: bool, tmp_path: Path
 
 @pytest.mark.parametrize("given", [{"w": 1}, {1: torch.ones(2)}, [torch.ones(2)], torch.ones(2), {"state_dict": None}])
 def test_something_else_than_tensors_by_name_is_refused(given: Any, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"^expected tensors by name$"):
+    with pytest.raises(StoreError, match=r"^expected tensors by name, or these as state_dict, model_state_dict, model"):
         convert(save_pt(tmp_path, given), str(tmp_path / "made.safetensors"), most=1000)
     assert not (tmp_path / "made.safetensors").exists()
 

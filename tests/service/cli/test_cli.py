@@ -255,6 +255,33 @@ def test_factory_builds_a_model_of_family_torch(
     assert item["graph"]["cuts"] == ["0:in", "1", "2"]
 
 
+def test_workers_are_not_asked_for_a_model_that_they_cannot_build(
+    interbasis: Callable[..., Result], empty: Path, tmp_path: Path
+) -> None:
+    path = save_checkpoint(tmp_path / "own.safetensors", {"0.weight": torch.ones(2, 2)}, {"family": "torch"})
+    result = interbasis("submit", "analyze", path)
+    assert (result.code, "--factory module:function" in result.err) == (2, True)
+    assert interbasis("ls", "checkpoints").out.startswith("no checkpoints stored yet"), "nothing is registered"
+    interbasis("register", path)
+    result = interbasis("submit", "ledger", "own@last")
+    assert (result.code, "which workers do not have" in result.err) == (2, True)
+
+
+def test_a_figure_of_a_kind(interbasis: Callable[..., Result], filled: list[dict[str, Any]], tmp_path: Path) -> None:
+    name, file = filled[1]["graph"]["model"], tmp_path / "p.svg"
+    for words in (("graph", f"{name}@last"), ("partitions", "last"), (f"{name}@last",)):
+        result = interbasis("plot", *words, "-o", file)
+        assert (result.code, result.err) == (0, f"wrote {file}\n")
+    for words, said in (
+        (("ledger", "last"), "no ledger is stored yet"),
+        (("model", "last"), "there are no figures of a model: expected one of partition, graph"),
+        (("graph",), "expected [KIND] REF"),
+        (("graf", "last"), "did you mean graph?"),
+    ):
+        result = interbasis("plot", *words, "-o", file)
+        assert (result.code, said in " ".join(result.err.split())) == (2, True), result.err
+
+
 # Lists and single values
 
 
@@ -292,7 +319,8 @@ def test_pages_follow_one_another(interbasis: Callable[..., Result], filled: lis
     )
     newest = interbasis("ls", "graphs", "--limit", "1").out
     assert two["items"][0]["id"] in newest
-    assert (said := re.search("1 of 2: --all lists all, --after (.*) the next", newest))
+    assert (said := re.search("1 of 2: --all lists all, and what follows\n--after (.*)\n", newest))
+    assert max(map(len, newest.splitlines())) <= 80
     assert one["items"][0]["id"] in interbasis("ls", "graphs", "--limit", "1", "--after", said.group(1)).out
 
 
@@ -445,7 +473,8 @@ def test_export_of_a_partition_in_every_format(
     for form in ("graphml", "node-link", "safetensors"):
         file = tmp_path / f"out.{form}"
         result = interbasis("export", item["partition"]["id"], "--format", form, "-o", file)
-        assert (result.code, result.out, result.err) == (0, "", f"wrote {file}\n")
+        assert (result.code, result.out) == (0, "")
+        assert result.err.startswith(f"wrote {file}: partition {item['partition']['id']} of {item['graph']['model']}@")
     graphml = networkx.read_graphml(tmp_path / "out.graphml")
     node_link = networkx.node_link_graph(json.loads((tmp_path / "out.node-link").read_text()), edges="edges")
     assert len(graphml) == len(node_link) == item["graph"]["n_nodes"]

@@ -197,6 +197,7 @@ def test_files_of_torch_save_are_converted(run: Run, tmp_path: Path) -> None:
     assert "the activation is a guess" in err
     assert "give --force" in run("convert", file)[2]
     torch.save({"state_dict": {"conv.weight": torch.zeros(2, 1, 3, 3)}}, file)
+    assert 'has the tensors of "state_dict"; the rest was left out' in run("convert", file, "--force")[2]
     code, out, err = run("convert", file, "--force", "--model", "net", "--json")
     (made,) = json.loads(out)["items"]
     assert (made["about"]["family"], made["about"]["model"], made["tensors"]) == (

@@ -135,6 +135,20 @@ def test_data_points_that_lose_most() -> None:
     ]
 
 
+def test_of_two_modules_one_alone_is_the_network_without_the_other() -> None:
+    """Its row is left out where it says the same, and only there."""
+    values = {"without module 0": 3.0, "without module 1": 2.0, "module 0 alone": 2.0, "module 1 alone": 2.5}
+    rows = [outcome(name, 4, {"mse": (value, 0.1)}) for name, value in values.items()]
+    row = experiment("modules", {"rows": rows, "n_modules": 2})
+    (shown,) = experiment_tables(row)
+    assert [line.split("  ")[0] for line in lines(shown)[1:]] == [
+        *("without module 0", "without module 1", "module 1 alone")
+    ]
+    assert "two modules: the network without one is the other alone" in notes(row)
+    (shown,) = experiment_tables(experiment("modules", {"rows": rows, "n_modules": 3}))
+    assert len(lines(shown)) == 5
+
+
 def test_every_module_has_its_verdict_below() -> None:
     parts = [{"verdict": "supported", "reason": "it loses 30 %"}, {"verdict": "refuted", "reason": "it is [idle]"}]
     assert notes(modules(parts=parts)).splitlines()[-2:] == ["module 0: it loses 30 %", "module 1: it is [idle]"]
@@ -198,10 +212,10 @@ def test_one_module_leaves_nothing_to_cut_and_the_next_command_is_named() -> Non
 @pytest.mark.parametrize("kind", ["isolate", "modules"])
 def test_data_mixed_between_modules(kind: str) -> None:
     mixing = {"own": 1.23456, "others": 0.0123456}
-    said = "fed from two data points, nodes take 0.01235 from other modules and 1.235 from their own, one partner each"
+    said = "of their variance, nodes take 1.235 from their own module and 0.01235 from others"
     summary = {**experiment().summary, "mixing": mixing}
-    assert f"{said} left out" in notes(experiment(kind, summary))
-    assert "fed from" not in notes(experiment(kind, {**summary, "mixing": None}))
+    assert f"{said}, beside the strongest edge of each" in notes(experiment(kind, summary))
+    assert "of their variance" not in notes(experiment(kind, {**summary, "mixing": None}))
 
 
 @pytest.mark.parametrize(

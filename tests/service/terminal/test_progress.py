@@ -252,6 +252,23 @@ def test_time_of_later_targets_is_that_of_the_first() -> None:
     assert shares[-1] == pytest.approx(0.999)
 
 
+def test_several_tasks_are_one_course() -> None:
+    """Each has phases of its own; a task without a plan takes some seconds."""
+    course, now = Course(("partition", "experiment predict", "partition"), 3), 0.0
+    assert course.remaining(0.0) == pytest.approx(2.7 + 3.0 + 2.7)
+    shares = []
+    for step in ("modules", "losses", "modules"):
+        if now:
+            course.next_target(now)
+        for done in range(11):
+            course.note(step, done / 10, now + done / 10)
+            shares.append(course.share(now + done / 10))
+        now += 1.0
+    assert shares == sorted(shares)
+    assert (course.remaining(now), shares[-1]) == (pytest.approx(0.0), pytest.approx(0.999))
+    assert shares[10] < 0.5, "a third of the work is not the whole"
+
+
 def test_second_round_is_expected_to_take_as_long_as_the_first() -> None:
     course, now = Course("llc"), 0.0
     for step, seconds in (("Hessian", 1), ("warm-up", 2), ("warm-up", 2), ("warm-up", 2), ("sampling", 20)):

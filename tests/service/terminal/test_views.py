@@ -35,7 +35,7 @@ from interbasis.service.records.jobs import JobRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import checkpoints as checkpoint_task
 from interbasis.service.terminal.results import cuts_note
-from interbasis.service.terminal.views import details
+from interbasis.service.terminal.views import details, rows_table
 
 MADE = {"recipe": "basis global, seed 0", "version": "0.7.0", "seconds": "1.5", "created": "2026-11-05 07:03"}
 
@@ -130,6 +130,62 @@ def test_notes_on_how_a_checkpoint_was_read_are_stored_and_shown(tmp_path: Path)
 )
 def test_what_is_registered(row: Record, expected: dict[str, str]) -> None:
     assert shown(row) == expected | {"created": "2026-11-05 07:03"}
+
+
+def listed(kind: str, *rows: Record) -> list[str]:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(rows_table(kind, rows))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+@pytest.mark.parametrize(("kind", "made"), [("graphs", graph), ("partitions", partition), ("trackings", tracking)])
+def test_runs_are_listed_where_a_model_has_several(kind: str, made: Any) -> None:
+    one, two = made(run_number=1), made(run_number=2)
+    first, heads, *cells = listed(kind, one, two)
+    assert ("run" in heads.split(), "run" in first) == (True, False)
+    at = heads.index("run")
+    assert [line[at : at + 3].strip() for line in cells] == ["1", "2"]
+    assert "run" not in " ".join(listed(kind, one, one)[:2])
+    assert "run 2" in listed(kind, two, two)[0]
+    assert one.to_json()["run_number"] == 1
+
+
+@pytest.mark.parametrize(("kind", "made"), [("graphs", graph), ("partitions", partition)])
+def test_columns_say_something(kind: str, made: Any) -> None:
+    """The output that is chosen by itself says nothing; another one does, and where they differ both."""
+    auto, other = made(output="auto"), made(output="neuron")
+    assert "output" not in " ".join(listed(kind, auto, auto)[:2])
+    assert "output neuron" in " ".join(listed(kind, other, other)[:2])
+    assert "output" in listed(kind, auto, other)[1].split()
+    steps, none = made(step=100, label="final"), made(step=None, label="final")
+    heads, *cells = listed(kind, steps, none)[1:]
+    end = heads.index("step") + 4
+    assert [line[end - 4 : end] for line in cells] == [" 100", "    "]
+
+
+def test_experiments_keep_their_words_whole() -> None:
+    kinds = {"modules": "accuracy", "faithfulness": "cross_entropy", "isolate": "mse"}
+    rows = [
+        replace(
+            experiment(kind),
+            **{"metric": metric, "value": 0.98765, "verdict": "not told apart from chance", "model": "two-digits"},
+            **{"step": 2500 + i, "partition": f"p-0123456{i}"},
+        )
+        for i, (kind, metric) in enumerate(kinds.items())
+    ]
+    text = listed("experiments", *rows)
+    assert max(map(len, text)) <= 80
+    assert text[1] == "only with --json: metric, partition"
+    words = {word for line in text for word in line.split()}
+    assert {*kinds, "selectivity", "not", "told", "apart", *(row.id for row in rows)} <= words
+    assert "metric" in listed("experiments", rows[0])[0]
+
+
+def test_data_sets_are_described_in_words() -> None:
+    row = dataset(description="Dataset('two_digits (train)', 4000 data points)")
+    assert listed("datasets", row)[1].split("  ")[1:-1] == ["two_digits (train), 4000 data points"]
+    assert shown(row)["description"] == "two_digits (train), 4000 data points"
 
 
 def test_notes_of_a_checkpoint_are_one_text_or_several() -> None:
