@@ -56,8 +56,8 @@ def rows_table(kind: str, rows: Sequence[Record]) -> RenderableType:
     What is the same in all rows stands in a line above it, see `View.shared`; what says nothing is left out.
     """
     view, filled = VIEWS[kind], [VIEWS[kind].cells(row) for row in rows]
-    columns = dict(zip(view.columns, zip(*filled, strict=True), strict=True))
-    quiet = {name for name, values in view.silent.items() if set(columns[name]) <= {*values}}
+    columns = {name: [cells[i] for cells in filled] for i, name in enumerate(view.columns)}
+    quiet = {name for name, values in view.silent.items() if rows and set(columns[name]) <= {*values}}
     same: dict[str, str] = {}
     for name, say in view.shared.items():
         values = {plainly(say(row)) for row in rows} if name not in quiet else set()

@@ -219,7 +219,7 @@ def test_columns_that_differ_stay() -> None:
     assert cells(rows_table("partitions", rows)) == [
         ["all:", "output", "neuron"],
         ["id", "model", "step", "cuts", "modules", "verdict", "age"],
-        ["p-01234567", "digits", "early", "2", "2", "supported", "3", "d"],
+        ["p-01234567", "digits", "2", "2", "supported", "3", "d"],
         ["p-01234567", "letters", "100", "1", "2", "supported", "3", "d"],
     ]
 
