@@ -44,9 +44,9 @@ _QUIET = 2.0  # seconds for which a file must not have changed before it counts 
 class Schedules(Jobs):
     """The part of the store for schedules."""
 
-    def __init__(self, location: Location, engine: Engine, blobs: Blobs) -> None:
+    def __init__(self, location: Location, engine: Engine, blobs: Blobs, *, patience: float = 0.0) -> None:
         """Keep the connections that `Store.open` made."""
-        super().__init__(location, engine, blobs)
+        super().__init__(location, engine, blobs, patience=patience)
         self._asked: set[tuple[str, str]] = set()  # schedules and checkpoints, to spare asking in each overlap
         self._seen: dict[tuple[Path, str], tuple[Any, list[str]]] = {}  # files, as they were when they were looked at
 

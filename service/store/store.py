@@ -83,7 +83,8 @@ class Store(Schedules, Tokens, Upkeep):
         Args:
             url: database URL, or path of a SQLite file.
             artifacts: folder or fsspec URL of the artifacts.
-            patience: seconds that every call waits for a server that cannot be reached.
+            patience: seconds that every call waits for a server that cannot be reached; what is saved is saved again
+                when the connection breaks meanwhile.
 
         Raises:
             NewerSchemaError: the database was written by a newer version of interbasis.
@@ -100,7 +101,7 @@ class Store(Schedules, Tokens, Upkeep):
         except BaseException:
             engine.dispose()
             raise
-        return cls(location, engine, blobs)
+        return cls(location, engine, blobs, patience=patience)
 
     @staticmethod
     def upgrade(url: str | None = None) -> Upgrade:
@@ -143,11 +144,16 @@ class Store(Schedules, Tokens, Upkeep):
         """
         check_names(kind, blobs)
         columns = plain_values(provenance, Provenance) | plain_values(values, kind.values or type(values))
-        with self._read() as session:
+
+        def look(session: Session) -> tuple[bool, DetailT | None]:
             found = session.scalar(result_query(session, kind, owners, provenance.recipe_hash))
-            if found is not None and not force and self._whole(*artifacts(kind, found)):
-                return detail(found, kind)
-        replace = force or found is not None
+            whole = found is not None and not force and self._whole(*artifacts(kind, found))
+            return found is not None, detail(found, kind) if whole else None
+
+        known, stored = self._find(look)
+        if stored is not None:
+            return stored
+        replace = force or known
         files = self._put(blobs)
         columns |= {f"{name}_sha256": files[name][0] if name in files else None for name in kind.files}
         table = TABLES[kind.name]

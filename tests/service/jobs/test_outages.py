@@ -18,10 +18,13 @@ import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_jobs import LONG, ask, wait
 from cases_long import SQLITE_FIRST
+from cases_store import save_llc
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from interbasis.service.api.app import create_app
 from interbasis.service.client.in_process import InProcess
+from interbasis.service.records.errors import UnavailableError
 from interbasis.service.store.store import Store
 
 
@@ -123,20 +126,31 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
-        for end in (source, sink):
-            end.close()
+        self._hang_up((source, sink))
+        source.close()
+
+    @staticmethod
+    def _hang_up(pair: tuple[socket.socket, socket.socket]) -> None:
+        """End both connections; each thread closes the one it reads, which stays open while another thread reads it."""
+        for end in pair:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def go_away(self) -> None:
         self.away = True
         for pair in self._pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            self._hang_up(pair)
         self._pairs.clear()
 
     def close(self) -> None:
         self.go_away()
         self._listener.close()
+
+
+def behind(place: Any, proxy: Proxy) -> Any:
+    """Return the same store, reached through the proxy."""
+    through = make_url(place.url).set(host="127.0.0.1", port=proxy.port, query={})
+    return replace(place, url=through.render_as_string(hide_password=False))
 
 
 @pytest.fixture
@@ -149,11 +163,43 @@ def proxy(place: Any) -> Iterator[Proxy]:
     made.close()
 
 
+@pytest.mark.parametrize("statement", ["SELECT", "INSERT INTO llc", "COMMIT"])
+def test_connection_that_breaks_while_a_result_is_saved(place: Any, proxy: Proxy, statement: str) -> None:
+    """A store with patience saves the result once, whether its first look, its row or its commit met the outage."""
+    Store.upgrade(place.url)
+    broken: list[threading.Timer] = []
+
+    def come_back() -> None:
+        proxy.away = False
+
+    def break_once(*_: Any) -> None:
+        if not broken:
+            broken.append(threading.Timer(1.0, come_back))
+            proxy.go_away()
+            broken[0].start()
+
+    with place.open() as store, Store.open(behind(place, proxy).url, place.artifacts, patience=60.0) as far:
+        if statement == "COMMIT":
+            event.listen(far._engine, "commit", break_once)
+        else:
+            event.listen(far._engine, "before_cursor_execute", lambda *a: a[2].startswith(statement) and break_once())
+        saved = save_llc(far)
+        assert len(broken) == 1
+        assert save_llc(store) == saved
+
+
+def test_a_store_without_patience_says_that_the_connection_broke(place: Any, proxy: Proxy) -> None:
+    Store.upgrade(place.url)
+    with Store.open(behind(place, proxy).url, place.artifacts) as store:
+        event.listen(store._engine, "before_cursor_execute", lambda *_: proxy.go_away())
+        with pytest.raises(UnavailableError):
+            save_llc(store)
+
+
 def test_database_gone_for_twenty_seconds(place: Any, proxy: Proxy, start_worker: Any, tmp_path: Path) -> None:
     """The computation goes on, its result is stored when the database is back, and the API says 503 meanwhile."""
     Store.upgrade(place.url)
-    through = make_url(place.url).set(host="127.0.0.1", port=proxy.port, query={})
-    away = type(place)(place.kind, through.render_as_string(hide_password=False), place.artifacts)
+    away = behind(place, proxy)
     save_inputs(tmp_path / "x.npz")
     path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
     with place.open() as store, away.open() as far:
