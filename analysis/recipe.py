@@ -285,7 +285,7 @@ def build_graph(
     progress: ProgressCallback | None = None,
 ) -> InteractionGraph:
     """Build the graph, the second step of an analysis."""
-    measured = recipe.basis == "local" and recipe.strengths == "jacobian" and bases.measured
+    measured = recipe.basis == "local" and recipe.strengths == "jacobian" and recipe.probes is None and bases.measured
     measured = measured and not has_streams(net, batches)
     return interaction_graph(
         net,
@@ -293,6 +293,8 @@ def build_graph(
         None if measured else batches,
         strengths=recipe.strengths,
         points=recipe.points,
+        probes=recipe.probes if recipe.strengths == "jacobian" else None,
+        seed=recipe.seed,
         progress=progress,
     )
 

@@ -86,7 +86,7 @@ def truth(net: Network, bases, data, heads):
     }
     found = output_moments(net, data, columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()})
     starts = np.cumsum([0, *heads])[:-1]
-    squares = [np.einsum("oii->oi", found[p][0].numpy()) for p in columns]
+    squares = [np.einsum("oii->oi", found[p].per_output[0].numpy()) for p in columns]
     return [np.add.reduceat(square, starts, axis=0).argmax(axis=0) for square in squares]
 
 

@@ -1,7 +1,7 @@
 """The interaction basis of each cut: moments of activations and Jacobians, the rotation, PCA and neuron bases."""
 
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
-from .cotangents import Probes, output_cotangents
+from .cotangents import PositionSigns, Probes, output_cotangents
 from .jacobians import (
     disjoint_positions,
     ends_in_output,
@@ -11,6 +11,7 @@ from .jacobians import (
     pair_moments,
     pair_rows,
     pair_trace,
+    signed_rows,
 )
 from .moments import ActivationMoments, JacobianMoments, Moments, collect
 from .rotation import degenerate_runs, pair_angle, rotate, sparsity
@@ -24,6 +25,7 @@ __all__ = [
     "Basis",
     "JacobianMoments",
     "Moments",
+    "PositionSigns",
     "Probes",
     "collect",
     "degenerate_runs",
@@ -38,5 +40,6 @@ __all__ = [
     "pair_rows",
     "pair_trace",
     "rotate",
+    "signed_rows",
     "sparsity",
 ]

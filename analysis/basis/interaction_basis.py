@@ -30,9 +30,10 @@ from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
-from .jacobians import ends_in_output, output_moments, pair_moments
+from .cotangents import SPLITS
+from .jacobians import SecondMoments, ends_in_output, output_moments, pair_moments
 from .moments import ActivationMoments, collect
-from .rotation import degenerate_runs, rotate
+from .rotation import ANGLE, degenerate_runs, rotate
 
 __all__ = ["interaction_basis"]
 
@@ -40,13 +41,13 @@ _MANY = 1024  # outputs; more than these do not become nodes of a graph
 
 _GAP = 0.25  # neighbouring eigenvalues with a smaller relative gap count as degenerate
 
+_BLURRED = 1e-3  # radians; estimated moments do not tell smaller turns from none
+
 _MEMORY = 2**28  # bytes of memory for second moments per output
 
 _Plain: TypeAlias = "Callable[[str, ActivationMoments], Basis]"
 
-_SecondMoments: TypeAlias = Callable[
-    [Mapping[int, Tensor], Mapping[int, Sequence[slice]] | None], dict[int, list[Tensor]]
-]
+_Measure: TypeAlias = Callable[[Mapping[int, Tensor], Mapping[int, Sequence[slice]] | None], dict[int, SecondMoments]]
 
 
 @with_gradients()
@@ -81,15 +82,16 @@ def interaction_basis(
         rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
             neuron bases keep every coordinate, and if all bases are neuron bases, `settings` holds None.
         gap: relative gap of neighbouring eigenvalues that ends a run.
-        probes: random probes per data point for M, None for the exact sum over output coordinates; with probes the
-            outputs cannot be separated, so that `rotation` must be "none".
+        probes: random probes per data point for M, None for the exact sum over output coordinates. The rotation then
+            takes the differences between 64 random halves of the outputs, with two probes in place of one; towards the
+            next cut one probe per coordinate there, with random signs of the positions (see `cotangents`).
         seed: seed of the probes.
         progress: called after each batch.
 
     Raises:
         CutError: a cut leaks, does not reach the output, or its activations do not vary over the data.
         DataError: no data, NaN, or inputs that do not fit.
-        GraphError: an unknown option, or probes together with a rotation.
+        GraphError: an unknown option.
     """
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
     options.check()
@@ -110,18 +112,22 @@ def interaction_basis(
     extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
     found: dict[int, Basis] = {}
 
-    def solve(cuts: Iterable[int], moments: _SecondMoments, n_outputs: int) -> None:
+    halves = None if probes is None else max(SPLITS, probes)
+
+    def solve(cuts: Iterable[int], moments: _Measure, n_outputs: int) -> None:
         for p, solution in _solve({p: frames[p].backward for p in cuts}, moments, n_outputs, options).items():
+            if halves and moments is to_output:  # differences between halves are the influence on no output
+                solution = replace(solution, influence=np.zeros((0, len(solution.importance))))
             found[p] = _basis(net.cuts[p], kind, activations[net.cuts[p]].centre, frames[p], solution)
 
-    to_output: _SecondMoments = partial(output_moments, net, batches, **extra)
+    to_output: _Measure = partial(output_moments, net, batches, **extra)
     if output == "neuron":
         found[last] = _neuron(net.cuts[last], activations[net.cuts[last]])
     if kind == "global":
-        solve(range(last + (output == "pca")), to_output, net.output_width)
+        solve(range(last + (output == "pca")), to_output, halves or net.output_width)
     else:
         if output == "pca":
-            solve([last], to_output, net.output_width)
+            solve([last], to_output, halves or net.output_width)
         for p in reversed(range(last)):
             rows = torch.from_numpy(found[p + 1].to_basis)
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
@@ -153,10 +159,6 @@ class _Options:
             raise GraphError(f"probes is {self.probes}: expected at least one, or None for the exact sum")
         if self.gap < 0:
             raise GraphError(f"gap is {self.gap}: expected a relative gap of at least 0")
-        if self.probes is not None and self.rotation != "none" and self.kind in ("global", "local"):
-            raise GraphError(
-                "random probes mix the outputs, and the rotation needs each one: pass rotation='none' or probes=None"
-            )
 
 
 def _settings(options: _Options, bases: Sequence[Basis], net: Network, batches: Iterable[Batch]) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def _to_next(
     extra: Mapping[str, Any],
     columns: Mapping[int, Tensor],
     groups: Mapping[int, Sequence[slice]] | None,
-) -> dict[int, list[Tensor]]:
+) -> dict[int, SecondMoments]:
     return {
         p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], **extra)
         for p, c in columns.items()
@@ -201,22 +203,25 @@ def _to_next(
 
 
 def _solve(
-    columns: Mapping[int, Float[Tensor, "d k"]], moments: _SecondMoments, n_outputs: int, options: _Options
+    columns: Mapping[int, Float[Tensor, "d k"]], moments: _Measure, n_outputs: int, options: _Options
 ) -> dict[int, _Solution]:
     """Solve steps 2 and 3 in whitened coordinates, in one pass if second moments per output fit in memory."""
+    estimated = options.probes is not None
     fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
-    if fits and options.probes is None:
-        whole = {p: m[0] for p, m in moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}).items()}
-        eigens = {p: eigh(m.sum(0), options.rank_tolerance) for p, m in whole.items()}
+    if fits and not (estimated and options.rotation == "none"):
+        whole = moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()})
+        eigens = {p: eigh(m.gram, options.rank_tolerance) for p, m in whole.items()}
         runs = {p: _runs(eigen, options) for p, eigen in eigens.items()}
-        seen = {p: [v.T @ whole[p] @ v for v in (eigens[p].vectors[:, r] for r in runs[p])] for p in columns}
-        return {p: _rotated(eigens[p], runs[p], seen[p]) for p in columns}
-    eigens = {p: eigh(m[0], options.rank_tolerance) for p, m in moments(columns, None).items()}
-    if options.rotation == "none":
-        return {p: _rotated(eigen, [], []) for p, eigen in eigens.items()}
-    runs = {p: _split(_runs(eigen, options), eigen.values.numpy(), n_outputs) for p, eigen in eigens.items()}
-    seen = moments({p: c @ eigens[p].vectors for p, c in columns.items()}, runs)
-    return {p: _rotated(eigens[p], runs[p], seen[p]) for p in columns}
+        per_output = {p: m.per_output[0] for p, m in whole.items()}
+        seen = {p: [v.T @ per_output[p] @ v for v in (eigens[p].vectors[:, r] for r in runs[p])] for p in columns}
+    else:
+        eigens = {p: eigh(m.gram, options.rank_tolerance) for p, m in moments(columns, None).items()}
+        if options.rotation == "none":
+            return {p: _rotated(eigen, [], []) for p, eigen in eigens.items()}
+        runs = {p: _split(_runs(eigen, options), eigen.values.numpy(), n_outputs) for p, eigen in eigens.items()}
+        found = moments({p: c @ eigens[p].vectors for p, c in columns.items()}, runs)
+        seen = {p: m.per_output for p, m in found.items()}
+    return {p: _rotated(eigens[p], runs[p], seen[p], estimated=estimated) for p in columns}
 
 
 def _runs(eigen: Eigen, options: _Options) -> list[slice]:
@@ -239,14 +244,15 @@ def _split(runs: list[slice], values: Float[np.ndarray, " k"], n_outputs: int) -
     return done
 
 
-def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor]) -> _Solution:
+def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor], *, estimated: bool = False) -> _Solution:
     """Rotate the eigenvectors inside each run, given the second moments per output there."""
+    smallest = _BLURRED if estimated else ANGLE
     values = eigen.values.numpy()
     turn = np.eye(len(values))
     influence = [np.zeros((0, len(values)))] if not runs else []
     for run, moment in zip(runs, moments, strict=True):
         inside = moment.numpy()
-        turn[run, run] = rotate(inside)
+        turn[run, run] = rotate(inside, angle=smallest)
         influence.append(np.einsum("ki,okl,li->oi", turn[run, run], inside, turn[run, run], optimize=True))
     turned = (turn.T * values) @ turn
     importance = np.diag(turned).copy()
@@ -315,7 +321,7 @@ def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
         return True
     columns = {last: torch.eye(width, dtype=torch.float64)}
     moments = output_moments(net, batches, columns, {last: [slice(i, i + 1) for i in range(width)]})[last]
-    squared = torch.cat([moment[:, :, 0] for moment in moments], 1)
+    squared = torch.cat([moment[:, :, 0] for moment in moments.per_output], 1)
     own = squared.diagonal()
     return bool((2 * own > squared.sum(0)).all() and (2 * own > squared.sum(1)).all())
 

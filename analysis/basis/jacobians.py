@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import GraphError
-from ..network.batches import Batch, read_batches
+from ..network.batches import Batch, batch_size, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
 from ..network.transitions import PositionWise, SlopeMoments
 from ..progress import ProgressCallback
-from .cotangents import Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
+from ..results import by_value
+from .cotangents import Halves, PositionSigns, Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
 
 __all__ = [
+    "SecondMoments",
     "disjoint_positions",
     "ends_in_output",
     "gate_moments",
@@ -25,9 +27,30 @@ __all__ = [
     "pair_moments",
     "pair_rows",
     "pair_trace",
+    "signed_rows",
 ]
 
 _EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows computed by an exact form
+
+
+@by_value
+@dataclass(frozen=True)
+class SecondMoments:
+    """Second moments of a Jacobian in some columns, as a sum over outputs and per output.
+
+    Attributes:
+        total: sum_o E[J_oi J_oi'] (k, k); None where `per_output` holds it.
+        per_output: for each group of columns E[J_oi J_oi'] (o, g, g); with random halves the difference of two halves
+            of the outputs, one o per split.
+    """
+
+    total: Float[Tensor, "k k"] | None
+    per_output: list[Float[Tensor, "o _ _"]]
+
+    @property
+    def gram(self) -> Float[Tensor, "k k"]:
+        """The sum over outputs; where only moments per output are known, of the first group."""
+        return self.per_output[0].sum(0) if self.total is None else self.total
 
 
 def output_moments(
@@ -39,7 +62,7 @@ def output_moments(
     probes: int | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> dict[int, list[Float[Tensor, ...]]]:
+) -> dict[int, SecondMoments]:
     """Compute second moments of J = d(output)/d(cut) columns, for several cuts per backward pass.
 
     Args:
@@ -47,15 +70,13 @@ def output_moments(
         batches: re-iterable data.
         columns: for each index of a cut the coordinates (d, k) of the Jacobian.
         groups: for each index of a cut groups of columns; None for the sum over outputs only.
-        probes: number of random probes per data point (groups must then be None).
+        probes: number of random probes per data point, with groups one for each of two halves of the outputs; None for
+            the exact sum.
         seed: seed of the probes.
         progress: called after each batch.
-
-    Returns:
-        Per cut, for each group E[J_oi J_oi'] (o, g, g); without groups one matrix sum_o E[J_oi J_oi'] (k, k).
     """
     if probes is not None and groups is not None:
-        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
+        return _half_moments(network, batches, columns, groups, Halves(probes, seed), progress)
     sums: dict[int, list[Tensor]] = {}
     draws = None if probes is None else Probes(probes, seed)
     n = 0
@@ -71,7 +92,40 @@ def output_moments(
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
                 _add(sums[p], labels, rows.to(torch.float64) @ columns[p], _of(groups, p))
-    return {p: [total / n for total in totals] for p, totals in sums.items()}
+    found = {p: [total / n for total in totals] for p, totals in sums.items()}
+    if groups is None:
+        return {p: SecondMoments(totals[0], []) for p, totals in found.items()}
+    return {p: SecondMoments(None, totals) for p, totals in found.items()}
+
+
+def _half_moments(
+    network: Network,
+    batches: Iterable[Batch],
+    columns: Mapping[int, Float[Tensor, "d k"]],
+    groups: Mapping[int, Sequence[slice]],
+    halves: Halves,
+    progress: ProgressCallback | None,
+) -> dict[int, SecondMoments]:
+    """Estimate the sum over outputs, and the differences between random halves of them."""
+    totals = {p: torch.zeros(c.shape[1], c.shape[1], dtype=torch.float64) for p, c in columns.items()}
+    sums = {p: _zeros(c, halves.splits, groups[p]) for p, c in columns.items()}
+    drawn = torch.zeros(halves.splits, dtype=torch.float64)
+    n = 0
+    for batch in read_batches(batches, "Jacobians, random halves of the outputs", progress):
+        for trace, served in network.output_traces(batch, columns):
+            output, counted = trace.output.detach(), trace.output_counted
+            for sign, splits, cotangents in halves.cotangents(network, output, n, counted):
+                if served[0] == next(iter(columns)) and sign > 0:
+                    drawn += torch.bincount(splits, minlength=halves.splits)
+                for p, rows in zip(served, network.vjps(trace, trace.output, served, cotangents), strict=True):
+                    seen = rows[0].to(torch.float64) @ columns[p]
+                    totals[p] += _gram(seen[None])
+                    for total, group in zip(sums[p], groups[p], strict=True):
+                        part = seen[..., group]
+                        total.index_add_(0, splits, part.transpose(1, 2) @ part, alpha=sign)
+        n += batch_size(batch)
+    scale = (halves.count / drawn.clamp_min(1.0))[:, None, None]
+    return {p: SecondMoments(totals[p] / n, [total * scale for total in sums[p]]) for p in columns}
 
 
 def pair_moments(
@@ -85,29 +139,58 @@ def pair_moments(
     probes: int | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> list[Float[Tensor, ...]]:
+) -> SecondMoments:
     """Compute second moments of J = rows (d(cut p+1)/d(cut p)) columns, in the format of `output_moments`.
 
     Uses the exact form of the transition where the network declares one (probes would save nothing there), and backward
-    passes otherwise.
+    passes otherwise: with probes one per row, with random signs of the positions.
     """
-    if probes is not None and groups is not None:
-        raise GraphError("random probes mix the outputs: second moments per output need probes=None")
     form = network.transitions.get(pair)
     if isinstance(form, PositionWise):
         slopes = gate_moments(network, batches, pair, form, progress)
         moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
-        return moments if groups else [moments[0].sum(0)]
+        return SecondMoments(None, moments) if groups else SecondMoments(moments[0].sum(0), [])
     sums = _zeros(columns, len(rows), groups)
-    draws = None if probes is None or form is not None else Probes(probes, seed)
+    exact = probes is None or form is not None
+    draws = None if exact or groups is not None else Probes(probes or 1, seed)
+    signs = PositionSigns(probes or 1, seed) if not exact and draws is None else None
     n = 0
     for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
+        if signs is not None:
+            for labels, blocks, _ in signed_rows(network, trace, pair, rows, columns, signs):
+                _add(sums, labels.repeat(len(blocks)), blocks.flatten(0, 1) / len(blocks) ** 0.5, groups)
+            continue
         together = disjoint_positions(network, trace, pair, len(rows)) if draws is None else None
         for labels, block in pair_rows(network, trace, pair, rows, columns, draws, together):
             _add(sums, labels, block, groups)
-    return [total / n for total in sums]
+    found = [total / n for total in sums]
+    return SecondMoments(None, found) if groups else SecondMoments(found[0], [])
+
+
+def signed_rows(
+    network: Network,
+    trace: Trace,
+    pair: int,
+    rows: Float[Tensor, "o d_out"],
+    columns: Float[Tensor, "d_in k"],
+    signs: PositionSigns,
+) -> Iterator[tuple[Int[Tensor, " v"], Float[Tensor, "probes v batch _ k"], list[Float[Tensor, "batch _ 1"]]]]:
+    """Yield for blocks of rows sum_t xi_t rows J_t columns for each set of signs, with the indices and the signs.
+
+    With J_t the Jacobian of position t of the later cut, at each position of the earlier one, the expectation of the
+    squares is the sum over t; float64.
+    """
+    target = trace.values[pair + 1]
+    drawn = signs.of(target, trace.counted[pair + 1])
+    size = _rows_per_block(target.numel())
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size].to(target.dtype)
+        blocks = [
+            network.vjp(trace, target, pair, part[:, None, None] * xi).to(torch.float64) @ columns for xi in drawn
+        ]
+        yield torch.arange(start, start + len(part)), torch.stack(blocks), drawn
 
 
 def gate_moments(

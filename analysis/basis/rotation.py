@@ -17,13 +17,15 @@ import warnings
 import numpy as np
 from jaxtyping import Float
 
+from ..compiled import compiled
 from ..errors import NumericalError
 
-__all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
+__all__ = ["ANGLE", "degenerate_runs", "pair_angle", "rotate", "sparsity"]
 
 _MAX_SWEEPS = 200
 
-_ANGLE = 1e-9  # radians; a sweep has converged if it turns every pair by less
+ANGLE = 1e-9
+"""Radians; sweeps have converged if the last one turns every pair by less."""
 
 _TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8: no warning up to here
 
@@ -53,15 +55,25 @@ def pair_angle(
     >>> round(pair_angle(*mixed) / np.pi, 12)
     0.25
     """
-    d = (s11 - s22) / 2
-    sine, cosine = 2 * float(d @ s12), float(d @ d - s12 @ s12)
-    scale = float(s11 @ s11 + s22 @ s22)
-    if math.hypot(sine, cosine) <= max(_FLAT * scale, noise**2):
+    return float(_angle(s11, s22, s12, noise))
+
+
+@compiled
+def _angle(s11: np.ndarray, s22: np.ndarray, s12: np.ndarray, noise: float) -> float:
+    sine = cosine = scale = 0.0
+    for o in range(len(s11)):
+        d = (s11[o] - s22[o]) / 2
+        sine += 2 * d * s12[o]
+        cosine += d * d - s12[o] * s12[o]
+        scale += s11[o] * s11[o] + s22[o] * s22[o]
+    if math.hypot(sine, cosine) <= max(_FLAT * scale, noise * noise):
         return 0.0
     return math.atan2(sine, cosine) / 4
 
 
-def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Float[np.ndarray, "k k"]:
+def rotate(
+    moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS, *, angle: float = ANGLE
+) -> Float[np.ndarray, "k k"]:
     """Compute the orthogonal matrix that maximises the varimax criterion, by Jacobi sweeps over pairs of columns.
 
     No turn lowers the criterion. If pairs still turn in the last sweep, a warning gives the largest angle.
@@ -69,6 +81,8 @@ def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Fl
     Args:
         moments: E_x[J_oi J_oi'] per output o.
         sweeps: largest number of sweeps.
+        angle: radians; pairs that would turn by less stay, and the sweeps end when all do. Estimated moments do not
+            tell smaller angles from none.
 
     Raises:
         NumericalError: the last sweep still raised the criterion by more than 1e-6 of its value.
@@ -87,8 +101,8 @@ def rotate(moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS) -> Fl
     before = reached = _criterion(t)
     largest = 0.0
     for _ in range(sweeps):
-        largest, before = _sweep(t, turn, noise), reached
-        if largest <= _ANGLE:
+        largest, before = float(_sweep(t, turn, noise, angle)), reached
+        if largest <= angle:
             return turn
         reached = _criterion(t)
     if reached - before > _RISING * reached:
@@ -110,18 +124,28 @@ def _criterion(t: Float[np.ndarray, "k k o"]) -> float:
     return float((np.einsum("iio->io", t) ** 2).sum())
 
 
-def _sweep(t: Float[np.ndarray, "k k o"], turn: Float[np.ndarray, "k k"], noise: float) -> float:
-    """Turn every pair once, in place, and return the largest angle."""
+@compiled
+def _sweep(t: np.ndarray, turn: np.ndarray, noise: float, smallest: float) -> float:
+    """Turn every pair once, in place, and return the largest angle; t is (k, k, o), turn (k, k)."""
+    k, n_outputs = t.shape[0], t.shape[2]
     largest = 0.0
-    for i in range(len(turn) - 1):
-        for j in range(i + 1, len(turn)):
-            theta = pair_angle(t[i, i], t[j, j], t[i, j], noise)
-            if abs(theta) <= _ANGLE:
+    for i in range(k - 1):
+        for j in range(i + 1, k):
+            theta = _angle(t[i, i], t[j, j], t[i, j], noise)
+            if abs(theta) <= smallest:
                 continue
             largest = max(largest, abs(theta))
             c, s = math.cos(theta), math.sin(theta)
-            for array, axis in ((t, 0), (t, 1), (turn, 1)):
-                _turn(array, axis, i, j, c, s)
+            for m in range(k):
+                for o in range(n_outputs):
+                    first, second = t[i, m, o], t[j, m, o]
+                    t[i, m, o], t[j, m, o] = c * first + s * second, c * second - s * first
+            for m in range(k):
+                for o in range(n_outputs):
+                    first, second = t[m, i, o], t[m, j, o]
+                    t[m, i, o], t[m, j, o] = c * first + s * second, c * second - s * first
+                first, second = turn[m, i], turn[m, j]
+                turn[m, i], turn[m, j] = c * first + s * second, c * second - s * first
     return largest
 
 
@@ -133,12 +157,3 @@ def degenerate_runs(values: Float[np.ndarray, " k"], gap: float) -> list[slice]:
     """
     starts = [0, *(i for i in range(1, len(values)) if values[i - 1] - values[i] >= gap * values[i - 1]), len(values)]
     return [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
-
-
-def _turn(array: np.ndarray, axis: int, i: int, j: int, c: float, s: float) -> None:
-    first, second = (array[i], array[j]) if axis == 0 else (array[:, i], array[:, j])
-    kept = first.copy()
-    first *= c
-    first += s * second
-    second *= c
-    second -= s * kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InteractionGraph"]
 
+_SURE = 2  # standard errors by which an estimated strength must be above the cutoff
+
 
 @by_value
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class InteractionGraph(Result):
         pairs: for each block the indices (earlier, later) of its cuts; (0, 1), (1, 2), ... unless edges skip cuts.
         beyond_skip: for each block the strengths of J - 1, what a layer adds to the residual stream, where its two cuts
             belong to one stream, None elsewhere; () where it was not measured. See `skip_paths`.
+        errors: for each block the standard errors of w, None where w is an exact sum over the data; () if all are.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph
@@ -58,6 +61,7 @@ class InteractionGraph(Result):
     settings: dict[str, Any] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
     beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+    errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
 
     def __repr__(self) -> str:
         """Describe the size of the graph in one line."""
@@ -77,6 +81,7 @@ class InteractionGraph(Result):
         settings: dict[str, Any] | None = None,
         pairs: Sequence[tuple[int, int]] | None = None,
         beyond_skip: Sequence[np.ndarray | None] = (),
+        errors: Sequence[np.ndarray | None] = (),
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
@@ -89,6 +94,7 @@ class InteractionGraph(Result):
             settings: everything else that fixes the numbers.
             pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
             beyond_skip: one matrix or None per block, see the attributes.
+            errors: one matrix or None per block, see the attributes.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
@@ -97,12 +103,7 @@ class InteractionGraph(Result):
         arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
-        beyond = tuple(
-            None if block is None else _matrix(f"beyond_skip {p}", block) for p, block in enumerate(beyond_skip)
-        )
-        shapes = [block.shape for block in arrays]
-        if beyond and [s if b is None else b.shape for b, s in zip(beyond, shapes, strict=False)] != shapes:
-            raise GraphError(f"beyond_skip: expected None or a matrix for each block, of the shapes {shapes}")
+        beyond, spread = _beside("beyond_skip", beyond_skip, arrays), _beside("errors", errors, arrays)
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
@@ -113,13 +114,37 @@ class InteractionGraph(Result):
             raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
         if not all(np.isfinite(w).all() for w in weights):
             raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
-        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, beyond)
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, beyond, spread)
 
     @property
     def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
         """For each block the strengths beyond the skip path: `beyond_skip`, or the block if there is none."""
         kept = self.beyond_skip or (None,) * len(self.blocks)
         return tuple(block if new is None else new for block, new in zip(self.blocks, kept, strict=True))
+
+    def significant(self, epsilon: float | Sequence[float]) -> InteractionGraph:
+        """Return the graph without the edges that are not above the cutoff by two standard errors.
+
+        These have strength 0 then, beyond skip paths too; exact strengths stay as they are.
+
+        >>> graph = InteractionGraph.from_blocks([[[1.0, 0.5]]], errors=[np.array([[0.1, 0.2]])])
+        >>> graph.significant(0.04).blocks[0].tolist()
+        [[1.0, 0.0]]
+        """
+        if not self.errors:
+            return self
+        cutoffs = self.cutoffs(epsilon)
+        certain = [
+            None if error is None else block - _SURE * error > cutoff
+            for block, error, cutoff in zip(self.blocks, self.errors, cutoffs, strict=True)
+        ]
+
+        def kept(blocks: Sequence[np.ndarray | None]) -> tuple[Any, ...]:
+            pairs = zip(blocks, certain, strict=True)
+            return tuple(b if b is None or sure is None else np.where(sure, b, 0.0) for b, sure in pairs)
+
+        beyond = kept(self.beyond_skip) if self.beyond_skip else ()
+        return replace(self, blocks=kept(self.blocks), beyond_skip=beyond)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -271,7 +296,8 @@ class InteractionGraph(Result):
 
         arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
         named = {f"block.{p}": block for p, block in enumerate(self.blocks)}
-        named |= {f"beyond_skip.{p}": block for p, block in enumerate(self.beyond_skip) if block is not None}
+        for name in ("beyond_skip", "errors"):
+            named |= {f"{name}.{p}": block for p, block in enumerate(getattr(self, name)) if block is not None}
         for name, block in named.items():
             rows = csr_array(block)
             arrays[f"{name}.strength"] = rows.data
@@ -293,7 +319,11 @@ class InteractionGraph(Result):
             parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
             return np.asarray(csr_array(parts, shape=(widths[b], widths[a])).toarray())
 
-        known = [f"beyond_skip.{p}.strength" in arrays for p in range(len(pairs))]
+        def beside(name: str) -> list[np.ndarray | None]:
+            known = [f"{name}.{p}.strength" in arrays for p in range(len(pairs))]
+            found = [block(f"{name}.{p}", a, b) if known[p] else None for p, (a, b) in enumerate(pairs)]
+            return found if any(known) else []
+
         return cls.from_blocks(
             [block(f"block.{p}", a, b) for p, (a, b) in enumerate(pairs)],
             meta["cuts"],
@@ -302,9 +332,8 @@ class InteractionGraph(Result):
             basis=meta["basis"],
             settings=meta["settings"],
             pairs=[(a, b) for a, b in pairs],
-            beyond_skip=[
-                block(f"beyond_skip.{p}", a, b) if known[p] else None for p, (a, b) in enumerate(pairs) if any(known)
-            ],
+            beyond_skip=beside("beyond_skip"),
+            errors=beside("errors"),
         )
 
 
@@ -323,6 +352,17 @@ def _matrix(name: str, block: Any) -> np.ndarray:
     if not np.isfinite(array).all() or (array < 0).any():
         raise GraphError(f"{name} holds negative, NaN or infinite strengths: expected w >= 0")
     return array
+
+
+def _beside(
+    name: str, given: Sequence[np.ndarray | None], blocks: Sequence[np.ndarray]
+) -> tuple[np.ndarray | None, ...]:
+    """Check matrices that go with blocks, None where a block has none."""
+    found = tuple(None if block is None else _matrix(f"{name} {p}", block) for p, block in enumerate(given))
+    shapes = [block.shape for block in blocks]
+    if found and [s if b is None else b.shape for b, s in zip(found, shapes, strict=False)] != shapes:
+        raise GraphError(f"{name}: expected None or a matrix for each block, of the shapes {shapes}")
+    return found
 
 
 def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tuple[tuple[int, int], ...]:

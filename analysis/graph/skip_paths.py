@@ -27,7 +27,8 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from ..basis.bases import Basis
-from ..basis.jacobians import disjoint_positions, gate_moments, one_position, pair_rows, pair_trace
+from ..basis.cotangents import PositionSigns
+from ..basis.jacobians import disjoint_positions, gate_moments, one_position, pair_rows, pair_trace, signed_rows
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
@@ -53,6 +54,7 @@ class PairStrengths:
             positions.
         along: E[sum_t r_tji f^_ti] (j, i); for Jacobians E[sum_t J_{tj,ti}] Lambda_i.
         power: E[sum_t f^_ti^2] (i,), summed over positions that both cuts have.
+        spread: standard errors of w^2 (j, i), from data points and random signs together; None for exact sums.
 
     >>> eye = torch.eye(2, dtype=torch.float64)
     >>> found = PairStrengths(squared=2.25 * eye, identity=eye, along=1.5 * eye, power=torch.ones(2).double())
@@ -64,6 +66,15 @@ class PairStrengths:
     identity: Float[Tensor, "j i"] | None
     along: Float[Tensor, "j i"]
     power: Float[Tensor, " i"]
+    spread: Float[Tensor, "j i"] | None = None
+
+    @property
+    def errors(self) -> Float[np.ndarray, "j i"] | None:
+        """The standard errors of the strengths, spread / 2w; None where they are exact sums over the data."""
+        if self.spread is None:
+            return None
+        w = self.squared.clamp(min=0).sqrt()
+        return np.asarray(torch.where(w > 0, self.spread / (2 * w), 0.0).numpy())
 
     @property
     def strengths(self) -> Float[np.ndarray, "j i"]:
@@ -91,11 +102,17 @@ class PairStrengths:
 
 
 def pair_strengths(
-    network: Network, batches: Iterable[Batch], pair: int, bases: tuple[Basis, Basis], progress: ProgressCallback | None
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    bases: tuple[Basis, Basis],
+    progress: ProgressCallback | None,
+    signs: PositionSigns | None = None,
 ) -> PairStrengths:
     """Compute w_ji^2 = E[sum_ts J^_{tj,si}^2] Lambda_i from Jacobians, J^ = C^{l+1} (df^{l+1}/df^l) (C^l)^+.
 
-    Uses the exact form of the transition where the network declares one.
+    Uses the exact form of the transition where the network declares one. With random signs one backward pass per
+    coordinate j of the later cut serves all positions t: E[(sum_t xi_t J^_{tj,si})^2] = sum_t J^_{tj,si}^2.
     """
     rows, columns, importance = _coordinates(bases)
     identity = _identity(rows, columns)
@@ -105,8 +122,9 @@ def pair_strengths(
         squared, along = slopes.squared_jacobian(form, rows, columns), slopes.mean_jacobian(form, rows, columns)
         power = importance * (slopes.count / slopes.n)
         return PairStrengths(squared * importance, identity, along * importance, power)
-    squared = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64)
-    along, n, count = torch.zeros_like(squared), 0, 0
+    estimated = signs is not None and form is None
+    squared, fourth, along = torch.zeros(3, len(rows), columns.shape[1], dtype=torch.float64)
+    n = count = 0
     for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
@@ -115,6 +133,15 @@ def pair_strengths(
             identity = None
         else:
             count += _n_both(trace, pair, same)
+        if signs is not None and estimated:
+            for labels, blocks, drawn in signed_rows(network, trace, pair, rows, columns, signs):
+                per_point = blocks.square().sum(3).mean(0)  # over positions of the earlier cut, and sets of signs
+                squared[labels] += per_point.sum(1)
+                fourth[labels] += per_point.square().sum(1)
+                if same is not None:
+                    both = torch.stack(drawn).to(torch.float64)[:, None] * blocks[..., same, :]
+                    along[labels] += both.sum((2, 3)).mean(0)
+            continue
         together = disjoint_positions(network, trace, pair, len(rows), same)
         groups = [[t] for t in range(trace.values[pair + 1].shape[1])] if together is None else together
         at = -1
@@ -123,7 +150,14 @@ def pair_strengths(
             if same is not None:
                 along.index_add_(0, labels, block[:, :, [same[t] for t in groups[at]]].sum((1, 2)))
             squared.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
-    return PairStrengths(squared / n * importance, identity, along / n * importance, importance * (count / n))
+    spread = (fourth / n - (squared / n).square()).clamp_min(0.0).div(max(n - 1, 1)).sqrt() * importance
+    return PairStrengths(
+        squared / n * importance,
+        identity,
+        along / n * importance,
+        importance * (count / n),
+        spread if estimated and n > 1 else None,
+    )
 
 
 def pair_attributions(

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..basis.bases import Bases
+from ..basis.cotangents import PositionSigns
 from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.hooks import with_gradients
@@ -29,6 +30,8 @@ def interaction_graph(
     *,
     strengths: str = "jacobian",
     points: int = 1,
+    probes: int | None = None,
+    seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> InteractionGraph:
     """Compute strengths between coordinates of adjacent cuts (paper, section 6; companion, appendix A).
@@ -47,6 +50,10 @@ def interaction_graph(
             while the basis was built: w = sqrt(influence). Strengths beyond skip paths are then unknown.
         strengths: "jacobian" or "attribution".
         points: number of Gauss-Legendre points on [0, 1]; 1 means the point alpha = 1, gradient times activation.
+        probes: sets of random signs of the positions per data point, for "jacobian" where positions mix: one backward
+            pass per coordinate and set in place of one per coordinate and position. The graph then has `errors`, and
+            a strength counts only where it is above the cutoff by two of them. None: exact.
+        seed: seed of the signs.
         progress: called after each batch.
 
     Raises:
@@ -58,12 +65,18 @@ def interaction_graph(
         raise GraphError(f"unknown strengths {strengths!r}: expected 'jacobian' or 'attribution'")
     if points < 1:
         raise GraphError(f"points is {points}: expected at least 1")
+    if probes is not None and (strengths != "jacobian" or probes < 1):
+        raise GraphError(
+            f"probes is {probes} with strengths {strengths!r}: expected at least one with 'jacobian', and None with "
+            "'attribution', which is exact"
+        )
     if tuple(bases) != net.cuts:
         raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
     if batches is not None:
         net.check_once(batches)
     values = [bases[cut] for cut in net.cuts]
     beyond: list[np.ndarray | None] = []
+    errors: list[np.ndarray | None] = []
     if batches is None:
         if strengths != "jacobian" or not bases.measured:
             raise GraphError("batches are needed: only local bases built without probes carry their strengths")
@@ -72,14 +85,17 @@ def interaction_graph(
         blocks = []
         for p, both in enumerate(pairwise(values)):
             if strengths == "jacobian":
-                found = pair_strengths(net, batches, p, both, progress)
+                signs = None if probes is None else PositionSigns(probes, seed + p)
+                found = pair_strengths(net, batches, p, both, progress, signs)
             else:
                 found = pair_attributions(net, batches, p, both, points=points, progress=progress)
             blocks.append(found.strengths)
             beyond.append(found.beyond_skip)
+            errors.append(found.errors)
     settings = {
         **bases.settings,
         "checked": bool(bases.settings.get("checked")) and (net.checked or batches is None),
+        **({} if probes is None else {"signs": probes, "signs_seed": seed}),
         "points": points if strengths == "attribution" else None,
         "skip_paths": "measured" if batches is not None else "not known",
     }
@@ -92,4 +108,5 @@ def interaction_graph(
         basis=values[0].kind,
         settings=settings,
         beyond_skip=beyond if any(block is not None for block in beyond) else (),
+        errors=errors if any(block is not None for block in errors) else (),
     )

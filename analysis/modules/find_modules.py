@@ -70,6 +70,7 @@ def score_partition(
     1.0
     """
     scale = choose_epsilon(graph, epsilon)
+    graph = graph.significant(scale.per_pair)
     numbered = renumbered(checked_labels(graph, labels, scale.per_pair))
     return scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
 
@@ -136,7 +137,7 @@ def find_modules(
     The result ends with a verdict: `Partition.verdict` and its `reason`.
 
     Args:
-        graph: the strengths.
+        graph: the strengths; estimated ones count where they are above the cutoff by two standard errors.
         epsilon: loss scale: a number, one per pair of cuts, "graph" (default: read off the strengths) or "pairs"
             (read off each pair of cuts); see `graph.loss_scale`.
         objective: one of `search.OBJECTIVES`; default: both layered ones where the resolution is chosen,
@@ -167,6 +168,7 @@ def find_modules(
     whole = {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed}
     _check_options(resolution, chains, whole)
     scale = choose_epsilon(graph, epsilon)
+    graph = graph.significant(scale.per_pair)
     objective = "kway" if objective is None and k is not None else objective
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
     n_null = (_NULLS if choosing else 0) if n_null is None else n_null

@@ -200,7 +200,9 @@ def test_block_diagonal_network_is_taken_apart_exactly(
     part = find_modules(interaction_graph(net, bases, [x]))
     columns = {p: torch.from_numpy(basis.from_basis) for p, basis in enumerate(bases.values())}
     whole = {p: [slice(0, c.shape[1])] for p, c in columns.items()}
-    influence = {p: m[0].diagonal(dim1=1, dim2=2) for p, m in output_moments(net, [x], columns, whole).items()}
+    influence = {
+        p: m.per_output[0].diagonal(dim1=1, dim2=2) for p, m in output_moments(net, [x], columns, whole).items()
+    }
     truth = np.concatenate([i.reshape(blocks, 5, -1).sum(1).argmax(0).numpy() for i in influence.values()])
     found = np.concatenate(part.labels)
     assert part.n_modules == blocks
@@ -270,8 +272,6 @@ def test_errors_name_the_problem(generator: torch.Generator) -> None:
         interaction_basis(net, [x], kind="globl")
     with pytest.raises(GraphError, match="rank_tolerance"):
         interaction_basis(net, [x], rank_tolerance=0.0)
-    with pytest.raises(GraphError, match="probes mix the outputs"):
-        interaction_basis(net, [x], probes=3)
     with pytest.raises(DataError, match="no batch"):
         interaction_basis(net, [])
     with pytest.raises(DataError, match="only once"):
