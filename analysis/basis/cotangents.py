@@ -51,58 +51,59 @@ class Probes:
         scale = 1 / math.sqrt(len(self.generators))
         for start in range(0, len(self.generators), size):
             yield (
-                torch.stack([self._one(g, shape, counted) for g in self.generators[start : start + size]]).to(dtype)
+                torch.stack([_signs(g, shape, counted) for g in self.generators[start : start + size]]).to(dtype)
                 * scale
             )
 
     def signs(self, shape: Sequence[int], counted: Counted = EVERYTHING) -> Iterator[Int[Tensor, "batch _ width"]]:
         """Draw the signs of each probe for one batch, 0 where positions do not count."""
         for generator in self.generators:
-            yield self._one(generator, shape, counted)
-
-    @staticmethod
-    def _one(
-        generator: torch.Generator, shape: Sequence[int], counted: Counted
-    ) -> Int[Tensor, "batch positions width"]:
-        """Draw the signs of one probe."""
-        small = torch.int8
-        if counted.mask is None:
-            return torch.randint(0, 2, tuple(shape), generator=generator, dtype=small) * 2 - 1
-        signs = torch.zeros(*shape, dtype=small)
-        drawn = torch.randint(0, 2, (int(counted.mask.sum()), shape[-1]), generator=generator, dtype=small)
-        signs[counted.mask] = drawn * 2 - 1
-        return signs
+            yield _signs(generator, shape, counted)
 
 
 class Halves:
     """Random halves of the outputs, each with its Rademacher probes.
 
-    Data point x takes the splits (count x + i) mod S for i < count, so that batches do not change the draws.
+    Probe i of data point x takes split (11 x + i) mod S: every split gets its share of the data, however many probes
+    there are, and neither batches nor later probes change the draws.
     """
 
-    def __init__(self, count: int, seed: int, splits: int = SPLITS) -> None:
-        self.probes = Probes(count, seed)
-        self.count, self.splits, self._seed = count, max(splits, count), seed
+    def __init__(self, seed: int, splits: int = SPLITS) -> None:
+        self.splits, self._seed = splits, seed
         self._sides: Tensor | None = None
 
     def sides(self, n_outputs: int) -> Bool[Tensor, "splits outputs"]:
         """Return which outputs are in the first half of each split."""
         if self._sides is None:
-            generator = torch_generator(self._seed, self.count, 1)
+            generator = torch_generator(self._seed, 0, 1)
             self._sides = torch.randint(0, 2, (self.splits, n_outputs), generator=generator, dtype=torch.int8) > 0
         return self._sides
 
+    def probe(self, i: int) -> HalvesProbe:
+        """Return probe i at the start of the data."""
+        return HalvesProbe(self, i, torch_generator(self._seed, i))
+
+
+class HalvesProbe:
+    """One probe per data point, on both sides of its split."""
+
+    def __init__(self, halves: Halves, number: int, generator: torch.Generator) -> None:
+        self._halves, self._number, self._generator = halves, number, generator
+
     def cotangents(
-        self, network: Network, output: Float[Tensor, "batch positions width"], start: int, counted: Counted
-    ) -> Iterator[tuple[int, Int[Tensor, " batch"], Float[Tensor, "1 batch positions width"]]]:
-        """Yield the sign of a half, the split of each data point, and the cotangents; `start` is the first's number."""
+        self, network: Network, output: Float[Tensor, "batch positions width"], counted: Counted, start: int
+    ) -> tuple[Int[Tensor, " batch"], list[tuple[int, Float[Tensor, "1 batch positions width"]]]]:
+        """Return the split of each data point, and for both of its sides the sign and the cotangents.
+
+        `start` is the number of the first data point; batches are to be given in order.
+        """
         p = output.softmax(-1) if network.loss == "kl" else None
-        points = torch.arange(start, start + len(output)) * self.count
-        for i, signs in enumerate(self.probes.signs(output.shape, counted)):
-            splits = (points + i) % self.splits
-            first = self.sides(output.shape[-1])[splits][:, None]
-            for sign, side in ((1, first), (-1, ~first)):
-                yield sign, splits, _in_metric((signs * side).to(output.dtype), p)[None] / math.sqrt(self.count)
+        points = torch.arange(start, start + len(output))
+        splits = (11 * points + self._number) % self._halves.splits
+        first = self._halves.sides(output.shape[-1])[splits][:, None]
+        signs = _signs(self._generator, output.shape, counted)
+        sides = ((1, first), (-1, ~first))
+        return splits, [(sign, _in_metric((signs * side).to(output.dtype), p)[None]) for sign, side in sides]
 
 
 class PositionSigns:
@@ -116,6 +117,17 @@ class PositionSigns:
     ) -> list[Float[Tensor, "batch positions 1"]]:
         """Draw the signs of one batch, one set per probe; 0 where a position does not count."""
         return [signs.to(target.dtype) for signs in self.probes.signs((*target.shape[:2], 1), counted)]
+
+
+def _signs(generator: torch.Generator, shape: Sequence[int], counted: Counted) -> Int[Tensor, "batch _ width"]:
+    """Draw the signs of one probe, 0 where positions do not count."""
+    small = torch.int8
+    if counted.mask is None:
+        return torch.randint(0, 2, tuple(shape), generator=generator, dtype=small) * 2 - 1
+    signs = torch.zeros(*shape, dtype=small)
+    drawn = torch.randint(0, 2, (int(counted.mask.sum()), shape[-1]), generator=generator, dtype=small)
+    signs[counted.mask] = drawn * 2 - 1
+    return signs
 
 
 def _in_metric(u: Tensor, p: Tensor | None) -> Tensor:

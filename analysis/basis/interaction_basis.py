@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -31,9 +31,10 @@ from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import SPLITS
-from .jacobians import SecondMoments, ends_in_output, output_moments, pair_moments
+from .halves import SecondMoments
+from .jacobians import ends_in_output, output_moments, pair_moments
 from .moments import ActivationMoments, collect
-from .rotation import ANGLE, degenerate_runs, rotate
+from .rotation import degenerate_runs, rotate
 
 __all__ = ["interaction_basis"]
 
@@ -41,9 +42,11 @@ _MANY = 1024  # outputs; more than these do not become nodes of a graph
 
 _GAP = 0.25  # neighbouring eigenvalues with a smaller relative gap count as degenerate
 
-_BLURRED = 1e-3  # radians; estimated moments do not tell smaller turns from none
+_BLURRED = 1e-4  # share of the criterion; estimated moments do not fix the rotation further
 
-_MEMORY = 2**28  # bytes of memory for second moments per output
+_LONGEST = 128  # coordinates rotated together where moments are estimated; their sweeps cost the third power
+
+_MEMORY = 2**30  # bytes of memory for second moments per output
 
 _Plain: TypeAlias = "Callable[[str, ActivationMoments], Basis]"
 
@@ -62,6 +65,7 @@ def interaction_basis(
     rank_tolerance: float = 1e-10,
     gap: float = _GAP,
     probes: int | None = None,
+    tolerance: float | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Bases:
@@ -84,16 +88,20 @@ def interaction_basis(
         gap: relative gap of neighbouring eigenvalues that ends a run.
         probes: random probes per data point for M, None for the exact sum over output coordinates. The rotation then
             takes the differences between 64 random halves of the outputs, with two probes in place of one; towards the
-            next cut one probe per coordinate there, with random signs of the positions (see `cotangents`).
+            next cut one probe per coordinate there, with random signs of the positions (see `cotangents`). At most 128
+            coordinates are then rotated together.
+        tolerance: in place of a number of probes: take more until the importance of the directions is known with this
+            relative standard error; `settings` holds the number and the error.
         seed: seed of the probes.
         progress: called after each batch.
 
     Raises:
         CutError: a cut leaks, does not reach the output, or its activations do not vary over the data.
         DataError: no data, NaN, or inputs that do not fit.
-        GraphError: an unknown option.
+        GraphError: an unknown option, probes and a tolerance together, or a tolerance that 64 probes do not reach.
     """
-    options = _Options(kind, output, rotation, rank_tolerance, gap, probes, seed if probes is not None else None)
+    drawn = None if probes is None and tolerance is None else seed
+    options = _Options(kind, output, rotation, rank_tolerance, gap, probes, tolerance, drawn)
     options.check()
     net.check_once(batches)
     activations = collect(net, batches, jacobians=False, progress=progress).activations
@@ -109,30 +117,43 @@ def interaction_basis(
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
         return Bases(tuple(bases), _settings(options, bases, net, batches))
     frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
-    extra: dict[str, Any] = {"probes": probes, "seed": seed, "progress": progress}
+    extra: dict[str, Any] = {"seed": seed, "progress": progress}
+    to_output: _Measure = partial(output_moments, net, batches, **extra)
+    n_outputs = SPLITS if options.estimated else net.output_width
     found: dict[int, Basis] = {}
+    estimates: list[_Estimate] = []
 
-    halves = None if probes is None else max(SPLITS, probes)
-
-    def solve(cuts: Iterable[int], moments: _Measure, n_outputs: int) -> None:
-        for p, solution in _solve({p: frames[p].backward for p in cuts}, moments, n_outputs, options).items():
-            if halves and moments is to_output:  # differences between halves are the influence on no output
+    def solve(cuts: Iterable[int], moments: _Measure, n_outputs: int, options: _Options) -> None:
+        solutions, estimate = _solve({p: frames[p].backward for p in cuts}, moments, n_outputs, options)
+        estimates.append(estimate)
+        for p, solution in solutions.items():
+            if options.estimated and moments is to_output:  # halves of the outputs tell the influence on none of them
                 solution = replace(solution, influence=np.zeros((0, len(solution.importance))))
             found[p] = _basis(net.cuts[p], kind, activations[net.cuts[p]].centre, frames[p], solution)
 
-    to_output: _Measure = partial(output_moments, net, batches, **extra)
     if output == "neuron":
         found[last] = _neuron(net.cuts[last], activations[net.cuts[last]])
     if kind == "global":
-        solve(range(last + (output == "pca")), to_output, halves or net.output_width)
+        solve(range(last + (output == "pca")), to_output, n_outputs, options)
     else:
         if output == "pca":
-            solve([last], to_output, halves or net.output_width)
+            solve([last], to_output, n_outputs, options)
+        signed = replace(options, probes=1, tolerance=None) if options.tolerance is not None else options
         for p in reversed(range(last)):
             rows = torch.from_numpy(found[p + 1].to_basis)
-            solve([p], partial(_to_next, net, batches, rows, extra), len(rows))
+            solve([p], partial(_to_next, net, batches, rows, extra), len(rows), signed)
     ordered = [found[p] for p in range(last + 1)]
-    return Bases(tuple(ordered), _settings(options, ordered, net, batches))
+    settings = _settings(options, ordered, net, batches)
+    if estimates and options.estimated:
+        settings |= estimates[0]._asdict()
+    return Bases(tuple(ordered), settings)
+
+
+class _Estimate(NamedTuple):
+    """How many probes were taken per data point, and how well the importance of the directions is known then."""
+
+    probes: int | None = None
+    importance_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,13 @@ class _Options:
     rank_tolerance: float
     gap: float
     probes: int | None
+    tolerance: float | None
     seed: int | None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether random probes take the place of exact sums."""
+        return self.probes is not None or self.tolerance is not None
 
     def check(self) -> None:
         for name, seen, known in (
@@ -157,6 +184,11 @@ class _Options:
             raise GraphError(f"rank_tolerance is {self.rank_tolerance}: expected a share between 0 and 1")
         if self.probes is not None and self.probes < 1:
             raise GraphError(f"probes is {self.probes}: expected at least one, or None for the exact sum")
+        if self.tolerance is not None and not (0 < self.tolerance < 1 and self.probes is None):
+            raise GraphError(
+                f"tolerance is {self.tolerance} with probes {self.probes}: expected a share between 0 and 1, and then "
+                "no number of probes"
+            )
         if self.gap < 0:
             raise GraphError(f"gap is {self.gap}: expected a relative gap of at least 0")
 
@@ -195,43 +227,54 @@ def _to_next(
     extra: Mapping[str, Any],
     columns: Mapping[int, Tensor],
     groups: Mapping[int, Sequence[slice]] | None,
+    *,
+    probes: int | None = None,
+    tolerance: float | None = None,
 ) -> dict[int, SecondMoments]:
     return {
-        p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], **extra)
+        p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], probes=probes, **extra)
         for p, c in columns.items()
     }
 
 
 def _solve(
     columns: Mapping[int, Float[Tensor, "d k"]], moments: _Measure, n_outputs: int, options: _Options
-) -> dict[int, _Solution]:
+) -> tuple[dict[int, _Solution], _Estimate]:
     """Solve steps 2 and 3 in whitened coordinates, in one pass if second moments per output fit in memory."""
-    estimated = options.probes is not None
+    drawn: dict[str, Any] = {"probes": options.probes, "tolerance": options.tolerance}
     fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
-    if fits and not (estimated and options.rotation == "none"):
-        whole = moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()})
-        eigens = {p: eigh(m.gram, options.rank_tolerance) for p, m in whole.items()}
-        runs = {p: _runs(eigen, options) for p, eigen in eigens.items()}
+    if fits and not (options.estimated and options.rotation == "none"):
+        whole = moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}, **drawn)
+    elif options.tolerance is not None:
+        whole = moments(columns, {p: [] for p in columns}, **drawn)
+    else:
+        whole = moments(columns, None, **drawn)
+    errors = [m.error for m in whole.values() if m.error is not None]
+    estimate = _Estimate(next(iter(whole.values())).probes or options.probes, max(errors, default=None))
+    eigens = {p: eigh(m.gram, options.rank_tolerance) for p, m in whole.items()}
+    if options.rotation == "none" and (options.estimated or not fits):
+        return {p: _rotated(eigen, [], [], options) for p, eigen in eigens.items()}, estimate
+    runs = {p: _runs(eigen, options, n_outputs, in_parts=not fits) for p, eigen in eigens.items()}
+    if fits:
         per_output = {p: m.per_output[0] for p, m in whole.items()}
         seen = {p: [v.T @ per_output[p] @ v for v in (eigens[p].vectors[:, r] for r in runs[p])] for p in columns}
     else:
-        eigens = {p: eigh(m.gram, options.rank_tolerance) for p, m in moments(columns, None).items()}
-        if options.rotation == "none":
-            return {p: _rotated(eigen, [], []) for p, eigen in eigens.items()}
-        runs = {p: _split(_runs(eigen, options), eigen.values.numpy(), n_outputs) for p, eigen in eigens.items()}
-        found = moments({p: c @ eigens[p].vectors for p, c in columns.items()}, runs)
+        drawn = {"probes": estimate.probes}
+        found = moments({p: c @ eigens[p].vectors for p, c in columns.items()}, runs, **drawn)
         seen = {p: m.per_output for p, m in found.items()}
-    return {p: _rotated(eigens[p], runs[p], seen[p], estimated=estimated) for p in columns}
+    return {p: _rotated(eigens[p], runs[p], seen[p], options) for p in columns}, estimate
 
 
-def _runs(eigen: Eigen, options: _Options) -> list[slice]:
+def _runs(eigen: Eigen, options: _Options, n_outputs: int, *, in_parts: bool) -> list[slice]:
+    """Find runs of nearly equal eigenvalues, short enough for memory and time."""
+    values = eigen.values.numpy()
     gap = {"none": 0.0, "degenerate": options.gap, "full": np.inf}[options.rotation]
-    return degenerate_runs(eigen.values.numpy(), gap)
+    longest = max(1, _MEMORY // (8 * n_outputs * len(values))) if in_parts else len(values)
+    return _split(degenerate_runs(values, gap), values, min(longest, _LONGEST) if options.estimated else longest)
 
 
-def _split(runs: list[slice], values: Float[np.ndarray, " k"], n_outputs: int) -> list[slice]:
-    """Split runs at their widest gap until second moments per output fit in memory."""
-    longest = max(1, _MEMORY // (8 * n_outputs * len(values)))
+def _split(runs: list[slice], values: Float[np.ndarray, " k"], longest: int) -> list[slice]:
+    """Split runs at their widest gap until none is longer."""
     done: list[slice] = []
     while runs:
         run = runs.pop(0)
@@ -244,15 +287,14 @@ def _split(runs: list[slice], values: Float[np.ndarray, " k"], n_outputs: int) -
     return done
 
 
-def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor], *, estimated: bool = False) -> _Solution:
+def _rotated(eigen: Eigen, runs: Sequence[slice], moments: Sequence[Tensor], options: _Options) -> _Solution:
     """Rotate the eigenvectors inside each run, given the second moments per output there."""
-    smallest = _BLURRED if estimated else ANGLE
     values = eigen.values.numpy()
     turn = np.eye(len(values))
     influence = [np.zeros((0, len(values)))] if not runs else []
     for run, moment in zip(runs, moments, strict=True):
         inside = moment.numpy()
-        turn[run, run] = rotate(inside, angle=smallest)
+        turn[run, run] = rotate(inside, enough=_BLURRED if options.estimated else 0.0)
         influence.append(np.einsum("ki,okl,li->oi", turn[run, run], inside, turn[run, run], optimize=True))
     turned = (turn.T * values) @ turn
     importance = np.diag(turned).copy()

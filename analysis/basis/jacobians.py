@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..network.batches import Batch, batch_size, read_batches
+from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
 from ..network.transitions import PositionWise, SlopeMoments
 from ..progress import ProgressCallback
-from ..results import by_value
-from .cotangents import Halves, PositionSigns, Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
+from .cotangents import PositionSigns, Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
+from .halves import SecondMoments, half_moments
 
 __all__ = [
     "SecondMoments",
@@ -33,26 +32,6 @@ __all__ = [
 _EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows computed by an exact form
 
 
-@by_value
-@dataclass(frozen=True)
-class SecondMoments:
-    """Second moments of a Jacobian in some columns, as a sum over outputs and per output.
-
-    Attributes:
-        total: sum_o E[J_oi J_oi'] (k, k); None where `per_output` holds it.
-        per_output: for each group of columns E[J_oi J_oi'] (o, g, g); with random halves the difference of two halves
-            of the outputs, one o per split.
-    """
-
-    total: Float[Tensor, "k k"] | None
-    per_output: list[Float[Tensor, "o _ _"]]
-
-    @property
-    def gram(self) -> Float[Tensor, "k k"]:
-        """The sum over outputs; where only moments per output are known, of the first group."""
-        return self.per_output[0].sum(0) if self.total is None else self.total
-
-
 def output_moments(
     network: Network,
     batches: Iterable[Batch],
@@ -60,6 +39,7 @@ def output_moments(
     groups: Mapping[int, Sequence[slice]] | None,
     *,
     probes: int | None = None,
+    tolerance: float | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> dict[int, SecondMoments]:
@@ -72,11 +52,14 @@ def output_moments(
         groups: for each index of a cut groups of columns; None for the sum over outputs only.
         probes: number of random probes per data point, with groups one for each of two halves of the outputs; None for
             the exact sum.
+        tolerance: with groups, add probes until the relative standard errors of the eigenvalues are below.
         seed: seed of the probes.
         progress: called after each batch.
     """
-    if probes is not None and groups is not None:
-        return _half_moments(network, batches, columns, groups, Halves(probes, seed), progress)
+    if groups is not None and (probes is not None or tolerance is not None):
+        return half_moments(
+            network, batches, columns, groups, probes=probes, tolerance=tolerance, seed=seed, progress=progress
+        )
     sums: dict[int, list[Tensor]] = {}
     draws = None if probes is None else Probes(probes, seed)
     n = 0
@@ -96,36 +79,6 @@ def output_moments(
     if groups is None:
         return {p: SecondMoments(totals[0], []) for p, totals in found.items()}
     return {p: SecondMoments(None, totals) for p, totals in found.items()}
-
-
-def _half_moments(
-    network: Network,
-    batches: Iterable[Batch],
-    columns: Mapping[int, Float[Tensor, "d k"]],
-    groups: Mapping[int, Sequence[slice]],
-    halves: Halves,
-    progress: ProgressCallback | None,
-) -> dict[int, SecondMoments]:
-    """Estimate the sum over outputs, and the differences between random halves of them."""
-    totals = {p: torch.zeros(c.shape[1], c.shape[1], dtype=torch.float64) for p, c in columns.items()}
-    sums = {p: _zeros(c, halves.splits, groups[p]) for p, c in columns.items()}
-    drawn = torch.zeros(halves.splits, dtype=torch.float64)
-    n = 0
-    for batch in read_batches(batches, "Jacobians, random halves of the outputs", progress):
-        for trace, served in network.output_traces(batch, columns):
-            output, counted = trace.output.detach(), trace.output_counted
-            for sign, splits, cotangents in halves.cotangents(network, output, n, counted):
-                if served[0] == next(iter(columns)) and sign > 0:
-                    drawn += torch.bincount(splits, minlength=halves.splits)
-                for p, rows in zip(served, network.vjps(trace, trace.output, served, cotangents), strict=True):
-                    seen = rows[0].to(torch.float64) @ columns[p]
-                    totals[p] += _gram(seen[None])
-                    for total, group in zip(sums[p], groups[p], strict=True):
-                        part = seen[..., group]
-                        total.index_add_(0, splits, part.transpose(1, 2) @ part, alpha=sign)
-        n += batch_size(batch)
-    scale = (halves.count / drawn.clamp_min(1.0))[:, None, None]
-    return {p: SecondMoments(totals[p] / n, [total * scale for total in sums[p]]) for p in columns}
 
 
 def pair_moments(

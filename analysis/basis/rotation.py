@@ -20,12 +20,11 @@ from jaxtyping import Float
 from ..compiled import compiled
 from ..errors import NumericalError
 
-__all__ = ["ANGLE", "degenerate_runs", "pair_angle", "rotate", "sparsity"]
+__all__ = ["degenerate_runs", "pair_angle", "rotate", "sparsity"]
 
 _MAX_SWEEPS = 200
 
-ANGLE = 1e-9
-"""Radians; sweeps have converged if the last one turns every pair by less."""
+_ANGLE = 1e-9  # radians; a sweep has converged if it turns every pair by less
 
 _TURNED = 1e-4  # radians; squared strengths change by its square, 1e-8: no warning up to here
 
@@ -72,7 +71,7 @@ def _angle(s11: np.ndarray, s22: np.ndarray, s12: np.ndarray, noise: float) -> f
 
 
 def rotate(
-    moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS, *, angle: float = ANGLE
+    moments: Float[np.ndarray, "o k k"], sweeps: int = _MAX_SWEEPS, *, enough: float = 0.0
 ) -> Float[np.ndarray, "k k"]:
     """Compute the orthogonal matrix that maximises the varimax criterion, by Jacobi sweeps over pairs of columns.
 
@@ -81,8 +80,8 @@ def rotate(
     Args:
         moments: E_x[J_oi J_oi'] per output o.
         sweeps: largest number of sweeps.
-        angle: radians; pairs that would turn by less stay, and the sweeps end when all do. Estimated moments do not
-            tell smaller angles from none.
+        enough: share of the criterion; the sweeps end with the first that raises it by less. Estimated moments do not
+            fix the rotation further.
 
     Raises:
         NumericalError: the last sweep still raised the criterion by more than 1e-6 of its value.
@@ -101,10 +100,12 @@ def rotate(
     before = reached = _criterion(t)
     largest = 0.0
     for _ in range(sweeps):
-        largest, before = float(_sweep(t, turn, noise, angle)), reached
-        if largest <= angle:
+        largest, before = float(_sweep(t, turn, noise)), reached
+        if largest <= _ANGLE:
             return turn
         reached = _criterion(t)
+        if reached - before < enough * reached:
+            return turn
     if reached - before > _RISING * reached:
         raise NumericalError(
             f"the rotation of {k} coordinates has not converged: sweep {sweeps}, the last, still turned a pair by "
@@ -125,14 +126,14 @@ def _criterion(t: Float[np.ndarray, "k k o"]) -> float:
 
 
 @compiled
-def _sweep(t: np.ndarray, turn: np.ndarray, noise: float, smallest: float) -> float:
+def _sweep(t: np.ndarray, turn: np.ndarray, noise: float) -> float:
     """Turn every pair once, in place, and return the largest angle; t is (k, k, o), turn (k, k)."""
     k, n_outputs = t.shape[0], t.shape[2]
     largest = 0.0
     for i in range(k - 1):
         for j in range(i + 1, k):
             theta = _angle(t[i, i], t[j, j], t[i, j], noise)
-            if abs(theta) <= smallest:
+            if abs(theta) <= _ANGLE:
                 continue
             largest = max(largest, abs(theta))
             c, s = math.cos(theta), math.sin(theta)

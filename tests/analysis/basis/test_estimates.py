@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from interbasis.analysis.basis.cotangents import Halves, PositionSigns
 from interbasis.analysis.basis.interaction_basis import interaction_basis
 from interbasis.analysis.basis.jacobians import output_moments, pair_moments
+from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.graph.skip_paths import pair_strengths
 from interbasis.analysis.graph.strengths import interaction_graph
@@ -72,13 +73,13 @@ def test_halves_are_unbiased(loss: str) -> None:
     columns = {p: torch.eye(WIDTH, dtype=torch.float64) for p in range(3)}
     whole = {p: [slice(None)] for p in columns}
     exact = output_moments(net, [tokens], columns, whole)
-    found = [output_moments(net, [tokens], columns, whole, probes=64, seed=s) for s in range(12)]
+    found = [output_moments(net, [tokens], columns, whole, probes=32, seed=s) for s in range(10)]
     for p in columns:
         totals = torch.stack([f[p].gram for f in found])
         assert z_scores(totals, exact[p].gram).abs().max() < 4.5
         worst = []
         for s, f in enumerate(found):
-            sides = Halves(64, s).sides(VOCABULARY).double() * 2 - 1
+            sides = Halves(s).sides(VOCABULARY).double() * 2 - 1
             truth = torch.einsum("so,oij->sij", sides, exact[p].per_output[0])
             worst.append(f[p].per_output[0] - truth)
         assert z_scores(torch.cat(worst), torch.zeros(1)).abs().max() < 4.5
@@ -89,7 +90,7 @@ def test_signed_rows_give_the_moments_of_each_row_without_bias() -> None:
     rows = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     columns = torch.eye(WIDTH, dtype=torch.float64)
     exact = pair_moments(net, [tokens], 0, rows, columns, [slice(None)]).per_output[0]
-    found = [pair_moments(net, [tokens], 0, rows, columns, [slice(None)], probes=2, seed=s) for s in range(100)]
+    found = [pair_moments(net, [tokens], 0, rows, columns, [slice(None)], probes=2, seed=s) for s in range(60)]
     assert z_scores(torch.stack([f.per_output[0] for f in found]), exact).abs().max() < 4.5
 
 
@@ -99,7 +100,7 @@ def test_strengths_are_unbiased_and_within_four_of_their_errors() -> None:
     exact = interaction_graph(net, bases, [tokens])
     for p in range(2):
         both = bases[p], bases[p + 1]
-        found = [pair_strengths(net, [tokens[:20]], p, both, None, PositionSigns(1, s)) for s in range(60)]
+        found = [pair_strengths(net, [tokens[:20]], p, both, None, PositionSigns(1, s)) for s in range(30)]
         truth = pair_strengths(net, [tokens[:20]], p, both, None)
         assert z_scores(torch.stack([f.squared for f in found]), truth.squared).abs().max() < 4.5
         assert z_scores(torch.stack([f.along for f in found]), truth.along).abs().max() < 4.5
@@ -170,3 +171,23 @@ def test_modules_take_an_edge_only_where_two_errors_clear_the_cutoff() -> None:
     assert score_partition(unsure, labels, 0.01).edge_cost == 0
     assert InteractionGraph.from_bytes(unsure.to_bytes()) == unsure
     assert find_modules(unsure, epsilon=0.01, k=2).edge_cost == 0
+
+
+def test_a_tolerance_chooses_the_number_of_probes() -> None:
+    """A call with as many probes gives the same; a smaller tolerance takes more, an unreachable one says so."""
+    net, tokens = decoder(60)
+    loose = interaction_basis(net, [tokens], tolerance=0.2)
+    tight = interaction_basis(net, [tokens], tolerance=0.05)
+    assert loose.settings["probes"] < tight.settings["probes"]
+    assert tight.settings["importance_error"] <= 0.05
+    same = interaction_basis(net, [tokens], probes=tight.settings["probes"])
+    for a, b in zip(tight.values(), same.values(), strict=True):
+        np.testing.assert_allclose(a.to_basis, b.to_basis, rtol=1e-8, atol=1e-10)
+    exact = interaction_basis(net, [tokens])
+    for a, b in zip(tight.values(), exact.values(), strict=True):
+        plain = [np.sort(basis.jacobian_spectrum) for basis in (a, b)]
+        assert abs(plain[0] - plain[1]).sum() < 4 * 0.05 * plain[1].sum()
+    with pytest.raises(GraphError, match=r"64 probes per data point .* worse than the tolerance"):
+        interaction_basis(net, [tokens[:2]], tolerance=0.001)
+    with pytest.raises(GraphError, match="no number of probes"):
+        interaction_basis(net, [tokens], tolerance=0.05, probes=2)
