@@ -50,6 +50,10 @@ __all__ = [
 ]
 
 
+_MANY_PASSES = 4096  # backward passes per data point, above which sums are estimated
+
+_TOLERANCE = 0.05
+
 RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 _Cuts = Annotated[
@@ -65,7 +69,13 @@ _Epsilon = Annotated[
 
 @dataclass(frozen=True)
 class GraphRecipe:
-    """The choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`."""
+    """The choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`.
+
+    Attributes:
+        probes: random probes per data point. With neither probes nor a tolerance sums are exact where that takes at most
+            4,096 backward passes per data point, and else random with a tolerance of 5 %.
+        tolerance: relative standard error of the importance of the directions at which no more probes are taken.
+    """
 
     cuts: _Cuts | None = None
     loss: Loss | None = None
@@ -75,12 +85,15 @@ class GraphRecipe:
     rank_tolerance: Share = 1e-10
     gap: NotNegative = 0.25
     probes: Count | None = None
+    tolerance: Share | None = None
     strengths: Literal["jacobian", "attribution"] = "jacobian"
     points: Count = 1
     seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        if self.probes is not None and self.tolerance is not None:
+            raise InputError(f"probes {self.probes} and tolerance {self.tolerance} were given: expected one of them")
 
     @property
     def sha256(self) -> str:
@@ -262,6 +275,9 @@ def build_bases(
     net: Network, batches: Iterable[Batch], recipe: GraphRecipe, *, progress: ProgressCallback | None = None
 ) -> Bases:
     """Build the bases, the first step of an analysis; cuts and loss are those of the network."""
+    tolerance = recipe.tolerance
+    if recipe.probes is None and tolerance is None and _backward_passes(net, batches, recipe) > _MANY_PASSES:
+        tolerance = _TOLERANCE
     return interaction_basis(
         net,
         batches,
@@ -271,9 +287,18 @@ def build_bases(
         rank_tolerance=recipe.rank_tolerance,
         gap=recipe.gap,
         probes=recipe.probes,
+        tolerance=tolerance,
         seed=recipe.seed,
         progress=progress,
     )
+
+
+def _backward_passes(net: Network, batches: Iterable[Batch], recipe: GraphRecipe) -> int:
+    """Count the backward passes per data point that exact sums of M take: one per output and position, at most."""
+    if recipe.basis not in ("global", "local"):
+        return 0
+    output = net.output(next(iter(batches)))
+    return output.shape[1] * output.shape[2]
 
 
 def build_graph(
@@ -285,7 +310,8 @@ def build_graph(
     progress: ProgressCallback | None = None,
 ) -> InteractionGraph:
     """Build the graph, the second step of an analysis."""
-    measured = recipe.basis == "local" and recipe.strengths == "jacobian" and recipe.probes is None and bases.measured
+    estimated = bases.settings.get("seed") is not None
+    measured = recipe.basis == "local" and recipe.strengths == "jacobian" and not estimated and bases.measured
     measured = measured and not has_streams(net, batches)
     return interaction_graph(
         net,
@@ -293,7 +319,7 @@ def build_graph(
         None if measured else batches,
         strengths=recipe.strengths,
         points=recipe.points,
-        probes=recipe.probes if recipe.strengths == "jacobian" else None,
+        probes=(recipe.probes or 1) if estimated and recipe.strengths == "jacobian" else None,
         seed=recipe.seed,
         progress=progress,
     )
@@ -374,4 +400,5 @@ def _refuse_unknown(choices: Mapping[str, Any], what: str, *parts: type[Any]) ->
 
 
 def _hash(part: GraphRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:
-    return hashlib.sha256(json.dumps(asdict(part), sort_keys=True).encode()).hexdigest()
+    choices = {name: value for name, value in asdict(part).items() if (name, value) != ("tolerance", None)}
+    return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()

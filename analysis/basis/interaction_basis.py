@@ -40,6 +40,8 @@ __all__ = ["interaction_basis"]
 
 _MANY = 1024  # outputs; more than these do not become nodes of a graph
 
+_WIDEST = 8192  # features of a cut
+
 _GAP = 0.25  # neighbouring eigenvalues with a smaller relative gap count as degenerate
 
 _BLURRED = 1e-4  # share of the criterion; estimated moments do not fix the rotation further
@@ -96,7 +98,8 @@ def interaction_basis(
         progress: called after each batch.
 
     Raises:
-        CutError: a cut leaks, does not reach the output, or its activations do not vary over the data.
+        CutError: a cut leaks, does not reach the output, has more than 8,192 features, or its activations do not vary
+            over the data.
         DataError: no data, NaN, or inputs that do not fit.
         GraphError: an unknown option, probes and a tolerance together, or a tolerance that 64 probes do not reach.
     """
@@ -104,6 +107,7 @@ def interaction_basis(
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, tolerance, drawn)
     options.check()
     net.check_once(batches)
+    _require_narrow(net, next(iter(batches)))
     activations = collect(net, batches, jacobians=False, progress=progress).activations
     for cut in net.cuts:
         _require_variance(cut, activations[cut])
@@ -376,6 +380,18 @@ def _are_logits(net: Network, batch: Batch) -> bool:
     if values.shape != output.shape:
         return False
     return any(not differs(output, counted.clean(of(values, -1))) for of in (torch.softmax, torch.log_softmax))
+
+
+def _require_narrow(net: Network, batch: Batch) -> None:
+    with torch.no_grad():
+        widths = [value.shape[-1] for value in net.trace(batch).values]
+    for cut, width in zip(net.cuts, widths, strict=True):
+        if width > _WIDEST:
+            raise CutError(
+                f"{cut!r} has {width:,} features, and its moments are matrices of that size: cut where there are at most "
+                f"{_WIDEST:,}, for example before the layer that widens to them (an unembedding); the outputs count all "
+                "the same"
+            )
 
 
 def _require_variance(cut: str, moments: ActivationMoments) -> None:

@@ -124,6 +124,19 @@ class Analysis(Result):
             f"{self.n:,} data points, {graph.basis} basis, {graph.loss or 'mse'} loss, loss scale {scale:.3g}, "
             f"computed in {self.precision}."
         )
+        settings: Any = self.graph.settings
+        if settings.get("importance_error") is not None:
+            errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
+            yield from _filled(
+                f"Estimated with {settings['probes']} random probes per data point: relative standard errors are "
+                f"{settings['importance_error']:.1%} of the importance, and {max(errors, default=0.0):.1%} of the strengths (median)."
+            )
+
+    def _estimated(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the strengths that are estimated, with their standard errors."""
+        for w, error in zip(self.graph.blocks, self.graph.errors, strict=False):
+            if error is not None:
+                yield w, error
 
     def plot(self, *, title: str | None = None) -> Figure:
         """Draw the interaction graph, its modules in colour."""

@@ -82,6 +82,7 @@ class _Analyze(_Division, total=False):
     rank_tolerance: _Share
     gap: _NotNegative
     probes: _Count
+    tolerance: _Share
     strengths: Literal["jacobian", "attribution"]
     points: _Count
     data: _Data

@@ -176,17 +176,20 @@ def test_choice_changes_the_hash_of_its_part_alone(name: str) -> None:
         {"basis": "local", "rotation": "none", "epsilon": 1e-3, "objective": "layered_cpm", "resolution": 1.0},
         {"strengths": "attribution", "points": 3, "output": "neuron", "gap": 0.1, "seed": 3},
         {"rotation": "none", "probes": 2, "seed": 1},
+        {"tolerance": 0.2},
     ],
-    ids=["defaults", "local", "attribution", "probes"],
+    ids=["defaults", "local", "attribution", "probes", "tolerance"],
 )
 def test_run_equals_the_steps_by_hand(checkpoint: Checkpoint, choices: dict[str, Any]) -> None:
     result = run(checkpoint, Recipe.from_mapping(choices))
-    names = {"basis": "kind", "output": "output", "rotation": "rotation", "gap": "gap", "probes": "probes"}
+    names = {"basis": "kind", "output": "output", "rotation": "rotation", "gap": "gap"}
+    names |= {"probes": "probes", "tolerance": "tolerance"}
     options = {option: choices[name] for name, option in names.items() if name in choices}
     seed = choices.get("seed", 0)
     bases = interaction_basis(checkpoint.network, checkpoint.batches, seed=seed, **options)
-    of_graph = {name: choices[name] for name in ("strengths", "points") if name in choices}
-    graph = interaction_graph(checkpoint.network, bases, checkpoint.batches, **of_graph)
+    of_graph = {name: choices[name] for name in ("strengths", "points", "probes") if name in choices}
+    of_graph |= {"probes": 1} if "tolerance" in choices else {}
+    graph = interaction_graph(checkpoint.network, bases, checkpoint.batches, seed=seed, **of_graph)
     of_partition = {name: choices[name] for name in ("epsilon", "objective", "resolution") if name in choices}
     partition = find_modules(graph, seed=seed, **of_partition)
     for ours, theirs in zip(result.bases.values(), bases.values(), strict=True):

@@ -137,7 +137,17 @@ def analyze(
     probes: Annotated[
         int | None,
         typer.Option(
-            help="Number of random probes.", show_default="the exact sum over outputs", rich_help_panel=_GRAPH
+            help="Number of random probes per data point.",
+            show_default="exact sums, or as many as --tolerance takes where these are too long",
+            rich_help_panel=_GRAPH,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Relative standard error of the importance of the directions at which no more probes are taken.",
+            show_default="0.05 where sums are estimated",
+            rich_help_panel=_GRAPH,
         ),
     ] = None,
     strengths: Annotated[str | None, _choice("strengths", "jacobian", "How strengths are computed")] = None,
@@ -170,7 +180,13 @@ def analyze(
     """
     check_picture(plot)
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
-    named |= {"strengths": strengths, "points": points, "epsilon": loss_scale(epsilon), "objective": objective}
+    named |= {
+        "tolerance": tolerance,
+        "strengths": strengths,
+        "points": points,
+        "epsilon": loss_scale(epsilon),
+        "objective": objective,
+    }
     choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from interbasis.analysis.basis.cotangents import Halves, PositionSigns
 from interbasis.analysis.basis.interaction_basis import interaction_basis
 from interbasis.analysis.basis.jacobians import output_moments, pair_moments
-from interbasis.analysis.errors import GraphError
+from interbasis.analysis.errors import CutError, GraphError
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.graph.skip_paths import pair_strengths
 from interbasis.analysis.graph.strengths import interaction_graph
@@ -191,3 +191,10 @@ def test_a_tolerance_chooses_the_number_of_probes() -> None:
         interaction_basis(net, [tokens[:2]], tolerance=0.001)
     with pytest.raises(GraphError, match="no number of probes"):
         interaction_basis(net, [tokens], tolerance=0.05, probes=2)
+
+
+def test_a_cut_as_wide_as_a_vocabulary_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 8193))
+    net = Network(model, ["0", "1"], loss="kl", check=False)
+    with pytest.raises(CutError, match=r"'1' has 8,193 features.*before the layer that widens"):
+        interaction_basis(net, [torch.randn(4, 3)], tolerance=0.1)

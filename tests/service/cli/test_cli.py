@@ -1158,7 +1158,7 @@ REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
 
 REFUSED_LATER: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
     "unknown basis": (_options("--basis", "fourier"), ["'fourier'", "expected one of", "local"]),
-    "probes with rotation": (_options("--probes", "3"), ["probes", "rotation"]),
+    "probes and a tolerance": (_options("--probes", "3", "--tolerance", "0.1"), ["probes", "tolerance"]),
     "unknown objective": (_options("--objective", "best"), ["'best'", "layered_cpm"]),
     "negative epsilon": (_options("--epsilon", "-1"), ["epsilon", "-1"]),
 }
