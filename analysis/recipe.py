@@ -72,8 +72,8 @@ class GraphRecipe:
     """The choices that fix an interaction graph; see `interaction_basis` and `interaction_graph`.
 
     Attributes:
-        probes: random probes per data point. With neither probes nor a tolerance sums are exact where that takes at most
-            4,096 backward passes per data point, and else random with a tolerance of 5 %.
+        probes: random probes per data point. With neither probes nor a tolerance sums are exact where that takes at
+            most 4,096 backward passes per data point, and else random with a tolerance of 5 %.
         tolerance: relative standard error of the importance of the directions at which no more probes are taken.
     """
 

@@ -388,9 +388,9 @@ def _require_narrow(net: Network, batch: Batch) -> None:
     for cut, width in zip(net.cuts, widths, strict=True):
         if width > _WIDEST:
             raise CutError(
-                f"{cut!r} has {width:,} features, and its moments are matrices of that size: cut where there are at most "
-                f"{_WIDEST:,}, for example before the layer that widens to them (an unembedding); the outputs count all "
-                "the same"
+                f"{cut!r} has {width:,} features, and its moments are matrices of that size: cut where there are at "
+                f"most {_WIDEST:,}, for example before the layer that widens to them (an unembedding); the outputs "
+                "count all the same"
             )
 
 

@@ -129,7 +129,8 @@ class Analysis(Result):
             errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
             yield from _filled(
                 f"Estimated with {settings['probes']} random probes per data point: relative standard errors are "
-                f"{settings['importance_error']:.1%} of the importance, and {max(errors, default=0.0):.1%} of the strengths (median)."
+                f"{settings['importance_error']:.1%} of the importance, and {max(errors, default=0.0):.1%} of the "
+                "strengths (median)."
             )
 
     def _estimated(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
