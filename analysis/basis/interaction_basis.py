@@ -109,8 +109,7 @@ def interaction_basis(
     net.check_once(batches)
     _require_narrow(net, next(iter(batches)))
     activations = collect(net, batches, jacobians=False, progress=progress).activations
-    for cut in net.cuts:
-        _require_variance(cut, activations[cut])
+    _require_variance(activations)
     last = len(net.cuts) - 1
     if output == "auto":
         output = "neuron" if _stand_for_outputs(net, batches) else "pca"
@@ -148,9 +147,7 @@ def interaction_basis(
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows), signed)
     ordered = [found[p] for p in range(last + 1)]
     settings = _settings(options, ordered, net, batches)
-    if estimates and options.estimated:
-        settings |= estimates[0]._asdict()
-    return Bases(tuple(ordered), settings)
+    return Bases(tuple(ordered), settings | (estimates[0]._asdict() if options.estimated else {}))
 
 
 class _Estimate(NamedTuple):
@@ -394,9 +391,10 @@ def _require_narrow(net: Network, batch: Batch) -> None:
             )
 
 
-def _require_variance(cut: str, moments: ActivationMoments) -> None:
-    if not float(moments.gram.diagonal().max()) > 1e-24 * float(moments.mean.abs().max()) ** 2:
-        raise CutError(
-            f"the activations at {cut!r} do not vary over the {moments.n} data points: leave this cut out, or use "
-            "data that makes it vary"
-        )
+def _require_variance(activations: Mapping[str, ActivationMoments]) -> None:
+    for cut, moments in activations.items():
+        if not float(moments.gram.diagonal().max()) > 1e-24 * float(moments.mean.abs().max()) ** 2:
+            raise CutError(
+                f"the activations at {cut!r} do not vary over the {moments.n} data points: leave this cut out, or use "
+                "data that makes it vary"
+            )
