@@ -122,7 +122,9 @@ class _Sums:
         self.rounds.append((probes, {p: total / (n * probes) for p, total in totals.items()}))
 
     def _take(self, total: Tensor, p: int, sign: int, splits: Tensor, rows: Float[Tensor, "batch positions d"]) -> None:
-        seen = rows.to(torch.float64) @ self._columns[p]
+        columns = self._columns[p]
+        own = columns.to(rows.dtype) if rows.dtype in (torch.float32, torch.float64) else columns
+        seen = (rows.to(own.dtype) @ own).to(torch.float64)
         flat = seen.flatten(0, 1)
         total += flat.T @ flat
         for difference, group in zip(self._differences[p], self._groups[p], strict=True):

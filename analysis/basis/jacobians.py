@@ -29,6 +29,8 @@ __all__ = [
     "signed_rows",
 ]
 
+_SIGNED_BLOCK = 2**20  # entries of one block of cotangents with signs
+
 _EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows computed by an exact form
 
 

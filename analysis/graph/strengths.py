@@ -61,17 +61,7 @@ def interaction_graph(
         CutError: an assumption about the model fails, see `Network.check_once`.
         DataError: no data, NaN, or inputs that do not fit.
     """
-    if strengths not in ("jacobian", "attribution"):
-        raise GraphError(f"unknown strengths {strengths!r}: expected 'jacobian' or 'attribution'")
-    if points < 1:
-        raise GraphError(f"points is {points}: expected at least 1")
-    if probes is not None and (strengths != "jacobian" or probes < 1):
-        raise GraphError(
-            f"probes is {probes} with strengths {strengths!r}: expected at least one with 'jacobian', and None with "
-            "'attribution', which is exact"
-        )
-    if tuple(bases) != net.cuts:
-        raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")
+    _check(net, bases, strengths=strengths, points=points, probes=probes)
     if batches is not None:
         net.check_once(batches)
     values = [bases[cut] for cut in net.cuts]
@@ -110,3 +100,17 @@ def interaction_graph(
         beyond_skip=beyond if any(block is not None for block in beyond) else (),
         errors=errors if any(block is not None for block in errors) else (),
     )
+
+
+def _check(net: Network, bases: Bases, *, strengths: str, points: int, probes: int | None) -> None:
+    if strengths not in ("jacobian", "attribution"):
+        raise GraphError(f"unknown strengths {strengths!r}: expected 'jacobian' or 'attribution'")
+    if points < 1:
+        raise GraphError(f"points is {points}: expected at least 1")
+    if probes is not None and (strengths != "jacobian" or probes < 1):
+        raise GraphError(
+            f"probes is {probes} with strengths {strengths!r}: expected at least one with 'jacobian', and None with "
+            "'attribution', which is exact"
+        )
+    if tuple(bases) != net.cuts:
+        raise GraphError(f"the bases belong to the cuts {list(bases)}, the network has {list(net.cuts)}")

@@ -69,10 +69,15 @@ def score_partition(
     >>> score_partition(graph, [np.array([0, 1]), np.array([0, 1])], 1e-4).normalised_cost
     1.0
     """
-    scale = choose_epsilon(graph, epsilon)
-    graph = graph.significant(scale.per_pair)
+    graph, scale = _with_scale(graph, epsilon)
     numbered = renumbered(checked_labels(graph, labels, scale.per_pair))
     return scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
+
+
+def _with_scale(graph: InteractionGraph, epsilon: Epsilon | str | None) -> tuple[InteractionGraph, LossScale]:
+    """Choose the loss scale, and leave out the edges that are not above its cutoff by two standard errors."""
+    scale = choose_epsilon(graph, epsilon)
+    return graph.significant(scale.per_pair), scale
 
 
 def scored(
@@ -167,8 +172,7 @@ def find_modules(
     """
     whole = {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed}
     _check_options(resolution, chains, whole)
-    scale = choose_epsilon(graph, epsilon)
-    graph = graph.significant(scale.per_pair)
+    graph, scale = _with_scale(graph, epsilon)
     objective = "kway" if objective is None and k is not None else objective
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
     n_null = (_NULLS if choosing else 0) if n_null is None else n_null
