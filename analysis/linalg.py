@@ -18,7 +18,7 @@ from .errors import NumericalError
 from .progress import ProgressCallback, report
 from .results import by_value
 
-__all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "lanczos", "whiten"]
+__all__ = ["Eigen", "RowSpace", "Whitening", "column_rank", "column_signs", "eigh", "lanczos", "noise_floor", "whiten"]
 
 _NEGATIVE = 1e-8  # by rounding a Gram matrix may have negative eigenvalues up to this share of the largest
 
@@ -107,6 +107,18 @@ def whiten(gram: Float[Tensor, "d d"], rank_tolerance: float = 1e-10) -> Whiteni
     eigen = eigh(gram, rank_tolerance)
     root = eigen.values.sqrt()
     return Whitening((eigen.vectors / root).T, eigen.vectors * root, eigen.spectrum)
+
+
+def noise_floor(kind: torch.dtype) -> float:
+    """Return the share of the largest eigenvalue of a Gram matrix below which a number format's rounding decides.
+
+    1e-6 for float32, after the rounding of many layers; the square of the spacing of numbers where that is more; 0 for
+    float64.
+
+    >>> noise_floor(torch.float64), noise_floor(torch.float32), round(noise_floor(torch.bfloat16), 6)
+    (0.0, 1e-06, 6.1e-05)
+    """
+    return 0.0 if kind == torch.float64 else max(1e-6, torch.finfo(kind).eps ** 2)
 
 
 class RowSpace:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import CutError, GraphError
-from ..linalg import Eigen, Whitening, column_signs, eigh, whiten
+from ..linalg import Eigen, Whitening, column_signs, eigh, noise_floor, whiten
 from ..network.batches import Batch
 from ..network.checks import differs
 from ..network.hooks import with_gradients
@@ -86,7 +86,9 @@ def interaction_basis(
         rotation: "degenerate" rotates inside runs of eigenvalues with relative gaps below `gap` so that few outputs
             depend on each coordinate, "full" ignores the gaps, "none" gives the paper's plain basis.
         rank_tolerance: eigenvalues of G and M~ below this share of the largest are dropped, in PCA bases those of G;
-            neuron bases keep every coordinate, and if all bases are neuron bases, `settings` holds None.
+            neuron bases keep every coordinate, and if all bases are neuron bases, `settings` holds None. It is at
+            least the noise floor of the activations' number format (1e-6 in float32). `settings["rank_limited"]` names
+            the cuts at which data points are fewer than features, and those at which that noise floor decides.
         gap: relative gap of neighbouring eigenvalues that ends a run.
         probes: random probes per data point for M, None for the exact sum over output coordinates. The rotation then
             takes the differences between 64 random halves of the outputs, with two probes in place of one; towards the
@@ -107,19 +109,20 @@ def interaction_basis(
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, tolerance, drawn)
     options.check()
     net.check_once(batches)
-    _require_narrow(net, next(iter(batches)))
+    floor = _require_narrow(net, next(iter(batches)))
+    options = replace(options, rank_tolerance=max(rank_tolerance, floor))
     activations = collect(net, batches, jacobians=False, progress=progress).activations
     _require_variance(activations)
     last = len(net.cuts) - 1
     if output == "auto":
         output = "neuron" if _stand_for_outputs(net, batches) else "pca"
         options = replace(options, output=output)
-    plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=rank_tolerance), "neuron": _neuron}
+    plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=options.rank_tolerance), "neuron": _neuron}
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
         bases.append(plain[output](net.cuts[last], activations[net.cuts[last]]))
         return Bases(tuple(bases), _settings(options, bases, net, batches))
-    frames = [whiten(activations[cut].gram, rank_tolerance) for cut in net.cuts]
+    frames = [whiten(activations[cut].gram, options.rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"seed": seed, "progress": progress}
     to_output: _Measure = partial(output_moments, net, batches, **extra)
     n_outputs = SPLITS if options.estimated else net.output_width
@@ -146,7 +149,7 @@ def interaction_basis(
             rows = torch.from_numpy(found[p + 1].to_basis)
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows), signed)
     ordered = [found[p] for p in range(last + 1)]
-    settings = _settings(options, ordered, net, batches)
+    settings = _settings(options, ordered, net, batches) | _limits(ordered, activations, rank_tolerance, floor)
     return Bases(tuple(ordered), settings | (estimates[0]._asdict() if options.estimated else {}))
 
 
@@ -379,16 +382,29 @@ def _are_logits(net: Network, batch: Batch) -> bool:
     return any(not differs(output, counted.clean(of(values, -1))) for of in (torch.softmax, torch.log_softmax))
 
 
-def _require_narrow(net: Network, batch: Batch) -> None:
+def _limits(
+    bases: Sequence[Basis], activations: Mapping[str, ActivationMoments], wanted: float, floor: float
+) -> dict[str, Any]:
+    """Name the cuts at which the number of data points, or the number format, decides the rank."""
+    spectra = {basis.cut: basis.gram_spectrum for basis in bases}
+    few = [cut for cut, spectrum in spectra.items() if activations[cut].count <= len(spectrum)]
+    cut_off = [cut for cut, g in spectra.items() if ((g > wanted * g[0]) & (g <= floor * g[0])).any()]
+    found = {"data": few, "format": [cut for cut in cut_off if cut not in few]}
+    return {"rank_limited": found} if any(found.values()) else {}
+
+
+def _require_narrow(net: Network, batch: Batch) -> float:
+    """Refuse cuts that are too wide, and return the noise floor of the activations."""
     with torch.no_grad():
-        widths = [value.shape[-1] for value in net.trace(batch).values]
-    for cut, width in zip(net.cuts, widths, strict=True):
+        values = net.trace(batch).values
+    for cut, width in zip(net.cuts, [value.shape[-1] for value in values], strict=True):
         if width > _WIDEST:
             raise CutError(
                 f"{cut!r} has {width:,} features, and its moments are matrices of that size: cut where there are at "
                 f"most {_WIDEST:,}, for example before the layer that widens to them (an unembedding); the outputs "
                 "count all the same"
             )
+    return max(noise_floor(value.dtype) for value in values)
 
 
 def _require_variance(activations: Mapping[str, ActivationMoments]) -> None:

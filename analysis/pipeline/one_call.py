@@ -125,6 +125,17 @@ class Analysis(Result):
             f"computed in {self.precision}."
         )
         settings: Any = self.graph.settings
+        limited = settings.get("rank_limited", {})
+        if cuts := limited.get("data"):
+            yield from _filled(
+                f"Few data: at {', '.join(cuts)} there are no more points than features, so that directions are "
+                "missing that more data would show."
+            )
+        if cuts := limited.get("format"):
+            yield from _filled(
+                f"At {', '.join(cuts)} the number format limits the rank: directions below "
+                f"{settings['rank_tolerance']:.1g} of the largest are rounding."
+            )
         if settings.get("importance_error") is not None:
             errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
             yield from _filled(

@@ -198,3 +198,29 @@ def test_a_cut_as_wide_as_a_vocabulary_is_refused() -> None:
     net = Network(model, ["0", "1"], loss="kl", check=False)
     with pytest.raises(CutError, match=r"'1' has 8,193 features.*before the layer that widens"):
         interaction_basis(net, [torch.randn(4, 3)], tolerance=0.1)
+
+
+def test_ranks_in_float32_are_those_of_float64_at_the_same_tolerance() -> None:
+    net, tokens = decoder(100)
+    coarse = net.with_model(Decoder())
+    coarse.model.load_state_dict(net.model.state_dict())
+    exact = interaction_basis(net, [tokens], rank_tolerance=1e-6, probes=4)
+    found = interaction_basis(coarse, [tokens], probes=4)
+    assert found.settings["rank_tolerance"] == 1e-6
+    assert [b.to_basis.shape for b in found.values()] == [b.to_basis.shape for b in exact.values()]
+    for a, b in zip(exact.values(), found.values(), strict=True):
+        np.testing.assert_allclose(a.jacobian_spectrum, b.jacobian_spectrum, rtol=1e-3, atol=1e-6)
+
+
+def test_what_limits_the_rank_is_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 2))
+    x = torch.randn(8, 12)
+    net = Network(model, ["1", "2"], example=x)
+    assert interaction_basis(net, [x]).settings["rank_limited"] == {"data": ["1"], "format": []}
+    thin = torch.cat([torch.randn(50, 11), 1e-4 * torch.randn(50, 1)], 1)
+    identity = nn.Sequential(nn.Identity(), nn.Linear(12, 2))
+    limited = interaction_basis(Network(identity, ["0", "1"], example=thin), [thin])
+    assert limited.settings["rank_limited"] == {"data": [], "format": ["0"]}
+    in_double = interaction_basis(Network(identity.double(), ["0", "1"], example=thin.double()), [thin.double()])
+    assert "rank_limited" not in in_double.settings
