@@ -55,11 +55,6 @@ class Probes:
                 * scale
             )
 
-    def signs(self, shape: Sequence[int], counted: Counted = EVERYTHING) -> Iterator[Int[Tensor, "batch _ width"]]:
-        """Draw the signs of each probe for one batch, 0 where positions do not count."""
-        for generator in self.generators:
-            yield _signs(generator, shape, counted)
-
 
 class Halves:
     """Random halves of the outputs, each with its Rademacher probes.
@@ -107,16 +102,20 @@ class HalvesProbe:
 
 
 class PositionSigns:
-    """Random signs of positions: with them a row of a cut is pulled back from all positions in one pass."""
+    """Random signs of positions: with them a row of a cut is pulled back from all positions in one pass.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.probes = Probes(count, seed)
+    Each pair of cuts has its own draws.
+    """
+
+    def __init__(self, count: int, seed: int, pair: int = 0) -> None:
+        self._generators = [torch_generator(seed, j, 2, pair) for j in range(count)]
 
     def of(
         self, target: Float[Tensor, "batch positions d"], counted: Counted
     ) -> list[Float[Tensor, "batch positions 1"]]:
         """Draw the signs of one batch, one set per probe; 0 where a position does not count."""
-        return [signs.to(target.dtype) for signs in self.probes.signs((*target.shape[:2], 1), counted)]
+        shape = (*target.shape[:2], 1)
+        return [_signs(generator, shape, counted).to(target.dtype) for generator in self._generators]
 
 
 def _signs(generator: torch.Generator, shape: Sequence[int], counted: Counted) -> Int[Tensor, "batch _ width"]:

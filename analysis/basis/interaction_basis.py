@@ -249,7 +249,7 @@ def _solve(
     fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
     if fits and not (options.estimated and options.rotation == "none"):
         whole = moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}, **drawn)
-    elif options.tolerance is not None:
+    elif options.tolerance is not None or (options.estimated and options.rotation != "none"):
         whole = moments(columns, {p: [] for p in columns}, **drawn)
     else:
         whole = moments(columns, None, **drawn)

@@ -98,17 +98,19 @@ def pair_moments(
     """Compute second moments of J = rows (d(cut p+1)/d(cut p)) columns, in the format of `output_moments`.
 
     Uses the exact form of the transition where the network declares one (probes would save nothing there), and backward
-    passes otherwise: with probes one per row, with random signs of the positions.
+    passes otherwise: with probes and groups (of which there may be none) one per row with random signs of the
+    positions.
     """
     form = network.transitions.get(pair)
     if isinstance(form, PositionWise):
         slopes = gate_moments(network, batches, pair, form, progress)
         moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
         return SecondMoments(None, moments) if groups else SecondMoments(moments[0].sum(0), [])
-    sums = _zeros(columns, len(rows), groups)
     exact = probes is None or form is not None
     draws = None if exact or groups is not None else Probes(probes or 1, seed)
-    signs = PositionSigns(probes or 1, seed) if not exact and draws is None else None
+    signs = PositionSigns(probes or 1, seed, pair) if not exact and draws is None else None
+    groups = groups or None
+    sums = _zeros(columns, len(rows), groups)
     n = 0
     for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)

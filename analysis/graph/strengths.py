@@ -75,7 +75,7 @@ def interaction_graph(
         blocks = []
         for p, both in enumerate(pairwise(values)):
             if strengths == "jacobian":
-                signs = None if probes is None else PositionSigns(probes, seed + p)
+                signs = None if probes is None else PositionSigns(probes, seed, p)
                 found = pair_strengths(net, batches, p, both, progress, signs)
             else:
                 found = pair_attributions(net, batches, p, both, points=points, progress=progress)

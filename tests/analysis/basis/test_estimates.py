@@ -141,6 +141,18 @@ def test_results_do_not_depend_on_batches() -> None:
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize(("kind", "memory"), [("global", 8 * 64 * WIDTH**2), ("local", 8 * WIDTH**3 - 1)])
+def test_results_do_not_depend_on_what_fits_into_memory(
+    kind: str, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, tokens = decoder(40)
+    whole = interaction_basis(net, [tokens], kind=kind, probes=2)
+    monkeypatch.setattr("interbasis.analysis.basis.interaction_basis._MEMORY", memory)
+    parts = interaction_basis(net, [tokens], kind=kind, probes=2)
+    for a, b in zip(whole.values(), parts.values(), strict=True):
+        np.testing.assert_allclose(a.to_basis, b.to_basis, rtol=1e-6, atol=1e-9)
+
+
 def test_halves_rotate_two_groups_of_outputs_apart() -> None:
     """Two blocks of equal importance, 40 outputs each: the plain basis mixes them, that from probes does not."""
     draws = torch.Generator().manual_seed(0)
