@@ -146,9 +146,10 @@ def test_results_do_not_depend_on_what_fits_into_memory(
     kind: str, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, tokens = decoder(40)
-    whole = interaction_basis(net, [tokens], kind=kind, probes=2)
+    options = {"kind": kind, "probes": 2, "output": "neuron"}
+    whole = interaction_basis(net, [tokens], **options)
     monkeypatch.setattr("interbasis.analysis.basis.interaction_basis._MEMORY", memory)
-    parts = interaction_basis(net, [tokens], kind=kind, probes=2)
+    parts = interaction_basis(net, [tokens], **options)
     for a, b in zip(whole.values(), parts.values(), strict=True):
         np.testing.assert_allclose(a.to_basis, b.to_basis, rtol=1e-6, atol=1e-9)
 
