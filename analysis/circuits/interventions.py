@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..basis.bases import KINDS, Bases
 from ..checkpoints.datasets import Dataset
-from ..errors import DataError, GraphError
+from ..errors import DataError, GraphError, InputError
 from ..graph.interaction_graph import InteractionGraph
 from ..network.batches import Batch
 from ..network.masks import Counted
@@ -62,7 +62,7 @@ class Options(TypedDict, total=False):
         seed: seed of resampling and of random controls; default 0.
     """
 
-    targets: Tensor | None
+    targets: Tensor | Sequence[Tensor] | None
     higher_is_better: bool | None
     replacement: str
     seed: int
@@ -86,7 +86,7 @@ class Interventions:
         bases: Bases,
         batches: Iterable[Batch],
         *,
-        targets: Tensor | None = None,
+        targets: Tensor | Sequence[Tensor] | None = None,
         metrics: Sequence[str | MetricFunction | Metric] = (),
         higher_is_better: bool | None = None,
         replacement: str = "mean",
@@ -101,7 +101,7 @@ class Interventions:
             bases: bases of all its cuts.
             batches: held-out data, kept in memory with the activations at the cuts; a `Dataset` brings its targets.
                 They must come in the same order in every pass (see `order`), since it pairs values with targets.
-            targets: (n, ...), for metrics that need them.
+            targets: (n, ...), or a list of tensors with one for each batch, for metrics that need them.
             metrics: metrics besides the behavioural loss, see `find_metric`.
             higher_is_better: direction of metrics that are functions, which need it.
             replacement: "mean" (over the data of the basis), "zero" or "resample" (another data point's, drawn
@@ -143,7 +143,7 @@ class Interventions:
             for p, (a, b) in enumerate(zip(self._order[:-1], self._order[1:], strict=True))
         ]
         given = batches.targets if targets is None and isinstance(batches, Dataset) else targets
-        given = None if given is None else torch.as_tensor(given)
+        given = None if given is None else _whole(given)
         self._parts = self._read(inputs, given)
         self.n = sum(len(part.whole) for part in self._parts)
         self.ends_in_cut = self._is_output_last_cut(self._parts[0])
@@ -389,6 +389,28 @@ class _Part:
     counted: tuple[Counted, ...]
     others: list[Tensor] = field(default_factory=list)
     known: dict[tuple[int, int, bytes], Tensor] = field(default_factory=dict)
+
+
+def _whole(targets: Any) -> Tensor:
+    """Return the targets of all data points, joined where they are given batch by batch."""
+    if (
+        isinstance(targets, list | tuple)
+        and targets
+        and all(isinstance(part, Tensor) and part.ndim for part in targets)
+    ):
+        if len({part.shape[1:] for part in targets}) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in targets[:4])
+            raise DataError(
+                f"targets of batches have the shapes {shapes}: expected (data points, ...), alike but for the first"
+            )
+        return torch.cat(list(targets))
+    try:
+        return torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"targets is a {type(targets).__name__} that is no tensor ({error}): expected a tensor (data points, ...), "
+            "or a list with one for each batch"
+        ) from error
 
 
 def _donors(inputs: list[Batch], seed: int) -> Callable[[int, int], Batch]:

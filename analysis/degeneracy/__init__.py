@@ -1,6 +1,5 @@
 """Effective parameters: the parameter ledger, rank of the Hessian, synchronised units, sparse representation."""
 
-from .activation_links import Activation, activations_between
 from .blocks import FreeBlocks
 from .counts import Block, Census, LayerLedger
 from .free_directions import Moves, Part, independent
@@ -30,9 +29,11 @@ from .layers import AttentionHeads, Layer, attention_heads, find_layers, layer_m
 from .ledger import Ledger, parameter_ledger
 from .sparse_representation import SparseLayer, SparseNetwork, sparsify
 from .synchronised_units import (
+    Activation,
     FiringPatterns,
     HeadPatterns,
     SynchronisedUnits,
+    activations_between,
     check_scale,
     complete_linkage,
 )

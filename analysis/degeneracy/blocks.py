@@ -17,11 +17,12 @@ from torch import Tensor
 from ..linalg import RowSpace
 from ..network.batches import Batch, read_batches
 from ..progress import ProgressCallback
-from .activation_links import Activation
 from .counts import Block, Census
-from .free_directions import Moves, Part, independent
+from .free_directions import Moves, Part, independent, independent_up_to
 from .layer_trace import trace_layers
 from .layers import AttentionHeads, layer_weight
+from .symmetries import Symmetry, symmetries
+from .synchronised_units import Activation
 
 __all__ = ["FreeBlocks"]
 
@@ -41,7 +42,20 @@ class FreeBlocks:
         self.moves: dict[Activation, Moves] = {}
         self.gated: set[int] = set()
         self.tested = True
+        self.symmetries: list[Symmetry] = []
+        self.left_out = 0
         self._where_on: dict[tuple[int, int], RowSpace] = {}
+
+    @property
+    def note(self) -> str | None:
+        """What could not be tested, and is counted as far as it is certain; None if everything was."""
+        if not self.tested:
+            return (
+                "too many units act as one to test their free directions one by one: those that are certain are counted"
+            )
+        if self.left_out:
+            return f"{self.left_out:,} directions of symmetries are too many to test their independence: not counted"
+        return None
 
     def gate(self, batches: Iterable[Batch], progress: ProgressCallback | None) -> list[int]:
         """Compute per layer the parameters kept: rank(G) rank(K), or less where units are off on part of the data.
@@ -112,21 +126,23 @@ class FreeBlocks:
         complementary = sum(int((m.undo != 1).sum()) for m in moves)
         return independent(self._parts(), total, formula + complementary, self.census.tolerance)
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self, *, symmetric: bool = False) -> Iterator[Part]:
         """Yield the tensor spaces of all layers, with the moves that act there."""
         starts = dict(zip(self.moves, _starts([m.left.shape[1] for m in self.moves.values()]), strict=True))
         for i, (layer, sums) in enumerate(zip(self.layers, self.sums, strict=True)):
             weight = layer_weight(self.network, layer)
-            terms: list[tuple[int, Tensor, Tensor]] = []
+            terms: list[tuple[Tensor, Tensor, Tensor]] = []
             for link, moves in self.moves.items():
+                columns = starts[link] + torch.arange(moves.left.shape[1])
                 if link.source == i:
                     constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
                     constant[0, -1] = float(layer.bias)
-                    terms.append((starts[link], moves.left, torch.cat([weight, constant]).T @ moves.right))
+                    terms.append((columns, moves.left, torch.cat([weight, constant]).T @ moves.right))
                 elif i in link.readers:
                     left, right = moves.behind()
                     read = right if layer.bias else right[:-1]
-                    terms.append((starts[link], -weight[:, : layer.d_in] @ left, read))
+                    terms.append((columns, -weight[:, : layer.d_in] @ left, read))
+            terms += self._symmetric_terms(i) if symmetric else []
             jacobian = sums.jacobians.factor()
             if i not in self.gated:
                 yield Part(jacobian, sums.inputs.factor(), tuple(terms))
@@ -136,6 +152,50 @@ class FreeBlocks:
                 units = list(block)
                 own = tuple((start, left[units], right) for start, left, right in terms)
                 yield Part(jacobian[:, units], self._where_on.get((i, a), sums.inputs).factor(), own)
+
+    def _symmetric_terms(self, i: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return what the symmetries change in one use of a matrix: in its own layer, and transposed in its second."""
+        start = sum(moves.left.shape[1] for moves in self.moves.values())
+        layer, second, terms = self.layers[i], self.census.uses.get(i), []
+        owner = self.census.index[layer.shares] if layer.shares else None
+        for symmetry in self.symmetries:
+            for where, columns, left, right in symmetry.terms:
+                if where == i:
+                    terms.append((start + columns, left, right))
+                elif where == second:
+                    pad = (0, 0, 0, layer.n_inputs - len(left))
+                    terms.append((start + columns, right, torch.nn.functional.pad(left, pad)))
+                elif where == owner:
+                    terms.append((start + columns, right[: layer.d_out], left))
+            start += symmetry.count
+        return terms
+
+    def find_symmetries(self, batches: Iterable[Batch]) -> None:
+        """Find the symmetries of attention, normalisations and residual stream; those beyond 4,000 moves are left out.
+
+        Attention of this package's own type has counts of its own.
+        """
+        if self.census.heads or not self.tested:
+            return
+        room = _MOVES - sum(moves.left.shape[1] for moves in self.moves.values())
+        for symmetry in symmetries(self.network, self.layers, batches):
+            if symmetry.count <= room:
+                self.symmetries.append(symmetry)
+                room -= symmetry.count
+            else:
+                self.left_out += symmetry.count
+
+    def _symmetric_blocks(self, before: int) -> list[Block]:
+        """Count per symmetry the directions that are independent of all counted before it."""
+        start = sum(moves.left.shape[1] for moves in self.moves.values())
+        ends = [start + sum(s.count for s in self.symmetries[: k + 1]) for k in range(len(self.symmetries))]
+        found = []
+        for symmetry, rank in zip(self.symmetries, independent_up_to(self._parts(symmetric=True), ends), strict=True):
+            more = rank - before
+            if more > 0:
+                found.append(Block(symmetry.kind, symmetry.layer, symmetry.units, 1, more))
+                before = rank
+        return found
 
     def _spans_where_on(
         self, batches: Iterable[Batch], progress: ProgressCallback | None
@@ -167,19 +227,24 @@ class FreeBlocks:
     def blocks(self) -> list[Block]:
         """List all blocks of parameters that can be changed together, by the layer that writes them."""
         found: list[Block] = []
+        before = 0
         if self.tested:
+            before = self._independent()
             written = [block for link in self.links for block in self._unit_blocks(link)]
-            found += _limited(written, self._independent())
+            found += _limited(written, before)
         for link in self.links:
             if not self.tested:
                 blocks = self._unit_blocks(link)
                 found += _limited(blocks, _certain(blocks, self.census.jacobian_rank(link.source)))
-            found += self._complementary_blocks(link)
+            complementary = self._complementary_blocks(link)
+            before, found = before + sum(block.free for block in complementary), found + complementary
             dead = self.census.units[link].dead
             if dead:
                 found.append(Block("dead", self.layers[link.source].name, dead, 0, 0))
         for heads in self.census.heads:
             found += self._head_blocks(heads)
+        if self.symmetries:
+            found += self._symmetric_blocks(before)
         return found + self._stream_blocks()
 
     def _unit_blocks(self, link: Activation) -> list[Block]:
@@ -266,7 +331,8 @@ class FreeBlocks:
         """
         index = {layer.name: i for i, layer in enumerate(self.layers)}
         found = []
-        for order, name in enumerate(getattr(self.network.model, "residual_stream", ())):
+        stream = getattr(self.network.model, "residual_stream", ())
+        for order, name in enumerate(stream if all(name in index for name in stream) else ()):
             layer, i = self.layers[index[name]], index[name]
             s = int(layer.bias) if order else self.census.rank(self._written(i), self.sums[i].inputs.count)
             found.append(Block("residual stream", name, tuple(range(layer.d_out)), s, self.census.jacobian_rank(i)))

@@ -7,7 +7,7 @@ from which its output reaches the network's output, and of the Jacobian with res
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -17,17 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import LayerError
 from ..linalg import RowSpace, column_rank
 from ..network.batches import Batch, read_batches
 from ..network.network import Network
 from ..progress import ProgressCallback
 from ..results import by_value
-from .activation_links import Activation, activations_between
-from .gradients import check_layers
-from .hessian_rank import Fit, gradient_rows, kronecker_fit
+from .gradients import PlainSize, check_layers
+from .hessian_rank import Fit, kronecker_fit, layer_rows
 from .layer_trace import LayerTrace, arranged, jacobian_blocks, trace_layers
-from .layers import Layer, attention_heads, find_layers
-from .synchronised_units import FiringPatterns, HeadPatterns, SynchronisedUnits
+from .layers import Layer, OneLayerError, attention_heads, find_layers
+from .synchronised_units import Activation, FiringPatterns, HeadPatterns, SynchronisedUnits, activations_between
 
 __all__ = ["Block", "Census", "LayerLedger"]
 
@@ -42,7 +42,8 @@ class Block:
 
     Attributes:
         kind: "synchronised", "always on", "complementary", "dead" (units); "values", "queries and keys",
-            "keys" (heads of an attention block); "residual stream".
+            "keys" (heads of an attention block); "residual stream"; "normalisation", "gated units", "same sum". For
+            what `symmetries` finds s is 1 and t the number of directions.
         layer: name of the layer that writes the units.
         units: their indices, or those of the heads.
         s: dimension of their values on the data.
@@ -70,7 +71,8 @@ class LayerLedger:
         name: name of the layer.
         n_inputs, n_outputs: number of inputs with the constant unit, and of outputs.
         groups: number of maps side by side, each with its own share of the inputs and outputs (grouped convolutions,
-            batch normalisation); ranks, spectra and causes are those of all of them.
+            normalisations); ranks, spectra and causes are those of all of them.
+        shares: for a second use of a matrix, such as a tied embedding, the layer where its parameters are counted.
         gram_rank, jacobian_rank: ranks of G and K.
         activations, jacobians, gating, synchronised: free directions by cause (see `ledger`).
         tied: of `activations`, those of tokens and positions that only occur together.
@@ -101,11 +103,12 @@ class LayerLedger:
     gram_spectrum: Float[np.ndarray, " n_inputs"] = field(repr=False)
     jacobian_spectrum: Float[np.ndarray, " n_outputs"] = field(repr=False)
     groups: int = 1
+    shares: str = ""
 
     @property
     def nominal(self) -> int:
-        """The number of parameters."""
-        return self.n_inputs * self.n_outputs // self.groups
+        """The number of parameters of its own."""
+        return 0 if self.shares else self.n_inputs * self.n_outputs // self.groups
 
     @classmethod
     def of_groups(cls, parts: Sequence[LayerLedger]) -> LayerLedger:
@@ -136,12 +139,21 @@ class _LayerSums:
 
 
 class Census:
-    """The layers of a network with all counts made of them."""
+    """The layers of a network with all counts made of them.
+
+    Attributes:
+        uncounted: by name the number of entries of each parameter that no layer explains.
+        reasons: why, as sentences.
+    """
 
     def __init__(
         self, network: Network, layers: tuple[Layer, ...], links: tuple[Activation, ...], n: int, rows: int
     ) -> None:
         self.network, self.layers, self.links, self.n, self.rows = network, layers, links, n, rows
+        self.uncounted = _outside(network, layers)
+        self.reasons: tuple[str, ...] = ()
+        self.index = {layer.name: i for i, layer in enumerate(layers) if not layer.group}
+        self.uses = {self.index[layer.shares]: i for i, layer in enumerate(layers) if layer.shares}
         self.epsilon: float | None = None
         self.tolerance = 0.0
         self.heads = attention_heads(network, layers)
@@ -155,34 +167,61 @@ class Census:
     def take(cls, network: Network, batches: Iterable[Batch], epsilon: float | None, tolerance: float) -> Census:
         """Find the layers, check them against autograd, and count the data.
 
+        A layer that does not explain autograd's gradients of its parameters is left out, and the rest looked at again.
+
         Raises:
-            LayerError: the layers do not explain autograd's gradients of the parameters (see `gradients`).
+            LayerError: no layer explains the gradients of its parameters (see `gradients`).
         """
+        without: dict[str, str] = {}
+        while True:
+            try:
+                layers, n, rows = cls._checked(network, batches, without)
+                break
+            except OneLayerError as error:
+                if error.layer in without:
+                    raise
+                without[error.layer] = str(error)
+            except LayerError as error:
+                raise LayerError(next(iter(without.values()), str(error))) from error
+        census = cls(network, layers, activations_between(network, layers, batches), n, rows)
+        census.epsilon, census.tolerance, census.reasons = epsilon, tolerance, tuple(without.values())
+        return census
+
+    @staticmethod
+    def _checked(
+        network: Network, batches: Iterable[Batch], without: Collection[str]
+    ) -> tuple[tuple[Layer, ...], int, int]:
+        """Return the layers that explain autograd's gradients, and the numbers of data points and of gradients."""
         n = rows = 0
         layers: tuple[Layer, ...] = ()
         for batch in read_batches(batches, "layers", None):
-            layers = layers or find_layers(network, batch)
+            layers = layers or find_layers(network, batch, without)
             check_layers(network, layers, batch)
             output = network.output(batch)
             free = output.shape[-1] - (network.loss == "kl")  # a softmax does not depend on the mean of its logits
             n, rows = n + len(output), rows + output[..., 0].numel() * free
-        census = cls(network, layers, activations_between(network, layers, batches), n, rows)
-        census.epsilon, census.tolerance = epsilon, tolerance
-        return census
+        return layers, n, rows
 
     @property
     def nominal(self) -> int:
-        """The number of parameters."""
+        """The number of parameters of the layers."""
         return sum(layer.nominal for layer in self.layers)
 
-    def choose(self, method: str) -> tuple[str, str | None]:
-        """Choose the method for the rank of the Hessian, and return it with a warning or None."""
-        least = min(self.nominal, self.rows)
-        fits = 2.5 * self.rows * self.nominal * least <= _EXACT_WORK and least * self.nominal <= _EXACT_ENTRIES
-        notes = []
-        if self.rows < self.nominal:
+    def choose(self, method: str, plain: PlainSize | None = None) -> tuple[str, str | None]:
+        """Choose the method for the rank of the Hessian, and return it with a warning or None.
+
+        Args:
+            method: as asked for.
+            plain: the cost of autograd's gradients, where layers do not explain those of all parameters.
+        """
+        nominal = self.nominal + sum(self.uncounted.values())
+        least = min(nominal, self.rows)
+        fits = 2.5 * self.rows * nominal * least <= _EXACT_WORK and least * nominal <= _EXACT_ENTRIES
+        fits &= plain is None or plain.feasible
+        notes = [self._left_out(nominal)] if self.uncounted else []
+        if self.rows < nominal:
             notes.append(
-                f"{self.n} data points give {self.rows:,} gradients, fewer than the {self.nominal:,} parameters: the "
+                f"{self.n} data points give {self.rows:,} gradients, fewer than the {nominal:,} parameters: the "
                 "data themselves limit the rank"
             )
         if method == "auto":
@@ -190,9 +229,19 @@ class Census:
             if not fits:
                 how = "bounded from below by a sample" if self.epsilon is None else "estimated by Lanczos quadrature"
                 notes.append(
-                    f"{self.nominal:,} parameters and {self.rows:,} gradients are too many for the exact rank: {how}"
+                    f"{nominal:,} parameters and {self.rows:,} gradients are too many for the exact rank: {how}"
                 )
         return method, "; ".join(notes) or None
+
+    def _left_out(self, nominal: int) -> str:
+        """Name the parameters that are not counted, with their share and the reasons."""
+        count, names = sum(self.uncounted.values()), list(self.uncounted)
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        why = f": {'; '.join(self.reasons[:2])}" if self.reasons else ""
+        return (
+            f"not counted: {count:,} parameters ({count / nominal:.1%}) in {', '.join(names[:4])}{more}, since layers "
+            f"do not explain their gradients{why}"
+        )
 
     def measure(self, batches: Iterable[Batch], *, exact: bool, progress: ProgressCallback | None) -> None:
         """Pass over the data once and record spans of activations and Jacobians, firing patterns, and gradients."""
@@ -205,8 +254,7 @@ class Census:
                     seen |= on.any(0)
                     sums.jacobians.add(block[on])
                 if exact:
-                    pairs = zip(trace.inputs, blocks, strict=True)
-                    self.gradients.add(torch.cat([gradient_rows(f, j) for f, j in pairs], 1))
+                    self.gradients.add(torch.cat(layer_rows(self.layers, trace.inputs, blocks), 1))
             for sums, seen, f in zip(self.sums, felt, trace.inputs, strict=True):
                 sums.inputs.add(f[seen])
             for link, patterns in self.patterns.items():
@@ -235,12 +283,35 @@ class Census:
         return self.rank(factor if columns is None else factor[:, list(columns)], self.n)
 
     def product(self, i: int) -> int:
-        """Compute rank(G) rank(K)."""
-        return self.gram_rank(i) * self.jacobian_rank(i)
+        """Compute rank(G) rank(K); for a matrix used twice the dimension of the sum of both tensor spaces.
+
+        (A (x) B) + (A' (x) B') has the dimension a b + a' b' - dim(A meet A') dim(B meet B').
+        """
+        if self.layers[i].shares:
+            return 0
+        own = self.gram_rank(i) * self.jacobian_rank(i)
+        if i not in self.uses:
+            return own
+        second = self.uses[i]
+        width = self.layers[i].n_inputs
+        inputs, jacobian = self.sums[i].inputs.factor(), self.sums[i].jacobians.factor()
+        read, seen = self.sums[second].inputs.factor(), self.sums[second].jacobians.factor()
+        seen = torch.nn.functional.pad(seen, (0, width - seen.shape[1]))
+        both = self._common(inputs, seen) * self._common(jacobian, read)
+        return own + self.gram_rank(second) * self.jacobian_rank(second) - both
+
+    def _common(self, a: Float[Tensor, "_ d"], b: Float[Tensor, "_ d"]) -> int:
+        """Compute the dimension of what two row spaces have in common, at the tolerance."""
+        bases = []
+        for side in (a, b):
+            values, rows = torch.linalg.svd(side, full_matrices=False)[1:]
+            bases.append(rows[values > max(self.tolerance, 1e-12) * values.max()] if len(values) else rows)
+        cosines = torch.linalg.svdvals(bases[0] @ bases[1].T) if all(map(len, bases)) else torch.zeros(0)
+        return int((cosines > 1 - 1e-9).sum())
 
     def positive(self) -> int:
         """Sum rank(G) rank(K) at the tolerance: at most so many eigenvalues of the Hessian are above zero."""
-        factors = [(sums.inputs.factor(), sums.jacobians.factor()) for sums in self.sums]
+        factors = [(sums.inputs.factor(), sums.jacobians.factor()) for sums in self.sums]  # second uses included
         return sum(math.prod(column_rank(f, tolerance=self.tolerance) for f in pair) for pair in factors)
 
     def preactivations(self, trace: LayerTrace, link: Activation) -> Float[Tensor, "batch positions d_out"]:
@@ -273,17 +344,23 @@ class Census:
             _spectrum(sums.jacobians.factor(), self.n),
         ]
         soft = [None if self.epsilon is None else float((s / (s + self.epsilon)).sum()) for s in spectra]
+        activations, product = (layer.n_inputs - g) * layer.d_out, self.product(i)
+        if i in self.uses:  # what neither use reads
+            read = self.gram_rank(self.uses[i])
+            activations = (layer.n_inputs - g) * max(layer.d_out - read, 0)
+        lost = 0 if layer.shares else layer.nominal - activations - product
         return LayerLedger(
             name=layer.name,
             n_inputs=layer.n_inputs,
             n_outputs=layer.d_out,
             gram_rank=g,
             jacobian_rank=k,
-            activations=(layer.n_inputs - g) * layer.d_out,
-            jacobians=g * (layer.d_out - k),
-            gating=g * k - kept,
+            activations=0 if layer.shares else activations,
+            jacobians=lost,
+            gating=product - kept,
             synchronised=sum(block.free for block in blocks),
             tied=_tied(layer, sums.inputs.factor()) * layer.d_out,
+            shares=layer.shares,
             dead=sum(len(block.units) for block in blocks if block.kind == "dead"),
             blocks=tuple(blocks),
             hessian_rank=own,
@@ -293,6 +370,14 @@ class Census:
             gram_spectrum=spectra[0],
             jacobian_spectrum=spectra[1],
         )
+
+
+def _outside(network: Network, layers: Sequence[Layer]) -> dict[str, int]:
+    """Return the parameters that are not those of the layers, by name, with their sizes."""
+    modules = dict(network.model.named_modules())
+    own = {id(p) for layer in layers for p in modules[layer.name].parameters(recurse=False)}
+    named = network.model.named_parameters()
+    return {name: p.numel() for name, p in named if p.is_floating_point() and id(p) not in own}
 
 
 def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:

@@ -10,7 +10,7 @@ factors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from ..linalg import RowSpace
 from ..results import by_value
 
-__all__ = ["Moves", "Part", "independent"]
+__all__ = ["Moves", "Part", "independent", "independent_up_to"]
 
 _ROUNDING = 1e-14  # eigenvalues of the Gram matrix of n unit directions are exact to n times this
 
@@ -64,12 +64,13 @@ class Part:
 
     Attributes:
         jacobian, inputs: triangular factors (r, units of the part) and (r, n_inputs).
-        terms: moves as (offset in the list of all directions, factors u and v of the tensor).
+        terms: moves as (their places in the list of all directions, factors u and v of the tensor); a direction may
+            come several times, its tensor is the sum.
     """
 
     jacobian: Float[Tensor, "r units"]
     inputs: Float[Tensor, "s n_inputs"]
-    terms: tuple[tuple[int, Float[Tensor, "units _"], Float[Tensor, "n_inputs _"]], ...]
+    terms: tuple[tuple[Int[Tensor, " _"], Float[Tensor, "units _"], Float[Tensor, "n_inputs _"]], ...]
 
 
 def independent(parts: Iterable[Part], total: int, expected: int, tolerance: float = 1e-10) -> int:
@@ -80,19 +81,17 @@ def independent(parts: Iterable[Part], total: int, expected: int, tolerance: flo
     to 10^12 operations; beyond that the rank of the Gram matrix is a lower bound.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
-    >>> independent([Part(one, one, ((0, one, one), (1, 2 * one, one)))], 2, expected=2)
+    >>> terms = (torch.tensor([0]), one, one), (torch.tensor([1]), 2 * one, one)
+    >>> independent([Part(one, one, terms)], 2, expected=2)
     1
     """
     factors = [_factors(part) for part in parts if part.terms]
-    gram = torch.zeros(total, total, dtype=torch.float64)
-    for columns, u, v in factors:
-        gram[columns[:, None], columns] += (u.T @ u) * (v.T @ v)
+    gram = _gram(factors, total)
     length = gram.diagonal().sqrt()
     kept = length > 1e-13 * length.max() if total else torch.zeros(0, dtype=torch.bool)
     if not kept.any():
         return 0
-    values = torch.linalg.eigvalsh((gram / length / length[:, None])[kept][:, kept])
-    found = min(int((values > _ROUNDING * len(values)).sum()), expected)
+    found = min(_rank(gram), expected)
     work = sum(len(u) * len(v) for _, u, v in factors) * 2.5 * total**2
     if found == expected or work > _WORK:
         return found
@@ -100,13 +99,36 @@ def independent(parts: Iterable[Part], total: int, expected: int, tolerance: flo
     for columns, u, v in factors:
         for row in u:
             tensor = torch.zeros(len(v), total, dtype=torch.float64)
-            tensor[:, columns] = row * v / length[columns].clamp_min(torch.finfo(torch.float64).tiny)
+            tensor.index_add_(1, columns, row * v / length[columns].clamp_min(torch.finfo(torch.float64).tiny))
             space.add(tensor[:, kept])
     return min(space.rank(tolerance=tolerance), expected)
 
 
+def independent_up_to(parts: Iterable[Part], ends: Sequence[int]) -> list[int]:
+    """Compute lower bounds of the ranks of the first `end` directions, for several ends, from their Gram matrix."""
+    gram = _gram([_factors(part) for part in parts if part.terms], ends[-1] if ends else 0)
+    return [_rank(gram[:end, :end]) for end in ends]
+
+
+def _gram(factors: Sequence[tuple[Tensor, Tensor, Tensor]], total: int) -> Float[Tensor, "total total"]:
+    gram = torch.zeros(total, total, dtype=torch.float64)
+    for columns, u, v in factors:
+        gram.index_put_((columns[:, None], columns[None]), (u.T @ u) * (v.T @ v), accumulate=True)
+    return gram
+
+
+def _rank(gram: Float[Tensor, "k k"]) -> int:
+    """Count the eigenvalues above rounding, directions scaled to length 1."""
+    length = gram.diagonal().sqrt()
+    kept = length > 1e-13 * length.max() if len(gram) else torch.zeros(0, dtype=torch.bool)
+    if not kept.any():
+        return 0
+    values = torch.linalg.eigvalsh((gram / length / length[:, None])[kept][:, kept])
+    return int((values > _ROUNDING * len(values)).sum())
+
+
 def _factors(part: Part) -> tuple[Int[Tensor, " k"], Float[Tensor, "r k"], Float[Tensor, "s k"]]:
     """Return the directions that move the part, and the factors of their tensors."""
-    columns = torch.cat([torch.arange(start, start + left.shape[1]) for start, left, _ in part.terms])
+    columns = torch.cat([where for where, _, _ in part.terms])
     u = torch.cat([part.jacobian @ left for _, left, _ in part.terms], 1)
     return columns, u, torch.cat([part.inputs @ right for _, _, right in part.terms], 1)

@@ -24,7 +24,7 @@ from ..network.batches import Batch, map_tensors, read_batches
 from ..network.network import Network
 from ..progress import ProgressCallback
 from .layer_trace import jacobian_blocks, trace_layers
-from .layers import Layer, find_layers, layer_modules, parameter_parts
+from .layers import Layer, OneLayerError, find_layers, layer_modules, parameter_parts, shared_rows
 
 __all__ = [
     "PlainSize",
@@ -86,6 +86,11 @@ def explained_layers(network: Network, batches: Iterable[Batch]) -> tuple[Layer,
         if not layers:
             check_derivatives(network, batch)
             layers = find_layers(network, batch)
+            for layer in layers:
+                if layer.shares:
+                    raise LayerError(
+                        f"the layers {layer.name!r} and {layer.shares!r} share a parameter: neither changes alone"
+                    )
         check_layers(network, layers, batch)
     return layers
 
@@ -111,14 +116,24 @@ def check_layers(network: Network, layers: Sequence[Layer], batch: Batch) -> Non
     with _differentiable(network.model) as named:
         output = _output(network, batch)
         plain = [dict(zip(named, _gradient(output, list(named.values()), u), strict=True)) for u in cotangents]
-    for layer, f, jacobian in zip(layers, trace.inputs, blocks, strict=True):
+    for layer, jacobian in zip(layers, blocks, strict=True):
         for side, rows in zip(sides, jacobian, strict=True):
             if _largest(rows[~side]) > _SAME * _largest(rows):
-                raise LayerError(
+                raise OneLayerError(
+                    layer.name,
                     f"axis 0 of what layer {layer.name!r} writes is not the data point: the output of one half of the "
-                    "batch depends on rows of the other half there; expected (batch, positions, width)"
+                    "batch depends on rows of the other half there; expected (batch, positions, width)",
                 )
-        _compare(network, layer, f, jacobian, plain)
+    first = {id(p): name for name, p in network.model.named_parameters()}
+    for name, parameter in network.model.named_parameters(remove_duplicate=False):  # shared ones have two names
+        for found in plain:
+            found.setdefault(name, found.get(first[id(parameter)]))
+    pairs = list(zip(trace.inputs, blocks, strict=True))
+    ours = shared_rows(layers, [torch.einsum("vnto,nti->voi", j, f) for f, j in pairs])
+    sizes = shared_rows(layers, [torch.einsum("vnto,nti->voi", j.abs(), f.abs()) for f, j in pairs])
+    for layer, gradient, size in zip(layers, ours, sizes, strict=True):
+        if not layer.shares:
+            _compare(network, layer, gradient, size, plain)
 
 
 def check_derivatives(network: Network, batch: Batch) -> None:
@@ -285,23 +300,22 @@ def _largest(values: Tensor) -> float:
 def _compare(
     network: Network,
     layer: Layer,
-    f: Float[Tensor, "batch positions n_inputs"],
-    jacobian: Float[Tensor, "v batch positions d_out"],
+    gradients: Float[Tensor, "v d_out n_inputs"],
+    scales: Float[Tensor, "v d_out n_inputs"],
     plain: Sequence[dict[str, Tensor | None]],
 ) -> None:
-    """Check that the gradients of one layer equal autograd's, parameter by parameter."""
-    for gradient, given in zip(plain, jacobian, strict=True):
-        ours = torch.einsum("nto,nti->oi", given, f)
-        scale = torch.einsum("nto,nti->oi", given.abs(), f.abs())
+    """Check that the gradients of one layer equal autograd's, parameter by parameter; scales are sums of sizes."""
+    for gradient, ours, scale in zip(plain, gradients, scales, strict=True):
         sizes, own = (parameter_parts(network, layer, m) for m in (scale, torch.ones_like(ours)))
         for name, part in parameter_parts(network, layer, ours).items():
             found = gradient[name]
             theirs = torch.zeros_like(part) if found is None else found * own[name]  # a group's own entries
             beyond, allowed = float((part - theirs).norm()), _SAME * float(sizes[name].norm())
             if beyond > allowed + torch.finfo(torch.float64).tiny:
-                raise LayerError(
+                raise OneLayerError(
+                    layer.name,
                     f"the gradient of {name!r} has another part that its layer does not explain: its norm is "
                     f"{float(theirs.norm()):.4g} by autograd, {float(part.norm()):.4g} by the layer, {beyond:.4g} for "
                     "the difference (the parameter may be used a second time, tied to another layer, changed by a "
-                    "hook, or not differentiated)"
+                    "hook, or not differentiated)",
                 )

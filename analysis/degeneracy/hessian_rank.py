@@ -22,7 +22,7 @@ from ..network.batches import Batch, read_batches
 from ..network.network import Network
 from ..progress import ProgressCallback
 from .layer_trace import LayerTrace, arranged, jacobian_blocks, trace_layers
-from .layers import Layer
+from .layers import Layer, shared_rows
 
 __all__ = [
     "Fit",
@@ -32,6 +32,7 @@ __all__ = [
     "gradient_factor",
     "gradient_rows",
     "kronecker_fit",
+    "layer_rows",
     "sampled_fit",
     "sampled_gradients",
     "sampled_rank",
@@ -99,6 +100,16 @@ def gradient_rows(
     return torch.einsum("vnto,nti->vnoi", jacobian, inputs).flatten(0, 1).flatten(1)
 
 
+def layer_rows(
+    layers: Sequence[Layer],
+    inputs: Sequence[Float[Tensor, "batch _ _"]],
+    jacobians: Sequence[Float[Tensor, "v batch _ _"]],
+) -> list[Float[Tensor, "rows _"]]:
+    """Compute gradients of all layers' parameters, a row per output and data point; uses of one matrix are added."""
+    rows = [torch.einsum("vnto,nti->vnoi", j, f) for f, j in zip(inputs, jacobians, strict=True)]
+    return [part.flatten(0, 1).flatten(1) for part in shared_rows(layers, rows)]
+
+
 def gradient_factor(
     network: Network, layers: Sequence[Layer], batches: Iterable[Batch], progress: ProgressCallback | None = None
 ) -> RowSpace:
@@ -107,7 +118,7 @@ def gradient_factor(
     for batch in read_batches(batches, "parameter gradients", progress):
         trace = trace_layers(network, layers, batch)
         for blocks in jacobian_blocks(network, layers, trace):
-            space.add(torch.cat([gradient_rows(f, j) for f, j in zip(trace.inputs, blocks, strict=True)], 1))
+            space.add(torch.cat(layer_rows(layers, trace.inputs, blocks), 1))
     return space
 
 
@@ -193,6 +204,8 @@ def kronecker_fit(
     >>> kronecker_fit(one, 1, one, one)
     Fit(error=0.0, cosine=1.0, standard_error=None)
     """
+    if not factor.numel():
+        return Fit(math.nan, math.nan, None)
     own = factor @ factor.T if len(factor) < factor.shape[1] else factor.T @ factor
     rows = factor.reshape(-1, len(jacobian_gram), len(gram))
     cross = torch.einsum("roi,roi->", jacobian_gram @ rows, rows @ gram)
@@ -229,8 +242,9 @@ def sampled_gradients(
         given = output_cotangents(network, trace.output, draws, trace.counted)
         cotangents = torch.cat([u for _, u in given]) * math.sqrt(2)
         for blocks in jacobian_blocks(network, layers, trace, iter([cotangents])):
-            for held, f, jacobian in zip(rows, trace.inputs, blocks, strict=True):
-                held.append(gradient_rows(f[mine], jacobian[:, mine]).unflatten(0, (2, -1)))
+            found = layer_rows(layers, [f[mine] for f in trace.inputs], [j[:, mine] for j in blocks])
+            for held, part in zip(rows, found, strict=True):
+                held.append(part.unflatten(0, (2, -1)))
     return [torch.cat(held, 1) for held in rows]
 
 
@@ -258,6 +272,8 @@ def sampled_fit(
 
     The standard error of the cosine is over eight parts of the sample.
     """
+    if not rows.numel():
+        return Fit(math.nan, math.nan, None)
     shaped = rows.reshape(2, rows.shape[1], len(jacobian_gram), len(gram))
     cross = torch.einsum("zmoi,zmoi->m", jacobian_gram @ shaped, shaped @ gram) / 2
     kernel = (rows[0] @ rows[1].T).square()
@@ -304,10 +320,13 @@ def _hessian_product(
     network: Network, layers: Sequence[Layer], batches: Iterable[Batch], n: int, vector: Float[Tensor, " parameters"]
 ) -> Float[Tensor, " parameters"]:
     """Compute H v by a forward and a backward derivative through the layers, without per-sample gradients."""
-    parts = [
-        part.reshape(layer.d_out, layer.n_inputs)
-        for part, layer in zip(vector.split([layer.nominal for layer in layers]), layers, strict=True)
-    ]
+    split = dict(zip((id(layer) for layer in layers), vector.split([layer.nominal for layer in layers]), strict=True))
+    index = {layer.name: layer for layer in layers}
+    parts = []
+    for layer in layers:
+        owner = index[layer.shares] if layer.shares else layer
+        part = split[id(owner)].reshape(owner.d_out, owner.n_inputs)
+        parts.append(part[:, : layer.d_out].T if layer.shares else part)
     totals = [torch.zeros_like(part) for part in parts]
     for batch in batches:
         trace = trace_layers(network, layers, batch)
@@ -318,7 +337,7 @@ def _hessian_product(
         back = torch.autograd.grad(trace.output, trace.outputs, moved, materialize_grads=True)
         for total, grad, f, layer in zip(totals, back, trace.inputs, layers, strict=True):
             total += torch.einsum("nto,nti->oi", arranged(grad, layer), f)
-    return torch.cat([total.flatten() for total in totals]) / n
+    return torch.cat([total.flatten() for total in shared_rows(layers, totals)]) / n
 
 
 def _push_forward(trace: LayerTrace, layers: Sequence[Layer], tangents: Sequence[Tensor]) -> Tensor:

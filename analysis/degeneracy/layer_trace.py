@@ -10,18 +10,34 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..basis.cotangents import output_cotangents
 from ..derivatives import batched_gradients
-from ..errors import LayerError
-from ..network.batches import Batch
+from ..network.batches import Batch, batch_size
 from ..network.cuts import first_tensor
 from ..network.masks import EVERYTHING, Counted
 from ..network.network import Network
 from ..results import by_value
-from .layers import _KINDS, Layer, _sequence, _side_by_side, attention_heads, channels_last
+from .layers import Layer, OneLayerError, _known, _sequence, _side_by_side, attention_heads, channels_last
 
-__all__ = ["LayerTrace", "arranged", "jacobian_blocks", "trace_layers"]
+__all__ = ["InDouble", "LayerTrace", "arranged", "jacobian_blocks", "trace_layers"]
+
+
+class InDouble(TorchFunctionMode):
+    """Computes in float64 what a model of float64 computes in float32 inside: norms and softmax of transformers.
+
+    >>> with InDouble():
+    ...     torch.ones(1, dtype=torch.float64).to(torch.float32).dtype
+    torch.float64
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.float:
+            return args[0].to(torch.float64)
+        args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+        named = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
+        return func(*args, **named)
 
 
 @by_value
@@ -49,12 +65,16 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     patterns: dict[str, Tensor] = {}
+    n = batch_size(batch)
 
     def keep(layer: Layer) -> Callable[..., Tensor]:
         def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
             given = first_tensor(args or kwargs, layer.name).detach()
             # a copy: later modules may work in place
-            inputs[layer.name] = _KINDS[type(module)].read(module, given).to(torch.float64, copy=True)
+            read = _known(module).read(module, given).to(torch.float64, copy=True)
+            if len(value) == 1 < n and len(read) == 1:  # positions, say, which are the same for all data points
+                read, value = read.expand(n, *read.shape[1:]), value.expand(n, *value.shape[1:]).clone()
+            inputs[layer.name] = read
             outputs[layer.name] = value.requires_grad_() if grad and not value.requires_grad else value
             return outputs[layer.name].clone()  # later modules may work in place
 
@@ -76,11 +96,14 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
         output, counted = network.counted_output(batch)
     for layer in layers:
         if layer.name not in inputs:
-            raise LayerError(f"layer {layer.name!r} is called for some batches only: its parameters cannot be counted")
+            raise OneLayerError(
+                layer.name, f"layer {layer.name!r} is called for some batches only: its parameters cannot be counted"
+            )
         if len(inputs[layer.name]) != len(output):
-            raise LayerError(
+            raise OneLayerError(
+                layer.name,
                 f"layer {layer.name!r} reads {len(inputs[layer.name])} items for {len(output)} data points: expected "
-                "an input with a batch axis, expanded where it is the same for all"
+                "an input with a batch axis, expanded where it is the same for all",
             )
     read = tuple(_with_constant(inputs[layer.name], layer) for layer in layers)
     return LayerTrace(read, tuple(outputs[layer.name] for layer in layers), output, patterns, counted)

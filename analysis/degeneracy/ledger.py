@@ -11,8 +11,8 @@ Of the N = sum_l d_{l+1} (d_l + 1) parameters of layers p = W f + b, on the data
                    where two blocks are complementary (r_a + r_b = 1), a constant passes through both of them together
     unexplained    what the exact rank of the Hessian is below all that
 
-Layers are first compared with autograd, parameter by parameter (see `gradients`). Where they do not explain its
-gradients, only the rank of the gradients is computed and no cause is named.
+Layers are first compared with autograd, parameter by parameter (see `gradients`). Parameters whose gradients they do
+not explain are named as not counted: no cause frees them, and the exact rank takes autograd's gradients of all.
 
 All counts are of first-order free directions: effective = rank(H) <= what the mechanisms leave. Eq. 22 of the paper
 has s_a^2, which is right only where the Jacobians have full rank and no block is always on.
@@ -21,7 +21,7 @@ has s_a^2, which is right only where the Jacobians have full rank and no block i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -40,6 +40,7 @@ from .blocks import FreeBlocks
 from .counts import Block, Census, LayerLedger
 from .gradients import check_derivatives, plain_factor, plain_size, unused_parameters
 from .hessian_rank import Fit, HessianRank, estimated_rank, exact_rank, sampled_fit, sampled_gradients, sampled_rank
+from .layer_trace import InDouble
 from .synchronised_units import SynchronisedUnits, check_scale
 
 __all__ = ["Ledger", "parameter_ledger"]
@@ -61,6 +62,8 @@ class Ledger(Result):
         layers: the part of each layer.
         n: number of data points.
         warning: caveats of these counts, or None.
+        uncounted: names and sizes of parameters whose directions are not counted by cause; all of them count as
+            remaining, as far as the exact rank does not say otherwise.
         checked: whether the model passed the checks of `Network.check_once` before.
     """
 
@@ -80,6 +83,7 @@ class Ledger(Result):
     n: int
     seed: int
     warning: str | None = None
+    uncounted: tuple[tuple[str, int], ...] = ()
     checked: bool = False
 
     @property
@@ -124,6 +128,9 @@ class Ledger(Result):
         shares = [f"{count / self.nominal:.1%}" for count in counts]
         head = f"{self.effective:,} of {self.nominal:,} parameters are effective"
         notes = [] if self.hessian.exact else [f"between {self.hessian.lower:,} and {self.hessian.upper:,}"]
+        if self.uncounted:
+            count = sum(size for _, size in self.uncounted)
+            notes.append(f"Not counted by cause: {count:,} parameters ({count / self.nominal:.1%})")
         notes += [f"Warning: {self.warning}"] if self.warning else []
         return html_table(head, {"": names, "parameters": counts, "share": shares}, notes)
 
@@ -140,7 +147,7 @@ class Ledger(Result):
         for i, found in enumerate(self.units):
             arrays[f"distances.{i}"], arrays[f"power.{i}"] = found.distances, found.power
             units.append({k: v for k, v in asdict(found).items() if k not in ("distances", "power")})
-        for name in (*_SCALARS, "checked"):
+        for name in (*_SCALARS, "checked", "uncounted"):
             about[name] = getattr(self, name)
         return encode("ledger", arrays, about | {"hessian": asdict(self.hessian), "layers": layers, "units": units})
 
@@ -161,6 +168,7 @@ class Ledger(Result):
             found |= {name: arrays[f"{name}.{i}"] for name in ("distances", "power")}
             units.append(SynchronisedUnits(**found))
         scalars = {name: about[name] for name in _SCALARS} | {"checked": about.get("checked", False)}
+        scalars["uncounted"] = tuple((name, count) for name, count in about.get("uncounted", ()))
         return cls(hessian=HessianRank(**about["hessian"]), layers=tuple(layers), units=tuple(units), **scalars)
 
 
@@ -225,45 +233,88 @@ def parameter_ledger(
     net.check_once(batches)
     settings = {"epsilon": epsilon, "tolerance": tolerance, "seed": seed, "checked": net.checked}
     net, batches = net.in_double(), doubled(batches)
-    check_derivatives(net, next(read_batches(batches, "derivatives", None)))
-    try:
-        census = Census.take(net, batches, epsilon, tolerance)
-    except LayerError as error:
-        return _plain_ledger(net, batches, str(error), method, settings, progress)
-    method, warning = census.choose(method)
+    with InDouble():
+        check_derivatives(net, next(read_batches(batches, "derivatives", None)))
+        try:
+            census = Census.take(net, batches, epsilon, tolerance)
+        except LayerError as error:
+            return _plain_ledger(net, batches, str(error), method, settings, progress)
+        return _counted(net, batches, census, method, settings, progress)
+
+
+def _counted(
+    net: Network,
+    batches: Iterable[Batch],
+    census: Census,
+    method: str,
+    settings: dict[str, Any],
+    progress: ProgressCallback | None,
+) -> Ledger:
+    """Count by layers, and what no layer explains as remaining."""
+    unused = {}
+    if census.uncounted:
+        for batch in batches:
+            check_derivatives(net, batch)
+        unused = {n: size for n, size in unused_parameters(net, batches).items() if n in census.uncounted}
+    method, warning = census.choose(method, plain_size(net, batches) if census.uncounted else None)
     census.measure(batches, exact=method == "exact", progress=progress)
     free = FreeBlocks(census)
     kept = free.gate(batches, progress)
+    free.find_symmetries(batches)
     blocks = free.blocks()
+    rest = sum(census.uncounted.values()) - sum(unused.values())
     if method == "exact":
         factor = census.gradients.factor()
-        hessian = exact_rank(factor, census.n, tolerance=tolerance, epsilon=epsilon)
         own, fits = census.own_blocks(factor)
+        whole = plain_factor(net, batches, progress) if census.uncounted else factor
+        hessian = exact_rank(whole, census.n, tolerance=settings["tolerance"], epsilon=settings["epsilon"])
     else:
         left = sum(kept) - sum(block.free for block in blocks)
-        hessian, fits, note = _estimated(net, batches, census, left, epsilon, seed, progress)
+        hessian, fits, note = _estimated(net, batches, census, left, settings["epsilon"], settings["seed"], progress)
+        hessian = replace(hessian, value=hessian.value + rest, upper=hessian.upper + rest)
         own = [None for _ in census.layers]
         warning = _both(warning, note)
-    if not free.tested:
-        note = "too many units act as one to test their free directions one by one: those that are certain are counted"
-        warning = _both(warning, note)
+    warning = _both(_both(warning, free.note), _no_path(unused))
+    fits = [
+        fits[census.index[layer.shares]] if layer.shares else fit
+        for layer, fit in zip(census.layers, fits, strict=True)
+    ]
     parts = [
         census.layer_ledger(i, kept[i], [b for b in blocks if b.layer == layer.name], own[i], fits[i])
         for i, layer in enumerate(census.layers)
     ]
     modules = (list(group) for _, group in groupby(parts, key=lambda part: part.name))
-    return _added_up(census, tuple(map(LayerLedger.of_groups, modules)), hessian, warning, settings)
+    return _added_up(
+        census, tuple(map(LayerLedger.of_groups, modules)), hessian, warning, settings, sum(unused.values())
+    )
 
 
 def _added_up(
-    census: Census, layers: tuple[LayerLedger, ...], hessian: HessianRank, warning: str | None, settings: dict[str, Any]
+    census: Census,
+    layers: tuple[LayerLedger, ...],
+    hessian: HessianRank,
+    warning: str | None,
+    settings: dict[str, Any],
+    unused: int,
 ) -> Ledger:
-    """Build the ledger of a network: the sums over its layers, and what they leave unexplained of the rank."""
+    """Build the ledger of a network: the sums over its layers, and what they leave unexplained of the rank.
+
+    Args:
+        census: of the data, measured.
+        layers: the ledgers of the layers.
+        hessian: the rank of the Hessian.
+        warning: caveats.
+        settings: further fields.
+        unused: number of parameters outside the layers with no path to the output.
+    """
     totals = {
         name: sum(getattr(layer, name) for layer in layers)
         for name in ("nominal", "activations", "jacobians", "gating", "synchronised", "tied")
     }
-    explained = sum(layer.kept - layer.synchronised for layer in layers)
+    outside = sum(census.uncounted.values())
+    explained = sum(layer.kept - layer.synchronised for layer in layers) + outside - unused
+    totals["nominal"] += outside
+    totals["jacobians"] += unused
     return Ledger(
         **totals,
         unexplained=explained - hessian.value,
@@ -273,6 +324,7 @@ def _added_up(
         units=tuple(census.units.values()),
         n=census.n,
         warning=warning,
+        uncounted=tuple(census.uncounted.items()),
         **settings,
     )
 
@@ -343,9 +395,7 @@ def _plain_ledger(
     warning = f"no causes are named, because layers do not explain the gradients of all parameters: {reason}"
     if size.rows < size.parameters:
         warning += f"; {size.n} data points give {size.rows:,} gradients: the data themselves limit the rank"
-    if unused:
-        named = ", ".join(list(unused)[:6]) + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
-        warning += f"; the output does not depend on {named}: {sum(unused.values()):,} free directions"
+    warning = _both(warning, _no_path(unused)) or ""
     return Ledger(
         nominal=size.parameters,
         activations=0,
@@ -360,5 +410,14 @@ def _plain_ledger(
         units=(),
         n=size.n,
         warning=warning,
+        uncounted=tuple((name, p.numel()) for name, p in network.model.named_parameters() if p.is_floating_point()),
         **settings,
     )
+
+
+def _no_path(unused: dict[str, int]) -> str | None:
+    """Name the parameters on which the output does not depend."""
+    if not unused:
+        return None
+    named = ", ".join(list(unused)[:6]) + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
+    return f"the output does not depend on {named}: {sum(unused.values()):,} free directions"

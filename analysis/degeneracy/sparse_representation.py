@@ -33,11 +33,10 @@ from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from ..results import by_value
-from .activation_links import Activation, activations_between
 from .gradients import explained_layers
 from .layer_trace import arranged, trace_layers
 from .layers import Layer, layer_weight
-from .synchronised_units import FiringPatterns, SynchronisedUnits, check_scale
+from .synchronised_units import Activation, FiringPatterns, SynchronisedUnits, activations_between, check_scale
 
 __all__ = ["SparseLayer", "SparseNetwork", "sparsify"]
 

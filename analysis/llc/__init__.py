@@ -4,7 +4,7 @@ from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
 from .chains import EXECUTIONS, PRECONDITIONERS, Chains, Plan, Sampler, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
 from .constrained_loss import mediating_readout
-from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .curvature import Below, Curvature, Metric, affordable_pairs, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import ControlVariate, Diagnostics, Evidence, control_variate, judge, mean_with_error
 from .estimate import learning_coefficient, learning_coefficient_curve
 from .kernels import (
@@ -21,7 +21,7 @@ from .kernels import (
     normal,
 )
 from .landscape import Function, Landscape
-from .network_loss import NetworkLandscape, behavioural_loss, training_loss
+from .network_loss import DENSE, NetworkLandscape, behavioural_loss, training_loss
 from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "TrainingLoss",
     "Transforms",
     "Way",
+    "affordable_pairs",
     "behavioural_loss",
     "control_variate",
     "exact_curvature",

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints.pairs import Pair
 from ..errors import DataError, InputError
-from ..network.batches import Batch, describe, map_tensors, naming_batch, tensors
+from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, tensors
 from ..network.network import Network
 
 __all__ = ["BatchLoss", "Parameters", "TrainingLoss", "number"]
@@ -45,6 +45,8 @@ class BatchLoss:
     Attributes:
         start: the parameters that are varied, as they are in the model.
         names, sizes: names and sizes of the parameters in `start`.
+        outputs_per_point: numbers of the output of a data point, known once a batch has its target.
+        held: whether the targets of a behavioural loss are kept; without, they are computed again each time.
         buffers: whether the model gets copies of its buffers, since it may write into them.
     """
 
@@ -57,12 +59,17 @@ class BatchLoss:
     ) -> None:
         self.network, self.loss = network, loss
         self.buffers = False
-        self.fixed = {name: value.detach().clone() for name, value in network.model.named_parameters()}
-        self._entries = _chosen(self.fixed, parameters)
+        self.outputs_per_point = 0
+        self.held = True
+        own = {name: value.detach() for name, value in network.model.named_parameters()}
+        self._entries = _chosen(own, parameters)
         self.names = tuple(self._entries)
-        picked = [self.fixed[name].flatten()[index] for name, index in self._entries.items()]
+        parts = {name: own[name].flatten() for name in self.names}
+        picked = [parts[name] if index is None else parts[name][index] for name, index in self._entries.items()]
         self.start = torch.cat(picked)
         self.sizes = [len(part) for part in picked]
+        varied = {name for name, index in self._entries.items() if index is None}
+        self.fixed = {name: value if name in varied else value.clone() for name, value in own.items()}
         self._cuts = [_index_of(network, name) for name in readout]
         self.readouts = [matrix.to(self.start) for matrix in readout.values()]
 
@@ -84,8 +91,11 @@ class BatchLoss:
         inputs = pair[0]
         with naming_batch(inputs), torch.no_grad():
             outputs = self.outputs(self.start, inputs)
-        if not all(torch.isfinite(part).all() for part in tensors(outputs) if part.is_floating_point()):
+        numbers = [part for part in tensors(outputs) if part.is_floating_point()]
+        if not all(torch.isfinite(part).all() for part in numbers):
             raise DataError("NaN or infinite outputs at the trained parameters: check data and weights")
+        own = sum(part.numel() for part in numbers) // batch_size(inputs)
+        self.outputs_per_point = max(self.outputs_per_point, own)
         if self.loss is not None:
             try:
                 with warnings.catch_warnings():
@@ -103,7 +113,17 @@ class BatchLoss:
                     f"({describe(pair[1])}): {error}"
                 ) from error
             return pair
-        return inputs, [_reference(self.network.loss, i, part) for i, part in enumerate(outputs)]
+        return inputs, self._references(outputs) if self.held else None
+
+    def target(self, pair: Pair) -> Any:
+        """Return the target of a batch, computed from the outputs at the start where it is not held."""
+        if pair[1] is not None or self.loss is not None:
+            return pair[1]
+        with torch.no_grad():
+            return self._references(self.outputs(self.start, pair[0]))
+
+    def _references(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        return [_reference(self.network.loss, i, part) for i, part in enumerate(outputs)]
 
     def shapes(self, pair: Pair) -> str:
         """Describe the shapes of outputs and targets, and the result of broadcasting them, for messages."""
@@ -116,7 +136,7 @@ class BatchLoss:
 
     def value(self, theta: Float[Tensor, " d"], inputs: Batch, target: Any) -> Tensor:
         """Compute the loss of a batch."""
-        return self.total(self.outputs(theta, inputs), target)
+        return self.total(self.outputs(theta, inputs), self.target((inputs, target)))
 
     def outputs(self, theta: Float[Tensor, " d"], inputs: Batch) -> Any:
         """Compute the counted output and weighted mediating nodes; for a training loss the model's own output."""
@@ -156,7 +176,7 @@ class BatchLoss:
         whole = dict(self.fixed)
         for (name, index), part in zip(self._entries.items(), theta.split(self.sizes), strict=True):
             value = whole[name]
-            if len(part) == value.numel():
+            if index is None:
                 whole[name] = part.reshape(value.shape)
             else:
                 whole[name] = torch.scatter(value.flatten(), 0, index, part).reshape(value.shape)
@@ -191,8 +211,9 @@ def _differentiated(model: nn.Module) -> Iterator[None]:
             module.scale_grad_by_freq, module.sparse = scale, sparse
 
 
-def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"]]:
-    """Return per name the flat indices of the entries that are varied."""
+def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[str, Int[Tensor, " entries"] | None]:
+    """Return per name the flat indices of the entries that are varied, None for all of them."""
+    chosen: dict[str, Int[Tensor, " entries"] | None]
     if parameters is None:
         parameters = "*"
     if isinstance(parameters, Mapping):
@@ -203,15 +224,15 @@ def _chosen(named: Mapping[str, Tensor], parameters: Parameters | None) -> dict[
                 raise InputError(
                     f"the mask of {name!r} is {mask.dtype} of {tuple(mask.shape)}: expected torch.bool of {shape}"
                 )
-            chosen[name] = mask.flatten().nonzero()[:, 0]
+            if mask.any():
+                chosen[name] = None if mask.all() else mask.flatten().nonzero()[:, 0]
     else:
         globs = [parameters] if isinstance(parameters, str) else list(parameters)
         for glob in globs:
             if not any(fnmatchcase(name, glob) for name in named):
                 raise InputError(f"no parameter is called {glob!r}: they are {', '.join(list(named)[:20]) or 'none'}")
         kept = [name for name in named if any(fnmatchcase(name, glob) for glob in globs)]
-        chosen = {name: torch.arange(named[name].numel()) for name in kept}
-    chosen = {name: index for name, index in chosen.items() if len(index)}
+        chosen = {name: None for name in kept if named[name].numel()}
     if not chosen:
         raise InputError("no parameter is varied: the model has none, or the masks are empty")
     return chosen

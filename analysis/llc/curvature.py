@@ -20,10 +20,17 @@ from ..linalg import eigh, lanczos
 from ..progress import ProgressCallback
 from ..results import by_value
 from .landscape import Landscape
+from .network_loss import DENSE
 
-__all__ = ["DENSE", "Below", "Curvature", "Metric", "exact_curvature", "fits_densely", "leading_curvature"]
-
-DENSE = 3000  # largest order of a symmetric matrix that is diagonalised
+__all__ = [
+    "Below",
+    "Curvature",
+    "Metric",
+    "affordable_pairs",
+    "exact_curvature",
+    "fits_densely",
+    "leading_curvature",
+]
 
 _PRODUCTS = 1500  # up to so many parameters H is built from products with unit vectors
 
@@ -32,6 +39,10 @@ _RANK_TOLERANCE = 1e-13
 _RESOLVED = 0.01  # share of gamma; smaller t H cannot be distinguished from 0 in a quadrature
 
 _QUADRATURE_STEPS = 48
+
+_QUADRATURE_NUMBERS = 2**27  # numbers of the vectors of a quadrature that are kept: 1 GiB; with more, two of them
+
+_PAIR_NUMBERS = 2**29  # numbers of the vectors for eigenpairs, of which there are three for each: 4 GiB in float64
 
 _NOT_FINITE = "the curvature holds NaN or infinite numbers: the model's derivatives overflow"
 
@@ -166,6 +177,15 @@ class Curvature:
         return float((a / (a + gamma)).sum())
 
 
+def affordable_pairs(d: int, count: int) -> int:
+    """Return how many of `count` eigenpairs of order d have vectors that fit: ARPACK takes 2 k + 1, and gives k more.
+
+    >>> affordable_pairs(10**6, 128), affordable_pairs(10**7, 128)
+    (128, 17)
+    """
+    return max(1, min(count, (_PAIR_NUMBERS // d - 1) // 3))
+
+
 def fits_densely(landscape: Landscape) -> bool:
     """Return whether `exact_curvature` takes seconds rather than hours."""
     d = len(landscape.start)
@@ -207,6 +227,8 @@ def leading_curvature(
 ) -> Curvature:
     """Compute the `count` largest eigenpairs of H at theta*, and a Lanczos quadrature of its spectrum.
 
+    With a count of 0 only the quadrature is computed. ARPACK works in the type of the parameters.
+
     If ARPACK does not find all of them, those that it found are used; if it finds none, H is built from products if it
     is small.
 
@@ -216,21 +238,28 @@ def leading_curvature(
     d = len(landscape.start)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(d, generator=generator, dtype=torch.float64)
+    small = _QUADRATURE_STEPS * d <= _QUADRATURE_NUMBERS
 
     def product(vector: Tensor) -> Tensor:
-        return landscape.product(landscape.start, vector.to(landscape.start)[None])[0].double()
+        return landscape.product(landscape.start, vector.to(landscape.start)[None])[0].to(vector)
 
     if d == 1:
         return _by_products(landscape, [landscape.start])
     first = product(start)
     if not torch.isfinite(first).all():
         raise NumericalError(_NOT_FINITE)
-    nodes, weights = lanczos(product, start, _QUADRATURE_STEPS, progress)
-    if not first.any() or not nodes.max() > 0:  # flat, or only negative curvature
-        return Curvature(landscape.start[:0], landscape.start.new_zeros(d, 0), 0.0, nodes.clip(0), d * weights)
-    operator = LinearOperator((d, d), matvec=lambda v: product(torch.from_numpy(v.ravel().copy())).numpy(), dtype=float)
+    flat = not first.any()
+    del first
+    nodes, weights = lanczos(product, start, _QUADRATURE_STEPS, progress, kept=small)
+    if flat or not count or not nodes.max() > 0:  # flat, or only negative curvature
+        rest = 0.0 if flat else float(nodes.max(initial=0.0))
+        return Curvature(landscape.start[:0], landscape.start.new_zeros(d, 0), rest, nodes.clip(0), d * weights)
+    begin = start.to(landscape.start).numpy()
+    operator = LinearOperator(
+        (d, d), matvec=lambda v: product(torch.from_numpy(v.ravel().copy())).numpy(), dtype=begin.dtype
+    )
     try:
-        values, vectors = eigsh(operator, k=min(count, d - 1), v0=start.numpy(), tol=1e-3)
+        values, vectors = eigsh(operator, k=min(count, d - 1), v0=begin, tol=1e-3)
     except ArpackError as error:
         values, vectors = getattr(error, "eigenvalues", np.zeros(0)), getattr(error, "eigenvectors", np.zeros((d, 0)))
         if not len(values) and d <= _PRODUCTS:

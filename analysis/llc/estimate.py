@@ -30,12 +30,12 @@ from ..network.batches import Batch
 from ..network.hooks import with_gradients
 from ..network.network import Network
 from ..notebook.bars import with_bar
-from ..progress import Progress, ProgressCallback
+from ..progress import Progress, ProgressCallback, available_memory, bytes_in_words
 from ..seeds import torch_generator
 from .batch_loss import Parameters
 from .chains import Chains, Plan, Sampler, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .curvature import DENSE, Below, Curvature, Metric, exact_curvature, fits_densely, leading_curvature
+from .curvature import Below, Curvature, Metric, affordable_pairs, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import (
     ControlVariate,
     Diagnostics,
@@ -48,7 +48,7 @@ from .diagnostics import (
 )
 from .kernels import HamiltonianMonteCarlo, Potential, PreconditionedLangevin
 from .landscape import Landscape
-from .network_loss import NetworkLandscape, behavioural_loss
+from .network_loss import DENSE, NetworkLandscape, behavioural_loss
 
 __all__ = ["learning_coefficient", "learning_coefficient_curve"]
 
@@ -60,7 +60,9 @@ _HELD = 5 * 10**6  # largest size of all eigenvectors at which the metric is che
 
 _REFINED = 10**11  # largest number of floating point operations for a new metric
 
-_BATCH = 256  # random data points of a step of a large network
+_BATCH = 256, 2**26  # random data points of a step of a large network, and these times numbers of the output
+
+_VECTORS = 45, 10  # vectors of all parameters beside those of the metric, and more for each chain
 
 _SAME_RADIUS = 1.02  # largest R-hat of |theta - theta*| with the virial as control variate
 
@@ -186,6 +188,7 @@ class _Setup:
     batch_size: int | None
     sampler: Sampler
     plan: Plan
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -204,7 +207,8 @@ class _Setup:
         adjusted = kernel in ("mala", "hmc")
         batch_size = sampler.batch_size
         if batch_size == "auto":
-            batch_size = _BATCH if not adjusted and not affordable and landscape.n > 2 * _BATCH else None
+            few = min(_BATCH[0], max(1, _BATCH[1] // max(getattr(landscape, "outputs_per_point", 1), 1)))
+            batch_size = few if not adjusted and not affordable and landscape.n > 2 * few else None
         if batch_size is not None and adjusted:
             raise InputError(f"{kernel} needs all the data in each step: leave out batch_size, or use sgld")
         dense = fits_densely(landscape)
@@ -215,15 +219,21 @@ class _Setup:
             raise InputError(
                 f"all eigenpairs of the curvature of {d:,} parameters do not fit: use preconditioner='lanczos'"
             )
+        notes = tuple(getattr(landscape, "notes", ()))
         if chosen == "lanczos" or not dense:
-            curvature = leading_curvature(landscape, min(_LEADING, max(1, d // 2)), seed=seed, progress=progress)
+            wanted = min(_LEADING, max(1, d // 2)) if chosen == "lanczos" else 0
+            count = affordable_pairs(d, wanted) if wanted else 0
+            _require_memory(landscape.start, sampler.chains, count)
+            if count < wanted:
+                notes += (f"{count} eigenpairs of the curvature instead of {wanted}: of {d:,} parameters no more fit",)
+            curvature = leading_curvature(landscape, count, seed=seed, progress=progress)
         else:
             curvature = exact_curvature(landscape, [landscape.start])
             if sampler.preconditioner == "auto" and chosen == "gauss-newton" and curvature.vectors.numel() > _HELD:
                 chosen, curvature = "lanczos", curvature.leading(_LEADING)
         size = None if isinstance(batch_size, str) else batch_size
         gamma = _gamma(landscape, sampler)
-        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed))
+        return cls(landscape, gamma, curvature, kernel, chosen, size, sampler, sampler.plan(kernel, seed), notes)
 
     def temperature_for(self, epsilon: float) -> float:
         """Solve t eps = soft rank + 1 for t."""
@@ -325,7 +335,7 @@ class _Setup:
             below=below,
             n_parameters=d,
             derivatives="torch.func" if self.landscape.vectorised else "autograd",
-            notes=tuple(getattr(self.landscape, "notes", ())),
+            notes=self.notes,
             **self._sampling(chains, whole),
         )
         least = max(low, 0.0) if self.landscape.behavioural and high > 0 else low
@@ -510,6 +520,24 @@ def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoeffic
     if found.verdict == "reliable":
         return replace(found, verdict="doubtful", reason=missed)
     return replace(found, reason=f"{found.reason}; {missed}")
+
+
+def _require_memory(start: Tensor, chains: int, pairs: int) -> None:
+    """Refuse chains and eigenpairs that do not fit into the memory available.
+
+    Raises:
+        InputError: says how much they take, how much there is, and what takes less.
+    """
+    vectors = _VECTORS[0] + _VECTORS[1] * chains + 3 * pairs
+    needed, available = vectors * start.numel() * start.element_size(), available_memory()
+    if available is None or needed <= available:
+        return
+    less = [*(["preconditioner='none'"] if pairs else []), *(["fewer chains"] if chains > 2 else [])]
+    less += ["some of the parameters (parameters=)", *(["weights in float32"] if start.element_size() > 4 else [])]
+    raise InputError(
+        f"{chains} chains of {start.numel():,} parameters in {start.dtype} take about {bytes_in_words(needed)} "
+        f"({vectors} vectors), and {bytes_in_words(available)} are available: take {', or '.join(less)}"
+    )
 
 
 def _gamma(landscape: Landscape, sampler: Sampler) -> float:

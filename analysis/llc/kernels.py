@@ -362,8 +362,7 @@ KERNELS: Mapping[str, Callable[[Metric], Kernel]] = {
 
 def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) -> Float[Tensor, "chains d"]:
     """Draw standard normal numbers from each chain's own generator, in float64 on the CPU."""
-    rows = [torch.randn(like.shape[1], generator=g, dtype=torch.float64) for g in draws]
-    return torch.stack(rows).to(like)
+    return torch.stack([torch.randn(like.shape[1], generator=g, dtype=torch.float64).to(like) for g in draws])
 
 
 def _state(position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:

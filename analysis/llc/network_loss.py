@@ -21,15 +21,21 @@ from ..progress import ProgressCallback
 from .batch_loss import BatchLoss, Parameters, TrainingLoss
 from .ways import FAILURES, PlainAutograd, Transforms, Way, short
 
-__all__ = ["NetworkLandscape", "behavioural_loss", "training_loss"]
+__all__ = ["DENSE", "NetworkLandscape", "behavioural_loss", "training_loss"]
+
+DENSE = 3000  # largest order of a symmetric matrix that is diagonalised
+
+_HELD = 2**28  # numbers of all outputs up to which they are kept as targets: 1 GiB in float32
 
 _IN_DOUBLE = 10**5  # a model in float32 with up to so many parameters is copied to float64
+
+_TOGETHER = 10**6  # parameters up to which a stack of vectors is evaluated at once
 
 _ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
 
 _ROWS_ALONE = 3000  # up to so many rows they are computed one by one
 
-_TESTED = 256  # number of data points on which gradients are tested
+_TESTED = 256, 3 * 10**7  # data points on which gradients are tested, and these times parameters
 
 _NO_DERIVATIVE = (
     "Something there tells autograd another derivative: padding_idx or scale_grad_by_freq of F.embedding, a "
@@ -92,9 +98,9 @@ class NetworkLandscape:
             self._refuse_all_pairs(fails=reduction is None)
         if loss is not None and reduction is None:
             self.reduction = reduction_of(self._of_some, self._batches)
-        self.row_count = 0
-        if self.behavioural:
-            self.row_count = sum(part.numel() for _, target in self._batches for part in target)
+        self.row_count = self.n * self._loss.outputs_per_point if self.behavioural else 0
+        if min(len(self.start), self.row_count) > DENSE or len(self.start) > 10 * DENSE:
+            self.row_count = 0  # too many for all eigenpairs, for which alone they are needed
         self._choose_ways()
         first = float(self.evaluate(self.start[None])[0])
         if not math.isfinite(first):
@@ -110,6 +116,11 @@ class NetworkLandscape:
             self._check_gradient()
 
     @property
+    def outputs_per_point(self) -> int:
+        """The numbers of the output of a data point."""
+        return self._loss.outputs_per_point
+
+    @property
     def vectorised(self) -> bool:
         """Whether a stack of vectors is evaluated at once by `torch.func`; set it to False for plain autograd."""
         return isinstance(self._ways["values"], Transforms)
@@ -117,14 +128,20 @@ class NetworkLandscape:
     @vectorised.setter
     def vectorised(self, wanted: bool) -> None:
         way = Transforms(self._loss) if wanted else PlainAutograd(self._loss)
-        self._ways: dict[str, Way] = dict.fromkeys(("values", "rows", "products"), way)
+        self._ways: dict[str, Way] = dict.fromkeys(("values", "points", "rows", "products"), way)
 
     def evaluate(
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
         """Compute L and its gradient, over all data or as the mean over each chain's own data points."""
+        if len(theta) > 1 and theta.shape[1] > _TOGETHER:
+            each = [
+                self.evaluate(theta[c : c + 1], None if points is None else points[c : c + 1])
+                for c in range(len(theta))
+            ]
+            return torch.cat([value for value, _ in each]), torch.cat([slope for _, slope in each])
         if points is not None:
-            value, slope = self._ways["values"].values(theta, self._only_batch(), points)
+            value, slope = self._ways["points"].values(theta, self._only_batch(), points)
             weight = self._weight(points.shape[1], points.shape[1])
             return weight * value, weight * slope
         value, slope = theta.new_zeros(len(theta)), torch.zeros_like(theta)
@@ -160,17 +177,23 @@ class NetworkLandscape:
         if not double and sum(p.numel() for p in parameters) <= _IN_DOUBLE:
             try:
                 loss = make(network.in_double())
-                self._batches = [loss.with_targets(_pair_in_double(pair)) for pair in pairs]
+                self._batches = self._targeted(loss, [_pair_in_double(pair) for pair in pairs])
                 loss.value(loss.nearby, *self._batches[0])
                 return loss
             except (DataError, *FAILURES) as error:
                 loss = make(network)
-                self._batches = [loss.with_targets(pair) for pair in pairs]
+                self._batches = self._targeted(loss, pairs)
                 self.notes += (f"computed in {loss.start.dtype}: in float64 the model fails ({short(error)})",)
                 return loss
         loss = make(network)
-        self._batches = [loss.with_targets(pair) for pair in pairs]
+        self._batches = self._targeted(loss, pairs)
         return loss
+
+    def _targeted(self, loss: BatchLoss, pairs: list[Pair]) -> list[Pair]:
+        """Return the batches with their targets, which a behavioural loss computes each time where they are many."""
+        first = loss.with_targets(pairs[0])
+        loss.held = not self.behavioural or self.n * loss.outputs_per_point <= _HELD
+        return [first if loss.held else (first[0], None), *(loss.with_targets(pair) for pair in pairs[1:])]
 
     def _of_some(self, pair: Pair) -> float:
         """Compute the training loss of some data points, near the start.
@@ -223,9 +246,12 @@ class NetworkLandscape:
         def probe(name: str, way: Way) -> tuple[Tensor, ...]:
             if name == "values":
                 return way.values(theta[None], pair)
+            if name == "points":  # of each chain its own, which a model that branches on its input does not allow
+                return way.values(theta[None], pair, torch.zeros(1, 1, dtype=torch.int64))
             return (way.products(theta, theta[None], pair) if name == "products" else way.rows(theta, few),)
 
-        for name in ("values", "products", "rows")[: 3 if self.row_count else 2]:
+        drawn = ["points"] if sliceable(pair) else []
+        for name in ["values", "products", *drawn, *(["rows"] if self.row_count else [])]:
             try:
                 pairs = zip(probe(name, fast), values if name == "values" else probe(name, plain), strict=True)
                 if not all(_same(a, b) for a, b in pairs):
@@ -256,7 +282,7 @@ class NetworkLandscape:
             except (DataError, *FAILURES):
                 loss, pair = self._loss, self._batches[0]
         if sliceable(pair):
-            pair = take_points(pair, slice(0, _TESTED))
+            pair = take_points(pair, slice(0, min(_TESTED[0], max(2, _TESTED[1] // len(self.start)))))
         theta = loss.nearby
         way = Transforms(loss) if self.vectorised else PlainAutograd(loss)
 
@@ -277,7 +303,8 @@ class NetworkLandscape:
         """Return the loss and the first batch in float64, for tests only."""
         loss = copy(self._loss)
         loss.network = self.network.in_double()
-        loss.fixed = {name: value.double() for name, value in loss.fixed.items()}
+        varied = {name for name, size in zip(loss.names, loss.sizes, strict=True) if size == loss.fixed[name].numel()}
+        loss.fixed = {name: value if name in varied else value.double() for name, value in loss.fixed.items()}
         loss.readouts = [matrix.double() for matrix in loss.readouts]
         loss.start = self.start.double()
         pair = loss.with_targets(_pair_in_double(self._batches[0]))
@@ -286,24 +313,31 @@ class NetworkLandscape:
 
     def _rounding(self) -> float:
         """Return the largest behavioural loss at theta* that counts as rounding."""
-        square = max(float(part.square().sum(-1).max()) for _, target in self._batches for part in target)
+        targets = (part for pair in self._batches for part in self._loss.target(pair))
+        square = max(float(part.square().sum(-1).max()) for part in targets)
         return float((1e3 * torch.finfo(self.start.dtype).eps) ** 2 * square)
 
     def _constant_output(self) -> float:
         """Compute the behavioural loss of a network whose output is always the mean output."""
-        held = [target[0] for _, target in self._batches]
-        if self.network.masked or len({part.shape[1:] for part in held}) > 1:  # the mean of all positions that count
-            with torch.no_grad():
-                counted = [self.network.counted_output(inputs)[1] for inputs, _ in self._batches]
-            held = [where.rows(part) for where, part in zip(counted, held, strict=True)]
-        outputs = [part.exp() for part in held] if self.network.loss == "kl" else held
-        mean = torch.cat(outputs).mean(0)
-        if self.network.loss == "kl":
-            mean = mean.log()
-            total = sum(float((p * (target - mean)).sum()) for p, target in zip(outputs, held, strict=True))
-        else:
-            total = sum(float((part - mean).square().sum()) for part in held)
+        kl = self.network.loss == "kl"
+        count, mean, total = 0, torch.zeros(()), 0.0
+        for part in self._output_rows():
+            count, mean = count + len(part), mean + (part.exp() if kl else part).sum(0)
+        mean = (mean / count).log() if kl else mean / count
+        for part in self._output_rows():
+            total += float((part.exp() * (part - mean)).sum() if kl else (part - mean).square().sum())
         return total / self.n or 1.0
+
+    def _output_rows(self) -> Iterator[Tensor]:
+        """Yield the reference outputs per batch; single positions that count where these differ or are many."""
+        shapes = {target[0].shape[1:] for _, target in self._batches if target is not None}
+        whole = len(shapes) == 1 and not self.network.masked
+        for pair in self._batches:
+            part = self._loss.target(pair)[0]
+            if not whole:
+                with torch.no_grad():
+                    part = self.network.counted_output(pair[0])[1].rows(part)
+            yield part
 
     def _weight(self, count: int, whole: int) -> float:
         """Return the factor of the loss of a batch of `count` data points, out of `whole` data points."""

@@ -98,9 +98,10 @@ class Transforms:
     def products(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"], pair: Pair) -> Float[Tensor, "k d"]:
         """Compute J^T (d^2 loss / d output^2) J v for each of the vectors."""
         outputs_of, outputs_with = self.loss.parts(pair[0])
+        target = self.loss.target(pair)
         outputs, pull = vjp(outputs_of, theta)
         _, push = vjp(lambda cotangents: pull(cotangents)[0], [torch.zeros_like(y) for y in outputs])
-        _, bend = vjp(grad(lambda parts: self.loss.total(outputs_with(parts), pair[1])), outputs)
+        _, bend = vjp(grad(lambda parts: self.loss.total(outputs_with(parts), target)), outputs)
 
         def one(vector: Tensor) -> Tensor:
             (moved,) = push(vector)  # J v, the derivative of J^T u with respect to u
@@ -150,9 +151,10 @@ class PlainAutograd:
         """Compute J^T (d^2 loss / d output^2) J v for each of the vectors."""
         outputs_of, outputs_with = self.loss.parts(pair[0])
         moved = self._by_differences(theta, vectors, outputs_of) if self.once else None
+        target = self.loss.target(pair)
 
         def total(parts: Sequence[Tensor]) -> Tensor:
-            return self.loss.total(outputs_with(parts), pair[1])
+            return self.loss.total(outputs_with(parts), target)
 
         def products(leaf: Tensor) -> Tensor:
             outputs = outputs_of(leaf)

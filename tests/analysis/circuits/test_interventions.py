@@ -213,6 +213,18 @@ def test_metrics_and_targets(generator: torch.Generator) -> None:
     np.testing.assert_allclose(study.whole["accuracy"], halves.double().mean(1).numpy())
 
 
+def test_targets_batch_by_batch(generator: torch.Generator) -> None:
+    net, x = dense(generator)
+    bases, batches = built(net, x), list(x.split(7))
+    targets = torch.randint(0, 2, (len(x),), generator=generator)
+    options = {"metrics": ["accuracy"]}
+    whole = Interventions(net, bases, batches, targets=targets, **options)
+    parts = Interventions(net, bases, batches, targets=list(targets.split(7)), **options)
+    np.testing.assert_array_equal(whole.whole["accuracy"], parts.whole["accuracy"])
+    with pytest.raises(DataError, match=r"targets of batches have the shapes \(2,\), \(2, 1\)"):
+        Interventions(net, bases, batches, targets=[torch.zeros(2), torch.zeros(2, 1)], **options)
+
+
 def test_bad_input_is_refused(generator: torch.Generator) -> None:
     net, x = dense(generator)
     bases = built(net, x)

@@ -89,11 +89,11 @@ def test_lost_ranks_of_patches_are_activations_and_dead_filters_jacobians() -> N
     assert ledger.effective == exact(model, x)
 
 
-def test_what_is_no_linear_map_of_patches_is_counted_without_causes() -> None:
+def test_what_is_no_linear_map_of_patches_is_named_and_the_rest_counted() -> None:
     torch.manual_seed(0)
     x = torch.randn(40, 1, 4, 4, 4, dtype=torch.float64)
     model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten(), nn.Linear(16, 2)).double()
     ledger = parameter_ledger(Network(model, []), [x])
-    assert ledger.layers == ()
-    assert "parameters outside supported layers: 0 (Conv3d)" in str(ledger.warning)
+    assert [layer.name for layer in ledger.layers] == ["2"]
+    assert "not counted: 56 parameters (62.2%) in 0.weight, 0.bias" in str(ledger.warning)
     assert ledger.effective == exact(model, x)
