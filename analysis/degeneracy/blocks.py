@@ -178,7 +178,10 @@ class FreeBlocks:
         if self.census.heads or not self.tested:
             return
         room = _MOVES - sum(moves.left.shape[1] for moves in self.moves.values())
+        linked = {self.layers[link.source].name for link in self.links}  # their units are counted as synchronised
         for symmetry in symmetries(self.network, self.layers, batches):
+            if symmetry.kind == "gated units" and symmetry.layer in linked:
+                continue
             if symmetry.count <= room:
                 self.symmetries.append(symmetry)
                 room -= symmetry.count
