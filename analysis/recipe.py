@@ -23,6 +23,7 @@ from .fields import Count, Loss, Name, Natural, NotNegative, Positive, Share, se
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
+from .language import CountedAt
 from .llc.chains import Sampler
 from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from .llc.estimate import learning_coefficient, learning_coefficient_curve
@@ -54,6 +55,8 @@ _MANY_PASSES = 4096  # backward passes per data point, above which sums are esti
 
 _TOLERANCE = 0.05
 
+_CAME_LATER = ("positions", "tolerance")
+
 RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 _Cuts = Annotated[
@@ -79,6 +82,7 @@ class GraphRecipe:
 
     cuts: _Cuts | None = None
     loss: Loss | None = None
+    positions: CountedAt | None = None
     basis: Literal["global", "local", "pca", "neuron"] = "global"
     output: Literal["auto", "pca", "neuron"] = "auto"
     rotation: Literal["none", "degenerate", "full"] = "degenerate"
@@ -400,5 +404,6 @@ def _refuse_unknown(choices: Mapping[str, Any], what: str, *parts: type[Any]) ->
 
 
 def _hash(part: GraphRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:
-    choices = {name: value for name, value in asdict(part).items() if (name, value) != ("tolerance", None)}
+    """Hash all choices; those that came later count where they are given, so that earlier results are found."""
+    choices = {name: v for name, v in asdict(part).items() if v is not None or name not in _CAME_LATER}
     return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,7 @@ FLOORS = {
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),
+        ("language", "huggingface"),
         ("checkpoints", "basis"),
         ("degeneracy", "graph"),
         ("search",),

@@ -209,6 +209,7 @@ def _settings(options: _Options, bases: Sequence[Basis], net: Network, batches: 
         "rank_tolerance": options.rank_tolerance if drops else None,
         "checked": net.checked,
         "left_out": {where: list(names) for where, names in left_out.items()},
+        "remarks": list(net.remarks),
     }
 
 

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, DataError, InputError, InterbasisError
+from ..huggingface.folder import hash_of, is_saved, read_folder
+from ..huggingface.text import read_tokens, tokenised, windows
+from ..language import CountedAt
 from ..network.network import Network
 from ..results import by_value
 from .components import Components
@@ -22,6 +25,8 @@ from .tensors import read_tensors
 from .weights import as_double, fill
 
 __all__ = ["Checkpoint", "components_of", "load_checkpoint"]
+
+_LOGITS = 2**25  # numbers of the output in a batch of windows
 
 
 @by_value
@@ -41,6 +46,7 @@ class Checkpoint:
         path: of the .safetensors file.
         about: the content of its JSON file.
         notes: remarks on how the file was read, as sentences.
+        positions: which positions count, where a test on the model or the caller chose them (see `assumed_network`).
     """
 
     network: Network
@@ -55,6 +61,7 @@ class Checkpoint:
     path: Path
     about: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    positions: CountedAt | None = None
 
     def __repr__(self) -> str:
         """Describe the checkpoint, with a line for each note."""
@@ -84,19 +91,33 @@ def load_checkpoint(
     *,
     cuts: str | Sequence[str | Sequence[str]] | None = None,
     loss: str | None = None,
+    positions: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    text: str | os.PathLike[str] | None = None,
+    tokens: str | os.PathLike[str] | None = None,
+    context: int = 128,
+    points: int | None = None,
+    seed: int | None = None,
     batch_size: int | None = None,
     factory: Callable[..., nn.Module] | None = None,
 ) -> Checkpoint:
     """Rebuild the model of a checkpoint in float64, with its cuts and its data.
 
+    A folder of `save_pretrained` (transformers) is a checkpoint, too; models of more than 10^8 numbers keep their type.
+
     Args:
-        path: a .safetensors file with a .json of the same name beside it: `{"family", "config", "data", "step",
-            "label", ...}`; `cuts`, `loss`, `output`, `positions`, `batch_first`, `skip_first` and `check` are those of
-            `Network`.
+        path: a folder of `save_pretrained`, or a .safetensors file with a .json of the same name beside it:
+            `{"family", "config", "data", "step", "label", ...}`; `cuts`, `loss`, `output`, `positions`, `batch_first`,
+            `skip_first` and `check` are those of `Network`.
         cuts: cuts to use instead of those of the JSON or the family.
         loss: behavioural loss, instead of the JSON's or "mse".
+        positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
         data: a file to read the data from (see `read_dataset`) instead of what the JSON names.
+        text: a text in UTF-8, split into tokens with the tokenizer of the folder.
+        tokens: a .npy file of tokens.
+        context: tokens in a window of text or tokens, which is a data point.
+        points: how many windows to take, evenly spread, or drawn at random with `seed`; default: all.
+        seed: of the draw.
         batch_size: data points in a batch.
         factory: builds the model of family `torch` from the JSON's config.
 
@@ -105,28 +126,19 @@ def load_checkpoint(
         DataError: no data, or inputs that do not fit the model.
         CutError: cuts that do not exist.
     """
-    file = Path(path)
-    about = _read_json(file)
-    try:
-        tensors, digest = read_tensors(file)
-    except InputError as error:
-        raise CheckpointError(str(error)) from error
+    file, about, files = _files(Path(path))
     name, config = about["family"], about.get("config", {})
     family = _family(name, factory)
-    try:
-        with torch.random.fork_rng(devices=[]):  # initial weights are replaced: leave the caller's random state alone
-            model = family.build(config)
-    except InterbasisError:
-        raise
-    except Exception as error:  # any error: the code is the user's, or another package's
-        raise CheckpointError(
-            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise CheckpointError(f"family {name!r} built a {type(model).__name__}: expected a torch.nn.Module")
-    notes = fill(as_double(model), tensors, file, parameter=family.parameter, stored=getattr(family, "tensor", str))
-    train, test = _data(about, data, file, batch_size)
-    network = _network(model, cuts, family, about, loss or about.get("loss", "mse"), next(iter(train)))
+    if text is not None or tokens is not None:
+        train = test = _windows(file, about, text, tokens, {"context": context, "points": points, "seed": seed})
+    else:
+        train, test = _data(about, data, Path(path))
+    if name == "hf":
+        train, test = (_small_batches(data, config) for data in (train, test))
+    if batch_size is not None:
+        train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
+    model, digest, notes = _model(family, name, config, files)
+    network, counted = _network(model, cuts, family, about, loss, positions, next(iter(train)))
     label = str(about.get("label") or file.stem)
     return Checkpoint(
         network,
@@ -141,12 +153,45 @@ def load_checkpoint(
         file,
         about,
         notes,
+        counted,
     )
 
 
+def _files(path: Path) -> tuple[Path, dict[str, Any], tuple[Path, ...]]:
+    """Return the file that stands for a checkpoint, its JSON, and the files of its weights."""
+    if is_saved(path):
+        folder = read_folder(path)
+        return folder.file, folder.about, folder.files
+    return path, _read_json(path), (path,)
+
+
+def _model(
+    family: Any, name: str, config: Mapping[str, Any], files: tuple[Path, ...]
+) -> tuple[nn.Module, str, tuple[str, ...]]:
+    """Build a model and read its weights; return it with the hash of the files, and remarks."""
+    if callable(load := getattr(family, "load", None)):
+        return load(config, files), hash_of(files), ()
+    file = files[0]
+    try:
+        tensors, digest = read_tensors(file)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are replaced: leave the caller's random state alone
+            model = family.build(config)
+    except InterbasisError:
+        raise
+    except Exception as error:  # any error: the code is the user's, or another package's
+        raise CheckpointError(
+            f"{file.with_suffix('.json')}: the config does not fit family {name!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"family {name!r} built a {type(model).__name__}: expected a torch.nn.Module")
+    notes = fill(as_double(model), tensors, file, parameter=family.parameter, stored=getattr(family, "tensor", str))
+    return model, digest, notes
+
+
 def _read_json(file: Path) -> dict[str, Any]:
-    if file.is_dir():
-        raise CheckpointError(f"{file} is a folder: expected a .safetensors file with a .json beside it")
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint {file}")
     if file.suffix != ".safetensors":
@@ -166,19 +211,44 @@ def _read_json(file: Path) -> dict[str, Any]:
     return about
 
 
-def _data(
-    about: Mapping[str, Any], data: str | os.PathLike[str] | None, file: Path, batch_size: int | None
-) -> tuple[Dataset, Dataset]:
+def _data(about: Mapping[str, Any], data: str | os.PathLike[str] | None, path: Path) -> tuple[Dataset, Dataset]:
     if data is not None:
         train, test = read_dataset(data)
     elif isinstance(about.get("data"), Mapping | str):
         named = about["data"]
         train, test = load_dataset({"name": named} if isinstance(named, str) else named)
+    elif about["family"] == "hf":
+        raise DataError(
+            f"{path} holds no data: give a text with --text FILE, tokens with --tokens FILE (.npy), or windows of "
+            "tokens with --data FILE"
+        )
     else:
-        raise DataError(f"{file.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .safetensors)")
-    if batch_size is not None:
-        train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
+        raise DataError(f"{path.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .safetensors)")
     return _double(train), _double(test)
+
+
+def _windows(
+    file: Path,
+    about: Mapping[str, Any],
+    text: str | os.PathLike[str] | None,
+    tokens: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> Dataset:
+    """Make a data set of the windows of a text or of tokens, in batches whose logits take little memory."""
+    if text is not None and tokens is not None:
+        raise DataError("a text and tokens are given: give one of --text and --tokens")
+    given = read_tokens(tokens) if text is None and tokens is not None else tokenised(file.parent, str(text))
+    found = windows(given, **options)
+    named = f"{Path(str(text if tokens is None else tokens)).name}, windows of {found.shape[1]} tokens"
+    return Dataset(named, found)
+
+
+def _small_batches(data: Dataset, config: Mapping[str, Any]) -> Dataset:
+    """Return data of tokens in batches whose logits take little memory."""
+    if data.inputs.ndim != 2 or data.inputs.is_floating_point():
+        return data
+    size = _LOGITS // (data.inputs.shape[1] * int(config.get("vocab_size") or 1))
+    return data.with_batch_size(min(max(size, 2), data.batch_size))
 
 
 def _double(data: Dataset) -> Dataset:

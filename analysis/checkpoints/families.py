@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
+from ..language import CountedAt, assumed_network
 from ..network.cuts import resolve
 from ..network.masks import Positions
 from ..network.network import Network
@@ -33,8 +34,9 @@ _METHODS = ("build", "parameter", "cuts", "positions", "transitions")
 class Family(Protocol):
     """The protocol of a family; other packages register theirs under the entry point group `interbasis.families`.
 
-    Two more methods are optional: `components(config)` gives heads and MLPs (see `components_of`), and `tensor(path)`,
-    the inverse of `parameter`, lets error messages use the names of the file.
+    Three more methods are optional: `components(config)` gives heads and MLPs (see `components_of`); `tensor(path)`,
+    the inverse of `parameter`, lets error messages use the names of the file; and `load(config, files)` builds the
+    model and reads its weights, in place of `build` and `parameter`.
     """
 
     @staticmethod
@@ -197,13 +199,21 @@ def _network(
     cuts: str | Sequence[str | Sequence[str]] | None,
     family: type[Family] | _Torch,
     about: Mapping[str, Any],
-    loss: str,
+    loss: str | None,
+    counted: str | None,
     example: Tensor,
-) -> Network:
+) -> tuple[Network, CountedAt | None]:
     """Build the network with the wanted cuts, in any spelling, and the positions that count at each."""
     own = about.get("cuts") or family.cuts(about.get("config", {}))
     wanted = own if cuts is None else cuts
-    output: dict[str, Any] = {"output": about.get("output"), "loss": loss}
+    loss = loss or about.get("loss")
+    if about["family"] == "hf":
+        spelled = "auto" if list(wanted) == ["auto"] else wanted
+        given: dict[str, Any] = {"cuts": spelled, "loss": loss, "output": about.get("output"), "example": example}
+        return assumed_network(model, [example], positions=counted or about.get("positions"), **given)
+    if counted is not None:
+        raise InputError(f"positions are given, and those of family {about['family']!r} are its own: leave them out")
+    output: dict[str, Any] = {"output": about.get("output"), "loss": loss or "mse"}
     output |= {name: about[name] for name in ("batch_first", "skip_first", "check") if name in about}
     for name in ("skip_first", "check"):
         if not isinstance(output.get(name, True), bool):
@@ -217,4 +227,4 @@ def _network(
         resolved = resolve(model, [wanted] if isinstance(wanted, str) else wanted)
         positions = positions_at(Network(model, (), **output), resolved, positions, example)
     transitions = family.transitions(model)
-    return Network(model, wanted, positions=positions, transitions=transitions, example=example, **output)
+    return Network(model, wanted, positions=positions, transitions=transitions, example=example, **output), None

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CutError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .checks import differs
-from .cuts import Cut, Place, find_modules_by_name, first_tensor, short_name
+from .cuts import Cut, Place, block_lists, find_modules_by_name, first_tensor, short_name
 from .forward import HookedModel
 from .layouts import shown_axes
 from .masks import Masks
@@ -26,6 +26,7 @@ __all__ = [
     "WeightsUsed",
     "candidates",
     "find_cuts",
+    "find_stream",
     "modules_left_out",
     "scan",
     "vocabularies",
@@ -41,10 +42,13 @@ def candidates(model: nn.Module) -> tuple[Cut, ...]:
 
 
 def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
-    """Find the cuts with `scan` among the places whose leading axis is the data point.
+    """Find the cuts: the residual stream of a sequence of blocks (see `find_stream`), or else what `scan` finds.
 
-    A picture that the model is given is no cut: its one to three channels are read by everything that follows.
+    The places scanned are those whose leading axis is the data point. A picture that the model is given is no cut: its
+    one to three channels are read by everything that follows.
     """
+    if stream := find_stream(model, masks, few):
+        return stream
     index = torch.arange(batch_size(few)).roll(1)
     places = _with_tensors(model, few, [cut.places[0] for cut in candidates(model.model)])
     values, output = _values_at(model, masks, few, places)
@@ -68,6 +72,28 @@ def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
         layers,
         tuple(output.shape),
     )
+
+
+def find_stream(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
+    """Find the residual stream: the places before the first block and after each; none where there is no such sequence.
+
+    The blocks are the elements of the longest list (see `block_lists`) that are called once and in turn, on tensors
+    (batch, positions, width) of one shape, and all of whose places pass the swap test.
+    """
+    for blocks in block_lists(model.model):
+        places = [Place(blocks[0], True), *(Place(block, False) for block in blocks)]
+        with torch.no_grad(), naming_batch(few):
+            shown = shown_axes(model.modules, lambda: model.run(few, whole=True), places)
+        if not all(place in shown and len(shown[place].shape) == 3 and shown[place].as_declared for place in places):
+            continue
+        values, _ = _values_at(model, masks, few, places)
+        if list(values) != places or len({value.shape for value in values.values()}) > 1:
+            continue
+        cuts = tuple(Cut((place,)) for place in places)
+        leak = leaks_by_swapping(model, masks, few, cuts, {})
+        if all(leak(p) <= LEAK for p in range(len(cuts))):
+            return cuts
+    return ()
 
 
 def _with_tensors(model: HookedModel, few: Batch, places: Sequence[Place]) -> list[Place]:

@@ -16,7 +16,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CutError
 
-__all__ = ["Cut", "Place", "find_modules_by_name", "first_tensor", "replace_tensor", "resolve", "short_name"]
+__all__ = [
+    "Cut",
+    "Place",
+    "block_lists",
+    "find_modules_by_name",
+    "first_tensor",
+    "replace_tensor",
+    "resolve",
+    "short_name",
+    "stream_names",
+]
 
 _WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
 
@@ -84,6 +94,40 @@ def _short_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
+def block_lists(model: nn.Module) -> list[list[str]]:
+    """Return the names of the blocks of each list of blocks, the longest first.
+
+    A list of blocks is a `ModuleList` of modules with two or more weights (parameters of two or more axes) each, that
+    lies in no other one.
+
+    >>> block_lists(nn.ModuleDict({"h": nn.ModuleList([nn.Bilinear(2, 2, 2), nn.TransformerEncoderLayer(4, 1)])}))
+    []
+    >>> block_lists(nn.ModuleDict({"h": nn.ModuleList([nn.TransformerEncoderLayer(4, 1)])}))
+    [['h.0']]
+    """
+    found: list[list[str]] = []
+    for path, module in find_modules_by_name(model).items():
+        inside = any(path.startswith(f"{block}.") for blocks in found for block in blocks)
+        if inside or not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        if all(sum(p.ndim > 1 for p in block.parameters()) > 1 for block in module):
+            found.append([f"{path}.{i}".strip(".") for i in range(len(module))])
+    return sorted(found, key=len, reverse=True)
+
+
+def stream_names(model: nn.Module) -> dict[str, Place]:
+    """Return the places before and after each block by their names in the field; none where it is unclear which list.
+
+    >>> list(stream_names(nn.ModuleDict({"h": nn.ModuleList([nn.TransformerEncoderLayer(4, 1)])})))
+    ['resid_pre.0', 'resid_post.0']
+    """
+    lists = block_lists(model)
+    if not lists or (len(lists) > 1 and len(lists[0]) == len(lists[1])):
+        return {}
+    before = {f"resid_pre.{i}": Place(block, True) for i, block in enumerate(lists[0])}
+    return before | {f"resid_post.{i}": Place(block, False) for i, block in enumerate(lists[0])}
+
+
 def resolve(model: nn.Module, cuts: Sequence[str | Sequence[str]]) -> tuple[Cut, ...]:
     """Resolve names, globs and tuples of names to cuts, and check that each of them exists.
 
@@ -114,6 +158,8 @@ def _places(model: nn.Module, name: str) -> list[Place]:
     paths = list(dict.fromkeys(path for path in short.values() if path))
     matching = [path for path in paths if _matches(path, pattern)]
     matching = matching or list(dict.fromkeys(s for path, s in short.items() if s and _matches(path, pattern)))
+    if not matching and (named := [at for known, at in stream_names(model).items() if _matches(known, name)]):
+        return named
     if not matching:
         near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:5]
         raise CutError(f"no module is named {pattern!r}; nearest names: {', '.join(near)}")

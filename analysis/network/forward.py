@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from .hooks import Kept, Visit, as_sequence, as_written, at_rest, hooked
 from .layouts import BatchFirst, Layout, Layouts, swap_of
 from .masks import Counted
 
-__all__ = ["HookedModel", "ReachedError", "Record", "Trace", "check_finite", "concatenate"]
+__all__ = ["HookedModel", "ReachedError", "Record", "Trace", "check_finite", "concatenate", "named_output"]
 
 
 @by_value
@@ -177,7 +177,9 @@ class HookedModel:
 
     def _pick(self, returned: Any, whole: bool) -> Any:
         value = returned
-        if self._output is not None:
+        if self._output is None and not whole and (name := named_output(returned)) is not None:
+            value = returned[name]
+        elif self._output is not None:
             try:
                 by_name = isinstance(self._output, str) and not isinstance(returned, Mapping)
                 value = getattr(returned, str(self._output)) if by_name else returned[self._output]
@@ -276,6 +278,17 @@ class HookedModel:
                 stack.callback(leaves.remove)
             self.run(batch, gradients=gradients, whole=True)
         return events
+
+
+def named_output(returned: Any) -> str | None:
+    """Return which part of what a model of transformers returns is the output; None for anything else.
+
+    Such a model returns a mapping that is a dataclass. Its logits are the output, or else its last hidden state.
+    """
+    if not (isinstance(returned, Mapping) and is_dataclass(returned)):
+        return None
+    named: Mapping[str, Any] = returned
+    return next((name for name in ("logits", "last_hidden_state") if isinstance(named.get(name), Tensor)), None)
 
 
 def _part_of(value: Any) -> str:

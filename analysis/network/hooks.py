@@ -110,7 +110,8 @@ def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Itera
     """Make the model a function of its parameters and the batch, for the time of a forward pass.
 
     The model is put into evaluation mode and runs eagerly even if it was compiled, without the caller's
-    `torch.autocast`, and without torch's fast path for attention, whose numbers differ from those with gradients.
+    `torch.autocast`, without torch's fast path for attention, whose numbers differ from those with gradients, and
+    without the cache of keys and values that the `config` of a model of transformers asks for.
 
     Args:
         model: any module; its modes and the `requires_grad` flags of its parameters are restored.
@@ -121,8 +122,11 @@ def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Itera
     parameters = [] if gradients is None else [p for p in model.parameters() if p.is_floating_point()]
     wanted = [(parameter, parameter.requires_grad) for parameter in parameters]
     before = [(*_owner(model, name), value, value.clone()) for name, value in _buffers(model, restored).items()]
+    caching = _caching(model)
     try:
         model.eval()
+        for config in caching:
+            config.use_cache = False
         for parameter in parameters:
             parameter.requires_grad_(bool(gradients))
         with _EAGER, _own_precision():
@@ -132,9 +136,17 @@ def at_rest(model: nn.Module, *, gradients: bool | None = False, restored: Itera
             module.training = mode
         for parameter, grad in wanted:
             parameter.requires_grad_(grad)
+        for config in caching:
+            config.use_cache = True
         with torch.no_grad():
             for owner, name, buffer, value in before:
                 owner._buffers[name] = buffer.copy_(value)
+
+
+def _caching(model: nn.Module) -> list[Any]:
+    """Return the configs of modules that ask for a cache, as those of transformers do, each once."""
+    configs = {id(held): held for module in model.modules() if (held := vars(module).get("config")) is not None}
+    return [config for config in configs.values() if getattr(config, "use_cache", None) is True]
 
 
 def _buffers(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:

@@ -147,6 +147,22 @@ class Masks:
         """Return the tensor of a batch that holds the mask; None if there is none."""
         return mask_entry(batch, self.mask, self.arguments) if isinstance(self.mask, str) else None
 
+    def first_kept(self, batch: Batch, other: Batch) -> Batch:
+        """Return the other batch with the first positions of this one, where `skip_first` leaves these out."""
+        mask = self.of(batch)
+        if not self.skip_first or mask is None:
+            return other
+        first = self.padding(batch) & ~mask
+        given = iter(tensors(batch))
+
+        def kept(value: Tensor) -> Tensor:
+            own = next(given)
+            if own.shape[:2] != first.shape:
+                return value
+            return torch.where(first.reshape(*first.shape, *(1,) * (own.ndim - 2)), own, value)
+
+        return map_tensors(kept, other)
+
     def swappable(self, batch: Batch) -> bool:
         """Return whether two data points can be swapped under the same mask: it is held, or equal for both."""
         mask = self.of(batch)

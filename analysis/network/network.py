@@ -24,7 +24,7 @@ from ..notebook.tables import html_table
 from .batches import Batch, batch_size, doubled, joined, naming_batch, read_batches
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
 from .cut_search import LeftOut, find_cuts, modules_left_out
-from .cuts import Cut, Place, resolve, short_name
+from .cuts import Cut, Place, resolve, short_name, stream_names
 from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
 from .hooks import Kept, as_written, copied, with_gradients
 from .layouts import BatchFirst
@@ -48,10 +48,11 @@ class Network:
     Args:
         model: any module; its mode, parameters and gradients are left as they were.
         cuts: paths of `named_modules()` (the module's output), `path:in` (its input), globs matched part by part
-            (`transformer.h.*`), tuples of names (a concatenated cut), or "auto": one place per
-            layer that passes the swap test on `example`, or else on the first batch that is seen (see `scan`); or
-            none, where only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names are
-            left out of `cuts`, and accepted.
+            (`transformer.h.*`), tuples of names (a concatenated cut), `resid_pre.0` and `resid_post.3` for the residual
+            stream before and after a block, or "auto": the residual stream of a sequence of blocks, or else one place
+            per layer, that pass the swap test on `example`, or else on the first batch that is seen (see `find_cuts`);
+            or none, where only losses are asked for. The parts `module.` and `_orig_mod.` that wrappers add to names
+            are left out of `cuts`, and accepted.
         output: which part of the model's return value is the output: None for the value itself, a key, attribute or
             index, or the path of a module whose output is to be the final one.
         loss: behavioural loss, "mse" (sum over output coordinates) or "kl" (output are logits of one softmax).
@@ -70,6 +71,9 @@ class Network:
             names a module. The data, and what the model is called with, have the data point first in any case.
         check: whether `check_once` tests what the analyses assume about the model; without, the model is trusted,
             and `checked` stays False.
+
+    Attributes:
+        assumed: what was assumed of the model where nothing was said, as sentences; results say it, too.
 
     Raises:
         CutError: a cut does not exist or, once a batch was seen, is out of order, is not called exactly once, or
@@ -100,6 +104,7 @@ class Network:
         self._part_widths: tuple[tuple[int, ...], ...] = ()
         self._output_width = 0
         self.check, self._checked, self._whole = check, False, False
+        self.assumed: tuple[str, ...] = ()
         self._found: tuple[Cut, ...] | None = None
         self._left_out: LeftOut | None = None
         self._options = positions, transitions or {}
@@ -174,6 +179,28 @@ class Network:
     def masked(self) -> bool:
         """Whether the positions that count may differ between data points."""
         return self._masks.vary
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """The cuts that are the residual stream before or after a block, by their names in the field.
+
+        >>> from torch.nn import ModuleList, Sequential, TransformerEncoderLayer
+        >>> Network(Sequential(ModuleList([TransformerEncoderLayer(4, 1)])), ["resid_pre.0", "0.0"]).streams
+        {'resid_pre.0': '0.0:in', 'resid_post.0': '0.0'}
+        """
+        return {name: at.name for name, at in stream_names(self.model).items() if at.name in self.cuts}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was assumed of the model, and which cuts are the residual stream, as sentences."""
+        named: dict[str, list[tuple[str, str]]] = {"resid_pre": [], "resid_post": []}
+        for name, cut in self.streams.items():
+            named[name.partition(".")[0]].append((name, cut))
+        parts = []
+        for found in filter(None, named.values()):
+            (name, cut), (last, last_cut) = found[0], found[-1]
+            parts.append(f"{cut} is {name}" if len(found) == 1 else f"{cut} to {last_cut} are {name} to {last}")
+        return (*self.assumed, *([f"Residual stream: {', '.join(parts)}."] if parts else []))
 
     def mask(self, batch: Batch) -> Bool[Tensor, "batch positions"] | None:
         """Return which positions count at each data point of a batch; None where all do."""

@@ -3,7 +3,7 @@
 x' is x with its data points exchanged. With the tensors at a cut taken from x while the model runs on x', the output
 must be that of x: the part of the effect of the exchange that remains is the leak of the cut. Further, the gradients of
 the output belong to one data point each and agree with finite differences, exact forms reproduce the activations, and
-padding has no effect.
+padding has no effect. A first position that is left out by `skip_first` stays that of x in x', as if it were given.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def leaks_by_swapping(
         UnchangedError: the exchange leaves the output unchanged.
     """
     mask = masks.of(batch)
-    rolled = swapped(batch, mask, masks.held(batch))
+    rolled = masks.first_kept(batch, swapped(batch, mask, masks.held(batch)))
     record = Record(None, {}, model.layouts)
 
     def counted(key: int | str, name: str, value: Tensor) -> Counted:

@@ -18,8 +18,10 @@ from torch import nn
 from ..basis.bases import Bases
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import InputError
+from ..fields import Loss
 from ..figures.report import page
 from ..graph.interaction_graph import InteractionGraph
+from ..language import CountedAt, assumed_network, numbered
 from ..modules.partition import Partition
 from ..network.batches import doubled, map_tensors
 from ..network.checks import spread
@@ -118,6 +120,8 @@ class Analysis(Result):
         """Say what lies at no cut, and what the numbers are of."""
         left_out: Any = self.graph.settings.get("left_out", {})
         for sentence in LeftOut(**left_out).sentences() if left_out else ():
+            yield from _filled(sentence)
+        for sentence in self.graph.settings.get("remarks", ()):
             yield from _filled(sentence)
         graph, scale = self.recipe.graph, self.partition.epsilon
         yield from _filled(
@@ -226,6 +230,7 @@ def analyze(
     cuts: str | Sequence[str | Sequence[str]] | None = None,
     output: str | int | None = None,
     loss: str | None = None,
+    positions: str | None = None,
     recipe: Recipe | None = None,
     progress: ProgressCallback | None = None,
     **choices: Any,
@@ -241,7 +246,10 @@ def analyze(
         labels: whether the batches end in labels, where the model does not tell.
         cuts: where to read the network, see `Network`; default: one cut per layer, after its activation.
         output: which part of the model's return value is the output, see `Network`.
-        loss: "mse" (default) or "kl" (the outputs are logits of one softmax).
+        loss: "mse" or "kl" (the outputs are logits of one softmax); default: "kl" where the output is as wide as the
+            vocabulary of an embedding, else "mse".
+        positions: which positions count: "all", "mask" (those of `attention_mask` in the batches), "later" (of these
+            all but the first) or "last"; default: "later" for decoders, else "mask" where there is one.
         recipe: all other choices; default: those in `choices`.
         progress: called as the work goes on.
         choices: fields of `GraphRecipe` and `PartitionRecipe`: basis, probes, rotation, epsilon, resolution, seed, ...
@@ -255,15 +263,23 @@ def analyze(
     >>> found.graph.cuts, found.precision
     (('0:in', '1', '2'), 'float64')
     """
-    named = {name: v for name, v in (("cuts", cuts), ("loss", loss)) if v is not None}
+    named = {name: v for name, v in (("cuts", cuts), ("loss", loss), ("positions", positions)) if v is not None}
     if isinstance(model, Network) and (named or output is not None):
-        raise InputError("the model is a Network, which has its cuts, output and loss: give these to Network(...)")
+        raise InputError(
+            "the model is a Network, which has its cuts, output, loss and positions: give these to Network(...)"
+        )
     if recipe is not None and (choices or named):
         raise InputError(f"{', '.join([*named, *choices])} given beside a recipe: give all choices in the recipe")
     chosen = recipe or Recipe.from_mapping({**named, **choices})
-    net = model if isinstance(model, Network) else _network(model, chosen, output)
-    given = read_data(net.model, data, labels=labels, progress=progress)
+    given = read_data(model.model if isinstance(model, Network) else model, data, labels=labels, progress=progress)
+    if isinstance(model, Network):
+        net, counted = model, chosen.graph.positions
+    else:
+        given = replace(given, batches=numbered(model, given.batches))
+        net, counted = _network(model, given, chosen, output)
     net, batches = _in_double(net, given)
+    if counted is not None:
+        chosen = replace(chosen, graph=replace(chosen.graph, positions=counted))
     coarse = any(p.is_floating_point() and p.dtype != torch.float64 for p in net.model.parameters())
     if coarse and chosen.graph.rank_tolerance == GraphRecipe.rank_tolerance:
         chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
@@ -272,7 +288,7 @@ def analyze(
 
 @with_bar
 def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | None = None) -> Analysis:
-    """Analyse a checkpoint as it was loaded; cuts and loss are its own.
+    """Analyse a checkpoint as it was loaded; cuts, loss and positions are its own.
 
     Raises:
         InterbasisError: whatever `interaction_basis`, `interaction_graph` or `find_modules` refuse.
@@ -281,6 +297,8 @@ def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | 
 
 
 def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallback | None) -> Analysis:
+    if net.loss != (recipe.graph.loss or "mse"):
+        recipe = replace(recipe, graph=replace(recipe.graph, loss=cast(Loss, net.loss)))
     bases = build_bases(net, data.batches, recipe.graph, progress=progress)
     graph = build_graph(net, bases, data.batches, recipe.graph, progress=progress)
     partition = partition_graph(graph, recipe.partition, progress=progress)
@@ -289,14 +307,12 @@ def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallba
     return Analysis(bases, graph, partition, recipe, data.n, ", ".join(sorted(kinds)) or "float64", net, data)
 
 
-def _network(model: nn.Module, recipe: Recipe, output: str | int | None) -> Network:
-    cuts = recipe.graph.cuts
-    return Network(
-        model,
-        "auto" if cuts in (None, ("auto",)) else cast("Any", cuts),
-        output=output,
-        loss=recipe.graph.loss or "mse",
-    )
+def _network(
+    model: nn.Module, data: Data, recipe: Recipe, output: str | int | None
+) -> tuple[Network, CountedAt | None]:
+    graph = recipe.graph
+    cuts = "auto" if graph.cuts in (None, ("auto",)) else cast("Any", graph.cuts)
+    return assumed_network(model, data.batches, cuts=cuts, output=output, loss=graph.loss, positions=graph.positions)
 
 
 def _in_double(net: Network, data: Data) -> tuple[Network, Sequence[Any]]:

@@ -93,8 +93,9 @@ class Local:
         with self.source.together(checkpoint_files(task, targets)):
             for number, (target, chosen) in enumerate(works, 1):
                 self.bars.title(target.stem if isinstance(target, Path) else str(chosen.get("kind") or target), number)
-                with self._file(task, target) as file:
-                    work = Task(self.source, task, file, chosen, progress=self.bars.update, **given._asdict())
+                with self._file(task, target) as file, self._data(given.data) as data:
+                    options: dict[str, Any] = given._replace(data=data)._asdict()
+                    work = Task(self.source, task, file, chosen, progress=self.bars.update, **options)
                     made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
 
@@ -109,13 +110,22 @@ class Local:
         with checked_out(self.source, str(target)) as (_, file):
             yield file
 
+    @contextmanager
+    def _data(self, named: Path | None) -> Iterator[Path | None]:
+        """Provide a data file, which may be one of the store, "sha256:..."."""
+        from ..tasks.checkout import data_file
+
+        with data_file(self.source, None if named is None else str(named)) as file:
+            yield file
+
     def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
         """Export a stored result for another tool, see `tasks.exports`."""
         from ..tasks.exports import export
 
         _allow(given.factory)
-        options: dict[str, Any] = {"data": given.data, "factory": given.factory, "progress": self.bars.update}
-        return export(self.source, ref, form, epsilon, module=module, **options)
+        with self._data(given.data) as data:
+            options: dict[str, Any] = {"data": data, "factory": given.factory, "progress": self.bars.update}
+            return export(self.source, ref, form, epsilon, module=module, **options)
 
 
 class Remote:
@@ -164,8 +174,9 @@ def opened_backend(
 
 
 def checkpoint_files(task: str, targets: Sequence[str | Path]) -> list[Path]:
-    """Return the targets of a task that are files of checkpoints."""
-    return [Path(target) for target in targets if task in ON_CHECKPOINTS and Path(target).suffix == ".safetensors"]
+    """Return the targets of a task that are files of checkpoints, or folders of `save_pretrained`."""
+    paths = [Path(target) for target in targets if task in ON_CHECKPOINTS]
+    return [path for path in paths if path.suffix == ".safetensors" or path.is_dir()]
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:

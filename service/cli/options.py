@@ -87,7 +87,10 @@ UrlOption = Annotated[
 
 CheckpointsArgument = Annotated[
     list[Path],
-    typer.Argument(help="Checkpoints: .safetensors files, each with a .json beside it, or stored ones, as MODEL@STEP."),
+    typer.Argument(
+        help="Checkpoints: .safetensors files, each with a .json beside it, folders of save_pretrained, or stored "
+        "ones, as MODEL@STEP."
+    ),
 ]
 
 TaskArgument = Annotated[

@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from ..records.base import Kind, Page, Record
-from ..records.checkpoints import CheckpointRow, FileRow, ModelRow, beside, describe, file_sha256, training_key
+from ..records.checkpoints import (
+    CheckpointRow,
+    FileRow,
+    ModelRow,
+    checkpoint_sha256,
+    describe,
+    of_checkpoint,
+    training_key,
+)
 from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import GRAPH, Subgraph
@@ -313,17 +321,23 @@ class Client(Source):
     def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
         """Register a checkpoint: by its path where the service may read it, else by uploading it.
 
-        A file that was uploaded before is named "sha256:..."; pass its JSON as `about`.
+        A folder of `save_pretrained` is a checkpoint. A file that was uploaded before is named "sha256:..."; pass its
+        JSON as `about`.
         """
         if isinstance(file, str) and file.startswith("sha256:"):
             return self._registered({"uri": file, "about": describe(about, file[:15])})
-        path = Path(file)
-        given = beside(path) if about is None else about
+        path, given = of_checkpoint(Path(file), about)
         described = describe(given, path.stem)
+        place = path.resolve() if path.suffix == ".safetensors" else path.absolute()
         try:
-            sha256 = file_sha256(path)
-            return self._registered({"path": str(path.resolve()), "sha256": sha256, "about": described})
+            sha256 = checkpoint_sha256(path)
+            return self._registered({"path": str(place), "sha256": sha256, "about": described})
         except ForbiddenError:
+            if path.suffix != ".safetensors":
+                raise StoreError(
+                    f"the service cannot read {path.parent}, and its weights are in several files, which are not "
+                    "uploaded: write them as one, save_pretrained(folder, max_shard_size='100GB')"
+                ) from None
             return self._registered({"uri": self.upload(path).uri, "about": described})
 
     def _registered(self, body: dict[str, Any]) -> CheckpointRow:
@@ -371,12 +385,12 @@ class Client(Source):
     ) -> JobHandle:
         """Submit a job, see `Store.submit`; files that the service cannot read are uploaded.
 
-        A target that ends in .safetensors is a local checkpoint file. With `force`, which is new work each time, the
-        request is not sent again if the service does not answer.
+        A target that ends in .safetensors, or is a folder, is a local checkpoint. With `force`, which is new work each
+        time, the request is not sent again if the service does not answer.
         """
         given = as_json(choices or {})
         check_choices(task, given)
-        if task in ON_CHECKPOINTS and str(target).endswith(".safetensors"):
+        if task in ON_CHECKPOINTS and (str(target).endswith(".safetensors") or Path(target).is_dir()):
             target = self.register_checkpoint(target).id
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):
             given["data"] = self.upload(given["data"]).uri

@@ -36,8 +36,10 @@ __all__ = [
     "Step",
     "beside",
     "check_suffix",
+    "checkpoint_sha256",
     "describe",
     "file_sha256",
+    "of_checkpoint",
     "run_label",
     "training_key",
 ]
@@ -196,6 +198,8 @@ DATASET = Kind(
     example=_DATASET,
 )
 
+_INDEX = ".safetensors.index.json"  # names the files of weights that are in several
+
 _KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str}
 
 
@@ -252,6 +256,45 @@ def file_sha256(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(f"cannot read {file}: {error.strerror}") from error
+
+
+def of_checkpoint(path: Path, about: Mapping[str, Any] | None = None) -> tuple[Path, Any]:
+    """Return the file that stands for a checkpoint, and the JSON that belongs to it.
+
+    Args:
+        path: a .safetensors file with a .json beside it, or a folder of `save_pretrained`, or the weights in one.
+        about: the JSON, in place of that beside the file.
+
+    Raises:
+        StoreError: it cannot be read, or is neither.
+    """
+    several = path.is_dir() or path.name.endswith(_INDEX)
+    if path.suffix != ".safetensors" and not several:
+        raise StoreError(f"{path} is not a .safetensors file: convert it with safetensors.torch.save_file")
+    alone = about is not None or path.with_suffix(".json").is_file() or not (path.parent / "config.json").is_file()
+    if alone and not several:
+        return path, beside(path) if about is None else about
+    folder = _folder(path)
+    return folder.file, folder.about if about is None else about
+
+
+def checkpoint_sha256(file: Path) -> str:
+    """Return the hash of a checkpoint by the file that stands for it: that of the file, or of all that an index names.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return str(_folder(file).sha256) if file.name.endswith(_INDEX) else file_sha256(file)
+
+
+def _folder(path: Path) -> Any:
+    from ...analysis.errors import InterbasisError
+    from ...analysis.huggingface.folder import read_folder
+
+    try:
+        return read_folder(path)
+    except (InterbasisError, OSError) as error:
+        raise StoreError(str(error)) from error
 
 
 def check_suffix(file: Path) -> None:

@@ -76,6 +76,7 @@ class _Analyze(_Division, total=False):
         Field(description="'auto', a name, or a list of names (lists of names are concatenated)"),
     ]
     loss: _Loss
+    positions: Literal["all", "mask", "later", "last"]
     basis: Literal["global", "local", "pca", "neuron"]
     output: Literal["auto", "pca", "neuron"]
     rotation: Literal["none", "degenerate", "full"]

@@ -20,9 +20,9 @@ from .checkpoints import (
     DatasetRow,
     ModelRow,
     RunRow,
-    beside,
+    checkpoint_sha256,
     describe,
-    file_sha256,
+    of_checkpoint,
     run_label,
     training_key,
 )
@@ -394,7 +394,8 @@ def _runs_to_leave(source: Source, files: Iterable[Path]) -> dict[str, int]:
     left: dict[str, int] = {}
     for file in files:
         try:
-            about = describe(beside(file), file.stem)
+            file, found = of_checkpoint(file)
+            about = describe(found, file.stem)
         except StoreError:
             continue  # it is refused when it is registered
         key = training_key(about["model"], about["family"], about["config"])
@@ -403,7 +404,7 @@ def _runs_to_leave(source: Source, files: Iterable[Path]) -> dict[str, int]:
                 stored[key] = _moments(source, about)
             number, moments = stored[key]
             known = moments.get(_moment(about.get("step"), about["label"]))
-            if known and file_sha256(file) not in known:
+            if known and checkpoint_sha256(file) not in known:
                 left[key] = number
     return left
 

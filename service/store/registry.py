@@ -17,9 +17,9 @@ from ..records.checkpoints import (
     FileRow,
     ModelRow,
     RunRow,
-    beside,
+    checkpoint_sha256,
     describe,
-    file_sha256,
+    of_checkpoint,
     run_label,
     training_key,
 )
@@ -201,7 +201,8 @@ class Registry(Reader):
         """Register the checkpoint in a file, so that jobs can name it; create its model where there is none.
 
         Args:
-            file: path of a .safetensors file, or "sha256:..." of one that `add_file` stored.
+            file: path of a .safetensors file or of a folder of `save_pretrained`, or "sha256:..." of one that
+                `add_file` stored.
             about: the JSON that belongs to it; default: that of the .json file beside it.
             path: path to record; default: its own.
             sha256: required hash of the file; default: any.
@@ -214,14 +215,12 @@ class Registry(Reader):
         if isinstance(file, str) and file.startswith("sha256:"):
             kept = self.get_file(file)
             return self._register(kept.sha256, describe(about, file[:15]), None, kept.sha256, after_run)
-        file = Path(file)
-        if file.suffix != ".safetensors":
-            raise StoreError(f"{file} is not a .safetensors file: convert it with safetensors.torch.save_file")
-        digest = file_sha256(file)
+        file, found = of_checkpoint(Path(file), about)
+        digest = checkpoint_sha256(file)
         if sha256 not in (None, digest):
             raise ForbiddenError(f"{path or file} has another SHA-256 here: upload the file")
-        found = describe(beside(file) if about is None else about, file.stem)
-        return self._register(digest, found, path or str(file.resolve()), None, after_run)
+        place = file.resolve() if file.suffix == ".safetensors" else file.absolute()  # an index names its neighbours
+        return self._register(digest, describe(found, file.stem), path or str(place), None, after_run)
 
     def _register(
         self, sha256: str, about: dict[str, Any], path: str | None, kept: str | None, after_run: int

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..records.checkpoints import CheckpointRow, file_sha256
+from ..records.checkpoints import CheckpointRow, checkpoint_sha256
 from ..records.errors import NotFoundError
 from ..store.reading import Reader
 
@@ -23,6 +23,8 @@ _SHOWN = 12  # digits of a hash that name an upload
 @contextmanager
 def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]:
     """Provide a checkpoint's file on disk, with its registered JSON beside it, while the context is open.
+
+    Weights in several files are read where they are.
 
     Raises:
         NotFoundError: the checkpoint was stored without its file, or the file is gone or has changed.
@@ -39,14 +41,14 @@ def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]
                 f"the file of {row.id}, {row.path}, is gone: say where it is now with "
                 f"`interbasis relocate {row.id} FILE`, or register or upload it again"
             )
-        elif file_sha256(Path(row.path)) != row.sha256:
+        elif checkpoint_sha256(Path(row.path)) != row.sha256:
             raise NotFoundError(
                 f"{row.path} is not the checkpoint {row.id} any more: its content has changed; if you have its file "
                 f"elsewhere, say where with `interbasis relocate {row.id} FILE`"
             )
         else:
             file.symlink_to(Path(row.path).resolve())
-        if row.about is None:
+        if row.about is None or file.suffix != ".safetensors":
             yield row, Path(str(row.path))
             return
         file.with_suffix(".json").write_text(json.dumps(row.about))

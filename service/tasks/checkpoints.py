@@ -30,11 +30,14 @@ Control: TypeAlias = Callable[[Partition], Partition]
 def load(
     path: Path, choices: Mapping[str, Any], *, data: Path | None = None, factory: str | None = None
 ) -> tuple[Checkpoint, Recipe]:
-    """Load a checkpoint; return it with its recipe, where cuts and loss are as loaded; choices of None are dropped."""
+    """Load a checkpoint; return it with its recipe, where cuts, loss and positions are as loaded; None is dropped."""
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
     build = load_factory(factory) if factory else None
-    checkpoint = load_checkpoint(path, cuts=recipe.graph.cuts, loss=recipe.graph.loss, data=data, factory=build)
-    chosen = replace(recipe.graph, cuts=checkpoint.network.cuts, loss=cast(Loss, checkpoint.network.loss))
+    graph = recipe.graph
+    options: dict[str, Any] = {"cuts": graph.cuts, "loss": graph.loss, "positions": graph.positions}
+    checkpoint = load_checkpoint(path, data=data, factory=build, **options)
+    loss = cast(Loss, checkpoint.network.loss)
+    chosen = replace(graph, cuts=checkpoint.network.cuts, loss=loss, positions=checkpoint.positions)
     return checkpoint, replace(recipe, graph=chosen)
 
 
@@ -45,7 +48,7 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
         NotFoundError: its file is gone or has changed.
     """
     checkpoint, row = pair
-    chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss")}).graph
+    chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss", "positions")}).graph
     about = checkpoint.about
     if data is None and about is not None and not isinstance(about.get("data"), Mapping | str):
         described = store.get_dataset(row.dataset).description.removeprefix("Dataset(").removesuffix(")")
@@ -54,7 +57,8 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
             "--data FILE"
         )
     with checked_out(store, checkpoint.id) as (_, file):
-        loaded = load_checkpoint(file, cuts=chosen.cuts, loss=chosen.loss, data=data, factory=factory)
+        options: dict[str, Any] = {"cuts": chosen.cuts, "loss": chosen.loss, "positions": chosen.positions}
+        loaded = load_checkpoint(file, data=data, factory=factory, **options)
     if loaded.sha256 != checkpoint.sha256:
         where = checkpoint.path or "its file"
         raise NotFoundError(f"{where} is not the checkpoint {checkpoint.id} any more: its content has changed")
@@ -84,12 +88,14 @@ def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, Datas
     """Store a checkpoint and its data set; return their rows."""
     store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
     notes = {"notes": list(checkpoint.notes)} if checkpoint.notes else {}
+    file = checkpoint.path
+    place = file.resolve() if file.suffix == ".safetensors" else file.absolute()  # an index names its neighbours
     row = store.add_checkpoint(
         checkpoint.model,
         sha256=checkpoint.sha256,
         step=checkpoint.step,
         label=checkpoint.label,
-        path=str(checkpoint.path.resolve()),
+        path=str(place),
         family=checkpoint.family,
         config=checkpoint.config,
         run=run_label(checkpoint.about),

@@ -40,6 +40,7 @@ from ..options import (
 )
 from ..pictures import check_picture, draw
 from ..sources import loss_scale, opened_store, recipe_choices
+from ..texts import Text, kept, windows_file
 
 __all__ = ["app"]
 
@@ -48,6 +49,8 @@ app = typer.Typer()
 _PANEL = "Analyse"
 
 _GRAPH = "Choices of the graph"
+
+_TEXT = "Text for a folder of save_pretrained"
 
 
 def _choice(name: str, default: str, what: str) -> Any:
@@ -131,6 +134,10 @@ def analyze(
         ),
     ] = None,
     loss: LossOption = None,
+    positions: Annotated[
+        str | None,
+        _choice("positions", "later for decoders, else mask", "Which positions of a save_pretrained model count"),
+    ] = None,
     basis: Annotated[str | None, _choice("basis", "global", "Basis of each cut")] = None,
     output: Annotated[str | None, _choice("output", "auto", "Basis of the last cut")] = None,
     rotation: Annotated[str | None, _choice("rotation", "degenerate", "Rotation of the basis")] = None,
@@ -151,7 +158,7 @@ def analyze(
         ),
     ] = None,
     strengths: Annotated[str | None, _choice("strengths", "jacobian", "How strengths are computed")] = None,
-    points: Annotated[
+    attribution_points: Annotated[
         int | None,
         typer.Option(
             help="Number of Gauss-Legendre points for attributions.", show_default="1", rich_help_panel=_GRAPH
@@ -166,6 +173,22 @@ def analyze(
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text in UTF-8, split by the tokenizer of the model's folder.", rich_help_panel=_TEXT),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="A .npy file of tokens, in one row or in windows.", rich_help_panel=_TEXT)
+    ] = None,
+    context: Annotated[int, typer.Option(help="Tokens in a window, a data point.", rich_help_panel=_TEXT)] = 128,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help="Windows to take, evenly spread, or drawn where --seed is given.",
+            show_default="all",
+            rich_help_panel=_TEXT,
+        ),
+    ] = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
@@ -177,13 +200,15 @@ def analyze(
     """Compute the interaction graphs of checkpoints and their modules, and store graphs and partitions.
 
     Example: interbasis analyze run/step500.safetensors --data digits.npz --plot modules.png
+    Example: interbasis analyze my-gpt2 --text corpus.txt --context 64 --points 200
     """
     check_picture(plot)
     named: dict[str, Any] = {"loss": loss, "basis": basis, "output": output, "rotation": rotation, "probes": probes}
     named |= {
         "tolerance": tolerance,
+        "positions": positions,
         "strengths": strengths,
-        "points": points,
+        "points": attribution_points,
         "epsilon": loss_scale(epsilon),
         "objective": objective,
     }
@@ -191,9 +216,15 @@ def analyze(
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     given = {name: value for name, value in choices.items() if value is not None}
-    with opened_backend(store, artifacts, url, create=True) as backend:
+    windows = Text(text, tokens, context, points, seed)
+    with (
+        opened_backend(store, artifacts, url, create=True) as backend,
+        windows_file(backend.source, checkpoints, data, windows) as file,
+    ):
         chosen = {**recipe_choices(recipe), **given}
-        made = backend.run("analyze", checkpoints, chosen, Given(data, factory, force))
+        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force))
+        if file != data and file is not None:
+            err.print(f"The windows are kept: later commands take them as --data {kept(backend.source, file)}")
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:
