@@ -1,0 +1,109 @@
+"""Folders of save_pretrained on the command line: text and tokens in, results and windows kept, tracking and jobs."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases_transformers import random_tokens, transformer
+from safetensors.torch import load_file, save_file
+
+from interbasis.service.cli import app as cli
+from interbasis.service.jobs.steps import Steps
+from interbasis.service.store.store import Store
+
+DECODERS = Path(__file__).parents[2] / "decoders"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    place = str(tmp_path / "store.db")
+    monkeypatch.setenv("INTERBASIS_STORE", place)
+    return place
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["interbasis", *words])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    out, err = capsys.readouterr()
+    assert (stopped.value.code or 0) == code, err
+    return out, err
+
+
+def steps(folder: Path) -> list[str]:
+    """Two checkpoints of one training, the weights of the first in one file, those of the second in several."""
+    for step, size in ((10, "1GB"), (20, "4KB")):
+        transformer("gpt2", seed=step).save_pretrained(folder / f"checkpoint-{step}", max_shard_size=size)
+    return [str(folder / f"checkpoint-{step}") for step in (10, 20)]
+
+
+def test_folders_are_analysed_tracked_and_taken_by_jobs(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = tmp_path / "tokens.npy"
+    np.save(tokens, random_tokens(1, 48)[0].numpy())
+    folders = steps(tmp_path / "tiny")
+    choices = ["--basis", "pca", "--context", "4", "--points", "8", "--json"]
+    out, err = run(capsys, "analyze", *folders, "--tokens", str(tokens), *choices)
+    found = json.loads(out)["items"]
+    assert [item["checkpoint"]["step"] for item in found] == [10, 20]
+    assert {item["checkpoint"]["model"] for item in found} == {"tiny"}
+    recipe = found[0]["graph"]["recipe"]
+    assert (recipe["loss"], recipe["positions"]) == ("kl", "later")
+    data = err.split("--data")[1].split()[0]
+    assert data.startswith("sha256:")
+    again, _ = run(capsys, "analyze", "tiny@20", "--data", data, "--basis", "pca", "--json")
+    assert json.loads(again)["items"][0]["graph"]["id"] == found[1]["graph"]["id"], "the same windows, the same graph"
+    tracked, _ = run(capsys, "track", "tiny", "--data", data, "--json")
+    assert [step["step"] for step in json.loads(tracked)["steps"]] == [10, 20]
+    with Store.open(store) as opened:
+        job = opened.submit("analyze", Path(folders[1]), {"basis": "pca", "data": data})
+        work = Steps(opened, {"task": job.task, "choices": job.choices, "target": job.target}, lambda _: None)
+        with work.files():
+            assert work.take("load", {})["graph"] == found[1]["graph"]["id"]
+
+
+def test_text_is_split_by_the_tokenizer_of_the_folder(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, text = tmp_path / "reader", tmp_path / "corpus.txt"
+    shutil.copytree(DECODERS / "text", folder)
+    text.write_text("The with statement wraps the execution of a block. " * 20)
+    run(capsys, "register", str(folder))
+    run(capsys, "analyze", "reader", "--text", str(text), "--context", "200", code=2)
+    _, err = run(capsys, "analyze", str(folder), "--text", str(text), "--context", "300", "--json", code=2)
+    assert "give more text, or a smaller --context" in err
+    out, _ = run(capsys, "ls", "graphs", "--json")
+    assert json.loads(out)["items"] == [], "nothing half-stored"
+
+
+def test_what_does_not_go_together_is_refused(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder, _), tokens = steps(tmp_path / "tiny"), tmp_path / "tokens.npy"
+    np.save(tokens, random_tokens(8, 4).numpy())
+    _, err = run(capsys, "analyze", folder, "--tokens", str(tokens), "--data", str(tokens), code=2)
+    assert "several of --data, --text and --tokens were given" in err
+    _, err = run(capsys, "analyze", folder, "--points", "3", code=2)
+    assert "--points goes with --text or --tokens" in err
+    _, err = run(capsys, "analyze", folder, code=2)
+    assert "give a text with --text FILE" in err
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    _, err = run(capsys, "register", str(empty), code=2)
+    assert "a folder without config.json" in err
+
+
+def test_a_folder_that_has_changed_is_not_taken_for_the_checkpoint(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_, folder), tokens = steps(tmp_path / "tiny"), tmp_path / "tokens.npy"
+    np.save(tokens, random_tokens(8, 4).numpy())
+    run(capsys, "register", folder)
+    file = sorted(Path(folder).glob("*.safetensors"))[-1]
+    save_file({name: value + 1 for name, value in load_file(file).items()}, file, {"format": "pt"})
+    _, err = run(capsys, "analyze", "tiny@20", "--tokens", str(tokens), code=2)
+    assert "its content has changed" in err.replace("\n", " ")
