@@ -23,7 +23,7 @@ from .fields import Count, Loss, Name, Natural, NotNegative, Positive, Share, se
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
-from .language import CountedAt
+from .huggingface.language import CountedAt
 from .llc.chains import Sampler
 from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from .llc.estimate import learning_coefficient, learning_coefficient_curve
@@ -82,8 +82,8 @@ class GraphRecipe:
 
     cuts: _Cuts | None = None
     loss: Loss | None = None
-    positions: CountedAt | None = None
     basis: Literal["global", "local", "pca", "neuron"] = "global"
+    positions: CountedAt | None = None
     output: Literal["auto", "pca", "neuron"] = "auto"
     rotation: Literal["none", "degenerate", "full"] = "degenerate"
     rank_tolerance: Share = 1e-10

@@ -21,7 +21,7 @@ FLOORS = {
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),
-        ("language", "huggingface"),
+        ("huggingface",),
         ("checkpoints", "basis"),
         ("degeneracy", "graph"),
         ("search",),

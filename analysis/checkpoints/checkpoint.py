@@ -14,8 +14,8 @@ from torch import nn
 
 from ..errors import CheckpointError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
+from ..huggingface.language import CountedAt
 from ..huggingface.text import read_tokens, tokenised, windows
-from ..language import CountedAt
 from ..network.network import Network
 from ..results import by_value
 from .components import Components

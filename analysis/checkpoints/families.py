@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
-from ..language import CountedAt, assumed_network
+from ..huggingface.language import CountedAt, assumed_network
 from ..network.cuts import resolve
 from ..network.masks import Positions
 from ..network.network import Network

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..fields import Loss
 from ..figures.report import page
 from ..graph.interaction_graph import InteractionGraph
-from ..language import CountedAt, assumed_network, numbered
+from ..huggingface.language import CountedAt, assumed_network, numbered
 from ..modules.partition import Partition
 from ..network.batches import doubled, map_tensors
 from ..network.checks import spread

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import interbasis
 from interbasis.analysis.errors import CheckpointError, DataError
 from interbasis.analysis.huggingface import folder as folders
-from interbasis.analysis.huggingface import library
 from interbasis.analysis.huggingface.folder import read_folder
+from interbasis.analysis.huggingface.library import library
 
 DECODERS = Path(__file__).parents[2] / "decoders"
 

@@ -11,7 +11,7 @@ import interbasis
 from interbasis.analysis import Network
 from interbasis.analysis.basis.moments import collect
 from interbasis.analysis.errors import DataError, InputError
-from interbasis.analysis.language import assumed_network, is_decoder, numbered
+from interbasis.analysis.huggingface.language import assumed_network, is_decoder, numbered
 
 IDS = random_tokens(24, 5)
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .errors import CutError, DataError, InputError
-from .network.batches import Batch, map_tensors
-from .network.checks import differs, spread
-from .network.network import Network
+from ..errors import CutError, DataError, InputError
+from ..network.batches import Batch, map_tensors
+from ..network.checks import differs, spread
+from ..network.network import Network
 
 __all__ = ["POSITIONS", "CountedAt", "assumed_network", "check_tokens", "is_decoder", "numbered", "tokens"]
 
