@@ -271,6 +271,10 @@ def of_checkpoint(path: Path, about: Mapping[str, Any] | None = None) -> tuple[P
     several = path.is_dir() or path.name.endswith(_INDEX)
     if path.suffix != ".safetensors" and not several:
         raise StoreError(f"{path} is not a .safetensors file: convert it with safetensors.torch.save_file")
+    try:
+        path.stat()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
     alone = about is not None or path.with_suffix(".json").is_file() or not (path.parent / "config.json").is_file()
     if alone and not several:
         return path, beside(path) if about is None else about
