@@ -76,7 +76,7 @@ def test_flags_have_no_type_and_defaults_are_shown(run: Run) -> None:
     code, shown, _ = run("analyze", "--help")
     assert code == 0
     assert "bool" not in shown
-    for default in ("global", "degenerate", "jacobian", "the exact sum over", "chosen against chance"):
+    for default in ("global", "degenerate", "jacobian", "exact sums, or as many", "chosen against chance"):
         assert f"default: {default}" in " ".join(shown.replace("│", " ").split())
 
 
