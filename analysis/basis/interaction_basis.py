@@ -95,7 +95,8 @@ def interaction_basis(
             next cut one probe per coordinate there, with random signs of the positions (see `cotangents`). At most 128
             coordinates are then rotated together.
         tolerance: in place of a number of probes: take more until the importance of the directions is known with this
-            relative standard error; `settings` holds the number and the error.
+            relative standard error; `settings` holds the number and the error. It is that of the output's Jacobian:
+            local bases take one probe per coordinate of the next cut, and their error is not known (None).
         seed: seed of the probes.
         progress: called after each batch.
 
@@ -150,7 +151,7 @@ def interaction_basis(
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows), signed)
     ordered = [found[p] for p in range(last + 1)]
     settings = _settings(options, ordered, net, batches) | _limits(ordered, activations, rank_tolerance, floor)
-    return Bases(tuple(ordered), settings | (estimates[0]._asdict() if options.estimated else {}))
+    return Bases(tuple(ordered), settings | _taken(options, estimates))
 
 
 class _Estimate(NamedTuple):
@@ -158,6 +159,14 @@ class _Estimate(NamedTuple):
 
     probes: int | None = None
     importance_error: float | None = None
+
+
+def _taken(options: _Options, estimates: Sequence[_Estimate]) -> dict[str, Any]:
+    """Return what was estimated how well; for local bases the error is not known."""
+    if not (options.estimated and estimates):
+        return {}
+    known = estimates[0] if options.kind == "global" else estimates[-1]._replace(importance_error=None)
+    return known._asdict()
 
 
 @dataclass(frozen=True)
@@ -234,7 +243,6 @@ def _to_next(
     groups: Mapping[int, Sequence[slice]] | None,
     *,
     probes: int | None = None,
-    tolerance: float | None = None,
 ) -> dict[int, SecondMoments]:
     return {
         p: pair_moments(net, batches, p, rows, c, None if groups is None else groups[p], probes=probes, **extra)
@@ -246,7 +254,8 @@ def _solve(
     columns: Mapping[int, Float[Tensor, "d k"]], moments: _Measure, n_outputs: int, options: _Options
 ) -> tuple[dict[int, _Solution], _Estimate]:
     """Solve steps 2 and 3 in whitened coordinates, in one pass if second moments per output fit in memory."""
-    drawn: dict[str, Any] = {"probes": options.probes, "tolerance": options.tolerance}
+    drawn: dict[str, Any] = {"probes": options.probes}
+    drawn |= {} if options.tolerance is None else {"tolerance": options.tolerance}
     fits = 8 * n_outputs * sum(c.shape[1] ** 2 for c in columns.values()) <= _MEMORY
     if fits and not (options.estimated and options.rotation == "none"):
         whole = moments(columns, {p: [slice(0, c.shape[1])] for p, c in columns.items()}, **drawn)

@@ -140,12 +140,13 @@ class Analysis(Result):
                 f"At {', '.join(cuts)} the number format limits the rank: directions below "
                 f"{settings['rank_tolerance']:.1g} of the largest are rounding."
             )
-        if settings.get("importance_error") is not None:
-            errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
+        errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
+        if errors:
+            known = settings.get("importance_error")
+            of_importance = "" if known is None else f"{known:.1%} of the importance, and "
             yield from _filled(
                 f"Estimated with {settings['probes']} random probes per data point: relative standard errors are "
-                f"{settings['importance_error']:.1%} of the importance, and {max(errors, default=0.0):.1%} of the "
-                "strengths (median)."
+                f"{of_importance}{max(errors):.1%} of the strengths (median)."
             )
 
     def _estimated(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

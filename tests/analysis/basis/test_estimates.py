@@ -196,6 +196,8 @@ def test_a_tolerance_chooses_the_number_of_probes() -> None:
     same = interaction_basis(net, [tokens], probes=tight.settings["probes"])
     for a, b in zip(tight.values(), same.values(), strict=True):
         np.testing.assert_allclose(a.to_basis, b.to_basis, rtol=1e-8, atol=1e-10)
+    local = interaction_basis(net, [tokens], kind="local", tolerance=0.2).settings
+    assert (local["probes"], local["importance_error"]) == (1, None)
     exact = interaction_basis(net, [tokens])
     for a, b in zip(tight.values(), exact.values(), strict=True):
         plain = [np.sort(basis.jacobian_spectrum) for basis in (a, b)]

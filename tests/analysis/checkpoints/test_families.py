@@ -530,7 +530,9 @@ def test_bad_checkpoint_raises_with_the_problem_named(mlp: Path, inputs: Path, c
 
 
 def test_folder_and_other_formats_raise_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is a folder without config.json: expected one .* or a \.safetensors file"):
+    with pytest.raises(
+        CheckpointError, match=r"is a folder without config.json: expected one .* or a \.safetensors file"
+    ):
         load_checkpoint(tmp_path)
     pickled = tmp_path / "net.pt"
     pickled.write_bytes(b"PK")
