@@ -1025,7 +1025,7 @@ def test_several_llc_end_with_a_summary(interbasis: Callable[..., Result], empty
     command = ("llc", path, second, *options, "--temperature", "1e4", *SHORT)
     lines = interbasis(*command).out.rstrip().splitlines()
     assert lines[-3].split()[:2] == ["checkpoint", "N_eff"]
-    assert [line.split()[0] for line in lines[-2:]] == ["net", "second"]
+    assert [line.split()[0] for line in lines[-2:]] == ["net@7", "second@7"]
     assert_refused(interbasis("llc", path, "nowhere.safetensors", *options, "--epsilon", "1"), "no checkpoint nowhere")
 
 

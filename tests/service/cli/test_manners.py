@@ -57,11 +57,12 @@ COMMANDS = dict(commands(COMMAND))
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_has_an_example_that_it_understands(words: tuple[str, ...]) -> None:
-    (example,) = re.findall("Example: interbasis (.*)", COMMANDS[words].help)
-    given = example.split()
-    assert tuple(given[: len(words)]) == words
+    examples = [example.split() for example in re.findall("Example: interbasis (.*)", COMMANDS[words].help)]
+    assert examples
     options = {option for parameter in COMMANDS[words].params for option in parameter.opts}
-    assert {word for word in given if word.startswith("-")} <= options
+    for given in examples:
+        assert tuple(given[: len(words)]) == words
+        assert {word for word in given if word.startswith("-")} <= options
 
 
 def test_help_is_grouped_and_plain() -> None:

@@ -311,7 +311,7 @@ def test_path_that_holds_something_else_there_is_uploaded(
 ) -> None:
     """Client and service may see different files under one name."""
     path = save_mlp(tmp_path / "a.safetensors", step=1, model="run")
-    monkeypatch.setattr("interbasis.service.store.registry.file_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr("interbasis.service.store.registry.checkpoint_sha256", lambda _: "0" * 64)
     row = connect(roots=(tmp_path,)).register_checkpoint(path)
     assert (row.path, row.file_sha256) == (None, row.sha256)
 

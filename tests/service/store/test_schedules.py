@@ -179,8 +179,8 @@ def test_watched_file_is_read_again_when_it_was_written_again(
     store: Store, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    hashed = registry.file_sha256
-    monkeypatch.setattr(registry, "file_sha256", lambda file: read.append(file.name) or hashed(file))
+    hashed = registry.checkpoint_sha256
+    monkeypatch.setattr(registry, "checkpoint_sha256", lambda file: read.append(file.name) or hashed(file))
     store.add_schedule("ledger", "run", folder=tmp_path)
     latest, copy, broken = checkpoint(tmp_path, 1), tmp_path / "z-copy.safetensors", tmp_path / "broken.safetensors"
     for name in (copy, broken):
