@@ -29,6 +29,7 @@ from ..storage.pages import page
 from ..storage.references import belongs, new_id, resolve
 from ..storage.tables import Checkpoint, Graph, Model, Partition, Row, Schedule
 from .jobs import Jobs
+from .registry import check_name
 from .runs import newest_run
 from .saving import now
 
@@ -84,8 +85,7 @@ class Schedules(Jobs):
         given = plain(given)
         if cron is None and task not in ON_CHECKPOINTS:
             raise StoreError(f"{task} does not run on one checkpoint: give a time (cron)")
-        if not model.strip() or not model.isprintable() or len(model) > 200:
-            raise StoreError(f"model is {model[:80]!r}: expected up to 200 printable characters")
+        check_name(model)
         if folder is not None and not Path(folder).is_dir():
             raise StoreError(f"{folder} is not a folder: expected one to watch for checkpoints")
         moment = now()

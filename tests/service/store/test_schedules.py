@@ -283,6 +283,12 @@ def test_senseless_schedules_are_refused(sqlite_place: Any, task: str, options: 
         store.add_schedule(task, "run", **options)
 
 
+@pytest.mark.parametrize("name", ["run#2", "run@3", "last", " "])
+def test_schedules_of_what_cannot_be_a_model_are_refused(sqlite_place: Any, name: str) -> None:
+    with sqlite_place.open() as store, pytest.raises(StoreError, match="a model cannot be called"):
+        store.add_schedule("track", name, cron="0 * * * *")
+
+
 def test_worker_looks_after_schedules(store: Store, place: Any, start_worker: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
