@@ -53,18 +53,18 @@ def _moment(t: float, gamma: float, weight: Callable[[float], float], loss: Call
     return quad(lambda u: density(u) * t * loss(math.exp(u)), -40, 6, limit=500)[0] / norm
 
 
-def thermal_average(name: str, t: float, gamma: float) -> float:
-    """t <K> by quadrature; for two variables the second is integrated in closed form."""
+def thermal_average(name: str, t: float, gamma: float, power: int = 1) -> float:
+    """<(t K)^power> by quadrature; for two variables, and the first power, the second is integrated in closed form."""
     if name in ("cross", "crossing"):
-        power = {"cross": 2, "crossing": 4}[name]
+        order = {"cross": 2, "crossing": 4}[name]
         return _moment(
             t,
             gamma,
-            lambda w: (t * w**power + gamma / 2) ** -0.5,
-            lambda w: 0.5 * w**power / (t * w**power + gamma / 2),
+            lambda w: (t * w**order + gamma / 2) ** -0.5,
+            lambda w: 0.5 * w**order / (t * w**order + gamma / 2),
         )
     loss = {"quartic": lambda w: w**4, "toy": lambda w: 0.01 * w**2 + w**4}[name]
-    return _moment(t, gamma, lambda w: math.exp(-t * loss(w)), loss)
+    return _moment(t, gamma, lambda w: math.exp(-t * loss(w)), lambda w: (t * loss(w)) ** power / t)
 
 
 SINGULAR = {
