@@ -55,7 +55,7 @@ _MANY_PASSES = 4096  # backward passes per data point, above which sums are esti
 
 _TOLERANCE = 0.05
 
-_CAME_LATER = ("positions", "tolerance")
+_CAME_LATER = ("positions", "tolerance", "batch_size")
 
 RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
@@ -165,8 +165,9 @@ class LlcRecipe:
     Attributes:
         epsilon, temperature, curve: exactly one: a loss scale, a temperature, or the default range of loss scales.
         parameters: globs on the names of the parameters to vary; None for all.
+        batch_size: random data points of each step, for sgld, psgld and sgnht; None: see `Sampler`.
 
-    The other options of `Sampler` (batch_size, control_variate, execution, workers) keep their defaults.
+    The other options of `Sampler` (control_variate, execution, workers) keep their defaults.
 
     Raises:
         InputError: none or several of epsilon, temperature and curve, or unsuitable options of the sampler.
@@ -188,6 +189,7 @@ class LlcRecipe:
     warmup: int | None = None
     draws: int | None = None
     step_size: float | None = None
+    batch_size: Count | None = None
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -214,6 +216,7 @@ class LlcRecipe:
             warmup=self.warmup,
             draws=self.draws,
             step_size=self.step_size,
+            batch_size=self.batch_size or "auto",
         )
 
     @property

@@ -174,22 +174,9 @@ def _by_mixing(n_modules: int, mixing: Mixing | None, checked: bool | None) -> V
     if mixing is None:
         if checked is None:  # of version 0.6 and before
             return None
-        return Verdict(CHANCE, "the data cannot be mixed between modules: that takes two data points of one length")
+        few = "that takes two data points at which the same positions count"
+        return Verdict(CHANCE, f"the data cannot be mixed between modules: {few}")
     return mixing.judge()
-
-
-def _mixing(
-    study: Interventions,
-    graph: InteractionGraph,
-    partition: Partition,
-    labels: Sequence[Int[np.ndarray, " _"]],
-    draws: int,
-    progress: ProgressCallback | None,
-) -> Mixing | None:
-    """Mix the data between modules; None if data points cannot replace each other."""
-    if study.uneven is not None:
-        return None
-    return mixed_modules(study, graph, partition, labels, draws=draws, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -271,7 +258,7 @@ def isolate_modules(
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
         isolated=isolated,
         matched=control(study, isolated.values, matched, draws, study.seed, step),
-        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        mixing=mixed_modules(study, graph, partition, labels, draws=draws, progress=progress),
         checked=net.checked,
     )
 
@@ -322,7 +309,7 @@ def ablate_modules(
         classes=np.array([[d.classes for d in side] for side in details]),
         whole_classes=_detail(study, {}).classes,
         losses=np.array([[d.losses for d in side] for side in details]),
-        mixing=_mixing(study, graph, partition, labels, draws, progress),
+        mixing=mixed_modules(study, graph, partition, labels, draws=draws, progress=progress),
         checked=net.checked,
     )
 

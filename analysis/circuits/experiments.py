@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from torch import Tensor
 
 from ..basis.bases import Bases
 from ..checkpoints.datasets import Dataset
 from ..fields import Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
+from ..network.batches import Batch, batch_size, tensors
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..notebook.tables import Columns, html_table
@@ -27,6 +29,7 @@ from .controls import Control, Outcome
 from .faithfulness import Faithfulness, circuit_faithfulness
 from .metrics import BEHAVIOURAL, Estimate
 from .mixing import Mixing
+from .order import read_in_order
 from .prediction import LinkCut, Prediction, predict_losses
 
 __all__ = ["KINDS", "Experiment", "ExperimentRecipe", "ExperimentResult", "run_experiment"]
@@ -69,8 +72,8 @@ class ExperimentRecipe:
 
     Attributes:
         kind: one of `KINDS`.
-        metric: "loss" (behavioural), or one of `metrics.METRICS`; None: accuracy where the targets are classes, else,
-            and for "predict", the loss.
+        metric: "loss" (behavioural), or one of `metrics.METRICS`; None: accuracy where the targets are given and are
+            classes, else, and for "predict", the loss.
         tolerance: tolerance of the metric, for "bisect" and "epsilon"; ignored in the others.
         draws: number of random interventions; None for 20, with "faithfulness" and "predict" 5.
         replacement: replacement of ablated nodes, see `interventions.REPLACEMENTS`.
@@ -248,8 +251,9 @@ def run_experiment(
     graph: InteractionGraph,
     *,
     partition: Partition,
-    data: Dataset,
+    data: Dataset | Iterable[Batch],
     recipe: ExperimentRecipe,
+    targets: Tensor | Sequence[Tensor] | None = None,
     held_out: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Experiment:
@@ -260,8 +264,10 @@ def run_experiment(
         bases: bases of all its cuts.
         graph: graph built from them.
         partition: partition of the graph.
-        data: held-out data, with targets where the metric needs them.
+        data: held-out data: a `Dataset`, with targets where the metric needs them, or batches of any kind that the
+            network takes, such as mappings of tokens and masks.
         recipe: the choices of the experiment.
+        targets: targets of batches; see `Interventions`.
         held_out: whether the basis was built from other data; stored with the result.
         progress: called after each measurement.
 
@@ -269,11 +275,13 @@ def run_experiment(
         GraphError: partition, graph and network do not belong together.
         DataError: data or targets that do not fit.
     """
-    classes = data.targets is not None and not data.targets.is_floating_point()
+    data = data if isinstance(data, Dataset) else read_in_order(data)
+    given = data.targets if isinstance(data, Dataset) and targets is None else targets
+    classes = given is not None and not any(part.is_floating_point() for part in tensors(given))
     metric = recipe.metric or ("accuracy" if classes and recipe.kind != "predict" else "loss")
     draws = _DRAWS[recipe.kind] if recipe.draws is None else recipe.draws
     options: dict[str, Any] = {"draws": draws, "replacement": recipe.replacement, "seed": recipe.seed}
-    options["progress"] = progress
+    options |= {"targets": targets, "progress": progress}
     result: ExperimentResult
     if recipe.kind == "isolate":
         result = isolate_modules(net, bases, graph, partition, data, metrics=[metric], **options)
@@ -285,7 +293,7 @@ def run_experiment(
         result = circuit_faithfulness(net, bases, graph, batches=data, metric=metric, **options)
     else:
         result = bisect_edges(net, bases, graph, batches=data, metric=metric, tolerance=recipe.tolerance, **options)
-    return Experiment(recipe.kind, metric, len(data.inputs), held_out, result)
+    return Experiment(recipe.kind, metric, sum(map(batch_size, data)), held_out, result)
 
 
 def _change(

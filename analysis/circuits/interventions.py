@@ -7,26 +7,27 @@ everything changes no bit; at the others f = mean + C^+ f^, and directions that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..basis.bases import KINDS, Bases
 from ..checkpoints.datasets import Dataset
 from ..errors import DataError, GraphError, InputError
 from ..graph.interaction_graph import InteractionGraph
+from ..huggingface.language import is_decoder, numbered, token_targets
 from ..network.batches import Batch
+from ..network.checks import spread
 from ..network.masks import Counted
 from ..network.network import Network
 from .edge_ablation import Receivers, to_coordinates, to_values
-from .metrics import Metric, MetricFunction, find_metric
+from .metrics import NEEDS_TARGETS, Metric, MetricFunction, find_metric
 from .order import read_in_order
 
 __all__ = ["REPLACEMENTS", "Edges", "Interventions", "Nodes", "Options", "Values"]
@@ -48,6 +49,8 @@ Values: TypeAlias = dict[str, Float[np.ndarray, " _"]]
 """By name of a metric its value at every data point."""
 
 _KEPT = 2**25  # largest number of cached values of nodes that see the same again, over all batches
+
+_OUTPUTS = 2**27  # largest number of outputs of the whole network that are kept; the rest are computed again
 
 _CHECKS = 2  # number of random tensors with which the last cut is compared with the output
 
@@ -101,7 +104,9 @@ class Interventions:
             bases: bases of all its cuts.
             batches: held-out data, kept in memory with the activations at the cuts; a `Dataset` brings its targets.
                 They must come in the same order in every pass (see `order`), since it pairs values with targets.
-            targets: (n, ...), or a list of tensors with one for each batch, for metrics that need them.
+                Of models of tokens a batch may be a mapping; padding on the left is numbered (see `numbered`).
+            targets: (n, ...), or a list of tensors with one for each batch, for metrics that need them; default: the
+                `labels` in the batches of a model of tokens, or for a decoder the next tokens (see `token_targets`).
             metrics: metrics besides the behavioural loss, see `find_metric`.
             higher_is_better: direction of metrics that are functions, which need it.
             replacement: "mean" (over the data of the basis), "zero" or "resample" (another data point's, drawn
@@ -122,10 +127,9 @@ class Interventions:
             raise GraphError(f"unknown replacement {replacement!r}: expected one of {', '.join(REPLACEMENTS)}")
         if isinstance(metrics, str):
             raise GraphError(f"metrics is {metrics!r}: expected a list, [{metrics!r}]")
-        if isinstance(batches, Tensor):
-            raise DataError(
-                f"batches is one tensor of shape {tuple(batches.shape)}: expected a list of batches, [tensor]"
-            )
+        if isinstance(batches, Tensor | Mapping):
+            seen = f"tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
+            raise DataError(f"batches is one {seen}: expected a list of batches, [batch]")
         found = [find_metric(net.loss if m == "loss" else m, higher_is_better) for m in metrics]
         self.net, self.bases, self.replacement, self.seed = net, bases, replacement, seed
         named = {m.name: m for m in (find_metric(net.loss), *found)}
@@ -134,7 +138,7 @@ class Interventions:
                 raise GraphError(f"two metrics are called {m.name!r}: give each function a name of its own")
         self.metrics = tuple(named.values())
         self._order = [bases[cut] for cut in net.cuts]
-        inputs = read_in_order(batches) if ordered or targets is not None else list(batches)
+        inputs = list(numbered(net.model, read_in_order(batches) if ordered or targets is not None else batches))
         if not inputs:
             raise DataError("the held-out data hold no batch: nothing to measure on")
         net.check_once(inputs)
@@ -143,13 +147,15 @@ class Interventions:
             for p, (a, b) in enumerate(zip(self._order[:-1], self._order[1:], strict=True))
         ]
         given = batches.targets if targets is None and isinstance(batches, Dataset) else targets
-        given = None if given is None else _whole(given)
-        self._parts = self._read(inputs, given)
-        self.n = sum(len(part.whole) for part in self._parts)
+        self._parts = self._read(inputs)
+        self.n = sum(map(len, self._parts))
+        self._pair_with(given)
+        self._replace()
         self.ends_in_cut = self._is_output_last_cut(self._parts[0])
         for part in self._parts:
+            whole = self._whole_output(part)
             for metric in self.metrics:
-                metric.check_alone(part.whole, part.whole, part.targets, part.counted_output.mask)
+                metric.check_alone(whole, whole, part.targets, part.counted_output.mask)
         self.whole = self.measure()
 
     @property
@@ -184,61 +190,62 @@ class Interventions:
             p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}") for p, mask in (edges or {}).items()
         }
         for part in self._parts:
-            yield self._output(part, kept, seen), part.whole, part.targets
+            whole = self._whole_output(part)
+            yield self._output(part, whole, kept, seen), whole, part.targets
 
-    @property
-    def uneven(self) -> str | None:
-        """Why data points cannot replace each other: their lengths differ; None if they can."""
-        if any(counted.mask is not None and not counted.mask.all() for part in self._parts for counted in part.counted):
-            return "positions that do not count have no coordinates: expected data points of one length"
-        for p in range(len(self._order)):
-            if len(lengths := {part.values[p].shape[1] for part in self._parts}) > 1:
-                return f"batches have sequences of different lengths: {sorted(lengths)}"
-        return None
+    def partners(self) -> Int[Tensor, " n"]:
+        """Pair each data point with another one at which the same positions count, by random cycles through all such.
 
-    def coordinates(self) -> list[Float[Tensor, "n _ _"]]:
-        """Compute per cut the coordinates of all data points.
-
-        Raises:
-            DataError: batches of sequences of different lengths, or positions that do not count.
+        A data point that has no such other one is its own partner.
         """
-        if self.uneven is not None:
-            raise DataError(self.uneven)
-        return [
-            torch.cat([to_coordinates(basis, part.values[p]) for part in self._parts])
-            for p, basis in enumerate(self._order)
-        ]
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        place = 0
+        for part in self._parts:
+            for row in range(len(part)):
+                alike.setdefault(tuple(_counts(part, p, row) for p in range(len(self._order))), []).append(place)
+                place += 1
+        other = torch.arange(self.n)
+        draws = torch.Generator().manual_seed(self.seed)
+        for members in map(torch.tensor, alike.values()):
+            order = members[torch.randperm(len(members), generator=draws)]
+            other[order] = order.roll(1)
+        return other
+
+    def coordinates(self, other: Int[Tensor, " n"] | None = None) -> list[list[Float[Tensor, "_ _ _"]]]:
+        """Compute per cut the coordinates of each batch; or those of other data points, as `partners` gives them."""
+        own = [[to_coordinates(b, part.values[p]) for part in self._parts] for p, b in enumerate(self._order)]
+        if other is None:
+            return own
+        return [[torch.stack([rows[i] for i in chosen]) for chosen in self._split(other)] for rows in map(_rows, own)]
 
     def receive(
-        self, p: int, coordinates: Float[Tensor, "n s k"], others: Float[Tensor, "n s k"], mask: Bool[np.ndarray, "j k"]
-    ) -> Float[Tensor, "n t j"]:
+        self,
+        p: int,
+        coordinates: Sequence[Float[Tensor, "_ _ _"]],
+        others: Sequence[Float[Tensor, "_ _ _"]],
+        mask: Bool[np.ndarray, "j k"],
+    ) -> list[Float[Tensor, "_ _ _"]]:
         """Compute coordinates at cut p + 1; a node sees `coordinates` where its mask says so, else `others`."""
         nodes = np.arange(len(mask))
-        return torch.cat(
-            [
-                self._receivers[p].receive(part.inputs, coordinates[rows], others[rows], mask, nodes)
-                for part, rows in self._rows()
-            ]
-        )
+        return [
+            self._receivers[p].receive(part.inputs, here, there, mask, nodes)
+            for part, here, there in zip(self._parts, coordinates, others, strict=True)
+        ]
 
-    def pushed(self, start: int, coordinates: Float[Tensor, "n s k"], stop: int) -> Float[Tensor, "n t j"]:
+    def pushed(
+        self, start: int, coordinates: Sequence[Float[Tensor, "_ _ _"]], stop: int
+    ) -> list[Float[Tensor, "_ _ _"]]:
         """Compute coordinates at a later cut from those at an earlier one."""
-        return torch.cat(
-            [
-                to_coordinates(
-                    self._order[stop],
-                    self.net.resume(part.inputs, start, to_values(self._order[start], coordinates[rows]), stop),
-                )
-                for part, rows in self._rows()
-            ]
-        )
+        return [
+            to_coordinates(
+                self._order[stop], self.net.resume(part.inputs, start, to_values(self._order[start], here), stop)
+            )
+            for part, here in zip(self._parts, coordinates, strict=True)
+        ]
 
-    def _rows(self) -> Iterator[tuple[_Part, slice]]:
-        """Yield each batch with the range of its data points among all."""
-        start = 0
-        for part in self._parts:
-            yield part, slice(start, start + len(part.whole))
-            start += len(part.whole)
+    def _split(self, values: Int[Tensor, " n"]) -> Iterator[list[int]]:
+        """Yield the entries that belong to the data points of each batch."""
+        yield from (entries.tolist() for entries in values.split([len(part) for part in self._parts]))
 
     def require(self, graph: InteractionGraph) -> None:
         """Refuse a graph whose edges cannot be cut here.
@@ -269,47 +276,55 @@ class Interventions:
             raise GraphError(f"mask of {where}: expected booleans of shape {shape}, got {array.dtype} {array.shape}")
         return array
 
-    def _read(self, inputs: list[Batch], targets: Tensor | None) -> list[_Part]:
-        donors: Callable[[int, int], Batch] | None = (
-            _donors(inputs, self.seed) if self.replacement == "resample" else None
-        )
+    def _read(self, inputs: list[Batch]) -> list[_Part]:
         parts: list[_Part] = []
-        start = 0
+        kept = 0
         for batch in inputs:
             with torch.no_grad():
                 trace = self.net.trace(batch)
-            stop = start + len(trace.output)
-            part = _Part(
-                batch,
-                trace.output,
-                None if targets is None else targets[start:stop],
-                list(trace.values),
-                trace.output_counted,
-                trace.counted,
-            )
-            if donors is not None:
-                with torch.no_grad():
-                    given = self.net.trace(donors(start, stop))
-                if not all(map(Counted.agrees, given.counted, trace.counted)):
-                    raise DataError(
-                        "data points cannot be resampled where other positions count at another one: take "
-                        "replacement='mean', or data points of one length"
-                    )
-                part.others = [to_coordinates(basis, v) for basis, v in zip(self._order, given.values, strict=True)]
-            elif self.replacement == "zero":
+            kept += trace.output.numel()
+            output = trace.output if kept <= _OUTPUTS else None
+            parts.append(_Part(batch, output, list(trace.values), trace.output_counted, trace.counted))
+        return parts
+
+    def _pair_with(self, targets: Any) -> None:
+        """Pair each batch with its targets, given or assumed."""
+        if targets is not None:
+            for part, own in zip(self._parts, _by_batch(targets, [len(part) for part in self._parts]), strict=True):
+                part.targets = own
+        elif any(metric.name in NEEDS_TARGETS for metric in self.metrics):
+            decoder = is_decoder(self.net, spread(self._parts[0].inputs))
+            for part in self._parts:
+                part.targets = token_targets(self.net, part.inputs, part.counted_output, decoder=decoder)
+
+    def _replace(self) -> None:
+        """Set what takes the place of ablated nodes, unless that is their mean."""
+        if self.replacement == "zero":
+            for part in self._parts:
                 part.others = [
                     to_coordinates(basis, torch.zeros(basis.mean.shape, dtype=torch.float64)).expand(
                         *value.shape[:-1], -1
                     )
                     for basis, value in zip(self._order, part.values, strict=True)
                 ]
-            parts.append(part)
-            start = stop
-        if targets is not None and len(targets) != start:
-            raise DataError(f"there are {len(targets)} targets for {start} data points: give one per data point")
-        return parts
+        if self.replacement != "resample":
+            return
+        if self.n < 2:
+            raise DataError("there is one data point: resampling needs another")
+        other = self.partners()
+        if bool((alone := other == torch.arange(self.n)).any()):
+            raise DataError(
+                f"at data point {int(alone.long().argmax())} other positions count than at all others, so that it "
+                "cannot be resampled: take replacement='mean', or data points of one length"
+            )
+        for part, others in zip(self._parts, zip(*self.coordinates(other), strict=True), strict=True):
+            part.others = list(others)
 
-    def _output(self, part: _Part, nodes: Nodes, edges: Edges) -> Tensor:
+    def _whole_output(self, part: _Part) -> Tensor:
+        """Return the output of the whole network, computed again where it was not kept."""
+        return self.net.output(part.inputs) if part.kept is None else part.kept
+
+    def _output(self, part: _Part, whole_output: Tensor, nodes: Nodes, edges: Edges) -> Tensor:
         """Compute the output cut after cut, from the first cut with an ablation."""
         at: int | None = None  # the last cut whose values were replaced
         values = torch.empty(0)
@@ -329,7 +344,7 @@ class Interventions:
                 received = self._receive(part, p, values, mask, touched=at is not None)
                 values, at = to_values(self._order[p + 1], received), p + 1
         if at is None:
-            return part.whole
+            return whole_output
         last = len(self._order) - 1
         if not self.ends_in_cut:
             return self.net.resume(part.inputs, at, values)
@@ -366,12 +381,12 @@ class Interventions:
 
     def _is_output_last_cut(self, part: _Part) -> bool:
         """Return whether the tensor at the last cut is the output."""
-        last = len(self._order) - 1
-        if not torch.equal(part.whole, part.values[last]):
+        last, whole = len(self._order) - 1, self._whole_output(part)
+        if not torch.equal(whole, part.values[last]):
             return False
         draws = torch.Generator().manual_seed(0)
         for _ in range(_CHECKS):
-            random = part.counted_output.clean(torch.randn(part.whole.shape, generator=draws).to(part.whole))
+            random = part.counted_output.clean(torch.randn(whole.shape, generator=draws).to(whole))
             if not torch.equal(self.net.resume(part.inputs, last, random), random):
                 return False
         return True
@@ -379,54 +394,58 @@ class Interventions:
 
 @dataclass
 class _Part:
-    """A batch, what the whole network computes on it, and cached results of nodes that see the same again."""
+    """A batch, what the whole network computes on it, and cached results of nodes that see the same again.
+
+    Its length is the number of data points.
+    """
 
     inputs: Batch
-    whole: Tensor
-    targets: Tensor | None
+    kept: Tensor | None
     values: list[Tensor]
     counted_output: Counted
     counted: tuple[Counted, ...]
+    targets: Tensor | None = None
     others: list[Tensor] = field(default_factory=list)
     known: dict[tuple[int, int, bytes], Tensor] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.values[0])
 
-def _whole(targets: Any) -> Tensor:
-    """Return the targets of all data points, joined where they are given batch by batch."""
+
+def _counts(part: _Part, p: int, row: int) -> tuple[int, bytes | None]:
+    """Return how many positions are read at a cut, and which of them count at a data point."""
+    mask = part.counted[p].mask
+    return part.values[p].shape[1], None if mask is None else mask[row].numpy().tobytes()
+
+
+def _rows(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _"]]:
+    """List the data points of all batches."""
+    return [row for batch in batches for row in batch]
+
+
+def _by_batch(targets: Any, sizes: Sequence[int]) -> list[Tensor]:
+    """Return the targets of each batch, of so many data points each."""
     if (
         isinstance(targets, list | tuple)
         and targets
         and all(isinstance(part, Tensor) and part.ndim for part in targets)
     ):
+        if [len(part) for part in targets] == list(sizes):
+            return list(targets)
         if len({part.shape[1:] for part in targets}) > 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in targets[:4])
             raise DataError(
                 f"targets of batches have the shapes {shapes}: expected (data points, ...), alike but for the first"
             )
-        return torch.cat(list(targets))
+        targets = torch.cat(list(targets))
     try:
-        return torch.as_tensor(targets)
+        whole = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"targets is a {type(targets).__name__} that is no tensor ({error}): expected a tensor (data points, ...), "
             "or a list with one for each batch"
         ) from error
-
-
-def _donors(inputs: list[Batch], seed: int) -> Callable[[int, int], Batch]:
-    """Assign another data point to each one by a random cycle through all, so that no point is its own."""
-    flat, structures = zip(*(tree_flatten(batch) for batch in inputs), strict=True)
-    try:
-        joined = [
-            torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0] for leaves in zip(*flat, strict=True)
-        ]
-    except (RuntimeError, ValueError) as error:
-        raise DataError(f"data points cannot be resampled across batches of different shapes: {error}") from error
-    n = next(len(leaf) for leaf in joined if isinstance(leaf, Tensor))
-    if n < 2:
-        raise DataError("there is one data point: resampling needs another")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    donor = torch.empty_like(order)
-    donor[order] = order.roll(1)
-    whole = tree_unflatten(joined, structures[0])
-    return lambda start, stop: tree_map(lambda v: v[donor[start:stop]] if isinstance(v, Tensor) else v, whole)
+    if not whole.ndim or len(whole) != sum(sizes):
+        seen = len(whole) if whole.ndim else "no"
+        raise DataError(f"there are {seen} targets for {sum(sizes)} data points: give one per data point")
+    return list(whole.split(list(sizes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,11 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import DataError, GraphError
+from ..huggingface.language import IGNORED
 from ..results import by_value
 
 __all__ = [
     "BEHAVIOURAL",
     "METRICS",
+    "NEEDS_TARGETS",
     "Estimate",
     "Metric",
     "MetricFunction",
@@ -29,6 +32,8 @@ __all__ = [
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 
 """metric(output (batch, positions, width), targets or None) -> one number per data point, of that point alone."""
+
+_CLASSES = 2**20  # largest number of (answer, class) pairs that are counted one by one
 
 _ALONE = 3  # data points of a batch at which a metric is also computed alone
 
@@ -170,7 +175,8 @@ def find_metric(metric: str | MetricFunction | Metric, higher_is_better: bool | 
 
     Args:
         metric: "loss" is the behavioural loss in the network's own kind, named "mse" or "kl" before it gets here;
-            "accuracy", "cross_entropy"; or a function of (output, targets).
+            "accuracy", "cross_entropy" (means over the answers of a data point whose target is not `IGNORED`); or a
+            function of (output, targets).
         higher_is_better: direction of a function; ignored for named metrics.
 
     Raises:
@@ -199,20 +205,27 @@ def class_accuracy(
 ) -> tuple[Tensor, Tensor]:
     """Count right answers and data points per (answer, class); empty if targets are no classes that fit.
 
-    Answers are positions, so the result is also empty if different positions count at different data points.
+    Answers are positions, so the result is also empty if different positions count at different data points, and where
+    there are more than 2^20 answers times classes, as there are in a vocabulary.
     """
     if counted is not None and not counted.all():
-        return torch.zeros(0, 0), torch.zeros(0, 0)
+        if not torch.equal(counted, counted[:1].expand_as(counted)):
+            return torch.zeros(0, 0), torch.zeros(0, 0)
+        output, targets = _where_counted(output, counted), None if targets is None else _where_counted(targets, counted)
     try:
         logits, expected = _answers("accuracy", output, targets)
     except DataError:
         return torch.zeros(0, 0), torch.zeros(0, 0)
     shape = (expected.shape[1], logits.shape[-1])
+    if math.prod(shape) > _CLASSES:
+        return torch.zeros(0, 0), torch.zeros(0, 0)
     right, count = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
     hits = (logits.argmax(-1) == expected).double()
     for answer in range(shape[0]):
-        right[answer].index_add_(0, expected[:, answer], hits[:, answer])
-        count[answer].index_add_(0, expected[:, answer], torch.ones(len(expected), dtype=torch.float64))
+        known = expected[:, answer] != IGNORED
+        classes = expected[known, answer]
+        right[answer].index_add_(0, classes, hits[known, answer])
+        count[answer].index_add_(0, classes, torch.ones(len(classes), dtype=torch.float64))
     return right, count
 
 
@@ -240,12 +253,21 @@ def _kl(output: Tensor, whole: Tensor, _: Tensor | None) -> Tensor:
 
 def _accuracy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
     logits, expected = _answers("accuracy", output, targets)
-    return (logits.argmax(-1) == expected).double().mean(1)
+    return _mean_of_known((logits.argmax(-1) == expected).double(), expected)
 
 
 def _cross_entropy(output: Tensor, _: Tensor, targets: Tensor | None) -> Tensor:
     logits, expected = _answers("cross_entropy", output, targets)
-    return -logits.log_softmax(-1).gather(-1, expected[..., None])[..., 0].mean(1)
+    chosen = expected.clamp(min=0)[..., None]
+    return _mean_of_known(-logits.log_softmax(-1).gather(-1, chosen)[..., 0], expected)
+
+
+def _mean_of_known(values: Tensor, expected: Tensor) -> Tensor:
+    """Compute the mean over the answers that count."""
+    known = expected != IGNORED
+    if not known.any(1).all():
+        raise DataError(f"all targets of a data point are {IGNORED}: expected a class at one position or more")
+    return torch.where(known, values, 0.0).sum(1) / known.sum(1)
 
 
 def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -270,10 +292,11 @@ def _answers(name: str, output: Tensor, targets: Tensor | None) -> tuple[Tensor,
             f"targets of shape {tuple(targets.shape)} do not fit an output of (points, positions, width) "
             f"{(n, positions, width)}: expected one class per point and position"
         )
-    if int(expected.min()) < 0 or int(expected.max()) >= output.shape[-1]:
+    known = expected[expected != IGNORED]
+    if known.numel() and (int(known.min()) < 0 or int(known.max()) >= output.shape[-1]):
         raise DataError(
-            f"targets go from {int(expected.min())} to {int(expected.max())}: expected classes 0 to "
-            f"{output.shape[-1] - 1}"
+            f"targets go from {int(known.min())} to {int(known.max())}: expected classes 0 to {output.shape[-1] - 1}, "
+            f"or {IGNORED} where none is expected"
         )
     return output, expected
 
@@ -290,3 +313,7 @@ METRICS: dict[str, Metric] = {
 BEHAVIOURAL = ("mse", "kl")
 
 """The behavioural losses, which compare with the whole network."""
+
+NEEDS_TARGETS = ("accuracy", "cross_entropy")
+
+"""The metrics that compare with targets; of a decoder without targets these are the next tokens."""

@@ -114,7 +114,7 @@ def mixed_modules(
     draws: int = NULLS,
     progress: ProgressCallback | None = None,
 ) -> Mixing | None:
-    """Mix the data between modules; None for a single module or a single data point.
+    """Mix the data between modules; None for a single module, or where no two data points count the same positions.
 
     Args:
         study: the network and held-out data.
@@ -124,11 +124,10 @@ def mixed_modules(
         draws: number of null graphs, at least `NULLS`; 0 for none.
         progress: called after each null graph.
     """
-    if partition.n_modules < 2 or study.n < 2:
+    if partition.n_modules < 2 or (data := _Mixed(study)).n < 2:
         return None
     chains = [partners(block) for block in graph.blocks]
     strong = [costs > 0 for costs in graph_costs(graph, partition.epsilons)]
-    data = _Mixed(study)
     own, others = data.shares(labels, chains)
     between, chance, total = _sums(graph.blocks, chains, strong, labels)
     predicted = 1 - between / chance if chance > 0 else 0.0
@@ -230,15 +229,18 @@ def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[
 
 
 class _Mixed:
-    """Pairs of data points in one batch: x of every data point, and x' of another one."""
+    """Pairs of data points: x of every data point, and x' of another one at which the same positions count.
+
+    Positions that do not count (padding, a first token) are those of x throughout. Data points without such another one
+    are left out.
+    """
 
     def __init__(self, study: Interventions) -> None:
         self._study = study
-        self._coordinates = study.coordinates()
-        order = torch.randperm(study.n, generator=torch.Generator().manual_seed(study.seed))
-        self._other = torch.empty_like(order)
-        self._other[order] = order.roll(1)
-        self._widths = study.widths
+        other = study.partners()
+        self.n = int((other != torch.arange(study.n)).sum())
+        self._x, self._other = study.coordinates(), study.coordinates(other)
+        self._last_cut = len(self._x) - 1
 
     def shares(self, labels: Sequence[np.ndarray], chains: Sequence[np.ndarray]) -> tuple[float, float]:
         """Sum over all pairs the variance that nodes take from their own module, without partners, and from others."""
@@ -246,38 +248,40 @@ class _Mixed:
         for p, chain in enumerate(chains):
             same = labels[p + 1][:, None] == labels[p]
             whole = self._received(p, np.ones_like(same))
-            own += _half_square(self._received(p, ~same | chain) - whole)
-            others += _half_square(self._received(p, same) - whole)
+            own += self._half_square(self._received(p, ~same | chain), whole)
+            others += self._half_square(self._received(p, same), whole)
         return own, others
 
     def through(
         self, labels: Sequence[np.ndarray], n_modules: int
     ) -> tuple[tuple[float | None, ...], tuple[float, ...], float]:
         """Compute per module how it follows its inputs and interacts, from first to last cut; and the variance."""
-        x = self._coordinates[0]
-        both = self._last(x)
-        neither = both[self._other]
+        both, neither = (self._last(values[0]) for values in (self._x, self._other))
         followed: list[float | None] = []
         interaction = []
         for module in range(n_modules):
             mine, ends = (torch.from_numpy(labels[p] == module) for p in (0, -1))
-            first, second = (self._last(torch.where(mine == kept, x, x[self._other])) for kept in (True, False))
-            interaction.append(_half_square(both - second - first + neither) / 2)
-            moved = _half_square((neither - both)[..., ends])
-            share = 1 - _half_square((first - both)[..., ends]) / moved if moved > 0 and mine.any() else None
+            first, second = (
+                self._last([torch.where(mine == kept, a, b) for a, b in zip(self._x[0], self._other[0], strict=True)])
+                for kept in (True, False)
+            )
+            rest = [a + b - c for a, b, c in zip(second, first, neither, strict=True)]
+            interaction.append(self._half_square(both, rest) / 2)
+            moved = self._half_square(neither, both, ends)
+            share = 1 - self._half_square(first, both, ends) / moved if moved > 0 and mine.any() else None
             followed.append(share)
-        return tuple(followed), tuple(interaction), _half_square(neither - both)
+        return tuple(followed), tuple(interaction), self._half_square(neither, both)
 
-    def _received(self, p: int, mask: Bool[np.ndarray, "j k"]) -> Float[Tensor, "n t j"]:
+    def _received(self, p: int, mask: Bool[np.ndarray, "j k"]) -> list[Float[Tensor, "_ _ _"]]:
         """Compute coordinates at cut p + 1 of nodes that see x where the mask says so and x' elsewhere."""
-        x = self._coordinates[p]
-        return self._study.receive(p, x, x[self._other], mask)
+        return self._study.receive(p, self._x[p], self._other[p], mask)
 
-    def _last(self, coordinates: Float[Tensor, "n s k"]) -> Float[Tensor, "n t j"]:
+    def _last(self, coordinates: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _ _"]]:
         """Compute coordinates at the last cut from those at the first."""
-        return self._study.pushed(0, coordinates, len(self._coordinates) - 1)
+        return self._study.pushed(0, coordinates, self._last_cut)
 
-
-def _half_square(change: Float[Tensor, "n t k"]) -> float:
-    """Compute E|change|^2 / 2, summed over positions and coordinates."""
-    return float(change.square().sum()) / (2 * len(change))
+    def _half_square(self, new: Sequence[Tensor], old: Sequence[Tensor], nodes: Tensor | None = None) -> float:
+        """Compute E|new - old|^2 / 2, summed over positions and (some) coordinates."""
+        changes = (a - b for a, b in zip(new, old, strict=True))
+        squares = (float((c if nodes is None else c[..., nodes]).square().sum()) for c in changes)
+        return sum(squares) / (2 * self.n)

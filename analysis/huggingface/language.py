@@ -17,16 +17,30 @@ from torch import Tensor, nn
 from ..errors import CutError, DataError, InputError
 from ..network.batches import Batch, map_tensors
 from ..network.checks import differs, spread
+from ..network.masks import Counted
 from ..network.network import Network
 
-__all__ = ["POSITIONS", "CountedAt", "assumed_network", "check_tokens", "is_decoder", "numbered", "tokens"]
+__all__ = [
+    "IGNORED",
+    "POSITIONS",
+    "CountedAt",
+    "assumed_network",
+    "check_tokens",
+    "is_decoder",
+    "numbered",
+    "token_targets",
+    "tokens",
+]
 
 CountedAt: TypeAlias = Literal["all", "mask", "later", "last"]
 
 POSITIONS = ("all", "mask", "later", "last")
 """Every position; those that the mask counts; all of these but the first; the last of these."""
 
-_MASK = "attention_mask"
+IGNORED = -100
+"""The target of a position at which none is expected, as in torch and transformers."""
+
+_MASK, _LABELS = "attention_mask", "labels"
 
 
 def assumed_network(
@@ -114,19 +128,20 @@ def check_tokens(model: nn.Module, batches: Iterable[Batch]) -> None:
             )
 
 
-def is_decoder(model: nn.Module, batch: Batch, *, output: str | int | None = None) -> bool:
+def is_decoder(model: nn.Module | Network, batch: Batch, *, output: str | int | None = None) -> bool:
     """Return whether the output at a position depends on earlier tokens, and not on later ones.
 
-    The second half of the tokens of each data point is replaced by those of another, and then the first half.
+    The second half of the tokens of each data point is replaced by those of another (of a single data point by its own,
+    one place on), and then the first half.
 
     >>> is_decoder(nn.Sequential(nn.Embedding(5, 2)), torch.tensor([[0, 1, 2], [3, 4, 0]]))
     False
     """
     ids = tokens(batch)
-    if ids is None or len(ids) < 2 or ids.shape[1] < 2:
+    if ids is None or ids.shape[1] < 2:
         return False
-    half = ids.shape[1] // 2
-    net, others = Network(model, (), output=output), ids.roll(1, 0)
+    half, others = ids.shape[1] // 2, ids.roll(1, 0 if len(ids) > 1 else 1)
+    net = model if isinstance(model, Network) else Network(model, (), output=output)
     later, earlier = ids.clone(), ids.clone()
     later[:, half:], earlier[:, :half] = others[:, half:], others[:, :half]
     if torch.equal(later, ids) or torch.equal(earlier, ids):
@@ -154,6 +169,36 @@ def numbered(model: nn.Module, batches: Iterable[Batch]) -> tuple[Batch, ...]:
     (tensor([0.]),)
     """
     return tuple(_numbered(model, batch) for batch in batches)
+
+
+def token_targets(net: Network, batch: Batch, counted: Counted, *, decoder: bool) -> Tensor | None:
+    """Return the target at each position of the output that is read; `IGNORED` where there is none.
+
+    The targets are `labels` in the batch where it has them, which transformers gives at the positions of the tokens; of
+    a decoder the next ones, or else the next tokens.
+
+    Args:
+        net: the network.
+        batch: one batch of its data.
+        counted: the positions of the output that are read.
+        decoder: whether the network predicts next tokens (see `is_decoder`).
+
+    Returns:
+        Whole numbers (data points, positions read); None where the batch holds no labels and the network is no decoder.
+    """
+    ids = tokens(batch)
+    labels = batch.get(_LABELS) if isinstance(batch, Mapping) else None
+    given = labels if isinstance(labels, Tensor) and ids is not None and labels.shape == ids.shape else None
+    if given is None:
+        if ids is None or not decoder:
+            return None
+        mask = net.mask(batch)
+        given = ids if mask is None else torch.where(mask, ids, IGNORED)
+    if decoder:
+        given = torch.nn.functional.pad(given[:, 1:], (0, 1), value=IGNORED)
+    if isinstance(counted.index, Tensor):
+        return given.gather(1, counted.index[:, None])
+    return given[:, counted.index]
 
 
 def tokens(batch: Batch) -> Tensor | None:

@@ -92,7 +92,7 @@ class Sampler:
         execution: "vectorised", "sequential", "processes", or "auto".
         workers: number of processes, only for "processes"; None for one per chain.
 
-    The command line and `LlcRecipe` leave batch_size, control_variate, execution and workers at their defaults.
+    The command line and `LlcRecipe` leave control_variate, execution and workers at their defaults.
     """
 
     kernel: str = "auto"

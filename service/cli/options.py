@@ -18,6 +18,7 @@ __all__ = [
     "ArtifactsOption",
     "CheckpointsArgument",
     "ChoiceOption",
+    "ContextOption",
     "DataOption",
     "EpsilonOption",
     "FactoryOption",
@@ -31,6 +32,7 @@ __all__ = [
     "NumberOption",
     "ObjectiveOption",
     "PlotOption",
+    "PointsOption",
     "PolishOption",
     "QueueOption",
     "RecipeOption",
@@ -38,6 +40,8 @@ __all__ = [
     "SeedOption",
     "StoreOption",
     "TaskArgument",
+    "TextOption",
+    "TokensOption",
     "UrlOption",
     "given_place",
     "with_place",
@@ -46,6 +50,8 @@ __all__ = [
 _HERE = ("worker", "serve", "db", "token")  # commands that take no service
 
 _PLACE = "Where results are stored"
+
+_TEXT = "Text for a folder of save_pretrained"
 
 MODULES = "Choices of the modules"
 """Panel of the options that say how a graph is divided."""
@@ -190,6 +196,30 @@ DataOption = Annotated[
         "--data",
         help="Data file: .npz, .npy or .safetensors with `inputs`.",
         show_default="the data that the checkpoint names",
+    ),
+]
+
+TextOption = Annotated[
+    Path | None,
+    typer.Option("--text", help="Text in UTF-8, split by the tokenizer of the model's folder.", rich_help_panel=_TEXT),
+]
+
+TokensOption = Annotated[
+    Path | None,
+    typer.Option("--tokens", help="A .npy file of tokens, in one row or in windows.", rich_help_panel=_TEXT),
+]
+
+ContextOption = Annotated[
+    int, typer.Option("--context", help="Tokens in a window, a data point.", rich_help_panel=_TEXT)
+]
+
+PointsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--points",
+        help="Windows to take, evenly spread, or drawn where --seed is given.",
+        show_default="all",
+        rich_help_panel=_TEXT,
     ),
 ]
 

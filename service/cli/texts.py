@@ -13,8 +13,9 @@ from ..records.checkpoints import CHECKPOINT
 from ..records.errors import StoreError
 from ..records.kinds import Source
 from ..store.store import Store
+from ..terminal.show import err
 
-__all__ = ["Text", "kept", "windows_file"]
+__all__ = ["Text", "windows_file"]
 
 
 class Text(NamedTuple):
@@ -39,7 +40,8 @@ class Text(NamedTuple):
 def windows_file(source: Source, checkpoints: Sequence[Path], data: Path | None, given: Text) -> Iterator[Path | None]:
     """Provide the windows of a text, or of tokens, as a data file while the context is open; without one, the data.
 
-    The tokenizer is that of the first checkpoint's folder.
+    The tokenizer is that of the first checkpoint's folder. Windows that served are kept, and it is said under which
+    name.
 
     Raises:
         StoreError: several sources of data, or windows of nothing.
@@ -63,9 +65,10 @@ def windows_file(source: Source, checkpoints: Sequence[Path], data: Path | None,
         written = Path(place) / f"{file.name}, windows of {found.shape[1]} tokens.safetensors"
         save_file({"inputs": found.contiguous()}, written)
         yield written
+        err.print(f"The windows are kept: later commands take them as --data {_kept(source, written)}")
 
 
-def kept(source: Source, file: Path) -> str:
+def _kept(source: Source, file: Path) -> str:
     """Keep a data file among the artifacts, and return the name under which later commands take it as --data."""
     if isinstance(source, Client):
         return source.upload(file).uri

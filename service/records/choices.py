@@ -135,6 +135,7 @@ class _Llc(_Choices, total=False):
     warmup: Annotated[int, Field(ge=3, lt=2**63, description="a whole number of at least 3")]
     draws: Annotated[int, Field(ge=4, lt=2**63, description="a whole number of at least 4")]
     step_size: _Positive
+    batch_size: _Count
     seed: _Seed
     data: _Data
 

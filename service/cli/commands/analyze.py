@@ -19,6 +19,7 @@ from ..completion import complete_ids, complete_values
 from ..options import (
     ArtifactsOption,
     CheckpointsArgument,
+    ContextOption,
     DataOption,
     EpsilonOption,
     FactoryOption,
@@ -30,17 +31,20 @@ from ..options import (
     NumberOption,
     ObjectiveOption,
     PlotOption,
+    PointsOption,
     PolishOption,
     RecipeOption,
     ResolutionOption,
     SeedOption,
     StoreOption,
+    TextOption,
+    TokensOption,
     UrlOption,
     given_place,
 )
 from ..pictures import check_picture, draw
 from ..sources import loss_scale, opened_store, recipe_choices
-from ..texts import Text, kept, windows_file
+from ..texts import Text, windows_file
 
 __all__ = ["app"]
 
@@ -49,8 +53,6 @@ app = typer.Typer()
 _PANEL = "Analyse"
 
 _GRAPH = "Choices of the graph"
-
-_TEXT = "Text for a folder of save_pretrained"
 
 
 def _choice(name: str, default: str, what: str) -> Any:
@@ -173,22 +175,10 @@ def analyze(
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Text in UTF-8, split by the tokenizer of the model's folder.", rich_help_panel=_TEXT),
-    ] = None,
-    tokens: Annotated[
-        Path | None, typer.Option(help="A .npy file of tokens, in one row or in windows.", rich_help_panel=_TEXT)
-    ] = None,
-    context: Annotated[int, typer.Option(help="Tokens in a window, a data point.", rich_help_panel=_TEXT)] = 128,
-    points: Annotated[
-        int | None,
-        typer.Option(
-            help="Windows to take, evenly spread, or drawn where --seed is given.",
-            show_default="all",
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
+    text: TextOption = None,
+    tokens: TokensOption = None,
+    context: ContextOption = 128,
+    points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
@@ -223,8 +213,6 @@ def analyze(
     ):
         chosen = {**recipe_choices(recipe), **given}
         made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force))
-        if file != data and file is not None:
-            err.print(f"The windows are kept: later commands take them as --data {kept(backend.source, file)}")
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:

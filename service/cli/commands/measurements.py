@@ -18,16 +18,21 @@ from ..completion import complete_ids, complete_values
 from ..options import (
     ArtifactsOption,
     CheckpointsArgument,
+    ContextOption,
     DataOption,
     FactoryOption,
     ForceOption,
     JsonOption,
     LossOption,
     PlotOption,
+    PointsOption,
     StoreOption,
+    TextOption,
+    TokensOption,
     UrlOption,
 )
 from ..pictures import check_picture, draw
+from ..texts import Text, windows_file
 
 __all__ = ["app"]
 
@@ -54,8 +59,12 @@ def ledger(
         ),
     ] = "auto",
     loss: LossOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of estimates.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of estimates.", show_default="0")] = None,
     data: DataOption = None,
+    text: TextOption = None,
+    tokens: TokensOption = None,
+    context: ContextOption = 128,
+    points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
@@ -67,11 +76,13 @@ def ledger(
     """Count parameters: which are free, and why, and how many are effective.
 
     Example: interbasis ledger run/step500.safetensors --plot ledger.png
+    Example: interbasis ledger my-gpt2 --text corpus.txt --context 64 --points 50
     """
+    windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=True) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
         given = Given(data, factory, force)
-        rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, plot)
+        rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -137,8 +148,20 @@ def llc(
         float | None,
         typer.Option(help="Step size of the kernel.", show_default="adapted, or a safe one", rich_help_panel=_SAMPLING),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the chains.")] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Random data points (windows of text) of each step of sgld, psgld and sgnht.",
+            show_default="256 where network and data are large, else all",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the chains.", show_default="0")] = None,
     data: DataOption = None,
+    text: TextOption = None,
+    tokens: TokensOption = None,
+    context: ContextOption = 128,
+    points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
@@ -150,14 +173,16 @@ def llc(
     """Estimate the learning coefficient: the effective number of parameters at a loss scale.
 
     Example: interbasis llc run/step500.safetensors --epsilon 0.01
+    Example: interbasis llc my-gpt2 --text corpus.txt --points 50 --epsilon 0.1 --kernel sgld --batch-size 8
     """
+    windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=True) as backend:
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
-        choices |= {"draws": draws, "step_size": step_size, "seed": seed}
+        choices |= {"draws": draws, "step_size": step_size, "batch_size": batch_size, "seed": seed}
         given = Given(data, factory, force)
-        rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, plot)
+        rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
@@ -263,6 +288,7 @@ def _measured(
     checkpoints: list[Path],
     choices: dict[str, Any],
     given: Given,
+    windows: Text,
     plot: Path | None,
 ) -> list[RowT]:
     """Compute ledgers or learning coefficients of checkpoints, and draw the last one."""
@@ -270,6 +296,7 @@ def _measured(
         if path.suffix == ".safetensors" and not path.exists():
             raise StoreError(f"there is no checkpoint {path}")
     check_picture(plot)
-    made = backend.run(kind.name, checkpoints, choices, given)
+    with windows_file(backend.source, checkpoints, given.data, windows) as file:
+        made = backend.run(kind.name, checkpoints, choices, given._replace(data=file))
     draw(backend.source, made[-1][kind.name], plot)
     return [backend.source.get(kind, each[kind.name]) for each in made]

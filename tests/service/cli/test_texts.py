@@ -107,3 +107,34 @@ def test_a_folder_that_has_changed_is_not_taken_for_the_checkpoint(
     save_file({name: value + 1 for name, value in load_file(file).items()}, file, {"format": "pt"})
     _, err = run(capsys, "analyze", "tiny@20", "--tokens", str(tokens), code=2)
     assert "its content has changed" in err.replace("\n", " ")
+
+
+def test_measurements_and_experiments_take_tokens_too(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder, _), tokens = steps(tmp_path / "tiny"), tmp_path / "tokens.npy"
+    np.save(tokens, random_tokens(1, 64)[0].numpy())
+    words = [folder, "--tokens", str(tokens), "--context", "4"]
+    sampled = ["--temperature", "5", "--kernel", "sgld", "--preconditioner", "none", "--batch-size", "3"]
+    sampled += ["--parameters", "transformer.ln_f.*"]
+    out, err = run(
+        capsys, "llc", *words, *sampled, "--chains", "2", "--warmup", "3", "--draws", "8", "--points", "12", "--json"
+    )
+    found = json.loads(out)["items"][0]
+    assert (found["n"], found["recipe"]["batch_size"]) == (12, 3)
+    assert err.split("--data")[1].split()[0].startswith("sha256:")
+    _, err = run(capsys, "llc", *words, "--temperature", "5", "--kernel", "hmc", "--batch-size", "3", code=2)
+    assert "hmc needs all the data in each step" in err.replace("\n", " ")
+    out, _ = run(capsys, "ledger", *words, "--points", "2", "--json")
+    found = json.loads(out)["items"][0]
+    assert (found["n"], found["model"]) == (2, "tiny")
+    _, err = run(capsys, "ledger", folder, "--points", "2", code=2)
+    assert "--points goes with --text or --tokens" in err
+    out, err = run(capsys, "analyze", *words, "--basis", "pca", "--k", "2", "--json")
+    part = json.loads(out)["items"][0]["partition"]["id"]
+    data = err.split("--data")[1].split()[0]
+    words = ["experiment", part, "--kind", "isolate", "--draws", "2", "--data", data]
+    out, _ = run(capsys, *words, "--metric", "cross_entropy", "--json")
+    found = json.loads(out)["items"][0]
+    assert (found["metric"], found["n"]) == ("cross_entropy", 16)
+    assert found["summary"]["rows"][0]["values"]["cross_entropy"]["value"] > 1
