@@ -127,6 +127,10 @@ def demo(
 def analyze(
     checkpoints: CheckpointsArgument,
     recipe: RecipeOption = None,
+    text: TextOption = None,
+    tokens: TokensOption = None,
+    context: ContextOption = 128,
+    points: PointsOption = None,
     cuts: Annotated[
         str | None,
         typer.Option(
@@ -175,10 +179,6 @@ def analyze(
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
-    text: TextOption = None,
-    tokens: TokensOption = None,
-    context: ContextOption = 128,
-    points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
