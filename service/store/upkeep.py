@@ -151,9 +151,8 @@ def _removal(session: Session, row: Row) -> Removal:
 
 
 def _followers(session: Session, row: Row) -> tuple[str, ...]:
-    """Return the IDs of the schedules that follow a model or a run."""
-    names = {row.id, _name(row)} if isinstance(row, Model | Run) else set()
-    names |= {f"{row.model.name}#{row.label}"} if isinstance(row, Run) and row.label else set()
+    """Return the IDs of the schedules that follow a model."""
+    names = {row.id, row.name} if isinstance(row, Model) else set()
     return tuple(session.scalars(select(Schedule.id).where(Schedule.model.in_(names)).order_by(Schedule.key)))
 
 
