@@ -326,6 +326,15 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
     return tuple(levels)
 
 
+def _shown(z: float) -> str:
+    """Write a z; where no null graph divides at all it has no size, only a sign.
+
+    >>> _shown(9.24), _shown(1.2e7)
+    ('9.2', 'above 100')
+    """
+    return f"{z:.1f}" if z <= 100 else "above 100"
+
+
 def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np.ndarray]) -> dict[str, Any]:
     """Add to a partition its significance, agreement with independent runs, verdict and warnings."""
     flat = search.flat(part.labels, "labels")
@@ -334,7 +343,7 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
         values |= {"verdict": "one module", "reason": "no division was asked for, or none is cheaper"}
         if found.p_value is not None:
             row = found.rows[found.row]
-            against = f"(largest z {row.z:.1f}, p {found.p_value:.2g})"
+            against = f"(largest z {_shown(row.z)}, p {found.p_value:.2g})"
             reason = f"no division is told apart from chance {against}{_perhaps(found)}"
             if found.p_value <= _LEVEL:
                 weak = "by too little, or by nodes that are not separated from the rest"
@@ -357,13 +366,15 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
     values |= {"p_value": found.p_value, "z": z}
     if not found.significant:
         values["verdict"] = "not told apart from chance"
-        values["reason"] = f"null graphs divide as well (z {z:.1f}, p {found.p_value:.2g}): it was asked for, not found"
+        values["reason"] = (
+            f"null graphs divide as well (z {_shown(z)}, p {found.p_value:.2g}): it was asked for, not found"
+        )
         if found.chains:
             values["reason"] = _CHAINS
         values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
         return values
     values["verdict"] = "supported"
-    values["reason"] = f"more modular than all null graphs (z {z:.1f}, p {found.p_value:.2g})"
+    values["reason"] = f"more modular than all null graphs (z {_shown(z)}, p {found.p_value:.2g})"
     values["reason"] += f"; {differ}" if agreement.ami < _STABLE else "; independent searches agree"
     return values
 
