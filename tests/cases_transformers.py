@@ -14,27 +14,27 @@ _SHAPE = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "ma
 
 
 def _gpt2(**options: Any) -> nn.Module:
-    config = transformers.GPT2Config(n_positions=CONTEXT, n_embd=8, n_layer=2, n_head=2, **_TOKENS, **options)
+    config = transformers.GPT2Config(n_positions=CONTEXT, n_layer=2, n_head=2, **_TOKENS, **({"n_embd": 8} | options))
     return transformers.GPT2LMHeadModel(config)
 
 
 def _llama(**options: Any) -> nn.Module:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SHAPE, **heads, **_TOKENS, **options))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**heads, **_TOKENS, **(_SHAPE | options)))
 
 
 def _neox(**options: Any) -> nn.Module:
-    config = transformers.GPTNeoXConfig(num_attention_heads=2, **_SHAPE, **_TOKENS, **options)
+    config = transformers.GPTNeoXConfig(num_attention_heads=2, **_TOKENS, **(_SHAPE | options))
     return transformers.GPTNeoXForCausalLM(config)
 
 
 def _bert(**options: Any) -> nn.Module:
-    return transformers.BertForMaskedLM(transformers.BertConfig(num_attention_heads=2, **_SHAPE, **_TOKENS, **options))
+    return transformers.BertForMaskedLM(transformers.BertConfig(num_attention_heads=2, **_TOKENS, **(_SHAPE | options)))
 
 
 def _gemma(**options: Any) -> nn.Module:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4}
-    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**_SHAPE, **heads, **_TOKENS, **options))
+    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**heads, **_TOKENS, **(_SHAPE | options)))
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

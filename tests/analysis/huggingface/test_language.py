@@ -172,3 +172,11 @@ def test_tokens_and_lengths_beyond_the_model_are_refused() -> None:
         DataError, match=rf"sequences of {CONTEXT + 1} tokens.* {CONTEXT} positions.*--context {CONTEXT}"
     ):
         interbasis.analyze(model, {"input_ids": random_tokens(4, CONTEXT + 1)})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODELS)
+def test_untrained_models_are_one_module(name: str) -> None:
+    wide: dict[str, int] = {"n_embd": 32} if name == "gpt2" else {"hidden_size": 32, "intermediate_size": 64}
+    found = interbasis.analyze(transformer(name, **wide), random_tokens(100, 8))
+    assert found.verdict == "one module"
