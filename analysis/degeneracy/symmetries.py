@@ -20,12 +20,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..huggingface.attention import attention_layouts
 from ..linalg import RowSpace
 from ..network.batches import Batch
 from ..network.network import Network
@@ -36,18 +36,6 @@ from .layers import Layer, layer_weight, shared_rows
 __all__ = ["Symmetry", "symmetries"]
 
 _ZERO = 1e-11  # share of the sizes of all its terms up to which a derivative along a move is rounding
-
-_NAMES = (
-    *(("q_proj", "k_proj", "v_proj", "o_proj"), ("q_proj", "k_proj", "v_proj", "out_proj")),
-    *(("self.query", "self.key", "self.value", "output.dense"), ("q_lin", "k_lin", "v_lin", "out_lin")),
-    *(("q", "k", "v", "o"), ("query", "key", "value", "dense"), ("wq", "wk", "wv", "wo")),
-)
-
-_FUSED = (("c_attn", "c_proj"), ("query_key_value", "dense"), ("qkv_proj", "o_proj"), ("Wqkv", "Wo"))
-
-_SIZES = ("head_dim", "attention_head_size", "head_size", "dim_per_head", "key_value_proj_dim")
-
-_COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
 
 
 @by_value
@@ -382,55 +370,12 @@ class _Structure:
 
     def heads(self) -> Iterator[_Group]:
         """Find attention by the names of its layers; each layout that fused layers may have is proposed."""
-        for name, module in self.network.model.named_modules():
-            prefix = f"{name}." if name else ""
-            for names in _NAMES:
-                found = [self.index.get(prefix + part) for part in names]
-                if all(i is not None and self.layers[i].groups == 1 and not self.layers[i].heads for i in found):
-                    yield from self._separate(module, [i for i in found if i is not None])
-            for pair in _FUSED:
-                both = [self.index.get(prefix + part) for part in pair]
-                if both[0] is not None and both[1] is not None:
-                    yield from self._fused(module, both[0], both[1])
-
-    def _separate(self, module: Any, found: Sequence[int]) -> Iterator[_Group]:
-        q, k, v, o = found
-        size = _head_size(module, self.layers[q].d_out)
-        if not size or self.layers[q].d_out % size or self.layers[k].d_out % size:
-            return
-        count, groups = self.layers[q].d_out // size, self.layers[k].d_out // size
-        if count % groups or self.layers[v].d_out % groups or self.layers[o].d_in % count:
-            return
-        wide, each = self.layers[v].d_out // groups, count // groups
-        for g in range(groups):
-            heads = tuple(range(g * each, (g + 1) * each))
-            yield _Group(
-                (q, tuple(_block(h, size) for h in heads)),
-                (k, _block(g, size)),
-                (v, _block(g, wide)),
-                (o, tuple(_block(h, wide) for h in heads)),
-                heads,
-            )
-
-    def _fused(self, module: Any, qkv: int, o: int) -> Iterator[_Group]:
-        width, inner = self.layers[qkv].d_out, self.layers[o].d_in
-        size = _head_size(module, inner)
-        if not size or inner % size or (width - inner) % (2 * size) or width <= inner:
-            return
-        count, groups = inner // size, (width - inner) // (2 * size)
-        if count % groups:
-            return
-        each = count // groups
-        for g in range(groups):  # all queries, all keys, all values
-            heads = tuple(range(g * each, (g + 1) * each))
-            key, value = _block(count + g, size), _block(count + groups + g, size)
-            own = tuple(_block(h, size) for h in heads)
-            yield _Group((qkv, own), (qkv, key), (qkv, value), (o, own), heads)
-        for g in range(groups):  # or each group's queries, key and value side by side
-            start, heads = g * (each + 2), tuple(range(g * each, (g + 1) * each))
-            own = tuple(_block(start + h, size) for h in range(each))
-            key, value = _block(start + each, size), _block(start + each + 1, size)
-            yield _Group((qkv, own), (qkv, key), (qkv, value), (o, tuple(_block(h, size) for h in heads)), heads)
+        plain = [layer for layer in self.layers if layer.groups == 1 and not layer.heads]
+        sizes = {layer.name: (layer.d_in, layer.d_out) for layer in plain}
+        for found in attention_layouts(self.network.model, sizes):
+            q, k, v, o = (self.index[name] for name in (found.q, found.k, found.v, found.o))
+            for group in found.groups:
+                yield _Group((q, group.q), (k, group.k), (v, group.v), (o, group.o), group.heads)
 
 
 def _unit(size: int, place: int) -> Float[Tensor, " size"]:
@@ -439,28 +384,7 @@ def _unit(size: int, place: int) -> Float[Tensor, " size"]:
     return vector
 
 
-def _block(number: int, size: int) -> range:
-    return range(number * size, (number + 1) * size)
-
-
 def _turned_together(size: int) -> list[tuple[int, int]]:
     """Return the pairs of units that rotary embeddings of the first `size` units may turn: halves, or neighbours."""
     half = size // 2
     return [(i, i + half) for i in range(half)] + [(2 * i, 2 * i + 1) for i in range(half)]
-
-
-def _head_size(module: Any, width: int) -> int:
-    """Return the number of units of a head, from the attributes of an attention module or its config; else 0."""
-    holders = [
-        module,
-        getattr(module, "self", None),
-        getattr(module, "attention", None),
-        getattr(module, "config", None),
-    ]
-    for names, per_head in ((_SIZES, True), (_COUNTS, False)):
-        for holder in holders:
-            for name in names:
-                value = getattr(holder, name, None)
-                if isinstance(value, int) and value > 0:
-                    return value if per_head else width // value
-    return 0
