@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, DataError, InputError, InterbasisError
+from ..errors import CheckpointError, CutError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
 from ..huggingface.language import CountedAt
 from ..huggingface.text import read_tokens, tokenised, windows
 from ..network.network import Network
 from ..results import by_value
-from .components import Components
+from .components import Components, find_components
 from .datasets import Dataset, load_dataset, read_dataset
 from .families import _family, _loaded, _network, _registered
 from .tensors import read_tensors
@@ -70,18 +70,20 @@ class Checkpoint:
 
 
 def components_of(checkpoint: Checkpoint) -> Components:
-    """Return the heads and MLPs of a checkpoint's model, from the family's method `components(config)`.
+    """Return the heads and MLPs of a checkpoint's model: those that its family names, or that are found in the model.
+
+    A family names them by its method `components(config)`; see `find_components` for the others.
 
     Raises:
-        InputError: the family has no such method, or cannot be imported.
+        InputError: the family has no such method and they are not found, or it cannot be imported.
     """
     family = _loaded(checkpoint.family) if checkpoint.family in _registered() else None
     named = getattr(family, "components", None)
     if named is None:
-        raise InputError(
-            f"family {checkpoint.family!r} names no heads and MLPs: name them in Python, see "
-            "`interbasis.analysis.exchange.component_circuit` and `interbasis.analysis.checkpoints.Components`"
-        )
+        try:
+            return find_components(checkpoint.network, next(iter(checkpoint.batches)))
+        except CutError as error:
+            raise InputError(f"family {checkpoint.family!r} names no heads and MLPs: {error}") from error
     found: Components = named(checkpoint.config)
     return found
 

@@ -200,9 +200,7 @@ def _attention(network: Network, batch: Batch, block: str, sizes: Mapping[str, t
     """Return the attention of a block in the layout that the model has."""
     found = list(attention_layouts(network.model, sizes))
     if not found or len({layout.o for layout in found}) > 1:
-        seen = (
-            ", ".join(dict.fromkeys(layout.name for layout in found)) or "none that is known by the names of its layers"
-        )
+        seen = ", ".join(dict.fromkeys(layout.name for layout in found)) or "none is known by the names of its layers"
         raise CutError(f"attention in {block!r}: {seen}; expected one layer whose heads can be told apart; {_BY_HAND}")
     mask = network.mask(batch)
     for layout in found:
@@ -260,7 +258,7 @@ def _require_all(network: Network, batch: Batch, block: str, writes: Sequence[Pa
     end = Part(block)
     held = {part: _seen(network, batch, part) for part in writes}
     before = _seen(network, batch, end, held=held)
-    for name in others:
+    for name in sorted(others):
         size = float(_seen(network, batch, Part(name)).abs().mean())
         after = _seen(network, batch, end, held=held, added={Part(name): torch.tensor(size)})
         if not torch.equal(after, before):

@@ -101,25 +101,27 @@ def component_circuit(
         bases: bases of all its cuts.
         graph: graph built from them.
         partition: partition of the graph; None for one module.
-        batches: data points, all of one length.
+        batches: data points of one length, at which the same positions count.
         components: heads and MLPs, and where they read and write.
         progress: called after each writer of each batch.
 
     Raises:
         CutError: a component reads or writes at a place that the network does not compute.
         DataError: no data, or sequences of different lengths.
-        GraphError: graph, partition and bases do not belong together.
+        GraphError: graph, partition and bases do not belong together, or heads that share keys and values.
     """
     if tuple(bases) != net.cuts or graph.cuts != net.cuts:
         raise GraphError(f"graph and bases have the cuts {list(graph.cuts)} and {list(bases)}, the network {net.cuts}")
-    if net.masked:
-        raise GraphError(
-            "outputs of heads and MLPs are averaged position by position, over data points of one length: give a "
-            "network without mask and skip_first"
-        )
+    _refuse_shared(components)
     labels = [np.zeros(k, dtype=np.int64) for k in graph.widths]
     labels = labels if partition is None else joined_labels(graph, partition)
     inputs = list(batches)
+    masks = [mask for batch in inputs if (mask := net.mask(batch)) is not None]
+    if any(mask.shape[1] != masks[0].shape[1] or not torch.equal(mask, masks[0][:1].expand_as(mask)) for mask in masks):
+        raise GraphError(
+            "outputs of heads and MLPs are averaged position by position: give data points at which the same positions "
+            "count"
+        )
     writes = {item.name: item.writes for item in components.items}
     reads = [part for item in components.items for part in item.reads.values()]
     means, first, n = _means(net, inputs, list(writes.values()))
@@ -153,6 +155,22 @@ def component_circuit(
     count = 1 if partition is None else partition.n_modules
     shares = np.stack([_shares(squares[name], labels, count) for name in writes])
     return ComponentCircuit(components, net.widths[0], shares, scores, net.loss, n)
+
+
+def _refuse_shared(components: Components) -> None:
+    """Refuse heads that share keys and values: an edge into those of one head alone cannot be cut.
+
+    Raises:
+        GraphError: some do.
+    """
+    seen: dict[tuple[str, Part], str] = {}
+    for item in components.items:
+        for key, part in item.reads.items():
+            if (other := seen.setdefault((key, part), item.name)) != item.name:
+                raise GraphError(
+                    f"the heads {other} and {item.name} share {part.name!r} (grouped queries): an edge into one of "
+                    "them alone cannot be cut; split the strengths over components instead (export --format components)"
+                )
 
 
 def _means(net: Network, inputs: list[Batch], parts: list[Part]) -> tuple[dict[Part, Tensor], list[Tensor], int]:

@@ -45,8 +45,13 @@ from ..notebook.bars import with_bar
 from ..notebook.tables import Columns, data_frame
 from ..progress import ProgressCallback
 from ..results import by_value
+from .circuit_files import CIRCUIT_FORMATS
 
-__all__ = ["ComponentStrengths", "component_strengths"]
+__all__ = ["NETWORK_FORMATS", "ComponentStrengths", "component_strengths", "component_table"]
+
+NETWORK_FORMATS = (*CIRCUIT_FORMATS, "components")
+
+"""Formats of files that hold heads and MLPs, for which the network runs again."""
 
 _NUMBERS = 2**25  # numbers of the rows of all components that are held at a time
 
@@ -62,7 +67,8 @@ class ComponentStrengths:
         places: by name where the component writes, as cuts are named.
         strengths: per pair w_c, (components, later nodes, earlier nodes).
         along: per pair what each component adds to w'^2; their sum.
-        patterns: per pair the part of `along` that runs through the patterns of a head; 0 for MLPs; () if not asked for.
+        patterns: per pair the part of `along` that runs through the patterns of a head, 0 for MLPs; () if not asked
+            for.
 
     Where the graph is estimated, so are these, with the same number of random signs.
     """
@@ -70,16 +76,16 @@ class ComponentStrengths:
     graph: InteractionGraph
     names: tuple[tuple[str, ...], ...]
     places: dict[str, str]
-    strengths: tuple[Float[np.ndarray, "c j i"], ...]
-    along: tuple[Float[np.ndarray, "c j i"], ...]
-    patterns: tuple[Float[np.ndarray, "c j i"], ...] = ()
+    strengths: tuple[Float[np.ndarray, "_ _ _"], ...]
+    along: tuple[Float[np.ndarray, "_ _ _"], ...]
+    patterns: tuple[Float[np.ndarray, "_ _ _"], ...] = ()
 
     @property
-    def block_strengths(self) -> tuple[Float[np.ndarray, "j i"], ...]:
+    def block_strengths(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
         """Per pair of cuts w', the strengths of all components together, without the skip path."""
         return tuple(np.sqrt(along.sum(0).clip(min=0)) for along in self.along)
 
-    def shares(self, partition: Partition | None = None) -> list[Float[np.ndarray, "modules components"]]:
+    def shares(self, partition: Partition | None = None) -> list[Float[np.ndarray, "_ _"]]:
         """Compute per pair of cuts the share of each component in w'^2, over the edges inside each module.
 
         Rows sum to 1; a row of NaN stands for a module without strength between these cuts. Without a partition the
@@ -112,12 +118,12 @@ class ComponentStrengths:
         for p, (a, b) in enumerate(self.graph.pairs):
             for module in range(len(shares[p])):
                 for c, name in enumerate(self.names[p]):
-                    row = (self.graph.cuts[a], self.graph.cuts[b], -1 if partition is None else module, name)
-                    row = (*row, self.places[name], shares[p][module, c], squares[p][module, c] ** 0.5)
+                    ends = (self.graph.cuts[a], self.graph.cuts[b], -1 if partition is None else module)
+                    total = totals[p][module].sum()
+                    numbers = [shares[p][module, c], squares[p][module, c] ** 0.5]
                     if by_pattern is not None:
-                        total = totals[p][module].sum()
-                        row = (*row, by_pattern[p][module, c] / total if total else np.nan)
-                    rows.append(row)
+                        numbers.append(by_pattern[p][module, c] / total if total else np.nan)
+                    rows.append((*ends, name, self.places[name], *map(float, numbers)))
         named = ["cut", "next_cut", "module", "component", "place", "share", "strength"]
         named += ["pattern"] if by_pattern is not None else []
         found = dict(zip(named, (tuple(column) for column in zip(*rows, strict=True)), strict=True))
@@ -184,6 +190,34 @@ def component_strengths(
     return split.result()
 
 
+def component_table(
+    found: ComponentStrengths, partition: Partition | None = None, module: int | None = None
+) -> dict[str, Any]:
+    """Build the JSON of the components of a graph, or of the modules of a partition.
+
+    Args:
+        found: the strengths of the components.
+        partition: of the same graph.
+        module: only this module.
+
+    Raises:
+        GraphError: a partition of another graph, or no such module.
+    """
+    if module is not None and not (partition is not None and 0 <= module < partition.n_modules):
+        count = 0 if partition is None else partition.n_modules
+        raise GraphError(f"there is no module {module}: the partition has {count}, counted from 0")
+    columns = found.columns(partition)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+    return {
+        "about": "Shares of heads and MLPs in the squared strengths between two cuts (inside a module) without the "
+        "skip path. A path belongs to the component that writes last on it; shares of a pair of cuts sum to 1, a "
+        "negative one weakens what the others do, null stands for a module without strengths there.",
+        "cuts": list(found.graph.cuts),
+        "components": [row for row in rows if module is None or row["module"] == module],
+    }
+
+
 class _Split:
     """Sums over batches of the products of the components' rows."""
 
@@ -209,10 +243,10 @@ class _Split:
             whole = self.net.trace(batch)
         with _visited(self.net, places, held=True) as held:
             parts = self.net.trace(batch)
-        values: dict[Place, Tensor] = {}
+        values, apart = dict[Place, Tensor](), whole
         if self.patterns:
             with _patterns_held(self.net, self.items), _visited(self.net, places, held=False) as values:
-                self.net.trace(batch)
+                apart = self.net.trace(batch)
         self.n += len(whole.output)
         if missing := [place.name for place in places if place not in written]:
             raise CutError(f"{missing[0]!r}, at which a component should write, is not computed")
@@ -226,11 +260,10 @@ class _Split:
                 back = batched_gradients(parts.values[pair + 1], leaves, u)
                 slopes = dict(zip(dict.fromkeys(self.items[c].writes.place for c in chosen), back, strict=True))
                 found = [self._row(pair, whole, written, slopes, self.items[c]) for c in chosen]
-                fixed = []
-                if self.patterns:
-                    for c, rows in zip(chosen, found, strict=True):
-                        alone = self.items[c].head is None
-                        fixed.append(rows if alone else self._row(pair, whole, values, slopes, self.items[c]))
+                fixed = list(found) if self.patterns else []
+                for number, c in enumerate(chosen):
+                    if fixed and self.items[c].head is not None:
+                        fixed[number] = self._row(pair, apart, values, slopes, self.items[c])
                 self._count(pair, labels, found, fixed, weight)
 
     def _chosen(
@@ -358,4 +391,4 @@ def _hooks(net: Network, places: Iterable[Place], visit: Any) -> Iterator[None]:
 def _of_total(sums: Float[np.ndarray, "modules components"]) -> Float[np.ndarray, "modules components"]:
     """Divide each row by its sum, NaN where that is 0."""
     totals = sums.sum(1, keepdims=True)
-    return np.divide(sums, totals, out=np.full_like(sums, np.nan), where=totals != 0)
+    return np.asarray(np.divide(sums, totals, out=np.full_like(sums, np.nan), where=totals != 0))

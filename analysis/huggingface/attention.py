@@ -103,7 +103,8 @@ def _separate(
         heads = tuple(range(g * each, (g + 1) * each))
         own = tuple(_block(h, size) for h in heads)
         made.append(HeadGroup(heads, own, _block(g, size), _block(g, wide), tuple(_block(h, wide) for h in heads)))
-    yield AttentionLayer(name, *found, groups=tuple(made))
+    q, k, v, o = found
+    yield AttentionLayer(name, q, k, v, o, tuple(made))
 
 
 def _fused(

@@ -31,7 +31,7 @@ from .pages import PAGES
 
 __all__ = ["COMPUTED", "Guard", "Limits", "problem"]
 
-COMPUTED = ("eap", "autocircuit")
+COMPUTED = ("eap", "autocircuit", "components")
 
 """Export formats that run the network again."""
 

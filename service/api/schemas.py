@@ -37,7 +37,9 @@ ItemT = TypeVar("ItemT")
 
 Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "track"]
 
-GraphFormat = Literal["graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit"]
+GraphFormat = Literal[
+    "graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit", "components"
+]
 
 ExportFormat = Literal[GraphFormat, "masks"]
 

@@ -153,11 +153,11 @@ class Remote:
 
     def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
         """Export a stored result for another tool; where the network has to run, the service does it."""
-        from ...analysis.exchange.circuit_files import CIRCUIT_FORMATS
+        from ...analysis.exchange.component_strengths import NETWORK_FORMATS
         from ..tasks.exports import check_form, export_stored
 
         check_form(form, epsilon, {"module": module, "data": given.data, "factory": given.factory})
-        if form not in CIRCUIT_FORMATS:
+        if form not in NETWORK_FORMATS:
             return export_stored(self.source, ref, form, epsilon)
         if (given.data, given.factory) != (None, None):
             raise StoreError("a service takes the checkpoint's own data: export with --data here, without --url")

@@ -233,10 +233,10 @@ class Client(Source):
 
         Args:
             ref: reference; of a name, the partition.
-            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap or autocircuit; netcdf for a
-                learning coefficient.
+            form: graphml, gexf, node-link, circuit-tracer, safetensors, masks, eap, autocircuit or components; netcdf
+                for a learning coefficient.
             epsilon: keep only edges stronger than its square root.
-            module: for eap and autocircuit: export only the circuit of this module.
+            module: for eap, autocircuit and components: export only this module.
         """
         kind, given = "llc", {}
         if form != "netcdf":

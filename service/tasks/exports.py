@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from ...analysis import Bases, InteractionGraph, Partition
 from ...analysis.checkpoints.checkpoint import components_of
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.errors import InputError
-from ...analysis.exchange.circuit_files import CIRCUIT_FORMATS, export_circuit
+from ...analysis.exchange.circuit_files import export_circuit
 from ...analysis.exchange.component_circuit import component_circuit
+from ...analysis.exchange.component_strengths import NETWORK_FORMATS, component_strengths, component_table
 from ...analysis.exchange.graph_files import FORMATS, export_masks
 from ...analysis.exchange.graph_files import export as _export
 from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
@@ -47,10 +49,11 @@ def export(
     Args:
         store: store of the result.
         ref: reference of a graph or partition (of a name, the partition), or a learning coefficient.
-        form: one of those of `export_stored`; for a graph or partition also "eap" or "autocircuit", which run the
-            network again (`analysis.exchange.component_circuit`).
+        form: one of those of `export_stored`; for a graph or partition also those that run the network again: "eap"
+            or "autocircuit" (`analysis.exchange.component_circuit`), on held-out data, or "components"
+            (`analysis.exchange.component_strengths`), on the data of the graph.
         epsilon: keep only edges stronger than its square root.
-        module: for "eap" and "autocircuit": export only the circuit of this module.
+        module: for these: export only the circuit, or the components, of this module.
         data: for the same: file to read the data from; default: the checkpoint's own.
         factory: for the same: `module:function` that builds a model of family `torch`.
         progress: called as the network runs.
@@ -59,13 +62,19 @@ def export(
         InputError: this result cannot be exported in this form.
     """
     check_form(form, epsilon, {"module": module, "data": data, "factory": factory})
-    if form not in CIRCUIT_FORMATS:
+    if form not in NETWORK_FORMATS:
         return export_stored(store, ref, form, epsilon)
     of, partition = _divided(store, ref)
     build = load_factory(factory) if factory else None
     loaded = reloaded(store, (store.get_checkpoint(of.checkpoint), of), data, build)
-    graph = InteractionGraph.from_bytes(store.graph_bytes(of.id))
-    about = _bases(store, of), graph, partition, loaded.test_batches, components_of(loaded)
+    graph, bases = InteractionGraph.from_bytes(store.graph_bytes(of.id)), _bases(store, of)
+    components = components_of(loaded)
+    if form == "components":
+        split = component_strengths(
+            loaded.network, bases, graph, loaded.batches, components=components, patterns=True, progress=progress
+        )
+        return json.dumps(component_table(split, partition, module), indent=1).encode()
+    about = bases, graph, partition, loaded.test_batches, components
     return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
 
 
@@ -81,11 +90,11 @@ def check_form(form: str, epsilon: float | None, of_circuits: Mapping[str, objec
         InputError: one of them is given and the form does not have it.
     """
     given = [name for name, value in of_circuits.items() if value is not None]
-    if form not in CIRCUIT_FORMATS and given:
-        raise InputError(f"{', '.join(given)}: only for the formats {' and '.join(CIRCUIT_FORMATS)}, not for {form}")
+    if form not in NETWORK_FORMATS and given:
+        raise InputError(f"{', '.join(given)}: only for the formats {', '.join(NETWORK_FORMATS)}, not for {form}")
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise InputError(f"epsilon is {epsilon}: expected a loss scale, 0 or more")
-    if form in CIRCUIT_FORMATS and epsilon is not None:
+    if form in NETWORK_FORMATS and epsilon is not None:
         raise InputError(f"{form} holds heads and MLPs, whose edges have no loss scale: leave epsilon out")
 
 
@@ -119,7 +128,7 @@ def export_stored(source: Source, ref: str, form: str, epsilon: float | None = N
         return export_masks(_bases(source, of), graph, partition)
     if form not in FORMATS:
         raise InputError(
-            f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *CIRCUIT_FORMATS, 'netcdf'])}"
+            f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *NETWORK_FORMATS, 'netcdf'])}"
         )
     return _export(graph, partition, form, epsilon)
 

@@ -23,7 +23,7 @@ async def export_graph(
     form: Annotated[GraphFormat, Query(alias="format", examples=["graphml"])],
     epsilon: Epsilon = None,
 ) -> Response:
-    """Export a graph for another tool; eap and autocircuit run the network again, which needs scope submit."""
+    """Export a graph for another tool; eap, autocircuit, components run the network again: scope submit."""
     row = await to_thread.run_sync(store.get_graph, ref)
     return await exported(request, row, form, epsilon)
 
@@ -40,12 +40,12 @@ async def export_partition(
         Query(
             ge=0,
             lt=2**31,
-            description="For eap and autocircuit: export only the circuit of this module.",
+            description="For eap, autocircuit and components: export only this module.",
             examples=[0],
         ),
     ] = None,
 ) -> Response:
-    """Export a partition with its graph; eap and autocircuit run the network again, which needs scope submit."""
+    """Export a partition with its graph; eap, autocircuit, components run the network again: scope submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
     return await exported(request, row, form, epsilon, module)
 

@@ -24,7 +24,8 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
-_FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "masks", "safetensors", "netcdf"]
+_FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "components", "masks"]
+_FORMATS += ["safetensors", "netcdf"]
 
 _RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, TRACKING)
 
@@ -96,7 +97,7 @@ def export(
     file: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     epsilon: Annotated[float | None, typer.Option(help="Keep only edges stronger than its square root.")] = None,
     module: Annotated[
-        int | None, typer.Option(help="For eap and autocircuit: export only the circuit of this module.")
+        int | None, typer.Option(help="For eap, autocircuit and components: export only this module.")
     ] = None,
     data: DataOption = None,
     factory: FactoryOption = None,

@@ -31,7 +31,7 @@ from safetensors.numpy import save
 
 from interbasis.analysis import InteractionGraph
 from interbasis.analysis.errors import CheckpointError
-from interbasis.analysis.exchange.circuit_files import CIRCUIT_FORMATS
+from interbasis.analysis.exchange.component_strengths import NETWORK_FORMATS
 from interbasis.service import logs
 from interbasis.service.api import app as api
 from interbasis.service.api import files, guard
@@ -340,7 +340,7 @@ def test_service_that_cannot_know_is_closed(
 def test_exports_that_run_the_network_need_scope_submit(
     opened: Store, connect: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert set(guard.COMPUTED) == set(CIRCUIT_FORMATS)
+    assert set(guard.COMPUTED) == set(NETWORK_FORMATS)
 
     async def written(_store: Store, _ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
         file.write_text(form)

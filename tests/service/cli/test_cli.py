@@ -528,7 +528,10 @@ def test_heads_and_mlps_for_other_tools(interbasis: Callable[..., Result], empty
     for options, said in (
         (("--format", "eap", "--epsilon", "1"), "leave epsilon out"),
         (("--format", "eap", "--module", "99"), "there is no module 99"),
-        (("--format", "gexf", "--module", "0"), "module: only for the formats eap and autocircuit, not for gexf"),
+        (
+            ("--format", "gexf", "--module", "0"),
+            "only for the formats eap, autocircuit, components, not for gexf",
+        ),
         (("--format", "gexf", "--epsilon", "nan"), "epsilon is nan"),
         (("--format", "eap", "--data", tmp_path / "none.npz"), "none.npz"),
     ):

@@ -138,3 +138,27 @@ def test_measurements_and_experiments_take_tokens_too(
     found = json.loads(out)["items"][0]
     assert (found["metric"], found["n"]) == ("cross_entropy", 16)
     assert found["summary"]["rows"][0]["values"]["cross_entropy"]["value"] > 1
+
+
+def test_blocks_are_told_as_heads_and_mlps(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder, _), tokens = steps(tmp_path / "tiny"), tmp_path / "tokens.npy"
+    np.save(tokens, random_tokens(6, 3).numpy())
+    out, err = run(capsys, "analyze", folder, "--tokens", str(tokens), "--basis", "pca", "--k", "2", "--json")
+    part, data = json.loads(out)["items"][0]["partition"]["id"], err.split("--data")[1].split()[0]
+    file = tmp_path / "components.json"
+    words = ["export", part, "--data", data, "-o", str(file), "--format"]
+    run(capsys, *words, "components")
+    rows = json.loads(file.read_text())["components"]
+    assert {row["component"] for row in rows} == {"a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1"}
+    for module in (0, 1):
+        shares = [row["share"] for row in rows if row["module"] == module and row["component"][1] == "0"]
+        assert shares == [None] * 3 or sum(shares) == pytest.approx(1)
+    run(capsys, *words, "components", "--module", "1")
+    assert {row["module"] for row in json.loads(file.read_text())["components"]} == {1}
+    _, err = run(capsys, *words, "components", "--module", "7", code=2)
+    assert "there is no module 7" in err
+    run(capsys, *words, "eap")
+    found = json.loads(file.read_text())
+    assert found["cfg"] == {"n_layers": 2, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 8}
+    assert max(edge["score"] for edge in found["edges"].values()) > 0
+    run(capsys, *words, "autocircuit")
