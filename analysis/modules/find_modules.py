@@ -326,12 +326,14 @@ def _hierarchy(search: Search, found: Profile) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-def _shown(z: float) -> str:
-    """Write a z; where no null graph divides at all it has no size, only a sign.
+def _shown(z: float | None) -> str:
+    """Write a z; where no null graph divides at all it has no size, only a sign; "-" where it is not known.
 
     >>> _shown(9.24), _shown(1.2e7)
     ('9.2', 'above 100')
     """
+    if z is None:
+        return "-"
     return f"{z:.1f}" if z <= 100 else "above 100"
 
 
