@@ -3,7 +3,7 @@
 from .attribution_graph import MOST_LINKS, MOST_PINNED
 from .circuit_files import CIRCUIT_FORMATS, eap_graph, export_circuit, prune_scores
 from .component_circuit import ComponentCircuit, Edge
-from .component_strengths import NETWORK_FORMATS, ComponentStrengths, component_strengths, component_table
+from .component_strengths import NETWORK_FORMATS, ComponentStrengths, component_table
 from .graph_files import FORMATS, export, export_masks, to_networkx
 from .labels_file import labels_of, read_assignment, read_labels, read_partition
 
@@ -16,7 +16,6 @@ __all__ = [
     "ComponentCircuit",
     "ComponentStrengths",
     "Edge",
-    "component_strengths",
     "component_table",
     "eap_graph",
     "export",
