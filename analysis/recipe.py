@@ -55,6 +55,8 @@ _MANY_PASSES = 4096  # backward passes per data point, above which sums are esti
 
 _TOLERANCE = 0.05
 
+_MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
+
 _CAME_LATER = ("positions", "tolerance", "batch_size")
 
 RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
@@ -282,9 +284,9 @@ def build_bases(
     net: Network, batches: Iterable[Batch], recipe: GraphRecipe, *, progress: ProgressCallback | None = None
 ) -> Bases:
     """Build the bases, the first step of an analysis; cuts and loss are those of the network."""
-    tolerance = recipe.tolerance
-    if recipe.probes is None and tolerance is None and _backward_passes(net, batches, recipe) > _MANY_PASSES:
-        tolerance = _TOLERANCE
+    probes, tolerance = recipe.probes, recipe.tolerance
+    if probes is None and tolerance is None and _backward_passes(net, batches, recipe) > _MANY_PASSES:
+        probes, tolerance = _MOST_PROBES, _TOLERANCE
     return interaction_basis(
         net,
         batches,
@@ -293,7 +295,7 @@ def build_bases(
         rotation=recipe.rotation,
         rank_tolerance=recipe.rank_tolerance,
         gap=recipe.gap,
-        probes=recipe.probes,
+        probes=probes,
         tolerance=tolerance,
         seed=recipe.seed,
         progress=progress,

@@ -60,25 +60,31 @@ def half_moments(
 
     The standard error of an eigenvalue v^T M v is taken from the rounds, weighted by their probes.
 
+    Beside a tolerance `probes` is the most that are taken, whatever error is reached.
+
     Raises:
-        GraphError: neither a number of probes nor a tolerance was given, or 64 probes per data point do not reach it.
+        GraphError: neither a number of probes nor a tolerance was given; or 64 probes per data point do not reach the
+            tolerance, and no number was given.
     """
     sums = _Sums(network, columns, groups, Halves(seed))
-    if probes is not None:
+    if tolerance is None:
+        if probes is None:
+            raise GraphError("neither probes nor a tolerance were given: expected one of them")
         first = max(1, probes // 2)
         for more in (first, probes - first) if probes > 1 else (1,):
             sums.add(batches, more, progress)
         return sums.moments()
-    if tolerance is None:
-        raise GraphError("neither probes nor a tolerance were given: expected one of them")
+    most = sum(_ROUNDS) if probes is None else probes
     for more in _ROUNDS:
-        sums.add(batches, more, progress)
-        if len(sums.rounds) > 1 and sums.error() <= tolerance:
-            return sums.moments()
-    raise GraphError(
-        f"after {sum(_ROUNDS)} probes per data point the importance of the directions is known to {sums.error():.1%}, "
-        f"worse than the tolerance {tolerance:.1%}: give more data points, or a larger tolerance"
-    )
+        sums.add(batches, min(more, most - sums.count), progress)
+        if sums.count == most or (len(sums.rounds) > 1 and sums.error() <= tolerance):
+            break
+    if probes is None and not sums.error() <= tolerance:
+        raise GraphError(
+            f"after {most} probes per data point the importance of the directions is known to {sums.error():.1%}, "
+            f"worse than the tolerance {tolerance:.1%}: give more data points, or a larger tolerance"
+        )
+    return sums.moments()
 
 
 class _Sums:
@@ -102,7 +108,7 @@ class _Sums:
 
     def add(self, batches: Iterable[Batch], probes: int, progress: ProgressCallback | None) -> None:
         """Take more probes at every data point."""
-        before = sum(count for count, _ in self.rounds)
+        before = self.count
         draws = [self._halves.probe(i) for i in range(before, before + probes)]
         totals = {p: torch.zeros(c.shape[1], c.shape[1], dtype=torch.float64) for p, c in self._columns.items()}
         n = 0
@@ -131,9 +137,13 @@ class _Sums:
             part = seen[..., group]
             difference.index_add_(0, splits, part.transpose(1, 2) @ part, alpha=sign)
 
+    @property
+    def count(self) -> int:
+        """The number of probes per data point so far."""
+        return sum(probes for probes, _ in self.rounds)
+
     def _total(self, p: int) -> Tensor:
-        count = sum(probes for probes, _ in self.rounds)
-        return torch.stack([totals[p] * (probes / count) for probes, totals in self.rounds]).sum(0)
+        return torch.stack([totals[p] * (probes / self.count) for probes, totals in self.rounds]).sum(0)
 
     def error(self) -> float:
         """Return the largest relative standard error among the cuts, see `SecondMoments.error`."""

@@ -94,9 +94,9 @@ def interaction_basis(
             takes the differences between 64 random halves of the outputs, with two probes in place of one; towards the
             next cut one probe per coordinate there, with random signs of the positions (see `cotangents`). At most 128
             coordinates are then rotated together.
-        tolerance: in place of a number of probes: take more until the importance of the directions is known with this
-            relative standard error; `settings` holds the number and the error. It is that of the output's Jacobian:
-            local bases take one probe per coordinate of the next cut, and their error is not known (None).
+        tolerance: take more probes until the importance of the directions is known with this relative standard error,
+            at most `probes`; `settings` holds the number and the error. It is that of the output's Jacobian: local
+            bases take one probe per coordinate of the next cut, and their error is not known (None).
         seed: seed of the probes.
         progress: called after each batch.
 
@@ -104,7 +104,7 @@ def interaction_basis(
         CutError: a cut leaks, does not reach the output, has more than 8,192 features, or its activations do not vary
             over the data.
         DataError: no data, NaN, or inputs that do not fit.
-        GraphError: an unknown option, probes and a tolerance together, or a tolerance that 64 probes do not reach.
+        GraphError: an unknown option; or a tolerance without probes that 64 of them do not reach.
     """
     drawn = None if probes is None and tolerance is None else seed
     options = _Options(kind, output, rotation, rank_tolerance, gap, probes, tolerance, drawn)
@@ -197,11 +197,8 @@ class _Options:
             raise GraphError(f"rank_tolerance is {self.rank_tolerance}: expected a share between 0 and 1")
         if self.probes is not None and self.probes < 1:
             raise GraphError(f"probes is {self.probes}: expected at least one, or None for the exact sum")
-        if self.tolerance is not None and not (0 < self.tolerance < 1 and self.probes is None):
-            raise GraphError(
-                f"tolerance is {self.tolerance} with probes {self.probes}: expected a share between 0 and 1, and then "
-                "no number of probes"
-            )
+        if self.tolerance is not None and not 0 < self.tolerance < 1:
+            raise GraphError(f"tolerance is {self.tolerance}: expected a share between 0 and 1")
         if self.gap < 0:
             raise GraphError(f"gap is {self.gap}: expected a relative gap of at least 0")
 

@@ -204,8 +204,9 @@ def test_a_tolerance_chooses_the_number_of_probes() -> None:
         assert abs(plain[0] - plain[1]).sum() < 4 * 0.05 * plain[1].sum()
     with pytest.raises(GraphError, match=r"64 probes per data point .* worse than the tolerance"):
         interaction_basis(net, [tokens[:2]], tolerance=0.001)
-    with pytest.raises(GraphError, match="no number of probes"):
-        interaction_basis(net, [tokens], tolerance=0.05, probes=2)
+    most = interaction_basis(net, [tokens[:2]], tolerance=0.001, probes=6).settings
+    assert most["probes"] == 6
+    assert most["importance_error"] > 0.001
 
 
 def test_a_cut_as_wide_as_a_vocabulary_is_refused() -> None:
