@@ -28,7 +28,9 @@ from ..records.checkpoints import (
     checkpoint_sha256,
     describe,
     of_checkpoint,
+    place_of,
     training_key,
+    weights_of,
 )
 from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
@@ -328,17 +330,24 @@ class Client(Source):
             return self._registered({"uri": file, "about": describe(about, file[:15])})
         path, given = of_checkpoint(Path(file), about)
         described = describe(given, path.stem)
-        place = path.resolve() if path.suffix == ".safetensors" else path.absolute()
         try:
             sha256 = checkpoint_sha256(path)
-            return self._registered({"path": str(place), "sha256": sha256, "about": described})
+            return self._registered({"path": place_of(path), "sha256": sha256, "about": described})
         except ForbiddenError:
-            if path.suffix != ".safetensors":
-                raise StoreError(
-                    f"the service cannot read {path.parent}, and its weights are in several files, which are not "
-                    "uploaded: write them as one, save_pretrained(folder, max_shard_size='100GB')"
-                ) from None
-            return self._registered({"uri": self.upload(path).uri, "about": described})
+            return self._registered({"uri": self._uploaded(path), "about": described})
+
+    def _uploaded(self, file: Path) -> str:
+        """Upload the file that stands for a checkpoint, and return its name there.
+
+        Raises:
+            StoreError: its weights are in several files.
+        """
+        if file.suffix != ".safetensors":
+            raise StoreError(
+                f"the service cannot read {file.parent}, and its weights are in several files, which are not "
+                "uploaded: write them as one, save_pretrained(folder, max_shard_size='100GB')"
+            )
+        return self.upload(file).uri
 
     def _registered(self, body: dict[str, Any]) -> CheckpointRow:
         about = body["about"]
@@ -349,15 +358,16 @@ class Client(Source):
     def relocate_checkpoint(self, ref: str, file: str | Path) -> CheckpointRow:
         """Say where the file of a checkpoint is now: by its path where the service may read it, else by uploading it.
 
-        A file that was uploaded before is named "sha256:...".
+        A folder of `save_pretrained` is a checkpoint. A file that was uploaded before is named "sha256:...".
         """
         path = "checkpoints", ref, "relocate"
         if isinstance(file, str) and file.startswith("sha256:"):
             return self._post(CheckpointRow, *path, body={"uri": file}, safe=True)
+        weights = weights_of(Path(file))
         try:
-            return self._post(CheckpointRow, *path, body={"path": str(Path(file).resolve())}, safe=True)
+            return self._post(CheckpointRow, *path, body={"path": place_of(weights)}, safe=True)
         except ForbiddenError:
-            return self._post(CheckpointRow, *path, body={"uri": self.upload(file).uri}, safe=True)
+            return self._post(CheckpointRow, *path, body={"uri": self._uploaded(weights)}, safe=True)
 
     def rename_model(self, ref: str, name: str) -> ModelRow:
         """Give a model another name; see `Store.rename_model`."""

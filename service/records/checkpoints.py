@@ -40,8 +40,10 @@ __all__ = [
     "describe",
     "file_sha256",
     "of_checkpoint",
+    "place_of",
     "run_label",
     "training_key",
+    "weights_of",
 ]
 
 _MODEL, _RUN, _DATASET = "two-digits", "r-1a2b3c4d", "d-1a2b3c4d"
@@ -280,6 +282,20 @@ def of_checkpoint(path: Path, about: Mapping[str, Any] | None = None) -> tuple[P
         return path, beside(path) if about is None else about
     folder = _folder(path)
     return folder.file, folder.about if about is None else about
+
+
+def weights_of(path: Path) -> Path:
+    """Return the file that stands for a checkpoint: that of a folder of `save_pretrained`, any other path itself.
+
+    Raises:
+        StoreError: a folder that holds no checkpoint.
+    """
+    return Path(_folder(path).file) if path.is_dir() else path
+
+
+def place_of(file: Path) -> str:
+    """Return the path under which the file that stands for a checkpoint is stored; an index names its neighbours."""
+    return str(file.resolve() if file.suffix == ".safetensors" else file.absolute())
 
 
 def checkpoint_sha256(file: Path) -> str:

@@ -20,6 +20,7 @@ from ..records.checkpoints import (
     checkpoint_sha256,
     describe,
     of_checkpoint,
+    place_of,
     run_label,
     training_key,
 )
@@ -219,8 +220,7 @@ class Registry(Reader):
         digest = checkpoint_sha256(file)
         if sha256 not in (None, digest):
             raise ForbiddenError(f"{path or file} has another SHA-256 here: upload the file")
-        place = file.resolve() if file.suffix == ".safetensors" else file.absolute()  # an index names its neighbours
-        return self._register(digest, describe(found, file.stem), path or str(place), None, after_run)
+        return self._register(digest, describe(found, file.stem), path or place_of(file), None, after_run)
 
     def _register(
         self, sha256: str, about: dict[str, Any], path: str | None, kept: str | None, after_run: int

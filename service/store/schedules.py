@@ -3,8 +3,9 @@
 At set times the jobs are about the newest run of the model.
 
 A checkpoint is new if it was registered after the schedule was made; a schedule with a folder registers the files that
-appear there. Workers run schedules. The same work gives one job, so several workers may run a schedule at the same
-time, and an interrupted pass is simply repeated. Times that passed while no worker ran count once.
+appear there, and the folders `checkpoint-...` that `save_pretrained` writes into it. Workers run schedules. The same
+work gives one job, so several workers may run a schedule at the same time, and an interrupted pass is simply repeated.
+Times that passed while no worker ran count once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import Engine, or_, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Page, plain
+from ..records.checkpoints import place_of
 from ..records.choices import as_json
 from ..records.errors import StoreError, UnavailableError
 from ..records.jobs import ON_CHECKPOINTS, ScheduleRow, check_request
@@ -38,6 +40,8 @@ __all__ = ["Schedules"]
 _OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transactions end late
 
 _TARGETS: dict[str, type[Row]] = {"experiment": Partition, "partition": Graph}  # of other tasks: checkpoints
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _QUIET = 2.0  # seconds for which a file must not have changed before it counts as written
 
@@ -228,7 +232,7 @@ class Schedules(Jobs):
         with self._read() as session:
             known = dict(session.execute(select(Checkpoint.path, Checkpoint.created).order_by(Checkpoint.key)).all())
         try:
-            files = sorted(folder.glob("*.safetensors"))
+            files = [*sorted(folder.glob("*.safetensors")), *_saved(folder)]
         except OSError as error:
             return [f"cannot read {folder}: {error.strerror}"]
         problems: list[str] = []
@@ -239,7 +243,7 @@ class Schedules(Jobs):
                 seen, found = self._seen.get((file, model), (None, []))
                 if state is None or seen == state:
                     problems += found if state is not None else []
-                elif seen is None and (at := known.get(str(file.resolve()))) is not None and state[0] < at.timestamp():
+                elif seen is None and (at := _known(file, known)) is not None and state[0] < at.timestamp():
                     self._seen[file, model] = state, []
                 elif wrong := _unfit(folder, file):
                     self._seen[file, model] = state, [wrong]
@@ -267,23 +271,46 @@ class Schedules(Jobs):
         return [] if row.model == model else [f"{file.name} belongs to model {row.model!r}, not {model!r}"]
 
 
-def _state(file: Path) -> tuple[float, int, int] | None:
-    """Return when a checkpoint's file or its JSON was last written, and their sizes; None while it is not complete."""
-    beside = file.with_suffix(".json")
-    if not beside.exists():
+def _saved(folder: Path) -> list[Path]:
+    """List the folders of checkpoints of one training, as transformers names them, by their steps."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name[11:]))
+
+
+def _parts(file: Path) -> list[Path]:
+    """List the files of a checkpoint: a file and its JSON; of a folder the config and the files of its weights."""
+    return [file / "config.json", *sorted(file.glob("*.safetensors*"))] if file.is_dir() else [file, _json(file)]
+
+
+def _json(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _known(file: Path, known: Mapping[str | None, datetime]) -> datetime | None:
+    """Return when a checkpoint was registered; None if it was not."""
+    stands = [place for place in (file / _WEIGHTS, file / _INDEX) if place.exists()] if file.is_dir() else [file]
+    return next((known[place] for place in map(place_of, stands) if place in known), None)
+
+
+def _state(file: Path) -> tuple[float, ...] | None:
+    """Return when the files of a checkpoint were last written, and their sizes; None while it is not complete."""
+    whole = any((file / name).exists() for name in (_WEIGHTS, _INDEX)) if file.is_dir() else True
+    parts = _parts(file)
+    if not whole or not (parts[0] if file.is_dir() else parts[1]).exists():
         return None
-    written = max(file.stat().st_mtime, beside.stat().st_mtime)
+    found = [part.stat() for part in parts]
+    written = max(each.st_mtime for each in found)
     if time.time() - written < _QUIET:
         return None
-    return written, file.stat().st_size, beside.stat().st_size
+    return written, *(each.st_size for each in found)
 
 
 def _unfit(folder: Path, file: Path) -> str | None:
-    """Say why a file of a watched folder is not read; None for an ordinary one."""
-    both = (file, file.with_suffix(".json"))
-    if outside := [f.name for f in both if not f.resolve().is_relative_to(folder)]:
+    """Say why a checkpoint of a watched folder is not read; None for an ordinary one."""
+    parts = _parts(file)
+    if outside := [f.name for f in parts if not f.resolve().is_relative_to(folder)]:
         return f"{' and '.join(outside)} leads out of {folder}"
-    if unusual := [f.name for f in both if not f.is_file()]:
+    if unusual := [f.name for f in parts if not f.is_file()]:
         return f"{' and '.join(unusual)} is not an ordinary file"
     return None
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from ..records.base import Kind
-from ..records.checkpoints import CheckpointRow, ModelRow, file_sha256
+from ..records.checkpoints import CheckpointRow, ModelRow, checkpoint_sha256, place_of, weights_of
 from ..records.errors import ConflictError, StoreError
 from ..records.kinds import KINDS
 from ..records.maintenance import Removal
@@ -106,13 +106,14 @@ class Upkeep(Registry):
 
         Args:
             ref: reference of the checkpoint.
-            file: its file, or "sha256:..." of one that `add_file` stored.
+            file: its file or its folder of `save_pretrained`, or "sha256:..." of one that `add_file` stored.
 
         Raises:
             StoreError: the file is not that of the checkpoint, or cannot be read.
         """
         kept = self.get_file(file).sha256 if isinstance(file, str) and file.startswith("sha256:") else None
-        digest = kept or file_sha256(Path(file))
+        path = weights_of(Path(file)) if kept is None else Path(file)
+        digest = kept or checkpoint_sha256(path)
 
         def move(session: Session) -> CheckpointRow:
             row = resolve(session, Checkpoint, ref)
@@ -123,7 +124,7 @@ class Upkeep(Registry):
             if kept is not None:
                 row.file_sha256 = kept
             else:
-                row.path = str(Path(file).resolve())
+                row.path = place_of(path)
             session.flush()
             return record(row, CheckpointRow)
 

@@ -16,7 +16,7 @@ from ...analysis.errors import InputError
 from ...analysis.fields import Loss
 from ...analysis.recipe import Recipe
 from ..records.base import Provenance
-from ..records.checkpoints import CheckpointRow, DatasetRow, run_label
+from ..records.checkpoints import CheckpointRow, DatasetRow, place_of, run_label
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
 from ..store.store import Store
@@ -88,14 +88,12 @@ def register(store: Store, checkpoint: Checkpoint) -> tuple[CheckpointRow, Datas
     """Store a checkpoint and its data set; return their rows."""
     store.register_model(checkpoint.model, checkpoint.family, checkpoint.config)
     notes = {"notes": list(checkpoint.notes)} if checkpoint.notes else {}
-    file = checkpoint.path
-    place = file.resolve() if file.suffix == ".safetensors" else file.absolute()  # an index names its neighbours
     row = store.add_checkpoint(
         checkpoint.model,
         sha256=checkpoint.sha256,
         step=checkpoint.step,
         label=checkpoint.label,
-        path=str(place),
+        path=place_of(checkpoint.path),
         family=checkpoint.family,
         config=checkpoint.config,
         run=run_label(checkpoint.about),

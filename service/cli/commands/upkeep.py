@@ -87,13 +87,13 @@ def relocate(
     checkpoint: Annotated[
         str, typer.Argument(help="A checkpoint: an ID, or MODEL@STEP.", autocompletion=complete_ids("checkpoint"))
     ],
-    file: Annotated[Path, typer.Argument(help="Its file, where it is now.")],
+    file: Annotated[Path, typer.Argument(help="Its file or folder, where it is now.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say where the file of a checkpoint is now; its content must be the same.
+    """Say where the file or folder of a checkpoint is now; its content must be the same.
 
     Example: interbasis relocate two-digits@2500 moved/step02500.safetensors
     """

@@ -243,3 +243,58 @@ def test_circuits_of_transformers() -> None:
     graph = interaction_graph(net, bases, [IDS])
     with pytest.raises(GraphError, match=r"a0.h0 and a0.h1 share 'model.layers.0.self_attn.k_proj' \(grouped"):
         component_circuit(net, bases, graph, None, [IDS], find_components(net, IDS))
+
+
+class Hooked(nn.Module):
+    """A block as TransformerLens writes it: weights per head, a hook at every tensor."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.W = nn.ParameterDict({part: nn.Parameter(torch.randn(2, 6, 3)) for part in "qkv"})
+            self.W_O = nn.Parameter(torch.randn(2, 3, 6))
+            self.hook_q, self.hook_k, self.hook_v, self.hook_z = (nn.Identity() for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            hooks = {"q": self.hook_q, "k": self.hook_k, "v": self.hook_v}
+            q, k, v = (hooks[part](torch.einsum("btd,hde->bthe", x, self.W[part])) for part in "qkv")
+            pattern = torch.einsum("bthe,bshe->bhts", q, k)
+            pattern = pattern.masked_fill(torch.ones(pattern.shape[-2:]).triu(1).bool(), -1e9).softmax(-1)
+            return torch.einsum("bthe,hed->btd", self.hook_z(torch.einsum("bhts,bshe->bthe", pattern, v)), self.W_O)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.hook_mlp_out = Hooked.Attention(), nn.Identity()
+        self.mlp = nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = x + self.attn(x)
+        return middle + self.hook_mlp_out(self.mlp(middle))
+
+
+def test_heads_of_hooks() -> None:
+    """Sums of the components of a block of TransformerLens' names, and of one head, against dense Jacobians."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"embed": nn.Embedding(11, 6), "blocks": nn.ModuleList([Hooked()])}).double()
+    model.forward = lambda ids: model.blocks[0](model.embed(ids))
+    net = Network(model, ["blocks.0:in", "blocks.0"])
+    bases = interaction_basis(net, [IDS], kind="pca")
+    found = component_strengths(net, bases, interaction_graph(net, bases, [IDS]), [IDS], patterns=True)
+    assert found.places == {
+        "a0.h0": "blocks.0.attn.hook_z",
+        "a0.h1": "blocks.0.attn.hook_z",
+        "m0": "blocks.0.hook_mlp_out",
+    }
+    assert not find_components(net, IDS).parallel
+    x = read(net, IDS, "blocks.0:in")
+    whole = dense(function(net, IDS, "blocks.0:in", "blocks.0"), x)
+    identity = torch.eye(x.shape[1] * x.shape[2], dtype=x.dtype).reshape(*x.shape[1:], *x.shape[1:])
+    np.testing.assert_allclose(
+        found.along[0].sum(0), squared(whole - identity, bases, net.cuts, 0), rtol=1e-10, atol=1e-12
+    )
+    z = jacobian(function(net, IDS, "blocks.0:in", "blocks.0.attn.hook_z"), x)
+    z = torch.stack([z[i].select(z[i].ndim - 3, i) for i in range(len(x))])[:, :, 1]
+    own = torch.einsum("nteuv,ed->ntduv", z, model.blocks[0].attn.W_O[1].detach())
+    np.testing.assert_allclose(found.strengths[0][1] ** 2, squared(own, bases, net.cuts, 0), rtol=1e-10, atol=1e-12)
+    assert np.abs(found.patterns[0][:2]).max() > 1e-6

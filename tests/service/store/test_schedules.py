@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_store import graph_values, provenance, save_graph, save_partition
+from cases_transformers import transformer
 
 from interbasis.service.records.errors import NotFoundError, StoreError
 from interbasis.service.store import registry, schedules
@@ -301,3 +302,53 @@ def test_worker_looks_after_schedules(store: Store, place: Any, start_worker: An
         assert time.monotonic() < deadline, store.jobs()
         time.sleep(0.2)
     assert store.get_checkpoint(store.ledgers().items[0].checkpoint).step == 1
+
+
+def saved(folder: Path, step: int, size: str = "1GB") -> Path:
+    """A folder of `save_pretrained` that was written some time ago."""
+    place = folder / f"checkpoint-{step}"
+    transformer("gpt2", seed=step).save_pretrained(place, max_shard_size=size)
+    for file in place.iterdir():
+        os.utime(file, (time.time() - 60, time.time() - 60))
+    return place
+
+
+def test_folders_of_save_pretrained_are_watched(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    added = store.add_schedule("ledger", "tiny", folder=folder)
+    saved(folder, 1000)
+    saved(folder, 200, "4KB")
+    (folder / "checkpoint-last").mkdir()
+    (folder / "checkpoint-3000").mkdir()  # nothing in it yet
+    transformer("gpt2", seed=4).save_pretrained(folder / "checkpoint-4000")  # is still being written
+    for _ in range(2):
+        store.look_after_schedules()
+    assert tasks(store) == [("ledger", "tiny checkpoint-200"), ("ledger", "tiny checkpoint-1000")]
+    assert [row.step for row in store.checkpoints(model="tiny").items] == [200, 1000]
+    assert store.get_schedule(added.id).error is None
+    part = next((folder / "checkpoint-200").glob("model-00002-*"))
+    part.rename(tmp_path / "moved")
+    store.look_after_schedules()
+    assert "lacks model-00002" in (store.get_schedule(added.id).error or "")
+    (tmp_path / "moved").rename(part)
+    os.utime(part, (time.time() - 30, time.time() - 30))
+    (folder / "checkpoint-5000").symlink_to(tmp_path)
+    outside = saved(tmp_path, 6000)
+    (folder / "checkpoint-6000").symlink_to(outside)
+    store.look_after_schedules()
+    assert "leads out of" in (store.get_schedule(added.id).error or "")
+    assert len(tasks(store)) == 2
+
+
+def test_what_was_registered_before_is_not_read_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for step, size in ((10, "1GB"), (20, "4KB")):
+        store.register_checkpoint(saved(folder, step, size))
+    store.add_schedule("ledger", "tiny", folder=folder)
+    monkeypatch.setattr(registry, "checkpoint_sha256", None)
+    store.look_after_schedules()
+    assert tasks(store) == []

@@ -20,6 +20,7 @@ from cases_store import (
     save_tracking,
     sha,
 )
+from cases_transformers import transformer
 
 from interbasis.analysis.recipe import LedgerRecipe
 from interbasis.service.api.app import create_app
@@ -41,6 +42,7 @@ from interbasis.service.records import (
 )
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import estimates
+from interbasis.service.tasks.checkout import checked_out
 
 
 @pytest.fixture
@@ -219,6 +221,29 @@ def test_a_checkpoint_whose_file_has_moved(store: Store, tmp_path: Path) -> None
         assert (kept.file_sha256, kept.path) == (row.sha256, str(moved))
     file.with_suffix(".json").rename(moved.with_suffix(".json"))
     assert estimates.ledger(store, moved, LedgerRecipe(), data=tmp_path / "x.npz").checkpoint == row.id
+
+
+@pytest.mark.parametrize("size", ["1GB", "4KB"])
+def test_a_folder_of_save_pretrained_that_has_moved(size: str, store: Store, tmp_path: Path) -> None:
+    """Weights in one file are uploaded where the service may not read them, those in several are refused."""
+    transformer("gpt2").save_pretrained(tmp_path / "tiny" / "checkpoint-7", max_shard_size=size)
+    row = store.register_checkpoint(tmp_path / "tiny" / "checkpoint-7")
+    moved = (tmp_path / "tiny").rename(tmp_path / "elsewhere") / "checkpoint-7"
+    name = "model.safetensors" if size == "1GB" else "model.safetensors.index.json"
+    assert store.relocate_checkpoint(row.id, moved).path == str(moved / name)
+    with checked_out(store, row.id) as (_, file):
+        assert file.name == name
+    transformer("gpt2", seed=1).save_pretrained(tmp_path / "other", max_shard_size=size)
+    with pytest.raises(StoreError, match=f"other is not the file of {row.id}"):
+        store.relocate_checkpoint(row.id, tmp_path / "other")
+    with pytest.raises(StoreError, match=r"is a folder without config\.json"):
+        store.relocate_checkpoint(row.id, tmp_path)
+    with Client("http://127.0.0.1", transport=InProcess(create_app(store))) as client:
+        if size == "1GB":
+            assert client.relocate_checkpoint(row.id, moved).file_sha256 == row.sha256
+            return
+        with pytest.raises(StoreError, match="weights are in several files, which are not uploaded: write them as one"):
+            client.relocate_checkpoint(row.id, moved)
 
 
 def test_through_the_service(filled: Store, client: Client, tmp_path: Path) -> None:
