@@ -34,6 +34,8 @@ EXECUTIONS = ("auto", "vectorised", "sequential", "processes")
 
 PRECONDITIONERS = ("auto", "gauss-newton", "lanczos", "none")
 
+_METROPOLIS = ("mala", "hmc")  # kernels with a rule of acceptance
+
 _VECTORISED = 20_000  # up to so many parameters chains are cheaper together
 
 _TRAJECTORY = 1.5  # of a trajectory in the coordinates of the metric, about a quarter of a period
@@ -93,6 +95,10 @@ class Sampler:
         workers: number of processes, only for "processes"; None for one per chain.
 
     The command line and `LlcRecipe` leave control_variate, execution and workers at their defaults.
+
+    Raises:
+        InputError: an option out of its range, a gamma beside another radius, or a batch size of a kernel that needs
+            all data.
     """
 
     kernel: str = "auto"
@@ -121,6 +127,10 @@ class Sampler:
                 raise InputError(f"{name} is {value}: expected a number above 0")
         if not (self.batch_size in (None, "auto") or (isinstance(self.batch_size, int) and self.batch_size >= 1)):
             raise InputError(f"batch_size is {self.batch_size!r}: expected a number of data points, None or 'auto'")
+        if self.gamma is not None and self.radius != Sampler.radius:
+            raise InputError(f"gamma {self.gamma} and radius {self.radius} were given: expected one of them")
+        if isinstance(self.batch_size, int) and self.kernel in _METROPOLIS:
+            raise InputError(f"{self.kernel} needs all the data in each step: leave out batch_size, or use sgld")
         if self.workers is not None and self.execution != "processes":
             raise InputError(
                 f"workers is {self.workers} and execution {self.execution!r}: expected 'processes', or no workers"
@@ -129,7 +139,7 @@ class Sampler:
 
     def plan(self, kernel: str, seed: int) -> Plan:
         """Return the plan of a kernel: numbers of steps, and how chains are run."""
-        warmup, draws = (300, 500) if kernel in ("mala", "hmc") else (600, 4000)
+        warmup, draws = (300, 500) if kernel in _METROPOLIS else (600, 4000)
         warmup, draws = (
             self.warmup if self.warmup is not None else warmup,
             self.draws if self.draws is not None else draws,

@@ -20,6 +20,8 @@ __all__ = ["CHOICES", "as_json", "check_choices", "shown"]
 
 _SHOWN = 80  # characters of a refused value
 
+_RADIUS = 0.02  # the default, which stored recipes name beside gamma
+
 
 def _whole(number: float) -> float:
     if not number.is_integer():
@@ -229,15 +231,10 @@ def shown(value: Any) -> str:
 
 def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     """Refuse choices that contradict each other, or that need another one which is missing."""
+    if task == "analyze" and {"probes", "tolerance"} <= set(choices):
+        _refuse_both(task, choices, "probes", "tolerance")
     if task == "llc":
-        given = [name for name in ("epsilon", "temperature") if name in choices]
-        given += ["curve"] if choices.get("curve") else []
-        if not given:
-            raise StoreError(
-                "llc: no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
-            )
-        if len(given) > 1:
-            raise StoreError(f"llc: {' and '.join(given)} were given, expected one of epsilon, temperature and curve")
+        _check_llc(choices)
     objective = choices.get("objective")
     if "k" in choices and objective not in (None, "kway"):
         raise StoreError(f"{task}: k goes with objective 'kway', not {objective!r}: leave one of them out")
@@ -250,3 +247,23 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     if "labels" in choices and (others := set(choices) - idle):
         names = ", ".join(sorted(others))
         raise StoreError(f"{task}: labels already define a partition: give only epsilon with them, not {names}")
+
+
+def _check_llc(choices: Mapping[str, Any]) -> None:
+    given = [name for name in ("epsilon", "temperature") if name in choices]
+    given += ["curve"] if choices.get("curve") else []
+    if not given:
+        raise StoreError(
+            "llc: no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
+        )
+    if len(given) > 1:
+        raise StoreError(f"llc: {' and '.join(given)} were given, expected one of epsilon, temperature and curve")
+    kernel = choices.get("kernel")
+    if "batch_size" in choices and kernel in ("mala", "hmc"):
+        raise StoreError(f"llc: {kernel} needs all the data in each step: leave out batch_size, or use sgld")
+    if "gamma" in choices and choices.get("radius", _RADIUS) != _RADIUS:
+        _refuse_both("llc", choices, "gamma", "radius")
+
+
+def _refuse_both(task: str, choices: Mapping[str, Any], one: str, other: str) -> None:
+    raise StoreError(f"{task}: {one} {choices[one]} and {other} {choices[other]} were given: expected one of them")

@@ -1,6 +1,6 @@
 """Choices of jobs: wrong types and values are refused when they are given, whoever gives them, naming the choice."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,7 +19,8 @@ from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.circuits.interventions import REPLACEMENTS
 from interbasis.analysis.circuits.metrics import METRICS
-from interbasis.analysis.llc.chains import PRECONDITIONERS
+from interbasis.analysis.errors import InputError
+from interbasis.analysis.llc.chains import PRECONDITIONERS, Sampler
 from interbasis.analysis.llc.kernels import KERNELS
 from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, from_choices
 from interbasis.analysis.search.objectives import OBJECTIVES
@@ -199,6 +200,32 @@ def test_wrong_values_are_refused_by_name(task: str, name: str) -> None:
 def test_values_out_of_range_and_contradictions_are_refused(task: str, given_: dict[str, Any], said: str) -> None:
     with pytest.raises(StoreError, match=said):
         check_choices(task, given_)
+
+
+@pytest.mark.parametrize(
+    ("task", "given_"),
+    [
+        ("analyze", {"probes": 3, "tolerance": 0.1}),
+        ("llc", {"epsilon": 0.1, "kernel": "hmc", "batch_size": 10}),
+        ("llc", {"epsilon": 0.1, "kernel": "mala", "batch_size": 10}),
+        ("llc", {"epsilon": 0.1, "gamma": 1.0, "radius": 2.0}),
+    ],
+)
+def test_contradictions_are_refused_as_the_analysis_does(task: str, given_: dict[str, Any]) -> None:
+    """Before anything is sent, in the same words."""
+    with pytest.raises(InputError) as late:
+        RECIPES[task][0](**given_)
+    with pytest.raises(StoreError) as early:
+        check_choices(task, given_)
+    assert str(early.value) == f"{task}: {late.value}"
+
+
+def test_a_stored_recipe_can_be_given_again() -> None:
+    """It names the radius also where gamma was given, which then has no effect."""
+    made = {name: value for name, value in asdict(LlcRecipe(epsilon=0.1, gamma=1.0)).items() if value is not None}
+    check_choices("llc", made)
+    assert made["radius"] == LlcRecipe.radius == Sampler.radius
+    assert from_choices(LlcRecipe, made).gamma == 1.0
 
 
 def test_nesting_and_length_do_not_reach_the_message() -> None:
