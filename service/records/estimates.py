@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Kind, Provenance, Record, Sha256, Time
-from .checkpoints import CheckpointId, DatasetId, Label, ModelName, Step
+from .checkpoints import CheckpointId, DatasetId, Label, ModelName, RunIdOrNone, RunNumber, Step
 from .graphs import GraphId
 from .partitions import PartitionId
 
@@ -69,6 +69,7 @@ class LedgerRow(LedgerValues, Provenance):
         checkpoint, dataset: their IDs.
         ledger_sha256: the artifact.
         step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "method": "auto", "seed": 0}])]
@@ -80,6 +81,8 @@ class LedgerRow(LedgerValues, Provenance):
     created: Time
     step: Step = None
     label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
 
 
 LEDGER = Kind(
@@ -143,6 +146,7 @@ class LlcRow(LlcValues, Provenance):
         checkpoint, dataset: their IDs.
         llc_sha256: the artifact.
         step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"loss": "mse", "epsilon": 0.0025, "seed": 0}])]
@@ -154,6 +158,8 @@ class LlcRow(LlcValues, Provenance):
     created: Time
     step: Step = None
     label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
 
     @property
     def n_effective(self) -> float | None:
@@ -229,6 +235,7 @@ class ExperimentRow(ExperimentValues, Provenance):
         checkpoint, graph, partition: their IDs.
         experiment_sha256: the artifact.
         step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
     """
 
     recipe: Annotated[Mapping[str, Any], Field(examples=[{"kind": "modules", "metric": "accuracy", "seed": 0}])]
@@ -241,6 +248,8 @@ class ExperimentRow(ExperimentValues, Provenance):
     created: Time
     step: Step = None
     label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
 
 
 EXPERIMENT = Kind(

@@ -158,6 +158,17 @@ class Source(ABC):
                 continue
         return str(row.id)
 
+    def place_of(self, row: Any) -> str:
+        """Name the checkpoint of a result, like `digits@500`, with its run, `digits#2@500`, where a model has several.
+
+        Of a result of a run it is the run.
+        """
+        several = len(self.runs(model=row.model, limit=2).items) > 1
+        run = f"{row.model}#{row.run_number}" if several else row.model
+        if not hasattr(row, "checkpoint"):
+            return str(run)
+        return f"{run}@{row.label if row.step is None else row.step}"
+
     @contextmanager
     def together(self, files: Iterable[Path]) -> Iterator[None]:
         """Register checkpoint files as one call while this is open: its new files belong to one training.

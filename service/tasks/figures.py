@@ -67,11 +67,11 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kin
 
 
 def _title(source: Source, row: Any) -> str:
-    """Name the model of a stored result, and the step or else the label of its checkpoint."""
-    if not hasattr(row, "checkpoint"):
-        return str(row.model)
-    checkpoint = source.get_checkpoint(row.checkpoint)
-    where = f"step {checkpoint.step:,}" if checkpoint.step is not None else checkpoint.label
+    """Name the checkpoint of a stored result: model and step, and as references do where the model has several runs."""
+    name = source.place_of(row)
+    if not hasattr(row, "checkpoint") or not name.startswith(f"{row.model}@"):
+        return name
+    where = f"step {row.step:,}" if row.step is not None else row.label
     return ", ".join(filter(None, (row.model, where)))
 
 

@@ -83,12 +83,13 @@ def ledger(
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
         given = Given(data, factory, force)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
+        names = [backend.source.place_of(row) for row in rows]
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
     for number_of, row in enumerate(rows):
         scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
-        _head(number_of, f"{row.id}, {_name(row)}: {scale}, {row.n:,} data points")
+        _head(number_of, f"{row.id}, {names[number_of]}: {scale}, {row.n:,} data points")
         show_body(row)
 
 
@@ -183,16 +184,17 @@ def llc(
         choices |= {"draws": draws, "step_size": step_size, "batch_size": batch_size, "seed": seed}
         given = Given(data, factory, force)
         rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
+        names = [backend.source.place_of(row) for row in rows]
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
     for number_of, row in enumerate(rows):
         scales = " to ".join(dict.fromkeys(number(point["epsilon"]) for point in (row.points[0], row.points[-1])))
-        _head(number_of, f"{row.id}, {_name(row)}: loss scale {scales}, {row.n:,} data points")
+        _head(number_of, f"{row.id}, {names[number_of]}: loss scale {scales}, {row.n:,} data points")
         show_body(row)
     if len(rows) > 1 and not curve:
         out.print()
-        out.print(llc_summary([_name(row) for row in rows], rows))
+        out.print(llc_summary(names, rows))
 
 
 @app.command(rich_help_panel="Analyse")
@@ -255,24 +257,20 @@ def experiment(
     with opened_backend(store, artifacts, url) as backend:
         found = backend.run("experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force))
         rows = [backend.source.get_experiment(made["experiment"]) for made in found]
+        name = backend.source.place_of(rows[0])
         new = [backend.source.get_partition(made["partition"]) for made in found if "partition" in made]
         draw(backend.source, rows[-1].id, plot)
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
         return
     for number_of, row in enumerate(rows):
-        _head(number_of, f"{row.id}, {_name(row)}: {row.experiment} on {row.partition}, {row.metric}")
+        _head(number_of, f"{row.id}, {name}: {row.experiment} on {row.partition}, {row.metric}")
         show_body(row)
         if row.experiment == "epsilon":
             part = new.pop(0)
             named = f"divided again with these loss scales: {part.id}, {counted(part.n_modules, 'module')}"
             _head(1, named)
             show_row(part, False)
-
-
-def _name(row: Any) -> str:
-    """Name the checkpoint of a result, its step or else its label."""
-    return f"{row.model}@{row.label if row.step is None else row.step}"
 
 
 def _head(number_of: int, text: str) -> None:

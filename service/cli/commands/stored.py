@@ -114,8 +114,8 @@ def export(
 
         write_bytes(file, backend.export(ref, form.value, epsilon, module, Given(data, factory)))
         kind, row = backend.source.find_any((LLC,) if form.value == "netcdf" else (PARTITION, GRAPH), ref)
-    moment = row.label if row.step is None else row.step
-    err.print(f"wrote {file}: {kind.name} {row.id} of {row.model}@{moment}", soft_wrap=True)
+        place = backend.source.place_of(row)
+    err.print(f"wrote {file}: {kind.name} {row.id} of {place}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="What is stored")

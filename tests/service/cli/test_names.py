@@ -60,3 +60,23 @@ def test_printed_commands_name_the_store(monkeypatch: pytest.MonkeyPatch) -> Non
     assert with_place("see `interbasis ls graphs`") == "see `interbasis ls graphs --store 'a b.sqlite' --url http://x`"
     assert with_place("run `interbasis worker`") == "run `interbasis worker --store 'a b.sqlite'`"
     assert with_place("`interbasis db check --store s`, `x`") == "`interbasis db check --store s`, `x`"
+
+
+def test_results_of_two_runs_are_told_apart(run: Run, tmp_path: Path) -> None:
+    """Two runs with a checkpoint of the same step: in lists, JSON, headings and titles of pictures."""
+    data, store = save_inputs(tmp_path / "x.npz", WIDTHS[0]), ("--store", tmp_path / "s.sqlite")
+    for number in (1, 2):
+        file = save_mlp(tmp_path / f"{number}.safetensors", seed=number, model="net", step=7)
+        code, out, err = run("ledger", file, "--data", data, "--plot", tmp_path / f"{number}.svg", *store)
+        assert code == 0, err
+        name = ("net@7:", "net#2@7:")[number - 1]
+        assert name in out.splitlines()[0]
+    rows = json.loads(run("ls", "ledgers", "--json", *store)[1])["items"]
+    assert [row["run_number"] for row in rows] == [1, 2]
+    assert [row["run"] for row in rows] == [
+        json.loads(run("show", "run", f"net#{n}", "--json", *store)[1])["id"] for n in (1, 2)
+    ]
+    assert "<!-- net, step 7 -->" in (tmp_path / "1.svg").read_text()
+    assert "<!-- net#2@7 -->" in (tmp_path / "2.svg").read_text()
+    assert run("plot", "net#1@7", "-o", tmp_path / "1.svg", *store)[0] == 0
+    assert "<!-- net#1@7 -->" in (tmp_path / "1.svg").read_text()

@@ -139,10 +139,17 @@ def listed(kind: str, *rows: Record) -> list[str]:
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-@pytest.mark.parametrize(("kind", "made"), [("graphs", graph), ("partitions", partition), ("trackings", tracking)])
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        *(("graphs", graph), ("partitions", partition), ("trackings", tracking)),
+        *(("ledgers", ledger), ("llc", llc), ("experiments", experiment)),
+    ],
+)
 def test_runs_are_listed_where_a_model_has_several(kind: str, made: Any) -> None:
-    one, two = made(run_number=1), made(run_number=2)
+    one, two = (replace(made(), run_number=number) for number in (1, 2))
     first, heads, *cells = listed(kind, one, two)
+    assert max(map(len, (first, heads, *cells))) <= 80
     assert ("run" in heads.split(), "run" in first) == (True, False)
     at = heads.index("run")
     assert [line[at : at + 3].strip() for line in cells] == ["1", "2"]
