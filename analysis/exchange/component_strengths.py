@@ -152,12 +152,14 @@ def component_strengths(
     *,
     components: Components | None = None,
     patterns: bool = False,
+    probes: int | None = None,
+    seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> ComponentStrengths:
     """Split the strengths of a graph over heads and MLPs; see the head of this module.
 
     Strengths are those of Jacobians, exact sums or, where the graph was estimated, with as many random signs of the
-    positions. There is one backward pass more for each component than for the graph, through the same blocks.
+    positions. For each backward pass of the graph there is one for each component, and two for a head with `patterns`.
 
     Args:
         net: the network; its cuts lie in the residual stream.
@@ -166,6 +168,8 @@ def component_strengths(
         batches: the data that the graph was built from.
         components: heads and MLPs, and where they write; default: `find_components`.
         patterns: also split each head into values and pattern.
+        probes: sets of random signs per data point; default: those of the graph, whose sums may be exact.
+        seed: seed of these signs.
         progress: called after each batch.
 
     Raises:
@@ -179,11 +183,15 @@ def component_strengths(
             f"the graph's strengths are of {graph.strengths}: those of Jacobians are split over components"
         )
     net.check_once(batches)
+    given: tuple[Any, Any] = (probes, seed)
+    if probes is None:
+        given = graph.settings.get("signs"), graph.settings.get("signs_seed", 0)
     split: _Split | None = None
     for batch in read_batches(batches, "components", progress):
         if split is None:
             found = find_components(net, batch) if components is None else components
-            split = _Split(net, bases, graph, found.items, patterns)
+            signs = [None if given[0] is None else PositionSigns(*given, p) for p in range(len(graph.pairs))]
+            split = _Split(net, bases, graph, found.items, patterns, signs)
         split.add(batch)
     if split is None:
         raise GraphError("there are no batches: give the data that the graph was built from")
@@ -222,16 +230,20 @@ class _Split:
     """Sums over batches of the products of the components' rows."""
 
     def __init__(
-        self, net: Network, bases: Bases, graph: InteractionGraph, items: Sequence[Component], patterns: bool
+        self,
+        net: Network,
+        bases: Bases,
+        graph: InteractionGraph,
+        items: Sequence[Component],
+        patterns: bool,
+        signs: Sequence[PositionSigns | None],
     ) -> None:
         self.net, self.graph, self.items, self.patterns = net, graph, items, patterns
         values = [bases[cut] for cut in net.cuts]
         self.rows = [torch.from_numpy(basis.to_basis) for basis in values]
         self.columns = [torch.from_numpy(basis.from_basis) for basis in values]
         self.importance = [basis.importance for basis in values]
-        probes: Any = graph.settings.get("signs")
-        seed: Any = graph.settings.get("signs_seed", 0)
-        self.signs = [None if probes is None else PositionSigns(probes, seed, p) for p in range(len(graph.pairs))]
+        self.signs = signs
         self.between: list[tuple[int, ...] | None] = [None] * len(graph.pairs)
         self.sums: list[Tensor] = []
         self.n = 0
