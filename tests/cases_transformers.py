@@ -14,7 +14,7 @@ _SHAPE = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "ma
 
 
 def _gpt2(**options: Any) -> nn.Module:
-    config = transformers.GPT2Config(n_positions=CONTEXT, n_layer=2, n_head=2, **_TOKENS, **({"n_embd": 8} | options))
+    config = transformers.GPT2Config(n_positions=CONTEXT, n_layer=2, n_head=2, **({"n_embd": 8} | _TOKENS | options))
     return transformers.GPT2LMHeadModel(config)
 
 

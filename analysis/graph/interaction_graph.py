@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InteractionGraph"]
 
+_BESIDE = ("beyond_skip", "errors", "beyond_errors")  # matrices that go with the blocks
+
 _SURE = 2  # standard errors by which an estimated strength must be above the cutoff
 
 
@@ -47,6 +49,7 @@ class InteractionGraph(Result):
         beyond_skip: for each block the strengths of J - 1, what a layer adds to the residual stream, where its two cuts
             belong to one stream, None elsewhere; () where it was not measured. See `skip_paths`.
         errors: for each block the standard errors of w, None where w is an exact sum over the data; () if all are.
+        beyond_errors: the same for `beyond_skip`.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph
@@ -62,6 +65,7 @@ class InteractionGraph(Result):
     pairs: tuple[tuple[int, int], ...] = ()
     beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+    beyond_errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
 
     def __repr__(self) -> str:
         """Describe the size of the graph in one line."""
@@ -82,6 +86,7 @@ class InteractionGraph(Result):
         pairs: Sequence[tuple[int, int]] | None = None,
         beyond_skip: Sequence[np.ndarray | None] = (),
         errors: Sequence[np.ndarray | None] = (),
+        beyond_errors: Sequence[np.ndarray | None] = (),
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
@@ -95,6 +100,7 @@ class InteractionGraph(Result):
             pairs: indices (earlier, later) of each block's cuts, earlier < later; default adjacent cuts in order.
             beyond_skip: one matrix or None per block, see the attributes.
             errors: one matrix or None per block, see the attributes.
+            beyond_errors: one matrix or None per block, see the attributes.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
@@ -103,7 +109,8 @@ class InteractionGraph(Result):
         arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
-        beyond, spread = _beside("beyond_skip", beyond_skip, arrays), _beside("errors", errors, arrays)
+        given = {"beyond_skip": beyond_skip, "errors": errors, "beyond_errors": beyond_errors}
+        beside = [_beside(name, blocks, arrays) for name, blocks in given.items()]
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
@@ -114,7 +121,7 @@ class InteractionGraph(Result):
             raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
         if not all(np.isfinite(w).all() for w in weights):
             raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
-        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, beyond, spread)
+        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, *beside)
 
     @property
     def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
@@ -131,20 +138,9 @@ class InteractionGraph(Result):
         >>> graph.significant(0.04).blocks[0].tolist()
         [[1.0, 0.0]]
         """
-        if not self.errors:
-            return self
         cutoffs = self.cutoffs(epsilon)
-        certain = [
-            None if error is None else block - _SURE * error > cutoff
-            for block, error, cutoff in zip(self.blocks, self.errors, cutoffs, strict=True)
-        ]
-
-        def kept(blocks: Sequence[np.ndarray | None]) -> tuple[Any, ...]:
-            pairs = zip(blocks, certain, strict=True)
-            return tuple(b if b is None or sure is None else np.where(sure, b, 0.0) for b, sure in pairs)
-
-        beyond = kept(self.beyond_skip) if self.beyond_skip else ()
-        return replace(self, blocks=kept(self.blocks), beyond_skip=beyond)
+        beyond = _certain(self.beyond_skip, self.beyond_errors, cutoffs)
+        return replace(self, blocks=_certain(self.blocks, self.errors, cutoffs), beyond_skip=beyond)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -296,7 +292,7 @@ class InteractionGraph(Result):
 
         arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
         named = {f"block.{p}": block for p, block in enumerate(self.blocks)}
-        for name in ("beyond_skip", "errors"):
+        for name in _BESIDE:
             named |= {f"{name}.{p}": block for p, block in enumerate(getattr(self, name)) if block is not None}
         for name, block in named.items():
             rows = csr_array(block)
@@ -332,9 +328,16 @@ class InteractionGraph(Result):
             basis=meta["basis"],
             settings=meta["settings"],
             pairs=[(a, b) for a, b in pairs],
-            beyond_skip=beside("beyond_skip"),
-            errors=beside("errors"),
+            **{name: beside(name) for name in _BESIDE},
         )
+
+
+def _certain(blocks: Sequence[Any], errors: Sequence[Any], cutoffs: Sequence[float]) -> tuple[Any, ...]:
+    """Set strengths to 0 that are not above the cutoff by two standard errors; exact ones stay."""
+    return tuple(
+        w if w is None or error is None else np.where(w - _SURE * error > cutoff, w, 0.0)
+        for w, error, cutoff in zip(blocks, errors or (None,) * len(blocks), cutoffs, strict=bool(blocks))
+    )
 
 
 def _matrix(name: str, block: Any) -> np.ndarray:

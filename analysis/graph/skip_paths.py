@@ -45,6 +45,35 @@ _ROUNDING = 1e-12
 
 @by_value
 @dataclass(frozen=True)
+class SampledMoments:
+    """Moments over data points of q = sum r_tji^2, c = sum r_tji f^_ti and p = sum f^_ti^2, in units of Lambda_i.
+
+    Attributes:
+        n: number of data points.
+        first: E[q], E[c] (2, j, i).
+        second: E[q q], E[q c], E[c c], E[q p], E[c p] (5, j, i).
+        power: E[p], E[p p].
+        importance: Lambda_i.
+    """
+
+    n: int
+    first: Float[Tensor, "2 j i"]
+    second: Float[Tensor, "5 j i"]
+    power: tuple[float, float]
+    importance: Float[Tensor, " i"]
+
+    def errors(self, skip: Float[Tensor, "j i"]) -> Float[np.ndarray, "j i"]:
+        """Compute the standard errors of w where w^2 = E[q - 2 s c + s^2 p]: those of the mean, divided by 2w."""
+        (q, c), (qq, qc, cc, qp, cp), (p, pp) = self.first, self.second, self.power
+        mean = q - 2 * skip * c + skip**2 * p
+        square = qq + 4 * skip**2 * cc + skip**4 * pp - 4 * skip * qc + 2 * skip**2 * qp - 4 * skip**3 * cp
+        spread = (square - mean**2).clamp_min(0.0).div(max(self.n - 1, 1)).sqrt()
+        w = mean.clamp_min(0.0).sqrt()
+        return np.asarray((torch.where(w > 0, spread / (2 * w), 0.0) * self.importance.sqrt()).numpy())
+
+
+@by_value
+@dataclass(frozen=True)
 class PairStrengths:
     """Second moments of the contributions from one cut to the next, in units of the behavioural loss.
 
@@ -54,7 +83,8 @@ class PairStrengths:
             positions.
         along: E[sum_t r_tji f^_ti] (j, i); for Jacobians E[sum_t J_{tj,ti}] Lambda_i.
         power: E[sum_t f^_ti^2] (i,), summed over positions that both cuts have.
-        spread: standard errors of w^2 (j, i), from data points and random signs together; None for exact sums.
+        sampled: the moments from which standard errors follow, of data points and random signs together; None for exact
+            sums.
 
     >>> eye = torch.eye(2, dtype=torch.float64)
     >>> found = PairStrengths(squared=2.25 * eye, identity=eye, along=1.5 * eye, power=torch.ones(2).double())
@@ -66,15 +96,19 @@ class PairStrengths:
     identity: Float[Tensor, "j i"] | None
     along: Float[Tensor, "j i"]
     power: Float[Tensor, " i"]
-    spread: Float[Tensor, "j i"] | None = None
+    sampled: SampledMoments | None = None
 
     @property
     def errors(self) -> Float[np.ndarray, "j i"] | None:
-        """The standard errors of the strengths, spread / 2w; None where they are exact sums over the data."""
-        if self.spread is None:
+        """The standard errors of the strengths; None where they are exact sums over the data."""
+        return None if self.sampled is None else self.sampled.errors(torch.zeros_like(self.squared))
+
+    @property
+    def beyond_errors(self) -> Float[np.ndarray, "j i"] | None:
+        """The standard errors of the strengths beyond the skip path; None where there is none, or sums are exact."""
+        if self.sampled is None or self.identity is None or not self.share > _STREAM:
             return None
-        w = self.squared.clamp(min=0).sqrt()
-        return np.asarray(torch.where(w > 0, self.spread / (2 * w), 0.0).numpy())
+        return self.sampled.errors(self.share * self.identity)
 
     @property
     def strengths(self) -> Float[np.ndarray, "j i"]:
@@ -122,26 +156,15 @@ def pair_strengths(
         squared, along = slopes.squared_jacobian(form, rows, columns), slopes.mean_jacobian(form, rows, columns)
         power = importance * (slopes.count / slopes.n)
         return PairStrengths(squared * importance, identity, along * importance, power)
-    estimated = signs is not None and form is None
-    squared, fourth, along = torch.zeros(3, len(rows), columns.shape[1], dtype=torch.float64)
-    n = count = 0
+    if signs is not None:
+        return _signed_strengths(network, batches, pair, bases, progress, signs)
+    squared, along = torch.zeros(2, len(rows), columns.shape[1], dtype=torch.float64)
+    n, count = 0, 0.0
     for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
         same = None if identity is None else _same_positions(network, trace, pair)
-        if same is None:
-            identity = None
-        else:
-            count += _n_both(trace, pair, same)
-        if signs is not None and estimated:
-            for labels, blocks, drawn in signed_rows(network, trace, pair, rows, columns, signs):
-                per_point = blocks.square().sum(3).mean(0)  # over positions of the earlier cut, and sets of signs
-                squared[labels] += per_point.sum(1)
-                fourth[labels] += per_point.square().sum(1)
-                if same is not None:
-                    both = torch.stack(drawn).to(torch.float64)[:, None] * blocks[..., same, :]
-                    along[labels] += both.sum((2, 3)).mean(0)
-            continue
+        identity, count = (None, 0.0) if same is None else (identity, count + float(_n_both(trace, pair, same).sum()))
         together = disjoint_positions(network, trace, pair, len(rows), same)
         groups = [[t] for t in range(trace.values[pair + 1].shape[1])] if together is None else together
         at = -1
@@ -150,14 +173,42 @@ def pair_strengths(
             if same is not None:
                 along.index_add_(0, labels, block[:, :, [same[t] for t in groups[at]]].sum((1, 2)))
             squared.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
-    spread = (fourth / n - (squared / n).square()).clamp_min(0.0).div(max(n - 1, 1)).sqrt() * importance
-    return PairStrengths(
-        squared / n * importance,
-        identity,
-        along / n * importance,
-        importance * (count / n),
-        spread if estimated and n > 1 else None,
-    )
+    return PairStrengths(squared / n * importance, identity, along / n * importance, importance * (count / n))
+
+
+def _signed_strengths(
+    network: Network,
+    batches: Iterable[Batch],
+    pair: int,
+    bases: tuple[Basis, Basis],
+    progress: ProgressCallback | None,
+    signs: PositionSigns,
+) -> PairStrengths:
+    rows, columns, importance = _coordinates(bases)
+    identity = _identity(rows, columns)
+    first, second = (torch.zeros(k, len(rows), columns.shape[1], dtype=torch.float64) for k in (2, 5))
+    powers: list[Tensor] = []
+    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+        trace = pair_trace(network, batch, pair)
+        same = None if identity is None else _same_positions(network, trace, pair)
+        if same is None:
+            identity, p = None, torch.zeros(len(trace.output), dtype=torch.float64)
+        else:
+            p = _n_both(trace, pair, same)
+        powers.append(p)
+        for labels, blocks, drawn in signed_rows(network, trace, pair, rows, columns, signs):
+            q = blocks.square().sum(3).mean(0)  # over positions of the earlier cut, and sets of signs
+            c = torch.zeros_like(q)
+            if same is not None:
+                c = (torch.stack(drawn).to(torch.float64)[:, None] * blocks[..., same, :]).sum(3).mean(0)
+            first[:, labels] += torch.stack([q, c]).sum(2)
+            for moment, one, other in zip(second, (q, q, c, q, c), (q, c, c, p[:, None], p[:, None]), strict=True):
+                moment[labels] += (one * other).sum(1)
+    power = torch.cat(powers)
+    n = len(power)
+    sampled = SampledMoments(n, first / n, second / n, (float(power.mean()), float(power.square().mean())), importance)
+    squared, along = first / n * importance
+    return PairStrengths(squared, identity, along, importance * power.mean(), sampled if n > 1 else None)
 
 
 def pair_attributions(
@@ -257,9 +308,9 @@ def _same_positions(network: Network, trace: Trace, pair: int) -> list[int] | No
     return [earlier.index(t) for t in later] if set(later) <= set(earlier) else None
 
 
-def _n_both(trace: Trace, pair: int, same: list[int]) -> int:
-    """Count the pairs of equal positions, over the data points of a batch, that count at both cuts."""
+def _n_both(trace: Trace, pair: int, same: list[int]) -> Float[Tensor, " batch"]:
+    """Count the pairs of equal positions that count at both cuts, for each data point of a batch."""
     value = trace.values[pair]
     ones = torch.ones(*value.shape[:2], 1, dtype=torch.float64)
     later = torch.ones(len(value), len(same), 1, dtype=torch.float64)
-    return int((trace.counted[pair].clean(ones)[:, same] * trace.counted[pair + 1].clean(later)).sum())
+    return (trace.counted[pair].clean(ones)[:, same] * trace.counted[pair + 1].clean(later)).sum((1, 2))

@@ -67,6 +67,7 @@ def interaction_graph(
     values = [bases[cut] for cut in net.cuts]
     beyond: list[np.ndarray | None] = []
     errors: list[np.ndarray | None] = []
+    beyond_errors: list[np.ndarray | None] = []
     if batches is None:
         if strengths != "jacobian" or not bases.measured:
             raise GraphError("batches are needed: only local bases built without probes carry their strengths")
@@ -82,6 +83,7 @@ def interaction_graph(
             blocks.append(found.strengths)
             beyond.append(found.beyond_skip)
             errors.append(found.errors)
+            beyond_errors.append(found.beyond_errors)
     settings = {
         **bases.settings,
         "checked": bool(bases.settings.get("checked")) and (net.checked or batches is None),
@@ -99,6 +101,7 @@ def interaction_graph(
         settings=settings,
         beyond_skip=beyond if any(block is not None for block in beyond) else (),
         errors=errors if any(block is not None for block in errors) else (),
+        beyond_errors=beyond_errors if any(block is not None for block in beyond_errors) else (),
     )
 
 

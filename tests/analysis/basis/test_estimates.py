@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import interbasis
 from interbasis.analysis.basis.cotangents import Halves, PositionSigns
 from interbasis.analysis.basis.interaction_basis import interaction_basis
 from interbasis.analysis.basis.jacobians import output_moments, pair_moments
@@ -110,10 +111,10 @@ def test_strengths_are_unbiased_and_within_four_of_their_errors() -> None:
         assert error is not None
         assert (np.abs(w - truth) < 4 * error).all()
         assert np.median(error / truth) < 0.1
-    for w, truth in zip(one.beyond_skip, exact.beyond_skip, strict=True):
-        assert (w is None) == (truth is None)
-        if w is not None and truth is not None:
-            assert np.abs(w - truth).max() < 0.1 * truth.max()
+    for w, error, truth in zip(one.beyond_skip, one.beyond_errors, exact.beyond_skip, strict=True):
+        assert w is not None
+        assert (np.abs(w - truth) < 4 * error + 1e-12).all()
+        assert np.median(error / truth) < 0.2
 
 
 @pytest.mark.parametrize("kind", ["global", "local"])
@@ -136,7 +137,7 @@ def test_results_do_not_depend_on_batches() -> None:
     for a, b in zip(*(basis.values() for basis in bases), strict=True):
         np.testing.assert_allclose(a.to_basis, b.to_basis, rtol=1e-6, atol=1e-9)
     graphs = [interaction_graph(net, bases[0], list(tokens.split(s)), probes=2, seed=3) for s in (60, 7)]
-    for name in ("blocks", "errors"):
+    for name in ("blocks", "errors", "beyond_skip", "beyond_errors"):
         for a, b in zip(*(getattr(graph, name) for graph in graphs), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 
@@ -184,6 +185,27 @@ def test_modules_take_an_edge_only_where_two_errors_clear_the_cutoff() -> None:
     assert score_partition(unsure, labels, 0.01).edge_cost == 0
     assert InteractionGraph.from_bytes(unsure.to_bytes()) == unsure
     assert find_modules(unsure, epsilon=0.01, k=2).edge_cost == 0
+
+
+def test_edges_beyond_a_skip_path_have_errors_of_their_own() -> None:
+    """What a block adds may be strong where it cancels with the skip path, so that the whole is below the cutoff."""
+    whole, beyond = np.array([[1.0, 0.05], [0.05, 1.0]]), np.array([[0.3, 0.5], [0.5, 0.3]])
+    options = {"beyond_skip": [beyond], "errors": [np.full((2, 2), 0.01)]}
+    graph = InteractionGraph.from_blocks([whole], **options, beyond_errors=[np.array([[0.2, 0.1], [0.1, 0.01]])])
+    kept = graph.significant(0.01)
+    assert kept.blocks[0].tolist() == [[1, 0], [0, 1]]
+    assert kept.beyond[0].tolist() == [[0, 0.5], [0.5, 0.3]]
+    assert InteractionGraph.from_bytes(graph.to_bytes()) == graph
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_estimates_make_no_modules_of_an_untrained_decoder(seed: int) -> None:
+    """With the errors of the whole in place of those beyond the skip path these were two and five modules."""
+    from cases_transformers import transformer
+
+    model = transformer("gpt2", seed=seed, n_embd=32, vocab_size=100)
+    tokens = torch.randint(0, 100, (60, 8), generator=torch.Generator().manual_seed(seed))
+    assert interbasis.analyze(model, tokens, probes=4, control=False).verdict == "one module"
 
 
 def test_a_tolerance_chooses_the_number_of_probes() -> None:
