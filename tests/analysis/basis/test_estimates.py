@@ -198,9 +198,9 @@ def test_edges_beyond_a_skip_path_have_errors_of_their_own() -> None:
     assert InteractionGraph.from_bytes(graph.to_bytes()) == graph
 
 
-@pytest.mark.parametrize("seed", [0, 4])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_estimates_make_no_modules_of_an_untrained_decoder(seed: int) -> None:
-    """With the errors of the whole in place of those beyond the skip path these were two and five modules."""
+    """With the errors of the whole in place of those beyond the skip path these were three and two modules."""
     from cases_transformers import transformer
 
     model = transformer("gpt2", seed=seed, n_embd=32, vocab_size=100)
