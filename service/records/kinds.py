@@ -32,7 +32,7 @@ from .graphs import GRAPH, GraphRow
 from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
 from .tracking import TRACKING, TrackingDetail, TrackingRow
 
-__all__ = ["KINDS", "VERDICTS", "Paging", "Source", "check_paging", "kinds_of"]
+__all__ = ["KINDS", "VERDICTS", "Paging", "Source", "check_paging", "kinds_of", "likely_kinds"]
 
 RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
@@ -61,6 +61,8 @@ _LETTERS: dict[str, tuple[str, ...]] = {
 
 _ID = re.compile("([a-z])-[0-9a-f]+")
 
+_WHOLE = len("p-1a2b3c4d")  # characters of an ID
+
 
 def kinds_of(ref: str) -> tuple[str, ...]:
     """Return the kinds of which something may have this ID, or start of an ID; none for a name.
@@ -70,6 +72,22 @@ def kinds_of(ref: str) -> tuple[str, ...]:
     """
     found = _ID.fullmatch(ref)
     return _LETTERS.get(found.group(1), ()) if found else ()
+
+
+def likely_kinds(ref: str) -> tuple[str, ...]:
+    """Return the kinds of which something may have this ID, start of an ID, or name; in the order to look in.
+
+    A name is more exact than the start of an ID that looks the same.
+
+    >>> likely_kinds("p-1a2b3c4d"), likely_kinds("digits@500")
+    (('partition',), ('checkpoint',))
+    >>> likely_kinds("digits"), likely_kinds("p-12ab")
+    (('model', 'checkpoint', 'run'), ('model', 'partition', 'checkpoint', 'run'))
+    """
+    kinds = kinds_of(ref)
+    if kinds and len(ref) >= _WHOLE:
+        return kinds
+    return ("checkpoint",) if "@" in ref else tuple(dict.fromkeys(("model", *kinds, "checkpoint", "run")))
 
 
 class Paging(TypedDict, total=False):

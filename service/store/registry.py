@@ -25,6 +25,7 @@ from ..records.checkpoints import (
     training_key,
 )
 from ..records.errors import ForbiddenError, NotFoundError, StoreError
+from ..records.kinds import kinds_of
 from ..storage import connection as connections
 from ..storage.references import new_id, resolve
 from ..storage.rows import record
@@ -33,7 +34,7 @@ from .reading import Reader
 from .runs import Moment, check_run_label, followed_run, named_run, newest_run, run_for, same_checkpoint
 from .saving import added, now
 
-__all__ = ["Registry", "check_name"]
+__all__ = ["Registry", "check_name", "check_new_name"]
 
 
 class Registry(Reader):
@@ -55,6 +56,7 @@ class Registry(Reader):
             return None if row is None else record(row, ModelRow)
 
         def make(session: Session) -> ModelRow:
+            check_new_name(name)
             row = Model(id=new_id(session, Model, name), created=now(), name=name, n_runs=0, **values)
             return record(added(session, row), ModelRow)
 
@@ -78,7 +80,9 @@ class Registry(Reader):
         moment = _moment("", family, config, run=run)
         with self._read() as session:
             row = session.scalar(select(Model).where(Model.name == name))
-            if row is not None:
+            if row is None:
+                check_new_name(name)
+            else:
                 named_run(session, row, moment)
         connections.require_writable(self.location)
 
@@ -289,6 +293,22 @@ def check_name(name: str) -> None:
         raise StoreError(f"a model cannot be called {name!r}: expected up to 200 printable characters, no @")
     if name == "last" or re.search(r"#\d+$", name):
         raise StoreError(f"a model cannot be called {name!r}: that is a reference to something else")
+
+
+def check_new_name(name: str) -> None:
+    """Refuse what cannot be the name of a new model, as `check_name` does, and what could be the start of an ID.
+
+    Models of earlier versions may be called so.
+
+    Raises:
+        StoreError: the message says of what it could be the ID.
+    """
+    check_name(name)
+    if kinds := kinds_of(name):
+        raise StoreError(
+            f"a model cannot be called {name!r}: that could be the ID of a {' or '.join(kinds)}; choose another name, "
+            'for a checkpoint as the "model" in its JSON'
+        )
 
 
 def _moment(sha256: str, family: str, config: Mapping[str, Any], *, run: str | None = None, **of: Any) -> Moment:

@@ -29,7 +29,7 @@ from ..storage.tables import (
     Tracking,
     TrackingCheckpoint,
 )
-from .registry import Registry, check_name
+from .registry import Registry, check_new_name
 from .runs import newest_run
 from .saving import drop_unreferenced
 
@@ -82,7 +82,7 @@ class Upkeep(Registry):
             ConflictError: another model is called so, or a job on the model is running.
             StoreError: the name is not valid.
         """
-        check_name(name)
+        check_new_name(name)
 
         def rename(session: Session) -> ModelRow:
             row = resolve(session, Model, ref)

@@ -74,7 +74,7 @@ class TestStore:
         model = store.register_model("digits", "mlp", {"a": 1})
         assert store.register_model("digits", "other", {"a": 2}) == model
 
-    @pytest.mark.parametrize("name", ["", " ", "a@b", "a\nb", "x" * 201, "last", "a#2"])
+    @pytest.mark.parametrize("name", ["", " ", "a@b", "a\nb", "x" * 201, "last", "a#2", "d-2", "p-12ab"])
     def test_what_cannot_be_a_name(self, store: Store, name: str) -> None:
         with pytest.raises(StoreError, match="a model cannot be called"):
             store.register_model(name, "mlp", {})
