@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 
 from ..client.client import Client
 from ..records.errors import NotFoundError, StoreError
+from ..records.kinds import likely_kinds
 from ..storage.location import Settings, locate
 from ..store.store import Store
 from ..terminal.views import VIEWS
 
 __all__ = [
     "KINDS",
+    "found_by_name",
     "loss_scale",
     "missing_store",
     "named_choices",
@@ -70,6 +72,30 @@ def missing_store(store: str | None, artifacts: str | None, url: str | None) -> 
     """Return the SQLite file that the options name if it does not exist; None for a store that does, or a service."""
     file = None if url is not None else locate(store, artifacts).file
     return file if file is not None and not file.exists() else None
+
+
+def found_by_name(opened: Any, ref: str, among: Container[str] = KINDS) -> tuple[str, Any]:
+    """Return the kind and the record of what an ID, the start of one, or a name refers to.
+
+    Args:
+        opened: store or client.
+        ref: the reference.
+        among: kinds that it may be of.
+
+    Raises:
+        NotFoundError: the message names the kinds that were tried.
+    """
+    tried: dict[str, NotFoundError] = {}
+    for kind in likely_kinds(ref):
+        if kind in among:
+            try:
+                return kind, getattr(opened, f"get_{kind}")(ref)
+            except NotFoundError as error:
+                tried[kind] = error
+    if len(tried) == 1:
+        raise next(iter(tried.values()))
+    *most, last = tried
+    raise NotFoundError(f"no {', '.join(most)} or {last} {ref!r} in the store: list them with `interbasis ls KIND`")
 
 
 def loss_scale(epsilon: str | None) -> float | str | list[float] | None:

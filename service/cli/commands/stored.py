@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ...records.errors import NotFoundError, StoreError
+from ...records.errors import StoreError
 from ...records.estimates import EXPERIMENT, LEDGER, LLC
 from ...records.graphs import GRAPH
-from ...records.kinds import kinds_of
 from ...records.partitions import PARTITION
 from ...records.tracking import TRACKING
 from ...terminal.show import err, print_json, show_row
 from ..backends import Given, opened_backend
 from ..completion import complete_ids
 from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
-from ..sources import KINDS, opened_source, singular
+from ..sources import KINDS, found_by_name, opened_source, singular
 
 __all__ = ["app"]
 
@@ -53,11 +52,14 @@ def show(
         raise StoreError(f"show {' '.join(words)}: expected [KIND] ID, like `interbasis show partition p-1a2b3c4d`")
     ref = words[-1]
     with opened_source(store, artifacts, url) as opened:
-        if words == ["last"]:
+        if len(words) == 2:
+            name = singular(words[0])
+            row = getattr(opened, f"get_{name}")(ref)
+        elif ref == "last":
             kind, row = opened.find_any(_RESULTS, ref)
             name = kind.name
         else:
-            name, row = _found(opened, (singular(words[0]),) if len(words) == 2 else _candidates(ref), ref)
+            name, row = found_by_name(opened, ref)
         if as_json:
             document = row.to_json()
             if name == "partition":
@@ -66,22 +68,6 @@ def show(
             print_json(document)
             return
     show_row(row, False)
-
-
-def _candidates(ref: str) -> tuple[str, ...]:
-    """Return the kinds of which something may have this ID or name, the most likely first."""
-    return kinds_of(ref) or (("checkpoint", "model") if "@" in ref else ("model", "checkpoint"))
-
-
-def _found(opened: Any, kinds: tuple[str, ...], ref: str) -> tuple[str, Any]:
-    """Return the first thing of these kinds that a reference names, with its kind."""
-    missing: NotFoundError | None = None
-    for kind in kinds:
-        try:
-            return kind, getattr(opened, f"get_{kind}")(ref)
-        except NotFoundError as error:
-            missing = missing if missing is not None and "@" in ref else error
-    raise missing or NotFoundError(f"nothing stored is called {ref!r}")
 
 
 @app.command(rich_help_panel="What is stored")

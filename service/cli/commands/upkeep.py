@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ...records.base import Kind
-from ...records.errors import StoreError
-from ...records.kinds import KINDS, kinds_of
+from ...records.errors import NotFoundError, StoreError
+from ...records.kinds import KINDS
 from ...records.maintenance import Removal
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
 from ..completion import complete_ids
 from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
-from ..sources import opened_source, singular
+from ..sources import found_by_name, opened_source, singular
 
 __all__ = ["app"]
 
@@ -31,7 +31,7 @@ def rm(
         list[str],
         typer.Argument(
             metavar="[KIND] REF...",
-            help=f"What to remove: a kind ({', '.join(KINDS)}; default: that of the ID, of a name model).",
+            help=f"What to remove: a kind ({', '.join(KINDS)}; default: as `show` finds it).",
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
@@ -48,16 +48,16 @@ def rm(
     """
     kind, refs = None, words
     if len(words) > 1 and words[0] in {*KINDS, *_NAMES}:
-        kind, refs = KINDS[singular(words[0])], words[1:]
+        kind, refs = singular(words[0]), words[1:]
     elif "last" in refs:
         raise StoreError("rm last: say of which kind, as in `interbasis rm partition last`")
     with opened_source(store, artifacts, url) as opened:
-        plans = {plan.id: plan for plan in (opened.removal(kind or _kind(opened, ref), ref) for ref in refs)}
+        plans = {plan.id: plan for plan in (_planned(opened, kind, ref) for ref in refs)}
         if not yes:
             for plan in plans.values():
                 err.print(_described(plan), soft_wrap=True)
             _ask()
-        gone = [opened.remove(KINDS[plan.kind], plan.id) for plan in plans.values()]
+        gone = _removed(opened, list(plans.values()))
     if as_json:
         print_json({"items": [each.to_json() for each in gone]})
         return
@@ -101,11 +101,25 @@ def relocate(
         show_row(opened.relocate_checkpoint(checkpoint, file), as_json)
 
 
-def _kind(opened: Any, ref: str) -> Kind[Any, Any]:
-    """Return the kind of the thing with this ID or start of an ID; of a name, that of models."""
-    kinds = [KINDS[name] for name in kinds_of(ref) if name in KINDS]
-    found: Kind[Any, Any] = opened.find_any(kinds, ref)[0] if len(kinds) > 1 else [*kinds, KINDS["model"]][0]
-    return found
+def _planned(opened: Any, kind: str | None, ref: str) -> Removal:
+    """Return what would be removed by a reference, to a thing of any kind where none is given."""
+    if kind is None:
+        kind, row = found_by_name(opened, ref, KINDS)
+        ref = row.id
+    planned: Removal = opened.removal(KINDS[kind], ref)
+    return planned
+
+
+def _removed(opened: Any, plans: Sequence[Removal]) -> list[Removal]:
+    """Remove things; those that went along with one before are gone already, and are part of what is said of that."""
+    gone: list[Removal] = []
+    for plan in plans:
+        try:
+            gone.append(opened.remove(KINDS[plan.kind], plan.id))
+        except NotFoundError:
+            if not gone:
+                raise
+    return gone
 
 
 def _described(plan: Removal) -> str:

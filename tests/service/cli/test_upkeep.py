@@ -1,7 +1,9 @@
 """The commands rm, rename and relocate: what they list, ask and say."""
 
+import contextlib
 import io
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,41 @@ def test_the_kind_is_that_of_the_id(sqlite_store: Store, run: Any) -> None:
     code, out, _ = run("rm", partition.id[:7], graph.id, "--yes", "--json")
     assert (code, [gone["kind"] for gone in json.loads(out)["items"]]) == (0, ["partition", "graph"])
     code, _, err = run("rm", "l-12345678", "--yes")
-    assert (code, "no ledger 'l-12345678'" in err) == (2, True)
+    assert (code, "no ledger or llc 'l-12345678'" in err) == (2, True)
+
+
+def test_a_name_without_a_kind_is_what_show_finds(sqlite_store: Store, run: Any) -> None:
+    for command in ("show", "rm"):
+        code, _, err = run(command, "nope")
+        assert (code, "no model, checkpoint or run 'nope' in the store" in err.replace("\n", " ")) == (2, True)
+    code, _, err = run("rm", "digits@99", "--yes")
+    assert (code, "digits#1 has no checkpoint '99'" in err) == (2, True)
+    code, out, _ = run("rm", "digits@100", "--yes")
+    assert (code, out.startswith("removed checkpoint c-"), "(digits#1@100)" in out) == (0, True, True)
+    assert [row.name for row in sqlite_store.models().items] == ["digits"]
+
+
+def test_what_goes_along_with_one_named_before_is_removed_once(sqlite_store: Store, run: Any) -> None:
+    (graph,), (partition,) = sqlite_store.graphs().items, sqlite_store.partitions().items
+    code, out, err = run("rm", graph.id, partition.id, "--yes")
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+    assert f"removed graph {graph.id} (digits#1@100), with 1 partition" in out
+    assert sqlite_store.graphs().items == sqlite_store.partitions().items == ()
+    assert run("rm", partition.id, "--yes")[0] == 2
+
+
+def test_models_that_look_like_ids(sqlite_store: Store, run: Any, tmp_path: Path) -> None:
+    """They are refused; one of an earlier version is found by its name, and can be renamed."""
+    file = save_mlp(tmp_path / "a.safetensors", model="d-2", step=100)
+    for command in (["register", file], ["rename", "digits", "d-2"]):
+        code, _, err = run(*command)
+        assert (code, "'d-2': that could be the ID of a dataset" in err.replace("\n", " ")) == (2, True)
+    with contextlib.closing(sqlite3.connect(str(sqlite_store.location.file))) as database, database:
+        database.execute("update model set name = 'd-2'")
+    assert json.loads(run("show", "d-2", "--json")[1])["name"] == "d-2"
+    assert run("register", file)[0] == 0
+    assert json.loads(run("show", "d-2@last", "--json")[1])["model"] == "d-2"
+    assert run("rename", "d-2", "two")[0] == 0
 
 
 def test_rename_and_relocate(sqlite_store: Store, run: Any, tmp_path: Path) -> None:
