@@ -6,9 +6,11 @@ A file is one of safetensors, with scalars and names as JSON in its metadata, an
 from __future__ import annotations
 
 import json
+import math
+import numbers
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import singledispatch
 from pathlib import Path
@@ -46,6 +48,8 @@ ResultT = TypeVar("ResultT", bound="Result")
 def by_value(cls: _C) -> _C:
     """Decorate a dataclass that holds arrays: two instances are equal if all their fields are, see `same`.
 
+    The hash takes of arrays shape and type alone.
+
     >>> from dataclasses import dataclass
     >>> @by_value
     ... @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def by_value(cls: _C) -> _C:
     ...     at: np.ndarray
     >>> Point(np.zeros(2)) == Point(np.zeros(2)), Point(np.zeros(2)) == Point(np.ones(2)), Point(np.zeros(2)) == 0
     (True, False, False)
+    >>> len({Point(np.zeros(2)), Point(np.zeros(2)), Point(np.ones(2))})
+    2
     """
 
     def equal(self: Any, other: Any) -> Any:
@@ -60,8 +66,25 @@ def by_value(cls: _C) -> _C:
             return NotImplemented
         return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
+    def hashed(self: Any) -> int:
+        return (type(self), *(_outline(getattr(self, f.name)) for f in fields(self) if f.compare)).__hash__()
+
     setattr(cls, "__eq__", equal)  # noqa: B010 - mypy would take an assignment for an override
+    setattr(cls, "__hash__", hashed)  # noqa: B010
     return cls
+
+
+def _outline(value: Any) -> Any:
+    """Return something hashable that is equal for values that are the same."""
+    if isinstance(value, np.ndarray | Tensor):
+        return tuple(value.shape), str(value.dtype)
+    if isinstance(value, Mapping):
+        return len(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return tuple(map(_outline, value))
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    return value if isinstance(value, str | numbers.Number | None) else type(value)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -37,7 +37,7 @@ def plot_ledger(ledger: Ledger, *, title: str | None = None) -> Figure:
     facts = [f"{most}{ledger.effective:,} of {ledger.nominal:,} parameters are effective"]
     if not ledger.hessian.exact:
         facts.append(f"at least {ledger.hessian.lower:,}")
-    facts.append("exact ranks" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}")
+    facts.append("no loss scale" if ledger.epsilon is None else f"loss scale {ledger.epsilon:.3g}")
     heading(figure, facts, title)
     axes = figure.add_subplot()
     shades = colormaps["viridis"](np.linspace(0.15, 0.9, len(ledger.layers)))

@@ -126,6 +126,8 @@ def _all_tensors(data: Sequence[Any]) -> bool:
 def _as_tensors(batch: Any) -> Any:
     """Convert arrays to tensors; mappings become dicts."""
     if isinstance(batch, np.ndarray):
+        if batch.dtype.kind not in "biufc":
+            raise DataError(f"an array of type {batch.dtype} in the data: expected numbers; number classes with names")
         return torch.from_numpy(batch)
     if isinstance(batch, Mapping):
         return {name: _as_tensors(part) for name, part in batch.items()}
@@ -137,20 +139,32 @@ def _as_tensors(batch: Any) -> Any:
 def _parted(model: nn.Module, batch: Any, labels: bool | None) -> tuple[Batch, Tensor | None]:
     """Part a batch into the arguments of the model and the labels, if it ends in labels or has them by name."""
     if isinstance(batch, Mapping) and "labels" in batch and labels is not False:
-        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
+        return {name: value for name, value in batch.items() if name != "labels"}, _label(batch["labels"])
     if not isinstance(batch, tuple | list) or len(batch) < 2:
         if labels:
             raise DataError(f"a batch is {describe(batch)} without labels: labels=True needs tuples that end in them")
         return (batch[0] if isinstance(batch, tuple | list) and batch else batch), None
     if not isinstance(batch[-1], Tensor) or batch[-1].ndim == 0:
-        raise DataError(
-            f"a batch ends in a {type(batch[-1]).__name__}: expected labels in a tensor, one for each data point, and "
-            "batches of several data points, as a DataLoader makes them"
-        )
+        batch = (*batch[:-1], _label(batch[-1]))
     if not (_ends_in_labels(model, len(batch)) if labels is None else labels):
         return tuple(batch), None
     given = tuple(batch[:-1])
     return (given[0] if len(given) == 1 else given), batch[-1].detach()
+
+
+def _label(value: Any) -> Tensor:
+    """Return labels as a tensor, one entry or row for each data point."""
+    try:
+        found = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError):
+        found = torch.zeros(())
+    if found.ndim == 0:
+        raise DataError(
+            f"a batch ends in a {type(value).__name__}, or has it as labels, without a number for each data point: "
+            "expected labels in a tensor, one for each data point, and batches of several data points; number classes "
+            "that have names"
+        )
+    return found.detach()
 
 
 def _ends_in_labels(model: nn.Module, entries: int) -> bool:

@@ -48,7 +48,10 @@ def ledger(
     checkpoints: CheckpointsArgument,
     epsilon: Annotated[
         float | None,
-        typer.Option(help="Loss scale below which directions count as lost.", show_default="exact ranks"),
+        typer.Option(
+            help="Loss scale below which directions count as lost.",
+            show_default="none",
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Relative cutoff of singular values, without epsilon.")] = 1e-10,
     method: Annotated[
@@ -88,7 +91,7 @@ def ledger(
         print_json({"items": [row.to_json() for row in rows]})
         return
     for number_of, row in enumerate(rows):
-        scale = "exact ranks" if row.epsilon is None else f"loss scale {row.epsilon:g}"
+        scale = "no loss scale" if row.epsilon is None else f"loss scale {row.epsilon:g}"
         _head(number_of, f"{row.id}, {names[number_of]}: {scale}, {row.n:,} data points")
         show_body(row)
 

@@ -83,10 +83,10 @@ def test_ledger_without_layers_is_grey_and_has_no_legend() -> None:
 @pytest.mark.parametrize(
     ("method", "unexplained", "text", "facts"),
     [
-        ("exact", 0, "0", "44 of 57 parameters are effective, exact ranks"),
-        ("lanczos", 2, "-2", "About 42 of 57 parameters are effective, at least 22, exact ranks"),
-        ("sampled", 2, "at least 2", "At most 42 of 57 parameters are effective, at least 22, exact ranks"),
-        ("sampled", 0, "not known", "At most 44 of 57 parameters are effective, at least 24, exact ranks"),
+        ("exact", 0, "0", "44 of 57 parameters are effective, no loss scale"),
+        ("lanczos", 2, "-2", "About 42 of 57 parameters are effective, at least 22, no loss scale"),
+        ("sampled", 2, "at least 2", "At most 42 of 57 parameters are effective, at least 22, no loss scale"),
+        ("sampled", 0, "not known", "At most 44 of 57 parameters are effective, at least 24, no loss scale"),
     ],
 )
 def test_what_is_only_bounded_is_hatched_and_says_so(method: str, unexplained: int, text: str, facts: str) -> None:

@@ -79,7 +79,7 @@ def test_models_of_several_arguments_get_them() -> None:
         ("images/", "the data are a str: expected a tensor"),
         (3, "the data are a int: expected a tensor"),
         ({}, "the data are a dict without a tensor"),
-        ([(X[0], 3), (X[1], 4)], "a batch ends in a int: expected labels in a tensor, one for each data point"),
+        ([(X[0], 3), (X[1], 4)], "a batch ends in a int, or has it as labels, without a number for each data point"),
         ([(X, Y, Y)], "batches hold 3 entries, and the model takes 1 arguments: expected"),
         ([(X, Y[:-1])], "a batch holds 600 data points and 599 labels"),
         ([X, Y], "the data are a list of two tensors of 600 entries"),
@@ -114,13 +114,31 @@ def test_streams_are_read_in_batches() -> None:
 def test_random_data_are_read_once() -> None:
     """Augmented data differ each time they are read: all passes see the same ones."""
 
+    read: list[int] = []
+
     class Augmented(torch.utils.data.Dataset[Tensor]):
         def __len__(self) -> int:
             return 10
 
         def __getitem__(self, i: int) -> Tensor:
+            read.append(i)
             return torch.from_numpy(np.random.default_rng().normal(size=3))
 
     found = read_data(ONE, Augmented())
-    assert all(torch.equal(a, b) for a, b in zip(found.batches, found.batches, strict=True))
-    assert found.n == 10
+    for _ in range(2):
+        assert sum(map(len, found.batches)) == found.n == len(read) == 10
+
+
+@pytest.mark.parametrize("given", [[0, 1, 2], np.array([0, 1, 2]), (0.5, 1.0, 2.0)])
+def test_labels_may_be_lists_and_arrays(given: Any) -> None:
+    found = read_data(ONE, {"input": torch.zeros(3, 3), "labels": given})
+    assert found.targets is not None
+    assert found.targets.tolist() == list(given)
+
+
+def test_labels_that_are_names_are_refused() -> None:
+    for data in ({"input": torch.zeros(2, 3), "labels": ["a", "b"]}, [(torch.zeros(2, 3), ("a", "b"))]):
+        with pytest.raises(DataError, match="number classes that have names"):
+            read_data(ONE, data)
+    with pytest.raises(DataError, match="an array of type <U1"):
+        read_data(ONE, (np.zeros((2, 3)), np.array(["a", "b"])))
