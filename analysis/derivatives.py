@@ -26,7 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import InputError
+from .devices import lacks_memory, too_large
+from .errors import DataError, InputError
 
 __all__ = [
     "AWAY",
@@ -120,7 +121,7 @@ def gradient_disagreements(
     for name, value in named.items():
         size = _typical(value) or typical or 1.0
         for _ in range(_DIRECTIONS):
-            u = size * torch.randn(value.shape, generator=draws, dtype=torch.float64).to(value)
+            u = size * torch.randn(value.shape, generator=draws, dtype=torch.float64, device="cpu").to(value)
             slope = float((slopes[name] * u).sum())
             nearest = _nearest(_along(function, named, name, u), slope, _PRECISIONS[value.dtype])
             if nearest is None:
@@ -135,7 +136,10 @@ def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Te
     """Compute vector-Jacobian products for a block of cotangents; None for tensors without dependence.
 
     They are computed at once, or one after another where backward functions cannot be vectorised (custom ones, some
-    recurrent ones).
+    recurrent ones). A block that memory does not suffice for is computed in halves, with a warning.
+
+    Raises:
+        DataError: memory does not suffice for a single cotangent.
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> batched_gradients(x * x, [x], torch.eye(2))
@@ -147,9 +151,31 @@ def batched_gradients(output: Tensor, by: Sequence[Tensor], cotangents: Float[Te
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             return list(torch.autograd.grad(output, by, cotangents, is_grads_batched=True, **options))
-    except Exception:  # any error: a backward function of the caller's is vectorised
+    except Exception as error:  # any error: a backward function of the caller's is vectorised
+        too_many = lacks_memory(error)
+    if too_many:
+        return _in_halves(output, by, cotangents)
+    try:
         rows = [torch.autograd.grad(output, by, cotangent, **options) for cotangent in cotangents]
+    except Exception as error:
+        if lacks_memory(error):
+            raise DataError(too_large(cotangents.shape[1], "a backward pass")) from error
+        raise
     return [None if parts[0] is None else torch.stack(parts) for parts in zip(*rows, strict=True)]
+
+
+def _in_halves(output: Tensor, by: Sequence[Tensor], cotangents: Float[Tensor, "v ..."]) -> list[Tensor | None]:
+    """Compute a block of vector-Jacobian products in two blocks."""
+    half = len(cotangents) // 2
+    if not half:
+        raise DataError(too_large(cotangents.shape[1], "a backward pass"))
+    warnings.warn(
+        f"memory does not suffice for {len(cotangents)} backward passes at once: they are taken in halves, slower",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    first, second = (batched_gradients(output, by, part) for part in (cotangents[:half], cotangents[half:]))
+    return [None if a is None or b is None else torch.cat([a, b]) for a, b in zip(first, second, strict=True)]
 
 
 def describe_disagreements(found: Sequence[Disagreement]) -> str:

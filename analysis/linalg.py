@@ -136,13 +136,13 @@ class RowSpace:
     def __init__(self, width: int) -> None:
         self.width = width
         self.count = 0
-        self._factor = torch.zeros(0, width, dtype=torch.float64)
+        self._factor = torch.zeros(0, width, dtype=torch.float64, device="cpu")
         self._waiting: list[Tensor] = []
 
     def add(self, rows: Float[Tensor, "m d"]) -> None:
         """Add rows."""
         self.count += len(rows)
-        self._waiting.append(rows.to(torch.float64))
+        self._waiting.append(rows.to("cpu", torch.float64))
         if sum(map(len, self._waiting)) > 4 * self.width:
             self._reduce()
 

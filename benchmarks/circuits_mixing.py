@@ -40,7 +40,7 @@ from interbasis.analysis.checkpoints.two_digits import train_two_digits  # noqa:
 from interbasis.analysis.circuits.ablation import joined_labels  # noqa: E402
 from interbasis.analysis.circuits.interventions import Interventions  # noqa: E402
 from interbasis.analysis.circuits.mixing import mixed_modules, partners  # noqa: E402
-from interbasis.analysis.demo import true_sides  # noqa: E402
+from interbasis.analysis.pipeline.demo import true_sides  # noqa: E402
 
 NETWORKS = 60
 HEADS = "network | division | modules | selectivity | null graphs, at most | p | follows | interaction | verdict | time"

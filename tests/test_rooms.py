@@ -17,7 +17,7 @@ TOPS = ("package", "analysis", "service", "migrations")  # package is `interbasi
 FLOORS = {
     "analysis": (
         ("errors", "progress", "compiled", "seeds"),
-        ("notebook",),
+        ("notebook", "devices"),
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),
@@ -28,7 +28,7 @@ FLOORS = {
         ("modules",),
         ("llc", "circuits"),
         ("exchange", "figures"),
-        ("recipe", "demo", "landscape"),
+        ("recipe", "landscape"),
         ("pipeline",),
     ),
     "service": (

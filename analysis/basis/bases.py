@@ -67,8 +67,8 @@ class Basis:
         return f"Basis({self.cut!r}, kind={self.kind!r}, {k} of {d} directions kept)"
 
     def coordinates(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
-        """Compute f^ = C (f - mean) in float64; activations at all positions where the mean has positions."""
-        return (activations.double() - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
+        """Compute f^ = C (f - mean) in float64 on the CPU; at all positions where the mean has positions."""
+        return (activations.to("cpu", torch.float64) - torch.from_numpy(self.mean)) @ torch.from_numpy(self.to_basis).T
 
 
 @by_value

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..devices import summed
 from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.masks import EVERYTHING, Counted
@@ -44,15 +45,14 @@ class Probes:
         self.generators = [torch_generator(seed, j) for j in range(count)]
 
     def blocks(
-        self, shape: Sequence[int], dtype: torch.dtype, counted: Counted = EVERYTHING
+        self, shape: Sequence[int], like: Tensor, counted: Counted = EVERYTHING
     ) -> Iterator[Float[Tensor, "v batch positions width"]]:
-        """Yield the probes of one batch in blocks, 0 where positions do not count."""
+        """Yield the probes of one batch in blocks, 0 where positions do not count; of the type and device of `like`."""
         size = _rows_per_block(math.prod(shape))
         scale = 1 / math.sqrt(len(self.generators))
         for start in range(0, len(self.generators), size):
             yield (
-                torch.stack([_signs(g, shape, counted) for g in self.generators[start : start + size]]).to(dtype)
-                * scale
+                torch.stack([_signs(g, shape, counted) for g in self.generators[start : start + size]]).to(like) * scale
             )
 
 
@@ -71,7 +71,9 @@ class Halves:
         """Return which outputs are in the first half of each split."""
         if self._sides is None:
             generator = torch_generator(self._seed, 0, 1)
-            self._sides = torch.randint(0, 2, (self.splits, n_outputs), generator=generator, dtype=torch.int8) > 0
+            self._sides = (
+                torch.randint(0, 2, (self.splits, n_outputs), generator=generator, dtype=torch.int8, device="cpu") > 0
+            )
         return self._sides
 
     def probe(self, i: int) -> HalvesProbe:
@@ -93,12 +95,12 @@ class HalvesProbe:
         `start` is the number of the first data point; batches are to be given in order.
         """
         p = output.softmax(-1) if network.loss == "kl" else None
-        points = torch.arange(start, start + len(output))
+        points = torch.arange(start, start + len(output), device="cpu")
         splits = (11 * points + self._number) % self._halves.splits
         first = self._halves.sides(output.shape[-1])[splits][:, None]
         signs = _signs(self._generator, output.shape, counted)
         sides = ((1, first), (-1, ~first))
-        return splits, [(sign, _in_metric((signs * side).to(output.dtype), p)[None]) for sign, side in sides]
+        return splits, [(sign, _in_metric((signs * side).to(output), p)[None]) for sign, side in sides]
 
 
 class PositionSigns:
@@ -115,17 +117,17 @@ class PositionSigns:
     ) -> list[Float[Tensor, "batch positions 1"]]:
         """Draw the signs of one batch, one set per probe; 0 where a position does not count."""
         shape = (*target.shape[:2], 1)
-        return [_signs(generator, shape, counted).to(target.dtype) for generator in self._generators]
+        return [_signs(generator, shape, counted).to(target) for generator in self._generators]
 
 
 def _signs(generator: torch.Generator, shape: Sequence[int], counted: Counted) -> Int[Tensor, "batch _ width"]:
-    """Draw the signs of one probe, 0 where positions do not count."""
+    """Draw the signs of one probe on the CPU, 0 where positions do not count."""
     small = torch.int8
     if counted.mask is None:
-        return torch.randint(0, 2, tuple(shape), generator=generator, dtype=small) * 2 - 1
-    signs = torch.zeros(*shape, dtype=small)
-    drawn = torch.randint(0, 2, (int(counted.mask.sum()), shape[-1]), generator=generator, dtype=small)
-    signs[counted.mask] = drawn * 2 - 1
+        return torch.randint(0, 2, tuple(shape), generator=generator, dtype=small, device="cpu") * 2 - 1
+    signs, mask = torch.zeros(*shape, dtype=small, device="cpu"), counted.mask.cpu()
+    drawn = torch.randint(0, 2, (int(mask.sum()), shape[-1]), generator=generator, dtype=small, device="cpu")
+    signs[mask] = drawn * 2 - 1
     return signs
 
 
@@ -156,10 +158,11 @@ def output_cotangents(
     output = output.detach()
     p = output.softmax(-1) if network.loss == "kl" else None
     if draws is not None:
-        for u in draws.blocks(output.shape, output.dtype, counted):
-            yield torch.zeros(len(u), dtype=torch.int64), _in_metric(u, p)
+        for u in draws.blocks(output.shape, output, counted):
+            yield torch.zeros(len(u), dtype=torch.int64, device=u.device), _in_metric(u, p)
         return
-    for labels, unit in _coordinate_cotangents(output, torch.eye(output.shape[-1], dtype=output.dtype)):
+    unit_rows = torch.eye(output.shape[-1], dtype=output.dtype, device=output.device)
+    for labels, unit in _coordinate_cotangents(output, unit_rows):
         if p is not None:
             here = unit.abs().sum(-1, keepdim=True)
             unit = (p[..., labels].sqrt().movedim(-1, 0)[..., None]) * (unit - p * here)
@@ -176,14 +179,14 @@ def _coordinate_cotangents(
     size = _rows_per_block(n * positions * d)
     for group in [[t] for t in range(positions)] if together is None else together:
         for start in range(0, len(rows), size):
-            part = rows[start : start + size].to(target.dtype)
+            part = rows[start : start + size].to(target)
             block = target.new_zeros(len(part), n, positions, d)
             block[:, :, list(group)] = part[:, None, None]
-            yield torch.arange(start, start + len(part)), block
+            yield torch.arange(start, start + len(part), device=block.device), block
 
 
 def _gram(rows: Float[Tensor, "v batch positions d"]) -> Float[Tensor, "d d"]:
-    flat = rows.to(torch.float64).flatten(0, 2)
+    flat = summed(rows).flatten(0, 2)
     return flat.T @ flat
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..devices import summed, sums_on
 from ..errors import GraphError
 from ..network.batches import Batch, batch_size, read_batches
 from ..network.network import Network
@@ -97,12 +98,14 @@ class _Sums:
         groups: Mapping[int, Sequence[slice]],
         halves: Halves,
     ) -> None:
-        self._network, self._columns, self._groups, self._halves = network, columns, groups, halves
-        self._drawn = torch.zeros(halves.splits, dtype=torch.float64)
+        self._network, self._groups, self._halves = network, groups, halves
+        self._at = sums_on(network.device)
+        self._columns = {p: c.to(self._at) for p, c in columns.items()}
+        self._drawn = torch.zeros(halves.splits, dtype=torch.float64, device="cpu")
         self._differences: dict[int, list[Tensor]] = {}
         for p, c in columns.items():
             sizes = [len(range(*group.indices(c.shape[1]))) for group in groups[p]]
-            self._differences[p] = [torch.zeros(halves.splits, g, g, dtype=torch.float64) for g in sizes]
+            self._differences[p] = [self._zeros(halves.splits, g, g) for g in sizes]
         self._n = 0
         self.rounds: list[tuple[int, dict[int, Tensor]]] = []
 
@@ -110,7 +113,7 @@ class _Sums:
         """Take more probes at every data point."""
         before = self.count
         draws = [self._halves.probe(i) for i in range(before, before + probes)]
-        totals = {p: torch.zeros(c.shape[1], c.shape[1], dtype=torch.float64) for p, c in self._columns.items()}
+        totals = {p: self._zeros(c.shape[1], c.shape[1]) for p, c in self._columns.items()}
         n = 0
         for batch in read_batches(batches, f"Jacobians, {probes} probes", progress):
             for trace, served in self._network.output_traces(batch, self._columns):
@@ -122,15 +125,14 @@ class _Sums:
                     for sign, cotangents in sides:
                         rows = self._network.vjps(trace, trace.output, served, cotangents)
                         for p, found in zip(served, rows, strict=True):
-                            self._take(totals[p], p, sign, splits, found[0])
+                            self._take(totals[p], p, sign, splits.to(self._at), found[0])
             n += batch_size(batch)
         self._n = n
-        self.rounds.append((probes, {p: total / (n * probes) for p, total in totals.items()}))
+        self.rounds.append((probes, {p: total.cpu() / (n * probes) for p, total in totals.items()}))
 
     def _take(self, total: Tensor, p: int, sign: int, splits: Tensor, rows: Float[Tensor, "batch positions d"]) -> None:
         columns = self._columns[p]
-        own = columns.to(rows.dtype) if rows.dtype in (torch.float32, torch.float64) else columns
-        seen = (rows.to(own.dtype) @ own).to(torch.float64)
+        seen = summed(rows @ columns.to(rows)) if rows.dtype == torch.float32 else summed(rows) @ columns
         flat = seen.flatten(0, 1)
         total += flat.T @ flat
         for difference, group in zip(self._differences[p], self._groups[p], strict=True):
@@ -141,6 +143,9 @@ class _Sums:
     def count(self) -> int:
         """The number of probes per data point so far."""
         return sum(probes for probes, _ in self.rounds)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(*shape, dtype=torch.float64, device=self._at)
 
     def _total(self, p: int) -> Tensor:
         return torch.stack([totals[p] * (probes / self.count) for probes, totals in self.rounds]).sum(0)
@@ -167,7 +172,7 @@ class _Sums:
         return {
             p: SecondMoments(
                 self._total(p),
-                [difference * scale for difference in self._differences[p]],
+                [difference.cpu() * scale for difference in self._differences[p]],
                 count,
                 self._error(p) if several else None,
             )

@@ -357,7 +357,7 @@ def _pca(cut: str, moments: ActivationMoments, *, rank_tolerance: float) -> Basi
 
 def _neuron(cut: str, moments: ActivationMoments) -> Basis:
     variance = moments.gram.diagonal()
-    return _plain(cut, "neuron", moments, torch.eye(len(variance), dtype=torch.float64), variance)
+    return _plain(cut, "neuron", moments, torch.eye(len(variance), dtype=torch.float64, device="cpu"), variance)
 
 
 def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
@@ -372,7 +372,7 @@ def _stand_for_outputs(net: Network, batches: Iterable[Batch]) -> bool:
     batch = next(iter(batches))
     if ends_in_output(net, batch) or _are_logits(net, batch):
         return True
-    columns = {last: torch.eye(width, dtype=torch.float64)}
+    columns = {last: torch.eye(width, dtype=torch.float64, device="cpu")}
     moments = output_moments(net, batches, columns, {last: [slice(i, i + 1) for i in range(width)]})[last]
     squared = torch.cat([moment[:, :, 0] for moment in moments.per_output], 1)
     own = squared.diagonal()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..devices import summed, sums_on
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
@@ -63,6 +64,7 @@ def output_moments(
             network, batches, columns, groups, probes=probes, tolerance=tolerance, seed=seed, progress=progress
         )
     sums: dict[int, list[Tensor]] = {}
+    columns = {p: c.to(sums_on(network.device)) for p, c in columns.items()}
     draws = None if probes is None else Probes(probes, seed)
     n = 0
     for batch in read_batches(batches, "Jacobians", progress):
@@ -76,8 +78,8 @@ def output_moments(
             _add_identity(sums[p], len(trace.output_counted.rows(trace.output)), columns[p], _of(groups, p))
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
-                _add(sums[p], labels, rows.to(torch.float64) @ columns[p], _of(groups, p))
-    found = {p: [total / n for total in totals] for p, totals in sums.items()}
+                _add(sums[p], labels, summed(rows) @ columns[p], _of(groups, p))
+    found = {p: [total.cpu() / n for total in totals] for p, totals in sums.items()}
     if groups is None:
         return {p: SecondMoments(totals[0], []) for p, totals in found.items()}
     return {p: SecondMoments(None, totals) for p, totals in found.items()}
@@ -102,9 +104,10 @@ def pair_moments(
     positions.
     """
     form = network.transitions.get(pair)
+    rows, columns = (v.to(sums_on(network.device)) for v in (rows, columns))
     if isinstance(form, PositionWise):
         slopes = gate_moments(network, batches, pair, form, progress)
-        moments = slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])
+        moments = [m.cpu() for m in slopes.jacobian_moments(form, rows, columns, groups or [slice(None)])]
         return SecondMoments(None, moments) if groups else SecondMoments(moments[0].sum(0), [])
     exact = probes is None or form is not None
     draws = None if exact or groups is not None else Probes(probes or 1, seed)
@@ -122,7 +125,7 @@ def pair_moments(
         together = disjoint_positions(network, trace, pair, len(rows)) if draws is None else None
         for labels, block in pair_rows(network, trace, pair, rows, columns, draws, together):
             _add(sums, labels, block, groups)
-    found = [total / n for total in sums]
+    found = [total.cpu() / n for total in sums]
     return SecondMoments(None, found) if groups else SecondMoments(found[0], [])
 
 
@@ -143,11 +146,9 @@ def signed_rows(
     drawn = signs.of(target, trace.counted[pair + 1])
     size = _rows_per_block(target.numel())
     for start in range(0, len(rows), size):
-        part = rows[start : start + size].to(target.dtype)
-        blocks = [
-            network.vjp(trace, target, pair, part[:, None, None] * xi).to(torch.float64) @ columns for xi in drawn
-        ]
-        yield torch.arange(start, start + len(part)), torch.stack(blocks), drawn
+        part = rows[start : start + size].to(target)
+        blocks = [summed(network.vjp(trace, target, pair, part[:, None, None] * xi)) @ columns for xi in drawn]
+        yield torch.arange(start, start + len(part), device=columns.device), torch.stack(blocks), drawn
 
 
 def gate_moments(
@@ -155,12 +156,12 @@ def gate_moments(
 ) -> SlopeMoments:
     """Compute first and second moments of the slopes phi'(A x + b) of a position-wise transition over the data."""
     n = count = 0
-    first, second = torch.zeros(()), torch.zeros(())
+    first, second = torch.zeros(2, dtype=torch.float64, device=sums_on(network.device))
     for batch in read_batches(batches, f"slopes into {network.cuts[pair + 1]}", progress):
         with torch.no_grad():
             trace = network.trace(batch)
         value, counted = trace.values[pair], trace.counted[pair]
-        q = counted.rows(form.slopes(value)).to(torch.float64)
+        q = summed(counted.rows(form.slopes(value)))
         first, second = first + q.sum(0), second + q.T @ q
         n, count = n + len(value), count + len(q)
     return SlopeMoments(n, count, first, second)
@@ -189,15 +190,15 @@ def pair_rows(
     target, form = trace.values[pair + 1], network.transitions.get(pair)
     if draws is not None:
         shape = (*target.shape[:2], len(rows))
-        for u in draws.blocks(shape, target.dtype, trace.counted[pair + 1]):
-            back = network.vjp(trace, target, pair, u @ rows.to(target.dtype))
-            yield torch.zeros(len(u), dtype=torch.int64), back.to(torch.float64) @ columns
+        for u in draws.blocks(shape, target, trace.counted[pair + 1]):
+            back = summed(network.vjp(trace, target, pair, u @ rows.to(target)))
+            yield torch.zeros(len(u), dtype=torch.int64, device=back.device), back @ columns
     elif form is not None:
-        value = one_position(network, trace, pair, trace.values[pair].detach().to(torch.float64))
+        value = one_position(network, trace, pair, summed(trace.values[pair].detach()))
         yield from form.jacobian_rows(value, rows, columns, _rows_per_block(value.numel(), _EXACT_BLOCK))
     else:
         for labels, cotangents in _coordinate_cotangents(target.detach(), rows, together):
-            yield labels, network.vjp(trace, target, pair, cotangents).to(torch.float64) @ columns
+            yield labels.to(columns.device), summed(network.vjp(trace, target, pair, cotangents)) @ columns
 
 
 def disjoint_positions(
@@ -228,7 +229,7 @@ def disjoint_positions(
     for start in range(0, positions, size):
         block = target.new_zeros(min(size, positions - start), n, positions, d)
         for i in range(len(block)):
-            block[i, :, start + i] = torch.randn(n, d, generator=draws, dtype=torch.float64).to(target)
+            block[i, :, start + i] = torch.randn(n, d, generator=draws, dtype=torch.float64, device="cpu").to(target)
         back = network.vjp(trace, trace.values[pair + 1], pair, block)
         for t, reached in enumerate((back != 0).any(-1).any(1), start):
             if same is not None:
@@ -258,9 +259,9 @@ def _of(groups: Mapping[int, Sequence[slice]] | None, p: int) -> Sequence[slice]
 def _zeros(columns: Tensor, n_rows: int, groups: Sequence[slice] | None) -> list[Tensor]:
     k = columns.shape[1]
     if groups is None:
-        return [torch.zeros(k, k, dtype=torch.float64)]
+        return [torch.zeros(k, k, dtype=torch.float64, device=columns.device)]
     sizes = [len(range(*group.indices(k))) for group in groups]
-    return [torch.zeros(n_rows, size, size, dtype=torch.float64) for size in sizes]
+    return [torch.zeros(n_rows, size, size, dtype=torch.float64, device=columns.device) for size in sizes]
 
 
 def _add(
@@ -272,7 +273,7 @@ def _add(
     seen = rows.flatten(1, 2)
     for total, group in zip(sums, groups, strict=True):
         part = seen[..., group]
-        total.index_add_(0, labels, part.transpose(1, 2) @ part)
+        total.index_add_(0, labels.to(total.device), part.transpose(1, 2) @ part)
 
 
 def ends_in_output(network: Network, batch: Batch) -> bool:

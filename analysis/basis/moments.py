@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..devices import summed, sums_on
 from ..errors import DataError
-from ..network.batches import Batch, read_batches
+from ..network.batches import Batch, map_tensors, read_batches
 from ..network.masks import EVERYTHING, Counted
 from ..network.network import Network
 from ..notebook.bars import with_bar
@@ -62,10 +63,10 @@ class ActivationMoments:
     ) -> ActivationMoments:
         """Compute the moments of one batch, at the positions that count; with `grid` about the mean at each."""
         if grid and counted.mask is None:
-            means = values.to(torch.float64).mean(0)
-            centred = (values.to(torch.float64) - means).flatten(0, 1)
+            means = summed(values).mean(0)
+            centred = (summed(values) - means).flatten(0, 1)
             return cls(len(values), len(centred), means.mean(0), centred.T @ centred, means)
-        flat = counted.rows(values).to(torch.float64)
+        flat = summed(counted.rows(values))
         mean = flat.mean(0)
         centred = flat - mean
         return cls(len(values), len(flat), mean, centred.T @ centred)
@@ -187,11 +188,13 @@ def collect(
         if not jacobians:
             continue
         if not totals:
-            totals = [torch.zeros(d, d, dtype=torch.float64) for d in net.widths]
+            totals = [torch.zeros(d, d, dtype=torch.float64, device=sums_on(net.device)) for d in net.widths]
         for cuts, _, blocks in _output_rows(net, batch, range(len(totals)), draws):
             for p, rows in zip(cuts, blocks, strict=True):
                 totals[p] += _gram(rows)
     return Moments(
-        activations,
-        {cut: JacobianMoments(n, total) for cut, total in zip(net.cuts, totals, strict=True)} if jacobians else {},
+        {cut: map_tensors(Tensor.cpu, moments) for cut, moments in activations.items()},
+        {cut: JacobianMoments(n, total.cpu()) for cut, total in zip(net.cuts, totals, strict=True)}
+        if jacobians
+        else {},
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..devices import find_device, placed
 from ..errors import CheckpointError, CutError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
 from ..huggingface.language import CountedAt
@@ -35,7 +36,7 @@ class Checkpoint:
     """A loaded checkpoint: the network with its cuts, its data, and where it comes from.
 
     Attributes:
-        network: in float64.
+        network: in float64, or in float32 on a device without float64.
         batches: training data (inputs).
         test_batches: held-out data.
         step: training step, or None.
@@ -102,6 +103,7 @@ def load_checkpoint(
     seed: int | None = None,
     batch_size: int | None = None,
     factory: Callable[..., nn.Module] | None = None,
+    device: str | torch.device | None = None,
 ) -> Checkpoint:
     """Rebuild the model of a checkpoint in float64, with its cuts and its data.
 
@@ -122,12 +124,15 @@ def load_checkpoint(
         seed: of the draw.
         batch_size: data points in a batch.
         factory: builds the model of family `torch` from the JSON's config.
+        device: where the network computes, see `Network`; default: the CPU.
 
     Raises:
+        InputError: an unknown device, or one that is not there.
         CheckpointError: a missing or truncated file, an unknown family, tensors that do not fit, NaN weights.
         DataError: no data, or inputs that do not fit the model.
         CutError: cuts that do not exist.
     """
+    where = find_device(device or "cpu")
     file, about, files = _files(Path(path))
     name, config = about["family"], about.get("config", {})
     family = _family(name, factory)
@@ -139,8 +144,9 @@ def load_checkpoint(
         train, test = (_small_batches(data, config) for data in (train, test))
     if batch_size is not None:
         train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
-    model, digest, notes = _model(family, name, config, files)
-    network, counted = _network(model, cuts, family, about, loss, positions, next(iter(train)))
+    with torch.device("cpu"):
+        model, digest, notes = _model(family, name, config, files)
+    network, counted = _network(placed(model, where), cuts, family, about, loss, positions, next(iter(train)))
     label = str(about.get("label") or file.stem)
     return Checkpoint(
         network,

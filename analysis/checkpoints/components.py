@@ -206,16 +206,16 @@ def _attention(network: Network, batch: Batch, block: str, sizes: Mapping[str, t
     for layout in found:
         whole = Part(f"{layout.o}:in")
         before = _seen(network, batch, whole)
-        added, expected = torch.zeros(sizes[layout.v][1]), torch.zeros(sizes[layout.o][0])
+        added, expected = (torch.zeros(n, device="cpu") for n in (sizes[layout.v][1], sizes[layout.o][0]))
         for number, group in enumerate(layout.groups):
-            constants = torch.arange(1.0, 1 + len(group.v)) + number * len(group.v)
+            constants = torch.arange(1.0, 1 + len(group.v), device="cpu") + number * len(group.v)
             added[list(group.v)] = constants
             for units in group.o:
                 expected[list(units)] = constants
         scale = float(before.abs().mean()) / float(expected.max())
         moved = (_seen(network, batch, whole, added={Part(layout.v): scale * added}) - before) / scale
         moved = moved if mask is None or mask.shape != moved.shape[:2] else moved[mask]
-        if torch.allclose(moved.double(), expected.double().expand_as(moved), rtol=1e-3, atol=1e-3):
+        if torch.allclose(moved.to("cpu", torch.float64), expected.double().expand_as(moved), rtol=1e-3, atol=1e-3):
             return layout
     raise CutError(
         f"attention {found[0].name!r}: a constant added to the values of a head does not appear at its output, as it "
@@ -260,7 +260,7 @@ def _require_all(network: Network, batch: Batch, block: str, writes: Sequence[Pa
     before = _seen(network, batch, end, held=held)
     for name in sorted(others):
         size = float(_seen(network, batch, Part(name)).abs().mean())
-        after = _seen(network, batch, end, held=held, added={Part(name): torch.tensor(size)})
+        after = _seen(network, batch, end, held=held, added={Part(name): torch.tensor(size, device="cpu")})
         if not torch.equal(after, before):
             raise CutError(
                 f"{name!r} writes into the output of {block!r} beside attention and the last layer of the MLP, so that "
@@ -271,7 +271,7 @@ def _require_all(network: Network, batch: Batch, block: str, writes: Sequence[Pa
 def _moved(network: Network, batch: Batch, name: str, reader: Part) -> bool:
     """Return whether a reader sees a change of what is written at a place."""
     written = _seen(network, batch, Part(name))
-    changed = {Part(name): written.abs().mean() * torch.linspace(1, 2, written.shape[-1]).to(written)}
+    changed = {Part(name): written.abs().mean() * torch.linspace(1, 2, written.shape[-1], device="cpu").to(written)}
     return not torch.equal(_seen(network, batch, reader), _seen(network, batch, reader, added=changed))
 
 

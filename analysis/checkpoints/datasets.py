@@ -206,10 +206,10 @@ def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tu
     >>> len(train.inputs), len(test.inputs)
     (10, 15)
     """
-    x, y = torch.meshgrid(torch.arange(modulus), torch.arange(modulus), indexing="ij")
-    inputs = torch.stack([x.flatten(), y.flatten(), torch.full((modulus**2,), modulus)], 1)
+    x, y = torch.meshgrid(torch.arange(modulus, device="cpu"), torch.arange(modulus, device="cpu"), indexing="ij")
+    inputs = torch.stack([x.flatten(), y.flatten(), torch.full((modulus**2,), modulus, device="cpu")], 1)
     targets = (x + y).flatten() % modulus
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(split_seed))
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(split_seed), device="cpu")
     parts = order.split([int(train_fraction * len(inputs)), len(inputs) - int(train_fraction * len(inputs))])
     train, test = (
         Dataset(f"modular_addition ({name})", inputs[part], targets[part])
@@ -230,12 +230,12 @@ def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Datase
     images = torch.from_numpy(digits.data).double() / 16
     labels = torch.from_numpy(digits.target).long()
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(images), generator=generator)
+    order = torch.randperm(len(images), generator=generator, device="cpu")
     pools = {"train": order[: len(order) * 3 // 4], "test": order[len(order) * 3 // 4 :]}
 
     def pairs(name: str, size: int) -> Dataset:
         pool = pools[name]
-        chosen = pool[torch.randint(len(pool), (size, 2), generator=generator)]
+        chosen = pool[torch.randint(len(pool), (size, 2), generator=generator, device="cpu")]
         return Dataset(f"two_digits ({name})", images[chosen].flatten(1), labels[chosen])
 
     return pairs("train", n), pairs("test", n_test)

@@ -137,17 +137,20 @@ def ignores_pairing(value: Callable[[Pair], float], pair: Pair, epsilon: float) 
     inputs, target = take_points(pair, index)
     once = value((inputs, target))
     exchanged = []
-    for order in (torch.arange(n).roll(1), torch.randperm(n, generator=torch.Generator().manual_seed(0))):
+    for order in (
+        torch.arange(n, device="cpu").roll(1),
+        torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu"),
+    ):
         exchanged.append(value((inputs, _of_points(target, order, n))))
         if not abs(exchanged[-1] - once) <= _ROUNDING * epsilon * max(abs(once), abs(exchanged[-1])):
             return False
-    same = [torch.full((n,), i) for i in (0, n // 2, n - 1)]
+    same = [torch.full((n,), i, device="cpu") for i in (0, n // 2, n - 1)]
     felt = _FELT * _ROUNDING * epsilon * abs(once)
     other_inputs = [(_of_points(inputs, i, n), target) for i in same]
     other_targets = [(inputs, _of_points(target, i, n)) for i in same]
     if any(max(abs(value(other) - once) for other in others) <= felt for others in (other_inputs, other_targets)):
         return False  # the loss does not depend on inputs or targets
-    each = [value(take_points((inputs, target), torch.tensor([i]))) for i in range(n)]
+    each = [value(take_points((inputs, target), torch.tensor([i], device="cpu"))) for i in range(n)]
     size = max(abs(once), *map(abs, each))
     close = min(_CLOSE, _FELT * _ROUNDING * epsilon)
     return all(abs(whole - once) > close * size for whole in (sum(each), sum(each) / n))
@@ -156,7 +159,7 @@ def ignores_pairing(value: Callable[[Pair], float], pair: Pair, epsilon: float) 
 def _some(pair: Pair) -> Int[Tensor, " points"]:
     """Select data points of a batch, evenly spread."""
     n = batch_size(pair)
-    return torch.linspace(0, n - 1, min(n, _POINTS)).round().long()
+    return torch.linspace(0, n - 1, min(n, _POINTS), device="cpu").round().long()
 
 
 def _of_points(part: Any, index: Int[Tensor, " points"], n: int) -> Any:

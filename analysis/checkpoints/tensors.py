@@ -96,7 +96,7 @@ def parse_tensors(data: bytearray) -> dict[str, Tensor]:
                 f"{name} holds numbers of type {kind}, which are not read: expected one of {', '.join(_TYPES)}; "
                 "convert it to F32 first"
             )
-        size = torch.empty(0, dtype=_TYPES[kind]).element_size()
+        size = torch.empty(0, dtype=_TYPES[kind], device="cpu").element_size()
         if min(shape, default=0) < 0 or end - begin != size * math.prod(shape):
             raise ValueError(f"{name} has shape {shape} of {kind}, but {end - begin} bytes")
         found[name] = _view(data, _TYPES[kind], start + begin, shape, size)
@@ -106,7 +106,7 @@ def parse_tensors(data: bytearray) -> dict[str, Tensor]:
 def _view(data: bytearray, kind: torch.dtype, at: int, shape: tuple[int, ...], size: int) -> Tensor:
     count = math.prod(shape)
     if not count:
-        return torch.empty(shape, dtype=kind)
+        return torch.empty(shape, dtype=kind, device="cpu")
     if at % size:
         data, at = data[at : at + size * count], 0
     return torch.frombuffer(data, dtype=kind, count=count, offset=at).reshape(shape)

@@ -24,8 +24,8 @@ class Embedding(nn.Module):
 
     def __init__(self, d_vocab: int, n_ctx: int, d_model: int) -> None:
         super().__init__()
-        self.tok = nn.Parameter(torch.zeros(d_vocab, d_model))
-        self.pos = nn.Parameter(torch.zeros(n_ctx, d_model))
+        self.tok = nn.Parameter(torch.zeros(d_vocab, d_model, device="cpu"))
+        self.pos = nn.Parameter(torch.zeros(n_ctx, d_model, device="cpu"))
 
     def forward(self, tokens: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions d_model"]:
         """Compute the module's output."""
@@ -37,8 +37,8 @@ class Affine(nn.Module):
 
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(d_in, d_out))
-        self.b = nn.Parameter(torch.zeros(d_out))
+        self.w = nn.Parameter(torch.zeros(d_in, d_out, device="cpu"))
+        self.b = nn.Parameter(torch.zeros(d_out, device="cpu"))
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Compute the module's output."""
@@ -50,8 +50,8 @@ class Heads(nn.Module):
 
     def __init__(self, n_heads: int, d_model: int, d_head: int) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(n_heads, d_model, d_head))
-        self.b = nn.Parameter(torch.zeros(n_heads, d_head))
+        self.w = nn.Parameter(torch.zeros(n_heads, d_model, d_head, device="cpu"))
+        self.b = nn.Parameter(torch.zeros(n_heads, d_head, device="cpu"))
 
     def forward(self, x: Float[Tensor, "batch positions d_model"]) -> Float[Tensor, "batch heads positions d_head"]:
         """Compute the module's output."""
@@ -75,8 +75,8 @@ class HeadOutput(nn.Module):
 
     def __init__(self, n_heads: int, d_head: int, d_model: int) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(n_heads, d_head, d_model))
-        self.b = nn.Parameter(torch.zeros(d_model))
+        self.w = nn.Parameter(torch.zeros(n_heads, d_head, d_model, device="cpu"))
+        self.b = nn.Parameter(torch.zeros(d_model, device="cpu"))
 
     def forward(self, z: Float[Tensor, "batch heads positions d_head"]) -> Float[Tensor, "batch positions d_model"]:
         """Compute the module's output."""
@@ -205,7 +205,7 @@ class ModularAdditionTransformer(nn.Module):
                 inner=weights["mlp.inner.w"].T,
                 inner_bias=weights["mlp.inner.b"],
                 outer=weights["mlp.outer.w"].T,
-                skip=torch.eye(d_model, dtype=weights["mlp.outer.b"].dtype),
+                skip=torch.eye(d_model, dtype=weights["mlp.outer.b"].dtype, device="cpu"),
                 bias=weights["mlp.outer.b"],
                 phi=model.get_submodule("mlp.activation"),
             ),

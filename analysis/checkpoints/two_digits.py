@@ -53,7 +53,7 @@ def train_two_digits(
             about = {"family": "mlp", "config": config, "data": _DATA, "step": step}
             about |= {"run": f"seed {seed}"} if seed else {}
             saved.append(_save(model, folder, about | {"label": f"two-digits step {step}", "model": "two-digits"}))
-        left, right = torch.randint(len(data.inputs), (2, 256), generator=generator)
+        left, right = torch.randint(len(data.inputs), (2, 256), generator=generator, device="cpu")
         halves = [data.inputs[side].float().chunk(2, 1)[i] for i, side in enumerate((left, right))]
         targets = torch.stack([_targets(data)[left, 0], _targets(data)[right, 1]], 1)
         loss = _loss(model(torch.cat(halves, 1)), targets)
@@ -73,7 +73,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
 
 
 def _targets(data: Dataset) -> Tensor:
-    return data.targets if data.targets is not None else torch.zeros(0)
+    return data.targets if data.targets is not None else torch.zeros(0, device="cpu")
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -230,9 +230,9 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 def _addresses(tensor: Tensor) -> Tensor:
     """Compute the address of every entry, in bytes."""
-    found = torch.tensor(tensor.data_ptr())
+    found = torch.tensor(tensor.data_ptr(), device="cpu")
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        found = found[..., None] + torch.arange(size) * (stride * tensor.element_size())
+        found = found[..., None] + torch.arange(size, device="cpu") * (stride * tensor.element_size())
     return found.flatten()
 
 

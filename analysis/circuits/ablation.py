@@ -397,7 +397,7 @@ def _detail(study: Interventions, nodes: Nodes) -> _Detail:
         change = squared if change is None else change + squared
         losses.append(study.metrics[0].values(output, whole, targets))
         hits.append(class_accuracy(output, targets, counted))
-    outputs = (change if change is not None else torch.zeros(0)) / study.n
+    outputs = (change if change is not None else torch.zeros(0, device="cpu")) / study.n
     return _Detail(outputs.numpy(), _mean_by_class(hits), torch.cat(losses).numpy())
 
 

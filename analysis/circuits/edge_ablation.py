@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..basis.bases import Basis
-from ..network.batches import Batch
+from ..network.batches import Batch, map_tensors
 from ..network.network import Network
 from ..network.transitions import Frame, PositionWise, Transition
 
@@ -51,7 +51,7 @@ class Receivers:
         """Compute coordinates of some nodes, each with its row of the mask; `others` replaces unseen nodes."""
         if isinstance(self._form, PositionWise) and self._form.inner is None:
             return _linear(self._form, coordinates, others, torch.from_numpy(mask[nodes]), torch.from_numpy(nodes))
-        found: list[Tensor] = [torch.empty(0)] * len(nodes)
+        found: list[Tensor] = [torch.empty(0, device="cpu")] * len(nodes)
         for kept, members in _groups(mask[nodes]):
             values = self._one(batch, coordinates, others, torch.from_numpy(kept), torch.from_numpy(nodes[members]))
             for member, value in zip(members.tolist(), values.unbind(-1), strict=True):
@@ -64,9 +64,9 @@ class Receivers:
         """Compute the coordinates of nodes that see the same."""
         if self._form is not None and others is None:
             return self._form.narrowed(kept.nonzero()[:, 0], nodes).apply(coordinates[..., kept])
-        seen = torch.where(kept, coordinates, torch.zeros(()) if others is None else others)
+        seen = torch.where(kept, coordinates, torch.zeros((), device="cpu") if others is None else others)
         if self._form is not None:
-            return self._form.narrowed(torch.arange(len(kept)), nodes).apply(seen)
+            return self._form.narrowed(torch.arange(len(kept), device="cpu"), nodes).apply(seen)
         values = self._net.resume(batch, self._pair, to_values(self._earlier, seen), self._pair + 1)
         return to_coordinates(self._later, values)[..., nodes]
 
@@ -82,17 +82,18 @@ def _linear(
     form: PositionWise, coordinates: Tensor, others: Tensor | None, mask: Tensor, nodes: Tensor
 ) -> Float[Tensor, "batch t m"]:
     """Compute all receivers of a linear map at once: unseen nodes are left out of each row."""
-    skip, bias = (part if part is not None else torch.zeros(()) for part in (form.skip, form.bias))
+    skip, bias = (part if part is not None else torch.zeros((), device="cpu") for part in (form.skip, form.bias))
     rows = skip[nodes]
     seen = coordinates @ torch.where(mask, rows, 0.0).T + bias[nodes]
     return seen if others is None else seen + others @ torch.where(mask, 0.0, rows).T
 
 
 def _in_coordinates(form: Transition | None, earlier: Basis, later: Basis) -> Transition | None:
-    """Return the form as a map from coordinates to coordinates, float64."""
+    """Return the form as a map from coordinates to coordinates, float64 on the CPU."""
     if form is None:
         return None
     mean, columns, target, rows = (
         torch.from_numpy(array) for array in (earlier.mean, earlier.from_basis, later.mean, later.to_basis)
     )
-    return form.in_coordinates(Frame(mean, columns, target, rows))
+    there: Transition = map_tensors(Tensor.cpu, form)
+    return there.in_coordinates(Frame(mean, columns, target, rows))

@@ -22,7 +22,7 @@ from ..checkpoints.datasets import Dataset
 from ..errors import DataError, GraphError, InputError
 from ..graph.interaction_graph import InteractionGraph
 from ..huggingface.language import is_decoder, numbered, token_targets
-from ..network.batches import Batch
+from ..network.batches import Batch, map_tensors
 from ..network.checks import spread
 from ..network.masks import Counted
 from ..network.network import Network
@@ -204,10 +204,11 @@ class Interventions:
             for row in range(len(part)):
                 alike.setdefault(tuple(_counts(part, p, row) for p in range(len(self._order))), []).append(place)
                 place += 1
-        other = torch.arange(self.n)
+        other = torch.arange(self.n, device="cpu")
         draws = torch.Generator().manual_seed(self.seed)
-        for members in map(torch.tensor, alike.values()):
-            order = members[torch.randperm(len(members), generator=draws)]
+        for same in alike.values():
+            members = torch.tensor(same, device="cpu")
+            order = members[torch.randperm(len(members), generator=draws, device="cpu")]
             other[order] = order.roll(1)
         return other
 
@@ -283,8 +284,9 @@ class Interventions:
             with torch.no_grad():
                 trace = self.net.trace(batch)
             kept += trace.output.numel()
-            output = trace.output if kept <= _OUTPUTS else None
-            parts.append(_Part(batch, output, list(trace.values), trace.output_counted, trace.counted))
+            output = trace.output.cpu() if kept <= _OUTPUTS else None
+            counted: tuple[Counted, ...] = map_tensors(Tensor.cpu, (trace.output_counted, *trace.counted))
+            parts.append(_Part(batch, output, [value.cpu() for value in trace.values], counted[0], counted[1:]))
         return parts
 
     def _pair_with(self, targets: Any) -> None:
@@ -302,7 +304,7 @@ class Interventions:
         if self.replacement == "zero":
             for part in self._parts:
                 part.others = [
-                    to_coordinates(basis, torch.zeros(basis.mean.shape, dtype=torch.float64)).expand(
+                    to_coordinates(basis, torch.zeros(basis.mean.shape, dtype=torch.float64, device="cpu")).expand(
                         *value.shape[:-1], -1
                     )
                     for basis, value in zip(self._order, part.values, strict=True)
@@ -312,7 +314,7 @@ class Interventions:
         if self.n < 2:
             raise DataError("there is one data point: resampling needs another")
         other = self.partners()
-        if bool((alone := other == torch.arange(self.n)).any()):
+        if bool((alone := other == torch.arange(self.n, device="cpu")).any()):
             raise DataError(
                 f"at data point {int(alone.long().argmax())} other positions count than at all others, so that it "
                 "cannot be resampled: take replacement='mean', or data points of one length"
@@ -322,22 +324,22 @@ class Interventions:
 
     def _whole_output(self, part: _Part) -> Tensor:
         """Return the output of the whole network, computed again where it was not kept."""
-        return self.net.output(part.inputs) if part.kept is None else part.kept
+        return self.net.output(part.inputs).cpu() if part.kept is None else part.kept
 
     def _output(self, part: _Part, whole_output: Tensor, nodes: Nodes, edges: Edges) -> Tensor:
         """Compute the output cut after cut, from the first cut with an ablation."""
         at: int | None = None  # the last cut whose values were replaced
-        values = torch.empty(0)
+        values = torch.empty(0, device="cpu")
         for p, basis in enumerate(self._order):
             kept, mask = nodes.get(p), edges.get(p)
             loses_nodes, loses_edges = kept is not None and not kept.all(), mask is not None and not mask.all()
             if not loses_nodes and not loses_edges:
                 continue
             if at != p:
-                values = part.values[p] if at is None else self.net.resume(part.inputs, at, values, p)
+                values = part.values[p] if at is None else self.net.resume(part.inputs, at, values, p).cpu()
             if loses_nodes:
                 whole = to_coordinates(basis, values)
-                others = part.others[p] if part.others else torch.zeros(())
+                others = part.others[p] if part.others else torch.zeros((), device="cpu")
                 values = to_values(basis, torch.where(torch.from_numpy(kept), whole, others))
                 at = p
             if loses_edges and mask is not None:
@@ -347,14 +349,14 @@ class Interventions:
             return whole_output
         last = len(self._order) - 1
         if not self.ends_in_cut:
-            return self.net.resume(part.inputs, at, values)
-        return part.counted_output.clean(values) if at == last else self.net.resume(part.inputs, at, values, last)
+            return self.net.resume(part.inputs, at, values).cpu()
+        return part.counted_output.clean(values) if at == last else self.net.resume(part.inputs, at, values, last).cpu()
 
     def _receive(self, part: _Part, p: int, values: Tensor, mask: np.ndarray, *, touched: bool) -> Tensor:
         """Compute coordinates at cut p + 1; nodes that see everything also see what the basis dropped."""
         full = mask.all(1)
         shape = part.values[p + 1].shape
-        received = torch.empty(*shape[:-1], len(mask), dtype=torch.float64)
+        received = torch.empty(*shape[:-1], len(mask), dtype=torch.float64, device="cpu")
         if full.any():
             after = self.net.resume(part.inputs, p, values, p + 1) if touched else part.values[p + 1]
             seeing = torch.from_numpy(full)
@@ -386,8 +388,8 @@ class Interventions:
             return False
         draws = torch.Generator().manual_seed(0)
         for _ in range(_CHECKS):
-            random = part.counted_output.clean(torch.randn(whole.shape, generator=draws).to(whole))
-            if not torch.equal(self.net.resume(part.inputs, last, random), random):
+            random = part.counted_output.clean(torch.randn(whole.shape, generator=draws, device="cpu").to(whole))
+            if not torch.equal(self.net.resume(part.inputs, last, random).cpu(), random):
                 return False
         return True
 
@@ -439,7 +441,7 @@ def _by_batch(targets: Any, sizes: Sequence[int]) -> list[Tensor]:
             )
         targets = torch.cat(list(targets))
     try:
-        whole = torch.as_tensor(targets)
+        whole = torch.as_tensor(targets, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"targets is a {type(targets).__name__} that is no tensor ({error}): expected a tensor (data points, ...), "

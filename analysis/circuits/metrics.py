@@ -75,7 +75,7 @@ class Metric:
             DataError: targets are missing or do not fit, or values are NaN or not one number per data point.
         """
         if counted is not None and not counted.all():
-            values = torch.zeros(len(output), dtype=torch.float64)
+            values = torch.zeros(len(output), dtype=torch.float64, device="cpu")
             for members in _alike(counted):
                 mask = counted[members]
                 given = None if targets is None else _where_counted(targets[members], mask)
@@ -123,7 +123,7 @@ class Metric:
         values = self.values(output, whole, targets, counted)
         last = len(output) - 1
         for point in sorted({round(last * i / (_ALONE - 1)) for i in range(_ALONE)}):
-            rows = torch.full((len(output),), point)
+            rows = torch.full((len(output),), point, device="cpu")
             given = None if targets is None else targets[rows]
             alone = self.values(output[rows], whole[rows], given, None if counted is None else counted[rows])
             furthest = alone[(alone - values[point]).abs().argmax()]
@@ -210,22 +210,25 @@ def class_accuracy(
     """
     if counted is not None and not counted.all():
         if not torch.equal(counted, counted[:1].expand_as(counted)):
-            return torch.zeros(0, 0), torch.zeros(0, 0)
+            return torch.zeros(0, 0, device="cpu"), torch.zeros(0, 0, device="cpu")
         output, targets = _where_counted(output, counted), None if targets is None else _where_counted(targets, counted)
     try:
         logits, expected = _answers("accuracy", output, targets)
     except DataError:
-        return torch.zeros(0, 0), torch.zeros(0, 0)
+        return torch.zeros(0, 0, device="cpu"), torch.zeros(0, 0, device="cpu")
     shape = (expected.shape[1], logits.shape[-1])
     if math.prod(shape) > _CLASSES:
-        return torch.zeros(0, 0), torch.zeros(0, 0)
-    right, count = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+        return torch.zeros(0, 0, device="cpu"), torch.zeros(0, 0, device="cpu")
+    right, count = (
+        torch.zeros(shape, dtype=torch.float64, device="cpu"),
+        torch.zeros(shape, dtype=torch.float64, device="cpu"),
+    )
     hits = (logits.argmax(-1) == expected).double()
     for answer in range(shape[0]):
         known = expected[:, answer] != IGNORED
         classes = expected[known, answer]
         right[answer].index_add_(0, classes, hits[known, answer])
-        count[answer].index_add_(0, classes, torch.ones(len(classes), dtype=torch.float64))
+        count[answer].index_add_(0, classes, torch.ones(len(classes), dtype=torch.float64, device="cpu"))
     return right, count
 
 

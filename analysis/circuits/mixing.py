@@ -238,7 +238,7 @@ class _Mixed:
     def __init__(self, study: Interventions) -> None:
         self._study = study
         other = study.partners()
-        self.n = int((other != torch.arange(study.n)).sum())
+        self.n = int((other != torch.arange(study.n, device="cpu")).sum())
         self._x, self._other = study.coordinates(), study.coordinates(other)
         self._last_cut = len(self._x) - 1
 

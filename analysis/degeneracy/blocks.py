@@ -106,13 +106,13 @@ class FreeBlocks:
     def _moves(self, link: Activation, pairs: Sequence[tuple[int, int]]) -> Moves:
         """Build the moves p_i <- p_j for all pairs."""
         width = self.layers[link.source].d_out
-        left = torch.zeros(width, len(pairs), dtype=torch.float64)
-        right = torch.zeros(width + 1, len(pairs), dtype=torch.float64)
+        left = torch.zeros(width, len(pairs), dtype=torch.float64, device="cpu")
+        right = torch.zeros(width + 1, len(pairs), dtype=torch.float64, device="cpu")
         for d, (i, j) in enumerate(pairs):
             left[i, d] = right[j, d] = 1
-        gain = torch.ones(width, dtype=torch.float64)
+        gain = torch.ones(width, dtype=torch.float64, device="cpu")
         gain[list(self.census.units[link].silent)] = link.slope
-        return Moves(left, right, gain, torch.ones(len(pairs), dtype=torch.float64))
+        return Moves(left, right, gain, torch.ones(len(pairs), dtype=torch.float64, device="cpu"))
 
     def _writes_constant(self, link: Activation, block: Block) -> bool:
         biased = self.layers[link.source].bias and all(self.layers[r].bias for r in link.readers)
@@ -133,9 +133,9 @@ class FreeBlocks:
             weight = layer_weight(self.network, layer)
             terms: list[tuple[Tensor, Tensor, Tensor]] = []
             for link, moves in self.moves.items():
-                columns = starts[link] + torch.arange(moves.left.shape[1])
+                columns = starts[link] + torch.arange(moves.left.shape[1], device="cpu")
                 if link.source == i:
-                    constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
+                    constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64, device="cpu")
                     constant[0, -1] = float(layer.bias)
                     terms.append((columns, moves.left, torch.cat([weight, constant]).T @ moves.right))
                 elif i in link.readers:
@@ -278,14 +278,14 @@ class FreeBlocks:
             alike = self._common_span(*(weight[:, side] for side in sides))
             if not alike.numel():
                 continue
-            left = torch.zeros(layer.d_out, alike.shape[1], dtype=torch.float64)
+            left = torch.zeros(layer.d_out, alike.shape[1], dtype=torch.float64, device="cpu")
             for side in sides:
                 left[side] = torch.linalg.lstsq(weight[:, side], alike, driver="gelsd").solution
-            right = torch.zeros(layer.d_out + 1, alike.shape[1], dtype=torch.float64)
+            right = torch.zeros(layer.d_out + 1, alike.shape[1], dtype=torch.float64, device="cpu")
             right[-1] = 1
             before = self._independent()
             own = self.moves[link]
-            undo = torch.full((alike.shape[1],), (1 + link.slope) / 2, dtype=torch.float64)
+            undo = torch.full((alike.shape[1],), (1 + link.slope) / 2, dtype=torch.float64, device="cpu")
             self.moves[link] = own.and_more(Moves(left, right, own.gain, undo))
             t = self._independent() - before
             if t:
@@ -344,7 +344,7 @@ class FreeBlocks:
     def _written(self, i: int) -> Float[Tensor, "r _"]:
         """Compute the factor of a layer's outputs and the constant unit."""
         layer = self.layers[i]
-        constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64)
+        constant = torch.zeros(1, layer.n_inputs, dtype=torch.float64, device="cpu")
         if layer.bias:
             constant[0, -1] = 1
         elif layer.tokens:  # one-hot vectors sum to one: over positions, or over tokens where there are no positions

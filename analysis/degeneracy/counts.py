@@ -247,7 +247,7 @@ class Census:
         """Pass over the data once and record spans of activations and Jacobians, firing patterns, and gradients."""
         for batch in read_batches(batches, "activations and Jacobians", progress):
             trace = trace_layers(self.network, self.layers, batch)
-            felt = [torch.zeros(f.shape[:2], dtype=torch.bool) for f in trace.inputs]
+            felt = [torch.zeros(f.shape[:2], dtype=torch.bool, device="cpu") for f in trace.inputs]
             for blocks in jacobian_blocks(self.network, self.layers, trace):
                 for sums, seen, block in zip(self.sums, felt, blocks, strict=True):
                     on = block.ne(0).any(-1)
@@ -306,7 +306,7 @@ class Census:
         for side in (a, b):
             values, rows = torch.linalg.svd(side, full_matrices=False)[1:]
             bases.append(rows[values > max(self.tolerance, 1e-12) * values.max()] if len(values) else rows)
-        cosines = torch.linalg.svdvals(bases[0] @ bases[1].T) if all(map(len, bases)) else torch.zeros(0)
+        cosines = torch.linalg.svdvals(bases[0] @ bases[1].T) if all(map(len, bases)) else torch.zeros(0, device="cpu")
         return int((cosines > 1 - 1e-9).sum())
 
     def positive(self) -> int:
@@ -382,8 +382,10 @@ def _outside(network: Network, layers: Sequence[Layer]) -> dict[str, int]:
 
 def _spectrum(factor: Float[Tensor, "r d"], count: int) -> Float[np.ndarray, " d"]:
     """Compute the eigenvalues of a factor's Gram matrix divided by the number of points, filled up with zeros."""
-    values = torch.linalg.svdvals(factor).square() / count if factor.numel() else torch.zeros(0)
-    return torch.cat([values.double(), torch.zeros(factor.shape[1] - len(values), dtype=torch.float64)]).numpy()
+    values = torch.linalg.svdvals(factor).square() / count if factor.numel() else torch.zeros(0, device="cpu")
+    return torch.cat(
+        [values.double(), torch.zeros(factor.shape[1] - len(values), dtype=torch.float64, device="cpu")]
+    ).numpy()
 
 
 def _tied(layer: Layer, factor: Float[Tensor, "r d"]) -> int:

@@ -88,7 +88,7 @@ def independent(parts: Iterable[Part], total: int, expected: int, tolerance: flo
     factors = [_factors(part) for part in parts if part.terms]
     gram = _gram(factors, total)
     length = gram.diagonal().sqrt()
-    kept = length > 1e-13 * length.max() if total else torch.zeros(0, dtype=torch.bool)
+    kept = length > 1e-13 * length.max() if total else torch.zeros(0, dtype=torch.bool, device="cpu")
     if not kept.any():
         return 0
     found = min(_rank(gram), expected)
@@ -98,7 +98,7 @@ def independent(parts: Iterable[Part], total: int, expected: int, tolerance: flo
     space = RowSpace(int(kept.sum()))
     for columns, u, v in factors:
         for row in u:
-            tensor = torch.zeros(len(v), total, dtype=torch.float64)
+            tensor = torch.zeros(len(v), total, dtype=torch.float64, device="cpu")
             tensor.index_add_(1, columns, row * v / length[columns].clamp_min(torch.finfo(torch.float64).tiny))
             space.add(tensor[:, kept])
     return min(space.rank(tolerance=tolerance), expected)
@@ -111,7 +111,7 @@ def independent_up_to(parts: Iterable[Part], ends: Sequence[int]) -> list[int]:
 
 
 def _gram(factors: Sequence[tuple[Tensor, Tensor, Tensor]], total: int) -> Float[Tensor, "total total"]:
-    gram = torch.zeros(total, total, dtype=torch.float64)
+    gram = torch.zeros(total, total, dtype=torch.float64, device="cpu")
     for columns, u, v in factors:
         gram.index_put_((columns[:, None], columns[None]), (u.T @ u) * (v.T @ v), accumulate=True)
     return gram
@@ -120,7 +120,7 @@ def _gram(factors: Sequence[tuple[Tensor, Tensor, Tensor]], total: int) -> Float
 def _rank(gram: Float[Tensor, "k k"]) -> int:
     """Count the eigenvalues above rounding, directions scaled to length 1."""
     length = gram.diagonal().sqrt()
-    kept = length > 1e-13 * length.max() if len(gram) else torch.zeros(0, dtype=torch.bool)
+    kept = length > 1e-13 * length.max() if len(gram) else torch.zeros(0, dtype=torch.bool, device="cpu")
     if not kept.any():
         return 0
     values = torch.linalg.eigvalsh((gram / length / length[:, None])[kept][:, kept])

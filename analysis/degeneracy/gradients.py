@@ -8,7 +8,7 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -107,15 +107,15 @@ def check_layers(network: Network, layers: Sequence[Layer], batch: Batch) -> Non
     trace = trace_layers(network, layers, batch)
     n = len(trace.output)
     draws = torch.Generator().manual_seed(0)
-    half = torch.zeros(n, dtype=torch.bool)
-    half[torch.randperm(n, generator=draws)[: n // 2]] = True
-    random = torch.randn(trace.output.shape, generator=draws, dtype=torch.float64).to(trace.output)
+    half = torch.zeros(n, dtype=torch.bool, device="cpu")
+    half[torch.randperm(n, generator=draws, device="cpu")[: n // 2]] = True
+    random = torch.randn(trace.output.shape, generator=draws, dtype=torch.float64, device="cpu").to(trace.output)
     sides = [side for side in (half, ~half) if side.any()]
-    cotangents = torch.stack([random * side[:, None, None] for side in sides])
+    cotangents = torch.stack([random * side[:, None, None].to(random) for side in sides])
     (blocks,) = jacobian_blocks(network, layers, trace, iter([cotangents]))
     with _differentiable(network.model) as named:
         output = _output(network, batch)
-        plain = [dict(zip(named, _gradient(output, list(named.values()), u), strict=True)) for u in cotangents]
+        plain = [_on_cpu(dict(zip(named, _gradient(output, list(named.values()), u), strict=True))) for u in cotangents]
     for layer, jacobian in zip(layers, blocks, strict=True):
         for side, rows in zip(sides, jacobian, strict=True):
             if _largest(rows[~side]) > _SAME * _largest(rows):
@@ -147,20 +147,20 @@ def check_derivatives(network: Network, batch: Batch) -> None:
     draws = torch.Generator().manual_seed(0)
     with _differentiable(network.model) as named:
         output = _output(network, batch)
-        here = output.detach().double()
-        random = torch.randn(here.shape, generator=draws, dtype=torch.float64)
+        here = output.detach().to("cpu", torch.float64)
+        random = torch.randn(here.shape, generator=draws, dtype=torch.float64, device="cpu")
         for name, parameter in named.items():
-            direction = torch.randn(parameter.shape, generator=draws, dtype=torch.float64)
+            direction = torch.randn(parameter.shape, generator=draws, dtype=torch.float64, device="cpu")
             # a model that computes in float32 inside needs the step of float32
             coarse = max(torch.finfo(p.dtype).eps for p in (parameter, output)) > torch.finfo(torch.float64).eps
             step = (1e-3 if coarse else _STEP) * max(float(parameter.detach().double().square().mean().sqrt()), 1e-2)
             rounding = (torch.finfo(torch.float32).eps * 30 if coarse else _ROUNDING) * _largest(here) / step
-            above, below = (_moved(network, parameter, s * step * direction, batch).double() for s in (1, -1))
+            above, below = (_moved(network, parameter, s * step * direction, batch) for s in (1, -1))
             ahead, behind, central = (above - here) / step, (here - below) / step, (above - below) / (2 * step)
             smooth = (ahead - behind).abs() <= _KINK * torch.maximum(ahead.abs(), behind.abs()) + rounding
             weight = random * smooth
             (gradient,) = _gradient(output, [parameter], weight.to(output))
-            got = 0.0 if gradient is None else float((gradient.double() * direction).sum())
+            got = 0.0 if gradient is None else float((gradient.to("cpu", torch.float64) * direction).sum())
             expected = float((weight * central).sum())
             allowed = _DERIVATIVE * float((weight * central).norm()) + rounding * float(weight.norm())
             if not abs(got - expected) <= allowed:
@@ -226,7 +226,7 @@ def plain_factor(
                         1,
                     )
                 )
-    return torch.zeros(0, 0) if space is None else space.factor()
+    return torch.zeros(0, 0, device="cpu") if space is None else space.factor()
 
 
 def _one_by_one(network: Network, output: Tensor) -> Iterator[Float[Tensor, "v batch positions width"]]:
@@ -283,12 +283,16 @@ def _gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor) -
         raise LayerError(f"autograd cannot differentiate the model with respect to its parameters: {error}") from error
 
 
+def _on_cpu(named: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+    return {name: None if value is None else value.cpu() for name, value in named.items()}
+
+
 def _moved(network: Network, parameter: nn.Parameter, change: Tensor, batch: Batch) -> Tensor:
-    """Compute the output with a parameter moved, and restore the parameter."""
+    """Compute the output with a parameter moved, float64 on the CPU, and restore the parameter."""
     before = parameter.data.clone()
     try:
         parameter.data.add_(change.to(before))
-        return network.output(batch)
+        return network.output(batch).to("cpu", torch.float64)
     finally:
         parameter.data.copy_(before)
 

@@ -132,7 +132,7 @@ def exact_rank(
     >>> rank.value, rank.largest
     (2, 4.0)
     """
-    values = torch.linalg.svdvals(factor).square() / n if factor.numel() else torch.zeros(1)
+    values = torch.linalg.svdvals(factor).square() / n if factor.numel() else torch.zeros(1, device="cpu")
     if epsilon is None:
         rank, soft = column_rank(factor, tolerance=tolerance), None
     else:
@@ -170,7 +170,7 @@ def estimated_rank(
 
     rules = []
     for _ in range(probes):
-        start = torch.randn(total, generator=generator, dtype=torch.float64)
+        start = torch.randn(total, generator=generator, dtype=torch.float64, device="cpu")
         rules.append(lanczos(product, start, steps, progress))
     largest = max(float(nodes[-1]) for nodes, _ in rules)
     shares = [_mass_above(nodes, weights, epsilon) for nodes, weights in rules]
@@ -231,8 +231,8 @@ def sampled_gradients(
     """
     if sample is None:
         sample = min(2048, max(256, 2 * 10**7 // sum(layer.nominal for layer in layers)))
-    chosen = torch.zeros(n, dtype=torch.bool)
-    chosen[torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:sample]] = True
+    chosen = torch.zeros(n, dtype=torch.bool, device="cpu")
+    chosen[torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")[:sample]] = True
     rows: list[list[Tensor]] = [[] for _ in layers]
     draws, start = Probes(2, seed), 0
     for batch in read_batches(batches, "sample of gradients", progress):
@@ -254,11 +254,11 @@ def sampled_rank(rows: Sequence[Float[Tensor, "two m _"]], bound: int) -> Hessia
     Eigenvalues of the sample's Gram matrix, gradients scaled to length 1, count if above 1e-11 of the largest.
     """
     flat = [part.flatten(0, 1)[:_SAMPLED_RANK] for part in rows]
-    gram = sum((part @ part.T for part in flat), torch.zeros(()))
+    gram = sum((part @ part.T for part in flat), torch.zeros((), device="cpu"))
     length = gram.diagonal().sqrt()
     kept = length > 0
     scaled = (gram / length / length[:, None])[kept][:, kept]
-    values = torch.linalg.eigvalsh(scaled) if kept.any() else torch.zeros(0)
+    values = torch.linalg.eigvalsh(scaled) if kept.any() else torch.zeros(0, device="cpu")
     lower = min(int((values > 1e-11 * values.max()).sum()), bound) if len(values) else 0
     return HessianRank(bound, "sampled", None, lower, bound, None, float(torch.linalg.eigvalsh(gram)[-1]) / len(gram))
 
@@ -285,8 +285,8 @@ def sampled_fit(
         other = (inner.sum() - inner.diagonal().sum()) / max(size * (size - 1), 1)
         return _fit(float(other * (n - 1) / n + same / n), float(cross[part].mean()), product, None)
 
-    whole = fit(torch.arange(rows.shape[1]))
-    parts = [fit(part).cosine for part in torch.arange(rows.shape[1]).chunk(8) if len(part) > 1]
+    whole = fit(torch.arange(rows.shape[1], device="cpu"))
+    parts = [fit(part).cosine for part in torch.arange(rows.shape[1], device="cpu").chunk(8) if len(part) > 1]
     error = float(np.std(parts, ddof=1) / math.sqrt(len(parts))) if len(parts) > 1 else math.nan
     return replace(whole, standard_error=error)
 

@@ -71,7 +71,7 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
         def hook(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> Tensor:
             given = first_tensor(args or kwargs, layer.name).detach()
             # a copy: later modules may work in place
-            read = _known(module).read(module, given).to(torch.float64, copy=True)
+            read = _known(module).read(module, given).to("cpu", torch.float64, copy=True)
             if len(value) == 1 < n and len(read) == 1:  # positions, say, which are the same for all data points
                 read, value = read.expand(n, *read.shape[1:]), value.expand(n, *value.shape[1:]).clone()
             inputs[layer.name] = read
@@ -82,7 +82,7 @@ def trace_layers(network: Network, layers: Sequence[Layer], batch: Batch, *, gra
 
     def keep_pattern(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, value: Tensor) -> None:
-            patterns[name] = value.detach().to(torch.float64)
+            patterns[name] = value.detach().to("cpu", torch.float64)
 
         return hook
 
@@ -118,9 +118,9 @@ def _with_constant(
 
 
 def arranged(output: Tensor, layer: Layer) -> Float[Tensor, "batch positions d_out"]:
-    """Return a layer's output, or its gradient, as (batch, positions, units) in float64; heads side by side."""
+    """Return a layer's output, or its gradient, as (batch, positions, units) in float64 on the CPU, heads in turn."""
     by_position = _side_by_side if layer.heads else channels_last if layer.channels else _sequence
-    units = by_position(output).to(torch.float64)
+    units = by_position(output).to("cpu", torch.float64)
     return units[..., layer.written] if layer.groups > 1 else units
 
 

@@ -150,7 +150,7 @@ def _side_by_side(value: Tensor) -> Tensor:
 
 def _one_hot_positions(module: Embedding, tokens: Tensor) -> Tensor:
     tok = nn.functional.one_hot(tokens, len(module.tok))
-    pos = torch.eye(len(module.pos), dtype=tok.dtype)[: tokens.shape[1]].expand(len(tokens), -1, -1)
+    pos = torch.eye(len(module.pos), dtype=tok.dtype, device=tok.device)[: tokens.shape[1]].expand(len(tokens), -1, -1)
     return torch.cat([tok, pos], -1).to(module.tok.dtype)
 
 
@@ -374,7 +374,7 @@ def attention_heads(network: Network, layers: Sequence[Layer]) -> tuple[Attentio
 def layer_weight(network: Network, layer: Layer) -> Float[Tensor, "d_out n_inputs"]:
     """Return the weights (d_out, n_inputs) of a layer in float64, the bias as last column."""
     module = network.model.get_submodule(layer.name)
-    return _matrix(_known(module), module, layer).detach().to(torch.float64)
+    return _matrix(_known(module), module, layer).detach().to("cpu", torch.float64)
 
 
 def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out n_inputs"]) -> dict[str, Tensor]:
@@ -386,7 +386,7 @@ def parameter_parts(network: Network, layer: Layer, matrix: Float[Tensor, "d_out
     """
     module = network.model.get_submodule(layer.name)
     kind = _known(module)
-    own = {name: value.detach().requires_grad_() for name, value in module.named_parameters(recurse=False)}
+    own = {name: value.detach().cpu().requires_grad_() for name, value in module.named_parameters(recurse=False)}
     with torch.enable_grad():  # the layout is a linear map, which its transpose inverts
         laid_out = _matrix(kind, SimpleNamespace(**own), layer)
         parts = torch.autograd.grad(laid_out, list(own.values()), matrix.to(laid_out))

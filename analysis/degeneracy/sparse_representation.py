@@ -213,7 +213,7 @@ def _layer_by_layer(
             if not layer.bias or not all(layers[r].bias for r in writes[i].readers):
                 always = ()
         change, weight, ranks = _normalise(folded, kept, layer.d_in, blocks, always)
-        shift = torch.zeros(layer.d_out, dtype=torch.float64)
+        shift = torch.zeros(layer.d_out, dtype=torch.float64, device="cpu")
         if always:
             shift[list(always)] = weight[list(always), -1]
             weight[list(always), -1] = 0.0
@@ -352,7 +352,7 @@ def _deviation(network: Network, other: Network, batches: Iterable[Batch], progr
 
 
 def _identity(size: int) -> Tensor:
-    return torch.eye(size, dtype=torch.float64)
+    return torch.eye(size, dtype=torch.float64, device="cpu")
 
 
 def _set_weight(module: nn.Module, weight: Tensor) -> None:

@@ -85,7 +85,7 @@ class _Moves:
         terms = []
         for i, found in self.terms.items():
             columns, lefts, rights = zip(*found, strict=True)
-            terms.append((i, torch.tensor(columns), torch.stack(lefts, 1), torch.stack(rights, 1)))
+            terms.append((i, torch.tensor(columns, device="cpu"), torch.stack(lefts, 1), torch.stack(rights, 1)))
         return Symmetry(kind, layer, tuple(units), self.count, tuple(terms))
 
 
@@ -125,14 +125,14 @@ class _Structure:
         self.network, self.layers, self.batches = network, layers, batches
         self.weights = [layer_weight(network, layer) for layer in layers]
         self.index = {layer.name: i for i, layer in enumerate(layers) if not layer.group}
-        self.gradients = [torch.zeros(2, *weight.shape, dtype=torch.float64) for weight in self.weights]
+        self.gradients = [torch.zeros(2, *weight.shape, dtype=torch.float64, device="cpu") for weight in self.weights]
         self.sizes = [torch.zeros_like(gradient) for gradient in self.gradients]
         self.same: dict[int, int] = {}
         self.readers: dict[str, list[int]] = {}
         draws = torch.Generator().manual_seed(0)
         for number, batch in enumerate(batches):
             trace = trace_layers(network, layers, batch)
-            u = torch.randn(2, *trace.output.shape, generator=draws, dtype=torch.float64).to(trace.output)
+            u = torch.randn(2, *trace.output.shape, generator=draws, dtype=torch.float64, device="cpu").to(trace.output)
             if network.loss == "kl":  # what a softmax sees
                 p = trace.output.detach().softmax(-1)
                 u = p.sqrt() * u - p * (p.sqrt() * u).sum(-1, keepdim=True)
@@ -152,7 +152,7 @@ class _Structure:
                 self.same.setdefault(j, self.same.get(i, i))
         for norm in self.norms():
             i = self.index[norm]
-            written = outputs[i].detach().reshape(len(outputs[i]), -1, outputs[i].shape[-1])
+            written = outputs[i].detach().cpu().reshape(len(outputs[i]), -1, outputs[i].shape[-1])
             after = range(i + self.layers[i].groups, len(self.layers))
             self.readers[norm] = [r for r in after if self._reads(r, inputs[r], written)]
 
@@ -171,7 +171,7 @@ class _Structure:
 
     def tested(self, proposal: Symmetry) -> Symmetry:
         """Return the moves along which the derivatives of two random sums of outputs vanish."""
-        total, size = torch.zeros(2, 2, proposal.count, dtype=torch.float64)
+        total, size = torch.zeros(2, 2, proposal.count, dtype=torch.float64, device="cpu")
         for i, columns, left, right in proposal.terms:
             gradient, most = self.gradients[i], self.sizes[i]
             if self.layers[i].shares:  # a second use: the gradient of the matrix, transposed
@@ -258,9 +258,9 @@ class _Structure:
             row = self.weights[first + i][0].clone()
             row[0] += own.offset
             undo = [(r, -self.weights[r][:, i], self.fed(r, i)) for r in readers]
-            moves.move((first + i, torch.ones(1, dtype=torch.float64), row), *undo)
+            moves.move((first + i, torch.ones(1, dtype=torch.float64, device="cpu"), row), *undo)
             if own.bias:
-                shift = (first + i, torch.ones(1, dtype=torch.float64), self.constant(first + i))
+                shift = (first + i, torch.ones(1, dtype=torch.float64, device="cpu"), self.constant(first + i))
                 undo = [(r, -self.weights[r][:, i], self.constant(r)) for r in biased]
                 moves.move(shift, *undo)
                 mean_free = self._mean_free(first)
@@ -332,9 +332,9 @@ class _Structure:
         ]
         owners = {self.index[self.layers[i].shares] for i in writers if self.layers[i].shares}
         for centred in (False, True):
-            basis = torch.eye(width, dtype=torch.float64)
+            basis = torch.eye(width, dtype=torch.float64, device="cpu")
             if centred:
-                ones = torch.ones(width, 1, dtype=torch.float64)
+                ones = torch.ones(width, 1, dtype=torch.float64, device="cpu")
                 basis = torch.linalg.svd(ones, full_matrices=True)[0][:, 1:]
             moves = _Moves()
             for u, v in combinations(basis.T, 2):
@@ -364,7 +364,7 @@ class _Structure:
         if layer.bias:
             moved = rows[:, 1] / safe
             shift = gain * (u * (v @ moved) - v * (u @ moved))
-            one = torch.ones(1, dtype=torch.float64)
+            one = torch.ones(1, dtype=torch.float64, device="cpu")
             parts += [(first + i, one, torch.stack([shift.new_zeros(()), shift[i]])) for i in range(width)]
         return parts
 
@@ -379,7 +379,7 @@ class _Structure:
 
 
 def _unit(size: int, place: int) -> Float[Tensor, " size"]:
-    vector = torch.zeros(size, dtype=torch.float64)
+    vector = torch.zeros(size, dtype=torch.float64, device="cpu")
     vector[place] = 1
     return vector
 

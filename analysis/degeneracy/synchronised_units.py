@@ -101,12 +101,14 @@ class FiringPatterns:
     def __init__(self, units: int, slope: float) -> None:
         self.slope = slope
         self.count = 0
-        self._alone = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: sum of p_i^2 where i is on and j off
-        self._other = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: sum of p_i^2 where i is off and j on
-        self._on = torch.zeros(units, dtype=torch.float64)
-        self._off = torch.zeros(units, dtype=torch.float64)
-        self._times_off = torch.zeros(units, dtype=torch.float64)
-        self._times_alike = torch.zeros(units, units, dtype=torch.float64)  # [i, j]: both are on, or both off
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64, device="cpu")
+
+        self._alone = zeros(units, units)  # [i, j]: sum of p_i^2 where i is on and j off
+        self._other = zeros(units, units)  # [i, j]: sum of p_i^2 where i is off and j on
+        self._on, self._off, self._times_off = zeros(units), zeros(units), zeros(units)
+        self._times_alike = zeros(units, units)  # [i, j]: both are on, or both off
 
     def add(self, p: Float[Tensor, "m units"]) -> None:
         """Add the preactivations at more data points."""
@@ -174,8 +176,8 @@ class HeadPatterns:
     def __init__(self, heads: AttentionHeads) -> None:
         self.heads = heads
         self.count = 0
-        self._changes = torch.zeros(heads.n_heads, heads.n_heads, dtype=torch.float64)
-        self._power = torch.zeros(heads.n_heads, dtype=torch.float64)
+        self._changes = torch.zeros(heads.n_heads, heads.n_heads, dtype=torch.float64, device="cpu")
+        self._power = torch.zeros(heads.n_heads, dtype=torch.float64, device="cpu")
 
     def add(self, trace: LayerTrace, values: Layer, felt: Tensor) -> None:
         """Add the patterns of a batch, at the queries that reach the output."""
@@ -237,7 +239,7 @@ def synchronised_units(
     for batch in read_batches(batches, "firing patterns", progress):
         trace = trace_layers(net, layers, batch)
         draws = torch.Generator().manual_seed(0)
-        probe = torch.randn(trace.output.shape, generator=draws, dtype=trace.output.dtype)
+        probe = torch.randn(trace.output.shape, generator=draws, dtype=torch.float64, device="cpu").to(trace.output)
         (blocks,) = jacobian_blocks(net, layers, trace, iter([probe[None]]))
         for link, found in patterns.items():
             felt = torch.stack([blocks[reader][0].ne(0).any(-1) for reader in link.readers]).any(0)
@@ -337,7 +339,7 @@ def _grouped(links: Mapping[tuple[int, int], float]) -> Iterator[Activation]:
 def _reads_alone(network: Network, layers: Sequence[Layer], batch: Batch, link: Activation) -> bool:
     trace = trace_layers(network, layers, batch)
     draws = torch.Generator().manual_seed(0)
-    cotangent = torch.randn(trace.output.shape, generator=draws).to(trace.output)
+    cotangent = torch.randn(trace.output.shape, generator=draws, device="cpu").to(trace.output)
     grads = [block[0] for block in next(jacobian_blocks(network, layers, trace, iter([cotangent[None]])))]
     p = arranged(trace.outputs[link.source].detach(), layers[link.source])
     through = torch.zeros_like(grads[link.source])

@@ -87,13 +87,13 @@ def prune_scores(circuit: ComponentCircuit, module: int | None = None) -> dict[s
         for key in "qkv" if heads else "":
             before = sources[: 1 + components.before(heads[0])]
             rows = [[_score(circuit, (name, head.name, key), module) for name in before] for head in heads]
-            found[f"blocks.{layer}.hook_{key}_input"] = torch.tensor(rows)
+            found[f"blocks.{layer}.hook_{key}_input"] = torch.tensor(rows, device="cpu")
         before = sources[: 1 + components.before(mlp)]
         found[f"blocks.{layer}.hook_mlp_in"] = torch.tensor(
-            [_score(circuit, (name, mlp.name, ""), module) for name in before]
+            [_score(circuit, (name, mlp.name, ""), module) for name in before], device="cpu"
         )
     last = [_score(circuit, (name, "logits", ""), module) for name in sources]
-    return found | {f"blocks.{components.n_layers - 1}.hook_resid_post": torch.tensor(last)}
+    return found | {f"blocks.{components.n_layers - 1}.hook_resid_post": torch.tensor(last, device="cpu")}
 
 
 def _score(circuit: ComponentCircuit, edge: Edge, module: int | None) -> float:

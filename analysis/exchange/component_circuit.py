@@ -22,6 +22,7 @@ from ..basis.bases import Bases
 from ..checkpoints.components import Components, Part
 from ..circuits.ablation import joined_labels
 from ..circuits.metrics import find_metric
+from ..devices import summed
 from ..errors import CutError, DataError, GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
@@ -138,7 +139,7 @@ def component_circuit(
             base = net.trace(batch)
         for position, writer in enumerate((None, *components.items)):
             mean = {} if writer is None else {writer.writes: means[writer.writes]}
-            start = {0: [value.expand_as(e) for value, e in zip(first, base.entries[0], strict=True)]}
+            start = {0: [value.to(e).expand_as(e) for value, e in zip(first, base.entries[0], strict=True)]}
             with _patched(net, {**held, **mean}, reads) as seen, torch.no_grad():
                 without = net.trace(batch, replace=start if writer is None else None)
             name = _INPUT if writer is None else writer.name
@@ -181,7 +182,7 @@ def _means(net: Network, inputs: list[Batch], parts: list[Part]) -> tuple[dict[P
         with _patched(net, {}, parts) as found, torch.no_grad():
             trace = net.trace(batch)
         n += len(trace.output)
-        totals = [v.double().sum(0, keepdim=True) for v in (*(found[part] for part in parts), *trace.entries[0])]
+        totals = [summed(v).sum(0, keepdim=True) for v in (*(found[part] for part in parts), *trace.entries[0])]
         if sums and [total.shape for total in totals] != [total.shape for total in sums]:
             raise DataError("batches have sequences of different lengths: means are taken position by position")
         sums = [a + b for a, b in zip(sums, totals, strict=True)] if sums else totals

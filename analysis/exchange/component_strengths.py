@@ -33,6 +33,7 @@ from ..basis.cotangents import PositionSigns
 from ..checkpoints.components import Component, Components, find_components
 from ..circuits.ablation import require_partition
 from ..derivatives import batched_gradients
+from ..devices import summed, sums_on
 from ..errors import CutError, GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
@@ -240,8 +241,9 @@ class _Split:
     ) -> None:
         self.net, self.graph, self.items, self.patterns = net, graph, items, patterns
         values = [bases[cut] for cut in net.cuts]
-        self.rows = [torch.from_numpy(basis.to_basis) for basis in values]
-        self.columns = [torch.from_numpy(basis.from_basis) for basis in values]
+        self.at = sums_on(net.device)
+        self.rows = [torch.from_numpy(basis.to_basis).to(self.at) for basis in values]
+        self.columns = [torch.from_numpy(basis.from_basis).to(self.at) for basis in values]
         self.importance = [basis.importance for basis in values]
         self.signs = signs
         self.between: list[tuple[int, ...] | None] = [None] * len(graph.pairs)
@@ -266,7 +268,7 @@ class _Split:
             chosen = self._chosen(pair, whole, parts, written, held)
             if len(self.sums) == pair:
                 shape = len(self.rows[pair + 1]), self.columns[pair].shape[1]
-                self.sums.append(torch.zeros(3, len(chosen), *shape, dtype=torch.float64))
+                self.sums.append(torch.zeros(3, len(chosen), *shape, dtype=torch.float64, device=self.at))
             for labels, u, weight in self._cotangents(pair, parts):
                 leaves = [held[place] for place in dict.fromkeys(self.items[c].writes.place for c in chosen)]
                 back = batched_gradients(parts.values[pair + 1], leaves, u)
@@ -310,13 +312,15 @@ class _Split:
         numbers = (len(self.items) + 1) * len(earlier) * earlier.shape[1] * max(earlier.shape[2], target.shape[2])
         size = max(1, _NUMBERS // max(numbers, 1))
         if signs is None:
-            drawn = list(torch.eye(positions).to(target)[:, None, :, None].expand(-1, n, -1, -1))
+            drawn = list(
+                torch.eye(positions, dtype=target.dtype, device=target.device)[:, None, :, None].expand(-1, n, -1, -1)
+            )
         else:
             drawn = signs.of(target, trace.counted[pair + 1])
         for xi in drawn:
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                labels = torch.arange(start, start + len(part))
+                labels = torch.arange(start, start + len(part), device=self.at)
                 yield labels, part[:, None, None] * xi, 1.0 if signs is None else 1 / len(drawn)
 
     def _row(
@@ -324,7 +328,7 @@ class _Split:
     ) -> Float[Tensor, "v batch _ k"]:
         """Compute rows of J_c: what reaches the output of one component, pulled back to the earlier cut."""
         slope, value = slopes[item.writes.place], written[item.writes.place]
-        own = torch.zeros(len(next(s for s in slopes.values() if s is not None)), *value.shape, dtype=value.dtype)
+        own = value.new_zeros(len(next(s for s in slopes.values() if s is not None)), *value.shape)
         if slope is not None:
             axis = item.writes.axis if item.writes.axis < 0 else item.writes.axis - value.ndim
             size = value.shape[axis] if item.writes.stop is None else item.writes.stop
@@ -334,7 +338,7 @@ class _Split:
         back = batched_gradients(value, entries, own)
         zeros = [entry.new_zeros(len(own), *entry.shape) for entry in entries]
         whole = torch.cat([zero if part is None else part for part, zero in zip(back, zeros, strict=True)], -1)
-        return trace.counted[pair].read(whole).to(torch.float64) @ self.columns[pair]
+        return summed(trace.counted[pair].read(whole)) @ self.columns[pair]
 
     def _count(
         self, pair: int, labels: Tensor, found: Sequence[Tensor], fixed: Sequence[Tensor], weight: float
@@ -349,7 +353,7 @@ class _Split:
 
     def result(self) -> ComponentStrengths:
         """Return the means, in units of the behavioural loss."""
-        scaled = [(s / self.n * torch.from_numpy(self.importance[p])).numpy() for p, s in enumerate(self.sums)]
+        scaled = [(s.cpu() / self.n * torch.from_numpy(self.importance[p])).numpy() for p, s in enumerate(self.sums)]
         return ComponentStrengths(
             self.graph,
             tuple(tuple(self.items[c].name for c in chosen or ()) for chosen in self.between),

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..basis.bases import Basis
 from ..basis.cotangents import PositionSigns
 from ..basis.jacobians import disjoint_positions, gate_moments, one_position, pair_rows, pair_trace, signed_rows
+from ..devices import summed, sums_on
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
@@ -69,7 +70,7 @@ class SampledMoments:
         square = qq + 4 * skip**2 * cc + skip**4 * pp - 4 * skip * qc + 2 * skip**2 * qp - 4 * skip**3 * cp
         spread = (square - mean**2).clamp_min(0.0).div(max(self.n - 1, 1)).sqrt()
         w = mean.clamp_min(0.0).sqrt()
-        return np.asarray((torch.where(w > 0, spread / (2 * w), 0.0) * self.importance.sqrt()).numpy())
+        return np.asarray((torch.where(w > 0, spread / (2 * w), 0.0) * self.importance.sqrt()).cpu().numpy())
 
 
 @by_value
@@ -113,7 +114,7 @@ class PairStrengths:
     @property
     def strengths(self) -> Float[np.ndarray, "j i"]:
         """The strengths w."""
-        return np.asarray(self.squared.clamp(min=0).sqrt().numpy())
+        return np.asarray(self.squared.clamp(min=0).sqrt().cpu().numpy())
 
     @property
     def share(self) -> float:
@@ -132,7 +133,7 @@ class PairStrengths:
         taken = skip.square() * self.power
         squared = self.squared - 2 * skip * self.along + taken
         squared = torch.where(squared > _ROUNDING * (self.squared + taken), squared, 0.0)
-        return np.asarray(squared.sqrt().numpy())
+        return np.asarray(squared.sqrt().cpu().numpy())
 
 
 def pair_strengths(
@@ -148,7 +149,7 @@ def pair_strengths(
     Uses the exact form of the transition where the network declares one. With random signs one backward pass per
     coordinate j of the later cut serves all positions t: E[(sum_t xi_t J^_{tj,si})^2] = sum_t J^_{tj,si}^2.
     """
-    rows, columns, importance = _coordinates(bases)
+    rows, columns, importance = _coordinates(bases, sums_on(network.device))
     identity = _identity(rows, columns)
     form = network.transitions.get(pair)
     if isinstance(form, PositionWise):
@@ -158,7 +159,7 @@ def pair_strengths(
         return PairStrengths(squared * importance, identity, along * importance, power)
     if signs is not None:
         return _signed_strengths(network, batches, pair, bases, progress, signs)
-    squared, along = torch.zeros(2, len(rows), columns.shape[1], dtype=torch.float64)
+    squared, along = torch.zeros(2, len(rows), columns.shape[1], dtype=torch.float64, device=rows.device)
     n, count = 0, 0.0
     for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
@@ -184,15 +185,16 @@ def _signed_strengths(
     progress: ProgressCallback | None,
     signs: PositionSigns,
 ) -> PairStrengths:
-    rows, columns, importance = _coordinates(bases)
+    rows, columns, importance = _coordinates(bases, at := sums_on(network.device))
     identity = _identity(rows, columns)
-    first, second = (torch.zeros(k, len(rows), columns.shape[1], dtype=torch.float64) for k in (2, 5))
+    shape = len(rows), columns.shape[1]
+    first, second = (torch.zeros(k, *shape, dtype=torch.float64, device=at) for k in (2, 5))
     powers: list[Tensor] = []
     for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         trace = pair_trace(network, batch, pair)
         same = None if identity is None else _same_positions(network, trace, pair)
         if same is None:
-            identity, p = None, torch.zeros(len(trace.output), dtype=torch.float64)
+            identity, p = None, torch.zeros(len(trace.output), dtype=torch.float64, device=at)
         else:
             p = _n_both(trace, pair, same)
         powers.append(p)
@@ -200,7 +202,7 @@ def _signed_strengths(
             q = blocks.square().sum(3).mean(0)  # over positions of the earlier cut, and sets of signs
             c = torch.zeros_like(q)
             if same is not None:
-                c = (torch.stack(drawn).to(torch.float64)[:, None] * blocks[..., same, :]).sum(3).mean(0)
+                c = (summed(torch.stack(drawn))[:, None] * blocks[..., same, :]).sum(3).mean(0)
             first[:, labels] += torch.stack([q, c]).sum(2)
             for moment, one, other in zip(second, (q, q, c, q, c), (q, c, c, p[:, None], p[:, None]), strict=True):
                 moment[labels] += (one * other).sum(1)
@@ -224,17 +226,18 @@ def pair_attributions(
 
     `points` is the size of the Gauss-Legendre rule; 1 stands for the single point alpha = 1.
     """
-    rows, columns, importance = _coordinates(bases)
+    rows, columns, importance = _coordinates(bases, sums_on(network.device))
     identity = _identity(rows, columns)
     nodes, weights = leggauss(points) if points > 1 else (np.ones(1), 2 * np.ones(1))
-    squared = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64)
+    squared = torch.zeros(len(rows), columns.shape[1], dtype=torch.float64, device=rows.device)
+    mean, to_basis = (torch.from_numpy(v).to(rows.device) for v in (bases[0].mean, bases[0].to_basis))
     along, power, n = torch.zeros_like(squared), torch.zeros_like(importance), 0
     for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
         with torch.no_grad():
             here = network.trace(batch)
         n += len(here.output)
-        centred = here.counted[pair].clean(here.values[pair].to(torch.float64) - torch.from_numpy(bases[0].mean))
-        coordinates = one_position(network, here, pair, centred @ torch.from_numpy(bases[0].to_basis).T)
+        centred = here.counted[pair].clean(summed(here.values[pair]) - mean)
+        coordinates = one_position(network, here, pair, centred @ to_basis.T)
         same = None if identity is None else _same_positions(network, here, pair)
         if same is not None and isinstance(network.transitions.get(pair), PositionWise):
             same = [0]  # each position is a data point of its own
@@ -274,7 +277,7 @@ def has_streams(network: Network, batches: Iterable[Batch]) -> bool:
             same = _same_positions(network, trace, pair) if widths[pair] == widths[pair + 1] else None
             if same is None or target.shape != trace.values[pair][:, same].shape:
                 continue
-            signs = (torch.randint(0, 2, target.shape, generator=draws) * 2 - 1).to(target)
+            signs = (torch.randint(0, 2, target.shape, generator=draws, device="cpu") * 2 - 1).to(target)
             back = network.vjp(trace, trace.values[pair + 1], pair, signs[None])[0][:, same]
             if float((signs * back).sum()) > 0.5 * _STREAM * target.numel():
                 return True
@@ -282,13 +285,13 @@ def has_streams(network: Network, batches: Iterable[Batch]) -> bool:
     return False
 
 
-def _coordinates(bases: tuple[Basis, Basis]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return C of the later cut, and C^+ and Lambda of the earlier one."""
+def _coordinates(bases: tuple[Basis, Basis], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return C of the later cut, and C^+ and Lambda of the earlier one, on a device."""
     earlier, later = bases
     return (
-        torch.from_numpy(later.to_basis),
-        torch.from_numpy(earlier.from_basis),
-        torch.from_numpy(earlier.importance),
+        torch.from_numpy(later.to_basis).to(device),
+        torch.from_numpy(earlier.from_basis).to(device),
+        torch.from_numpy(earlier.importance).to(device),
     )
 
 
@@ -303,14 +306,14 @@ def _same_positions(network: Network, trace: Trace, pair: int) -> list[int] | No
         return None
     if any(isinstance(where.index, Tensor) for where in counted):  # the last position of each data point
         both = all(isinstance(where.index, Tensor) for where in counted)
-        return [0] if both and torch.equal(*(torch.as_tensor(where.index) for where in counted)) else None
-    earlier, later = (torch.arange(lengths[0])[where.index].tolist() for where in counted)
+        return [0] if both and torch.equal(*(where.index for where in counted)) else None  # type: ignore[arg-type]
+    earlier, later = (torch.arange(lengths[0], device="cpu")[where.index].tolist() for where in counted)
     return [earlier.index(t) for t in later] if set(later) <= set(earlier) else None
 
 
 def _n_both(trace: Trace, pair: int, same: list[int]) -> Float[Tensor, " batch"]:
     """Count the pairs of equal positions that count at both cuts, for each data point of a batch."""
     value = trace.values[pair]
-    ones = torch.ones(*value.shape[:2], 1, dtype=torch.float64)
-    later = torch.ones(len(value), len(same), 1, dtype=torch.float64)
+    ones = torch.ones(*value.shape[:2], 1, dtype=torch.float64, device=sums_on(value.device))
+    later = ones.new_ones(len(value), len(same), 1)
     return (trace.counted[pair].clean(ones)[:, same] * trace.counted[pair + 1].clean(later)).sum((1, 2))

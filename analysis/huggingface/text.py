@@ -47,7 +47,7 @@ def tokenised(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> I
             ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         except Exception as error:  # any error: the code is another package's
             raise DataError(f"the tokenizer of {place} failed: {type(error).__name__}: {error}") from error
-    return torch.tensor(ids, dtype=torch.int64)
+    return torch.tensor(ids, dtype=torch.int64, device="cpu")
 
 
 def read_tokens(file: str | os.PathLike[str]) -> Int[Tensor, "*windows tokens"]:
@@ -100,6 +100,6 @@ def windows(
             f"text, or --points {len(whole)}"
         )
     if seed is None:
-        return whole[torch.linspace(0, len(whole) - 1, points).round().long()]
-    drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:points]
+        return whole[torch.linspace(0, len(whole) - 1, points, device="cpu").round().long()]
+    drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed), device="cpu")[:points]
     return whole[drawn.sort().values]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints.pairs import Pair
+from ..devices import moved
 from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, tensors
 from ..network.network import Network
@@ -43,7 +44,7 @@ class BatchLoss:
         loss: a training loss instead of the behavioural one.
 
     Attributes:
-        start: the parameters that are varied, as they are in the model.
+        start: the parameters that are varied, as they are in the model; on the CPU, as all vectors of parameters.
         names, sizes: names and sizes of the parameters in `start`.
         outputs_per_point: numbers of the output of a data point, known once a batch has its target.
         held: whether the targets of a behavioural loss are kept; without, they are computed again each time.
@@ -66,19 +67,19 @@ class BatchLoss:
         self.names = tuple(self._entries)
         parts = {name: own[name].flatten() for name in self.names}
         picked = [parts[name] if index is None else parts[name][index] for name, index in self._entries.items()]
-        self.start = torch.cat(picked)
+        self.start = torch.cat(picked).cpu()
         self.sizes = [len(part) for part in picked]
         varied = {name for name, index in self._entries.items() if index is None}
         self.fixed = {name: value if name in varied else value.clone() for name, value in own.items()}
         self._cuts = [_index_of(network, name) for name in readout]
-        self.readouts = [matrix.to(self.start) for matrix in readout.values()]
+        self.readouts = [matrix.to(network.device, self.start.dtype) for matrix in readout.values()]
 
     @property
     def nearby(self) -> Float[Tensor, " d"]:
         """Draw a point about as far from the start as chains go, where no gradient is 0 and which is on no kink."""
         size = float(self.start.square().mean().sqrt()) or 1.0
         draws = torch.Generator().manual_seed(0)
-        away = torch.randn(len(self.start), generator=draws, dtype=torch.float64).to(self.start)
+        away = torch.randn(len(self.start), generator=draws, dtype=torch.float64, device="cpu").to(self.start)
         return self.start + 0.02 * size * away
 
     def with_targets(self, pair: Pair) -> Pair:
@@ -136,7 +137,7 @@ class BatchLoss:
 
     def value(self, theta: Float[Tensor, " d"], inputs: Batch, target: Any) -> Tensor:
         """Compute the loss of a batch."""
-        return self.total(self.outputs(theta, inputs), self.target((inputs, target)))
+        return self.total(self.outputs(theta, inputs), self.target((inputs, target))).to(theta.device)
 
     def outputs(self, theta: Float[Tensor, " d"], inputs: Batch) -> Any:
         """Compute the counted output and weighted mediating nodes; for a training loss the model's own output."""
@@ -149,7 +150,8 @@ class BatchLoss:
     def total(self, outputs: Any, target: Any) -> Tensor:
         """Compute the loss from the outputs."""
         if self.loss is not None:
-            return number(self.loss(outputs, target), "the training loss")
+            there = map_tensors(lambda v: moved(v, self.network.device), target)
+            return number(self.loss(outputs, there), "the training loss")
         total = _divergence(self.network.loss, outputs[0], target[0])
         for value, before in zip(outputs[1:], target[1:], strict=True):
             total = total + (value - before).square().sum()
@@ -173,13 +175,13 @@ class BatchLoss:
 
     def assembled(self, theta: Float[Tensor, " d"]) -> dict[str, Tensor]:
         """Return all parameters by name, the varied ones taken from theta."""
-        whole = dict(self.fixed)
+        whole, theta = dict(self.fixed), moved(theta, self.network.device)
         for (name, index), part in zip(self._entries.items(), theta.split(self.sizes), strict=True):
             value = whole[name]
             if index is None:
                 whole[name] = part.reshape(value.shape)
             else:
-                whole[name] = torch.scatter(value.flatten(), 0, index, part).reshape(value.shape)
+                whole[name] = torch.scatter(value.flatten(), 0, index.to(part.device), part).reshape(value.shape)
         if self.buffers:
             whole |= {name: value.detach().clone() for name, value in self.network.model.named_buffers()}
         return whole

@@ -317,7 +317,7 @@ def _started(
     draws = [torch_generator(plan.seed, chain) for chain in range(plan.chains)]
     start = potential.landscape.start
     away = metric(normal(start.repeat(plan.chains, 1), draws))
-    scale = torch.ones(plan.chains, 1, dtype=start.dtype)
+    scale = torch.ones(plan.chains, 1, dtype=start.dtype, device="cpu")
     typical = len(start) / 2 + 4 * math.sqrt(len(start)) + potential.temperature * potential.landscape.baseline
     for _ in range(40):
         energy = potential(start + scale * away)[1][:, None]
@@ -452,7 +452,7 @@ def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) 
     if phase.adapt and isinstance(kernel, HamiltonianMonteCarlo):
         averaging = _DualAveraging(state.step_size, kernel.target)
     rows: list[Tensor] = []
-    broken = torch.zeros(len(draws), dtype=torch.int64)
+    broken = torch.zeros(len(draws), dtype=torch.int64, device="cpu")
     gradients, total = 0, 0.0
     for number in range(phase.steps):
         state, info = kernel.step(state, draws, potential)
@@ -467,7 +467,7 @@ def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) 
             tell(number + 1, total / (number + 1))
     if averaging is not None and phase.steps:
         state = replace(state, step_size=averaging.final())
-    trace = torch.stack(rows, 1) if rows else torch.zeros(len(draws), 0, 5, dtype=state.loss.dtype)
+    trace = torch.stack(rows, 1) if rows else torch.zeros(len(draws), 0, 5, dtype=state.loss.dtype, device="cpu")
     return _Done(state, tuple(g.get_state() for g in draws), trace, tuple(broken.tolist()), gradients)
 
 

@@ -61,5 +61,5 @@ def mediating_readout(
     found: dict[str, list[Tensor]] = {}
     for (cut, coordinate), square in sorted(squares.items()):
         weight = math.sqrt(square) if weighted else 1.0
-        found.setdefault(names[cut], []).append(weight * torch.as_tensor(bases[names[cut]].to_basis[coordinate]))
+        found.setdefault(names[cut], []).append(weight * torch.from_numpy(bases[names[cut]].to_basis[coordinate]))
     return {name: torch.stack(rows) for name, rows in found.items()}

@@ -211,7 +211,7 @@ def exact_curvature(landscape: Landscape, points: Sequence[Float[Tensor, " d"]])
     if not landscape.row_count:
         return _by_products(landscape, points)
     if d <= DENSE or landscape.row_count * len(points) > DENSE:
-        total = torch.zeros(d, d, dtype=torch.float64)
+        total = torch.zeros(d, d, dtype=torch.float64, device="cpu")
         for point in points:
             for block in landscape.rows(point):
                 total.addmm_(block.T.double(), block.double())
@@ -237,7 +237,7 @@ def leading_curvature(
     """
     d = len(landscape.start)
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(d, generator=generator, dtype=torch.float64)
+    start = torch.randn(d, generator=generator, dtype=torch.float64, device="cpu")
     small = _QUADRATURE_STEPS * d <= _QUADRATURE_NUMBERS
 
     def product(vector: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ def leading_curvature(
 
 def _by_products(landscape: Landscape, points: Sequence[Float[Tensor, " d"]]) -> Curvature:
     """Compute all eigenpairs of H, averaged over points, from its products with unit vectors; sorted by size."""
-    eye = torch.eye(len(landscape.start), dtype=landscape.start.dtype)
+    eye = torch.eye(len(landscape.start), dtype=landscape.start.dtype, device="cpu")
     products = torch.stack([landscape.product(point, eye) for point in points]).mean(0).double()
     if not torch.isfinite(products).all():
         raise NumericalError(_NOT_FINITE)

@@ -474,7 +474,7 @@ class _Setup:
         known, d = self.curvature, len(root)
         if known.rest == 0 and d <= DENSE:
             loss = temperature * (known.vectors * known.values) @ known.vectors.T
-            whole = root[:, None] * (loss + self.gamma * torch.eye(d, dtype=loss.dtype)) * root
+            whole = root[:, None] * (loss + self.gamma * torch.eye(d, dtype=loss.dtype, device="cpu")) * root
             values, vectors = torch.linalg.eigh(whole)
             energies = kernel.energies(values.numpy(), np.ones(d), step)
             back = root[:, None] * vectors
@@ -487,7 +487,9 @@ class _Setup:
             image = temperature * landscape.product(landscape.start, inner[None])[0] + self.gamma * inner
             return (root * image).double()
 
-        start = torch.randn(d, generator=torch.Generator().manual_seed(self.plan.seed), dtype=torch.float64)
+        start = torch.randn(
+            d, generator=torch.Generator().manual_seed(self.plan.seed), dtype=torch.float64, device="cpu"
+        )
         nodes, weights = lanczos(product, start, 32)
         return d * float((weights * (kernel.energies(nodes.clip(0), weights, step) - 1)).sum()) / 2
 

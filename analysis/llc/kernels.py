@@ -72,7 +72,7 @@ class Potential:
         points = None
         if self.batch_size is not None and draws:
             n = self.landscape.n
-            points = torch.stack([torch.randint(n, (self.batch_size,), generator=g) for g in draws])
+            points = torch.stack([torch.randint(n, (self.batch_size,), generator=g, device="cpu") for g in draws])
         loss, slope = self.landscape.evaluate(position, points)
         away = position - self.landscape.start
         energy = self.temperature * loss + self.gamma / 2 * away.square().sum(1)
@@ -322,7 +322,9 @@ class HamiltonianMonteCarlo:
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
         """Make one step."""
         start = self.noise * normal(state.position, draws)
-        uniform = torch.stack([torch.rand(3, generator=g, dtype=torch.float64) for g in draws]).to(state.loss)
+        uniform = torch.stack([torch.rand(3, generator=g, dtype=torch.float64, device="cpu") for g in draws]).to(
+            state.loss
+        )
         h = state.step_size[:, None]
         if self.jitter:
             smaller = 10 ** (-2 * uniform[:, 2:] / _RARELY).where(uniform[:, 2:] < _RARELY, 0.0)
@@ -362,7 +364,9 @@ KERNELS: Mapping[str, Callable[[Metric], Kernel]] = {
 
 def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) -> Float[Tensor, "chains d"]:
     """Draw standard normal numbers from each chain's own generator, in float64 on the CPU."""
-    return torch.stack([torch.randn(like.shape[1], generator=g, dtype=torch.float64).to(like) for g in draws])
+    return torch.stack(
+        [torch.randn(like.shape[1], generator=g, dtype=torch.float64, device="cpu").to(like) for g in draws]
+    )
 
 
 def _state(position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:

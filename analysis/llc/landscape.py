@@ -85,7 +85,9 @@ class Function:
     def __post_init__(self) -> None:
         self.baseline = float(number(self.function(self.start), "the function"))
         size = float(self.start.square().mean().sqrt()) or 1.0
-        away = torch.randn(len(self.start), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        away = torch.randn(
+            len(self.start), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
+        )
         nearby = self.start + 0.02 * size * away.to(self.start)
         value, slope = gradient(self.function, nearby)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoints.pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
 from ..checkpoints.weights import refuse_shared_memory
 from ..derivatives import describe_disagreements, gradient_disagreements
+from ..devices import summed
 from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
 from ..network.network import Network
@@ -247,7 +248,7 @@ class NetworkLandscape:
             if name == "values":
                 return way.values(theta[None], pair)
             if name == "points":  # of each chain its own, which a model that branches on its input does not allow
-                return way.values(theta[None], pair, torch.zeros(1, 1, dtype=torch.int64))
+                return way.values(theta[None], pair, torch.zeros(1, 1, dtype=torch.int64, device="cpu"))
             return (way.products(theta, theta[None], pair) if name == "products" else way.rows(theta, few),)
 
         drawn = ["points"] if sliceable(pair) else []
@@ -304,8 +305,8 @@ class NetworkLandscape:
         loss = copy(self._loss)
         loss.network = self.network.in_double()
         varied = {name for name, size in zip(loss.names, loss.sizes, strict=True) if size == loss.fixed[name].numel()}
-        loss.fixed = {name: value if name in varied else value.double() for name, value in loss.fixed.items()}
-        loss.readouts = [matrix.double() for matrix in loss.readouts]
+        loss.fixed = {name: value if name in varied else summed(value) for name, value in loss.fixed.items()}
+        loss.readouts = [summed(matrix) for matrix in loss.readouts]
         loss.start = self.start.double()
         pair = loss.with_targets(_pair_in_double(self._batches[0]))
         loss.value(loss.nearby, *pair)
@@ -320,7 +321,7 @@ class NetworkLandscape:
     def _constant_output(self) -> float:
         """Compute the behavioural loss of a network whose output is always the mean output."""
         kl = self.network.loss == "kl"
-        count, mean, total = 0, torch.zeros(()), 0.0
+        count, mean, total = 0, torch.zeros((), device="cpu"), 0.0
         for part in self._output_rows():
             count, mean = count + len(part), mean + (part.exp() if kl else part).sum(0)
         mean = (mean / count).log() if kl else mean / count
@@ -402,7 +403,7 @@ def training_loss(
 
 
 def _pair_in_double(pair: Pair) -> Pair:
-    changed: Pair = map_tensors(lambda v: v.double() if v.is_floating_point() else v, pair)
+    changed: Pair = map_tensors(lambda v: summed(v) if v.is_floating_point() else v, pair)
     return changed
 
 

@@ -167,7 +167,7 @@ class PlainAutograd:
     def settle(self, inputs: Batch) -> None:
         """Test whether autograd differentiates twice and correctly: J v against differences of the outputs."""
         theta = self.loss.start
-        vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
         vectors = vector.to(theta)[None]
         outputs_of, _ = self.loss.parts(inputs)
         try:
@@ -305,7 +305,7 @@ def _weighted(slopes: Float[Tensor, "rows d"], outputs: Sequence[Tensor], loss: 
     """Compute rows of a data point's Jacobian, times the root of the loss's second derivative in the outputs."""
     if loss != "kl":
         return torch.mul(slopes, math.sqrt(2))
-    size = outputs[0].numel()
+    size, outputs = outputs[0].numel(), [part.to(slopes.device) for part in outputs]
     head = slopes[:size].reshape(*outputs[0].shape[1:], -1)
     p = outputs[0][0].softmax(-1)[..., None]
     head = p.sqrt() * (head - (p * head).sum(-2, keepdim=True))

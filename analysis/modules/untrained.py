@@ -8,6 +8,7 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 
+from ..devices import device_of
 from ..errors import InputError
 from ..network.hooks import copied
 
@@ -35,14 +36,14 @@ def untrained_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
     (True, True)
     """
     try:
-        return _drawn_anew(copied(model), seed)
+        return _drawn_anew(copied(model).cpu(), seed).to(device_of(model))
     except Exception as error:  # any error: the methods are the model's own
         raise InputError(f"an untrained copy cannot be made of the model: {type(error).__name__}: {error}") from error
 
 
 def _drawn_anew(copy: nn.Module, seed: int) -> nn.Module:
     before = {name: parameter.detach().clone() for name, parameter in copy.named_parameters()}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
         torch.manual_seed(seed)
         own: Callable[[nn.Module], None] | None = getattr(copy, "_init_weights", None)
         for module in copy.modules():
@@ -67,4 +68,4 @@ def _takes_a_module(function: Callable[..., None]) -> bool:
 
 def _shuffled(parameter: Tensor) -> Tensor:
     flat = parameter.flatten()
-    return flat[torch.randperm(len(flat))].reshape(parameter.shape)
+    return flat[torch.randperm(len(flat), device="cpu")].reshape(parameter.shape)

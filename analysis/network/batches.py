@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..devices import lacks_memory, moved, summed, too_large
 from ..errors import DataError
 from ..progress import ProgressCallback, report
 
@@ -92,12 +93,15 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in tensors(part)]
 
 
-def arguments(batch: Batch, kind: torch.dtype | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(
+    batch: Batch, kind: torch.dtype | None = None, device: torch.device | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments of the model, as copies, since the model may change them.
 
     Args:
         batch: what the model is called with.
         kind: type of the model's parameters; floats of a type that it represents exactly are converted to it.
+        device: where the model is; None leaves the tensors where they are.
 
     >>> arguments((torch.ones(1, dtype=torch.bfloat16), 3), torch.float64)
     ((tensor([1.], dtype=torch.float64), 3), {})
@@ -105,6 +109,7 @@ def arguments(batch: Batch, kind: torch.dtype | None = None) -> tuple[tuple[Any,
 
     def given(value: Tensor) -> Tensor:
         value = value.detach().clone()
+        value = value if device is None else moved(value, device)
         wider = kind is not None and value.is_floating_point() and torch.promote_types(value.dtype, kind) == kind
         return value.to(kind) if wider else value
 
@@ -241,7 +246,7 @@ class _Doubled:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            yield map_tensors(lambda v: v.double() if v.is_floating_point() else v, batch)
+            yield map_tensors(lambda v: summed(v) if v.is_floating_point() else v, batch)
 
 
 _WIDTHS = re.compile(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
@@ -252,7 +257,9 @@ def naming_batch(batch: Batch) -> Iterator[None]:
     """Turn an error of the model into a DataError that describes the batch."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        if lacks_memory(error):
+            raise DataError(too_large(batch_size(batch), "a forward pass")) from error
         hint = ""
         if isinstance(batch, tuple | list):
             hint = "; a tuple holds the arguments of the model: labels do not belong there (pass them as targets=)"

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
+from ..devices import summed
 from ..errors import CutError, DataError, InputError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .cuts import Place
@@ -76,7 +77,7 @@ def spread(batch: Batch) -> Batch:
 
 
 def _spaced(n: int) -> Int[Tensor, " few"]:
-    return torch.linspace(0, n - 1, _POINTS).round().long()
+    return torch.linspace(0, n - 1, _POINTS, device="cpu").round().long()
 
 
 def differs(a: Tensor, b: Tensor) -> float:
@@ -130,7 +131,7 @@ def check_sizes(seen: Mapping[str, Tensor], n: int) -> None:
 
 def halves(n: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
     """Split the indices of n data points at random into two halves, the same ones for the same n."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu")
     return order[: n // 2], order[n // 2 :]
 
 
@@ -149,8 +150,8 @@ def check_points(run: Run, batch: Batch, events: Events, whole: Batch | None = N
         return
     one, other = halves(n)
     for replaced, kept in ((one, other), (other, one)):
-        index = torch.arange(n)
-        index[replaced] = kept[torch.arange(len(replaced)) % len(kept)]
+        index = torch.arange(n, device="cpu")
+        index[replaced] = kept[torch.arange(len(replaced), device="cpu") % len(kept)]
         changed = take_points(batch, index)
         seen = run(changed, True)
         for name, value in seen.items():
@@ -385,7 +386,7 @@ def _shared(batch: Batch) -> str:
 
 
 def _real(value: Tensor) -> Tensor:
-    return (torch.view_as_real(value) if value.is_complex() else value).double().nan_to_num()
+    return summed(torch.view_as_real(value) if value.is_complex() else value).nan_to_num()
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:
@@ -399,7 +400,7 @@ def _refuse_set_by_data(run: Run, batch: Batch, model: nn.Module, before: _Attri
     of positions, say) and state that every run overwrites pass this check.
     """
     n = batch_size(batch)
-    index = (torch.arange((n + 1) // 2), torch.arange(n // 2, n))
+    index = (torch.arange((n + 1) // 2, device="cpu"), torch.arange(n // 2, n, device="cpu"))
     one, other = (take_points(batch, part) for part in index)
     _put_back(before, _attributes(model))
     first = run(one, False)

@@ -49,7 +49,7 @@ def find_cuts(model: HookedModel, masks: Masks, few: Batch) -> tuple[Cut, ...]:
     """
     if stream := find_stream(model, masks, few):
         return stream
-    index = torch.arange(batch_size(few)).roll(1)
+    index = torch.arange(batch_size(few), device="cpu").roll(1)
     places = _with_tensors(model, few, [cut.places[0] for cut in candidates(model.model)])
     values, output = _values_at(model, masks, few, places)
     rolled, _ = _values_at(model, masks, take_points(few, index), places)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..devices import device_of
 from ..errors import CutError, DataError
 from ..results import by_value
 from .batches import Batch, arguments, batch_size, naming_batch, tensors
@@ -161,7 +162,8 @@ class HookedModel:
                 stack.callback(hooked(self.modules[place.path], place, visit).remove)
             if by_module:
                 stack.callback(hooked(self.modules[keep.path], keep, final).remove)
-            args, kwargs = arguments(batch, _one_type(parameters.values() if parameters else self.model.parameters()))
+            kind = _one_type(parameters.values() if parameters else self.model.parameters())
+            args, kwargs = arguments(batch, kind, device_of(self.model))
             if parameters is None:
                 returned = self.model(*args, **kwargs)
             else:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..devices import device_of, find_device, placed
 from ..errors import CutError
 from .cuts import Place, first_tensor, replace_tensor
 from .layouts import Layout, swap_of
 
-__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "copied", "hooked", "with_gradients"]
+__all__ = ["Kept", "Visit", "as_sequence", "as_written", "at_rest", "copied", "copied_to", "hooked", "with_gradients"]
 
 Visit: TypeAlias = Callable[[Place, Tensor], Tensor]
 
@@ -91,7 +92,7 @@ def with_gradients() -> Iterator[None]:
 @contextmanager
 def _own_precision() -> Iterator[None]:
     with ExitStack() as stack:
-        for kind in ("cpu", "cuda"):
+        for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
@@ -103,6 +104,22 @@ def copied(model: nn.Module) -> nn.Module:
     computed = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor)]
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
     return deepcopy(model, memo)
+
+
+def copied_to(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+    """Return a copy of a model on a device; the model itself where it is there already, or for None.
+
+    Raises:
+        InputError: an unknown device, or one that is not there.
+    """
+    where = None if device is None else find_device(device)
+    if where is None or _is_on(device_of(model), where):
+        return model
+    return placed(copied(model), where)
+
+
+def _is_on(device: torch.device, wanted: torch.device) -> bool:
+    return device.type == wanted.type and wanted.index in (None, device.index)
 
 
 @contextmanager

@@ -68,31 +68,31 @@ class Counted:
     def read(self, value: Float[Tensor, "*v batch positions width"]) -> Float[Tensor, "*v batch read width"]:
         """Read the selected positions of a tensor, 0 where one does not count."""
         if isinstance(self.index, Tensor):
-            index = self.index.reshape(*(1,) * (value.ndim - 3), -1, 1, 1)
+            index = self.index.to(value.device).reshape(*(1,) * (value.ndim - 3), -1, 1, 1)
             return torch.take_along_dim(value, index, -2)
         return self.clean(value[..., self.index, :])
 
     def clean(self, read: Float[Tensor, "*v batch read width"]) -> Float[Tensor, "*v batch read width"]:
         """Set values that were read to 0 where a position does not count."""
-        return read if self.mask is None else read.masked_fill(~self.mask[..., None], 0.0)
+        return read if self.mask is None else read.masked_fill(~self.mask.to(read.device)[..., None], 0.0)
 
     def write(
         self, value: Float[Tensor, "batch positions width"], new: Float[Tensor, "batch read width"]
     ) -> Float[Tensor, "batch positions width"]:
         """Return a copy of the tensor with new values where positions count."""
-        new = new.to(value.dtype)
+        new = new.to(value)
         if isinstance(self.index, Tensor):
-            here = torch.arange(value.shape[1], device=value.device) == self.index[:, None]
+            here = torch.arange(value.shape[1], device=value.device) == self.index.to(value.device)[:, None]
             return torch.where(here[..., None], new, value)
         changed = value.clone()
         if self.mask is not None:
-            new = torch.where(self.mask[..., None], new, value[:, self.index])
+            new = torch.where(self.mask.to(value.device)[..., None], new, value[:, self.index])
         changed[:, self.index] = new
         return changed
 
     def rows(self, read: Float[Tensor, "batch read width"]) -> Float[Tensor, "rows width"]:
         """Collect what was read where positions count, data point after data point."""
-        return read.flatten(0, 1) if self.mask is None else read[self.mask]
+        return read.flatten(0, 1) if self.mask is None else read[self.mask.to(read.device)]
 
     def agrees(self, other: Counted) -> bool:
         """Return whether both have the same mask."""
@@ -141,7 +141,7 @@ class Masks:
     def padding(self, batch: Batch) -> Bool[Tensor, "points positions"]:
         """Return the mask as it was given, first positions included; all true where there is none."""
         mask = read_mask(self.mask, batch, self.arguments)
-        return torch.ones(1, 1, dtype=torch.bool) if mask is None else mask
+        return torch.ones(1, 1, dtype=torch.bool, device="cpu") if mask is None else mask
 
     def held(self, batch: Batch) -> Any:
         """Return the tensor of a batch that holds the mask; None if there is none."""
@@ -168,7 +168,7 @@ class Masks:
         mask = self.of(batch)
         if mask is None or isinstance(self.mask, str):
             return True
-        return not torch.equal(swap_partners(mask), torch.arange(len(mask)))
+        return not torch.equal(swap_partners(mask), torch.arange(len(mask), device=mask.device))
 
 
 def read_mask(
@@ -261,7 +261,7 @@ def swap_partners(mask: Bool[Tensor, "points positions"]) -> Int[Tensor, " point
     >>> swap_partners(torch.tensor([[True, False], [True, True], [True, False]])).tolist()
     [2, 1, 0]
     """
-    partners = torch.arange(len(mask))
+    partners = torch.arange(len(mask), device=mask.device)
     group = mask.unique(dim=0, return_inverse=True)[1]
     for label in group.unique():
         members = (group == label).nonzero()[:, 0]
@@ -285,7 +285,7 @@ def swapped(batch: Batch, mask: Bool[Tensor, "points positions"] | None, held: A
     [3.0, 1.0, 2.0]
     """
     alike = None if mask is None else swap_partners(mask)
-    if alike is not None and not torch.equal(alike, torch.arange(len(alike))):
+    if alike is not None and not torch.equal(alike, torch.arange(len(alike), device=alike.device)):
         return map_points(lambda v: v[alike], batch)
     if alike is not None and held is None:
         raise DataError(
@@ -308,7 +308,8 @@ def other_padding(batch: Batch, mask_of: Callable[[Batch], Tensor]) -> Batch | N
         if wanted.shape[:2] != mask.shape or bool(((wanted == 0) | (wanted == 1)).all()):
             continue
         shaped = mask.reshape(*mask.shape, *(1,) * (wanted.ndim - 2))
-        other = torch.where(shaped, wanted, wanted[torch.arange(len(first)), first][:, None])
+        points = torch.arange(len(first), device=first.device)
+        other = torch.where(shaped, wanted, wanted[points, first][:, None])
         trial = map_tensors(lambda v, a=wanted, b=other: b if v is a else v, batch if found is None else found)
         if not torch.equal(other, wanted) and torch.equal(mask_of(trial), mask):
             found = trial

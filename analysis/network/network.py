@@ -19,14 +19,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..derivatives import batched_gradients
+from ..devices import device_of, moved, sums_on
 from ..errors import CutError, DataError, GraphError
 from ..notebook.tables import html_table
-from .batches import Batch, batch_size, doubled, joined, naming_batch, read_batches
+from .batches import Batch, batch_size, doubled, joined, map_tensors, naming_batch, read_batches
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
 from .cut_search import LeftOut, find_cuts, modules_left_out
 from .cuts import Cut, Place, resolve, short_name, stream_names
 from .forward import HookedModel, ReachedError, Record, Trace, check_finite, concatenate
-from .hooks import Kept, as_written, copied, with_gradients
+from .hooks import Kept, as_written, copied, copied_to, with_gradients
 from .layouts import BatchFirst
 from .masks import Counted, Mask, Masks, Positions, counted_at
 from .swap_test import (
@@ -69,6 +70,8 @@ class Network:
             (positions, batch, width), "channels" for (batch, width, positions); or a mapping from names of cuts (and
             "output") to such values, True elsewhere. One value for all cuts holds for the output only where `output`
             names a module. The data, and what the model is called with, have the data point first in any case.
+        device: where to compute: "cpu", "cuda", "cuda:1", "mps" or "auto"; a model that is elsewhere is copied there.
+            Default: where the model is. Batches are moved there one at a time.
         check: whether `check_once` tests what the analyses assume about the model; without, the model is trusted,
             and `checked` stays False.
 
@@ -76,6 +79,7 @@ class Network:
         assumed: what was assumed of the model where nothing was said, as sentences; results say it, too.
 
     Raises:
+        InputError: an unknown device, or one that is not there.
         CutError: a cut does not exist or, once a batch was seen, is out of order, is not called exactly once, or
             leaks.
     """
@@ -93,12 +97,15 @@ class Network:
         transitions: Mapping[tuple[str, str], Transition] | None = None,
         example: Batch | None = None,
         batch_first: BatchFirst = True,
+        device: str | torch.device | None = None,
         check: bool = True,
     ) -> None:
         if loss not in ("mse", "kl"):
             raise GraphError(f"unknown behavioural loss {loss!r}: expected 'mse' or 'kl'")
         self.loss = loss
-        self._hooked = HookedModel(model, output, batch_first)
+        hooked = HookedModel(model, output, batch_first)
+        model = copied_to(model, device)
+        self._hooked = hooked.on(model)
         self._masks = Masks(model, mask, skip_first)
         self._widths: tuple[int, ...] | None = None
         self._part_widths: tuple[tuple[int, ...], ...] = ()
@@ -121,6 +128,11 @@ class Network:
         return self._hooked.model
 
     @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return device_of(self.model)
+
+    @property
     def cuts(self) -> tuple[str, ...]:
         """The resolved names of the cuts, in order of computation."""
         return tuple(cut.name for cut in self._cuts)
@@ -138,7 +150,9 @@ class Network:
         forms = {tuple(short_name(self.model, name) for name in pair): form for pair, form in transitions.items()}
         pairs = enumerate(zip(self.cuts[:-1], self.cuts[1:], strict=True))
         found = {p: forms[pair] for p, pair in pairs if pair in forms}
-        self.transitions = {p: f for p, f in found.items() if isinstance(f, PositionWise) or not self.masked}
+        found = {p: form for p, form in found.items() if isinstance(form, PositionWise) or not self.masked}
+        exact = sums_on(self.device) == self.device  # they are computed in float64
+        self.transitions = map_tensors(lambda v: v.to(self.device), found) if exact else {}
 
     def _settle(self, batch: Batch) -> None:
         """Find the cuts on the first batch where `cuts` was "auto"."""
@@ -347,8 +361,7 @@ class Network:
         entries, where = [entry.detach() for entry in trace.entries[cut]], trace.counted[cut]
         parts = shift.split([entry.shape[-1] for entry in entries], -1)
         return [
-            where.write(entry, where.read(entry) + part.to(entry.dtype))
-            for entry, part in zip(entries, parts, strict=True)
+            where.write(entry, where.read(entry) + part.to(entry)) for entry, part in zip(entries, parts, strict=True)
         ]
 
     def resume(
@@ -362,10 +375,11 @@ class Network:
         with torch.no_grad():
             if stop is not None and not self.masked and all(p in self.transitions for p in range(start, stop)):
                 wanted_type = next((w.dtype for w in self.model.parameters()), values.dtype)
-                values = values.to(wanted_type)
+                values = values.to(self.device, wanted_type)
                 for p in range(start, stop):
                     values = self.transitions[p].apply(values)
                 return values
+            values = moved(values, self.device)
             given = dict(zip(self._cuts[start].places, values.split(self._part_widths[start], -1), strict=True))
             wanted = self._cuts[stop].places if stop is not None else ()
             read: dict[Place, Tensor] = {}
@@ -392,7 +406,7 @@ class Network:
         trace = self.trace(batch, joined=True, start=earlier)
         target = trace.values[later]
         n, t, d = target.shape
-        basis = torch.eye(t * d, dtype=target.dtype).reshape(t * d, 1, t, d).expand(-1, n, -1, -1)
+        basis = torch.eye(t * d, dtype=target.dtype, device=target.device).reshape(t * d, 1, t, d).expand(-1, n, -1, -1)
         rows = self.vjp(trace, target, earlier, basis)
         return rows.transpose(0, 1).reshape(n, t, d, *rows.shape[2:])
 
@@ -414,10 +428,13 @@ class Network:
             check_transitions(self.trace(batch), self.transitions, self.cuts)
 
     def in_double(self) -> Network:
-        """Return this network in float64, with a copy of its model unless that is in float64 already."""
+        """Return this network in float64, with a copy of its model unless that is in float64 already.
+
+        The copy is on the CPU where the device has no float64.
+        """
         if all(p.dtype == torch.float64 for p in self.model.parameters() if p.is_floating_point()):
             return self
-        return self.with_model(copied(self.model).double())
+        return self.with_model(copied(self.model).to(sums_on(self.device)).double())
 
     def _if_in_double(self, batch: Batch) -> tuple[Network, Batch]:
         """Return network and batch in float64, or as they are if the model cannot run in float64."""
@@ -539,6 +556,7 @@ class Network:
 
     def _counted(self, value: Tensor, key: int | str, mask: Tensor | None) -> Counted:
         name = "the output" if isinstance(key, str) else repr(self.cuts[key])
+        mask = None if mask is None else mask.to(value.device)
         return counted_at(mask, self._positions.get(key, "all"), len(value), value.shape[1], name)
 
     def _read(self, value: Tensor, key: int | str, mask: Tensor | None) -> Tensor:

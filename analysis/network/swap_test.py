@@ -92,7 +92,8 @@ def leaks_by_swapping(
     record = Record(None, {}, model.layouts)
 
     def counted(key: int | str, name: str, value: Tensor) -> Counted:
-        return counted_at(mask, positions.get(key, "all"), len(value), value.shape[1], name)
+        mask_there = None if mask is None else mask.to(value.device)
+        return counted_at(mask_there, positions.get(key, "all"), len(value), value.shape[1], name)
 
     def output_of(batch: Batch, cuts: Sequence[Cut], record: Record) -> Tensor:
         with torch.no_grad(), naming_batch(batch):
@@ -154,7 +155,7 @@ def check_gradients(net: Traced, trace: Trace, cuts: Sequence[int], names: Seque
         CutError: names the cut.
     """
     draws = torch.Generator().manual_seed(0)
-    cotangents = torch.randn(2, *trace.output.shape, generator=draws).to(trace.output)
+    cotangents = torch.randn(2, *trace.output.shape, generator=draws, device="cpu").to(trace.output)
     parts = halves(len(trace.output))
     for cotangent, without in zip(cotangents, parts, strict=True):
         cotangent[without] = 0
@@ -182,12 +183,13 @@ def check_derivative(net: Traced, batch: Batch, p: int, name: str) -> None:
         return
     draws = torch.Generator().manual_seed(0)
     size = float(here.square().mean().sqrt())
-    away = size * AWAY[here.dtype] * torch.randn(here.shape, generator=draws, dtype=torch.float64).to(here)
+    away = torch.randn(here.shape, generator=draws, dtype=torch.float64, device="cpu").to(here)
+    away *= size * AWAY[here.dtype]
     try:
         near = net.trace(batch, joined=True, start=p, replace={p: net.moved(start, p, away)})
     except DataError:  # the model may not accept values that do not occur there
         near, away = start, torch.zeros_like(here)
-    cotangent = torch.randn(near.output.shape, generator=draws, dtype=torch.float64).to(near.output)
+    cotangent = torch.randn(near.output.shape, generator=draws, dtype=torch.float64, device="cpu").to(near.output)
 
     def output_at(named: Mapping[str, Tensor]) -> Tensor:
         there = net.trace(batch, replace={p: net.moved(start, p, named["cut"] - here)})
@@ -241,7 +243,7 @@ def check_padding(net: Traced, masks: Masks, batches: Iterable[Batch]) -> None:
         if changed is not None:
             there = net.trace(changed)
         elif entries and entries[0].shape[:2] == mask.shape:  # the tokens make the mask: change the first cut
-            padding = Counted(slice(None), ~mask)
+            padding = Counted(slice(None), ~mask.to(entries[0].device))
             there = net.trace(batch, replace={0: [padding.write(e, e.roll(1, 1) + 1) for e in entries]})
         else:
             return

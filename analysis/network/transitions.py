@@ -60,7 +60,7 @@ class PositionWise:
 
     def apply(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions d_out"]:
         """Compute y."""
-        y = torch.zeros((), dtype=x.dtype) if self.bias is None else self.bias
+        y = x.new_zeros(()) if self.bias is None else self.bias
         if self.skip is not None:
             y = y + x @ self.skip.T
         if self.inner is not None:
@@ -119,7 +119,7 @@ class PositionWise:
         for start in range(0, len(rows), block):
             part = slice(start, min(start + block, len(rows)))
             grad = (outer[part, None] * slopes) @ inner + skip[part, None]
-            yield torch.arange(part.start, part.stop), grad[:, :, None]
+            yield torch.arange(part.start, part.stop, device=grad.device), grad[:, :, None]
 
     def _preactivations(self, x: Tensor) -> Tensor:
         z = x @ self.inner.T if self.inner is not None else x
@@ -192,7 +192,9 @@ class SlopeMoments:
 
 def _rows(matrix: Tensor | None, rows: Int[Tensor, " j"], before: Tensor) -> Tensor:
     """Select rows of a matrix; None stands for the identity that follows `before`."""
-    return matrix[rows] if matrix is not None else torch.eye(len(before), dtype=before.dtype)[rows]
+    return (
+        matrix[rows] if matrix is not None else torch.eye(len(before), dtype=before.dtype, device=before.device)[rows]
+    )
 
 
 def _in_basis(form: PositionWise, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -285,13 +287,14 @@ class Attention:
                 grad = torch.einsum("nhs,ohk->onsk", p, through)
                 grad += torch.einsum("onhs,nhk->onsk", score, to_key)
                 grad[:, :, t] += torch.einsum("onhs,nhsk->onk", score, to_query) + (direct @ columns)[:, None]
-                yield torch.arange(start, start + len(part)), grad
+                yield torch.arange(start, start + len(part), device=grad.device), grad
 
     def _pattern(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         heads = [torch.einsum("nsm,hmd->nhsd", x, w) + b[:, None] for w, b in self._weights()]
         query, key, value = heads[0][:, :, list(self.queries)], heads[1], heads[2]
         score = query @ key.transpose(-1, -2) / math.sqrt(self.w_q.shape[-1])
-        future = torch.arange(x.shape[1])[None] > torch.tensor(self.queries)[:, None]
+        queries = torch.tensor(self.queries, device=x.device)
+        future = torch.arange(x.shape[1], device=x.device)[None] > queries[:, None]
         return score.masked_fill(future, -math.inf).softmax(-1), query, key, value
 
     def _weights(self) -> list[tuple[Tensor, Tensor]]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..basis.bases import Bases
 from ..checkpoints.checkpoint import Checkpoint
+from ..devices import sums_on
 from ..errors import InputError
 from ..fields import Loss
 from ..figures.report import page
@@ -26,6 +27,7 @@ from ..modules.partition import Partition
 from ..network.batches import doubled, map_tensors
 from ..network.checks import spread
 from ..network.cut_search import LeftOut
+from ..network.hooks import copied_to
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..notebook.tables import html_table
@@ -232,6 +234,7 @@ def analyze(
     output: str | int | None = None,
     loss: str | None = None,
     positions: str | None = None,
+    device: str | torch.device | None = None,
     recipe: Recipe | None = None,
     progress: ProgressCallback | None = None,
     **choices: Any,
@@ -251,6 +254,7 @@ def analyze(
             vocabulary of an embedding, else "mse".
         positions: which positions count: "all", "mask" (those of `attention_mask` in the batches), "later" (of these
             all but the first) or "last"; default: "later" for decoders, else "mask" where there is one.
+        device: where to compute, see `Network`; default: where the model is.
         recipe: all other choices; default: those in `choices`.
         progress: called as the work goes on.
         choices: fields of `GraphRecipe` and `PartitionRecipe`: basis, probes, rotation, epsilon, resolution, seed, ...
@@ -265,9 +269,9 @@ def analyze(
     (('0:in', '1', '2'), 'float64')
     """
     named = {name: v for name, v in (("cuts", cuts), ("loss", loss), ("positions", positions)) if v is not None}
-    if isinstance(model, Network) and (named or output is not None):
+    if isinstance(model, Network) and (named or output is not None or device is not None):
         raise InputError(
-            "the model is a Network, which has its cuts, output, loss and positions: give these to Network(...)"
+            "the model is a Network, which has its cuts, output, loss, positions and device: give these to Network(...)"
         )
     if recipe is not None and (choices or named):
         raise InputError(f"{', '.join([*named, *choices])} given beside a recipe: give all choices in the recipe")
@@ -277,7 +281,7 @@ def analyze(
         net, counted = model, chosen.graph.positions
     else:
         given = replace(given, batches=numbered(model, given.batches))
-        net, counted = _network(model, given, chosen, output)
+        net, counted = _network(copied_to(model, device), given, chosen, output)
     net, batches = _in_double(net, given)
     if counted is not None:
         chosen = replace(chosen, graph=replace(chosen.graph, positions=counted))
@@ -317,12 +321,15 @@ def _network(
 
 
 def _in_double(net: Network, data: Data) -> tuple[Network, Sequence[Any]]:
-    """Return network and data in float64; as they are where the model is large, or gives other outputs in float64."""
+    """Return network and data in float64.
+
+    They stay as they are where the model is large, gives other outputs in float64, or is on a device without it.
+    """
     kinds = {p.dtype for p in net.model.parameters() if p.is_floating_point()}
     kind = kinds.pop() if len(kinds) == 1 else None
     own = map_tensors(lambda v: v.to(kind) if kind is not None and v.is_floating_point() else v, data.batches)
     few = spread(own[0])
-    if sum(p.numel() for p in net.model.parameters()) > _DOUBLED:
+    if sum(p.numel() for p in net.model.parameters()) > _DOUBLED or sums_on(net.device) != net.device:
         return net, own
     try:
         exact = net.in_double()

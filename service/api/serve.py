@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
@@ -63,6 +63,7 @@ def serve(
     port: int,
     workers: int,
     limits: Limits,
+    device: str | None = None,
     log_form: str = "text",
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -74,6 +75,7 @@ def serve(
         port: port to listen on; 0 for any free one.
         workers: number of processes that run jobs; at most one on SQLite.
         limits: limits that the operator sets.
+        device: where the workers compute; default: the CPU.
         log_form: "json" or "text"; workers get the same.
         ready: called with the URL once requests are answered.
 
@@ -100,7 +102,8 @@ def serve(
         lifespan="off",
     )
     server = uvicorn.Server(config)
-    with _alone(store) as serving, _listening(host, port) as listener, _workers(store, workers, log_form):
+    options = ["--log", log_form, *([] if device is None else ["--device", device])]
+    with _alone(store) as serving, _listening(host, port) as listener, _workers(store, workers, options):
         address = f"[{host}]" if ":" in host else host
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it
             signal.signal(number, lambda *_: None)
@@ -158,10 +161,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _workers(store: Store, count: int, log_form: str) -> Iterator[None]:
+def _workers(store: Store, count: int, options: Sequence[str]) -> Iterator[None]:
     """Run worker processes, restart each one that dies, and stop them at the end."""
     stopping = threading.Event()
-    threads = [threading.Thread(target=_keep, args=(store, n, log_form, stopping)) for n in range(count)]
+    threads = [threading.Thread(target=_keep, args=(store, n, options, stopping)) for n in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -172,11 +175,11 @@ def _workers(store: Store, count: int, log_form: str) -> Iterator[None]:
             thread.join()
 
 
-def _keep(store: Store, number: int, log_form: str, stopping: threading.Event) -> None:
+def _keep(store: Store, number: int, options: Sequence[str], stopping: threading.Event) -> None:
     location = store.location
     url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)
     name = f"{socket.gethostname()}-serve-{number}"
-    command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name, "--log", log_form]
+    command = [sys.executable, "-m", "interbasis.service.cli", "worker", "--name", name, *options]
     env = {**os.environ, "INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
     died = 0
     while not stopping.is_set():

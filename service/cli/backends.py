@@ -35,11 +35,13 @@ class Given(NamedTuple):
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
         force: compute stored results again.
+        device: where to compute; default: the CPU.
     """
 
     data: Path | None = None
     factory: str | None = None
     force: bool = False
+    device: str | None = None
 
 
 class Backend(Protocol):
@@ -64,10 +66,10 @@ class Backend(Protocol):
                 runs or models.
             choices: fields of the task's recipe; None is left out. Of an experiment, "kind" may be a list: then each
                 kind is run.
-            given: data, factory, force.
+            given: data, factory, force, device.
 
         Raises:
-            StoreError: a choice of the wrong type or value; a job failed; or a factory was given to a service.
+            StoreError: a choice of the wrong type or value; a job failed; or a service was given a factory or device.
         """
 
     def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
@@ -140,6 +142,10 @@ class Remote:
         if given.factory is not None:
             raise StoreError(
                 "--factory: a service builds models of installed families only; analyze it here, without --url"
+            )
+        if given.device is not None:
+            raise StoreError(
+                "--device: a service computes where its workers do (interbasis worker --device cuda): leave it out"
             )
         beside = {"data": given.data, "force": given.force or None}
         works = _works(task, targets, choices)

@@ -20,6 +20,7 @@ __all__ = [
     "ChoiceOption",
     "ContextOption",
     "DataOption",
+    "DeviceOption",
     "EpsilonOption",
     "FactoryOption",
     "ForceOption",
@@ -43,6 +44,7 @@ __all__ = [
     "TextOption",
     "TokensOption",
     "UrlOption",
+    "check_device",
     "given_place",
     "with_place",
 ]
@@ -122,6 +124,16 @@ QueueOption = Annotated[str, typer.Option("--queue", help="Queue of the job; onl
 LogOption = Annotated[
     str,
     typer.Option("--log", help="Format of the log: text or json.", autocompletion=lambda: ["text", "json"]),
+]
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where models compute: auto, cpu, cuda or mps; cuda:1 is the second of cuda.",
+        show_default="cpu",
+        autocompletion=lambda: ["auto", "cpu", "cuda", "mps"],
+    ),
 ]
 
 LossOption = Annotated[
@@ -240,6 +252,14 @@ PlotOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Compute stored results again.")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that is not there before anything starts; only then torch is loaded."""
+    if device not in (None, "cpu"):
+        from ...analysis.devices import find_device
+
+        find_device(str(device))
 
 
 def given_place(command: str = "") -> str:

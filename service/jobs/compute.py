@@ -63,7 +63,7 @@ def main() -> None:
                 continue
             try:
                 if steps is None:
-                    fresh = Steps(store, job, tell)
+                    fresh = Steps(store, job, tell, about["device"])
                     files.enter_context(fresh.files())
                     steps = fresh
                 done = steps.take(command["step"], command["before"])

@@ -22,10 +22,12 @@ OFTEN = 0.1  # seconds between reports of progress
 class Steps:
     """The steps of one job, on an open store."""
 
-    def __init__(self, store: Store, job: Mapping[str, Any], tell: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, store: Store, job: Mapping[str, Any], tell: Callable[[Progress], None], device: str | None = None
+    ) -> None:
         """Check the choices; read nothing yet."""
         check_choices(job["task"], job["choices"])  # an earlier version took any
-        self._store, self._job, self._tell = store, job, tell
+        self._store, self._job, self._tell, self._device = store, job, tell, device
         self._names: dict[str, str] = {}
         self._task: Task | None = None
 
@@ -41,7 +43,13 @@ class Steps:
             if name in ON_CHECKPOINTS and not target.endswith(".safetensors"):  # an earlier version wrote the path
                 row, target = stack.enter_context(checked_out(self._store, target))
                 self._names |= names_of_checkpoint(row, target)
-            options: dict[str, Any] = {"data": data, "force": force, "keep": True, "progress": self._tell}
+            options: dict[str, Any] = {
+                "data": data,
+                "force": force,
+                "keep": True,
+                "progress": self._tell,
+                "device": self._device,
+            }
             self._task = Task(self._store, name, target, choices, **options)
             yield
 

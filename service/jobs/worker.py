@@ -50,7 +50,13 @@ class Supervisor:
     """A worker process; `run` returns after `stop` was called."""
 
     def __init__(
-        self, store: Store, *, name: str, queues: Mapping[str, int | None] | None = None, silent: float = SILENT
+        self,
+        store: Store,
+        *,
+        name: str,
+        queues: Mapping[str, int | None] | None = None,
+        device: str | None = None,
+        silent: float = SILENT,
     ) -> None:
         """Make a worker with this name on an open store.
 
@@ -59,13 +65,14 @@ class Supervisor:
             name: a stable and unique name: a worker that restarts under it continues its jobs.
             queues: queues to take jobs from, and how many jobs of each a worker runs at a time; this number holds for
                 all workers of the queue; None: as set before, else one. Default: "default".
+            device: where its jobs compute; it is no choice of theirs. Default: the CPU.
             silent: seconds without a report after which another worker counts as gone.
         """
         queues = {"default": None} if queues is None else dict(queues)
         if not queues or min(1 if n is None else n for n in queues.values()) < 1:
             raise StoreError(f"the queues are {queues}: expected at least one, with at least one job at a time")
         self.store, self.name = store, name
-        self._queues, self._silent = queues, silent
+        self._queues, self._device, self._silent = queues, device, silent
         self._stopping = threading.Event()
         self._running: dict[str, Child] = {}
         self._resting: list[Child] = []
@@ -241,7 +248,7 @@ class Supervisor:
         """Return a computing process for a job, an idle one where there is one."""
         with self._lock:
             child = self._resting.pop() if self._resting else None
-        child = child or Child(_url(self.store), self.store.location.artifacts)
+        child = child or Child(_url(self.store), self.store.location.artifacts, self._device)
         child.begin(row.to_json())
         return child
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ...analysis import Bases, InteractionGraph, Partition
 from ...analysis.checkpoints.checkpoint import Checkpoint
 from ...analysis.checkpoints.two_digits import accuracy, train_two_digits
-from ...analysis.demo import agreement, true_sides
+from ...analysis.pipeline.demo import agreement, true_sides
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, Recipe, build_bases, build_graph, controlled
 from ..records.errors import ArtifactError

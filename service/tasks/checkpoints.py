@@ -28,20 +28,31 @@ Control: TypeAlias = Callable[[Partition], Partition]
 
 
 def load(
-    path: Path, choices: Mapping[str, Any], *, data: Path | None = None, factory: str | None = None
+    path: Path,
+    choices: Mapping[str, Any],
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    device: str | None = None,
 ) -> tuple[Checkpoint, Recipe]:
     """Load a checkpoint; return it with its recipe, where cuts, loss and positions are as loaded; None is dropped."""
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if value is not None})
     build = load_factory(factory) if factory else None
     graph = recipe.graph
     options: dict[str, Any] = {"cuts": graph.cuts, "loss": graph.loss, "positions": graph.positions}
-    checkpoint = load_checkpoint(path, data=data, factory=build, **options)
+    checkpoint = load_checkpoint(path, data=data, factory=build, device=device, **options)
     loss = cast(Loss, checkpoint.network.loss)
     chosen = replace(graph, cuts=checkpoint.network.cuts, loss=loss, positions=checkpoint.positions)
     return checkpoint, replace(recipe, graph=chosen)
 
 
-def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | None, factory: Any) -> Checkpoint:
+def reloaded(
+    store: Store,
+    pair: tuple[CheckpointRow, GraphRow],
+    data: Path | None,
+    factory: Any,
+    device: str | None = None,
+) -> Checkpoint:
     """Load the checkpoint of a graph again, with the graph's cuts and loss.
 
     Raises:
@@ -58,7 +69,7 @@ def reloaded(store: Store, pair: tuple[CheckpointRow, GraphRow], data: Path | No
         )
     with checked_out(store, checkpoint.id) as (_, file):
         options: dict[str, Any] = {"cuts": chosen.cuts, "loss": chosen.loss, "positions": chosen.positions}
-        loaded = load_checkpoint(file, data=data, factory=factory, **options)
+        loaded = load_checkpoint(file, data=data, factory=factory, device=device, **options)
     if loaded.sha256 != checkpoint.sha256:
         where = checkpoint.path or "its file"
         raise NotFoundError(f"{where} is not the checkpoint {checkpoint.id} any more: its content has changed")

@@ -34,6 +34,7 @@ def ledger(
     *,
     data: Path | None = None,
     factory: str | None = None,
+    device: str | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LedgerRow:
@@ -45,10 +46,11 @@ def ledger(
         recipe: choices of the ledger.
         data: file to read the data from.
         factory: `module:function` that builds a model of family `torch`.
+        device: where to compute; default: the CPU.
         force: compute and store again.
         progress: called as the work goes on.
     """
-    options: dict[str, Any] = {"data": data, "factory": factory, "force": force, "progress": progress}
+    options: dict[str, Any] = {"data": data, "factory": factory, "device": device, "force": force, "progress": progress}
     return _measured(store, LEDGER, path, recipe, build_ledger, lambda made, _: _ledger_values(made), **options)
 
 
@@ -59,6 +61,7 @@ def llc(
     *,
     data: Path | None = None,
     factory: str | None = None,
+    device: str | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LlcRow:
@@ -70,10 +73,11 @@ def llc(
         recipe: choices of the estimate.
         data: file to read the data from.
         factory: `module:function` that builds a model of family `torch`.
+        device: where to compute; default: the CPU.
         force: compute and store again.
         progress: called as the work goes on.
     """
-    options: dict[str, Any] = {"data": data, "factory": factory, "force": force, "progress": progress}
+    options: dict[str, Any] = {"data": data, "factory": factory, "device": device, "force": force, "progress": progress}
     return _measured(store, LLC, path, recipe, build_llc, _llc_values, **options)
 
 
@@ -87,12 +91,13 @@ def _measured(
     *,
     data: Path | None,
     factory: str | None,
+    device: str | None,
     force: bool,
     progress: ProgressCallback | None,
 ) -> RowT:
     """Compute and store a measurement of one checkpoint, or return the stored one of the same data and recipe."""
     build_model = load_factory(factory) if factory else None
-    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build_model)
+    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build_model, device=device)
     chosen = replace(recipe, loss=checkpoint.network.loss)
     known = None if force else stored(store, checkpoint)
     found = store.find(kind, known, chosen.sha256) if known else None

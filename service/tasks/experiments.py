@@ -32,6 +32,7 @@ def experiment(
     *,
     data: Path | None = None,
     factory: str | None = None,
+    device: str | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ExperimentRow:
@@ -45,6 +46,7 @@ def experiment(
         recipe: choices of the experiment.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
+        device: where to compute; default: the CPU.
         force: run and store again.
         progress: called as the work goes on.
 
@@ -57,7 +59,7 @@ def experiment(
         raise NotFoundError(f"the bases of {graph_row.id} were not kept: analyze its checkpoint again with --force")
     build = load_factory(factory) if factory else None
     pair = store.get_checkpoint(row.checkpoint), graph_row
-    checkpoint = checkpoint_task.reloaded(store, pair, data, build)
+    checkpoint = checkpoint_task.reloaded(store, pair, data, build, device)
     test = checkpoint.test_batches
     described, digest = _described(recipe, test)
     found = None if force else store.find_experiment(row.id, digest)

@@ -34,6 +34,7 @@ class Task:
         choices: fields of the task's recipe; None is left out.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
+        device: where to compute; default: the CPU.
         force: compute stored results again.
         keep: keep what the steps of an analysis make as files of the store.
         progress: called as the work goes on.
@@ -48,6 +49,7 @@ class Task:
         *,
         data: Path | None = None,
         factory: str | None = None,
+        device: str | None = None,
         force: bool = False,
         keep: bool = False,
         progress: ProgressCallback | None = None,
@@ -56,7 +58,7 @@ class Task:
         self._store, self._name, self._target = store, name, target
         self._choices = {name: value for name, value in choices.items() if value is not None}
         self._shared: dict[str, Any] = {"force": force, "progress": progress}
-        self._model: dict[str, Any] = {"data": data, "factory": factory}
+        self._model: dict[str, Any] = {"data": data, "factory": factory, "device": device}
         opened = partial(load, Path(target), self._choices, **self._model)
         self._analysis = Analysis(store, opened, keep=keep, **self._shared)
 

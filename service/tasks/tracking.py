@@ -37,6 +37,7 @@ def track(
     align: bool = True,
     data: Path | None = None,
     factory: str | None = None,
+    device: str | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> TrackingDetail:
@@ -55,6 +56,7 @@ def track(
             node i.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
+        device: where to compute; default: the CPU.
         force: compute and store again.
         progress: called as the work goes on.
 
@@ -74,7 +76,7 @@ def track(
         return found
     start = time.monotonic()
     loaded = [InteractionGraph.from_bytes(store.graph_bytes(row.id)) for _, row in graphs]
-    alignments = _alignments(store, graphs, data, factory, progress) if align else None
+    alignments = _alignments(store, graphs, (data, factory, device), progress) if align else None
     tracking = _track_modules(
         loaded,
         alignments=alignments,
@@ -106,16 +108,16 @@ def _moment(checkpoint: CheckpointRow) -> str:
 def _alignments(
     store: Store,
     graphs: Sequence[tuple[CheckpointRow, GraphRow]],
-    data: Path | None,
-    factory: str | None,
+    given: tuple[Path | None, str | None, str | None],
     progress: ProgressCallback | None,
 ) -> list[list[Any]]:
     """Align the nodes of successive checkpoints by the correlation of their values on the last one's data."""
+    data, factory, device = given
     build = load_factory(factory) if factory else None
     result, before = [], None
     batches = reloaded(store, graphs[-1], data, build).batches
     for checkpoint, row in graphs:
-        network = reloaded(store, (checkpoint, row), data, build).network
+        network = reloaded(store, (checkpoint, row), data, build, device).network
         now = network, Bases.from_bytes(store.bases_bytes(row.id))
         if before is not None:
             result.append(align_nodes(coordinate_correlation(before, now, batches, progress=progress)))

@@ -21,6 +21,7 @@ from ..options import (
     CheckpointsArgument,
     ContextOption,
     DataOption,
+    DeviceOption,
     EpsilonOption,
     FactoryOption,
     ForceOption,
@@ -180,6 +181,7 @@ def analyze(
     seed: SeedOption = None,
     data: DataOption = None,
     factory: FactoryOption = None,
+    device: DeviceOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -212,7 +214,7 @@ def analyze(
         windows_file(backend.source, checkpoints, data, windows) as file,
     ):
         chosen = {**recipe_choices(recipe), **given}
-        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force))
+        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force, device))
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:
@@ -322,6 +324,7 @@ def track(
     align: Annotated[bool, typer.Option(help="Align nodes by their values on the data.")] = True,
     data: DataOption = None,
     factory: FactoryOption = None,
+    device: DeviceOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -337,7 +340,7 @@ def track(
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
-        (made,) = backend.run("track", [model], choices, Given(data, factory, force))
+        (made,) = backend.run("track", [model], choices, Given(data, factory, force, device))
         found = backend.source.get_tracking(made["tracking"])
         draw(backend.source, found.id, plot)
         taken = described_series(

@@ -23,6 +23,7 @@ from ..options import (
     ArtifactsOption,
     ChoiceOption,
     DataOption,
+    DeviceOption,
     ForceOption,
     JobArgument,
     JsonOption,
@@ -32,6 +33,7 @@ from ..options import (
     StoreOption,
     TaskArgument,
     UrlOption,
+    check_device,
     with_place,
 )
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
@@ -129,6 +131,7 @@ def worker(
         list[str] | None,
         typer.Option(metavar="NAME[=N]", help="Queue to take jobs from, N at a time; may be given several times."),
     ] = None,
+    device: DeviceOption = None,
     log: LogOption = "text",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     store: StoreOption = None,
@@ -136,14 +139,16 @@ def worker(
 ) -> None:
     """Run jobs until Ctrl-C; then return unfinished jobs to the queue.
 
-    Example: interbasis worker --name gpu-1 --queue default=2
+    Example: interbasis worker --name gpu-1 --queue gpu=1 --device cuda
     """
     from ...jobs.worker import Supervisor, stop_on_signals
     from ...logs import configure
 
     configure(log)
+    check_device(device)
     with opened_store(store, artifacts) as opened:
-        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=_queues(queue or ["default"]))
+        queues = _queues(queue or ["default"])
+        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=queues, device=device)
         stop_on_signals(supervisor)
         if parent is not None:
             supervisor.stop_without(parent)

@@ -20,6 +20,7 @@ from ..options import (
     CheckpointsArgument,
     ContextOption,
     DataOption,
+    DeviceOption,
     FactoryOption,
     ForceOption,
     JsonOption,
@@ -70,6 +71,7 @@ def ledger(
     points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
+    device: DeviceOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -84,7 +86,7 @@ def ledger(
     windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=True) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
-        given = Given(data, factory, force)
+        given = Given(data, factory, force, device)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
     if as_json:
@@ -168,6 +170,7 @@ def llc(
     points: PointsOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
+    device: DeviceOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -185,7 +188,7 @@ def llc(
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
         choices |= {"draws": draws, "step_size": step_size, "batch_size": batch_size, "seed": seed}
-        given = Given(data, factory, force)
+        given = Given(data, factory, force, device)
         rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
     if as_json:
@@ -245,6 +248,7 @@ def experiment(
     data: DataOption = None,
     factory: FactoryOption = None,
     plot: PlotOption = None,
+    device: DeviceOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -258,7 +262,7 @@ def experiment(
     check_picture(plot)
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
-        found = backend.run("experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force))
+        found = backend.run("experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force, device))
         rows = [backend.source.get_experiment(made["experiment"]) for made in found]
         name = backend.source.place_of(rows[0])
         new = [backend.source.get_partition(made["partition"]) for made in found if "partition" in made]

@@ -19,12 +19,14 @@ from ..options import (
     CheckpointsArgument,
     ChoiceOption,
     DataOption,
+    DeviceOption,
     JsonOption,
     LogOption,
     RecipeOption,
     StoreOption,
     TaskArgument,
     UrlOption,
+    check_device,
 )
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 from .lists import print_list
@@ -57,6 +59,7 @@ def serve(
         list[Path] | None, typer.Option(help="Folder with files that requests may name; may be given several times.")
     ] = None,
     max_upload: Annotated[int, typer.Option(help="Largest size of an uploaded file, in megabytes.", min=1)] = 2048,
+    device: DeviceOption = None,
     allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Accept .pt files too, read with weights_only.")] = False,
     log: LogOption = "text",
     store: StoreOption = None,
@@ -75,6 +78,7 @@ def serve(
             raise StoreError(f"--root {folder}: there is no such folder")
     roots = tuple(folder.resolve() for folder in root or [])
     configure(log)
+    check_device(device)
     with opened_store(store, artifacts) as opened:
         limits = Limits(roots=roots, upload=max_upload * 10**6, pt=allow_pt, host=host)
 
@@ -88,7 +92,7 @@ def serve(
                 err.print("Requests need a token: Authorization: Bearer ib_... (INTERBASIS_TOKEN)", soft_wrap=True)
             err.print(f"  interbasis ls models --url {url}\nCtrl-C stops it", soft_wrap=True)
 
-        run(opened, host=host, port=port, workers=workers, limits=limits, log_form=log, ready=ready)
+        run(opened, host=host, port=port, workers=workers, limits=limits, device=device, log_form=log, ready=ready)
 
 
 @app.command(rich_help_panel="Jobs")

@@ -1156,6 +1156,7 @@ REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
     "unknown recipe name": (_recipe("bassis = 'pca'"), ["analyze has no choice bassis: did you mean basis?"]),
     "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected a whole number"]),
     "recipe that is none": (_recipe("= 3"), ["cannot read the recipe", "recipe.toml"]),
+    "unknown device": (_options("--device", "tpu"), ["unknown device 'tpu'", "auto, cpu, cuda, mps"]),
     "unknown factory": (_options("--factory", "nowhere:f"), ["'nowhere:f'", "expected module:function"]),
 }
 

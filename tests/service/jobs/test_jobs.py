@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import warm_python
 from cases_checkpoints import save_inputs, save_mlp
 from cases_jobs import ENDLESS, LONG, ask, wait
@@ -22,6 +23,7 @@ from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.errors import InputError
 from interbasis.service.jobs import compute
 from interbasis.service.jobs import worker as supervisor
+from interbasis.service.jobs.child import Child, FailedError
 from interbasis.service.jobs.worker import Supervisor
 from interbasis.service.records.errors import ArtifactError, ConflictError, NotFoundError, StoreError
 from interbasis.service.records.jobs import TASKS
@@ -498,6 +500,32 @@ def test_queue_has_its_number_and_its_order(store: Store, checkpoint: Path, plac
         for job in jobs:
             store.cancel_job(job.id)
         wait(store, *jobs)
+
+
+@SQLITE_FIRST
+def test_worker_of_the_gpu_queue(store: Store, checkpoint: Path, place: Any, python: str) -> None:
+    """It takes the jobs of its queue alone; its device is no choice of theirs."""
+    job, other = ask(store, "ledger", checkpoint, queue="gpu"), ask(store, "analyze", checkpoint)
+    with working(python, place, "gpu-1", "--queue", "gpu=1", "--device", "auto"):
+        (done,) = wait(store, job)
+    assert (done.state, done.worker, "device" in done.choices) == ("succeeded", "gpu-1", False)
+    assert store.get_job(other.id).state == "queued"
+
+
+@SQLITE_FIRST
+def test_worker_without_its_device_does_not_start(store: Store, checkpoint: Path, place: Any, python: str) -> None:
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    with working(python, place, "gpu-1", "--device", absent) as process:
+        assert process.wait(timeout=120) == 2
+        assert f"there is no device '{absent}'" in process.stderr.read().decode()
+    job = ask(store, "ledger", checkpoint)
+    child = Child(place.url, place.artifacts, absent)  # as a worker would start it
+    try:
+        child.begin(job.to_json())
+        with pytest.raises(FailedError, match=f"there is no device '{absent}'"):
+            child.run("ledger", {}, go_on=lambda _: True)
+    finally:
+        child.close()
 
 
 def test_second_worker_of_a_name_is_refused(store: Store, place: Any, python: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 from interbasis.analysis.basis.bases import Bases, Basis
 from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
 from interbasis.analysis.checkpoints.two_digits import CLASSES, accuracy, train_two_digits
-from interbasis.analysis.demo import agreement, true_sides
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 from interbasis.analysis.modules.partition import Partition
+from interbasis.analysis.pipeline.demo import agreement, true_sides
 from interbasis.analysis.pipeline.one_call import Analysis, run
 from interbasis.analysis.recipe import Recipe
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from .basis.bases import Bases
-from .checkpoints.two_digits import CLASSES
-from .modules.partition import Partition
+from ..basis.bases import Bases
+from ..checkpoints.two_digits import CLASSES
+from ..modules.partition import Partition
 
 __all__ = ["agreement", "true_sides"]
 
