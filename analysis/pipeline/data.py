@@ -155,9 +155,9 @@ def _parted(model: nn.Module, batch: Any, labels: bool | None) -> tuple[Batch, T
 def _label(value: Any) -> Tensor:
     """Return labels as a tensor, one entry or row for each data point."""
     try:
-        found = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        found = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
     except (TypeError, ValueError):
-        found = torch.zeros(())
+        found = torch.zeros((), device="cpu")
     if found.ndim == 0:
         raise DataError(
             f"a batch ends in a {type(value).__name__}, or has it as labels, without a number for each data point: "
