@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..basis.bases import Bases
+from ..basis.moments import collect
 from ..checkpoints.datasets import Dataset
 from ..fields import Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
@@ -254,7 +255,7 @@ def run_experiment(
     data: Dataset | Iterable[Batch],
     recipe: ExperimentRecipe,
     targets: Tensor | Sequence[Tensor] | None = None,
-    held_out: bool = True,
+    held_out: bool | None = None,
     progress: ProgressCallback | None = None,
 ) -> Experiment:
     """Run an experiment by its recipe.
@@ -268,7 +269,8 @@ def run_experiment(
             network takes, such as mappings of tokens and masks.
         recipe: the choices of the experiment.
         targets: targets of batches; see `Interventions`.
-        held_out: whether the basis was built from other data; stored with the result.
+        held_out: whether the basis was built from other data; stored with the result. None: whether the mean
+            activation at the first cut is another one.
         progress: called after each measurement.
 
     Raises:
@@ -293,7 +295,16 @@ def run_experiment(
         result = circuit_faithfulness(net, bases, graph, batches=data, metric=metric, **options)
     else:
         result = bisect_edges(net, bases, graph, batches=data, metric=metric, tolerance=recipe.tolerance, **options)
+    if held_out is None:
+        held_out = _differs(net, bases, data)
     return Experiment(recipe.kind, metric, sum(map(batch_size, data)), held_out, result)
+
+
+def _differs(net: Network, bases: Bases, data: Iterable[Batch]) -> bool:
+    """Return whether the mean activation at the first cut is not that of the data that the basis was built from."""
+    cut = net.cuts[0]
+    before, here = bases[cut].mean, collect(net, data, jacobians=False).activations[cut].centre.numpy()
+    return before.shape != here.shape or not np.allclose(before, here, rtol=1e-5, atol=1e-6 * np.abs(before).max())
 
 
 def _change(

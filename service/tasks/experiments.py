@@ -79,7 +79,6 @@ def experiment(
             partition=Partition.from_bytes(store.partition_bytes(row.id)),
             data=test,
             recipe=recipe,
-            held_out=test.sha256 != store.get_dataset(graph_row.dataset).sha256,
             progress=progress,
         )
     return store.save_experiment(

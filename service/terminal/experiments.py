@@ -105,7 +105,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
         }
         means = [_mean(values[a]) for a in answers[:_SHOWN_ANSWERS]]
         lines.append((name, *(None if mean is None else round(mean, 3) for mean in means), _largest(lost, "-{:.2f}")))
-    heads = ["accuracy"] if len(whole) == 1 else [f"answer {a}" for a in answers[:_SHOWN_ANSWERS]]
+    heads = ["mean of classes"] if len(whole) == 1 else [f"answer {a}" for a in answers[:_SHOWN_ANSWERS]]
     names = ("network", *heads, "classes that lose most" if len(whole) == 1 else "answer:class, lose most")
     return table(names, _once(lines, found))
 
@@ -170,10 +170,12 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
             )
     if row.experiment == "modules" and found.get("n_modules") == len(_OTHER):
         notes.append("two modules: the network without one is the other alone")
+    if row.experiment == "modules" and found.get("whole_classes"):
+        notes.append("mean of classes, answers: the accuracy at the data points of each class, averaged over classes")
     if mixed := found.get("mixing"):
         notes.append(
-            f"of their variance, nodes take {number(mixed['own'])} from their own module and "
-            f"{number(mixed['others'])} from others, beside the strongest edge of each"
+            f"variance that nodes take from their own module {number(mixed['own'])}, from other modules "
+            f"{number(mixed['others'])}; without the strongest edge of each node"
         )
     notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]
     if row.experiment == "faithfulness":

@@ -95,10 +95,10 @@ def test_accuracies_of_one_answer_with_the_three_classes_that_lose_most() -> Non
     without, alone = [[[0.5, 0.9, 0.2, None, 0.6, None]]], [[[0.9, 0.7, 0.5, 0.3, 0.7, 0.1]]]
     _, shown = experiment_tables(modules(whole_classes=whole, classes=[without, alone]))
     assert lines(shown) == [
-        "network           accuracy  classes that lose most",
-        "whole                  0.8  -",
-        "without module 0      0.55  2 (-0.60), 0 (-0.50)",
-        "module 0 alone       0.533  3 (-0.40), 2 (-0.30), 1 (-0.20)",
+        "network           mean of classes  classes that lose most",
+        "whole                         0.8  -",
+        "without module 0             0.55  2 (-0.60), 0 (-0.50)",
+        "module 0 alone              0.533  3 (-0.40), 2 (-0.30), 1 (-0.20)",
     ]
 
 
@@ -212,10 +212,10 @@ def test_one_module_leaves_nothing_to_cut_and_the_next_command_is_named() -> Non
 @pytest.mark.parametrize("kind", ["isolate", "modules"])
 def test_data_mixed_between_modules(kind: str) -> None:
     mixing = {"own": 1.23456, "others": 0.0123456}
-    said = "of their variance, nodes take 1.235 from their own module and 0.01235 from others"
+    said = "variance that nodes take from their own module 1.235, from other modules 0.01235"
     summary = {**experiment().summary, "mixing": mixing}
-    assert f"{said}, beside the strongest edge of each" in notes(experiment(kind, summary))
-    assert "of their variance" not in notes(experiment(kind, {**summary, "mixing": None}))
+    assert f"{said}; without the strongest edge of each node" in notes(experiment(kind, summary))
+    assert "variance that nodes take" not in notes(experiment(kind, {**summary, "mixing": None}))
 
 
 @pytest.mark.parametrize(
