@@ -17,7 +17,8 @@ TOPS = ("package", "analysis", "service", "migrations")  # package is `interbasi
 FLOORS = {
     "analysis": (
         ("errors", "progress", "compiled", "seeds"),
-        ("notebook", "devices"),
+        ("devices",),
+        ("notebook",),
         ("fields", "results", "derivatives"),
         ("linalg",),
         ("network",),

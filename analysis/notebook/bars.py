@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from ..devices import few_threads
 from ..errors import InputError
 from ..progress import Progress
 
@@ -54,7 +55,8 @@ def interactive() -> bool:
 def with_bar(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function with an option `progress`: True shows a bar, False none, None one if it is called by hand.
 
-    Functions that it calls show no bar of their own. A callback is called as ever.
+    Functions that it calls show no bar of their own. A callback is called as ever. With a small model as the first
+    argument it computes on one thread, see `few_threads`.
     """
 
     @wraps(function)
@@ -67,7 +69,8 @@ def with_bar(function: Callable[P, R]) -> Callable[P, R]:
             given["progress"] = bar = _checked_bar() if wanted else None
         token = _inside.set(True)
         try:
-            return function(*args, **given)
+            with few_threads(args[0] if args else None):
+                return function(*args, **given)
         finally:
             _inside.reset(token)
             if bar is not None:

@@ -338,6 +338,15 @@ def test_experiments_by_recipe_come_back_from_a_file(kind: str, tmp_path: object
     assert repeated.to_bytes() == found.to_bytes()
 
 
+def test_data_of_the_basis_are_not_called_held_out() -> None:
+    """Whatever labels go with them."""
+    case = Planted(2, {(2, 0, 1): 0.1})
+    recipe = ExperimentRecipe(kind="isolate", metric="loss", draws=1)
+    assert not case.run(Dataset("the same", case.x), recipe).held_out
+    assert case.run(Dataset("others", case.x.flip(0)[1:]), recipe).held_out
+    assert case.run(Dataset("the same", case.x), recipe, held_out=True).held_out
+
+
 def test_recipes_that_make_no_sense_are_refused() -> None:
     for choices, message in (
         ({"kind": "isolation"}, "kind is 'isolation', expected 'isolate', 'modules'"),

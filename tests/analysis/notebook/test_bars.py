@@ -2,9 +2,11 @@
 
 import builtins
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from cases_graphs import planted
 
 import interbasis.analysis
@@ -127,3 +129,30 @@ def test_every_public_function_with_progress_takes_true() -> None:
     long = [f for f in found if inspect.isfunction(f) and "progress" in inspect.signature(f).parameters]
     assert len(long) > 15
     assert [f.__name__ for f in long if "@with_bar\n" not in inspect.getsource(f)] == []
+
+
+def test_small_models_take_one_thread_and_the_number_is_put_back() -> None:
+    """Of a model, of a network, of a checkpoint; large models and what holds none keep what is set."""
+    seen: list[int] = []
+
+    @with_bar
+    def count(*_: object, progress: object = None) -> None:
+        seen.append(torch.get_num_threads())
+        if len(seen) == 6:
+            raise ValueError("stop")
+
+    small, large = torch.nn.Linear(3, 2), torch.nn.Linear(1000, 1000)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        count(small)
+        count(SimpleNamespace(model=small))
+        count(SimpleNamespace(network=SimpleNamespace(model=small)))
+        count(large)
+        count()
+        with pytest.raises(ValueError, match="stop"):
+            count(small)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 1, 3, 3, 1]
