@@ -340,6 +340,7 @@ VIEWS: dict[str, View] = {
             *(_elapsed(r), age(r.created)),
         ),
         _job_facts,
+        spare=("time", "step"),
     ),
     "schedules": View(
         ScheduleRow,

@@ -239,6 +239,14 @@ def test_experiments_in_a_list_say_what_they_measured(kind: str, metric: str, va
     assert " ".join([*shown[1:-3], *above[above.index("metric") + 1 :]]) == said
 
 
+def test_names_of_targets_stay_whole_in_a_list_of_jobs() -> None:
+    ended = {"state": "succeeded", "task": "experiment", "step": "experiment", "fraction": 1.0, "started": THEN}
+    rows = [job(target_name=f"two-digits#1@{step}", **ended) for step in (2500, 100000)]
+    shown = lines(rows_table("jobs", rows))
+    assert {"two-digits#1@2500", "two-digits#1@100000"} <= {word for line in shown for word in line.split()}
+    assert max(map(len, shown)) <= 80
+
+
 def test_times_of_jobs_in_a_list() -> None:
     later = THEN + timedelta(minutes=12)
     rows = [job(started=THEN, finished=later, target_name="digits@100"), job(started=later)]
