@@ -63,7 +63,7 @@ def convert(source: str, target: str, most: int) -> str | None:
         Which of these it was, None for the file itself.
 
     Raises:
-        StoreError: it holds more than tensors by name, or more than `most` bytes.
+        StoreError: it holds no tensors, more than tensors by name, or more than `most` bytes.
     """
     import torch
     from safetensors.torch import save_file
@@ -72,7 +72,9 @@ def convert(source: str, target: str, most: int) -> str | None:
     found = torch.load(source, map_location="cpu", weights_only=True)
     places: list[str | None] = [None, *(name for name in _PLACES if isinstance(found, dict) and name in found)]
     parts = [found if place is None else found[place] for place in places]
-    fit = [isinstance(part, dict) and all(map(_is_tensor, part.items())) for part in parts]
+    fit = [isinstance(part, dict) and len(part) > 0 and all(map(_is_tensor, part.items())) for part in parts]
+    if True not in fit and any(isinstance(part, dict) and not part for part in parts):
+        raise StoreError("it holds no tensors: expected those of a model by name")
     if True not in fit:
         holds = f"; it holds {', '.join(map(str, found))[:200]}" if isinstance(found, dict) else ""
         raise StoreError(f"expected tensors by name, or these as {', '.join(_PLACES)}{holds}")

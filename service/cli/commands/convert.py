@@ -51,15 +51,18 @@ def convert(
     for row in made:
         if row["taken"] is not None:
             err.print(f'{row["file"]} has the tensors of "{row["taken"]}"; the rest was left out', soft_wrap=True)
-    first = Path(made[0]["file"]).with_suffix(".json")
-    if any(row["about"]["family"] == "torch" for row in made):
+    own, guessed = (
+        ", ".join(str(Path(row["file"]).with_suffix(".json")) for row in made if row["about"]["family"] == family)
+        for family in ("torch", "mlp")
+    )
+    if own:
         err.print(
-            f"Complete {first}: config has the arguments of the function that builds the model, which you name with "
+            f"Complete {own}: config has the arguments of the function that builds the model, which you name with "
             "--factory module:function; data the data set, or give it with --data FILE.",
             soft_wrap=True,
         )
-    else:
-        err.print(f"Check {first}: the activation is a guess; give the data with --data FILE.", soft_wrap=True)
+    if guessed:
+        err.print(f"Check {guessed}: the activation is a guess; give the data with --data FILE.", soft_wrap=True)
 
 
 def _check(file: Path, force: bool) -> None:

@@ -208,6 +208,29 @@ def test_files_of_torch_save_are_converted(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_each_json_to_complete_is_named(run: Run, tmp_path: Path) -> None:
+    """Beside each other: networks whose function is to be named, and those whose activation is a guess."""
+    shapes = {"layers.0.weight": (6, 4), "layers.0.bias": (6,)}
+    for name in ("net-10", "net-20"):
+        torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / f"{name}.pt")
+    for name in ("bf", "ck"):
+        torch.save({"conv.weight": torch.zeros(2, 1, 3, 3)}, tmp_path / f"{name}.pt")
+    names = ("net-10", "bf", "ck", "net-20")
+    code, _, err = run("convert", *(tmp_path / f"{name}.pt" for name in names))
+    assert code == 0
+    bf, ck, first, second = (str(tmp_path / f"{name}.json") for name in ("bf", "ck", "net-10", "net-20"))
+    assert f"Complete {bf}, {ck}: config has" in err
+    assert f"Check {first}, {second}: the activation is a guess" in err
+
+
+@pytest.mark.parametrize("held", [{}, {"state_dict": {}, "epoch": 3}])
+def test_a_file_without_tensors_is_refused(run: Run, tmp_path: Path, held: Any) -> None:
+    torch.save(held, tmp_path / "empty.pt")
+    code, _, err = run("convert", tmp_path / "empty.pt")
+    assert (code, "empty.pt: it holds no tensors: expected those of a model by name" in err) == (2, True)
+    assert [file.name for file in tmp_path.iterdir() if file.stem == "empty"] == ["empty.pt"]
+
+
 def test_files_that_hold_more_than_tensors_run_no_code(run: Run, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
