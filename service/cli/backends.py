@@ -21,7 +21,7 @@ from ..terminal.show import err
 from .options import with_place
 from .sources import opened_source
 
-__all__ = ["Backend", "Given", "Local", "Made", "Remote", "checkpoint_files", "opened_backend", "waited"]
+__all__ = ["Backend", "Given", "Local", "Made", "Remote", "checkpoint_files", "makes_store", "opened_backend", "waited"]
 
 Made = dict[str, str]  # kind of each result -> its ID
 
@@ -183,6 +183,20 @@ def checkpoint_files(task: str, targets: Sequence[str | Path]) -> list[Path]:
     """Return the targets of a task that are files of checkpoints, or folders of `save_pretrained`."""
     paths = [Path(target) for target in targets if task in ON_CHECKPOINTS]
     return [path for path in paths if path.suffix == ".safetensors" or path.is_dir()]
+
+
+def makes_store(task: str, targets: Sequence[str | Path]) -> bool:
+    """Return whether a task may make the store that it stores in: where no target is a file, it reads what is stored.
+
+    Raises:
+        StoreError: a file is missing, or one of torch.save.
+    """
+    paths = [Path(target) for target in targets if task in ON_CHECKPOINTS]
+    for path in paths:
+        check_suffix(path)
+        if path.suffix == ".safetensors" and not path.exists():
+            raise StoreError(f"there is no checkpoint {path}")
+    return any(path.exists() for path in paths)
 
 
 def waited(source: Any, rows: Sequence[JobRow]) -> list[JobRow]:

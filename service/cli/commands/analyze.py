@@ -14,7 +14,7 @@ from ...terminal.progress import ProgressBars
 from ...terminal.results import cuts_note, partition_notes
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted, table, verdict
-from ..backends import Given, opened_backend
+from ..backends import Given, makes_store, opened_backend
 from ..completion import complete_ids, complete_values
 from ..options import (
     ArtifactsOption,
@@ -210,7 +210,7 @@ def analyze(
     given = {name: value for name, value in choices.items() if value is not None}
     windows = Text(text, tokens, context, points, seed)
     with (
-        opened_backend(store, artifacts, url, create=True) as backend,
+        opened_backend(store, artifacts, url, create=makes_store("analyze", checkpoints)) as backend,
         windows_file(backend.source, checkpoints, data, windows) as file,
     ):
         chosen = {**recipe_choices(recipe), **given}

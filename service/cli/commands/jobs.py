@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ...records.checkpoints import check_suffix
+from ...records.choices import check_choices
 from ...records.errors import StoreError
-from ...records.jobs import ON_CHECKPOINTS, JobRow
+from ...records.jobs import JobRow
 from ...terminal.progress import waiting_hint
 from ...terminal.show import err, out, print_json
 from ...terminal.views import details, rows_table
-from ..backends import checkpoint_files, waited
+from ..backends import checkpoint_files, makes_store, waited
 from ..completion import complete_ids
 from ..options import (
     ArtifactsOption,
@@ -75,11 +75,11 @@ def submit(
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
     choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
-    for target in targets if task in ON_CHECKPOINTS else ():
-        check_suffix(Path(target))
+    create = makes_store(task, targets)
+    check_choices(task, choices)
     files = checkpoint_files(task, targets)
     named: list[Any] = [Path(t) if Path(t) in files else t for t in targets]
-    with opened_source(store, artifacts, url, create=True) as opened:
+    with opened_source(store, artifacts, url, create=create) as opened:
         with opened.together(files):
             asked = [opened.submit(task, target, choices, **options) for target in named]
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]

@@ -8,12 +8,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ...records.base import Kind, Record
-from ...records.errors import StoreError
 from ...records.estimates import LEDGER, LLC, LedgerRow, LlcRow
 from ...terminal.results import llc_summary
 from ...terminal.show import out, print_json, show_body, show_row
 from ...terminal.tables import counted, number
-from ..backends import Backend, Given, opened_backend
+from ..backends import Backend, Given, makes_store, opened_backend
 from ..completion import complete_ids, complete_values
 from ..options import (
     ArtifactsOption,
@@ -84,7 +83,7 @@ def ledger(
     Example: interbasis ledger my-gpt2 --text corpus.txt --context 64 --points 50
     """
     windows = Text(text, tokens, context, points, seed)
-    with opened_backend(store, artifacts, url, create=True) as backend:
+    with opened_backend(store, artifacts, url, create=makes_store("ledger", checkpoints)) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
         given = Given(data, factory, force, device)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
@@ -183,7 +182,7 @@ def llc(
     Example: interbasis llc my-gpt2 --text corpus.txt --points 50 --epsilon 0.1 --kernel sgld --batch-size 8
     """
     windows = Text(text, tokens, context, points, seed)
-    with opened_backend(store, artifacts, url, create=True) as backend:
+    with opened_backend(store, artifacts, url, create=makes_store("llc", checkpoints)) as backend:
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
@@ -297,9 +296,6 @@ def _measured(
     plot: Path | None,
 ) -> list[RowT]:
     """Compute ledgers or learning coefficients of checkpoints, and draw the last one."""
-    for path in checkpoints:
-        if path.suffix == ".safetensors" and not path.exists():
-            raise StoreError(f"there is no checkpoint {path}")
     check_picture(plot)
     with windows_file(backend.source, checkpoints, given.data, windows) as file:
         made = backend.run(kind.name, checkpoints, choices, given._replace(data=file))

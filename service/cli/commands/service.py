@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...records.checkpoints import check_suffix
+from ...records.checkpoints import check_suffix, of_checkpoint
 from ...records.errors import StoreError
 from ...records.jobs import SCOPES
 from ...terminal.show import err, out, print_json, show_row
@@ -107,8 +107,9 @@ def register(
 
     Example: interbasis register run/step500.safetensors
     """
-    for file in checkpoints:
+    for file in checkpoints:  # before a store is made
         check_suffix(file)
+        of_checkpoint(file)
     with opened_source(store, artifacts, url, create=True) as opened, opened.together(checkpoints):
         rows = [opened.register_checkpoint(file) for file in checkpoints]
     if as_json:

@@ -54,6 +54,22 @@ def test_a_checkpoint_and_its_results_by_name(run: Run, tmp_path: Path) -> None:
     assert f"net#1 has no checkpoint '8': list them with `interbasis ls checkpoints --store {store[1]}`" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["analyze x@1", "ledger x@1", "llc x@1 --epsilon 0.1", "submit partition p-1", "submit ledger x@1", "track x"],
+)
+def test_what_reads_a_store_makes_none(run: Run, tmp_path: Path, words: str) -> None:
+    code, _, err = run(*words.split(), "--store", tmp_path / "new" / "s.sqlite")
+    assert (code, "nothing stored yet in" in err, list(tmp_path.iterdir())) == (2, True, [])
+
+
+@pytest.mark.parametrize("command", ["analyze", "ledger", "submit analyze", "register"])
+def test_a_missing_file_makes_no_store(run: Run, tmp_path: Path, command: str) -> None:
+    code, _, err = run(*command.split(), tmp_path / "none.safetensors", "--store", tmp_path / "new" / "s.sqlite")
+    said = "cannot read" if command == "register" else "there is no checkpoint"
+    assert (code, said in err, list(tmp_path.iterdir())) == (2, True, [])
+
+
 def test_printed_commands_name_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["interbasis", "ls", "graphs", "--store=a b.sqlite", "--url", "http://x"])
     assert given_place() == " --store 'a b.sqlite' --url http://x"
