@@ -231,7 +231,9 @@ def _data(about: Mapping[str, Any], data: str | os.PathLike[str] | None, path: P
             "tokens with --data FILE"
         )
     else:
-        raise DataError(f"{path.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .safetensors)")
+        raise DataError(
+            f"{path.with_suffix('.json')} names no data: pass a file with --data FILE (.npz, .npy, .safetensors)"
+        )
     return _double(train), _double(test)
 
 

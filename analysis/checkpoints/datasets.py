@@ -153,6 +153,8 @@ def _of_numpy(file: Path) -> dict[str, Tensor]:
                 return {"inputs": _from_numpy(opened, f"{file}: inputs")}
             arrays = {name: opened[name] for name in opened.files if name in _ARRAYS}
             _named(dict.fromkeys(opened.files), file)
+    except FileNotFoundError:
+        raise DataError(f"there is no data file {file}") from None
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         hint = " (arrays of dtype object are pickled, and pickles are not read)" if "pickle" in str(error) else ""
         raise DataError(f"cannot read the data file {file}: {error}{hint}; {_EXPECTED}") from error

@@ -67,7 +67,7 @@ def checked_labels(
         if (strong & (a < 0)).any():
             node = int(np.flatnonzero(strong & (a < 0))[0])
             raise GraphError(
-                f"node {node} of cut {graph.cuts[cut]!r} has label -1 but an edge above the cutoff at "
+                f"node {node} of cut {graph.cuts[cut]!r} has no module (label -1) but an edge above the cutoff at "
                 f"epsilon {shown_scales(epsilon)}: give it a module"
             )
     return tuple(a.astype(np.int64) for a in arrays)

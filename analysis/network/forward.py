@@ -307,7 +307,7 @@ def _refuse_unreadable(model: nn.Module) -> None:
         CutError: no module, one that torch.jit compiled, or one made under `torch.inference_mode`.
     """
     if not isinstance(model, nn.Module):
-        raise CutError(f"the model is a {type(model).__name__}: expected a torch.nn.Module")
+        raise CutError(f"the model is of type {type(model).__name__}: expected a torch.nn.Module")
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise CutError(

@@ -79,6 +79,8 @@ def read_data(
             targets.append(label)
     if not batches:
         raise DataError("there are no data: expected at least two data points")
+    if sum(map(batch_size, batches)) < 2:
+        raise DataError("there is one data point: expected at least two")
     if targets and (len(targets) != len(batches) or len({v.shape[1:] for v in targets}) > 1):
         raise DataError("the labels of some batches have other shapes than those of others: expected one kind of label")
     return Data(tuple(_larger(batches)), torch.cat(targets) if targets else None)

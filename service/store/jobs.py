@@ -378,7 +378,7 @@ def _require_family(about: Any, task: str, target: object) -> None:
     if isinstance(about, Mapping) and about.get("family") == "torch":
         raise StoreError(
             f"{target} is of family 'torch': only a function of yours builds it, which workers do not have; compute "
-            f"without them, on the same store: `interbasis {task} {target} --factory module:function`"
+            f"without a service, on the same store: `interbasis {task} {target} --factory module:function --data FILE`"
         )
 
 

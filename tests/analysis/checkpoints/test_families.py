@@ -592,7 +592,7 @@ def _text_in_npz(path: Path) -> None:
 
 
 BAD_DATA: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
-    "missing": (void, ["cannot read the data file", "bad.npz"]),
+    "missing": (void, ["there is no data file", "bad.npz"]),
     "garbage": (lambda p: p.write_bytes(b"garbage"), ["cannot read the data file", "bad.npz"]),
     "empty file": (lambda p: p.write_bytes(b""), ["cannot read the data file", "bad.npz"]),
     "truncated": (_truncated_npz, ["cannot read the data file", "bad.npz"]),

@@ -191,6 +191,8 @@ def _named() -> list[tuple[str, int]]:
 def test_node_with_an_edge_needs_a_module(graph: InteractionGraph) -> None:
     labels = read_labels(FILES["json"], graph)
     for scale in (1e-9, tuple(np.full(2, 1e-9))):
-        with pytest.raises(GraphError, match="has label -1 but an edge above the cutoff at epsilon 1e-09: give it"):
+        with pytest.raises(
+            GraphError, match=r"no module .label -1. but an edge above the cutoff at epsilon 1e-09: give it"
+        ):
             score_partition(graph, labels, scale)
     assert score_partition(graph, [*labels[:2], np.array([0, 0, 1, 1])], 1e-9).n_modules == 2

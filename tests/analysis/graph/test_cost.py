@@ -165,7 +165,7 @@ def test_unknown_objective_lists_the_known_ones():
         ([[0, 1], [0, 1, 1]], "shapes"),
         ([[0, 1], [0.5, 1.0]], "integers"),
         ([[0, -2], [0, 1]], "smallest label is -2"),
-        ([[0, -1], [0, 1]], "node 1 of cut '0' has label -1"),
+        ([[0, -1], [0, 1]], "node 1 of cut '0' has no module"),
     ],
 )
 def test_bad_labels(labels, message):
