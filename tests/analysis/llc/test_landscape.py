@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad, jacrev
@@ -407,6 +407,7 @@ def test_losses_over_all_pairs_are_told_from_losses_of_data_points(name, n, seed
     draws = torch.Generator().manual_seed(seed)
     y = torch.randn(n, generator=draws).to(kind)
     x = (1 + spread * torch.randn(n, 1, generator=draws)).to(kind)  # near what a constant would be, too
+    assume(name != "huber" or bool(((x - y).abs() < 0.9).any()))  # elsewhere it is linear: pairs do not matter
     if spread == 1.0 or kind == torch.float64:
         assert seen(OVER_PAIRS[name], x, y)
     assert not seen(OVER_PAIRS[name], x, y[:, None])
