@@ -212,12 +212,20 @@ class Interventions:
             other[order] = order.roll(1)
         return other
 
-    def coordinates(self, other: Int[Tensor, " n"] | None = None) -> list[list[Float[Tensor, "_ _ _"]]]:
+    def coordinates(self, *, other: Int[Tensor, " n"] | None = None) -> list[list[Float[Tensor, "_ _ _"]]]:
         """Compute per cut the coordinates of each batch; or those of other data points, as `partners` gives them."""
         own = [[to_coordinates(b, part.values[p]) for part in self._parts] for p, b in enumerate(self._order)]
         if other is None:
             return own
-        return [[torch.stack([rows[i] for i in chosen]) for chosen in self._split(other)] for rows in map(_rows, own)]
+        return [self._exchanged(p, _rows(batches), other) for p, batches in enumerate(own)]
+
+    def _exchanged(self, p: int, rows: Sequence[Tensor], other: Int[Tensor, " n"]) -> list[Float[Tensor, "_ _ _"]]:
+        """Give each data point the coordinates of another one, in order, at the positions that count."""
+        masks = [_mask_of(part, p, row) for part in self._parts for row in range(len(part))]
+        mixed = [row.clone() for row in rows]
+        for here, there in enumerate(other.tolist()):
+            mixed[here][masks[here]] = rows[there][masks[there]]
+        return [torch.stack([mixed[i] for i in chosen]) for chosen in self._split(torch.arange(self.n, device="cpu"))]
 
     def receive(
         self,
@@ -414,10 +422,16 @@ class _Part:
         return len(self.values[0])
 
 
-def _counts(part: _Part, p: int, row: int) -> tuple[int, bytes | None]:
-    """Return how many positions are read at a cut, and which of them count at a data point."""
+def _counts(part: _Part, p: int, row: int) -> bytes:
+    """Return which positions count at a data point, from the first to the last that does, whatever the padding."""
+    mask = _mask_of(part, p, row)
+    found = mask.nonzero()[:, 0].tolist()
+    return mask[found[0] : found[-1] + 1].numpy().tobytes() if found else b""
+
+
+def _mask_of(part: _Part, p: int, row: int) -> Bool[Tensor, " positions"]:
     mask = part.counted[p].mask
-    return part.values[p].shape[1], None if mask is None else mask[row].numpy().tobytes()
+    return torch.ones(part.values[p].shape[1], dtype=torch.bool, device="cpu") if mask is None else mask[row]
 
 
 def _rows(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _"]]:

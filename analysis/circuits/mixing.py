@@ -239,7 +239,7 @@ class _Mixed:
         self._study = study
         other = study.partners()
         self.n = int((other != torch.arange(study.n, device="cpu")).sum())
-        self._x, self._other = study.coordinates(), study.coordinates(other)
+        self._x, self._other = study.coordinates(), study.coordinates(other=other)
         self._last_cut = len(self._x) - 1
 
     def shares(self, labels: Sequence[np.ndarray], chains: Sequence[np.ndarray]) -> tuple[float, float]:
