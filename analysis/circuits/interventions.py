@@ -327,7 +327,7 @@ class Interventions:
                 f"at data point {int(alone.long().argmax())} other positions count than at all others, so that it "
                 "cannot be resampled: take replacement='mean', or data points of one length"
             )
-        for part, others in zip(self._parts, zip(*self.coordinates(other), strict=True), strict=True):
+        for part, others in zip(self._parts, zip(*self.coordinates(other=other), strict=True), strict=True):
             part.others = list(others)
 
     def _whole_output(self, part: _Part) -> Tensor:

@@ -159,7 +159,7 @@ def test_data_points_are_exchanged_where_the_same_positions_count() -> None:
     assert [lengths[i] for i in other[2:]] == lengths[2:]
     assert other[5] == 5, "the only text of 5 tokens"
     assert {other[1], other[3], other[6]} == {1, 3, 6}
-    for own, given in zip(study.coordinates(), study.coordinates(study.partners()), strict=True):
+    for own, given in zip(study.coordinates(), study.coordinates(other=study.partners()), strict=True):
         rows, exchanged = ([row for batch in values for row in batch] for values in (own, given))
         assert all(torch.equal(rows[j], exchanged[i]) for i, j in enumerate(other))
     with pytest.raises(DataError, match="at data point 2 other positions count than at all others"):
