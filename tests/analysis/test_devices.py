@@ -203,6 +203,9 @@ def same(found: list[Any], expected: list[Any]) -> None:
             assert one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
 
 
+SLOWER = ("one call, gemma", "one call, llama", "one call, gpt_neox", "graphs of the last")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_tensors_name_their_device(name: str) -> None:
     compute = CASES[name]()
@@ -211,7 +214,7 @@ def test_tensors_name_their_device(name: str) -> None:
         same(compute(copy.deepcopy), expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOWER)) for name in CASES])
 def test_model_elsewhere(name: str) -> None:
     """Data come to the model, what is computed there stays apart, and the numbers are those of the CPU."""
     compute = CASES[name]()
