@@ -147,6 +147,7 @@ FIELDS: dict[str, Rule] = {
     "LedgerRow.layers": each(keys(_layer(layer_of("", 1, 1, (0, 0, 0, 0))))),
     "LedgerRow.method": one_of(LEDGER_METHODS),
     "LlcRow.points": each(both(keys(POINT.points[0]), lambda point: WORDS["llc"](point["verdict"]))),
+    "PartitionRow.remarks": each(any_text),
     "Problem.code": one_of(CODES),
     "Problem.errors": each(lambda error: error.keys() == PROBLEM["errors"][0].keys()),
     "Problem.status": lambda value: HTTPStatus(value) >= HTTPStatus.BAD_REQUEST,

@@ -15,6 +15,7 @@ from .quotient import (
     mediator_cost,
     module_links,
 )
+from .remarks import graph_remarks
 from .skip_paths import PairStrengths, has_streams, pair_attributions, pair_strengths
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "degree_preserving_null",
     "edge_cost",
     "graph_costs",
+    "graph_remarks",
     "has_edge",
     "has_streams",
     "interaction_cost",

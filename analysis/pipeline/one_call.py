@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..fields import Loss
 from ..figures.report import page
 from ..graph.interaction_graph import InteractionGraph
+from ..graph.remarks import graph_remarks
 from ..huggingface.language import CountedAt, assumed_network, numbered
 from ..modules.partition import Partition
 from ..network.batches import doubled, map_tensors
@@ -123,39 +124,13 @@ class Analysis(Result):
         left_out: Any = self.graph.settings.get("left_out", {})
         for sentence in LeftOut(**left_out).sentences() if left_out else ():
             yield from _filled(sentence)
-        for sentence in self.graph.settings.get("remarks", ()):
-            yield from _filled(sentence)
         graph, scale = self.recipe.graph, self.partition.epsilon
         yield from _filled(
             f"{self.n:,} data points, {graph.basis} basis, {graph.loss or 'mse'} loss, loss scale {scale:.3g}, "
             f"computed in {self.precision}."
         )
-        settings: Any = self.graph.settings
-        limited = settings.get("rank_limited", {})
-        if cuts := limited.get("data"):
-            yield from _filled(
-                f"Few data: at {', '.join(cuts)} there are no more points than features, so that directions are "
-                "missing that more data would show."
-            )
-        if cuts := limited.get("format"):
-            yield from _filled(
-                f"At {', '.join(cuts)} the number format limits the rank: directions below "
-                f"{settings['rank_tolerance']:.1g} of the largest are rounding."
-            )
-        errors = [np.median((e / w)[w**2 > scale]) for w, e in self._estimated() if (w**2 > scale).any()]
-        if errors:
-            known = settings.get("importance_error")
-            of_importance = "" if known is None else f"{known:.1%} of the importance, and "
-            yield from _filled(
-                f"Estimated with {settings['probes']} random probes per data point: relative standard errors are "
-                f"{of_importance}{max(errors):.1%} of the strengths (median)."
-            )
-
-    def _estimated(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the strengths that are estimated, with their standard errors."""
-        for w, error in zip(self.graph.blocks, self.graph.errors, strict=False):
-            if error is not None:
-                yield w, error
+        for sentence in graph_remarks(self.graph, self.partition.epsilons):
+            yield from _filled(sentence)
 
     def plot(self, *, title: str | None = None) -> Figure:
         """Draw the interaction graph, its modules in colour."""

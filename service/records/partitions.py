@@ -113,6 +113,8 @@ class PartitionValues(Record):
         verdict: "supported", "one module", "not told apart from chance" or "untested"; None of a partition
             that an earlier version stored, where what is stored does not tell.
         reason: reason of the verdict, one sentence.
+        remarks: how far the numbers hold, as sentences: what was assumed or estimated, and what limits the ranks; None
+            of a partition that an earlier version stored.
     """
 
     n_modules: Annotated[int, Field(examples=[2])]
@@ -136,6 +138,10 @@ class PartitionValues(Record):
     verdict: Annotated[str | None, Field(examples=["supported"])] = None
     reason: Annotated[
         str | None, Field(examples=["more modular than all null graphs (z 21.4, p 0.048); independent searches agree"])
+    ] = None
+    remarks: Annotated[
+        tuple[str, ...] | None,
+        Field(examples=[["Few data: at 2 there are no more points than features, so that directions are missing."]]),
     ] = None
 
 

@@ -65,7 +65,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0011"
+SCHEMA_REVISION = "0012"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -266,6 +266,7 @@ class Partition(Result):
     warning: Mapped[str | None]
     verdict: Mapped[str | None]
     reason: Mapped[str | None]
+    remarks: Mapped[list[str] | None]
     partition_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     graph: Mapped[Graph] = relationship(lazy="joined", innerjoin=True)

@@ -65,7 +65,7 @@ def reloaded(
         described = store.get_dataset(row.dataset).description.removeprefix("Dataset(").removesuffix(")")
         raise InputError(
             f"{checkpoint.id} names no data, and {row.id} was computed on {described}: give that file again with "
-            "--data FILE"
+            "--data FILE, or windows of a text as --data sha256:..., under the name that analyze --text printed"
         )
     with checked_out(store, checkpoint.id) as (_, file):
         options: dict[str, Any] = {"cuts": chosen.cuts, "loss": chosen.loss, "positions": chosen.positions}

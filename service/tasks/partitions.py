@@ -14,6 +14,7 @@ from ...analysis.checkpoints.checkpoint import Checkpoint
 from ...analysis.errors import InputError
 from ...analysis.exchange.labels_file import labels_of
 from ...analysis.graph.quotient import module_links
+from ...analysis.graph.remarks import graph_remarks
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, partition_graph
 from ..records.base import Provenance
@@ -114,7 +115,9 @@ def _save_partition(
     store: Store, row: GraphRow, graph: InteractionGraph, partition: Partition, made: Provenance, force: bool
 ) -> PartitionDetail:
     links = module_links(graph, partition.labels, partition.epsilons)
-    values: dict[str, Any] = {f.name: getattr(partition, f.name) for f in fields(PartitionValues)}
+    names = [f.name for f in fields(PartitionValues) if f.name != "remarks"]
+    values: dict[str, Any] = {name: getattr(partition, name) for name in names}
+    values["remarks"] = graph_remarks(graph, partition.epsilons)
     return store.save_partition(
         row.id,
         provenance=made,

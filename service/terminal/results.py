@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from rich.table import Table
@@ -23,6 +24,7 @@ __all__ = [
     "llc_table",
     "modules_table",
     "partition_notes",
+    "remark_notes",
     "tracking_table",
     "verdict_line",
 ]
@@ -98,6 +100,16 @@ def partition_notes(rows: Sequence[PartitionRow], *, reasons: bool = True) -> li
         notes += [] if line is None else [Text(f"{row.id}: ").append_text(line)]
         warned = row.warning and row.verdict != "one module"  # of one module the verdict says the same
         notes += [Text(f"{row.id}: warning: {row.warning}", "yellow")] if warned else []
+    return notes + (remark_notes(rows) if reasons else [])
+
+
+def remark_notes(rows: Sequence[PartitionRow]) -> list[Text]:
+    """Return how far the numbers of partitions hold, each sentence once; it names its partitions if not all have it."""
+    said = [row.remarks or () for row in rows]
+    notes = []
+    for sentence in dict.fromkeys(chain.from_iterable(said)):
+        of = [row.id for row, remarks in zip(rows, said, strict=True) if sentence in remarks]
+        notes.append(Text(sentence if len(of) == len(rows) else f"{', '.join(of)}: {sentence}", "dim"))
     return notes
 
 

@@ -19,7 +19,16 @@ from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import PartitionDetail, PartitionRow
 from ..records.tracking import TrackingDetail, TrackingRow
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
-from .results import at_no_cut, layers_table, ledger_table, llc_table, modules_table, tracking_table, verdict_line
+from .results import (
+    at_no_cut,
+    layers_table,
+    ledger_table,
+    llc_table,
+    modules_table,
+    remark_notes,
+    tracking_table,
+    verdict_line,
+)
 from .tables import age, number, plainly, span, table, verdict
 
 __all__ = ["VIEWS", "View", "body", "details", "rows_table"]
@@ -191,7 +200,7 @@ def _partition_body(row: PartitionRow) -> list[RenderableType]:
     if not isinstance(row, PartitionDetail):
         return []
     line = verdict_line(row)
-    return [modules_table(row), *(("", line) if line is not None else ())]
+    return [modules_table(row), *(("", line) if line is not None else ()), *remark_notes([row])]
 
 
 def _ledger_body(row: LedgerRow) -> list[RenderableType]:

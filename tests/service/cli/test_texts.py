@@ -57,6 +57,10 @@ def test_folders_are_analysed_tracked_and_taken_by_jobs(
     assert (recipe["loss"], recipe["positions"]) == ("kl", "later")
     data = err.split("--data")[1].split()[0]
     assert data.startswith("sha256:")
+    remarks = found[0]["partition"]["remarks"]
+    assert "residual stream" in " ".join(remarks).lower()
+    shown, _ = run(capsys, "show", found[0]["partition"]["id"])
+    assert " ".join(remarks) in " ".join(shown.split())
     again, _ = run(capsys, "analyze", "tiny@20", "--data", data, "--basis", "pca", "--json")
     assert json.loads(again)["items"][0]["graph"]["id"] == found[1]["graph"]["id"], "the same windows, the same graph"
     tracked, _ = run(capsys, "track", "tiny", "--data", data, "--json")

@@ -13,6 +13,7 @@ from interbasis.service.terminal.results import (
     llc_table,
     modules_table,
     partition_notes,
+    remark_notes,
     tracking_table,
     verdict_line,
 )
@@ -338,3 +339,19 @@ def test_warning_that_says_the_same_as_the_verdict_is_left_out() -> None:
     row = partition(id="p-1", verdict="one module", reason="no division is better", warning="there is one module")
     assert [note.plain for note in partition_notes([row])] == ["p-1: one module: no division is better"]
     assert partition_notes([row], reasons=False) == []
+
+
+def test_remarks_stand_once_and_name_their_partitions_where_not_all_have_them() -> None:
+    rows = [
+        partition(id="p-1", verdict=None, remarks=("[b] Few data.", "Estimated: 3 %.")),
+        partition(id="p-2", verdict=None, remarks=("[b] Few data.", "Estimated: 4 %.")),
+        partition(id="p-3", verdict=None, remarks=("[b] Few data.",)),
+    ]
+    assert [note.plain for note in remark_notes(rows)] == [
+        "[b] Few data.",
+        "p-1: Estimated: 3 %.",
+        "p-2: Estimated: 4 %.",
+    ]
+    assert partition_notes(rows) == remark_notes(rows)
+    assert partition_notes(rows, reasons=False) == []
+    assert remark_notes([partition(remarks=None)]) == []
