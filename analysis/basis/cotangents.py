@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..devices import summed
+from ..devices.device import summed
+from ..devices.memory import BLOCK
 from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.masks import EVERYTHING, Counted
@@ -25,8 +26,6 @@ from ..network.network import Network
 from ..seeds import torch_generator
 
 __all__ = ["SPLITS", "Halves", "PositionSigns", "Probes", "output_cotangents"]
-
-_BLOCK = 2**18  # entries of one block of cotangents: 2 MB in float64, and several times that in the backward pass
 
 SPLITS = 64
 """Random halves of the outputs; with so many the rotation finds .95 to .99 of the exact gain."""
@@ -190,5 +189,5 @@ def _gram(rows: Float[Tensor, "v batch positions d"]) -> Float[Tensor, "d d"]:
     return flat.T @ flat
 
 
-def _rows_per_block(entries: int, block: int = _BLOCK) -> int:
+def _rows_per_block(entries: int, block: int = BLOCK) -> int:
     return max(1, block // max(entries, 1))

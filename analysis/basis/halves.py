@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..devices import summed, sums_on
+from ..devices.device import summed, sums_on
 from ..errors import GraphError
 from ..network.batches import Batch, batch_size, read_batches
 from ..network.network import Network

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..devices import summed, sums_on
+from ..devices.device import summed, sums_on
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
@@ -29,8 +29,6 @@ __all__ = [
     "pair_trace",
     "signed_rows",
 ]
-
-_SIGNED_BLOCK = 2**20  # entries of one block of cotangents with signs
 
 _EXACT_BLOCK = 2**19  # entries of one block of Jacobian rows computed by an exact form
 

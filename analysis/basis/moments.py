@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..devices import summed, sums_on
+from ..devices.device import summed, sums_on
 from ..errors import DataError
 from ..network.batches import Batch, map_tensors, read_batches
 from ..network.masks import EVERYTHING, Counted

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..devices import find_device, placed
+from ..devices.device import find_device, placed
+from ..devices.memory import check_memory, limited_memory
 from ..errors import CheckpointError, CutError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
 from ..huggingface.language import CountedAt
@@ -104,6 +105,7 @@ def load_checkpoint(
     batch_size: int | None = None,
     factory: Callable[..., nn.Module] | None = None,
     device: str | torch.device | None = None,
+    memory: str | int | None = None,
 ) -> Checkpoint:
     """Rebuild the model of a checkpoint in float64, with its cuts and its data.
 
@@ -125,9 +127,11 @@ def load_checkpoint(
         batch_size: data points in a batch.
         factory: builds the model of family `torch` from the JSON's config.
         device: where the network computes, see `Network`; default: the CPU.
+        memory: limit of memory, such as "8GiB", that data points in a batch are chosen by where `batch_size` is not
+            given; default: half of what is free. Results do not depend on it.
 
     Raises:
-        InputError: an unknown device, or one that is not there.
+        InputError: an unknown device, or one that is not there; or a model larger than the memory.
         CheckpointError: a missing or truncated file, an unknown family, tensors that do not fit, NaN weights.
         DataError: no data, or inputs that do not fit the model.
         CutError: cuts that do not exist.
@@ -144,9 +148,13 @@ def load_checkpoint(
         train, test = (_small_batches(data, config) for data in (train, test))
     if batch_size is not None:
         train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
-    with torch.device("cpu"):
-        model, digest, notes = _model(family, name, config, files)
-    network, counted = _network(placed(model, where), cuts, family, about, loss, positions, next(iter(train)))
+    with limited_memory(memory):
+        check_memory(sum(file.stat().st_size for file in files if file.is_file()), f"the model in {path}")
+        with torch.device("cpu"):
+            model, digest, notes = _model(family, name, config, files)
+        network, counted = _network(placed(model, where), cuts, family, about, loss, positions, next(iter(train)))
+        if batch_size is None:
+            train, test = (_that_fit(network, data) for data in (train, test))
     label = str(about.get("label") or file.stem)
     return Checkpoint(
         network,
@@ -259,6 +267,12 @@ def _small_batches(data: Dataset, config: Mapping[str, Any]) -> Dataset:
         return data
     size = _LOGITS // (data.inputs.shape[1] * int(config.get("vocab_size") or 1))
     return data.with_batch_size(min(max(size, 2), data.batch_size))
+
+
+def _that_fit(network: Network, data: Dataset) -> Dataset:
+    """Return data in batches of as many points as fit into memory."""
+    size = network.points_that_fit(data.inputs)
+    return data if size is None or size >= data.batch_size else data.with_batch_size(size)
 
 
 def _double(data: Dataset) -> Dataset:

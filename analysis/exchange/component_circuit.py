@@ -22,7 +22,7 @@ from ..basis.bases import Bases
 from ..checkpoints.components import Components, Part
 from ..circuits.ablation import joined_labels
 from ..circuits.metrics import find_metric
-from ..devices import summed
+from ..devices.device import summed
 from ..errors import CutError, DataError, GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition

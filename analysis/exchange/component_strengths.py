@@ -33,7 +33,7 @@ from ..basis.cotangents import PositionSigns
 from ..checkpoints.components import Component, Components, find_components
 from ..circuits.ablation import require_partition
 from ..derivatives import batched_gradients
-from ..devices import summed, sums_on
+from ..devices.device import summed, sums_on
 from ..errors import CutError, GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition

@@ -29,7 +29,7 @@ from torch import Tensor
 from ..basis.bases import Basis
 from ..basis.cotangents import PositionSigns
 from ..basis.jacobians import disjoint_positions, gate_moments, one_position, pair_rows, pair_trace, signed_rows
-from ..devices import summed, sums_on
+from ..devices.device import summed, sums_on
 from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network

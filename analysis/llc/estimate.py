@@ -24,13 +24,14 @@ from jaxtyping import Bool, Float
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from ..devices.memory import bytes_in_words, memory_left
 from ..errors import InputError
 from ..linalg import lanczos
 from ..network.batches import Batch
 from ..network.hooks import with_gradients
 from ..network.network import Network
 from ..notebook.bars import with_bar
-from ..progress import Progress, ProgressCallback, available_memory, bytes_in_words
+from ..progress import Progress, ProgressCallback
 from ..seeds import torch_generator
 from .batch_loss import Parameters
 from .chains import Chains, Plan, Sampler, run_chains
@@ -531,7 +532,7 @@ def _require_memory(start: Tensor, chains: int, pairs: int) -> None:
         InputError: says how much they take, how much there is, and what takes less.
     """
     vectors = _VECTORS[0] + _VECTORS[1] * chains + 3 * pairs
-    needed, available = vectors * start.numel() * start.element_size(), available_memory()
+    needed, available = vectors * start.numel() * start.element_size(), memory_left(start.device)
     if available is None or needed <= available:
         return
     less = [*(["preconditioner='none'"] if pairs else []), *(["fewer chains"] if chains > 2 else [])]

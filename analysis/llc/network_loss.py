@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.pairs import Pair, ignores_pairing, join_pairs, read_pairs, reduction_of, sliceable
 from ..checkpoints.weights import refuse_shared_memory
 from ..derivatives import describe_disagreements, gradient_disagreements
-from ..devices import summed
+from ..devices.device import summed
 from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
 from ..network.network import Network

@@ -8,7 +8,7 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 
-from ..devices import device_of
+from ..devices.device import device_of
 from ..errors import InputError
 from ..network.hooks import copied
 

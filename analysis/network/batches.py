@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..devices import lacks_memory, moved, summed, too_large
+from ..devices.device import lacks_memory, moved, summed, too_large
 from ..errors import DataError
 from ..progress import ProgressCallback, report
 

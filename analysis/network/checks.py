@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
-from ..devices import summed
+from ..devices.device import summed
 from ..errors import CutError, DataError, InputError
 from .batches import Batch, batch_size, naming_batch, take_points, tensors
 from .cuts import Place

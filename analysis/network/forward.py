@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..devices import device_of
+from ..devices.device import device_of
 from ..errors import CutError, DataError
 from ..results import by_value
 from .batches import Batch, arguments, batch_size, naming_batch, tensors

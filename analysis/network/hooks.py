@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..devices import device_of, find_device, placed
+from ..devices.device import device_of, find_device, placed
 from ..errors import CutError
 from .cuts import Place, first_tensor, replace_tensor
 from .layouts import Layout, swap_of

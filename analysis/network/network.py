@@ -19,10 +19,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..derivatives import batched_gradients
-from ..devices import device_of, moved, sums_on
-from ..errors import CutError, DataError, GraphError
+from ..devices.device import device_of, moved, sums_on
+from ..devices.memory import points_that_fit
+from ..errors import CutError, DataError, GraphError, InterbasisError
 from ..notebook.tables import html_table
-from .batches import Batch, batch_size, doubled, joined, map_tensors, naming_batch, read_batches
+from .batches import Batch, batch_size, doubled, joined, map_tensors, naming_batch, read_batches, take_points
 from .checks import check_model, check_sizes, few_then_all, parameters_put_back, random_numbers_put_back
 from .cut_search import LeftOut, find_cuts, modules_left_out
 from .cuts import Cut, Place, resolve, short_name, stream_names
@@ -233,6 +234,22 @@ class Network:
         """Compute the network's output at the counted positions."""
         with torch.no_grad():
             return self.trace(batch).output
+
+    def points_that_fit(self, batch: Batch) -> int | None:
+        """Return how many data points like those of a batch fit into memory in a backward pass.
+
+        None if memory is unknown, or if the network cannot run on them, which its checks tell.
+
+        Raises:
+            DataError: not even one data point fits.
+        """
+        few = take_points(batch, slice(0, 2))
+        try:
+            with torch.no_grad():
+                seen = self.trace(few)
+        except InterbasisError:
+            return None
+        return points_that_fit(partial(self.trace, few, joined=True), (*seen.values, seen.output), self.model)
 
     def with_model(self, model: nn.Module) -> Network:
         """Return a network with the same cuts and loss on another model; exact forms are not taken along."""

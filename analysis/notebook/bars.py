@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from ..devices import few_threads
+from ..devices.device import few_threads
 from ..errors import InputError
 from ..progress import Progress
 
@@ -30,7 +30,10 @@ class Bar:
         self._step = ""
 
     def __call__(self, progress: Progress) -> None:
-        """Show a report."""
+        """Show a report; what a task forecasts stays above the bar."""
+        if progress.step == "forecast":
+            _tqdm().write(progress.message)
+            return
         if self._bar is None:
             self._bar = _tqdm()(desc=progress.step, total=progress.total, leave=False)
         elif progress.step != self._step or progress.done < self._bar.n:

@@ -17,7 +17,8 @@ from torch import nn
 
 from ..basis.bases import Bases
 from ..checkpoints.checkpoint import Checkpoint
-from ..devices import sums_on
+from ..devices.device import sums_on
+from ..devices.memory import limited_memory
 from ..errors import InputError
 from ..fields import Loss
 from ..figures.report import page
@@ -25,7 +26,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..graph.remarks import graph_remarks
 from ..huggingface.language import CountedAt, assumed_network, numbered
 from ..modules.partition import Partition
-from ..network.batches import doubled, map_tensors
+from ..network.batches import Batch, batch_size, doubled, map_tensors, take_points
 from ..network.checks import spread
 from ..network.cut_search import LeftOut
 from ..network.hooks import copied_to
@@ -210,6 +211,7 @@ def analyze(
     loss: str | None = None,
     positions: str | None = None,
     device: str | torch.device | None = None,
+    memory: str | int | None = None,
     recipe: Recipe | None = None,
     progress: ProgressCallback | None = None,
     **choices: Any,
@@ -230,6 +232,8 @@ def analyze(
         positions: which positions count: "all", "mask" (those of `attention_mask` in the batches), "later" (of these
             all but the first) or "last"; default: "later" for decoders, else "mask" where there is one.
         device: where to compute, see `Network`; default: where the model is.
+        memory: limit of memory, such as "8GiB", which larger batches are split for; default: half of what is free.
+            Results do not depend on it.
         recipe: all other choices; default: those in `choices`.
         progress: called as the work goes on.
         choices: fields of `GraphRecipe` and `PartitionRecipe`: basis, probes, rotation, epsilon, resolution, seed, ...
@@ -263,7 +267,8 @@ def analyze(
     coarse = any(p.is_floating_point() and p.dtype != torch.float64 for p in net.model.parameters())
     if coarse and chosen.graph.rank_tolerance == GraphRecipe.rank_tolerance:
         chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
-    return _analysis(net, Data(tuple(batches), given.targets), chosen, progress)
+    with limited_memory(memory):
+        return _analysis(net, Data(_that_fit(net, batches), given.targets), chosen, progress)
 
 
 @with_bar
@@ -314,6 +319,16 @@ def _in_double(net: Network, data: Data) -> tuple[Network, Sequence[Any]]:
         return net, own
     agree = there.shape == here.shape and float((there - here).abs().max()) <= _AGREE * float(there.abs().max())
     return (exact, batches) if agree else (net, own)
+
+
+def _that_fit(net: Network, batches: Sequence[Batch]) -> tuple[Batch, ...]:
+    """Split batches of more data points than fit into memory."""
+    most = net.points_that_fit(batches[0]) or max(map(batch_size, batches))
+    return tuple(
+        take_points(batch, slice(start, start + most))
+        for batch in batches
+        for start in range(0, batch_size(batch), most)
+    )
 
 
 def _filled(text: str) -> list[str]:

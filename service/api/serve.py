@@ -64,6 +64,7 @@ def serve(
     workers: int,
     limits: Limits,
     device: str | None = None,
+    memory: str | None = None,
     log_form: str = "text",
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -76,6 +77,7 @@ def serve(
         workers: number of processes that run jobs; at most one on SQLite.
         limits: limits that the operator sets.
         device: where the workers compute; default: the CPU.
+        memory: limit of memory of each of their jobs, such as "8GiB"; default: half of what is free.
         log_form: "json" or "text"; workers get the same.
         ready: called with the URL once requests are answered.
 
@@ -102,7 +104,8 @@ def serve(
         lifespan="off",
     )
     server = uvicorn.Server(config)
-    options = ["--log", log_form, *([] if device is None else ["--device", device])]
+    places = (("--device", device), ("--memory", memory))
+    options = ["--log", log_form, *(word for name, value in places if value is not None for word in (name, value))]
     with _alone(store) as serving, _listening(host, port) as listener, _workers(store, workers, options):
         address = f"[{host}]" if ":" in host else host
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it

@@ -36,12 +36,14 @@ class Given(NamedTuple):
         factory: `module:function` that builds a model of family `torch`.
         force: compute stored results again.
         device: where to compute; default: the CPU.
+        memory: limit of memory, such as "8GiB"; default: half of what is free.
     """
 
     data: Path | None = None
     factory: str | None = None
     force: bool = False
     device: str | None = None
+    memory: str | None = None
 
 
 class Backend(Protocol):
@@ -66,7 +68,7 @@ class Backend(Protocol):
                 runs or models.
             choices: fields of the task's recipe; None is left out. Of an experiment, "kind" may be a list: then each
                 kind is run.
-            given: data, factory, force, device.
+            given: data, factory, force, device, memory.
 
         Raises:
             StoreError: a choice of the wrong type or value; a job failed; or a service was given a factory or device.
@@ -85,6 +87,7 @@ class Local:
 
     def run(self, task: str, targets: Sequence[str | Path], choices: Mapping[str, Any], given: Given) -> list[Made]:
         """Run a task on several targets, see `Backend.run`."""
+        from ...analysis.devices.memory import limited_memory
         from ..tasks.run import Task
 
         works = _works(task, targets, choices)
@@ -92,11 +95,12 @@ class Local:
         made = []
         named = [f"experiment {chosen['kind']}" for _, chosen in works] if task == "experiment" else task
         self.bars.begin(named, len(works))
-        with self.source.together(checkpoint_files(task, targets)):
+        with self.source.together(checkpoint_files(task, targets)), limited_memory(given.memory):
             for number, (target, chosen) in enumerate(works, 1):
                 self.bars.title(target.stem if isinstance(target, Path) else str(chosen.get("kind") or target), number)
                 with self._file(task, target) as file, self._data(given.data) as data:
                     options: dict[str, Any] = given._replace(data=data)._asdict()
+                    del options["memory"]  # it is the process that has a limit
                     work = Task(self.source, task, file, chosen, progress=self.bars.update, **options)
                     made.append({str(result["kind"]): str(result["id"]) for result in work.all()})
         return made
@@ -143,10 +147,12 @@ class Remote:
             raise StoreError(
                 "--factory: a service builds models of installed families only; analyze it here, without --url"
             )
-        if given.device is not None:
-            raise StoreError(
-                "--device: a service computes where its workers do (interbasis worker --device cuda): leave it out"
-            )
+        for name, value, example in (("device", given.device, "cuda"), ("memory", given.memory, "8GiB")):
+            if value is not None:
+                raise StoreError(
+                    f"--{name}: a service computes as its workers do (interbasis worker --{name} {example}): "
+                    "leave it out"
+                )
         beside = {"data": given.data, "force": given.force or None}
         works = _works(task, targets, choices)
         with self.source.together(checkpoint_files(task, targets)):

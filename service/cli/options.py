@@ -45,6 +45,7 @@ __all__ = [
     "TokensOption",
     "UrlOption",
     "check_device",
+    "check_memory",
     "given_place",
     "with_place",
 ]
@@ -133,6 +134,15 @@ DeviceOption = Annotated[
         help="Where models compute: auto, cpu, cuda or mps; cuda:1 is the second of cuda.",
         show_default="cpu",
         autocompletion=lambda: ["auto", "cpu", "cuda", "mps"],
+    ),
+]
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help="Limit of memory, such as 8GiB, that batches of data points are chosen by; results do not depend on it.",
+        show_default="half of what is free",
     ),
 ]
 
@@ -257,9 +267,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def check_device(device: str | None) -> None:
     """Refuse a device that is not there before anything starts; only then torch is loaded."""
     if device not in (None, "cpu"):
-        from ...analysis.devices import find_device
+        from ...analysis.devices.device import find_device
 
         find_device(str(device))
+
+
+def check_memory(memory: str | None) -> None:
+    """Refuse a limit of memory that is none before anything starts; only then torch is loaded."""
+    if memory is not None:
+        from ...analysis.devices.memory import memory_of
+
+        memory_of(memory)
 
 
 def given_place(command: str = "") -> str:

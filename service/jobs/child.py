@@ -69,9 +69,9 @@ class Child:
         begun, rested: when it got its last job, and when it became idle, on the monotonic clock.
     """
 
-    def __init__(self, store: str, artifacts: str | None, device: str | None = None) -> None:
-        """Keep the store to open, given as for `Store.open`, and the device to compute on; start nothing."""
-        self._about = {"store": store, "artifacts": artifacts, "device": device}
+    def __init__(self, store: str, artifacts: str | None, device: str | None = None, memory: str | None = None) -> None:
+        """Keep the store to open, given as for `Store.open`, the device and the limit of memory; start nothing."""
+        self._about = {"store": store, "artifacts": artifacts, "device": device, "memory": memory}
         self._job: Mapping[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._killing = threading.Lock()

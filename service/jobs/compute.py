@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, TextIO
 
+from ...analysis.devices.memory import limited_memory
 from ...analysis.errors import InterbasisError
 from ...analysis.progress import Progress
 from ..records.errors import ArtifactError, ReadOnlyError, StoreError, UnavailableError
@@ -52,7 +53,11 @@ def main() -> None:
             text = f"{report.step}: {report.message}" if report.message else report.step
             _say(answers, {"progress": {"phase": report.step, "fraction": fraction, "message": text}})
 
-    with Store.open(about["store"], about["artifacts"], patience=_PATIENCE) as store, ExitStack() as files:
+    with (
+        Store.open(about["store"], about["artifacts"], patience=_PATIENCE) as store,
+        limited_memory(about["memory"]),
+        ExitStack() as files,
+    ):
         job: dict[str, Any] = {}
         steps: Steps | None = None
         while True:

@@ -56,6 +56,7 @@ class Supervisor:
         name: str,
         queues: Mapping[str, int | None] | None = None,
         device: str | None = None,
+        memory: str | None = None,
         silent: float = SILENT,
     ) -> None:
         """Make a worker with this name on an open store.
@@ -66,13 +67,15 @@ class Supervisor:
             queues: queues to take jobs from, and how many jobs of each a worker runs at a time; this number holds for
                 all workers of the queue; None: as set before, else one. Default: "default".
             device: where its jobs compute; it is no choice of theirs. Default: the CPU.
+            memory: limit of memory of each of its jobs, such as "8GiB". Default: half of what is free.
             silent: seconds without a report after which another worker counts as gone.
         """
         queues = {"default": None} if queues is None else dict(queues)
         if not queues or min(1 if n is None else n for n in queues.values()) < 1:
             raise StoreError(f"the queues are {queues}: expected at least one, with at least one job at a time")
         self.store, self.name = store, name
-        self._queues, self._device, self._silent = queues, device, silent
+        self._queues, self._silent = queues, silent
+        self._place = device, memory
         self._stopping = threading.Event()
         self._running: dict[str, Child] = {}
         self._resting: list[Child] = []
@@ -248,7 +251,7 @@ class Supervisor:
         """Return a computing process for a job, an idle one where there is one."""
         with self._lock:
             child = self._resting.pop() if self._resting else None
-        child = child or Child(_url(self.store), self.store.location.artifacts, self._device)
+        child = child or Child(_url(self.store), self.store.location.artifacts, *self._place)
         child.begin(row.to_json())
         return child
 

@@ -103,7 +103,10 @@ class ProgressBars:
             self._course.next_target(time.monotonic())
 
     def update(self, report: Report) -> None:
-        """Show a report."""
+        """Show a report; what a task forecasts stays above the bar."""
+        if report.step == "forecast":
+            self._console.print(f"{self._title}: {report.message}".lstrip(": "), soft_wrap=True, highlight=False)
+            return
         now = time.monotonic()
         self._course.note(report.step, min(report.done / report.total, 1.0) if report.total else None, now)
         turn = f", round {self._course.round}" if self._course.round > 1 else ""

@@ -28,6 +28,7 @@ from ..options import (
     JsonOption,
     LossOption,
     MaxSizeOption,
+    MemoryOption,
     MinSizeOption,
     NumberOption,
     ObjectiveOption,
@@ -182,6 +183,7 @@ def analyze(
     data: DataOption = None,
     factory: FactoryOption = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -214,7 +216,7 @@ def analyze(
         windows_file(backend.source, checkpoints, data, windows) as file,
     ):
         chosen = {**recipe_choices(recipe), **given}
-        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force, device))
+        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force, device, memory))
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:
@@ -325,6 +327,7 @@ def track(
     data: DataOption = None,
     factory: FactoryOption = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -340,7 +343,7 @@ def track(
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
-        (made,) = backend.run("track", [model], choices, Given(data, factory, force, device))
+        (made,) = backend.run("track", [model], choices, Given(data, factory, force, device, memory))
         found = backend.source.get_tracking(made["tracking"])
         draw(backend.source, found.id, plot)
         taken = described_series(

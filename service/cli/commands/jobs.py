@@ -28,12 +28,14 @@ from ..options import (
     JobArgument,
     JsonOption,
     LogOption,
+    MemoryOption,
     QueueOption,
     RecipeOption,
     StoreOption,
     TaskArgument,
     UrlOption,
     check_device,
+    check_memory,
     with_place,
 )
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
@@ -132,6 +134,7 @@ def worker(
         typer.Option(metavar="NAME[=N]", help="Queue to take jobs from, N at a time; may be given several times."),
     ] = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     log: LogOption = "text",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     store: StoreOption = None,
@@ -146,9 +149,10 @@ def worker(
 
     configure(log)
     check_device(device)
+    check_memory(memory)
     with opened_store(store, artifacts) as opened:
         queues = _queues(queue or ["default"])
-        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=queues, device=device)
+        supervisor = Supervisor(opened, name=name or socket.gethostname(), queues=queues, device=device, memory=memory)
         stop_on_signals(supervisor)
         if parent is not None:
             supervisor.stop_without(parent)

@@ -24,6 +24,7 @@ from ..options import (
     ForceOption,
     JsonOption,
     LossOption,
+    MemoryOption,
     PlotOption,
     PointsOption,
     StoreOption,
@@ -71,6 +72,7 @@ def ledger(
     factory: FactoryOption = None,
     plot: PlotOption = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -85,7 +87,7 @@ def ledger(
     windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=makes_store("ledger", checkpoints)) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
-        given = Given(data, factory, force, device)
+        given = Given(data, factory, force, device, memory)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
     if as_json:
@@ -170,6 +172,7 @@ def llc(
     factory: FactoryOption = None,
     plot: PlotOption = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -187,7 +190,7 @@ def llc(
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
         choices |= {"draws": draws, "step_size": step_size, "batch_size": batch_size, "seed": seed}
-        given = Given(data, factory, force, device)
+        given = Given(data, factory, force, device, memory)
         rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
     if as_json:
@@ -248,6 +251,7 @@ def experiment(
     factory: FactoryOption = None,
     plot: PlotOption = None,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
@@ -261,7 +265,9 @@ def experiment(
     check_picture(plot)
     choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
-        found = backend.run("experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force, device))
+        found = backend.run(
+            "experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force, device, memory)
+        )
         rows = [backend.source.get_experiment(made["experiment"]) for made in found]
         name = backend.source.place_of(rows[0])
         new = [backend.source.get_partition(made["partition"]) for made in found if "partition" in made]

@@ -22,11 +22,13 @@ from ..options import (
     DeviceOption,
     JsonOption,
     LogOption,
+    MemoryOption,
     RecipeOption,
     StoreOption,
     TaskArgument,
     UrlOption,
     check_device,
+    check_memory,
 )
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 from .lists import print_list
@@ -60,6 +62,7 @@ def serve(
     ] = None,
     max_upload: Annotated[int, typer.Option(help="Largest size of an uploaded file, in megabytes.", min=1)] = 2048,
     device: DeviceOption = None,
+    memory: MemoryOption = None,
     allow_pt: Annotated[bool, typer.Option("--allow-pt", help="Accept .pt files too, read with weights_only.")] = False,
     log: LogOption = "text",
     store: StoreOption = None,
@@ -79,6 +82,7 @@ def serve(
     roots = tuple(folder.resolve() for folder in root or [])
     configure(log)
     check_device(device)
+    check_memory(memory)
     with opened_store(store, artifacts) as opened:
         limits = Limits(roots=roots, upload=max_upload * 10**6, pt=allow_pt, host=host)
 
@@ -92,7 +96,17 @@ def serve(
                 err.print("Requests need a token: Authorization: Bearer ib_... (INTERBASIS_TOKEN)", soft_wrap=True)
             err.print(f"  interbasis ls models --url {url}\nCtrl-C stops it", soft_wrap=True)
 
-        run(opened, host=host, port=port, workers=workers, limits=limits, device=device, log_form=log, ready=ready)
+        run(
+            opened,
+            host=host,
+            port=port,
+            workers=workers,
+            limits=limits,
+            device=device,
+            memory=memory,
+            log_form=log,
+            ready=ready,
+        )
 
 
 @app.command(rich_help_panel="Jobs")

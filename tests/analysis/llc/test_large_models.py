@@ -106,7 +106,7 @@ def test_minibatches_of_tokens_are_sampled() -> None:
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "available_memory", lambda: 1000)
+    monkeypatch.setattr(estimate, "memory_left", lambda device: 1000)
     monkeypatch.setattr(estimate, "fits_densely", lambda landscape: False)
     with pytest.raises(InputError, match=r"2 chains of 35 parameters in torch.float64 take about 0 MiB \(65 vectors\)"):
         learning_coefficient(branching(), [tokens(12)], temperature=100.0, sampler=SHORT)

@@ -1157,6 +1157,8 @@ REFUSED: dict[str, tuple[Callable[[Files, Path], list[object]], list[str]]] = {
     "recipe of another type": (_recipe("seed = 'x'"), ["seed is 'x', expected a whole number"]),
     "recipe that is none": (_recipe("= 3"), ["cannot read the recipe", "recipe.toml"]),
     "unknown device": (_options("--device", "tpu"), ["unknown device 'tpu'", "auto, cpu, cuda, mps"]),
+    "memory in no unit": (_options("--memory", "much"), ["memory is 'much'", "such as 8GiB"]),
+    "too little memory": (_options("--memory", "1KiB"), ["of memory, and 0 MiB are available"]),
     "unknown factory": (_options("--factory", "nowhere:f"), ["'nowhere:f'", "expected module:function"]),
 }
 

@@ -513,19 +513,25 @@ def test_worker_of_the_gpu_queue(store: Store, checkpoint: Path, place: Any, pyt
 
 
 @SQLITE_FIRST
-def test_worker_without_its_device_does_not_start(store: Store, checkpoint: Path, place: Any, python: str) -> None:
+def test_worker_without_its_device_or_memory_does_no_job(
+    store: Store, checkpoint: Path, place: Any, python: str
+) -> None:
     absent = "mps" if torch.cuda.is_available() else "cuda"
     with working(python, place, "gpu-1", "--device", absent) as process:
         assert process.wait(timeout=120) == 2
         assert f"there is no device '{absent}'" in process.stderr.read().decode()
     job = ask(store, "ledger", checkpoint)
-    child = Child(place.url, place.artifacts, absent)  # as a worker would start it
-    try:
-        child.begin(job.to_json())
-        with pytest.raises(FailedError, match=f"there is no device '{absent}'"):
-            child.run("ledger", {}, go_on=lambda _: True)
-    finally:
-        child.close()
+    for device, memory, said in (
+        (absent, None, f"there is no device '{absent}'"),
+        (None, "1KiB", "of memory, and 0 MiB"),
+    ):
+        child = Child(place.url, place.artifacts, device, memory)  # as a worker would start it
+        try:
+            child.begin(job.to_json())
+            with pytest.raises(FailedError, match=said):
+                child.run("ledger", {}, go_on=lambda _: True)
+        finally:
+            child.close()
 
 
 def test_second_worker_of_a_name_is_refused(store: Store, place: Any, python: str) -> None:

@@ -28,7 +28,6 @@ from interbasis.analysis import (
     Sampler,
     analyze,
     coordinate_correlation,
-    devices,
     interaction_basis,
     interaction_graph,
     learning_coefficient,
@@ -41,12 +40,13 @@ from interbasis.analysis import (
 )
 from interbasis.analysis.checkpoints import checkpoint
 from interbasis.analysis.circuits.experiments import KINDS
+from interbasis.analysis.devices import device as devices
 from interbasis.analysis.errors import DataError, InputError
 from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 from interbasis.analysis.network import hooks
 from interbasis.analysis.network.hooks import copied_to
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FACTORIES = _device_constructors()  # those that follow the default device
 BASES: tuple[dict[str, Any], ...] = (
     {},

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .errors import InputError
+from ..errors import InputError
 
 __all__ = [
     "DEVICES",
