@@ -74,6 +74,8 @@ class Component:
         head: counted from 0; None for an MLP.
         reads: for each input ("q", "k" and "v" of a head, "" of an MLP) the part that carries it.
         writes: the part that carries its output to the stream, up to a linear map.
+        hidden: of an MLP the part along the last axis that carries the values of its hidden units, of which its output
+            is a linear map; None where there is none.
 
     >>> Component(0, None, {"": Part("mlp.inner")}, Part("mlp.outer")).name
     'm0'
@@ -83,6 +85,7 @@ class Component:
     head: int | None
     reads: Mapping[str, Part]
     writes: Part
+    hidden: Part | None = None
 
     def __post_init__(self) -> None:
         if sorted(self.reads) != sorted(_INPUTS[self.head is not None]):
@@ -184,7 +187,8 @@ def _of_block(network: Network, batch: Batch, layer: int, block: str) -> list[Co
         )
     holder = commonpath([name.replace(".", "/") for name in calls]).replace("/", ".")
     inner = holder if len(calls) > 1 and holder != block else calls[0]
-    mlp = Component(layer, None, {"": Part(f"{inner}:in")}, Part(calls[-1]))
+    hidden = Part(f"{calls[-1]}:in") if len(calls) > 1 else None
+    mlp = Component(layer, None, {"": Part(f"{inner}:in")}, Part(calls[-1]), hidden)
     _require_all(network, batch, block, (Part(f"{attention.o}:in"), mlp.writes), set(sizes) - {attention.o, calls[-1]})
     return [*_heads(layer, attention), mlp]
 
@@ -245,7 +249,9 @@ def _of_hooks(network: Network, batch: Batch, blocks: Sequence[str]) -> list[Com
             at = {"q": h, "k": h // each, "v": h // each}
             reads = {key: Part(f"{block}.attn.hook_{key}", 2, i, i + 1) for key, i in at.items()}
             items.append(Component(layer, h, reads, Part(f"{block}.attn.hook_z", 2, h, h + 1)))
-        items.append(Component(layer, None, {"": Part(f"{block}.mlp:in")}, Part(f"{block}.hook_mlp_out")))
+        post = f"{block}.mlp.hook_post"
+        hidden = Part(post) if post in find_modules_by_name(network.model) else None
+        items.append(Component(layer, None, {"": Part(f"{block}.mlp:in")}, Part(f"{block}.hook_mlp_out"), hidden))
     return items
 
 

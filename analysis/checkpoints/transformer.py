@@ -224,4 +224,6 @@ class ModularAdditionTransformer(nn.Module):
             )
             for h in range(int(config["n_heads"]))
         ]
-        return Components((*heads, Component(0, None, {"": Part("mlp.inner")}, Part("mlp.outer"))))
+        return Components(
+            (*heads, Component(0, None, {"": Part("mlp.inner")}, Part("mlp.outer"), Part("mlp.outer:in")))
+        )

@@ -13,20 +13,22 @@ coordinates of the bases, with J' = sum_c J_c,
 
 and sum_c along_c = w'^2, the squared strength of the block without its skip path. along_c / w'^2 is the share of a
 component; a negative one weakens what the others do. Of a head the part through its pattern, with the values held, is
-J_c without the part through its values, with the pattern held.
+J_c without the part through its values, with the pattern held. That of an MLP is split over its hidden units, see
+`neuron_strengths`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..basis.bases import Bases
 from ..basis.cotangents import PositionSigns
@@ -34,7 +36,7 @@ from ..checkpoints.components import Component, Components, find_components
 from ..circuits.ablation import require_partition
 from ..derivatives import batched_gradients
 from ..devices.device import summed, sums_on
-from ..errors import CutError, GraphError
+from ..errors import CutError, GraphError, InputError
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import Batch, read_batches
@@ -47,6 +49,7 @@ from ..notebook.tables import Columns, data_frame
 from ..progress import ProgressCallback
 from ..results import by_value
 from .circuit_files import CIRCUIT_FORMATS
+from .neuron_strengths import Ahead, NeuronStrengths, NeuronSums
 
 __all__ = ["NETWORK_FORMATS", "ComponentStrengths", "component_strengths", "component_table"]
 
@@ -70,6 +73,7 @@ class ComponentStrengths:
         along: per pair what each component adds to w'^2; their sum.
         patterns: per pair the part of `along` that runs through the patterns of a head, 0 for MLPs; () if not asked
             for.
+        neurons: what the hidden units of each MLP add; None if not asked for.
 
     Where the graph is estimated, so are these, with the same number of random signs.
     """
@@ -80,6 +84,7 @@ class ComponentStrengths:
     strengths: tuple[Float[np.ndarray, "_ _ _"], ...]
     along: tuple[Float[np.ndarray, "_ _ _"], ...]
     patterns: tuple[Float[np.ndarray, "_ _ _"], ...] = ()
+    neurons: NeuronStrengths | None = None
 
     @property
     def block_strengths(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
@@ -95,26 +100,41 @@ class ComponentStrengths:
         Raises:
             GraphError: a partition of another graph.
         """
-        return [_of_total(sums) for sums in self._sums(self.along, partition)]
+        return [_of_total(sums) for sums in self.added(partition)]
 
-    def _sums(self, parts: Sequence[np.ndarray], partition: Partition | None) -> list[np.ndarray]:
-        """Sum over the edges inside each module, (modules, components)."""
+    def added(self, partition: Partition | None = None, *, entering: bool = False) -> list[Float[np.ndarray, "_ _"]]:
+        """Compute per pair of cuts what each component adds to w'^2 inside each module, (modules, components).
+
+        Args:
+            partition: of the graph; None for one module of all nodes.
+            entering: of the edges into each module from other modules instead.
+
+        Raises:
+            GraphError: a partition of another graph.
+        """
+        return self._sums(self.along, partition, entering=entering)
+
+    def _sums(
+        self, parts: Sequence[np.ndarray], partition: Partition | None, *, entering: bool = False
+    ) -> list[np.ndarray]:
+        """Sum over the edges inside each module, or into each from others, (modules, components)."""
         if partition is not None:
             require_partition(self.graph, partition)
         found = []
         for (a, b), part in zip(self.graph.pairs, parts, strict=True):
             if partition is None:
-                found.append(part.sum((1, 2))[None])
+                found.append(part.sum((1, 2))[None] * (not entering))
                 continue
-            inside = [np.outer(partition.labels[b] == m, partition.labels[a] == m) for m in range(partition.n_modules)]
-            found.append(np.array([part[:, mask].sum(1) for mask in inside]))
+            earlier, later = partition.labels[a], partition.labels[b]
+            others = [(earlier >= 0) & (earlier != m) if entering else earlier == m for m in range(partition.n_modules)]
+            found.append(np.array([part[:, np.outer(later == m, other)].sum(1) for m, other in enumerate(others)]))
         return found
 
     def columns(self, partition: Partition | None = None) -> Columns:
         """Return a row per pair of cuts, module and component: its share, and the root of the sum of its w_c^2."""
         shares, squares = self.shares(partition), self._sums([w**2 for w in self.strengths], partition)
         by_pattern = self._sums(self.patterns, partition) if self.patterns else None
-        totals = self._sums(self.along, partition)
+        totals = self.added(partition)
         rows: list[tuple[Any, ...]] = []
         for p, (a, b) in enumerate(self.graph.pairs):
             for module in range(len(shares[p])):
@@ -153,6 +173,8 @@ def component_strengths(
     *,
     components: Components | None = None,
     patterns: bool = False,
+    neurons: int = 0,
+    partition: Partition | None = None,
     probes: int | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -169,20 +191,28 @@ def component_strengths(
         batches: the data that the graph was built from.
         components: heads and MLPs, and where they write; default: `find_components`.
         patterns: also split each head into values and pattern.
+        neurons: also split each MLP into its hidden units, of which so many are listed for each module and pair of
+            cuts; for each backward pass there is one forward derivative, or two with a partition.
+        partition: of the graph, for whose modules hidden units are counted; without one those of all edges are.
         probes: sets of random signs per data point; default: those of the graph, whose sums may be exact.
         seed: seed of these signs.
         progress: called after each batch.
 
     Raises:
-        CutError: heads and MLPs that are not understood, or not computed.
-        GraphError: graph and bases of other cuts, or strengths by attribution.
+        CutError: heads and MLPs that are not understood, or not computed; hidden units that do not add up to their MLP.
+        GraphError: graph and bases of other cuts, a partition of another graph, or strengths by attribution.
+        InputError: a negative number of neurons.
     """
+    if neurons < 0:
+        raise InputError(f"neurons is {neurons}: expected how many of each module to list, 0 for none")
     if tuple(bases) != net.cuts or graph.cuts != net.cuts:
         raise GraphError(f"graph and bases have the cuts {list(graph.cuts)} and {list(bases)}, the network {net.cuts}")
     if graph.strengths != "jacobian":
         raise GraphError(
             f"the graph's strengths are of {graph.strengths}: those of Jacobians are split over components"
         )
+    if partition is not None:
+        require_partition(graph, partition)
     net.check_once(batches)
     given: tuple[Any, Any] = (probes, seed)
     if probes is None:
@@ -193,6 +223,8 @@ def component_strengths(
             found = find_components(net, batch) if components is None else components
             signs = [None if given[0] is None else PositionSigns(*given, p) for p in range(len(graph.pairs))]
             split = _Split(net, bases, graph, found.items, patterns, signs)
+            if neurons:
+                split.neurons = NeuronSums(graph, partition, found.items, listed=neurons, device=split.at)
         split.add(batch)
     if split is None:
         raise GraphError("there are no batches: give the data that the graph was built from")
@@ -210,21 +242,31 @@ def component_table(
         module: only this module.
 
     Raises:
-        GraphError: a partition of another graph, or no such module.
+        GraphError: a partition of another graph than that of the strengths or of the neurons, or no such module.
     """
+    if found.neurons is not None and found.neurons.partition != partition:
+        raise GraphError("neurons were counted for the modules of another partition: give it to component_strengths")
     if module is not None and not (partition is not None and 0 <= module < partition.n_modules):
         count = 0 if partition is None else partition.n_modules
         raise GraphError(f"there is no module {module}: the partition has {count}, counted from 0")
-    columns = found.columns(partition)
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-    return {
+
+    def rows(columns: Columns) -> list[dict[str, Any]]:
+        every = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        every = [{name: None if value != value else value for name, value in row.items()} for row in every]
+        return [row for row in every if module is None or row["module"] == module]
+
+    table = {
         "about": "Shares of heads and MLPs in the squared strengths between two cuts (inside a module) without the "
         "skip path. A path belongs to the component that writes last on it; shares of a pair of cuts sum to 1, a "
         "negative one weakens what the others do, null stands for a module without strengths there.",
         "cuts": list(found.graph.cuts),
-        "components": [row for row in rows if module is None or row["module"] == module],
+        "components": rows(found.columns(partition)),
     }
+    if found.neurons is None:
+        return table
+    neurons = "The hidden units of the MLPs with the largest shares; `across` is the share in the strengths from other "
+    neurons += "modules into this one. Those of all units of an MLP sum to its own."
+    return {**table, "about_neurons": neurons, "neurons": rows(found.neurons.columns())}
 
 
 class _Split:
@@ -244,16 +286,19 @@ class _Split:
         self.at = sums_on(net.device)
         self.rows = [torch.from_numpy(basis.to_basis).to(self.at) for basis in values]
         self.columns = [torch.from_numpy(basis.from_basis).to(self.at) for basis in values]
-        self.importance = [basis.importance for basis in values]
+        self.importance = [torch.from_numpy(basis.importance).to(self.at) for basis in values]
         self.signs = signs
         self.between: list[tuple[int, ...] | None] = [None] * len(graph.pairs)
         self.sums: list[Tensor] = []
+        self.neurons: NeuronSums | None = None
         self.n = 0
 
     def add(self, batch: Batch) -> None:
         """Add a batch: one pass as the model is, one with what is written held, one with the patterns held."""
         places = dict.fromkeys(item.writes.place for item in self.items)
-        with _visited(self.net, places, held=False) as written:
+        read = [*places, *(part.place for part in self.neurons.hidden.values())] if self.neurons else list(places)
+        kernel = sdpa_kernel(SDPBackend.MATH) if self.neurons else nullcontext()  # MATH: its backward has a derivative
+        with kernel, _visited(self.net, read, held=False) as written:
             whole = self.net.trace(batch)
         with _visited(self.net, places, held=True) as held:
             parts = self.net.trace(batch)
@@ -262,14 +307,15 @@ class _Split:
             with _patterns_held(self.net, self.items), _visited(self.net, places, held=False) as values:
                 apart = self.net.trace(batch)
         self.n += len(whole.output)
-        if missing := [place.name for place in places if place not in written]:
+        if missing := [place.name for place in read if place not in written]:
             raise CutError(f"{missing[0]!r}, at which a component should write, is not computed")
         for pair in range(len(self.graph.pairs)):
             chosen = self._chosen(pair, whole, parts, written, held)
             if len(self.sums) == pair:
                 shape = len(self.rows[pair + 1]), self.columns[pair].shape[1]
                 self.sums.append(torch.zeros(3, len(chosen), *shape, dtype=torch.float64, device=self.at))
-            for labels, u, weight in self._cotangents(pair, parts):
+            ahead = self._ahead(self.neurons, pair, whole, written) if self.neurons else None
+            for labels, u, weight in self._cotangents(pair, parts, ahead):
                 leaves = [held[place] for place in dict.fromkeys(self.items[c].writes.place for c in chosen)]
                 back = batched_gradients(parts.values[pair + 1], leaves, u)
                 slopes = dict(zip(dict.fromkeys(self.items[c].writes.place for c in chosen), back, strict=True))
@@ -279,6 +325,22 @@ class _Split:
                     if fixed and self.items[c].head is not None:
                         fixed[number] = self._row(pair, apart, values, slopes, self.items[c])
                 self._count(pair, labels, found, fixed, weight)
+                if self.neurons and ahead:
+                    mlps = [self.items[c] for c in chosen if self.items[c].head is None]
+                    reached = {i.layer: (written[i.writes.place], _own(slopes, written, i)) for i in mlps}
+                    together = torch.stack(found).sum(0) * (weight * self.importance[pair])
+                    self.neurons.add(pair, ahead, labels, together, reached)
+
+    def _ahead(self, sums: NeuronSums, pair: int, trace: Trace, written: dict[Place, Tensor]) -> Ahead | None:
+        """Prepare the forward derivatives of the hidden units between two cuts."""
+        layers = [self.items[c].layer for c in self.between[pair] or () if self.items[c].head is None]
+
+        def pull(value: Tensor, u: Tensor) -> Tensor:
+            entries = list(trace.entries[pair])
+            back = torch.autograd.grad(value, entries, u, create_graph=True, allow_unused=True)
+            return self._in_basis(pair, trace, [None if part is None else part[None] for part in back], 1)[0]
+
+        return sums.ahead(pair, layers, written, pull)
 
     def _chosen(
         self, pair: int, whole: Trace, parts: Trace, written: dict[Place, Tensor], held: dict[Place, Tensor]
@@ -303,13 +365,14 @@ class _Split:
         self.between[pair] = tuple(found)
         return tuple(found)
 
-    def _cotangents(self, pair: int, trace: Trace) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _cotangents(self, pair: int, trace: Trace, ahead: Ahead | None) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Yield blocks of rows of the later cut, at each position or with random signs, and what each counts."""
         target, signs = trace.values[pair + 1].detach(), self.signs[pair]
         n, positions, _ = target.shape
         rows = self.rows[pair + 1].to(target)
         earlier = trace.values[pair]
         numbers = (len(self.items) + 1) * len(earlier) * earlier.shape[1] * max(earlier.shape[2], target.shape[2])
+        numbers += 3 * sum(value.numel() for value in ahead.values.values()) if ahead else 0
         size = max(1, _NUMBERS // max(numbers, 1))
         if signs is None:
             drawn = list(
@@ -327,18 +390,15 @@ class _Split:
         self, pair: int, trace: Trace, written: dict[Place, Tensor], slopes: dict[Place, Tensor | None], item: Component
     ) -> Float[Tensor, "v batch _ k"]:
         """Compute rows of J_c: what reaches the output of one component, pulled back to the earlier cut."""
-        slope, value = slopes[item.writes.place], written[item.writes.place]
-        own = value.new_zeros(len(next(s for s in slopes.values() if s is not None)), *value.shape)
-        if slope is not None:
-            axis = item.writes.axis if item.writes.axis < 0 else item.writes.axis - value.ndim
-            size = value.shape[axis] if item.writes.stop is None else item.writes.stop
-            chosen = (axis, item.writes.start, size - item.writes.start)
-            own.narrow(*chosen).copy_(slope.narrow(*chosen))
-        entries = list(trace.entries[pair])
-        back = batched_gradients(value, entries, own)
-        zeros = [entry.new_zeros(len(own), *entry.shape) for entry in entries]
-        whole = torch.cat([zero if part is None else part for part, zero in zip(back, zeros, strict=True)], -1)
-        return summed(trace.counted[pair].read(whole)) @ self.columns[pair]
+        own = _own(slopes, written, item)
+        back = batched_gradients(written[item.writes.place], list(trace.entries[pair]), own)
+        return self._in_basis(pair, trace, back, len(own))
+
+    def _in_basis(self, pair: int, trace: Trace, back: Sequence[Tensor | None], count: int) -> Tensor:
+        """Return what was pulled back to a cut, (count, batch, positions, width), in the coordinates of its basis."""
+        entries = trace.entries[pair]
+        whole = [e.new_zeros(count, *e.shape) if part is None else part for part, e in zip(back, entries, strict=True)]
+        return summed(trace.counted[pair].read(torch.cat(whole, -1))) @ self.columns[pair]
 
     def _count(
         self, pair: int, labels: Tensor, found: Sequence[Tensor], fixed: Sequence[Tensor], weight: float
@@ -353,8 +413,8 @@ class _Split:
 
     def result(self) -> ComponentStrengths:
         """Return the means, in units of the behavioural loss."""
-        scaled = [(s.cpu() / self.n * torch.from_numpy(self.importance[p])).numpy() for p, s in enumerate(self.sums)]
-        return ComponentStrengths(
+        scaled = [(s / self.n * self.importance[p]).cpu().numpy() for p, s in enumerate(self.sums)]
+        found = ComponentStrengths(
             self.graph,
             tuple(tuple(self.items[c].name for c in chosen or ()) for chosen in self.between),
             {item.name: item.writes.name for item in self.items},
@@ -362,6 +422,22 @@ class _Split:
             tuple(each[1] for each in scaled),
             tuple(each[2] for each in scaled) if self.patterns else (),
         )
+        if self.neurons is None:
+            return found
+        inside, entering = (found.added(self.neurons.partition, entering=which) for which in (False, True))
+        return replace(found, neurons=self.neurons.result(self.n, found.names, inside, entering))
+
+
+def _own(slopes: dict[Place, Tensor | None], written: dict[Place, Tensor], item: Component) -> Float[Tensor, "v ..."]:
+    """Return what reaches the output of one component, 0 at the others that write at its place."""
+    slope, value = slopes[item.writes.place], written[item.writes.place]
+    own = value.new_zeros(len(next(s for s in slopes.values() if s is not None)), *value.shape)
+    if slope is not None:
+        axis = item.writes.axis if item.writes.axis < 0 else item.writes.axis - value.ndim
+        size = value.shape[axis] if item.writes.stop is None else item.writes.stop
+        chosen = (axis, item.writes.start, size - item.writes.start)
+        own.narrow(*chosen).copy_(slope.narrow(*chosen))
+    return own
 
 
 @contextmanager

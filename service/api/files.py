@@ -95,7 +95,14 @@ def _converted(file: Path, most: int) -> Path:
 
 
 async def export(
-    store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
+    store: Store,
+    ref: str,
+    form: str,
+    epsilon: float | None,
+    file: Path,
+    *,
+    module: int | None = None,
+    neurons: int | None = None,
 ) -> None:
     """Write a result for another tool, as `interbasis export` does.
 
@@ -109,6 +116,7 @@ async def export(
     command = [sys.executable, "-m", "interbasis.service.cli", "export", ref, "--format", form, "-o", str(file)]
     command += [] if epsilon is None else ["--epsilon", repr(epsilon)]
     command += [] if module is None else ["--module", str(module)]
+    command += [] if neurons is None else ["--neurons", str(neurons)]
     env = {name: value for name, value in os.environ.items() if name not in ("INTERBASIS_URL", "INTERBASIS_TOKEN")}
     env |= {"INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
     with anyio.move_on_after(_SECONDS):

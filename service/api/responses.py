@@ -211,11 +211,13 @@ async def exported(
     row: GraphRow | PartitionDetail | LlcRow,
     form: str,
     epsilon: float | None,
+    *,
     module: int | None = None,
+    neurons: int | None = None,
 ) -> Response:
     """Answer with an export, written by the command line in a separate process, which may load the numerics."""
     store = _store(request)
-    etag = await to_thread.run_sync(_export_etag, store, row, form, epsilon, module)
+    etag = await to_thread.run_sync(_export_etag, store, row, form, (epsilon, module, neurons))
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if _known(request, etag):
         return Response(status_code=304, headers=headers)
@@ -224,7 +226,7 @@ async def exported(
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await files.export(store, row.id, form, epsilon, Path(name), module)
+            await files.export(store, row.id, form, epsilon, Path(name), module=module, neurons=neurons)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -234,10 +236,10 @@ async def exported(
 
 
 def _export_etag(
-    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, epsilon: float | None, module: int | None
+    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, choices: tuple[float | None, ...]
 ) -> str:
     """Return a hash of everything an export depends on; weak, since some formats contain the time of writing."""
-    made_of: list[Any] = [version("interbasis"), row.id, form, epsilon, module]
+    made_of: list[Any] = [version("interbasis"), row.id, form, *choices]
     if isinstance(row, LlcRow):
         made_of.append(row.llc_sha256)
     else:

@@ -74,7 +74,9 @@ class Backend(Protocol):
             StoreError: a choice of the wrong type or value; a job failed; or a service was given a factory or device.
         """
 
-    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+    def export(
+        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
+    ) -> bytes:
         """Export a stored result for another tool, see `tasks.exports`."""
 
 
@@ -124,14 +126,16 @@ class Local:
         with data_file(self.source, None if named is None else str(named)) as file:
             yield file
 
-    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+    def export(
+        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
+    ) -> bytes:
         """Export a stored result for another tool, see `tasks.exports`."""
         from ..tasks.exports import export
 
         _allow(given.factory)
         with self._data(given.data) as data:
             options: dict[str, Any] = {"data": data, "factory": given.factory, "progress": self.bars.update}
-            return export(self.source, ref, form, epsilon, module=module, **options)
+            return export(self.source, ref, form, epsilon, module=module, neurons=neurons, **options)
 
 
 class Remote:
@@ -163,17 +167,19 @@ class Remote:
                 raise StoreError(f"{row.id} {row.state}: {row.error or 'it was stopped'}")
         return [{str(made["kind"]): str(made["id"]) for made in row.results} for row in rows]
 
-    def export(self, ref: str, form: str, epsilon: float | None, module: int | None, given: Given) -> bytes:
+    def export(
+        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
+    ) -> bytes:
         """Export a stored result for another tool; where the network has to run, the service does it."""
         from ...analysis.exchange.component_strengths import NETWORK_FORMATS
         from ..tasks.exports import check_form, export_stored
 
-        check_form(form, epsilon, {"module": module, "data": given.data, "factory": given.factory})
+        check_form(form, epsilon, {"module": module, "data": given.data, "factory": given.factory}, neurons)
         if form not in NETWORK_FORMATS:
             return export_stored(self.source, ref, form, epsilon)
         if (given.data, given.factory) != (None, None):
             raise StoreError("a service takes the checkpoint's own data: export with --data here, without --url")
-        return self.source.export(ref, form, module=module)
+        return self.source.export(ref, form, module=module, neurons=neurons)
 
 
 @contextmanager

@@ -230,7 +230,15 @@ class Client(Source):
         """Compare two partitions of the same nodes."""
         return self._get(Comparison, "partitions", partition, "compare", other)
 
-    def export(self, ref: str, form: str, *, epsilon: float | None = None, module: int | None = None) -> bytes:
+    def export(
+        self,
+        ref: str,
+        form: str,
+        *,
+        epsilon: float | None = None,
+        module: int | None = None,
+        neurons: int | None = None,
+    ) -> bytes:
         """Export a graph, a partition or a learning coefficient for another tool; the service writes the file.
 
         Args:
@@ -239,10 +247,11 @@ class Client(Source):
                 for a learning coefficient.
             epsilon: keep only edges stronger than its square root.
             module: for eap, autocircuit and components: export only this module.
+            neurons: for components: list so many hidden units of the MLPs for each module and pair of cuts.
         """
         kind, given = "llc", {}
         if form != "netcdf":
-            given = {"format": form, "epsilon": epsilon, "module": module}
+            given = {"format": form, "epsilon": epsilon, "module": module, "neurons": neurons}
             found, row = self.find_any((PARTITION, GRAPH), ref)
             kind, ref = found.plural, row.id
         params = {name: value for name, value in given.items() if value is not None}

@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...analysis import Bases, InteractionGraph, Partition
 from ...analysis.checkpoints.checkpoint import components_of
@@ -40,6 +41,7 @@ def export(
     epsilon: float | None = None,
     *,
     module: int | None = None,
+    neurons: int | None = None,
     data: Path | None = None,
     factory: str | None = None,
     progress: ProgressCallback | None = None,
@@ -54,14 +56,15 @@ def export(
             (`analysis.exchange.component_strengths`), on the data of the graph.
         epsilon: keep only edges stronger than its square root.
         module: for these: export only the circuit, or the components, of this module.
-        data: for the same: file to read the data from; default: the checkpoint's own.
+        neurons: for components: list so many hidden units of the MLPs for each module.
+        data: for all that run the network: file to read the data from; default: the checkpoint's own.
         factory: for the same: `module:function` that builds a model of family `torch`.
         progress: called as the network runs.
 
     Raises:
         InputError: this result cannot be exported in this form.
     """
-    check_form(form, epsilon, {"module": module, "data": data, "factory": factory})
+    check_form(form, epsilon, {"module": module, "data": data, "factory": factory}, neurons)
     if form not in NETWORK_FORMATS:
         return export_stored(store, ref, form, epsilon)
     of, partition = _divided(store, ref)
@@ -70,28 +73,34 @@ def export(
     graph, bases = InteractionGraph.from_bytes(store.graph_bytes(of.id)), _bases(store, of)
     components = components_of(loaded)
     if form == "components":
+        chosen: dict[str, Any] = {"patterns": True, "neurons": neurons or 0, "partition": partition}
         split = component_strengths(
-            loaded.network, bases, graph, loaded.batches, components=components, patterns=True, progress=progress
+            loaded.network, bases, graph, loaded.batches, components=components, progress=progress, **chosen
         )
         return json.dumps(component_table(split, partition, module), indent=1).encode()
     about = bases, graph, partition, loaded.test_batches, components
     return export_circuit(component_circuit(loaded.network, *about, progress=progress), form, module)
 
 
-def check_form(form: str, epsilon: float | None, of_circuits: Mapping[str, object]) -> None:
+def check_form(form: str, epsilon: float | None, of_circuits: Mapping[str, object], neurons: int | None = None) -> None:
     """Refuse choices that a form does not have.
 
     Args:
         form: the form.
         epsilon: a loss scale, which circuits do not have.
         of_circuits: choices that only circuits have.
+        neurons: a number of hidden units, which only components have.
 
     Raises:
-        InputError: one of them is given and the form does not have it.
+        InputError: one of them is given and the form does not have it, or it is out of range.
     """
     given = [name for name, value in of_circuits.items() if value is not None]
     if form not in NETWORK_FORMATS and given:
         raise InputError(f"{', '.join(given)}: only for the formats {', '.join(NETWORK_FORMATS)}, not for {form}")
+    if neurons is not None and form != "components":
+        raise InputError(f"neurons: only for the format components, not for {form}")
+    if neurons is not None and neurons < 1:
+        raise InputError(f"neurons is {neurons}: expected how many of each module to list, 1 or more")
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise InputError(f"epsilon is {epsilon}: expected a loss scale, 0 or more")
     if form in NETWORK_FORMATS and epsilon is not None:

@@ -151,10 +151,10 @@ def export_here() -> Callable[..., Any]:
     """Does what `files.export` does, in this process instead of one that starts for seconds."""
 
     async def written(
-        store: Store, ref: str, form: str, epsilon: float | None, file: Path, module: int | None = None
+        store: Store, ref: str, form: str, epsilon: float | None, file: Path, **choices: int | None
     ) -> None:
         try:
-            file.write_bytes(exports.export(store, ref, form, epsilon, module=module))
+            file.write_bytes(exports.export(store, ref, form, epsilon, **choices))
         except InterbasisError as error:
             raise StoreError(str(error)) from error
 

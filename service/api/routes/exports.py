@@ -14,6 +14,16 @@ __all__ = ["routes"]
 
 routes = APIRouter()
 
+_Neurons = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        lt=2**31,
+        description="For components: list so many hidden units of the MLPs for each module and pair of cuts.",
+        examples=[10],
+    ),
+]
+
 
 @routes.get("/graphs/{ref}/export", response_class=Response, responses=EXPORT, tags=["graphs"])
 async def export_graph(
@@ -22,10 +32,11 @@ async def export_graph(
     ref: GraphRef,
     form: Annotated[GraphFormat, Query(alias="format", examples=["graphml"])],
     epsilon: Epsilon = None,
+    neurons: _Neurons = None,
 ) -> Response:
     """Export a graph for another tool; eap, autocircuit, components run the network again: scope submit."""
     row = await to_thread.run_sync(store.get_graph, ref)
-    return await exported(request, row, form, epsilon)
+    return await exported(request, row, form, epsilon, neurons=neurons)
 
 
 @routes.get("/partitions/{ref}/export", response_class=Response, responses=EXPORT, tags=["partitions"])
@@ -44,10 +55,11 @@ async def export_partition(
             examples=[0],
         ),
     ] = None,
+    neurons: _Neurons = None,
 ) -> Response:
     """Export a partition with its graph; eap, autocircuit, components run the network again: scope submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
-    return await exported(request, row, form, epsilon, module)
+    return await exported(request, row, form, epsilon, module=module, neurons=neurons)
 
 
 @routes.get("/llc/{ref}/export", response_class=Response, responses=FILE, tags=["llc"])

@@ -85,6 +85,13 @@ def export(
     module: Annotated[
         int | None, typer.Option(help="For eap, autocircuit and components: export only this module.")
     ] = None,
+    neurons: Annotated[
+        int | None,
+        typer.Option(
+            help="For components: list so many hidden units of the MLPs for each module and pair of cuts.",
+            show_default="none",
+        ),
+    ] = None,
     data: DataOption = None,
     factory: FactoryOption = None,
     store: StoreOption = None,
@@ -98,7 +105,9 @@ def export(
     with opened_backend(store, artifacts, url) as backend:
         from ....analysis.results import write_bytes
 
-        write_bytes(file, backend.export(ref, form.value, epsilon, module, Given(data, factory)))
+        write_bytes(
+            file, backend.export(ref, form.value, epsilon, Given(data, factory), module=module, neurons=neurons)
+        )
         kind, row = backend.source.find_any((LLC,) if form.value == "netcdf" else (PARTITION, GRAPH), ref)
         place = backend.source.place_of(row)
     err.print(f"wrote {file}: {kind.name} {row.id} of {place}", soft_wrap=True)

@@ -342,7 +342,7 @@ def test_exports_that_run_the_network_need_scope_submit(
 ) -> None:
     assert set(guard.COMPUTED) == set(NETWORK_FORMATS)
 
-    async def written(_store: Store, _ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
+    async def written(_store: Store, _ref: str, form: str, _e: Any, file: Path, **_choices: Any) -> None:
         file.write_text(form)
 
     monkeypatch.setattr(files, "export", written)
@@ -633,7 +633,7 @@ def test_exports_are_known_by_what_they_are_made_of(
     """The same export has the same ETag, and is not made again for whoever has it."""
     made = []
 
-    async def written(_store: Store, ref: str, form: str, _e: Any, file: Path, _module: Any = None) -> None:
+    async def written(_store: Store, ref: str, form: str, _e: Any, file: Path, **_choices: Any) -> None:
         made.append((ref, form))
         file.write_text(f"{ref} {form} {len(made)}")
 
@@ -643,6 +643,7 @@ def test_exports_are_known_by_what_they_are_made_of(
     paths = [f"partitions/{partition}/export?format={form}" for form in ("graphml", "gexf", "eap")]
     paths += [f"partitions/{partition}/export?format=graphml&epsilon={value}" for value in (0, 0.5)]
     paths += [f"partitions/{partition}/export?format=eap&module={module}" for module in (0, 1)]
+    paths += [f"partitions/{partition}/export?format=components{neurons}" for neurons in ("", "&neurons=3")]
     paths += [f"partitions/{other}/export?format=graphml", f"graphs/{graph}/export?format=graphml"]
     paths += [f"llc/{save_llc(opened).id}/export"]
     tags = {path: connect(opened).get(path).headers["etag"] for path in paths}

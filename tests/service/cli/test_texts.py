@@ -159,6 +159,14 @@ def test_blocks_are_told_as_heads_and_mlps(store: str, tmp_path: Path, capsys: p
         assert shares == [None] * 3 or sum(shares) == pytest.approx(1)
     run(capsys, *words, "components", "--module", "1")
     assert {row["module"] for row in json.loads(file.read_text())["components"]} == {1}
+    run(capsys, *words, "components", "--module", "1", "--neurons", "3")
+    listed = json.loads(file.read_text())["neurons"]
+    assert [(row["component"], row["module"]) for row in listed] == [("m0", 1)] * 3 + [("m1", 1)] * 3
+    assert listed[0]["transformer_lens"] == f"blocks.0.mlp.hook_post[{listed[0]['neuron']}]"
+    _, err = run(capsys, *words, "components", "--neurons", "0", code=2)
+    assert "neurons is 0: expected how many" in err
+    _, err = run(capsys, *words, "eap", "--neurons", "2", code=2)
+    assert "neurons: only for the format components, not for eap" in err
     _, err = run(capsys, *words, "components", "--module", "7", code=2)
     assert "there is no module 7" in err
     run(capsys, *words, "eap")

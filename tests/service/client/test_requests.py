@@ -479,8 +479,8 @@ def test_file_that_is_damaged_there_is_an_error_and_no_bytes() -> None:
 
 def test_export_asks_for_the_kind_that_the_reference_names() -> None:
     client, service = connected(answer(rows.partition(id="p-12").to_json()), answer(b"masks"))
-    assert client.export("p-1", "masks", module=1) == b"masks"
-    assert service.paths == ["GET partitions/p-1", "GET partitions/p-12/export?format=masks&module=1"]
+    assert client.export("p-1", "masks", module=1, neurons=2) == b"masks"
+    assert service.paths == ["GET partitions/p-1", "GET partitions/p-12/export?format=masks&module=1&neurons=2"]
     missing, graph = problem(404, "no", code="not-found"), answer(rows.graph(id="g-12").to_json())
     for ref, asked in (("g-1", []), ("net@7", ["GET partitions/net%407"])):
         client, service = connected(*([missing] if asked else []), graph, answer(b"<graphml/>"))
