@@ -36,6 +36,7 @@ from interbasis.service.records.choices import check_choices
 from interbasis.service.records.errors import StoreError
 from interbasis.service.records.jobs import ON_CHECKPOINTS, SCOPES, STATES, TASKS
 from interbasis.service.records.kinds import KINDS
+from interbasis.service.records.labels import check_source
 from interbasis.service.storage.artifacts import _PARTIAL
 from interbasis.service.storage.pages import _decode_cursor, _decode_key
 from interbasis.service.storage.tables import LETTERS, SCHEMA_REVISION, TABLES
@@ -144,6 +145,8 @@ FIELDS: dict[str, Rule] = {
     "JobRow.step": one_of(step for steps in TASKS.values() for step in steps),
     "JobRow.target": identifier("checkpoint"),
     "JobRow.target_name": named("checkpoint"),
+    **{f"{name}.cut": any_text for name in ("LabelRequest", "LabelRow")},
+    **{f"{name}.source": lambda value: check_source(value) is None for name in ("LabelRequest", "LabelRow")},
     "LedgerRow.layers": each(keys(_layer(layer_of("", 1, 1, (0, 0, 0, 0))))),
     "LedgerRow.method": one_of(LEDGER_METHODS),
     "LlcRow.points": each(both(keys(POINT.points[0]), lambda point: WORDS["llc"](point["verdict"]))),
@@ -155,7 +158,7 @@ FIELDS: dict[str, Rule] = {
     "Problem.type": one_of([PROBLEM["type"]]),
     "Readiness.jobs": lambda value: value.keys() == set(STATES),
     "Readiness.schema_revision": one_of([SCHEMA_REVISION]),
-    "Removal.along": keys(kind.plural for kind in KINDS.values()),
+    "Removal.along": keys((*(kind.plural for kind in KINDS.values()), "labels")),
     "Removal.id": identifier("run"),
     "Removal.kind": one_of(KINDS),
     "Removal.schedules": each(identifier("schedule")),
@@ -192,9 +195,9 @@ FIELDS: dict[str, Rule] = {
     "token": lambda value: _TOKEN.fullmatch(value) and identifier("token")(value.split("_")[1]),
     "uri": pattern("sha256:[0-9a-f]{64}"),
     "Health.version": pattern(r"\d+\.\d+\.\d+"),
-    **dict.fromkeys(("churn", "confidence", "fraction", "p_value", "stability", "tolerance"), share),
+    **dict.fromkeys(("churn", "confidence", "fraction", "overlap", "p_value", "stability", "tolerance"), share),
     **dict.fromkeys(("description", "detail", "error", "folder", "host", "label", "message", "name"), any_text),
-    **dict.fromkeys(("path", "reason", "warning", "worker"), any_text),
+    **dict.fromkeys(("author", "origin", "path", "reason", "text", "warning", "worker"), any_text),
 }
 """Rules by field, with the schema where the name is not enough; a schema has those of the schema it extends."""
 
@@ -207,8 +210,11 @@ OWN |= {kind.row.__name__: name for name, kind in KINDS.items()}
 
 PARAMETERS: dict[str, Rule] = {
     **{name: named(name) for name in ("checkpoint", "dataset", "graph", "model", "partition", "run")},
+    "/graphs/{ref}/labels cursor": cursor(_decode_key, 3),
+    "/partitions/{ref}/labels cursor": cursor(_decode_key, 3),
     "/partitions/{ref}/mediators cursor": cursor(_decode_key, 4),
     "/partitions/{ref}/nodes cursor": cursor(_decode_key, 2),
+    "author": any_text,
     "cursor": cursor(_decode_cursor),
     "cut": any_text,
     "/graphs/{ref}/subgraph cut": each(any_text),
@@ -216,6 +222,7 @@ PARAMETERS: dict[str, Rule] = {
     "other": named("partition"),
     "sha256": SHA256,
     "since": parse_moment,
+    "source": lambda value: check_source(value) is None,
     "state": one_of(STATES),
     "task": one_of(TASKS),
     "verdict": one_of(VERDICTS),

@@ -11,8 +11,7 @@ from interbasis.service.records.checkpoints import CheckpointRow, DatasetRow, Mo
 from interbasis.service.records.estimates import ExperimentRow, LedgerRow, LlcRow
 from interbasis.service.records.graphs import GraphRow
 from interbasis.service.records.jobs import JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
-from interbasis.service.records.partitions import ModuleRow, PartitionDetail
-from interbasis.service.records.tracking import TrackingDetail, TrackingStep
+from interbasis.service.records.partitions import ModuleRow, PartitionDetail, TrackingDetail, TrackingStep
 
 THEN = datetime(2026, 11, 5, 7, 3, tzinfo=UTC)
 NAN = float("nan")

@@ -2,7 +2,8 @@
 
     python cases_store.py STORE ARTIFACTS FIRST COUNT
 
-saves COUNT results from number FIRST on, after it has said "ready" and been answered with a line.
+saves COUNT results from number FIRST on, after it has said "ready" and been answered with a line; or, where the line is
+"label", labels a node of the graph again and again until it is killed.
 """
 
 import random
@@ -18,9 +19,18 @@ from interbasis.service.records.estimates import (
     LlcRow,
     LlcValues,
 )
-from interbasis.service.records.graphs import GraphRow, GraphValues
-from interbasis.service.records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
-from interbasis.service.records.tracking import TrackingDetail, TrackingStep, TrackingValues
+from interbasis.service.records.graphs import GRAPH, GraphRow, GraphValues
+from interbasis.service.records.labels import NewLabel
+from interbasis.service.records.partitions import (
+    LinkRow,
+    MediatorRow,
+    ModuleRow,
+    PartitionDetail,
+    PartitionValues,
+    TrackingDetail,
+    TrackingStep,
+    TrackingValues,
+)
 from interbasis.service.store.store import Store
 
 WIDTHS = (3, 4, 2)
@@ -138,8 +148,13 @@ def save_tracking(store: Store, graphs: list[str], number: int = 0, *, force: bo
 
 def main(url: str, artifacts: str, first: int, count: int) -> None:
     print("ready", flush=True)
-    sys.stdin.readline()
+    asked = sys.stdin.readline()
     with Store.open(url, artifacts) as store:
+        while asked == "label\n":
+            label = NewLabel(text=f"{first} {count}", author="ada", cut="layers.0", node=1)
+            store.put_labels(GRAPH, "last", [label])
+            print(label.text, flush=True)
+            count += 1
         for number in range(first, first + count):
             graph = save_graph(store, number)
             save_partition(store, graph.id)

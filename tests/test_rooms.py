@@ -37,7 +37,7 @@ FLOORS = {
         ("logs", "storage", "terminal"),
         ("store", "client"),
         ("tasks",),
-        ("jobs", "api"),
+        ("jobs", "api", "labels"),
         ("cli",),
     ),
 }

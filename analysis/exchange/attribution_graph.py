@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 
-__all__ = ["MOST_LINKS", "MOST_PINNED", "attribution_graph"]
+__all__ = ["MOST_LINKS", "MOST_PINNED", "Names", "attribution_graph"]
 
 MOST_LINKS = 3000
 
@@ -34,8 +35,25 @@ Node: TypeAlias = tuple[int, int]
 _NONE = "no module"
 
 
+class Names(NamedTuple):
+    """Labels that files show.
+
+    Attributes:
+        nodes: label of a node, by name of its cut and coordinate.
+        modules: label of a module, by its index.
+    """
+
+    nodes: Mapping[tuple[str, int], str] = MappingProxyType({})
+    modules: Mapping[int, str] = MappingProxyType({})
+
+
 def attribution_graph(
-    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon, *, most_links: int = MOST_LINKS
+    graph: InteractionGraph,
+    partition: Partition | None,
+    epsilon: Epsilon,
+    *,
+    most_links: int = MOST_LINKS,
+    called: Names | None = None,
 ) -> dict[str, Any]:
     """Build the JSON of the strongest edges of a graph and their nodes, with modules as supernodes.
 
@@ -44,9 +62,11 @@ def attribution_graph(
         partition: its modules; without one all nodes are in one lane.
         epsilon: only edges above its square root are written; one for all pairs of cuts, or one per pair.
         most_links: largest number of edges, the strongest.
+        called: labels of nodes, which take the place of their paths, and of modules, which follow their numbers.
     """
+    given = called or Names()
     labels = partition.labels if partition is not None else [np.zeros(k, dtype=int) for k in graph.widths]
-    lanes = [f"module {m}" for m in range(partition.n_modules if partition is not None else 1)]
+    lanes = [_titled(m, given.modules) for m in range(partition.n_modules if partition is not None else 1)]
     kept = _strongest(graph, epsilon, most_links)
     influence = _influence(kept)
     ranked = list(influence)
@@ -67,9 +87,14 @@ def attribution_graph(
             "clickedId": names[pinned[0]] if pinned else "",
             "sg_pos": "",
         },
-        "nodes": _nodes(graph, influence, names, lane),
+        "nodes": _nodes(graph, influence, names, lane, given),
         "links": [{"source": names[a], "target": names[b], "weight": w} for a, b, w in kept],
     }
+
+
+def _titled(module: int, called: Mapping[int, str]) -> str:
+    """Name a module, with its number, so that no two have the same name."""
+    return f"module {module}" + (f": {called[module]}" if module in called else "")
 
 
 def _influence(kept: Sequence[tuple[Node, Node, float]]) -> dict[Node, float]:
@@ -84,7 +109,11 @@ def _influence(kept: Sequence[tuple[Node, Node, float]]) -> dict[Node, float]:
 
 
 def _nodes(
-    graph: InteractionGraph, influence: Mapping[Node, float], names: Mapping[Node, str], lane: Mapping[Node, int]
+    graph: InteractionGraph,
+    influence: Mapping[Node, float],
+    names: Mapping[Node, str],
+    lane: Mapping[Node, int],
+    called: Names,
 ) -> list[dict[str, Any]]:
     """Describe each node that has an influence; the first of them at the last cut is the target."""
     last = len(graph.cuts) - 1
@@ -93,7 +122,7 @@ def _nodes(
     found = []
     for node in sorted(influence):
         (cut, i), importance = node, float(graph.importance[node[0]][node[1]])
-        share = importance / outputs
+        share, title = importance / outputs, called.nodes.get((graph.cuts[cut], i), f"{graph.cuts[cut]}/{i}")
         found.append(
             {
                 "node_id": names[node],
@@ -106,7 +135,7 @@ def _nodes(
                 "run_idx": 0,
                 "reverse_ctx_idx": 0,
                 "jsNodeId": f"{cut}_{i}-0",
-                "clerp": f"{graph.cuts[cut]}/{i}" + (f" (p={share:.3f})" if cut == last else ""),
+                "clerp": title + (f" (p={share:.3f})" if cut == last else ""),
                 "influence": influence[node],
                 "activation": importance,
             }

@@ -16,7 +16,7 @@ from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..results import encode
-from .attribution_graph import attribution_graph
+from .attribution_graph import Names, attribution_graph
 
 if TYPE_CHECKING:
     import networkx
@@ -27,15 +27,22 @@ _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_networkx(
-    graph: InteractionGraph, partition: Partition | None = None, epsilon: Epsilon | None = None
+    graph: InteractionGraph,
+    partition: Partition | None = None,
+    epsilon: Epsilon | None = None,
+    *,
+    called: Names | None = None,
 ) -> networkx.DiGraph:
     """Convert to NetworkX with text nodes "cut/coordinate"; with a partition nodes have a `module` (-1: none).
+
+    Nodes with a label have it as `label`, those of a module with a label as `module_label`.
 
     Args:
         graph: the strengths.
         partition: of this graph.
         epsilon: only edges above its square root, one for all or one per pair of cuts; default: the partition's, or all
             edges above 0 if there is none.
+        called: labels of nodes and modules.
 
     Raises:
         GraphError: the partition belongs to a graph of another shape, or a wrong number of loss scales.
@@ -51,11 +58,23 @@ def to_networkx(
     nodes = graph.to_networkx(_scales(partition, epsilon))
     if partition is not None:
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
-        networkx.set_node_attributes(nodes, {(c, i): int(labels[c][i]) for c, i in nodes.nodes}, "module")
+        module = {(c, i): int(labels[c][i]) for c, i in nodes.nodes}
+        networkx.set_node_attributes(nodes, module, "module")
+        titles = {} if called is None else called.modules
+        networkx.set_node_attributes(nodes, {n: titles[m] for n, m in module.items() if m in titles}, "module_label")
+    if called is not None:
+        networkx.set_node_attributes(nodes, {n: called.nodes[n] for n in nodes.nodes if n in called.nodes}, "label")
     return networkx.relabel_nodes(nodes, {(c, i): f"{c}/{i}" for c, i in nodes.nodes})
 
 
-def export(graph: InteractionGraph, partition: Partition | None, form: str, epsilon: Epsilon | None = None) -> bytes:
+def export(
+    graph: InteractionGraph,
+    partition: Partition | None,
+    form: str,
+    epsilon: Epsilon | None = None,
+    *,
+    called: Names | None = None,
+) -> bytes:
     """Return a graph, or a partition with its graph, as the content of a file.
 
     Args:
@@ -65,6 +84,7 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
             also of Neuronpedia; see `attribution_graph`) or "safetensors" (what `save` writes: the partition where one
             is given, else the graph).
         epsilon: see `to_networkx`.
+        called: labels of nodes and modules, for all formats but "safetensors".
 
     Raises:
         GraphError: an unknown format, a partition of another graph, or a name that XML (GraphML, GEXF) cannot hold.
@@ -73,7 +93,7 @@ def export(graph: InteractionGraph, partition: Partition | None, form: str, epsi
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
     if partition is not None:
         require_partition(graph, partition)
-    return FORMATS[form](graph, partition, epsilon)
+    return FORMATS[form](graph, partition, epsilon, called)
 
 
 def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
@@ -97,46 +117,60 @@ def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) ->
     return encode("masks", arrays, {"cuts": list(graph.cuts), "n_modules": partition.n_modules})
 
 
-def _graphml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+def _graphml(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
+) -> bytes:
     import networkx
 
     stream = io.BytesIO()
-    networkx.write_graphml(_for_xml(graph, partition, epsilon), stream)
+    networkx.write_graphml(_for_xml(graph, partition, epsilon, called), stream)
     return stream.getvalue()
 
 
-def _node_link(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+def _node_link(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
+) -> bytes:
     import networkx
 
-    data: dict[str, Any] = networkx.node_link_data(to_networkx(graph, partition, epsilon), edges="edges")
+    data: dict[str, Any] = networkx.node_link_data(to_networkx(graph, partition, epsilon, called=called), edges="edges")
     return json.dumps(data).encode()
 
 
-def _safetensors(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+def _safetensors(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
+) -> bytes:
     return graph.to_bytes() if partition is None else partition.to_bytes()
 
 
-def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
+def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None) -> bytes:
     import networkx
 
     stream = io.BytesIO()
-    networkx.write_gexf(_for_xml(graph, partition, epsilon), stream)
+    networkx.write_gexf(_for_xml(graph, partition, epsilon, called), stream)
     return stream.getvalue()
 
 
-def _for_xml(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> networkx.DiGraph:
+def _for_xml(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
+) -> networkx.DiGraph:
     """Convert to NetworkX, and refuse names that no XML file can hold."""
-    for name in (*graph.cuts, graph.basis, graph.strengths):
+    for name in (*graph.cuts, graph.basis, graph.strengths, *_texts(called)):
         if found := _NOT_XML.search(name):
             raise GraphError(
                 f"the name {name!r} has the character {found[0]!r}, which XML cannot hold: rename it, or write "
                 "node-link JSON"
             )
-    return to_networkx(graph, partition, epsilon)
+    return to_networkx(graph, partition, epsilon, called=called)
 
 
-def _circuit_tracer(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> bytes:
-    return json.dumps(attribution_graph(graph, partition, _scales(partition, epsilon))).encode()
+def _texts(called: Names | None) -> tuple[str, ...]:
+    return () if called is None else (*called.nodes.values(), *called.modules.values())
+
+
+def _circuit_tracer(
+    graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
+) -> bytes:
+    return json.dumps(attribution_graph(graph, partition, _scales(partition, epsilon), called=called)).encode()
 
 
 def _scales(partition: Partition | None, epsilon: Epsilon | None) -> Epsilon:

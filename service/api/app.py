@@ -36,6 +36,7 @@ from .routes import exports as export_routes
 from .routes import graphs as graph_routes
 from .routes import jobs as job_routes
 from .routes import kinds as kind_routes
+from .routes import labels as label_routes
 from .routes import partitions as partition_routes
 from .routes import service as service_routes
 from .schemas import Problem
@@ -55,7 +56,10 @@ _OURS: dict[type[StoreError], str] = {
 
 _LOGGED = "; the service's log says why, under the request ID"
 
-_PARTS = (service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, export_routes, job_routes)
+_PARTS = (
+    *(service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, label_routes),
+    *(export_routes, job_routes),
+)
 
 ROUTERS = tuple(part.routes for part in _PARTS)
 
@@ -124,7 +128,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     refusal = cast(AnyHTTPException, error)
     headers = dict(refusal.headers or {})
     if refusal.status_code == 405:  # several routes may share the path
-        scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "POST")}
+        scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "POST", "PUT")}
         found = [m for m, scope in scopes.items() if any(r.matches(scope)[0] == Match.FULL for r in request.app.routes)]
         headers["allow"] = ", ".join(found)
     return _problem(refusal.status_code, str(refusal.detail), headers)

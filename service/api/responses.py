@@ -38,6 +38,7 @@ __all__ = [
     "Epsilon",
     "GraphRef",
     "JobRef",
+    "LabelCursor",
     "Limit",
     "LlcRef",
     "MediatorCursor",
@@ -127,6 +128,8 @@ Cursor = Annotated[str | None, _cursor("MjAyNi0xMS0yMlQwODozMDowMC4xMjUwMDArMDA6
 NodeCursor = Annotated[str | None, _cursor("MSAz")]
 
 MediatorCursor = Annotated[str | None, _cursor("MCAxIDEgMw")]
+
+LabelCursor = Annotated[str | None, _cursor("MSAzIDEy")]
 
 Limit = Annotated[int, Query(ge=1, le=1000, examples=[100])]
 
@@ -244,6 +247,8 @@ def _export_etag(
         made_of.append(row.llc_sha256)
     else:
         graph = store.get_graph(row.graph) if isinstance(row, PartitionDetail) else row
+        kind = PARTITION if isinstance(row, PartitionDetail) else GRAPH
+        made_of.append([label.to_json() for label in store.labels(kind, row.id)])
         made_of += [graph.graph_sha256, graph.bases_sha256, getattr(row, "partition_sha256", None)]
         if form in COMPUTED:
             checkpoint, data = store.get_checkpoint(graph.checkpoint), store.get_dataset(graph.dataset)

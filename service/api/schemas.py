@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..records import jobs
+from ..records import jobs, labels
 from ..records.base import Sha256OrNone, UriOrNone, Version
 from ..records.checkpoints import About, CheckpointPath, ModelName
 from ..storage.tables import SCHEMA_REVISION
@@ -21,6 +21,8 @@ __all__ = [
     "GraphFormat",
     "Health",
     "JobRequest",
+    "LabelRequest",
+    "LabelsRequest",
     "Listing",
     "Problem",
     "Readiness",
@@ -186,6 +188,34 @@ class TokenRequest(_Request):
 
     name: jobs.TokenName = Field(min_length=1, max_length=200)
     scope: Scope = Field("read", examples=["submit"])
+
+
+class LabelRequest(_Request):
+    """A label of a node, by `cut` and `node`, or of a `module`."""
+
+    text: labels.Text = Field(min_length=1, max_length=labels.LONGEST_LABEL, description="One line, kept as it is.")
+    author: labels.Author = Field(min_length=1, max_length=200, description="Who gave it.")
+    cut: labels.Cut = Field(None, max_length=500, description="Name or index of a cut.")
+    node: labels.Coordinate = Field(None, ge=0, lt=2**31)
+    module: labels.ModuleIndex = Field(None, ge=0, lt=2**31)
+    source: labels.LabelSource = Field("human", max_length=120, description="human, import or command:NAME")
+    confidence: labels.Confidence = Field(None, ge=0, le=1, allow_inf_nan=False)
+    origin: labels.Origin = Field(None, max_length=500, description="Where it was before it was moved here.")
+    overlap: labels.Overlap = Field(None, ge=0, le=1, allow_inf_nan=False)
+
+
+class LabelsRequest(_Request):
+    """Store labels, at most one of each node or module and source."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"labels": [{"text": "curved strokes", "author": "ada", "cut": "layers.0", "node": 3}]}]
+        },
+    )
+
+    labels: list[LabelRequest] = Field(
+        min_length=1, max_length=1000, examples=[[{"text": "left digit", "author": "ada", "module": 0}]]
+    )
 
 
 class CollectRequest(_Request):

@@ -18,6 +18,7 @@ from .commands.analyze import app as analyze
 from .commands.convert import app as convert
 from .commands.db import db
 from .commands.jobs import app as jobs
+from .commands.label import app as label
 from .commands.lists import app as lists
 from .commands.measurements import app as measurements
 from .commands.service import app as service
@@ -32,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-for _part in (analyze, measurements, lists, stored, upkeep, convert, jobs, service):
+for _part in (analyze, measurements, lists, stored, label, upkeep, convert, jobs, service):
     app.add_typer(_part)
 app.add_typer(db, name="db", rich_help_panel="Service and store")
 

@@ -37,6 +37,7 @@ from ..records.errors import ForbiddenError, NotFoundError, StoreError, Unavaila
 from ..records.graphs import GRAPH, Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
 from ..records.kinds import Paging, Source, check_paging
+from ..records.labels import LabelRow, NewLabel, check_label, preferred
 from ..records.maintenance import CheckReport, Collected, Removal
 from ..records.partitions import PARTITION, Comparison, MediatorRow, NodeRow
 from .events import read_events
@@ -70,6 +71,9 @@ DetailT = TypeVar("DetailT", bound=Record)
 _EXPORT = 150.0  # seconds that a service may take to write a file
 
 _COLLECTION = 600.0  # seconds that it may take to read or remove all files
+
+
+_LABELS = 200  # labels in a request, whose body is below the limit of a service
 
 
 class Client(Source):
@@ -210,6 +214,38 @@ class Client(Source):
         path = "partitions", partition, "mediators"
         return self._all(MediatorRow, *path, earlier=earlier, later=later)
 
+    def labels(self, kind: Kind[Any, Any], ref: str, *, history: bool = False) -> tuple[LabelRow, ...]:
+        """List the labels of a graph or a partition, see `Source.labels`."""
+        return self._all(LabelRow, kind.plural, ref, "labels", history=history or None)
+
+    def put_labels(self, kind: Kind[Any, Any], ref: str, labels: Sequence[NewLabel]) -> tuple[LabelRow, ...]:
+        """Store labels, see `Source.put_labels`; those of each request, 200 at most, are stored all or none."""
+        stored: list[LabelRow] = []
+        for label in labels:
+            check_label(label)
+        for start in range(0, len(labels), _LABELS):
+            body = {"labels": [label.to_json() for label in labels[start : start + _LABELS]]}
+            response = self._request("PUT", url_path(kind.plural, ref, "labels"), json=body)
+            stored += [typed_as(LabelRow, item) for item in document(response)["items"]]
+        return tuple(stored)
+
+    def remove_label(
+        self,
+        kind: Kind[Any, Any],
+        ref: str,
+        *,
+        author: str,
+        cut: int | str | None = None,
+        node: int | None = None,
+        module: int | None = None,
+        source: str = "human",
+    ) -> LabelRow:
+        """Remove the label of a node or a module, see `Source.remove_label`."""
+        place = (cut, node) if module is None else (module,)
+        path = url_path(kind.plural, ref, "labels", *place)
+        params = {"source": source, "author": author}
+        return typed_as(LabelRow, document(self._request("DELETE", path, params=params, safe=False)))
+
     def edges_of(self, graph: str, cut: int | str, node: int, *, limit: int = 100) -> Subgraph:
         """Return a node's strongest edges."""
         return self._get(Subgraph, "graphs", graph, "nodes", cut, node, "edges", limit=limit)
@@ -303,10 +339,13 @@ class Client(Source):
         return kind.from_bytes(self.llc_bytes(ref))
 
     def networkx(self, graph: str, partition: str | None = None, *, epsilon: float | None = None) -> networkx.DiGraph:
-        """Load a graph as a NetworkX graph, with the modules of a partition where one is named."""
+        """Load a graph as a NetworkX graph, with labels, and with the modules of a partition where one is named."""
+        from ...analysis.exchange.attribution_graph import Names
         from ...analysis.exchange.graph_files import to_networkx
 
-        return to_networkx(self.graph(graph), None if partition is None else self.partition(partition), epsilon)
+        found = None if partition is None else self.partition(partition)
+        kind, ref = (GRAPH, graph) if partition is None else (PARTITION, partition)
+        return to_networkx(self.graph(graph), found, epsilon, called=Names(*preferred(self.labels(kind, ref))))
 
     def frame(self, rows: Page[Any] | Sequence[Record]) -> pandas.DataFrame:
         """Convert any list of this client to a pandas data frame."""

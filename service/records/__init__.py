@@ -56,9 +56,11 @@ from .jobs import (
     check_request,
 )
 from .kinds import KINDS, Paging, Source
+from .labels import LONGEST_LABEL, LabelRow, NewLabel
 from .maintenance import CheckReport, Collected, Removal, Upgrade
 from .partitions import (
     PARTITION,
+    TRACKING,
     Comparison,
     LinkRow,
     MediatorRow,
@@ -69,8 +71,11 @@ from .partitions import (
     PartitionDetail,
     PartitionRow,
     PartitionValues,
+    TrackingDetail,
+    TrackingRow,
+    TrackingStep,
+    TrackingValues,
 )
-from .tracking import TRACKING, TrackingDetail, TrackingRow, TrackingStep, TrackingValues
 
 __all__ = [
     "CHECKPOINT",
@@ -82,6 +87,7 @@ __all__ = [
     "KINDS",
     "LEDGER",
     "LLC",
+    "LONGEST_LABEL",
     "MODEL",
     "ON_CHECKPOINTS",
     "PARTITION",
@@ -109,6 +115,7 @@ __all__ = [
     "GraphValues",
     "JobRow",
     "Kind",
+    "LabelRow",
     "LedgerRow",
     "LedgerValues",
     "LinkRow",
@@ -117,6 +124,7 @@ __all__ = [
     "MediatorRow",
     "ModelRow",
     "ModuleRow",
+    "NewLabel",
     "NewToken",
     "NewerSchemaError",
     "NodeRow",

@@ -29,8 +29,18 @@ from .checkpoints import (
 from .errors import NotFoundError, StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
-from .partitions import PARTITION, MediatorRow, NodeRow, Outcome, PartitionDetail, PartitionRow
-from .tracking import TRACKING, TrackingDetail, TrackingRow
+from .labels import LabelRow, NewLabel
+from .partitions import (
+    PARTITION,
+    TRACKING,
+    MediatorRow,
+    NodeRow,
+    Outcome,
+    PartitionDetail,
+    PartitionRow,
+    TrackingDetail,
+    TrackingRow,
+)
 
 __all__ = ["KINDS", "VERDICTS", "Paging", "Source", "check_paging", "kinds_of", "likely_kinds"]
 
@@ -249,6 +259,53 @@ class Source(ABC):
         self, partition: str, *, earlier: int | None = None, later: int | None = None
     ) -> tuple[MediatorRow, ...]:
         """List the mediators of a partition, all or between given modules; strongest first."""
+
+    @abstractmethod
+    def labels(self, kind: Kind[Any, Any], ref: str, *, history: bool = False) -> tuple[LabelRow, ...]:
+        """List the labels of a graph (of its nodes) or a partition (of its modules, and of its graph's nodes).
+
+        Labels of modules of the graph's other partitions are listed at the module with which they share more than half
+        of the nodes of both, with `origin` and `overlap`.
+
+        Args:
+            kind: GRAPH or PARTITION.
+            ref: reference.
+            history: list all that was ever said instead, oldest first; of a graph also of all modules.
+        """
+
+    @abstractmethod
+    def put_labels(self, kind: Kind[Any, Any], ref: str, labels: Sequence[NewLabel]) -> tuple[LabelRow, ...]:
+        """Store labels of nodes or modules, all or none, and return them; what they replace is kept in the history.
+
+        A label that is there already, by the same author and with the same confidence, is not stored again.
+
+        Args:
+            kind: GRAPH, for nodes, or PARTITION, for modules and for nodes of its graph.
+            ref: reference.
+            labels: at most one of each node or module and source.
+
+        Raises:
+            StoreError: a text is empty, too long or no line; or another value is not valid, see `check_label`.
+            NotFoundError: the graph or partition does not have a node or module.
+        """
+
+    @abstractmethod
+    def remove_label(
+        self,
+        kind: Kind[Any, Any],
+        ref: str,
+        *,
+        author: str,
+        cut: int | str | None = None,
+        node: int | None = None,
+        module: int | None = None,
+        source: str = "human",
+    ) -> LabelRow:
+        """Remove the label of a node or a module; it is kept in the history. Return the entry that says so.
+
+        Raises:
+            NotFoundError: there is no such label.
+        """
 
     def module_of(self, partition: str, cut: int | str, coordinate: int) -> int | None:
         """Return the module of a node, None where it is in none; arguments as in `get_node`."""

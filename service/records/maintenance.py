@@ -67,7 +67,7 @@ class Removal(Record):
     Attributes:
         kind, id: of the thing.
         name: `model`, `model#run` or `model#run@step` of the thing, or of the checkpoint to which a result belongs.
-        along: number of the things that go along, by the plural of their kind.
+        along: number of the things that go along, by the plural of their kind; "labels" counts earlier ones, too.
         schedules: IDs of the schedules that follow the model or run, which go along, too.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from .references import RowT
 from .rows import record
 from .tables import Mediator, NodeAssignment, Row
 
-__all__ = ["mediator_page", "node_page", "page"]
+__all__ = ["keyed_page", "mediator_page", "node_page", "page"]
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -82,6 +82,17 @@ def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, l
     rows = session.scalars(query.limit(limit + 1)).all()
     more = _encode(*(getattr(rows[limit - 1], name) for name in names)) if len(rows) > limit else None
     return Page(items=tuple(record(row, MediatorRow) for row in rows[:limit]), next_cursor=more)
+
+
+def keyed_page(
+    items: Sequence[tuple[tuple[int, int, int], RecordT]], *, cursor: str | None, limit: int
+) -> Page[RecordT]:
+    """Return the next of some items, each with a key, in the order of their keys, and the cursor; see `node_page`."""
+    _check_limit(limit)
+    after = None if cursor is None else tuple(_decode_key(cursor, 3))
+    left = [(key, item) for key, item in items if after is None or key > after]
+    more = _encode(*left[limit - 1][0]) if len(left) > limit else None
+    return Page(items=tuple(item for _, item in left[:limit]), next_cursor=more, total=len(items))
 
 
 def _check_limit(limit: int) -> None:

@@ -5,6 +5,7 @@
     dataset -< graph             artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
     checkpoint, dataset -< ledger, llc_estimate
     partition -< experiment
+    graph -< label (of its nodes, and of modules of its partitions)
     run -< tracking -< tracking_checkpoint >- graph
     job, schedule, worker: what to compute, when, and where
     token: who has access to the service
@@ -48,6 +49,7 @@ __all__ = [
     "Experiment",
     "Graph",
     "Job",
+    "Label",
     "Ledger",
     "LlcEstimate",
     "Mediator",
@@ -106,6 +108,7 @@ class Base(DeclarativeBase):
         list[int]: JSON(),
         list[float]: JSON(),
         list[dict[str, Any]]: JSON(),
+        list[list[int]]: JSON(),
     }
 
 
@@ -490,6 +493,34 @@ class Experiment(Result):
     experiment_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
 
     partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
+
+
+class Label(Base):
+    """A text that somebody gave to a node or a module, or its removal (no text); rows are added, never changed.
+
+    The newest row of a node or module and source counts; the others are its history. A module is what it was when the
+    row was written: `members` are the coordinates of its nodes at each cut, so that the label finds it again in other
+    partitions, and stays when its partition is removed or computed again. `named_sha256` is the hash of what the place
+    belongs to: of the graph's artifact for a node, of the members for a module.
+    """
+
+    __tablename__ = "label"
+
+    key: Mapped[int] = mapped_column(primary_key=True)
+    graph_key: Mapped[int] = mapped_column(ForeignKey("graph.key", ondelete="CASCADE"), index=True)
+    partition: Mapped[str | None] = mapped_column(String(80))
+    cut: Mapped[int | None]
+    node: Mapped[int | None]
+    module: Mapped[int | None]
+    members: Mapped[list[list[int]] | None]
+    named_sha256: Mapped[str] = mapped_column(String(64))
+    text: Mapped[str | None]
+    author: Mapped[str]
+    source: Mapped[str]
+    confidence: Mapped[float | None]
+    origin: Mapped[str | None]
+    overlap: Mapped[float | None]
+    created: Mapped[datetime]
 
 
 class Job(Row):

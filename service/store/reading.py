@@ -15,8 +15,7 @@ from ..records.estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRo
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected
-from ..records.partitions import PARTITION, MediatorRow, NodeRow, PartitionDetail
-from ..records.tracking import TRACKING, TrackingDetail
+from ..records.partitions import PARTITION, TRACKING, MediatorRow, NodeRow, PartitionDetail, TrackingDetail
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
 from ..storage.narrowing import narrowed

@@ -51,6 +51,7 @@ from ..storage.location import locate
 from ..storage.references import new_id, resolve
 from ..storage.rows import detail
 from ..storage.tables import TABLES, Graph, TrackingCheckpoint
+from .labels import Labels
 from .reading import result_query
 from .saving import added, artifacts, check_fit, check_names, drop_unreferenced, fill, forget, parts_of
 from .schedules import Schedules
@@ -65,7 +66,7 @@ DetailT = TypeVar("DetailT", bound=Record)
 AddParts = Callable[[Session, Any], None]  # adds the rows that belong to the row of a result
 
 
-class Store(Schedules, Tokens, Upkeep):
+class Store(Labels, Schedules, Tokens, Upkeep):
     """An open store; use it as a context manager, or `close` it.
 
     A reference is an ID, the unique start of one, or a name, see `records.kinds.Source`.

@@ -21,7 +21,9 @@ from ..storage.tables import (
     ARTIFACT_COLUMNS,
     TABLES,
     Checkpoint,
+    Graph,
     Job,
+    Label,
     Model,
     Row,
     Run,
@@ -147,6 +149,10 @@ def _removal(session: Session, row: Row) -> Removal:
     for name, condition in _going(row).items():
         if name != row.kind:
             counts[KINDS[name].plural] = session.scalar(select(func.count(TABLES[name].key)).where(condition)) or 0
+    if (going := _going(row).get("graph")) is not None:
+        graphs = select(Graph.key).where(going)
+        of = Label.graph_key.in_(graphs), Label.text.is_not(None)
+        counts["labels"] = session.scalar(select(func.count(Label.key)).where(*of)) or 0
     along = {kind: n for kind, n in counts.items() if n}
     return Removal(kind=row.kind, id=row.id, name=_name(row), along=along, schedules=_followers(session, row))
 

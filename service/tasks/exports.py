@@ -13,6 +13,7 @@ from ...analysis import Bases, InteractionGraph, Partition
 from ...analysis.checkpoints.checkpoint import components_of
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.errors import InputError
+from ...analysis.exchange.attribution_graph import Names
 from ...analysis.exchange.circuit_files import export_circuit
 from ...analysis.exchange.component_circuit import component_circuit
 from ...analysis.exchange.component_strengths import NETWORK_FORMATS, component_strengths, component_table
@@ -25,6 +26,7 @@ from ..records.errors import NotFoundError
 from ..records.estimates import LLC
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Source, kinds_of
+from ..records.labels import preferred
 from ..records.partitions import PARTITION
 from ..store.store import Store
 from .checkpoints import reloaded
@@ -139,7 +141,8 @@ def export_stored(source: Source, ref: str, form: str, epsilon: float | None = N
         raise InputError(
             f"unknown format {form!r}: expected one of {', '.join([*FORMATS, 'masks', *NETWORK_FORMATS, 'netcdf'])}"
         )
-    return _export(graph, partition, form, epsilon)
+    kind, row = source.find_any((PARTITION, GRAPH), ref)
+    return _export(graph, partition, form, epsilon, called=Names(*preferred(source.labels(kind, row.id))))
 
 
 def stored_estimate(source: Source, ref: str) -> LearningCoefficient | LearningCoefficientCurve:

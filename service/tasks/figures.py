@@ -22,8 +22,7 @@ from ..records.base import Kind
 from ..records.estimates import EXPERIMENT, LEDGER, LLC
 from ..records.graphs import GRAPH
 from ..records.kinds import Source, kinds_of
-from ..records.partitions import PARTITION
-from ..records.tracking import TRACKING
+from ..records.partitions import PARTITION, TRACKING
 from .exports import stored_estimate
 
 __all__ = ["epsilon_profile", "picture_format", "plot"]

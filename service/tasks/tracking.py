@@ -19,12 +19,12 @@ from ...analysis.recipe import Recipe
 from ...analysis.results import read_bytes
 from ..records.checkpoints import CheckpointRow
 from ..records.graphs import GraphRow
-from ..records.tracking import TrackingDetail, TrackingStep, TrackingValues
-from ..store.series import chosen_series
+from ..records.partitions import TrackingDetail, TrackingStep, TrackingValues
 from ..store.store import Store
 from .checkpoints import provenance, reloaded
+from .series import chosen_series
 
-__all__ = ["track"]
+__all__ = ["aligned", "track"]
 
 
 def track(
@@ -44,7 +44,7 @@ def track(
     """Match the modules of a run's checkpoints; reuse a stored tracking of the same checkpoints and choices.
 
     Track one graph per checkpoint, by step, all with the same recipe and data: those of the graph `like`; by
-    default the recipe and data that most checkpoints share, the latest of several (see `store.series`).
+    default the recipe and data that most checkpoints share, the latest of several (see `tasks.series`).
 
     Args:
         store: store of the graphs, and for the result.
@@ -99,6 +99,47 @@ def track(
         blobs={"tracking": tracking.to_bytes()},
         force=force,
     )
+
+
+def aligned(
+    store: Store,
+    earlier: str,
+    later: str,
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[tuple[int, int], tuple[tuple[int, int], float]]:
+    """Align the nodes of two graphs by their values on the data of the later one, as tracking does.
+
+    Args:
+        store: store of the graphs.
+        earlier: reference of a graph.
+        later: reference of a graph with the same cuts, of the same checkpoint or another one.
+        data: file to read the data from; default: the checkpoint's own.
+        factory: `module:function` that builds a model of family `torch`.
+        progress: called as the networks run.
+
+    Returns:
+        For nodes of the earlier graph, as index of the cut and coordinate, the node of the later one and the absolute
+        value of the correlation of both.
+
+    Raises:
+        NotFoundError: the file of a checkpoint is gone, or bases were not kept.
+        GraphError: the cuts differ.
+    """
+    build = load_factory(factory) if factory else None
+    rows = [store.get_graph(ref) for ref in (earlier, later)]
+    loaded = [reloaded(store, (store.get_checkpoint(row.checkpoint), row), data, build) for row in rows]
+    bases = [Bases.from_bytes(store.bases_bytes(row.id)) for row in rows]
+    before, now = ((each.network, basis) for each, basis in zip(loaded, bases, strict=True))
+    correlation = coordinate_correlation(before, now, loaded[1].batches, progress=progress)
+    return {
+        (cut, int(i)): ((cut, j), min(abs(float(matrix[j, i])), 1.0))
+        for cut, (matrix, matched) in enumerate(zip(correlation, align_nodes(correlation), strict=True))
+        for j, i in enumerate(matched)
+        if i >= 0
+    }
 
 
 def _moment(checkpoint: CheckpointRow) -> str:

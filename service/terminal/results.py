@@ -11,8 +11,7 @@ from rich.text import Text
 
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
-from ..records.partitions import PartitionDetail, PartitionRow
-from ..records.tracking import TrackingDetail
+from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail
 from .tables import counted, number, table, verdict
 
 __all__ = [

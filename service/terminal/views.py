@@ -16,8 +16,7 @@ from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
-from ..records.partitions import PartitionDetail, PartitionRow
-from ..records.tracking import TrackingDetail, TrackingRow
+from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail, TrackingRow
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
 from .results import (
     at_no_cut,

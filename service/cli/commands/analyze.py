@@ -9,7 +9,7 @@ import typer
 from platformdirs import user_data_dir
 
 from ...records.partitions import PARTITION
-from ...store.series import described_series
+from ...tasks.series import described_series
 from ...terminal.progress import ProgressBars
 from ...terminal.results import cuts_note, partition_notes
 from ...terminal.show import err, out, print_json, show_row

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ...records.errors import StoreError
 from ...records.estimates import EXPERIMENT, LEDGER, LLC
 from ...records.graphs import GRAPH
-from ...records.partitions import PARTITION
-from ...records.tracking import TRACKING
-from ...terminal.show import err, print_json, show_row
+from ...records.partitions import PARTITION, TRACKING
+from ...terminal.labels import labels_table
+from ...terminal.show import err, out, print_json, show_row
 from ..backends import Given, opened_backend
 from ..completion import complete_ids
 from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
@@ -25,6 +25,8 @@ app = typer.Typer()
 
 _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "components", "masks"]
 _FORMATS += ["safetensors", "netcdf"]
+
+_LABELS = 12  # shown with a graph or partition
 
 _RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, TRACKING)
 
@@ -60,14 +62,21 @@ def show(
             name = kind.name
         else:
             name, row = found_by_name(opened, ref)
+        labelled: Any = {"graph": GRAPH, "partition": PARTITION}.get(name)
+        labels = None if labelled is None else opened.labels(labelled, row.id)
         if as_json:
             document = row.to_json()
             if name == "partition":
                 document["nodes"] = [node.to_json() for node in opened.nodes(row.id)]
                 document["mediators"] = [node.to_json() for node in opened.mediators(row.id)]
+            if labels is not None:
+                document["labels"] = [label.to_json() for label in labels]
             print_json(document)
             return
     show_row(row, False)
+    if labels:
+        out.print()
+        out.print(labels_table(labels, _LABELS))
 
 
 @app.command(rich_help_panel="What is stored")

@@ -125,7 +125,7 @@ def _removed(opened: Any, plans: Sequence[Removal]) -> list[Removal]:
 def _described(plan: Removal) -> str:
     """Describe a removal in a line: the thing, and how many of each kind go along."""
     named = f" ({plan.name})" if plan.name else ""
-    parts = [counted(n, _NAMES[kind]) for kind, n in plan.along.items()]
+    parts = [counted(n, _NAMES.get(kind, kind.removesuffix("s"))) for kind, n in plan.along.items()]
     if plan.schedules:
         parts.append(f"the schedule{'s' if len(plan.schedules) > 1 else ''} {' '.join(plan.schedules)}")
     along = ", ".join(parts)

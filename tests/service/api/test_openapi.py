@@ -20,6 +20,8 @@ from interbasis.analysis.recipe import LedgerRecipe, LlcRecipe
 from interbasis.service.api import files, guard
 from interbasis.service.api.app import create_app
 from interbasis.service.api.guard import Limits
+from interbasis.service.records.labels import NewLabel
+from interbasis.service.records.partitions import PARTITION
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
 from interbasis.service.tasks import estimates, experiments
@@ -77,6 +79,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         partition = store.partitions().items[0].id
         experiments.experiment(store, partition, ExperimentRecipe(draws=1), data=data)
         store.add_schedule("track", "run", cron="0 2 * * *")
+        label = {"text": "<b>edge</b>", "author": "ada"}
+        given = [NewLabel(module=0, **label), NewLabel(cut="layers.0", node=1, **label)]
+        store.put_labels(PARTITION, partition, given)
     return folder
 
 
@@ -190,6 +195,7 @@ WRONG: dict[str, Any] = {
     "JobRow.state": "done",
     "JobRow.step": "rotate",
     "JobRow.target": "two-digits@2500",
+    "LabelRow.source": "people",
     "LedgerRow.layers": [{"title": "layers.0"}],
     "LedgerRow.method": "estimate",
     "LlcRow.kernel": "auto",

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, inspect, text
 
 from interbasis.service.records.checkpoints import RUN
 from interbasis.service.records.errors import NewerSchemaError, OldSchemaError, StoreError
+from interbasis.service.records.labels import NewLabel
 from interbasis.service.records.maintenance import Upgrade
+from interbasis.service.records.partitions import PARTITION
 from interbasis.service.storage import connection as connections
 from interbasis.service.storage import schema
 from interbasis.service.storage.location import locate
@@ -141,7 +143,7 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         checkpoint = store.get_checkpoint(graphs[0].checkpoint)
     command.downgrade(schema.migration_config(connection), "0002")
     connection.commit()
-    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token", "run"}
+    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token", "run", "label"}
     assert tables(connection) == OURS - later
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
     with place.open() as store:
@@ -163,7 +165,16 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         ledger = save_ledger(store)
     command.downgrade(schema.migration_config(connection), "0003")
     connection.commit()
-    assert tables(connection) == OURS - {"experiment", "llc_estimate", "job", "worker", "schedule", "token", "run"}
+    assert tables(connection) == OURS - {
+        "experiment",
+        "llc_estimate",
+        "job",
+        "worker",
+        "schedule",
+        "token",
+        "run",
+        "label",
+    }
     assert Store.upgrade(place.url) == Upgrade(before="0003", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_ledger(ledger.id) == ledger
@@ -379,6 +390,23 @@ def test_models_know_the_largest_number_of_their_runs(place: Any, connection: Co
         assert (store.models(), store.runs()) == (models, runs)
         made = [store.add_checkpoint(name, sha256="d" * 64, step=0).run for name in ("net", "empty")]
         assert [store.get_run(run).number for run in made] == [4, 1]
+        assert store.check().ok
+
+
+def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        partition = save_partition(store, save_graph(store).id)
+        store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
+    command.downgrade(schema.migration_config(connection), "0011")
+    connection.commit()
+    assert tables(connection) == OURS - {"label"}
+    assert Store.upgrade(place.url) == Upgrade(before="0011", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_partition(partition.id) == partition
+        assert store.labels(PARTITION, partition.id) == ()
+        store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
+        assert [label.text for label in store.labels(PARTITION, partition.id)] == ["left"]
         assert store.check().ok
 
 

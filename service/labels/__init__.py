@@ -1,0 +1,1 @@
+"""Labels in bulk: files of them, from other graphs and partitions, and from the user's own command."""
