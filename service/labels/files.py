@@ -60,7 +60,7 @@ def from_csv(content: bytes, *, author: str) -> list[NewLabel]:
             except StoreError as error:
                 raise StoreError(f"line {reader.line_num}: {error}") from None
     except csv.Error as error:
-        raise StoreError(f"line {reader.line_num}: {error}") from None
+        raise StoreError(f"line {reader.line_num + 1}: {error}") from None
     if not labels:
         raise StoreError("the file has no labels, only a line of columns")
     return labels

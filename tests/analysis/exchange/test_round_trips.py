@@ -13,13 +13,15 @@ import jsonschema_rs
 import networkx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from cases_labels import label_texts
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from interbasis.analysis import InteractionGraph, Partition, score_partition
 from interbasis.analysis.basis.bases import Bases, Basis
 from interbasis.analysis.errors import GraphError
+from interbasis.analysis.exchange.attribution_graph import Names
 from interbasis.analysis.exchange.graph_files import FORMATS, export, export_masks, to_networkx
 from interbasis.analysis.exchange.labels_file import read_labels
 
@@ -114,6 +116,33 @@ def test_networkx_reads_every_node_edge_strength_and_module(form: str, data: st.
         assert found.graph["basis"] == graph.basis
         assert found.graph["epsilon"] == epsilons[0]
         assert list(found) == list(nodes_of(graph, partition)), "in order of computation"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@settings(max_examples=20, deadline=None)
+@given(text=label_texts, other=label_texts)
+@example(text="\u202b\u05e9\u05dc\u05d5\u05dd\u202c <script>alert(1)</script>&amp; ", other="]]>")
+def test_labels_are_kept_as_they_are(form: str, text: str, other: str) -> None:
+    graph = InteractionGraph.from_blocks([[[2.0, 0.5]], [[1.0]]], cuts=["a", "b", "c"])
+    partition = score_partition(graph, [np.array([0, 0]), np.array([0]), np.array([0])], 1e-4)
+    called = Names({("a", 0): text, ("c", 0): other}, {0: other})
+    content = export(graph, partition, form, called=called)
+    if form == "safetensors":
+        assert content == export(graph, partition, form)
+    elif form == "circuit-tracer":
+        made = json.loads(content)
+        jsonschema_rs.validate(SCHEMA, made)
+        titles = {node["jsNodeId"]: node["clerp"] for node in made["nodes"]}
+        assert titles == {"0_0-0": text, "0_1-0": "a/1", "1_0-0": "b/0", "2_0-0": f"{other} (p=1.000)"}
+        assert [row[0] for row in made["qParams"]["supernodes"]] == [f"module 0: {other}"]
+        assert f"module 0: {other}" in made["metadata"]["prompt_tokens"]
+    else:
+        reader = {"graphml": networkx.read_graphml, "gexf": networkx.read_gexf}.get(form)
+        found = read(content, form) if reader is None else reader(io.BytesIO(content))
+        assert {name: data.get("label", name) for name, data in found.nodes(data=True)} == {
+            **{"a/0": text, "a/1": "a/1", "b/0": "b/0", "c/0": other}
+        }
+        assert {data["module_label"] for _, data in found.nodes(data=True)} == {other}
 
 
 @settings(max_examples=25, deadline=None)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
+from cases_labels import of_module, of_node
 from cases_long import POSTGRESQL_FIRST, SQLITE_FIRST
 from cases_store import (
     partition_parts,
@@ -35,8 +36,9 @@ from interbasis.service.records.errors import (
     NotFoundError,
     StoreError,
 )
+from interbasis.service.records.graphs import GRAPH
 from interbasis.service.records.jobs import SCOPES, STATES, TASKS
-from interbasis.service.records.partitions import MediatorRow
+from interbasis.service.records.partitions import PARTITION, MediatorRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
 from interbasis.service.tasks import exports
@@ -100,6 +102,70 @@ def test_everything_stored_reads_as_in_the_store(store: Store, client: Client) -
         assert getattr(client, f"{kind}_bytes")(row.id) == getattr(store, f"{kind}_bytes")(row.id)
     assert client.bases_bytes(graph.id) == store.bases_bytes(graph.id)
     assert client.tracking_bytes(tracking.id) == store.tracking_bytes(tracking.id)
+
+
+def test_labels_read_and_are_given_as_in_the_store(store: Store, connect: Callable[..., Client]) -> None:
+    client = connect()
+    graph = save_graph(store).id
+    partition = save_partition(store, graph).id
+    nodes = [of_node("<b>\u05d0</b>", "layers.0", 2, confidence=0.5, source="import"), of_node("edge", "layers.1", 3)]
+    given = [of_module("left", 0), *nodes]
+    made = client.put_labels(PARTITION, partition, given)
+    assert made == store.labels(PARTITION, partition) == client.labels(PARTITION, partition)
+    assert client.labels(GRAPH, graph) == store.labels(GRAPH, graph) == made[1:]
+    assert client.put_labels(PARTITION, partition, given) == made
+    gone = [
+        client.remove_label(GRAPH, graph, cut="layers.1", node=3, author="b b"),
+        client.remove_label(PARTITION, partition, module=0, author="bob"),
+    ]
+    assert [row.text for row in gone] == [None, None]
+    assert client.labels(PARTITION, partition) == made[1:2]
+    assert client.labels(GRAPH, graph, history=True) == store.labels(GRAPH, graph, history=True)
+    assert len(client.labels(PARTITION, partition, history=True)) == 5
+    for kind, ref, label, error in (
+        (GRAPH, graph, of_node(node=9), NotFoundError),
+        (GRAPH, graph, of_module(), StoreError),
+        (PARTITION, partition, of_module("x" * 501), StoreError),
+        (PARTITION, "p-00", of_module(), NotFoundError),
+    ):
+        with pytest.raises(error):
+            client.put_labels(kind, ref, [label])
+    with pytest.raises(NotFoundError, match="has no label of source command:x"):
+        client.remove_label(PARTITION, partition, module=0, author="bob", source="command:x")
+
+
+def test_many_labels_are_sent_in_several_requests(store: Store, client: Client) -> None:
+    graph = save_graph(store).id
+    labels = [of_node("\U0001f600" * 500, "layers.0", 1, source=f"command:{i}") for i in range(250)]
+    assert client.put_labels(GRAPH, graph, labels) == client.labels(GRAPH, graph)
+    assert len(store.labels(GRAPH, graph)) == 250
+
+
+def test_scopes_of_tokens_for_labels(store: Store, connect: Callable[..., Client]) -> None:
+    graph = save_graph(store).id
+    reading, writing, admin = (connect(store.new_token("me", scope).token) for scope in SCOPES)
+    with pytest.raises(ForbiddenError, match="needs a token of scope submit"):
+        reading.put_labels(GRAPH, graph, [of_node()])
+    made = writing.put_labels(GRAPH, graph, [of_node()])
+    assert reading.labels(GRAPH, graph) == made
+    with pytest.raises(ForbiddenError, match="needs a token of scope admin"):
+        writing.remove_label(GRAPH, graph, cut="layers.0", node=1, author="bob")
+    assert admin.remove_label(GRAPH, graph, cut="layers.0", node=1, author="bob").text is None
+
+
+def test_exports_have_labels_and_change_with_them(analysed: Any, store: Store, client: Client) -> None:
+    graph, partition = analysed.graph, analysed.partition
+    cut = graph.cuts[0]
+    before = exports.export_stored(client, partition.id, "graphml")
+    store.put_labels(PARTITION, partition.id, [of_module("<left>", 0), of_node("<edge>", cut, 0)])
+    for form in ("graphml", "node-link", "circuit-tracer"):
+        made = exports.export_stored(client, partition.id, form)
+        assert made == exports.export_stored(store, partition.id, form) != before
+        wanted = (b"&lt;left&gt;", b"&lt;edge&gt;") if form == "graphml" else (b"<left>", b"<edge>")
+        assert all(text in made for text in wanted), form
+    found = client.networkx(graph.id, partition.id)
+    assert found.nodes[f"{cut}/0"]["label"] == "<edge>"
+    assert "<left>" in {data.get("module_label") for _, data in found.nodes(data=True)}
 
 
 def test_documented_names_are_those_of_the_store() -> None:

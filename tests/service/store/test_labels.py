@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cases_labels import label_texts, of_module, of_node
 from cases_store import (
     partition_parts,
     partition_values,
@@ -15,7 +16,6 @@ from cases_store import (
     save_partition,
 )
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from interbasis.service.records.errors import NotFoundError, StoreError
 from interbasis.service.records.graphs import GRAPH
@@ -24,18 +24,6 @@ from interbasis.service.records.partitions import PARTITION, ModuleRow
 from interbasis.service.store.store import Store
 
 UNFIT = [*map(chr, (*range(32), *range(127, 160))), "\u2028", "\u2029", "\ufffe", "\uffff"]
-texts = st.text(
-    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufffe\uffff"), min_size=1
-)
-texts = texts.filter(lambda text: text.strip() and len(text) <= LONGEST_LABEL)
-
-
-def of_node(text: str = "edge", cut: str = "layers.0", node: int = 1, **more: Any) -> NewLabel:
-    return NewLabel(**{"text": text, "author": "ada", "cut": cut, "node": node, **more})
-
-
-def of_module(text: str = "left", module: int = 0, **more: Any) -> NewLabel:
-    return NewLabel(**{"text": text, "author": "ada", "module": module, **more})
 
 
 def divided(store: Store, graph: str, labels: list[list[int]], number: int, *, force: bool = False) -> str:
@@ -224,7 +212,7 @@ class TestLabels:
             store.label_page(PARTITION, partition, cursor="MSAz")
 
     @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(text=texts, author=texts.filter(lambda text: text.isprintable() and len(text) <= 200))
+    @given(text=label_texts, author=label_texts.filter(lambda text: text.isprintable() and len(text) <= 200))
     @example("e\u0301 \u202b\u05e9\u05dc\u05d5\u05dd\u202c ", "é")
     @example("=1+1\u200f<script>alert('x')</script>&amp;", "<b>")
     def test_texts_are_kept_bit_for_bit(self, store: Store, text: str, author: str) -> None:
