@@ -34,10 +34,10 @@ FLOORS = {
     ),
     "service": (
         ("records",),
-        ("logs", "storage", "terminal"),
+        ("logs", "labels", "storage", "terminal"),
         ("store", "client"),
         ("tasks",),
-        ("jobs", "api", "labels"),
+        ("jobs", "api"),
         ("cli",),
     ),
 }

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import httpx
 
@@ -37,7 +37,7 @@ from ..records.errors import ForbiddenError, NotFoundError, StoreError, Unavaila
 from ..records.graphs import GRAPH, Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
 from ..records.kinds import Paging, Source, check_paging
-from ..records.labels import LabelRow, NewLabel, check_label, preferred
+from ..records.labels import LabelRow, NewLabel, Place, check_label, preferred
 from ..records.maintenance import CheckReport, Collected, Removal
 from ..records.partitions import PARTITION, Comparison, MediatorRow, NodeRow
 from .events import read_events
@@ -230,19 +230,12 @@ class Client(Source):
         return tuple(stored)
 
     def remove_label(
-        self,
-        kind: Kind[Any, Any],
-        ref: str,
-        *,
-        author: str,
-        cut: int | str | None = None,
-        node: int | None = None,
-        module: int | None = None,
-        source: str = "human",
+        self, kind: Kind[Any, Any], ref: str, *, author: str, source: str = "human", **place: Unpack[Place]
     ) -> LabelRow:
         """Remove the label of a node or a module, see `Source.remove_label`."""
-        place = (cut, node) if module is None else (module,)
-        path = url_path(kind.plural, ref, "labels", *place)
+        path = url_path(
+            kind.plural, ref, "labels", *(place[name] for name in ("cut", "node", "module") if name in place)
+        )
         params = {"source": source, "author": author}
         return typed_as(LabelRow, document(self._request("DELETE", path, params=params, safe=False)))
 

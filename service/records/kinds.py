@@ -29,7 +29,7 @@ from .checkpoints import (
 from .errors import NotFoundError, StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
-from .labels import LabelRow, NewLabel
+from .labels import LabelRow, NewLabel, Place
 from .partitions import (
     PARTITION,
     TRACKING,
@@ -291,17 +291,16 @@ class Source(ABC):
 
     @abstractmethod
     def remove_label(
-        self,
-        kind: Kind[Any, Any],
-        ref: str,
-        *,
-        author: str,
-        cut: int | str | None = None,
-        node: int | None = None,
-        module: int | None = None,
-        source: str = "human",
+        self, kind: Kind[Any, Any], ref: str, *, author: str, source: str = "human", **place: Unpack[Place]
     ) -> LabelRow:
         """Remove the label of a node or a module; it is kept in the history. Return the entry that says so.
+
+        Args:
+            kind: GRAPH or PARTITION.
+            ref: reference.
+            author: who removes it.
+            source: whose label it is.
+            place: `cut` (name or index) and `node`, or `module`.
 
         Raises:
             NotFoundError: there is no such label.

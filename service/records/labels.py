@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ __all__ = [
     "LONGEST_LABEL",
     "LabelRow",
     "NewLabel",
+    "Place",
     "check_label",
     "check_source",
     "overlaps",
@@ -56,6 +57,14 @@ Confidence = Annotated[float | None, Field(examples=[0.8])]
 Origin = Annotated[str | None, Field(examples=["p-5e6f7a8b module 2"])]
 
 Overlap = Annotated[float | None, Field(examples=[0.93])]
+
+
+class Place(TypedDict, total=False):
+    """A node, by `cut` (name or index) and `node`, or a `module`."""
+
+    cut: int | str
+    node: int
+    module: int
 
 
 @dataclass(frozen=True, kw_only=True)

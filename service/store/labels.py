@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from ..records.base import Kind, Page
 from ..records.errors import NotFoundError, StoreError
 from ..records.graphs import GRAPH
-from ..records.labels import LabelRow, NewLabel, check_label, overlaps, place_name
+from ..records.labels import LabelRow, NewLabel, Place, check_label, overlaps, place_name
 from ..records.partitions import PARTITION
 from ..storage.pages import keyed_page
 from ..storage.references import resolve
@@ -78,30 +78,24 @@ class Labels(Transactions):
         return self._write(put)
 
     def remove_label(
-        self,
-        kind: Labelled,
-        ref: str,
-        *,
-        author: str,
-        cut: int | str | None = None,
-        node: int | None = None,
-        module: int | None = None,
-        source: str = "human",
+        self, kind: Kind[Any, Any], ref: str, *, author: str, source: str = "human", **place: Unpack[Place]
     ) -> LabelRow:
         """Remove the label of a node or a module, see `Source.remove_label`."""
-        named = None if cut is None else str(cut)
-        check_label(NewLabel(text="-", author=author, cut=named, node=node, module=module, source=source))
+        given: dict[str, Any] = {**place, **({"cut": str(place["cut"])} if "cut" in place else {})}
+        where = NewLabel(text="-", author=author, source=source, **given)
+        check_label(where)
 
         def remove(session: Session) -> LabelRow:
             owner = _Owner(session, kind, ref)
-            place = owner.place(cut, node, module)
-            key = (place["cut"], place["node"], module, source)
+            found = owner.place(where.cut, where.node, where.module)
+            key = (*(found[name] for name in ("cut", "node", "module")), source)
             for _, row in _listed(owner, False):
                 if (owner.cut(row.cut), row.node, row.module, row.source) == key:
                     values = dict.fromkeys(_GIVEN) | {"author": author, "source": source}
-                    return owner.record(owner.add(place, values))
-            where = f"module {module}" if cut is None else f"{cut}/{node}"
-            raise NotFoundError(f"{where} of {owner.id} has no label of source {source}: list them with --history")
+                    return owner.record(owner.add(found, values))
+            raise NotFoundError(
+                f"{place_name(where)} of {owner.id} has no label of source {source}: list them with `interbasis label`"
+            )
 
         return self._write(remove)
 
