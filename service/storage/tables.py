@@ -67,7 +67,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 
 VERSION_TABLE = "interbasis_version"
 

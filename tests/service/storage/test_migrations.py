@@ -398,10 +398,10 @@ def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
-    command.downgrade(schema.migration_config(connection), "0011")
+    command.downgrade(schema.migration_config(connection), "0012")
     connection.commit()
     assert tables(connection) == OURS - {"label"}
-    assert Store.upgrade(place.url) == Upgrade(before="0011", after=SCHEMA_REVISION)
+    assert Store.upgrade(place.url) == Upgrade(before="0012", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
         assert store.labels(PARTITION, partition.id) == ()
