@@ -148,9 +148,14 @@ class PartitionRecipe:
 
 @dataclass(frozen=True)
 class LedgerRecipe:
-    """The choices that fix a parameter ledger; see `parameter_ledger`."""
+    """The choices that fix a parameter ledger; see `parameter_ledger`.
+
+    Attributes:
+        positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
+    """
 
     loss: Loss | None = None
+    positions: CountedAt | None = None
     epsilon: Positive | None = None
     tolerance: Share = 1e-10
     method: Literal["auto", "exact", "estimate"] = "auto"
@@ -171,6 +176,7 @@ class LlcRecipe:
 
     Attributes:
         epsilon, temperature, curve: exactly one: a loss scale, a temperature, or the default range of loss scales.
+        positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
         parameters: globs on the names of the parameters to vary; None for all.
         batch_size: random data points of each step, for sgld, psgld and sgnht; None: see `Sampler`.
 
@@ -184,6 +190,7 @@ class LlcRecipe:
     """
 
     loss: Loss | None = None
+    positions: CountedAt | None = None
     epsilon: Positive | None = None
     temperature: Positive | None = None
     curve: bool = False
@@ -391,15 +398,15 @@ def controlled(
 
 
 def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:
-    """Build the parameter ledger of a checkpoint; the loss is that of the loaded checkpoint."""
-    choices = {name: value for name, value in asdict(recipe).items() if name != "loss"}
+    """Build the parameter ledger of a checkpoint; loss and positions are those of the loaded checkpoint."""
+    choices = {name: value for name, value in asdict(recipe).items() if name not in ("loss", "positions")}
     return parameter_ledger(checkpoint.network, checkpoint.batches, **choices, progress=progress)
 
 
 def build_llc(
     checkpoint: Checkpoint, recipe: LlcRecipe, *, progress: ProgressCallback | None = None
 ) -> LearningCoefficient | LearningCoefficientCurve:
-    """Estimate the learning coefficient of a checkpoint, or its curve; the loss is that of the loaded checkpoint."""
+    """Estimate the learning coefficient of a checkpoint, or its curve; loss and positions are as loaded."""
     network, batches = checkpoint.network, checkpoint.batches
     common: dict[str, Any] = {"parameters": recipe.parameters, "sampler": recipe.sampler, "seed": recipe.seed}
     if recipe.curve:

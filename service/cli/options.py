@@ -35,6 +35,7 @@ __all__ = [
     "PlotOption",
     "PointsOption",
     "PolishOption",
+    "PositionsOption",
     "QueueOption",
     "RecipeOption",
     "ResolutionOption",
@@ -153,6 +154,16 @@ LossOption = Annotated[
         help="Distance of outputs from the checkpoint's own: mse or kl. Targets are not used.",
         show_default="that of the checkpoint, or mse",
         autocompletion=complete_values("analyze", "loss"),
+    ),
+]
+
+PositionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--positions",
+        help="Which positions of a save_pretrained model count: all, mask, later, last.",
+        show_default="later for decoders, else mask",
+        autocompletion=complete_values("analyze", "positions"),
     ),
 ]
 

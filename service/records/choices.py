@@ -49,6 +49,8 @@ _Data = Annotated[_Name, Field(description="a path, or the sha256:... of an uplo
 
 _Whole = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_whole)]
 
+_Positions = Literal["all", "mask", "later", "last"]
+
 _Loss = Literal["mse", "kl"]
 
 
@@ -78,7 +80,7 @@ class _Analyze(_Division, total=False):
         Field(description="'auto', a name, or a list of names (lists of names are concatenated)"),
     ]
     loss: _Loss
-    positions: Literal["all", "mask", "later", "last"]
+    positions: _Positions
     basis: Literal["global", "local", "pca", "neuron"]
     output: Literal["auto", "pca", "neuron"]
     rotation: Literal["none", "degenerate", "full"]
@@ -116,6 +118,7 @@ class _Experiment(_Choices, total=False):
 
 class _Ledger(_Choices, total=False):
     loss: _Loss
+    positions: _Positions
     epsilon: _Positive
     tolerance: _Share
     method: Literal["auto", "exact", "estimate"]
@@ -128,6 +131,7 @@ class _Llc(_Choices, total=False):
     temperature: _Positive
     curve: bool
     loss: _Loss
+    positions: _Positions
     parameters: Annotated[_Names, Field(description='a list of globs on names of parameters, like ["layers.0.*"]')]
     kernel: Literal["auto", "hmc", "mala", "sgld", "psgld", "sgnht"]
     preconditioner: Literal["auto", "gauss-newton", "lanczos", "none"]

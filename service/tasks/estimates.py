@@ -97,8 +97,9 @@ def _measured(
 ) -> RowT:
     """Compute and store a measurement of one checkpoint, or return the stored one of the same data and recipe."""
     build_model = load_factory(factory) if factory else None
-    checkpoint = load_checkpoint(path, loss=recipe.loss, data=data, factory=build_model, device=device)
-    chosen = replace(recipe, loss=checkpoint.network.loss)
+    options: dict[str, Any] = {"data": data, "factory": build_model, "device": device}
+    checkpoint = load_checkpoint(path, loss=recipe.loss, positions=recipe.positions, **options)
+    chosen = replace(recipe, loss=checkpoint.network.loss, positions=checkpoint.positions)
     known = None if force else stored(store, checkpoint)
     found = store.find(kind, known, chosen.sha256) if known else None
     if found is not None:

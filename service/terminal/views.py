@@ -202,13 +202,27 @@ def _partition_body(row: PartitionRow) -> list[RenderableType]:
     return [modules_table(row), *(("", line) if line is not None else ()), *remark_notes([row])]
 
 
+_COUNTED = {
+    "all": "every position of each data point",
+    "mask": "those of the attention mask",
+    "later": "all but the first of each data point, and of the attention mask where there is one",
+    "last": "the last of each data point",
+}
+
+
 def _ledger_body(row: LedgerRow) -> list[RenderableType]:
     warning = ("", row.warning) if row.warning else ()
-    return [ledger_table(row), "", layers_table(row), *warning, ""]
+    return [ledger_table(row), "", layers_table(row), *warning, *_counted_note(row), ""]
 
 
 def _llc_body(row: LlcRow) -> list[RenderableType]:
-    return [llc_table(row), "", verdict_line(row) or "", ""]
+    return [llc_table(row), "", verdict_line(row) or "", *_counted_note(row), ""]
+
+
+def _counted_note(row: LedgerRow | LlcRow) -> tuple[str, ...]:
+    """Say which positions of a model of tokens counted."""
+    chosen = row.recipe.get("positions")
+    return () if chosen is None else ("", f"Positions that count ({chosen}): {_COUNTED[str(chosen)]}.")
 
 
 def _experiment_body(row: ExperimentRow) -> list[RenderableType]:

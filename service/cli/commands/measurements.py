@@ -27,6 +27,7 @@ from ..options import (
     MemoryOption,
     PlotOption,
     PointsOption,
+    PositionsOption,
     StoreOption,
     TextOption,
     TokensOption,
@@ -63,6 +64,7 @@ def ledger(
         ),
     ] = "auto",
     loss: LossOption = None,
+    positions: PositionsOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of estimates.", show_default="0")] = None,
     data: DataOption = None,
     text: TextOption = None,
@@ -87,6 +89,7 @@ def ledger(
     windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=makes_store("ledger", checkpoints)) as backend:
         choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
+        choices["positions"] = positions
         given = Given(data, factory, force, device, memory)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
@@ -110,6 +113,7 @@ def llc(
         bool, typer.Option("--curve", help="Estimate a curve over a range of loss scales instead.")
     ] = False,
     loss: LossOption = None,
+    positions: PositionsOption = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Vary only parameters with these names; may be given several times."),
@@ -189,7 +193,13 @@ def llc(
         choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
-        choices |= {"draws": draws, "step_size": step_size, "batch_size": batch_size, "seed": seed}
+        choices |= {
+            "positions": positions,
+            "draws": draws,
+            "step_size": step_size,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
         given = Given(data, factory, force, device, memory)
         rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]

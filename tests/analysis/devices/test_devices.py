@@ -42,6 +42,7 @@ from interbasis.analysis.checkpoints import checkpoint
 from interbasis.analysis.circuits.experiments import KINDS
 from interbasis.analysis.devices import device as devices
 from interbasis.analysis.errors import DataError, InputError
+from interbasis.analysis.exchange.component_strengths import component_strengths
 from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 from interbasis.analysis.network import hooks
 from interbasis.analysis.network.hooks import copied_to
@@ -147,6 +148,20 @@ def one_call(model: nn.Module, data: Any, **choices: Any) -> Computed:
     return compute
 
 
+def heads_and_neurons(model: nn.Module, batches: list[Any]) -> Computed:
+    """Strengths of attention heads, their patterns, MLPs and hidden units."""
+
+    def compute(move: Callable[[nn.Module], nn.Module]) -> list[Any]:
+        net = Network(move(model), ["resid_pre.0", "resid_post.0", "resid_post.1"], skip_first=True)
+        bases = interaction_basis(net, batches, kind="pca")
+        graph = interaction_graph(net, bases, batches, probes=1)
+        split = component_strengths(net, bases, graph, batches, patterns=True, neurons=2)
+        neurons = [part for parts in split.neurons.inside for part in parts] if split.neurons else []
+        return [*split.strengths, *split.along, *split.patterns, *neurons]
+
+    return compute
+
+
 def cases() -> dict[str, Callable[[], Computed]]:
     def draws() -> torch.Generator:
         return torch.Generator().manual_seed(0)
@@ -176,6 +191,9 @@ def cases() -> dict[str, Callable[[], Computed]]:
             mlp(), list(points(20, 4).split(10)), list(points(20, 3).split(10))
         ),
         "experiments": lambda: experiments(Planted(2, {(1, 0, 1): 0.1})),
+        "heads and neurons": lambda: heads_and_neurons(
+            transformer("gpt2").double(), list(random_tokens(4, 3).split(2))
+        ),
         "one call": lambda: one_call(mlp(), points(60, 4)),
         "one call, padded": lambda: one_call(transformer("bert"), [padded], probes=2),
         **{

@@ -125,13 +125,19 @@ def test_measurements_and_experiments_take_tokens_too(
         capsys, "llc", *words, *sampled, "--chains", "2", "--warmup", "3", "--draws", "8", "--points", "12", "--json"
     )
     found = json.loads(out)["items"][0]
-    assert (found["n"], found["recipe"]["batch_size"]) == (12, 3)
+    assert (found["n"], found["recipe"]["batch_size"], found["recipe"]["positions"]) == (12, 3, "later")
     assert err.split("--data")[1].split()[0].startswith("sha256:")
     _, err = run(capsys, "llc", *words, "--temperature", "5", "--kernel", "hmc", "--batch-size", "3", code=2)
     assert "hmc needs all the data in each step" in err.replace("\n", " ")
     out, _ = run(capsys, "ledger", *words, "--points", "2", "--json")
     found = json.loads(out)["items"][0]
-    assert (found["n"], found["model"]) == (2, "tiny")
+    assert (found["n"], found["model"], found["recipe"]["positions"]) == (2, "tiny", "later")
+    out, _ = run(capsys, "ledger", *words, "--points", "2", "--positions", "later")
+    assert out.startswith(found["id"])
+    assert "Positions that count (later): all but the first" in out
+    out, _ = run(capsys, "ledger", *words, "--points", "2", "--positions", "all")
+    assert "Positions that count (all): every position" in out
+    assert found["id"] not in out
     _, err = run(capsys, "ledger", folder, "--points", "2", code=2)
     assert "--points goes with --text or --tokens" in err
     out, err = run(capsys, "analyze", *words, "--basis", "pca", "--k", "2", "--json")
