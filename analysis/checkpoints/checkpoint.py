@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from ..devices.device import find_device, placed
 from ..devices.memory import check_memory, limited_memory
 from ..errors import CheckpointError, CutError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
-from ..huggingface.language import CountedAt
+from ..huggingface.language import CountedAt, numbered
 from ..huggingface.text import read_tokens, tokenised, windows
+from ..network.batches import Batch
 from ..network.network import Network
 from ..results import by_value
 from .components import Components, find_components
@@ -152,6 +153,7 @@ def load_checkpoint(
         check_memory(sum(file.stat().st_size for file in files if file.is_file()), f"the model in {path}")
         with torch.device("cpu"):
             model, digest, notes = _model(family, name, config, files)
+        train, test = (_numbered(data, model, name) for data in (train, test))
         network, counted = _network(placed(model, where), cuts, family, about, loss, positions, next(iter(train)))
         if batch_size is None:
             train, test = (_that_fit(network, data) for data in (train, test))
@@ -271,11 +273,33 @@ def _small_batches(data: Dataset, config: Mapping[str, Any]) -> Dataset:
 
 def _that_fit(network: Network, data: Dataset) -> Dataset:
     """Return data in batches of as many points as fit into memory."""
-    size = network.points_that_fit(data.inputs)
+    size = network.points_that_fit(_whole(data))
     return data if size is None or size >= data.batch_size else data.with_batch_size(size)
+
+
+def _whole(data: Dataset) -> Batch:
+    """Return all data in one batch."""
+    return next(iter(data.with_batch_size(len(data.inputs))))
 
 
 def _double(data: Dataset) -> Dataset:
     if not data.inputs.is_floating_point():
         return data
     return Dataset(data.name, data.inputs.double(), data.targets, data.batch_size)
+
+
+def _numbered(data: Dataset, model: nn.Module, family: str) -> Dataset:
+    """Return data with an attention mask with the positions of its tokens, see `numbered`.
+
+    Raises:
+        DataError: a model of another family than `hf`.
+    """
+    if data.attention_mask is None:
+        return data
+    if family != "hf":
+        raise DataError(
+            f"{data.name!r} has an attention_mask, which models of save_pretrained take, and not those of family "
+            f"{family!r}: leave it out"
+        )
+    batch: Any = numbered(model, [_whole(data)])[0]
+    return replace(data, attention_mask=data.attention_mask.long(), position_ids=batch.get("position_ids"))

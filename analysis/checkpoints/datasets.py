@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, InputError
+from ..network.batches import Batch
 from ..results import by_value
 from .tensors import converted, named, read_tensors
 
@@ -29,7 +30,7 @@ _FLOATS = (torch.float16, torch.float32, torch.float64)
 
 _WHOLE = (torch.bool, torch.int32, torch.int64)  # not uint8: as an index torch takes it for a mask
 
-_ARRAYS = ("inputs", "targets", "test_inputs", "test_targets")
+_ARRAYS = ("inputs", "targets", "attention_mask", "test_inputs", "test_targets", "test_attention_mask")
 
 _EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known, `targets`, or a .npy file of inputs"
 
@@ -39,17 +40,23 @@ _EXPECTED = "expected a .npz or .safetensors file with `inputs` and, where known
 class Dataset:
     """Inputs, and targets if there are any; iteration yields batches of inputs, any number of times.
 
+    With an attention mask inputs are tokens, and batches are mappings of `input_ids` and `attention_mask`.
+
     Attributes:
         name: name to show.
         inputs: (n, ...); the model's argument.
         targets: (n, ...) or None.
         batch_size: data points in a batch; results do not depend on it.
+        attention_mask: (n, positions), true or 1 where a token is no padding; None where all tokens are.
+        position_ids: the position of each token where it is not that in the tensor (padding on the left).
     """
 
     name: str
     inputs: Tensor
     targets: Tensor | None = None
     batch_size: int = _BATCH_SIZE
+    attention_mask: Tensor | None = field(default=None, kw_only=True)
+    position_ids: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.inputs.ndim == 0:
@@ -68,13 +75,21 @@ class Dataset:
         if self.targets is not None and (self.targets.ndim == 0 or len(self.targets) != len(self.inputs)):
             n = len(self.targets) if self.targets.ndim else "a single number as"
             raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {n} targets")
+        if self.attention_mask is not None:
+            _check_mask(self.attention_mask, self.inputs, repr(self.name))
 
     def __len__(self) -> int:
         """Return the number of batches."""
         return -(-len(self.inputs) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        yield from self.inputs.split(self.batch_size)
+    def __iter__(self) -> Iterator[Batch]:
+        if self.attention_mask is None:
+            yield from self.inputs.split(self.batch_size)
+            return
+        named = {"input_ids": self.inputs, "attention_mask": self.attention_mask, "position_ids": self.position_ids}
+        given = {name: value for name, value in named.items() if value is not None}
+        for start in range(0, len(self.inputs), self.batch_size):
+            yield {name: value[start : start + self.batch_size] for name, value in given.items()}
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self.inputs)} data points)"
@@ -87,10 +102,12 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of inputs and targets: their types, shapes and values."""
+        """Fingerprint of inputs, targets and attention mask: their types, shapes and values."""
         digest = hashlib.sha256()
-        for tensor in (self.inputs, self.targets):
+        mask = None if self.attention_mask is None else self.attention_mask != 0
+        for name, tensor in (("", self.inputs), ("", self.targets), ("attention_mask", mask)):
             if tensor is not None:
+                digest.update(name.encode())
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
@@ -115,7 +132,8 @@ def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
 def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     """Read training and test sets from a .npz or .safetensors file with `inputs` and, where known, `targets`.
 
-    `test_inputs` and `test_targets` make up the test set; without them the training set serves as both. A .npy file
+    `attention_mask` says which tokens of the inputs are no padding. `test_inputs`, `test_targets` and
+    `test_attention_mask` make up the test set; without them the training set serves as both. A .npy file
     holds the inputs alone.
 
     Values stay exact: other byte orders and small types are converted to wider ones, and types that would have to be
@@ -130,10 +148,35 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
     arrays = _of_safetensors(file) if file.suffix.lower() == ".safetensors" else _of_numpy(file)
     tensors = {name: _plain(array, f"{file}: {name}") for name, array in arrays.items()}
-    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"))
+    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"), attention_mask=tensors.get("attention_mask"))
     if "test_inputs" not in tensors:
         return train, train
-    return train, Dataset(f"{file.stem} (test)", tensors["test_inputs"], tensors.get("test_targets"))
+    mask = tensors.get("test_attention_mask")
+    if (mask is None) != (train.attention_mask is None):
+        which = "attention_mask" if mask is None else "test_attention_mask"
+        raise DataError(f"{file} has {which} alone: expected a mask of both training and test inputs, or of neither")
+    test = tensors["test_inputs"], tensors.get("test_targets")
+    return train, Dataset(f"{file.stem} (test)", *test, attention_mask=mask)
+
+
+def _check_mask(mask: Tensor, inputs: Tensor, name: str) -> None:
+    """Check that a mask says of each token of each data point whether it counts, and counts some.
+
+    Raises:
+        DataError: it does not.
+    """
+    if inputs.ndim != 2 or inputs.is_floating_point():
+        raise DataError(
+            f"{name} has an attention_mask, and inputs of {named(inputs.dtype)} {tuple(inputs.shape)}: expected "
+            "tokens, integers (data points, positions)"
+        )
+    if mask.shape != inputs.shape or mask.is_floating_point() or bool(((mask != 0) & (mask != 1)).any()):
+        raise DataError(
+            f"the attention_mask of {name} is of {named(mask.dtype)} {tuple(mask.shape)}: expected 1 or true where a "
+            f"token counts, 0 or false at padding, of the shape of the inputs {tuple(inputs.shape)}"
+        )
+    if empty := (~(mask != 0).any(1)).nonzero().flatten().tolist():
+        raise DataError(f"the attention_mask of {name} counts no token of data point {empty[0]}: leave that point out")
 
 
 def _of_safetensors(file: Path) -> dict[str, Tensor]:

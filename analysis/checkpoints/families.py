@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import CheckpointError, InputError
 from ..huggingface.language import CountedAt, assumed_network
@@ -201,7 +201,7 @@ def _network(
     about: Mapping[str, Any],
     loss: str | None,
     counted: str | None,
-    example: Tensor,
+    example: Any,
 ) -> tuple[Network, CountedAt | None]:
     """Build the network with the wanted cuts, in any spelling, and the positions that count at each."""
     own = about.get("cuts") or family.cuts(about.get("config", {}))
