@@ -99,7 +99,7 @@ def test_bad_file_raises(tmp_path: Path, name: str, text: str, message: str) -> 
 def test_unknown_names_raise() -> None:
     with pytest.raises(InputError, match="unknown in a recipe: bassis; known are cuts, loss, basis"):
         Recipe.from_mapping({"bassis": 1})
-    with pytest.raises(InputError, match="unknown in a LedgerRecipe: bassis; known are loss, epsilon"):
+    with pytest.raises(InputError, match="unknown in a LedgerRecipe: bassis; known are loss, positions, epsilon"):
         from_choices(LedgerRecipe, {"bassis": 1})
 
 

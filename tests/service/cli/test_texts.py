@@ -150,6 +150,23 @@ def test_measurements_and_experiments_take_tokens_too(
     assert found["summary"]["rows"][0]["values"]["cross_entropy"]["value"] > 1
 
 
+def test_padded_data_come_from_a_file(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands at padding changes no number; the mask is part of the data."""
+    transformer("bert").save_pretrained(tmp_path / "tiny")
+    ids, mask = random_tokens(8, 5).numpy(), np.arange(5) < 3 + np.arange(8)[:, None] % 3
+    edges = []
+    for name, inputs in (("zeros", ids * mask), ("others", np.where(mask, ids, 7))):
+        np.savez(tmp_path / f"{name}.npz", inputs=inputs, attention_mask=mask)
+        words = [str(tmp_path / "tiny"), "--data", str(tmp_path / f"{name}.npz")]
+        out, _ = run(capsys, "analyze", *words, "--basis", "pca", "--k", "2", "--json")
+        found = json.loads(out)["items"][0]
+        assert found["graph"]["recipe"]["positions"] == "mask"
+        edges.append(found["partition"]["edge_cost"])
+    assert edges[0] == pytest.approx(edges[1], rel=1e-6)
+    out, _ = run(capsys, "ledger", *words, "--json")
+    assert json.loads(out)["items"][0]["recipe"]["positions"] == "mask"
+
+
 def test_blocks_are_told_as_heads_and_mlps(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder, _), tokens = steps(tmp_path / "tiny"), tmp_path / "tokens.npy"
     np.save(tokens, random_tokens(6, 3).numpy())
