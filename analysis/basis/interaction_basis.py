@@ -31,6 +31,7 @@ from ..notebook.bars import with_bar
 from ..progress import ProgressCallback
 from .bases import KINDS, OUTPUTS, ROTATIONS, Bases, Basis
 from .cotangents import SPLITS
+from .data_points import enough_points, random_points
 from .halves import SecondMoments
 from .jacobians import ends_in_output, output_moments, pair_moments
 from .moments import ActivationMoments, collect
@@ -96,7 +97,10 @@ def interaction_basis(
             coordinates are then rotated together.
         tolerance: take more probes until the importance of the directions is known with this relative standard error,
             at most `probes`; `settings` holds the number and the error. It is that of the output's Jacobian: local
-            bases take one probe per coordinate of the next cut, and their error is not known (None).
+            bases take one probe per coordinate of the next cut, and their error is not known (None). Where `probes` is
+            not given, Jacobians of global bases and of their graph are taken at as many data points, drawn with the
+            seed, as `enough_points` finds enough for this tolerance (all, if none are); `settings["data_points"]` and
+            `settings["sampling_error"]` say how many. The Gram matrix of the activations takes all.
         seed: seed of the probes.
         progress: called after each batch.
 
@@ -111,13 +115,12 @@ def interaction_basis(
     options.check()
     net.check_once(batches)
     floor = _require_narrow(net, next(iter(batches)))
-    options = replace(options, rank_tolerance=max(rank_tolerance, floor))
     activations = collect(net, batches, jacobians=False, progress=progress).activations
     _require_variance(activations)
     last = len(net.cuts) - 1
     if output == "auto":
         output = "neuron" if _stand_for_outputs(net, batches) else "pca"
-        options = replace(options, output=output)
+    options = replace(options, rank_tolerance=max(rank_tolerance, floor), output=output)
     plain: dict[str, _Plain] = {"pca": partial(_pca, rank_tolerance=options.rank_tolerance), "neuron": _neuron}
     if kind in plain:
         bases = [plain[kind](cut, activations[cut]) for cut in net.cuts[:last]]
@@ -125,6 +128,7 @@ def interaction_basis(
         return Bases(tuple(bases), _settings(options, bases, net, batches))
     frames = [whiten(activations[cut].gram, options.rank_tolerance) for cut in net.cuts]
     extra: dict[str, Any] = {"seed": seed, "progress": progress}
+    batches, sampled = _enough(net, batches, {p: frames[p].backward for p in range(last)}, options, progress)
     to_output: _Measure = partial(output_moments, net, batches, **extra)
     n_outputs = SPLITS if options.estimated else net.output_width
     found: dict[int, Basis] = {}
@@ -151,7 +155,22 @@ def interaction_basis(
             solve([p], partial(_to_next, net, batches, rows, extra), len(rows), signed)
     ordered = [found[p] for p in range(last + 1)]
     settings = _settings(options, ordered, net, batches) | _limits(ordered, activations, rank_tolerance, floor)
-    return Bases(tuple(ordered), settings | _taken(options, estimates))
+    return Bases(tuple(ordered), settings | _taken(options, estimates) | sampled)
+
+
+def _enough(
+    net: Network,
+    batches: Iterable[Batch],
+    columns: Mapping[int, Float[Tensor, "d k"]],
+    options: _Options,
+    progress: ProgressCallback | None,
+) -> tuple[Iterable[Batch], dict[str, Any]]:
+    """Return as many data points as a tolerance alone needs, and what to say of it; otherwise all."""
+    if options.kind != "global" or options.tolerance is None or options.probes is not None:
+        return batches, {}
+    seed = options.seed or 0
+    enough = enough_points(net, batches, columns, tolerance=options.tolerance, seed=seed, progress=progress)
+    return random_points(batches, enough.taken, seed), {"data_points": enough.taken, "sampling_error": enough.error}
 
 
 class _Estimate(NamedTuple):

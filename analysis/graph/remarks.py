@@ -43,6 +43,10 @@ def _sentences(graph: InteractionGraph, epsilons: Sequence[float]) -> Iterator[s
             f"At {', '.join(cuts)} the number format limits the rank: directions below "
             f"{settings['rank_tolerance']:.1g} of the largest are rounding."
         )
+    if (taken := settings.get("data_points")) is not None:
+        error = settings["sampling_error"]
+        known = "is not known" if error is None else f"is {error:.1%}"
+        yield f"Jacobians are those of {taken:,} data points; the error of the importance from their number {known}."
     if errors := list(_relative_errors(graph, epsilons)):
         known = settings.get("importance_error")
         probes = settings.get("probes") or settings["signs"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
 from ..basis.bases import Bases
 from ..basis.cotangents import PositionSigns
+from ..basis.data_points import random_points
 from ..errors import GraphError
 from ..network.batches import Batch
 from ..network.hooks import with_gradients
@@ -64,6 +66,7 @@ def interaction_graph(
     _check(net, bases, strengths=strengths, points=points, probes=probes)
     if batches is not None:
         net.check_once(batches)
+        batches = sampled(bases, batches)
     values = [bases[cut] for cut in net.cuts]
     beyond: list[np.ndarray | None] = []
     errors: list[np.ndarray | None] = []
@@ -103,6 +106,12 @@ def interaction_graph(
         errors=errors if any(block is not None for block in errors) else (),
         beyond_errors=beyond_errors if any(block is not None for block in beyond_errors) else (),
     )
+
+
+def sampled(bases: Bases, batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Return the data points that bases were built from: all, or those drawn where they were enough for a tolerance."""
+    taken = cast("int | None", bases.settings.get("data_points"))
+    return batches if taken is None else random_points(batches, taken, cast(int, bases.settings["seed"]))
 
 
 def _check(net: Network, bases: Bases, *, strengths: str, points: int, probes: int | None) -> None:
