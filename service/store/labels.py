@@ -24,12 +24,10 @@ from ..storage.pages import keyed_page
 from ..storage.references import resolve
 from ..storage.tables import Graph, Label, NodeAssignment, Partition
 from .reading import _cut_index
-from .saving import added, now
+from .saving import now
 from .transactions import Transactions
 
 __all__ = ["Labels"]
-
-Labelled = Kind[Any, Any]  # GRAPH or PARTITION
 
 _LEAST = 0.5  # overlap above which a label is shown at a module of another partition
 
@@ -37,26 +35,28 @@ _GIVEN = ("text", "author", "source", "confidence", "origin", "overlap")  # colu
 
 _PLACE = ("partition", "cut", "node", "module", "named_sha256")
 
+_NODE, _MODULE = (Label.cut, Label.node), (Label.partition, Label.module, Label.named_sha256)
+
 _AGAIN = "before it was computed again"
 
 
 class Labels(Transactions):
     """The part of the store for labels; `kind` is GRAPH or PARTITION, a partition has the labels of its graph, too."""
 
-    def labels(self, kind: Labelled, ref: str, *, history: bool = False) -> tuple[LabelRow, ...]:
+    def labels(self, kind: Kind[Any, Any], ref: str, *, history: bool = False) -> tuple[LabelRow, ...]:
         """List the labels of a graph or a partition, see `Source.labels`."""
         with self._read() as session:
             return tuple(row for _, row in _listed(_Owner(session, kind, ref), history))
 
     def label_page(
-        self, kind: Labelled, ref: str, *, history: bool = False, cursor: str | None = None, limit: int = 100
+        self, kind: Kind[Any, Any], ref: str, *, history: bool = False, cursor: str | None = None, limit: int = 100
     ) -> Page[LabelRow]:
         """Return one page of `labels`."""
         with self._read() as session:
             found = list(_listed(_Owner(session, kind, ref), history))
             return keyed_page(found, cursor=cursor, limit=limit)
 
-    def put_labels(self, kind: Labelled, ref: str, labels: Sequence[NewLabel]) -> tuple[LabelRow, ...]:
+    def put_labels(self, kind: Kind[Any, Any], ref: str, labels: Sequence[NewLabel]) -> tuple[LabelRow, ...]:
         """Store labels, all or none, see `Source.put_labels`."""
         for label in labels:
             check_label(label)
@@ -65,14 +65,16 @@ class Labels(Transactions):
             raise StoreError(f"{twice[0]} has several labels of one source: expected one")
 
         def put(session: Session) -> tuple[LabelRow, ...]:
-            owner, rows = _Owner(session, kind, ref), []
+            owner = _Owner(session, kind, ref)
+            known = owner.newest(modules=any(label.module is not None for label in labels))
+            rows = []
             for label in labels:
                 values = {name: getattr(label, name) for name in _GIVEN}
                 place = owner.place(label.cut, label.node, label.module)
-                last = _newest(owner, {**place, "source": label.source})
-                if last is None or any(getattr(last, name) != value for name, value in values.items()):
-                    last = owner.add(place, values)
-                rows.append(owner.record(last))
+                row = known.get((*(place[name] for name in _PLACE), label.source))
+                if row is None or any(getattr(row, name) != value for name, value in values.items()):
+                    row = owner.add(place, values)
+                rows.append(owner.record(row))
             return tuple(rows)
 
         return self._write(put)
@@ -103,7 +105,7 @@ class Labels(Transactions):
 class _Owner:
     """The graph and, where one was named, the partition whose labels are read or written in a transaction."""
 
-    def __init__(self, session: Session, kind: Labelled, ref: str) -> None:
+    def __init__(self, session: Session, kind: Kind[Any, Any], ref: str) -> None:
         if kind not in (GRAPH, PARTITION):
             raise StoreError(f"a {kind.name} has no labels: name a graph or a partition")
         self.session = session
@@ -161,7 +163,14 @@ class _Owner:
 
     def add(self, place: dict[str, Any], values: dict[str, Any]) -> Label:
         """Add a row."""
-        return added(self.session, Label(graph_key=self.graph.key, created=now(), **place, **values))
+        row = Label(graph_key=self.graph.key, created=now(), **place, **values)
+        self.session.add(row)
+        return row
+
+    def newest(self, *, modules: bool) -> dict[tuple[Any, ...], Label]:
+        """Return the newest row of each place and source, of nodes and, where asked for, of modules."""
+        rows = _counting(self, _NODE, False) + (_counting(self, _MODULE, True) if modules else [])
+        return {(*(getattr(row, name) for name in _PLACE), row.source): row for row in rows}
 
     def record(self, row: Label, **shown: Any) -> LabelRow:
         """Convert a row; `shown` replaces what it says where it is shown elsewhere."""
@@ -184,7 +193,7 @@ def _listed(owner: _Owner, history: bool) -> Iterator[Listed]:
         return
     if owner.partition is not None:
         yield from sorted(_of_modules(owner, owner.partition.id), key=lambda each: each[0])
-    rows = _counting(owner, (Label.cut, Label.node), False)
+    rows = _counting(owner, _NODE, False)
     for row in sorted(rows, key=lambda row: (row.cut, row.node, row.key)):
         if row.text is not None and row.cut is not None and row.node is not None and owner.has(row.cut, row.node):
             same = row.named_sha256 == owner.graph.graph_sha256
@@ -197,7 +206,7 @@ def _of_modules(owner: _Owner, partition: str) -> Iterator[Listed]:
 
     What was said of a module itself, even that its label is removed, goes before what moves along from elsewhere.
     """
-    rows = _counting(owner, (Label.partition, Label.module, Label.named_sha256), True)
+    rows = _counting(owner, _MODULE, True)
     if not rows:
         return
     sizes = Counter(owner.modules.values())
@@ -227,13 +236,6 @@ def _counting(owner: _Owner, place: Sequence[Any], of_modules: bool) -> list[Lab
     of = (Label.graph_key == owner.graph.key, Label.module.is_not(None) if of_modules else Label.module.is_(None))
     newest = select(func.max(Label.key)).where(*of).group_by(*place, Label.source)
     return list(owner.session.scalars(select(Label).where(Label.key.in_(newest))))
-
-
-def _newest(owner: _Owner, place: dict[str, Any]) -> Label | None:
-    """Return the newest row of one place and source."""
-    of = [getattr(Label, name).is_not_distinct_from(place[name]) for name in (*_PLACE, "source")]
-    query = select(Label).where(Label.graph_key == owner.graph.key, *of).order_by(Label.key.desc()).limit(1)
-    return owner.session.scalars(query).first()
 
 
 def _digest(members: list[list[int]]) -> str:

@@ -14,9 +14,10 @@ from ...records.graphs import GRAPH
 from ...records.partitions import PARTITION, TRACKING
 from ...terminal.labels import labels_table
 from ...terminal.show import err, out, print_json, show_row
+from ...terminal.tables import counted
 from ..backends import Given, opened_backend
 from ..completion import complete_ids
-from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption
+from ..options import ArtifactsOption, DataOption, FactoryOption, JsonOption, StoreOption, UrlOption, with_place
 from ..sources import KINDS, found_by_name, opened_source, singular
 
 __all__ = ["app"]
@@ -119,7 +120,11 @@ def export(
         )
         kind, row = backend.source.find_any((LLC,) if form.value == "netcdf" else (PARTITION, GRAPH), ref)
         place = backend.source.place_of(row)
+        labels = () if kind is LLC else backend.source.labels(kind, row.id)
     err.print(f"wrote {file}: {kind.name} {row.id} of {place}", soft_wrap=True)
+    if moved := sum(label.origin is not None for label in labels):
+        said = f"{moved} of {counted(len(labels), 'label')} moved along, or from before it was computed again"
+        err.print(with_place(f"{said}: `interbasis label {row.id}` says from where"), soft_wrap=True)
 
 
 @app.command(rich_help_panel="What is stored")

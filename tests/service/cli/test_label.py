@@ -19,7 +19,7 @@ from cases_store import partition_parts, partition_values, provenance, register,
 
 from interbasis.analysis import InteractionGraph
 from interbasis.service.cli import app as cli
-from interbasis.service.records.graphs import GRAPH, GraphValues
+from interbasis.service.records.graphs import GRAPH, GraphRow, GraphValues
 from interbasis.service.records.partitions import PARTITION
 from interbasis.service.store.store import Store
 
@@ -27,19 +27,21 @@ Run = Callable[..., tuple[int, str, str]]
 SCRIPT = "<script>alert(1)</script> \u05e9\u05dc\u05d5\u05dd"
 
 
-@pytest.fixture
-def partition(sqlite_store: Store) -> str:
-    """Of a graph with real strengths, 3, 4 and 2 nodes; two modules that take the nodes in turn."""
-    blocks = [
-        [[float(1 + i + 3 * j) for i in range(3)] for j in range(4)],
-        [[1.0, 0.0, 2.0, 0.5], [3.0, 0.0, 0.0, 0.25]],
-    ]
+def save_real(store: Store, strength: float = 1.0) -> GraphRow:
+    """A graph with real strengths, 3, 4 and 2 nodes, in place of one that is stored."""
+    first = [[float(1 + i + 3 * j) for i in range(3)] for j in range(4)]
+    blocks = [first, [[strength, 0.0, 2.0, 0.5], [3.0, 0.0, 0.0, 0.25]]]
     made = InteractionGraph.from_blocks(blocks, ["layers.0", "layers.1", "layers.2"])
     about = {"basis": made.basis, "strengths": made.strengths, "n_nodes": 9, "n_edges": made.n_edges(0.0)}
     values = GraphValues(cuts=made.cuts, widths=made.widths, **about)
-    blobs = {"graph": made.to_bytes()}
-    graph = sqlite_store.save_graph(*register(sqlite_store), provenance=provenance(), values=values, blobs=blobs)
-    return save_partition(sqlite_store, graph.id).id
+    given: dict[str, Any] = {"provenance": provenance(), "values": values, "blobs": {"graph": made.to_bytes()}}
+    return store.save_graph(*register(store), **given, force=True)
+
+
+@pytest.fixture
+def partition(sqlite_store: Store) -> str:
+    """Two modules that take the nodes of such a graph in turn."""
+    return save_partition(sqlite_store, save_real(sqlite_store).id).id
 
 
 @pytest.fixture
@@ -220,6 +222,33 @@ def test_labels_from_another_partition_say_the_overlap(run: Run, sqlite_store: S
     code, out, err = run("--from", other)
     assert "not moved: module 1, moved to module 1, which has a label of source human: second half" in err
     assert (code, "of a program" in out, "second half" in out) == (0, True, False)
+
+
+def test_exports_say_that_labels_are_from_before(
+    run: Run,
+    sqlite_store: Store,
+    partition: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    graph, file = sqlite_store.get_partition(partition).graph, tmp_path / "x.json"
+    words = ["interbasis", "export", graph, "--format", "node-link", "-o", str(file)]
+    monkeypatch.setattr(sys, "argv", words)
+
+    def exported() -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        assert SCRIPT in {node.get("label") for node in json.loads(file.read_text())["nodes"]}
+        return capsys.readouterr().err
+
+    sqlite_store.put_labels(GRAPH, graph, [of_node(SCRIPT, "layers.1", 3)])
+    assert exported().count("\n") == 1
+    assert save_real(sqlite_store, 2.0).id == graph
+    assert f"1 of 1 label moved along, or from before it was computed again: `interbasis label {graph}`" in exported()
+    sqlite_store.put_labels(GRAPH, graph, [of_node(SCRIPT, "layers.1", 3)])
+    assert exported().count("\n") == 1
 
 
 def test_show_and_removal_say_that_there_are_labels(
