@@ -176,7 +176,11 @@ class _Place:
         cut, _, i = self.node.rpartition("/")
         if not cut or not i.isdecimal():
             raise StoreError(f"--node is {self.node!r}: expected CUT/I, like {self.graph.cuts[-1]}/0")
-        return {"cut": cut, "node": int(i)}
+        cuts = self.graph.cuts
+        return {
+            "cut": cuts[int(cut)] if cut.isdecimal() and int(cut) < len(cuts) and cut not in cuts else cut,
+            "node": int(i),
+        }
 
     def new(self, text: str, **place: Any) -> NewLabel:
         about = {"author": self.author, "source": self.given_source or "human", "confidence": self.confidence}

@@ -81,6 +81,7 @@ def test_give_list_change_and_remove(run: Run, partition: str) -> None:
         ["layers.1/3", "edge", "human", "bob", "-"],
     ]
     assert rows(run("--json")[1]) == [(0, "left"), ("layers.1/3", "edge")]
+    assert rows(run("--node", "1/3", "--json")[1]) == [("layers.1/3", "edge")]
     assert rows(run("--module", 0, "--remove", "--json")[1]) == [(0, None)]
     assert rows(run("--json")[1]) == [("layers.1/3", "edge")]
     assert rows(run("--history", "--json")[1]) == [(0, SCRIPT), ("layers.1/3", "edge"), (0, "left"), (0, None)]
