@@ -27,11 +27,15 @@ from .graph.strengths import interaction_graph
 from .llc.chains import Sampler
 from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from .llc.estimate import learning_coefficient, learning_coefficient_curve
+from .meaning.cards import Cards
+from .meaning.describing import describe
+from .meaning.labelling import detection_auc, label
 from .modules.alignment import align_nodes, coordinate_correlation
 from .modules.find_modules import epsilon_profile, find_modules, score_partition
 from .modules.mediators import interaction_surface
 from .modules.partition import Partition
 from .modules.tracking import Tracking, track_modules
+from .names import Names
 from .network.network import Network
 from .pipeline.one_call import Analysis, analyze, run
 from .progress import Progress
@@ -42,6 +46,7 @@ __all__ = [
     "Analysis",
     "Bases",
     "Basis",
+    "Cards",
     "Checkpoint",
     "Dataset",
     "Effort",
@@ -53,6 +58,7 @@ __all__ = [
     "LearningCoefficient",
     "LearningCoefficientCurve",
     "Ledger",
+    "Names",
     "Network",
     "Partition",
     "Progress",
@@ -68,12 +74,15 @@ __all__ = [
     "circuit_faithfulness",
     "collect",
     "coordinate_correlation",
+    "describe",
+    "detection_auc",
     "epsilon_profile",
     "find_modules",
     "interaction_basis",
     "interaction_graph",
     "interaction_surface",
     "isolate_modules",
+    "label",
     "learning_coefficient",
     "learning_coefficient_curve",
     "load_checkpoint",

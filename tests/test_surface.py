@@ -35,7 +35,11 @@ NAMES = {  # of parameters, by the type that they take
 }
 POSITIONAL = {"epsilon", "epsilons", "batches", "partition"}  # options that need no name
 MOST_POSITIONAL = 3
-MORE_POSITIONAL = {"isolate_modules", "ablate_modules"}  # programs of users pass them partition and batches unnamed
+MORE_POSITIONAL = {
+    "isolate_modules",
+    "ablate_modules",
+    "describe",
+}  # programs of users pass them partition and batches unnamed
 LONGER_METHODS = {"Interventions.receive", "Network.resume", "Network.vjp", "Network.vjps"}
 OPTIONS_UNNAMED = {  # methods that take options without a name
     "InteractionGraph.from_blocks",

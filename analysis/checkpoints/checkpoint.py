@@ -17,7 +17,8 @@ from ..devices.memory import check_memory, limited_memory
 from ..errors import CheckpointError, CutError, DataError, InputError, InterbasisError
 from ..huggingface.folder import hash_of, is_saved, read_folder
 from ..huggingface.language import CountedAt, numbered
-from ..huggingface.text import read_tokens, tokenised, windows
+from ..huggingface.text import read_tokens, token_strings, tokenised, windows
+from ..names import Names
 from ..network.batches import Batch
 from ..network.network import Network
 from ..results import by_value
@@ -146,7 +147,8 @@ def load_checkpoint(
     else:
         train, test = _data(about, data, Path(path))
     if name == "hf":
-        train, test = (_small_batches(data, config) for data in (train, test))
+        own = Names(token_strings=token_strings(file.parent), output_names=_outputs(config))
+        train, test = (_small_batches(data, config).named(own) for data in (train, test))
     if batch_size is not None:
         train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
     with limited_memory(memory):
@@ -231,7 +233,9 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _data(about: Mapping[str, Any], data: str | os.PathLike[str] | None, path: Path) -> tuple[Dataset, Dataset]:
     if data is not None:
-        train, test = read_dataset(data)
+        described = about.get("data")
+        own = Names.of(described if isinstance(described, Mapping) and "name" not in described else {}, where=str(path))
+        train, test = (part.named(own) for part in read_dataset(data))
     elif isinstance(about.get("data"), Mapping | str):
         named = about["data"]
         train, test = load_dataset({"name": named} if isinstance(named, str) else named)
@@ -282,10 +286,19 @@ def _whole(data: Dataset) -> Batch:
     return next(iter(data.with_batch_size(len(data.inputs))))
 
 
+def _outputs(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of the classes in a config of transformers, unless they are those that it gives by itself."""
+    given = config.get("id2label")
+    if not isinstance(given, Mapping) or config.get("num_labels", len(given)) != len(given):
+        return None
+    names = tuple(str(name) for _, name in sorted(given.items(), key=lambda entry: int(entry[0])))
+    return None if all(name.startswith("LABEL_") for name in names) else names
+
+
 def _double(data: Dataset) -> Dataset:
     if not data.inputs.is_floating_point():
         return data
-    return Dataset(data.name, data.inputs.double(), data.targets, data.batch_size)
+    return replace(data, inputs=data.inputs.double())
 
 
 def _numbered(data: Dataset, model: nn.Module, family: str) -> Dataset:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, InputError
+from ..names import NAMES, Names
 from ..network.batches import Batch
 from ..results import by_value
 from .tensors import converted, named, read_tensors
@@ -49,6 +52,12 @@ class Dataset:
         batch_size: data points in a batch; results do not depend on it.
         attention_mask: (n, positions), true or 1 where a token is no padding; None where all tokens are.
         position_ids: the position of each token where it is not that in the tensor (padding on the left).
+        token_strings, image_shape, feature_names, output_names, class_names, modulus: see `Names`; the fingerprint
+            does not depend on them.
+
+    >>> data = Dataset("two", torch.zeros(2, 3), feature_names=["a", "b", "c"])
+    >>> data.names.feature_names, data.sha256 == Dataset("two", torch.zeros(2, 3)).sha256
+    (('a', 'b', 'c'), True)
     """
 
     name: str
@@ -57,8 +66,17 @@ class Dataset:
     batch_size: int = _BATCH_SIZE
     attention_mask: Tensor | None = field(default=None, kw_only=True)
     position_ids: Tensor | None = field(default=None, kw_only=True)
+    token_strings: Sequence[str] | None = field(default=None, kw_only=True)
+    image_shape: Sequence[int] | None = field(default=None, kw_only=True)
+    feature_names: Sequence[str] | None = field(default=None, kw_only=True)
+    output_names: Sequence[str] | None = field(default=None, kw_only=True)
+    class_names: Sequence[str] | None = field(default=None, kw_only=True)
+    modulus: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        names = Names.of({name: getattr(self, name) for name in NAMES}, where=repr(self.name))
+        for name in NAMES:
+            object.__setattr__(self, name, getattr(names, name))
         if self.inputs.ndim == 0:
             raise DataError(
                 f"the inputs of the data set {self.name!r} are a single number: expected (data points, ...)"
@@ -77,6 +95,16 @@ class Dataset:
             raise DataError(f"{self.name!r} has {len(self.inputs)} inputs but {n} targets")
         if self.attention_mask is not None:
             _check_mask(self.attention_mask, self.inputs, repr(self.name))
+        names.check_inputs(self.inputs.shape[1:], where=repr(self.name))
+
+    @property
+    def names(self) -> Names:
+        """The names of tokens, pictures, features, outputs and classes."""
+        return Names.of({name: getattr(self, name) for name in NAMES})
+
+    def named(self, names: Names) -> Dataset:
+        """Return the same data with these names where it has none of its own."""
+        return replace(self, **vars(self.names.filled(names)))
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -116,6 +144,8 @@ class Dataset:
 def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
     """Build the training and test sets that a checkpoint's JSON describes by `name` and options.
 
+    Names in the description (`output_names`, ...; see `Names`) take the place of those that the data set has.
+
     Raises:
         DataError: an unknown name, or options that the data set does not accept.
     """
@@ -123,10 +153,13 @@ def load_dataset(description: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
     name = options.pop("name", None)
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}: known are {', '.join(DATASETS)}; bring your own with --data FILE")
+    taken = inspect.signature(DATASETS[name]).parameters
+    given = Names.of({key: options.pop(key) for key in NAMES if key in options and key not in taken})
     try:
-        return DATASETS[name](**options)
+        train, test = DATASETS[name](**options)
     except TypeError as error:
         raise DataError(f"the data set {name!r} does not take these options: {error}") from error
+    return tuple(replace(part, **vars(given.filled(part.names))) for part in (train, test))  # type: ignore[return-value]
 
 
 def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
@@ -134,7 +167,8 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
 
     `attention_mask` says which tokens of the inputs are no padding. `test_inputs`, `test_targets` and
     `test_attention_mask` make up the test set; without them the training set serves as both. A .npy file
-    holds the inputs alone.
+    holds the inputs alone. A .npz file may hold names, as `Dataset` calls them (`feature_names`, ...); a
+    .safetensors file holds them as JSON in its metadata.
 
     Values stay exact: other byte orders and small types are converted to wider ones, and types that would have to be
     rounded are refused.
@@ -146,9 +180,11 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
     file = Path(path)
     if file.is_file() and file.suffix.lower() not in (".npz", ".npy", ".safetensors"):
         raise DataError(f"cannot read the data file {file}: {_EXPECTED}; write one with numpy.savez")
-    arrays = _of_safetensors(file) if file.suffix.lower() == ".safetensors" else _of_numpy(file)
+    arrays, given = _of_safetensors(file) if file.suffix.lower() == ".safetensors" else _of_numpy(file)
     tensors = {name: _plain(array, f"{file}: {name}") for name, array in arrays.items()}
-    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"), attention_mask=tensors.get("attention_mask"))
+    names = vars(Names.of(given, where=str(file)))
+    mask = tensors.get("attention_mask")
+    train = Dataset(file.stem, tensors["inputs"], tensors.get("targets"), attention_mask=mask, **names)
     if "test_inputs" not in tensors:
         return train, train
     mask = tensors.get("test_attention_mask")
@@ -156,7 +192,7 @@ def read_dataset(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset]:
         which = "attention_mask" if mask is None else "test_attention_mask"
         raise DataError(f"{file} has {which} alone: expected a mask of both training and test inputs, or of neither")
     test = tensors["test_inputs"], tensors.get("test_targets")
-    return train, Dataset(f"{file.stem} (test)", *test, attention_mask=mask)
+    return train, Dataset(f"{file.stem} (test)", *test, attention_mask=mask, **names)
 
 
 def _check_mask(mask: Tensor, inputs: Tensor, name: str) -> None:
@@ -179,29 +215,37 @@ def _check_mask(mask: Tensor, inputs: Tensor, name: str) -> None:
         raise DataError(f"the attention_mask of {name} counts no token of data point {empty[0]}: leave that point out")
 
 
-def _of_safetensors(file: Path) -> dict[str, Tensor]:
+def _of_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, _ = read_tensors(file)
     except InputError as error:
         raise DataError(f"cannot read the data file {file}: {error}; {_EXPECTED}") from error
-    return _named(tensors, file)
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        metadata = json.loads(stream.read(length)).get("__metadata__") or {}
+    try:
+        names = {name: json.loads(metadata[name]) for name in NAMES if name in metadata}
+    except ValueError as error:
+        raise DataError(f"{file}: a name in its metadata is not JSON: {error}") from error
+    return _named(tensors, file), names
 
 
-def _of_numpy(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .npz or .npy file; arrays with other names are not read."""
+def _of_numpy(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and names of a .npz or .npy file; arrays with other names are not read."""
     try:
         with file.open("rb") as stream:
             opened = np.load(stream, allow_pickle=False)
             if isinstance(opened, np.ndarray):
-                return {"inputs": _from_numpy(opened, f"{file}: inputs")}
+                return {"inputs": _from_numpy(opened, f"{file}: inputs")}, {}
             arrays = {name: opened[name] for name in opened.files if name in _ARRAYS}
+            names = {name: opened[name] for name in opened.files if name in NAMES}
             _named(dict.fromkeys(opened.files), file)
     except FileNotFoundError:
         raise DataError(f"there is no data file {file}") from None
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         hint = " (arrays of dtype object are pickled, and pickles are not read)" if "pickle" in str(error) else ""
         raise DataError(f"cannot read the data file {file}: {error}{hint}; {_EXPECTED}") from error
-    return {name: _from_numpy(array, f"{file}: {name}") for name, array in arrays.items()}
+    return {name: _from_numpy(array, f"{file}: {name}") for name, array in arrays.items()}, names
 
 
 def _named(arrays: Mapping[str, _T], file: Path) -> dict[str, _T]:
@@ -256,8 +300,10 @@ def modular_addition(modulus: int, train_fraction: float, split_seed: int) -> tu
     targets = (x + y).flatten() % modulus
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(split_seed), device="cpu")
     parts = order.split([int(train_fraction * len(inputs)), len(inputs) - int(train_fraction * len(inputs))])
+    numbers = tuple(map(str, range(modulus)))
+    names: dict[str, Any] = {"token_strings": (*numbers, "="), "class_names": numbers, "modulus": modulus}
     train, test = (
-        Dataset(f"modular_addition ({name})", inputs[part], targets[part])
+        Dataset(f"modular_addition ({name})", inputs[part], targets[part], **names)
         for name, part in zip(("train", "test"), parts, strict=True)
     )
     return train, test
@@ -267,7 +313,7 @@ def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Datase
     """Build pairs of handwritten 8x8 digits side by side (128 pixels, left one first), targets (n, 2).
 
     Both pictures of a pair are drawn at random from scikit-learn's digits, independently of each other; training
-    and test pairs use different pictures.
+    and test pairs use different pictures. They are named as two pictures, with outputs "left 0" to "right 9".
     """
     from sklearn.datasets import load_digits
 
@@ -276,12 +322,19 @@ def two_digits(n: int = 4000, n_test: int = 1000, seed: int = 0) -> tuple[Datase
     labels = torch.from_numpy(digits.target).long()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator, device="cpu")
+    sides, digits_named = ("left", "right"), tuple(map(str, range(10)))
+    names: dict[str, Any] = {
+        "image_shape": (2, 8, 8),
+        "feature_names": [f"{side} {row},{column}" for side in sides for row in range(8) for column in range(8)],
+        "output_names": [f"{side} {digit}" for side in sides for digit in digits_named],
+        "class_names": digits_named,
+    }
     pools = {"train": order[: len(order) * 3 // 4], "test": order[len(order) * 3 // 4 :]}
 
     def pairs(name: str, size: int) -> Dataset:
         pool = pools[name]
         chosen = pool[torch.randint(len(pool), (size, 2), generator=generator, device="cpu")]
-        return Dataset(f"two_digits ({name})", images[chosen].flatten(1), labels[chosen])
+        return Dataset(f"two_digits ({name})", images[chosen].flatten(1), labels[chosen], **names)
 
     return pairs("train", n), pairs("test", n_test)
 

@@ -1,5 +1,6 @@
 """Figures of results, one function per kind; matplotlib is imported when the first figure is drawn."""
 
+from .cards import plot_cards, plot_module_card, plot_node_card
 from .coefficients import plot_curve, plot_traces
 from .experiments import plot_experiment
 from .graphs import plot_graph, plot_membership, plot_strengths
@@ -9,6 +10,7 @@ from .profiles import plot_epsilon_profile, plot_profile
 from .tracks import plot_tracking
 
 __all__ = [
+    "plot_cards",
     "plot_curve",
     "plot_epsilon_profile",
     "plot_experiment",
@@ -16,6 +18,8 @@ __all__ = [
     "plot_interactive",
     "plot_ledger",
     "plot_membership",
+    "plot_module_card",
+    "plot_node_card",
     "plot_profile",
     "plot_strengths",
     "plot_synchronisation",

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import DataError
 from .library import OFFLINE, offline
 
-__all__ = ["read_tokens", "tokenised", "windows"]
+__all__ = ["read_tokens", "token_strings", "tokenised", "windows"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
@@ -48,6 +48,25 @@ def tokenised(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> I
         except Exception as error:  # any error: the code is another package's
             raise DataError(f"the tokenizer of {place} failed: {type(error).__name__}: {error}") from error
     return torch.tensor(ids, dtype=torch.int64, device="cpu")
+
+
+def token_strings(folder: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Return the text of every token of a folder's tokenizer, by number; None where there is no tokenizer that loads.
+
+    Tokens that are a part of a character in UTF-8 keep the tokenizer's own way to write them.
+    """
+    place = Path(folder)
+    if not any((place / name).is_file() for name in _TOKENIZERS):
+        return None
+    with offline() as found:
+        try:
+            tokenizer: Any = found.AutoTokenizer.from_pretrained(place, **OFFLINE)
+            own = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+            read = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+        except Exception:  # any error: the code is another package's, and names are not needed
+            return None
+    pairs = enumerate(zip(read, own, strict=True))
+    return tuple(text if text and "\ufffd" not in text else str(raw or f"#{i}") for i, (text, raw) in pairs)
 
 
 def read_tokens(file: str | os.PathLike[str]) -> Int[Tensor, "*windows tokens"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..checkpoints.datasets import Dataset as NamedDataset
 from ..errors import DataError
+from ..names import Names
 from ..network.batches import Batch, batch_size, describe, joined, take_points, tensors
 from ..progress import ProgressCallback, report
 from ..results import by_value
@@ -31,10 +33,12 @@ class Data:
     Attributes:
         batches: arguments of the model, the data point first.
         targets: the labels of all data points in order (n, ...); None where there are none.
+        names: names of tokens, features, outputs and classes, where the data have them.
     """
 
     batches: tuple[Batch, ...]
     targets: Tensor | None = None
+    names: Names = field(default_factory=Names)
 
     @property
     def n(self) -> int:
@@ -50,8 +54,8 @@ def read_data(
     Args:
         model: the model; how many arguments its `forward` takes tells labels from arguments.
         data: a tensor, an array, or a tensor per argument in a tuple or a mapping, of all data points; a `Dataset` of
-            torch; or batches, in a list, a DataLoader or anything else that can be iterated over: each a
-            tensor, a tuple (arguments, then labels) or a mapping of arguments.
+            torch, or one of ours, which brings targets and names; or batches, in a list, a DataLoader or anything else
+            that can be iterated over: each a tensor, a tuple (arguments, then labels) or a mapping of arguments.
         labels: whether the last entry of each tuple holds labels; None where the model tells.
         progress: called after each batch.
 
@@ -83,6 +87,8 @@ def read_data(
         raise DataError("there is one data point: expected at least two")
     if targets and (len(targets) != len(batches) or len({v.shape[1:] for v in targets}) > 1):
         raise DataError("the labels of some batches have other shapes than those of others: expected one kind of label")
+    if isinstance(data, NamedDataset):
+        return Data(tuple(_larger(batches)), data.targets, data.names)
     return Data(tuple(_larger(batches)), torch.cat(targets) if targets else None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -25,7 +25,10 @@ from ..figures.report import page
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.remarks import graph_remarks
 from ..huggingface.language import CountedAt, assumed_network, numbered
+from ..meaning.cards import Cards
+from ..meaning.describing import describe
 from ..modules.partition import Partition
+from ..names import Names
 from ..network.batches import Batch, batch_size, doubled, map_tensors, take_points
 from ..network.checks import spread
 from ..network.cut_search import LeftOut
@@ -132,6 +135,38 @@ class Analysis(Result):
         )
         for sentence in graph_remarks(self.graph, self.partition.epsilons):
             yield from _filled(sentence)
+
+    def describe(
+        self,
+        *,
+        names: Names | Mapping[str, Any] | None = None,
+        targets: Any = None,
+        progress: ProgressCallback | None = None,
+        **choices: Any,
+    ) -> Cards:
+        """Say of every node and module what excites it and what it does to the outputs, see `meaning.describe`.
+
+        Args:
+            names: names of tokens, pictures, features, outputs and classes; default: those that came with the data.
+            targets: the target of each data point; default: the labels that came with the data.
+            progress: called as the work goes on.
+            choices: further choices of `meaning.describe`: examples, points, seed, ...
+
+        Raises:
+            InputError: the analysis was loaded from a file, which holds neither network nor data.
+        """
+        if self.network is None or self.data is None:
+            raise InputError(
+                "this analysis was loaded from a file, which holds neither network nor data: analyse again, or call "
+                "describe(network, bases, graph, partition, batches) with those of the analysis"
+            )
+        given = self.data.targets if targets is None else targets
+        named = names if isinstance(names, Names) else Names.of(names or {}, where="names")
+        parts = self.bases, self.graph, self.partition
+        known = named.filled(self.data.names)
+        return describe(
+            self.network, *parts, self.data.batches, names=known, targets=given, progress=progress, **choices
+        )
 
     def plot(self, *, title: str | None = None) -> Figure:
         """Draw the interaction graph, its modules in colour."""
@@ -268,7 +303,7 @@ def analyze(
     if coarse and chosen.graph.rank_tolerance == GraphRecipe.rank_tolerance:
         chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
     with limited_memory(memory):
-        return _analysis(net, Data(_that_fit(net, batches), given.targets), chosen, progress)
+        return _analysis(net, Data(_that_fit(net, batches), given.targets, given.names), chosen, progress)
 
 
 @with_bar
@@ -278,7 +313,8 @@ def run(checkpoint: Checkpoint, recipe: Recipe, *, progress: ProgressCallback | 
     Raises:
         InterbasisError: whatever `interaction_basis`, `interaction_graph` or `find_modules` refuse.
     """
-    return _analysis(checkpoint.network, Data(tuple(checkpoint.batches)), recipe, progress)
+    own = checkpoint.batches
+    return _analysis(checkpoint.network, Data(tuple(own), own.targets, own.names), recipe, progress)
 
 
 def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallback | None) -> Analysis:
