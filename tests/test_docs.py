@@ -31,7 +31,7 @@ def blocks(language: str, text: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "python", "ledger", "learning_coefficient"])
+@pytest.mark.parametrize("name", ["checkpoints", "python", "ledger", "learning_coefficient", "meaning"])
 def test_python_in_documents_runs(name: str, python: str, tmp_path: Path) -> None:
     programs = blocks("python", (ROOT / "docs" / f"{name}.md").read_text())
     assert programs

@@ -24,6 +24,8 @@ _PICTURES = 8
 
 _ROWS = 12  # bars of a panel
 
+_LEAST = 0.02  # share of an output that is drawn
+
 _LONGEST = 26  # characters of a label
 
 
@@ -104,12 +106,14 @@ def _wrapped(fact: str) -> list[str]:
 
 
 def _pictures(part: Any, card: Any, examples: Sequence[Any], shape: Sequence[int]) -> None:
+    word = "share" if isinstance(card, ModuleCard) else "value"
     for axes, one in zip(np.atleast_1d(part.subplots(1, len(examples))), examples, strict=True):
         axes.imshow(picture_rows(card.inputs[one["point"]], shape), cmap="gray_r", interpolation="nearest")
         target = one.get("target")
         named = ", ".join(map(str, target)) if isinstance(target, list) else "" if target is None else str(target)
         axes.set_title(_short(named) or f"#{one['point']}", fontsize=SMALL)
-        axes.set_xlabel(f"{one['value']:.3g}", fontsize=SMALL)
+        axes.set_xlabel(f"{word} {one['value']:.3g}", fontsize=SMALL)
+        axes.spines[:].set_visible(False)
         axes.set_xticks([])
         axes.set_yticks([])
 
@@ -140,7 +144,8 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], errors: Any
 
 
 def _outputs(axes: Axes | None, card: Any, colour: Any) -> bool:
-    listed = sorted(card.content["outputs"][:_ROWS], key=lambda one: one["output"])
+    shown = [one for one in card.content["outputs"][:_ROWS] if one["share"] >= _LEAST]
+    listed = sorted(shown, key=lambda one: one["output"])
     if axes is not None:
         _bars(axes, [one["name"] for one in listed], [one["share"] for one in listed], None, colour)
         axes.set(xlabel="share of the first-order effect", xlim=(0, 1), title="outputs")
@@ -158,10 +163,10 @@ def _classes(axes: Axes | None, card: Any, colour: Any) -> bool:
             errors = [row["error"] or 0.0 for row in rows]
             label = f"answer {a + 1}" if len(answers) > 1 else None
             shade = (BLUE, ORANGE, GREY, INK)[a % 4]
-            axes.errorbar(x, [r["share"] for r in rows], errors, fmt="o-", ms=3, color=shade, label=label, capsize=2)
+            axes.errorbar(x, [r["share"] for r in rows], errors, fmt="o", ms=4, color=shade, label=label, capsize=2)
         names = [str(row["class"]) for row in answers[0]]
         axes.set_xticks(range(len(names)), [_short(n) for n in names], rotation=90 if max(map(len, names)) > 2 else 0)
-        axes.set(xlabel="class", ylabel="share of energy", title="examples of each class")
+        axes.set(xlabel="class", ylabel="share of energy", title="data of each class")
         if len(answers) > 1:
             axes.legend()
     return True
@@ -190,6 +195,7 @@ def _reads(axes: Axes | None, card: Any, colour: Any) -> bool:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_title("what it reads, by pixel")
+        axes.spines[:].set_visible(False)
         return True
     listed = reads["features"][:_ROWS]
     _bars(axes, [one["name"] for one in listed], [one["share"] for one in listed], None, colour)
