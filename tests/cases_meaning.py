@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cases_transformers import VOCABULARY, random_tokens, transformer
 from torch import Tensor, nn
 
 from interbasis.analysis import (
@@ -71,6 +72,24 @@ def side_of(from_basis: np.ndarray) -> np.ndarray:
     """Which half of the features each coordinate lies in, by the larger part of its column."""
     half = len(from_basis) // 2
     return (np.square(from_basis[half:]).sum(0) > np.square(from_basis[:half]).sum(0)).astype(int)
+
+
+def picture_cards() -> Cards:
+    """Cards of pictures, two of 1 x 3 pixels side by side, with names that HTML and formulas would change."""
+    names: dict[str, Any] = {"feature_names": None, "output_names": ["<b>", "$x_1$", "a\nb", "c" * 90]}
+    data = replace(crossed_data(), image_shape=(2, 1, 3), **names)
+    return describe(*analysed(two_tasks(), data, modules=2), data, points=20)
+
+
+def token_cards(**choices: Any) -> Cards:
+    """Cards of a small decoder as it is initialised, with names of its tokens."""
+    tokens = random_tokens(40, 12)
+    net = Network(transformer("gpt2").double(), ["transformer.h.0", "transformer.h.1"], loss="kl", example=tokens)
+    bases = interaction_basis(net, [tokens], kind="pca")
+    graph = interaction_graph(net, bases, [tokens])
+    one = score_partition(graph, [np.zeros(width, dtype=int) for width in graph.widths], 1e-9)
+    names = {"token_strings": [f" w{i}" for i in range(VOCABULARY)]}
+    return describe(net, bases, graph, one, [tokens[:7], tokens[7:]], **({"names": names, "points": 20} | choices))
 
 
 def two_task_cards(**choices: Any) -> Cards:

@@ -52,7 +52,7 @@ def _overview(cards: Cards, title: str | None) -> Figure:
     axes.set_yticks(range(rows), [card.title for card in cards.modules])
     _coloured(axes, [card.content["module"] for card in cards.modules])
     names = [_short(outputs[o]) for o in chosen]
-    axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=SMALL)
+    axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=SMALL, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     drawn.colorbar(image, ax=axes, label="share", shrink=0.9)
@@ -87,7 +87,7 @@ def _card(card: Any, panels: Sequence[Any], facts: Sequence[str], title: str | N
     below = bool(pictures and shape) or bool(windows)
     tall = 0.0 if not below else 0.24 * len(windows) + 0.3 if windows else 1.35
     drawn: Picture = blank(max(3.1 * len(panels) + 0.4, 6.4), 3.3 + tall)
-    heading(drawn, [title_line for fact in facts for title_line in _wrapped(fact)], title or card.title)
+    heading(drawn, [card.title, *(part for fact in facts for part in fact.split("; "))], title)
     if not below:
         top: Any = drawn
     else:
@@ -101,17 +101,13 @@ def _card(card: Any, panels: Sequence[Any], facts: Sequence[str], title: str | N
     return drawn
 
 
-def _wrapped(fact: str) -> list[str]:
-    return [part.strip() for part in fact.split("; ")]
-
-
 def _pictures(part: Any, card: Any, examples: Sequence[Any], shape: Sequence[int]) -> None:
     word = "share" if isinstance(card, ModuleCard) else "value"
     for axes, one in zip(np.atleast_1d(part.subplots(1, len(examples))), examples, strict=True):
         axes.imshow(picture_rows(card.inputs[one["point"]], shape), cmap="gray_r", interpolation="nearest")
         target = one.get("target")
         named = ", ".join(map(str, target)) if isinstance(target, list) else "" if target is None else str(target)
-        axes.set_title(_short(named) or f"#{one['point']}", fontsize=SMALL)
+        axes.set_title(_short(named) or f"#{one['point']}", fontsize=SMALL, parse_math=False)
         axes.set_xlabel(f"{word} {one['value']:.3g}", fontsize=SMALL)
         axes.spines[:].set_visible(False)
         axes.set_xticks([])
@@ -165,7 +161,8 @@ def _classes(axes: Axes | None, card: Any, colour: Any) -> bool:
             shade = (BLUE, ORANGE, GREY, INK)[a % 4]
             axes.errorbar(x, [r["share"] for r in rows], errors, fmt="o", ms=4, color=shade, label=label, capsize=2)
         names = [str(row["class"]) for row in answers[0]]
-        axes.set_xticks(range(len(names)), [_short(n) for n in names], rotation=90 if max(map(len, names)) > 2 else 0)
+        turn = 90 if max(map(len, names)) > 2 else 0
+        axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=turn, parse_math=False)
         axes.set(xlabel="class", ylabel="share of energy", title="data of each class")
         if len(answers) > 1:
             axes.legend()
@@ -175,7 +172,7 @@ def _classes(axes: Axes | None, card: Any, colour: Any) -> bool:
 def _members(axes: Axes | None, card: Any, colour: Any) -> bool:
     if axes is not None:
         cuts = card.content["cuts"]
-        _bars(axes, [part["cut"] for part in cuts], [len(part["nodes"]) for part in cuts], None, colour)
+        _bars(axes, [part["cut"] for part in cuts], [float(len(part["nodes"])) for part in cuts], None, colour)
         axes.set(xlabel="nodes", title="members at each cut")
     return True
 

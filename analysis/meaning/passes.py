@@ -213,7 +213,8 @@ class _Pass:
         cut.values[:, where] = values[:, taken, drawn]
         cut.positions[where] = known.absolute(nodes[:1], taken[None], drawn[None])[0]
         if cut.windows.shape[-1]:
-            window = known.windows(values, nodes, taken[None], drawn[None], cut.windows.shape[-1])
+            every = (taken[None].expand(len(nodes), -1), drawn[None].expand(len(nodes), -1))
+            window = known.windows(values, nodes, *every, cut.windows.shape[-1])
             cut.windows[:, where] = window.float()
 
     def _probe(self, batch: Batch, size: int) -> None:

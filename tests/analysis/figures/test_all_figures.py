@@ -29,6 +29,7 @@ from cases_figures import (
     tracking_of,
     units_of,
 )
+from cases_meaning import picture_cards, token_cards, two_task_cards
 from matplotlib.figure import Figure
 
 from interbasis.analysis import InteractionGraph, score_partition
@@ -101,8 +102,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "modules by class": lambda: experiment_of(ablation_of(np.ones((2, 3, 2)), np.ones((2, 3, 2, 30)))).plot(),
     "faithfulness": lambda: experiment_of(faithfulness_of()).plot(),
     "bisect": lambda: experiment_of(bisection_of(*[((0, 0.1), (4000, 0.9))] * 6)).plot(),
+    "card of a module of pictures": lambda: picture_cards().module(0).plot(),
+    "card of a node of pictures": lambda: picture_cards().node(0, 0).plot(),
+    "card of a node of tokens": lambda: token_cards().node(0, 0).plot(),
     "predict": lambda: experiment_of(prediction_of((10.0, 2.0), (5.0, 1.0), (1.0, 0.1), random=0.5)).plot(),
 }
+
+CARDS = two_task_cards(points=20)
 
 RESULTS: dict[str, Result | Any] = {
     "InteractionGraph": graph_of(*LABELS),
@@ -113,6 +119,9 @@ RESULTS: dict[str, Result | Any] = {
     "LearningCoefficient": coefficient_of(2.0, 1e-3),
     "LearningCoefficientCurve": curve_of(coefficient_of(2.0, 1e-3), coefficient_of(3.0, 1e-2, "doubtful")),
     "Experiment": experiment_of(faithfulness_of()),
+    "Cards": CARDS,
+    "ModuleCard": CARDS.module(0),
+    "NodeCard": CARDS.node(0, 0),
 }
 
 

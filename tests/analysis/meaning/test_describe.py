@@ -7,12 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases_meaning import OUTPUTS, analysed, crossed_data, named_data, side_of, two_task_cards, two_tasks
+from cases_meaning import OUTPUTS, analysed, crossed_data, named_data, side_of, token_cards, two_task_cards, two_tasks
+from cases_transformers import VOCABULARY, random_tokens, transformer
 from torch import nn
 
-from interbasis.analysis import Cards, Dataset, Network, analyze, describe, score_partition
+from interbasis.analysis import (
+    Cards,
+    Dataset,
+    Network,
+    analyze,
+    describe,
+    interaction_basis,
+    interaction_graph,
+    score_partition,
+)
 from interbasis.analysis.errors import DataError, GraphError, InputError
 from interbasis.analysis.meaning import ModuleCard, NodeCard, iterate_cards
+from interbasis.analysis.meaning.passes import observe
 from interbasis.analysis.pipeline.one_call import Analysis
 
 
@@ -246,3 +257,75 @@ def test_pictures() -> None:
     assert named == {"reads picture 1 (100%)", "reads picture 2 (100%)"}
     point = card.largest[0]["point"]
     np.testing.assert_allclose(card.inputs[point], data.inputs[point].numpy(), rtol=1e-6)
+
+
+def test_tokens_are_shown_in_windows_with_the_values_at_each() -> None:
+    found = token_cards()
+    tokens = random_tokens(40, 12)
+    card = found.node(1, 2)
+    assert card.content["inputs_are"] == "tokens"
+    assert "largest at ' w" in card.summary
+    assert found.settings["points"] == 20
+    points = [e["point"] for e in card.largest]
+    assert len(set(points)) == 8
+    for example in card.largest:
+        start = max(example["position"] - 10, 0)
+        assert example["tokens"] == [
+            f" w{t}" for t in tokens[example["point"], start : example["position"] + 6].tolist()
+        ]
+        assert example["values"][example["at"]] == example["value"] == max(v for v in example["values"])
+        assert example["position"] == start + example["at"]
+    assert {side: len(card.content["direction"][side]["most"]) for side in ("unembed", "embed")} == {
+        "unembed": VOCABULARY // 2,
+        "embed": VOCABULARY // 2,
+    }
+    effects = card.content["effects"]
+    assert effects["centred"]
+    assert all(e["name"].startswith(" w") for e in effects["promoted"])
+
+
+def test_padding_is_no_example() -> None:
+    tokens = random_tokens(30, 9)
+    mask = torch.ones_like(tokens)
+    mask[::2, 6:] = 0
+    batches = [{"input_ids": tokens, "attention_mask": mask}]
+    net = Network(transformer("bert").double(), ["bert.encoder.layer.0", "bert.encoder.layer.1"], loss="kl",
+                  mask="attention_mask", example=batches[0])  # fmt: skip
+    bases = interaction_basis(net, batches, kind="pca")
+    graph = interaction_graph(net, bases, batches)
+    one = score_partition(graph, [np.zeros(width, dtype=int) for width in graph.widths], 1e-9)
+    other = [{"input_ids": torch.where(mask == 1, tokens, 3), "attention_mask": mask}]
+    found, again = (describe(net, bases, graph, one, data, points=10) for data in (batches, other))
+    for card, same in zip(found.nodes, again.nodes, strict=True):
+        for example in (
+            *card.content["examples"]["largest"],
+            *(e for d in card.content["examples"]["deciles"] for e in d),
+        ):
+            assert mask[example["point"], example["position"]] == 1
+        assert card.content["histogram"] == same.content["histogram"]
+        assert [e["value"] for e in card.largest] == pytest.approx([e["value"] for e in same.largest])
+        slopes = [[e["slope"] for e in c.content["effects"]["promoted"]] for c in (card, same)]
+        assert slopes[0] == pytest.approx(slopes[1])
+
+
+def test_memory_does_not_grow_with_the_data() -> None:
+    """What is recorded of 40 times as many data points takes no more memory than its checksums, 8 bytes each."""
+    held = []
+    for n in (500, 20_000):
+        data = named_data(n)
+        net, bases, _, one = analysed(two_tasks(), named_data(), modules=2)
+        seen = observe(net, bases, one, batches=data, names=data.names, examples=4, sampled=50, points=20, seed=0)
+        numbers = [v.numel() * v.element_size() for v in tensors_of(seen)]
+        held.append(sum(numbers))
+    assert held[1] == held[0]
+    assert len(seen.checksums) == 20_000
+
+
+def tensors_of(seen: Any) -> list[torch.Tensor]:
+    """All tensors of a record of a pass."""
+    found: list[torch.Tensor] = []
+    for cut in seen.cuts:
+        for extremes in (cut.largest, cut.smallest):
+            found += [extremes.values, extremes.points, extremes.positions, extremes.windows]
+        found += [cut.values, cut.positions, cut.windows]
+    return [*found, seen.shares.values, seen.shares.windows, *seen.probed]

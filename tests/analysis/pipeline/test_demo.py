@@ -71,6 +71,10 @@ def test_trained_network_has_its_two_halves_as_modules(trained: dict[int, list[P
     assert overall >= 0.7
     assert per_cut[-1] == 1
     assert accuracies(trained[seed][-1:])[0] > 0.9
+    summaries = [card.summary for card in result.describe(points=50).modules]
+    said = {side: next(text for text in summaries if f"reads {side}" in text) for side in ("left", "right")}
+    assert "outputs left 0 to left 9" in said["left"]
+    assert "outputs right 0 to right 9" in said["right"]
 
 
 def test_untrained_network_is_one_module(trained: dict[int, list[Path]]) -> None:
