@@ -75,14 +75,13 @@ class Extremes:
         """
         signed = values if self.sign > 0 else -values
         own, positions = known.hidden(signed).max(-1)
-        rows = best_rows(own, self.k)
         if self.values.shape[1] == self.k:  # nodes without a new extreme stay as they are
-            moved = (own.gather(1, rows[:, :1]) > self.sign * self.values[:, -1:])[:, 0].nonzero()[:, 0]
+            moved = (own.amax(1) > self.sign * self.values[:, -1]).nonzero()[:, 0]
         else:
             moved = torch.arange(len(values), device="cpu")
         if not len(moved):
             return
-        rows = rows[moved]
+        rows = best_rows(own[moved], self.k)
         read = positions[moved].gather(1, rows)
         parts = {
             "values": self.sign * own[moved].gather(1, rows),
