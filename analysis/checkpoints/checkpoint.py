@@ -146,8 +146,9 @@ def load_checkpoint(
         train = test = _windows(file, about, text, tokens, {"context": context, "points": points, "seed": seed})
     else:
         train, test = _data(about, data, Path(path))
+    unnamed: tuple[str, ...] = ()
     if name == "hf":
-        own = Names(token_strings=token_strings(file.parent), output_names=_outputs(config))
+        own, unnamed = _names(file.parent, config)
         train, test = (_small_batches(data, config).named(own) for data in (train, test))
     if batch_size is not None:
         train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
@@ -172,7 +173,7 @@ def load_checkpoint(
         config,
         file,
         about,
-        notes,
+        (*notes, *unnamed),
         counted,
     )
 
@@ -284,6 +285,14 @@ def _that_fit(network: Network, data: Dataset) -> Dataset:
 def _whole(data: Dataset) -> Batch:
     """Return all data in one batch."""
     return next(iter(data.with_batch_size(len(data.inputs))))
+
+
+def _names(folder: Path, config: Mapping[str, Any]) -> tuple[Names, tuple[str, ...]]:
+    """Return the names in a folder of transformers, and a remark where its tokenizer cannot be loaded."""
+    try:
+        return Names(token_strings=token_strings(folder), output_names=_outputs(config)), ()
+    except DataError as error:
+        return Names(output_names=_outputs(config)), (f"Tokens have numbers instead of names: {error}.",)
 
 
 def _outputs(config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -51,9 +51,12 @@ def tokenised(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> I
 
 
 def token_strings(folder: str | os.PathLike[str]) -> tuple[str, ...] | None:
-    """Return the text of every token of a folder's tokenizer, by number; None where there is no tokenizer that loads.
+    """Return the text of every token of a folder's tokenizer, by number; None where there is no tokenizer.
 
     Tokens that are a part of a character in UTF-8 keep the tokenizer's own way to write them.
+
+    Raises:
+        DataError: the tokenizer cannot be loaded.
     """
     place = Path(folder)
     if not any((place / name).is_file() for name in _TOKENIZERS):
@@ -63,8 +66,8 @@ def token_strings(folder: str | os.PathLike[str]) -> tuple[str, ...] | None:
             tokenizer: Any = found.AutoTokenizer.from_pretrained(place, **OFFLINE)
             own = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
             read = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
-        except Exception:  # any error: the code is another package's, and names are not needed
-            return None
+        except Exception as error:  # any error: the code is another package's
+            raise DataError(f"the tokenizer of {place} failed: {type(error).__name__}: {error}") from error
     pairs = enumerate(zip(read, own, strict=True))
     return tuple(text if text and "\ufffd" not in text else str(raw or f"#{i}") for i, (text, raw) in pairs)
 

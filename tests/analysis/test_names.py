@@ -1,6 +1,7 @@
 """Names of data: given, read from files and from checkpoints, and never part of the fingerprint."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,16 @@ def test_tokens_of_a_folder_are_named() -> None:
     assert len(names) == 1280
     assert " of" in names
     assert token_strings(folder.parent / "one_task") is None
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(Path(__file__).parents[1] / "decoders" / "one_task", folder)
+    (folder / "tokenizer.json").write_text("{}")
+    np.save(tmp_path / "tokens.npy", np.arange(40) % 11)
+    run = load_checkpoint(folder, tokens=tmp_path / "tokens.npy", context=2)
+    assert run.batches.names == Names()
+    assert any("Tokens have numbers instead of names: the tokenizer of" in note for note in run.notes)
 
 
 @pytest.mark.parametrize(
