@@ -27,6 +27,7 @@ from ..graph.remarks import graph_remarks
 from ..huggingface.language import CountedAt, assumed_network, numbered
 from ..meaning.cards import Cards
 from ..meaning.describing import describe
+from ..meaning.inputs import names_of
 from ..modules.partition import Partition
 from ..names import Names
 from ..network.batches import Batch, batch_size, doubled, map_tensors, take_points
@@ -153,7 +154,7 @@ class Analysis(Result):
             choices: further choices of `meaning.describe`: examples, points, seed, ...
 
         Raises:
-            InputError: the analysis was loaded from a file, which holds neither network nor data.
+            InputError: the analysis was loaded from a file, which holds neither network nor data; or unknown names.
         """
         if self.network is None or self.data is None:
             raise InputError(
@@ -161,9 +162,8 @@ class Analysis(Result):
                 "describe(network, bases, graph, partition, batches) with those of the analysis"
             )
         given = self.data.targets if targets is None else targets
-        named = names if isinstance(names, Names) else Names.of(names or {}, where="names")
         parts = self.bases, self.graph, self.partition
-        known = named.filled(self.data.names)
+        known = names_of((), names).filled(self.data.names)
         return describe(
             self.network, *parts, self.data.batches, names=known, targets=given, progress=progress, **choices
         )

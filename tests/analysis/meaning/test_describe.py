@@ -217,6 +217,8 @@ def test_an_analysis_describes_itself_unless_it_was_loaded(tmp_path: Any) -> Non
     found = analyze(two_tasks(), data, resolution=0.5)
     cards = found.describe(points=20)
     assert cards.settings["points"] == 20
+    with pytest.raises(InputError, match="'labels'"):
+        found.describe(names={"labels": ["a"]})
     assert any("left" in card.summary for card in cards.nodes)
     assert cards.nodes[0].largest[0]["target"] in (["no"], ["yes"])
     loaded = Analysis.load(found.save(tmp_path / "analysis.safetensors"))
