@@ -36,6 +36,7 @@ from .network.network import Network
 from .progress import Progress, ProgressCallback
 
 __all__ = [
+    "DescribeRecipe",
     "GraphRecipe",
     "LedgerRecipe",
     "LlcRecipe",
@@ -64,7 +65,7 @@ _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is
 
 _CAME_LATER = ("positions", "tolerance", "batch_size")
 
-RecipeT = TypeVar("RecipeT", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
+RecipeT = TypeVar("RecipeT", "DescribeRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 _Cuts = Annotated[
     tuple[Name | Annotated[tuple[Name, ...], Field(min_length=1)], ...],
@@ -277,6 +278,26 @@ class Recipe:
             InputError: the file cannot be read, or holds unknown names.
         """
         return cls.from_mapping(read_choices(path))
+
+
+@dataclass(frozen=True)
+class DescribeRecipe:
+    """The choices that fix what is on a card; see `meaning.describe`.
+
+    >>> DescribeRecipe(examples=3).examples
+    3
+    """
+
+    examples: Count = 8
+    deciles: Natural = 2
+    sampled: Annotated[int, Field(ge=10, description="a whole number of at least 10")] = 1000
+    points: Natural | None = None
+    outputs: Count = 10
+    neighbours: Natural = 8
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
 
 
 def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:

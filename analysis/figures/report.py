@@ -22,12 +22,16 @@ _PAGE = """<!DOCTYPE html>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font-family: system-ui, sans-serif; color: #222 }}
 pre {{ font-size: 0.9rem; line-height: 1.4; overflow-x: auto }}
 img {{ max-width: 100% }}
+table {{ border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0 }}
+th, td {{ padding: 0.15rem 1rem 0.15rem 0; text-align: left; vertical-align: top }}
+summary {{ cursor: pointer; margin: 0.3rem 0 }}
 footer {{ color: #666; font-size: 0.85rem; margin-top: 2rem }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
 <pre>{text}</pre>
+{sections}
 {pictures}
 <h2>Terms</h2>
 <p>A <em>cut</em> is a place where the network is read. A <em>node</em> is a coordinate of the interaction basis
@@ -41,8 +45,17 @@ per node and are otherwise random; z is the distance of the division from theirs
 """
 
 
-def page(title: str, text: str, figures: Mapping[str, Figure], footer: str = "") -> str:
-    """Write text and figures, by their captions, into one HTML page that needs nothing from elsewhere.
+def page(
+    title: str, text: str, figures: Mapping[str, Figure], footer: str = "", *, sections: Mapping[str, str] | None = None
+) -> str:
+    """Write text, sections and figures, by their captions, into one HTML page that needs nothing from elsewhere.
+
+    Args:
+        title: of the page.
+        text: its first lines, as they stand.
+        figures: by their captions.
+        footer: its last line.
+        sections: HTML by headings; the caller has escaped what it holds.
 
     >>> page("A & B", "1 < 2", {}).count("&amp;"), page("A", "1 < 2", {}).count("1 &lt; 2")
     (2, 1)
@@ -55,4 +68,5 @@ def page(title: str, text: str, figures: Mapping[str, Figure], footer: str = "")
         named = escape(caption)
         pictures.append(f'<h2>{named}</h2>\n<img alt="{named}" src="data:image/png;base64,{image}">')
     parts = {"title": escape(title), "text": escape(text), "footer": escape(footer)}
-    return _PAGE.format(**parts, pictures="\n".join(pictures))
+    own = [f"<h2>{escape(heading)}</h2>\n{html}" for heading, html in (sections or {}).items()]
+    return _PAGE.format(**parts, sections="\n".join(own), pictures="\n".join(pictures))

@@ -31,6 +31,7 @@ from .complaints import complaint
 from .guard import Guard, Limits, problem
 from .metrics import Metrics
 from .pages import POLICY, docs_page, start_page
+from .routes import cards as card_routes
 from .routes import checkpoints as checkpoint_routes
 from .routes import exports as export_routes
 from .routes import graphs as graph_routes
@@ -58,7 +59,7 @@ _LOGGED = "; the service's log says why, under the request ID"
 
 _PARTS = (
     *(service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, label_routes),
-    *(export_routes, job_routes),
+    *(card_routes, export_routes, job_routes),
 )
 
 ROUTERS = tuple(part.routes for part in _PARTS)

@@ -37,7 +37,7 @@ __all__ = [
 
 ItemT = TypeVar("ItemT")
 
-Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "track"]
+Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "describe", "track"]
 
 GraphFormat = Literal[
     "graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit", "components"
@@ -151,7 +151,7 @@ class JobRequest(_Request):
     target: str = Field(
         max_length=500,
         examples=["two-digits@2500"],
-        description="The checkpoint; for partition a graph, for experiment a partition, for track a run or model.",
+        description="The checkpoint; for partition a graph, for experiment and describe a partition, for track a run or model.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"

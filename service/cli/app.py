@@ -17,6 +17,7 @@ from ..terminal.show import err
 from .commands.analyze import app as analyze
 from .commands.convert import app as convert
 from .commands.db import db
+from .commands.describe import app as describe
 from .commands.jobs import app as jobs
 from .commands.label import app as label
 from .commands.lists import app as lists
@@ -33,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-for _part in (analyze, measurements, lists, stored, label, upkeep, convert, jobs, service):
+for _part in (analyze, measurements, describe, lists, stored, label, upkeep, convert, jobs, service):
     app.add_typer(_part)
 app.add_typer(db, name="db", rich_help_panel="Service and store")
 

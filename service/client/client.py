@@ -36,7 +36,7 @@ from ..records.choices import as_json, check_choices
 from ..records.errors import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from ..records.graphs import GRAPH, Subgraph
 from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
-from ..records.kinds import Paging, Source, check_paging
+from ..records.kinds import Paging, Source, check_paging, kinds_of
 from ..records.labels import LabelRow, NewLabel, Place, check_label, preferred
 from ..records.maintenance import CheckReport, Collected, Removal
 from ..records.partitions import PARTITION, Comparison, MediatorRow, NodeRow
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from ...analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
     from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+    from ...analysis.meaning.cards import Cards
 
 __all__ = ["Client", "JobHandle"]
 
@@ -317,6 +318,21 @@ class Client(Source):
         from ...analysis import Experiment
 
         return Experiment.from_bytes(self.experiment_bytes(ref))
+
+    def cards(self, ref: str) -> Cards:
+        """Load the cards of a description by its ID, or those of the newest description of a partition.
+
+        Raises:
+            NotFoundError: the partition is not described.
+        """
+        from ...analysis.meaning.cards import Cards
+
+        if "description" not in kinds_of(ref):
+            found = self.descriptions(partition=ref, newest_first=True, limit=1).items
+            if not found:
+                raise NotFoundError(f"{ref} is not described yet: submit a job `describe`")
+            ref = found[0].id
+        return Cards.from_bytes(self.description_bytes(ref))
 
     def ledger(self, ref: str) -> Ledger:
         """Load the ledger with this ID."""
@@ -612,7 +628,7 @@ class JobHandle:
         return self.row
 
     def result(self, kind: str) -> str:
-        """Return the ID of its result: a "graph", "partition", "ledger", "llc", "experiment" or "tracking".
+        """Return the ID of its result: a "graph", "partition", "ledger", "llc", "experiment", "description" or "tracking".
 
         Raises:
             NotFoundError: the job made no such result, or has not ended.

@@ -116,6 +116,17 @@ class _Experiment(_Choices, total=False):
     data: _Data
 
 
+class _Describe(_Choices, total=False):
+    examples: _Count
+    deciles: _Natural
+    sampled: Annotated[int, Field(ge=10, lt=2**63, description="a whole number of at least 10")]
+    points: _Natural
+    outputs: _Count
+    neighbours: _Natural
+    seed: _Seed
+    data: _Data
+
+
 class _Ledger(_Choices, total=False):
     loss: _Loss
     positions: _Positions
@@ -151,6 +162,7 @@ CHOICES: dict[str, Any] = {
     "partition": _Partition,
     "track": _Track,
     "experiment": _Experiment,
+    "describe": _Describe,
     "ledger": _Ledger,
     "llc": _Llc,
 }

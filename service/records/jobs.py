@@ -97,6 +97,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "ledger": ("ledger",),
     "llc": ("llc",),
     "experiment": ("experiment",),
+    "describe": ("describe",),
     "track": ("track",),
 }
 """Each task and its steps; an interrupted job continues with the step it was in."""

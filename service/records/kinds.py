@@ -26,6 +26,7 @@ from .checkpoints import (
     run_label,
     training_key,
 )
+from .descriptions import DESCRIPTION, DescriptionRow
 from .errors import NotFoundError, StoreError
 from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
@@ -48,7 +49,7 @@ RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
 
 KINDS: dict[str, Kind[Any, Any]] = {
-    kind.name: kind for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, TRACKING)
+    kind.name: kind for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, DESCRIPTION, TRACKING)
 }
 """Every kind of stored thing that results belong to or are, by its name."""
 
@@ -61,6 +62,8 @@ VERDICTS = (
 
 _LETTERS: dict[str, tuple[str, ...]] = {
     **{kind.name[0]: (kind.name,) for kind in KINDS.values()},
+    "d": ("dataset",),
+    "x": ("description",),
     "l": ("ledger", "llc"),
     "n": ("llc",),
     "t": ("tracking", "token"),
@@ -457,6 +460,28 @@ class Source(ABC):
     def experiment_bytes(self, ref: str) -> bytes:
         """Return the file of a circuit experiment, for `Experiment.from_bytes`; its hash is verified."""
         return self.file(EXPERIMENT, ref)
+
+    def get_description(self, ref: str) -> DescriptionRow:
+        """Return the record of the description with this ID."""
+        return self.get(DESCRIPTION, ref)
+
+    def descriptions(
+        self,
+        *,
+        model: str | None = None,
+        run: str | None = None,
+        checkpoint: str | None = None,
+        partition: str | None = None,
+        **paging: Unpack[Paging],
+    ) -> Page[DescriptionRow]:
+        """List descriptions, all or those of one model, run, checkpoint or partition."""
+        return self.page(
+            DESCRIPTION, {"model": model, "run": run, "checkpoint": checkpoint, "partition": partition}, paging
+        )
+
+    def description_bytes(self, ref: str) -> bytes:
+        """Return the file of a description, for `Cards.from_bytes`; its hash is verified."""
+        return self.file(DESCRIPTION, ref)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
         """Return the record of the tracking with this ID, with its checkpoints."""

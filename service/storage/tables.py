@@ -4,7 +4,7 @@
                                                         node_assignment
     dataset -< graph             artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
     checkpoint, dataset -< ledger, llc_estimate
-    partition -< experiment
+    partition -< experiment, description
     graph -< label (of its nodes, and of modules of its partitions)
     run -< tracking -< tracking_checkpoint >- graph
     job, schedule, worker: what to compute, when, and where
@@ -46,6 +46,7 @@ __all__ = [
     "Base",
     "Checkpoint",
     "Dataset",
+    "Description",
     "Experiment",
     "Graph",
     "Job",
@@ -67,7 +68,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0013"
+SCHEMA_REVISION = "0014"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -495,6 +496,23 @@ class Experiment(Result):
     partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
 
 
+class Description(Result):
+    """The cards of the nodes and modules of a partition, those that are written."""
+
+    __tablename__ = "description"
+    kind = "description"
+    __table_args__ = (UniqueConstraint("partition_key", "recipe_hash"),)
+
+    partition_key: Mapped[int] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"))
+    n: Mapped[int] = mapped_column(BigInteger)
+    n_cards: Mapped[int] = mapped_column(BigInteger)
+    n_nodes: Mapped[int] = mapped_column(BigInteger)
+    modules: Mapped[list[dict[str, Any]]]
+    description_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
+
+
 class Label(Base):
     """A text that somebody gave to a node or a module, or its removal (no text); rows are added, never changed.
 
@@ -608,7 +626,7 @@ TABLES: dict[str, type[Row]] = {
 }
 """The table of each kind of stored thing, by the kind's name."""
 
-LETTERS: dict[str, str] = {name: name[0] for name in TABLES} | {"llc": "n"}
+LETTERS: dict[str, str] = {name: name[0] for name in TABLES} | {"llc": "n", "description": "x"}
 """The letter with which new IDs of each kind begin; older IDs of learning coefficients begin with l."""
 
 ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(

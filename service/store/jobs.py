@@ -62,7 +62,7 @@ class Jobs(Registry):
         Args:
             task: one of `TASKS`.
             target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
-                registered; for "partition" a graph, for "experiment" a partition, for "track" a run or a model, of
+                registered; for "partition" a graph, for "experiment" and "describe" a partition, for "track" a run or a model, of
                 which the newest run with two analysed checkpoints is tracked.
             choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
                 out. With `force`, stored results are computed again.
@@ -122,7 +122,7 @@ class Jobs(Registry):
             if task == "partition":
                 graph = resolve(session, Graph, target)
                 return graph.id, [*content, graph.id, graph.graph_sha256]
-            if task == "experiment":
+            if task in ("experiment", "describe"):
                 partition = resolve(session, Partition, target)
                 _require_family({"family": partition.graph.checkpoint.family}, task, partition.id)
                 return partition.id, [*content, partition.id, partition.partition_sha256]
@@ -392,7 +392,7 @@ def job_row(row: Job) -> JobRow:
 def _target_name(row: Job) -> str | None:
     """Name the run that a job is about, or the checkpoint that its target is or belongs to."""
     session = object_session(row)
-    tables: dict[str, Any] = {"track": Run, "partition": Graph, "experiment": Partition}
+    tables: dict[str, Any] = {"track": Run, "partition": Graph, "experiment": Partition, "describe": Partition}
     table = tables.get(row.task, Checkpoint)
     target: Any = None if session is None else session.scalar(select(table).where(table.id == row.target))
     while target is not None and not isinstance(target, Checkpoint | Run):

@@ -18,6 +18,7 @@ from ..storage.tables import (
     ARTIFACT_COLUMNS,
     Artifact,
     Base,
+    Description,
     Experiment,
     Graph,
     Mediator,
@@ -157,6 +158,7 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
         of_graph = Partition.graph_key == row.key
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
         garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
+        garbage += session.scalars(select(Description.description_sha256).where(Description.partition.has(of_graph)))
         session.execute(delete(Partition).where(of_graph))
         divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
         garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
@@ -166,6 +168,9 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
             on_it = Experiment.partition_key == row.key
             garbage += session.scalars(select(Experiment.experiment_sha256).where(on_it))
             session.execute(delete(Experiment).where(on_it))
+            cards_of_it = Description.partition_key == row.key
+            garbage += session.scalars(select(Description.description_sha256).where(cards_of_it))
+            session.execute(delete(Description).where(cards_of_it))
         session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
         session.execute(delete(Module).where(Module.partition_key == row.key))
     if isinstance(row, Tracking):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from ...analysis.errors import InputError
 from ...analysis.figures.graphs import plot_membership, plot_strengths
 from ...analysis.figures.profiles import plot_epsilon_profile, plot_profile
 from ...analysis.llc.coefficient import LearningCoefficientCurve
+from ...analysis.meaning.cards import Cards
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
 from ...analysis.results import write_bytes
 from ..records.base import Kind
+from ..records.descriptions import DESCRIPTION
 from ..records.estimates import EXPERIMENT, LEDGER, LLC
 from ..records.graphs import GRAPH
 from ..records.kinds import Source, kinds_of
@@ -36,6 +38,7 @@ _OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
     **dict.fromkeys(("waterfall", "synchronisation"), (LEDGER,)),
     **dict.fromkeys(("traces", "curve"), (LLC,)),
     **dict.fromkeys(EXPERIMENTS, (EXPERIMENT,)),
+    **dict.fromkeys(("cards", "module", "node"), (DESCRIPTION,)),
 }
 """Kinds that a figure may be of, where a name could be any."""
 
@@ -45,13 +48,13 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kin
 
     Args:
         source: where the result is stored.
-        ref: reference of a graph, a partition, a tracking, a ledger, an experiment or a learning coefficient; a name
-            is that of a result with this figure, a partition where none is given.
+        ref: reference of a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient or a
+            description; a name is that of a result with this figure, a partition where none is given.
         path: file to write.
         figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
             tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
-            "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, and the kind of
-            an experiment. Default: the first of these.
+            "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, the kind of an
+            experiment, and "cards", "module:M" or "node:CUT/I" of a description. Default: the first of these.
         kind: kind of the result.
 
     Raises:
@@ -61,8 +64,16 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kin
     row, available = _figures(source, ref, (figure or "").partition(":")[0], kind)
     name = next(iter(available)) if figure is None else figure
     if name not in available:
-        raise InputError(f"{ref} has no figure {name!r}: expected one of {', '.join(available)}")
+        raise InputError(f"{ref} has no figure {name!r}: expected one of {_listed(available)}")
     _draw(available[name](title=_title(source, row)), path, form)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """List names, those of many nodes in short."""
+    found = list(names)
+    nodes = [name for name in found if name.startswith("node:")]
+    few = [name for name in found if not name.startswith("node:")]
+    return ", ".join([*few, *nodes[:1], *([f"... ({len(nodes)} nodes)"] if len(nodes) > 1 else [])])
 
 
 def _title(source: Source, row: Any) -> str:
@@ -99,6 +110,12 @@ def _of_experiment(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     return {experiment.kind: experiment.plot}
 
 
+def _of_description(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    cards = Cards.from_bytes(source.description_bytes(row.id))
+    modules = {f"module:{card.content['module']}": card.plot for card in cards.modules}
+    return {"cards": cards.plot, **modules, **{f"node:{card.title}": card.plot for card in cards.nodes}}
+
+
 def _of_ledger(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     ledger = Ledger.from_bytes(source.ledger_bytes(row.id))
     found: dict[str, Callable[..., Any]] = {"waterfall": ledger.plot}
@@ -130,6 +147,7 @@ _KINDS: tuple[tuple[Kind[Any, Any], Callable[[Source, Any], dict[str, Callable[.
     (LEDGER, _of_ledger),
     (EXPERIMENT, _of_experiment),
     (LLC, _of_llc),
+    (DESCRIPTION, _of_description),
 )
 """Kinds that have figures, and their figures: of a name, the first kind that has it is drawn."""
 

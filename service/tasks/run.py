@@ -9,11 +9,12 @@ from typing import Any
 
 from ...analysis.circuits.experiments import ExperimentRecipe
 from ...analysis.progress import ProgressCallback
-from ...analysis.recipe import LedgerRecipe, LlcRecipe, from_choices
+from ...analysis.recipe import DescribeRecipe, LedgerRecipe, LlcRecipe, from_choices
 from ..records.jobs import TASKS
 from ..store.store import Store
 from .analyze import Analysis, Answer
 from .checkpoints import load
+from .descriptions import describe
 from .estimates import ledger, llc
 from .experiments import divided, experiment
 from .partitions import modules
@@ -30,7 +31,8 @@ class Task:
     Args:
         store: store of what the task needs, and for its results.
         name: name of the task, one of `records.jobs.TASKS`.
-        target: file of a checkpoint; for partition a graph, for experiment a partition, for track a run or model.
+        target: file of a checkpoint; for partition a graph, for experiment and describe a
+            partition, for track a run or model.
         choices: fields of the task's recipe; None is left out.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
@@ -98,6 +100,10 @@ class Task:
         row = experiment(self._store, str(self._target), recipe, **self._model, **self._shared)
         new = divided(self._store, row, progress=self._shared["progress"])
         return [("experiment", row), ("partition", new)]
+
+    def _describe(self) -> list[tuple[str, Any]]:
+        recipe = from_choices(DescribeRecipe, self._choices)
+        return [("description", describe(self._store, str(self._target), recipe, **self._model, **self._shared))]
 
     def _ledger(self) -> list[tuple[str, Any]]:
         recipe = from_choices(LedgerRecipe, self._choices)

@@ -13,10 +13,12 @@ from rich.text import Text
 
 from ..records.base import Record
 from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
+from ..records.descriptions import DescriptionRow
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail, TrackingRow
+from .cards import modules_overview
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
 from .results import (
     at_no_cut,
@@ -344,6 +346,18 @@ VIEWS: dict[str, View] = {
         shared={**_RUN, "step": _moment, "partition": lambda r: r.partition, "metric": with_unit},
         silent={"run": _SILENT["run"]},
         spare=("metric", "partition"),
+    ),
+    "descriptions": View(
+        DescriptionRow,
+        ("id", "model", "run", "step", "partition", "cards", "data points", "age"),
+        lambda r: (
+            *(r.id, r.model, r.run_number, _moment(r), r.partition),
+            *(r.n_cards if r.whole else f"{r.n_cards:,} of {r.n_nodes:,}", r.n, age(r.created)),
+        ),
+        _result("id", "model", "checkpoint", "graph", "partition", "n", "n_cards", "n_nodes"),
+        lambda r: [modules_overview(r.modules, {}), ""],
+        shared={**_RUN, "step": _moment, "partition": lambda r: r.partition},
+        silent={"run": _SILENT["run"]},
     ),
     "trackings": View(
         TrackingRow,

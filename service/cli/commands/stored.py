@@ -134,23 +134,25 @@ def plot(
         typer.Argument(
             metavar="[KIND] REF",
             help="A result: an ID, or model@step, model@last, last; KIND: partition, graph, tracking, ledger, "
-            "experiment or llc.",
-            autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc"),
+            "experiment, llc or description.",
+            autocompletion=complete_ids(
+                "partition", "graph", "tracking", "ledger", "experiment", "llc", "description"
+            ),
         ),
     ],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
     figure: Annotated[
         str | None,
         typer.Option(
-            help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces, curve, or "
-            "the kind of an experiment."
+            help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces, curve, "
+            "the kind of an experiment, or cards, module:M, node:CUT/I."
         ),
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Draw a graph, a partition, a tracking of modules, a ledger, an experiment or a learning coefficient.
+    """Draw a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient or cards.
 
     Example: interbasis plot two-digits@last -o modules.png
     """

@@ -1,0 +1,164 @@
+"""The commands that say what modules mean: describe and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...records.descriptions import DESCRIPTION
+from ...records.errors import NotFoundError, StoreError
+from ...records.graphs import GRAPH
+from ...records.kinds import Source
+from ...records.labels import LabelRow
+from ...records.partitions import PARTITION, PartitionDetail
+from ...terminal.cards import module_card, modules_overview, node_card, nodes_overview
+from ...terminal.show import err, out, print_json
+from ..backends import Given, opened_backend
+from ..completion import complete_ids
+from ..options import (
+    ArtifactsOption,
+    DataOption,
+    DeviceOption,
+    FactoryOption,
+    ForceOption,
+    JsonOption,
+    MemoryOption,
+    StoreOption,
+    UrlOption,
+)
+from ..sources import opened_source
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+_SHOWN = 3  # nodes of each cut, where none is named
+
+
+@app.command(rich_help_panel="Analyse")
+def describe(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            help="A partition or a graph: an ID, or model@step, model@last, last.",
+            autocompletion=complete_ids("partition", "graph"),
+        ),
+    ],
+    node: Annotated[
+        list[str] | None, typer.Option(metavar="CUT/I", help="Print the card of this node, as layers.1/3.")
+    ] = None,
+    module: Annotated[list[int] | None, typer.Option(help="Print the card of this module.")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Data points at each end of a card.")] = 8,
+    points: Annotated[
+        int | None,
+        typer.Option(min=0, help="Data points on which effects are measured.", show_default="256, of tokens 32"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    data: DataOption = None,
+    factory: FactoryOption = None,
+    force: ForceOption = False,
+    device: DeviceOption = None,
+    memory: MemoryOption = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what modules and nodes do: their examples, their effects on the outputs, and what they read.
+
+    Example: interbasis describe two-digits@last --module 0
+    """
+    choices = {"examples": examples, "points": points, "seed": seed}
+    with opened_backend(store, artifacts, url) as backend:
+        partition = _partition(backend.source, ref)
+        given = Given(data, factory, force, device, memory)
+        (made,) = backend.run("describe", [partition.id], choices, given)
+        row = backend.source.get_description(made["description"])
+        cards = _cards(backend.source, row.id)
+        labels = backend.source.labels(PARTITION, partition.id)
+        name = backend.source.place_of(row)
+    chosen = [cards.module(m) for m in module or ()] + [cards.node(*_place(each)) for each in node or ()]
+    if as_json:
+        print_json({**row.to_json(), "cards": [card.content for card in chosen or cards]})
+        return
+    out.print(f"{row.id}, {name}: {row.n_cards:,} nodes of {partition.id}, {row.n:,} data points", highlight=False)
+    for card in chosen:
+        out.print()
+        content = card.content
+        said = _labels(labels, cut=content.get("cut"), node=content.get("node"), module=content["module"])
+        for part in module_card(content, said) if content["kind"] == "module" else node_card(content, said):
+            out.print(part)
+    if not chosen:
+        texts = {m.content["module"]: "; ".join(_labels(labels, module=m.content["module"])) for m in cards.modules}
+        out.print(modules_overview([card.content for card in cards.modules], texts))
+        out.print()
+        out.print(nodes_overview([card.content for card in cards.nodes], _SHOWN))
+        err.print("one card: --module M, --node CUT/I; all of them: --json", style="dim")
+
+
+@app.command(rich_help_panel="Analyse")
+def report(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="PARTITION",
+            help="ID of a partition, or model@step, model@last, last.",
+            autocompletion=complete_ids("partition"),
+        ),
+    ],
+    file: Annotated[Path, typer.Option("-o", "--output", help="The .html file to write.")],
+    title: Annotated[str | None, typer.Option(help="Title.", show_default="model and step")] = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+) -> None:
+    """Write one HTML file of a partition: modules, cards, graph, evidence, experiments; it loads nothing else.
+
+    Cards are those that `interbasis describe` wrote before.
+
+    Example: interbasis report two-digits@last -o report.html
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise StoreError(f"-o {file}: expected the name of an .html file")
+    with opened_source(store, artifacts, url) as source:
+        from ...tasks.reports import report as write
+
+        write(source, ref, file, title=title)
+    err.print(f"wrote {file}", soft_wrap=True)
+
+
+def _partition(source: Source, ref: str) -> PartitionDetail:
+    """Return the partition that is named, or the newest one of the graph that is."""
+    kind, row = source.find_any((PARTITION, GRAPH), ref)
+    if kind is PARTITION:
+        found: PartitionDetail = row
+        return found
+    newest = source.partitions(graph=row.id, newest_first=True, limit=1).items
+    if not newest:
+        raise NotFoundError(f"{row.id} has no partition: run `interbasis modules {row.id}` first")
+    return source.get_partition(newest[0].id)
+
+
+def _cards(source: Source, ref: str) -> Any:
+    from ...analysis.meaning.cards import Cards
+
+    return Cards.from_bytes(source.file(DESCRIPTION, ref))
+
+
+def _place(named: str) -> tuple[str, int]:
+    """Part the name of a node into cut and number."""
+    cut, slash, number = named.rpartition("/")
+    if not slash or not number.isdecimal():
+        raise StoreError(f"--node {named}: expected CUT/I, a cut and the number of a node there, as layers.1/3")
+    return cut, int(number)
+
+
+def _labels(
+    labels: tuple[LabelRow, ...], *, cut: str | None = None, node: int | None = None, module: int | None = None
+) -> list[str]:
+    """Return the texts of the labels of a node, or of a module."""
+    if cut is not None:
+        return [row.text for row in labels if row.text and (row.cut, row.node) == (cut, node)]
+    return [row.text for row in labels if row.text and row.node is None and row.module == module]
