@@ -151,7 +151,8 @@ class JobRequest(_Request):
     target: str = Field(
         max_length=500,
         examples=["two-digits@2500"],
-        description="The checkpoint; for partition a graph, for experiment and describe a partition, for track a run or model.",
+        description="The checkpoint; for partition a graph, for experiment and describe a partition, for track a run "
+        "or model.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"

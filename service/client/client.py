@@ -628,7 +628,7 @@ class JobHandle:
         return self.row
 
     def result(self, kind: str) -> str:
-        """Return the ID of its result: a "graph", "partition", "ledger", "llc", "experiment", "description" or "tracking".
+        """Return the ID of its result: a "graph", "partition", "ledger", "experiment", "description", ...
 
         Raises:
             NotFoundError: the job made no such result, or has not ended.

@@ -49,7 +49,8 @@ RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
 
 KINDS: dict[str, Kind[Any, Any]] = {
-    kind.name: kind for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, DESCRIPTION, TRACKING)
+    kind.name: kind
+    for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, DESCRIPTION, TRACKING)
 }
 """Every kind of stored thing that results belong to or are, by its name."""
 

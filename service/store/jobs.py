@@ -62,8 +62,8 @@ class Jobs(Registry):
         Args:
             task: one of `TASKS`.
             target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
-                registered; for "partition" a graph, for "experiment" and "describe" a partition, for "track" a run or a model, of
-                which the newest run with two analysed checkpoints is tracked.
+                registered; for "partition" a graph, for "experiment" and "describe" a partition, for "track" a run or
+                a model, of which the newest run with two analysed checkpoints is tracked.
             choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
                 out. With `force`, stored results are computed again.
             queue: only workers of this queue take the job.

@@ -39,7 +39,11 @@ __all__ = ["Schedules"]
 
 _OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transactions end late
 
-_TARGETS: dict[str, type[Row]] = {"experiment": Partition, "describe": Partition, "partition": Graph}  # of other tasks: checkpoints
+_TARGETS: dict[str, type[Row]] = {
+    "experiment": Partition,
+    "describe": Partition,
+    "partition": Graph,
+}  # of other tasks: checkpoints
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 

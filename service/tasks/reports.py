@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...analysis import Experiment, InteractionGraph, Partition
 from ...analysis.errors import InputError
@@ -61,7 +61,9 @@ def report(source: Source, ref: str, path: Path, *, title: str | None = None) ->
     sections = dict(_sections(row, cards, described, labels))
     if experiments:
         sections["Experiments"] = _experiments(experiments)
-    footer = f"{row.id}, interbasis {row.code_version} (report {version('interbasis')}, {datetime.now():%Y-%m-%d %H:%M})"
+    footer = (
+        f"{row.id}, interbasis {row.code_version} (report {version('interbasis')}, {datetime.now():%Y-%m-%d %H:%M})"
+    )
     named = title or source.place_of(row)
     return write_bytes(path, page(named, _text(row), figures, footer, sections=sections).encode())
 
@@ -82,7 +84,7 @@ def _sections(
 ) -> Iterator[tuple[str, str]]:
     named = _texts(labels)
     said = {card.content["module"]: card.summary for card in cards.modules} if cards else {}
-    columns = {
+    columns: dict[str, list[Any]] = {
         "module": [module.index for module in row.modules],
         "nodes": [module.size for module in row.modules],
         "inner cost": [module.inner_cost for module in row.modules],

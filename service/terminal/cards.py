@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .tables import counted, number, table
 
-__all__ = ["modules_overview", "module_card", "node_card", "nodes_overview", "sparkline"]
+__all__ = ["module_card", "modules_overview", "node_card", "nodes_overview", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -22,6 +22,8 @@ _EXAMPLES = 5
 _EFFECTS = 5
 
 _WIDTH = 76
+
+_ROUNDING = 1e-9
 
 
 def sparkline(counts: Sequence[float], cells: int = _CELLS) -> str:
@@ -61,7 +63,9 @@ def node_card(card: Mapping[str, Any], labels: Sequence[str] = ()) -> list[Rende
     """Lay out the card of a node."""
     of = "in no module" if card["module"] < 0 else f"module {card['module']}"
     lines: list[RenderableType] = [
-        Text.assemble((f"{card['cut']}/{card['node']}", "bold"), f"  {of}, {card['share']:.1%} of its cut's importance"),
+        Text.assemble(
+            (f"{card['cut']}/{card['node']}", "bold"), f"  {of}, {card['share']:.1%} of its cut's importance"
+        ),
         Text(card["summary"]),
         *_labelled(labels),
         "",
@@ -95,7 +99,9 @@ def module_card(card: Mapping[str, Any], labels: Sequence[str] = ()) -> list[Ren
     mediators = card["mediators"]
     for side, words in (("in", "is fed through"), ("out", "feeds others through")):
         if found := mediators.get(side):
-            rows = [(f"{one['cut']}/{one['node']}", one["module"], Text(one["summary"])) for one in found[:_EFFECTS]]
+            rows = [
+                (f"{one['cut']}/{one['node']}", one["module"], Text(one["carries"] or "-")) for one in found[:_EFFECTS]
+            ]
             lines += ["", Text(words), table(("node", "module", "carries"), rows)]
     return [*lines, "", *_examples(card["examples"]["largest"], "largest share of the energy")]
 
@@ -116,11 +122,22 @@ def _effects(effects: Mapping[str, Any] | None) -> list[RenderableType]:
     rows = []
     for side, words in (("promoted", "raises"), ("suppressed", "lowers")):
         for one in effects[side][:_EFFECTS]:
-            up = "-" if one["up"] is None else f"{one['up']:+.3g} +- {one['up_error'] or 0:.1g}"
-            rows.append((words, Text(repr(one["name"]) if one["name"].isspace() else one["name"]), number(one["slope"]), up))
+            up = "-" if one["up"] is None else f"{one['up']:+.3g}{_plus_minus(one['up'], one['up_error'])}"
+            rows.append(
+                (words, Text(repr(one["name"]) if one["name"].isspace() else one["name"]), number(one["slope"]), up)
+            )
     if not rows:
         return []
     return ["", table(("", "output", "slope", "one sd up"), rows, right=("slope", "one sd up"))]
+
+
+def _plus_minus(value: float, error: float | None) -> str:
+    """Format a standard error, where it is more than rounding.
+
+    >>> _plus_minus(2.0, 0.03), _plus_minus(2.0, 1e-16)
+    (' +- 0.03', '')
+    """
+    return f" +- {error:.1g}" if error is not None and error > _ROUNDING * abs(value) else ""
 
 
 def _direction(direction: Mapping[str, Any] | None) -> list[RenderableType]:
@@ -142,7 +159,7 @@ def _examples(examples: Sequence[Mapping[str, Any]], title: str) -> list[Rendera
     if shown[0].get("tokens"):
         return [Text(title, "dim"), *(_window(one) for one in shown)]
     rows = [(one["point"], one["value"], _joined(one.get("target"))) for one in shown]
-    return [table(("data point", "value", "target"), rows, title)]
+    return [Text(title, "dim"), table(("data point", "value", "target"), rows)]
 
 
 def _window(one: Mapping[str, Any]) -> Text:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from ...records.base import Kind
-from ...records.descriptions import DESCRIPTION, CardValues, DescriptionRow
+from ...records.descriptions import CardValues, DescriptionRow
 from ...records.errors import NotFoundError
 from ...records.graphs import GRAPH
 from ...records.partitions import PARTITION
@@ -101,8 +101,7 @@ def _page(
         if modules and not of_module:
             continue
         if (cut, node, module) == tuple(
-            None if asked is None else card[name]
-            for name, asked in (("cut", cut), ("node", node), ("module", module))
+            None if asked is None else card[name] for name, asked in (("cut", cut), ("node", node), ("module", module))
         ):
             found.append((key, CardValues(**card)))
     return as_json(request, keyed_page(found, cursor=cursor, limit=limit).to_json())

@@ -142,7 +142,7 @@ def _partition(source: Source, ref: str) -> PartitionDetail:
 
 
 def _cards(source: Source, ref: str) -> Any:
-    from ...analysis.meaning.cards import Cards
+    from ....analysis.meaning.cards import Cards
 
     return Cards.from_bytes(source.file(DESCRIPTION, ref))
 

@@ -135,9 +135,7 @@ def plot(
             metavar="[KIND] REF",
             help="A result: an ID, or model@step, model@last, last; KIND: partition, graph, tracking, ledger, "
             "experiment, llc or description.",
-            autocompletion=complete_ids(
-                "partition", "graph", "tracking", "ledger", "experiment", "llc", "description"
-            ),
+            autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc", "description"),
         ),
     ],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
