@@ -1,4 +1,4 @@
-"""Parameter ledgers, learning coefficients and circuit experiments."""
+"""What is measured of a network: parameter ledgers, learning coefficients, circuit experiments, and descriptions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from .graphs import GraphId
 from .partitions import PartitionId
 
 __all__ = [
+    "DESCRIPTION",
     "EXPERIMENT",
     "LEDGER",
     "LLC",
+    "CardValues",
+    "DescriptionRow",
+    "DescriptionValues",
     "ExperimentRow",
     "ExperimentValues",
     "LedgerRow",
@@ -25,7 +29,7 @@ __all__ = [
     "LlcValues",
 ]
 
-_LEDGER, _LLC, _EXPERIMENT = "l-5e6f7a8b", "n-1a2b3c4d", "e-1a2b3c4d"
+_LEDGER, _LLC, _EXPERIMENT, _DESCRIPTION = "l-5e6f7a8b", "n-1a2b3c4d", "e-1a2b3c4d", "x-1a2b3c4d"
 
 DataPoints = Annotated[int, Field(examples=[4000])]
 
@@ -264,4 +268,88 @@ EXPERIMENT = Kind(
     filters=("model", "run", "checkpoint", "partition"),
     values=ExperimentValues,
     files={"experiment": "Download the whole experiment, for `Experiment.from_bytes`."},
+)
+
+
+_SUMMARY = {"module": 0, "size": 28, "summary": "28 nodes at 4 cuts; left picture; answers 0:0 to 0:9"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardValues(Record):
+    """One card, of a node or a module; see `interbasis.analysis.meaning.Card`.
+
+    Attributes:
+        cut, node: the node; None on the card of a module.
+        module: the module, or that of the node; None where a node is in none.
+        summary: one line, made by rule from what is on the card.
+        content: all that is on the card, with the inputs of its examples.
+    """
+
+    cut: Annotated[str | None, Field(examples=["layers.1"])]
+    node: Annotated[int | None, Field(examples=[7])]
+    module: Annotated[int | None, Field(examples=[0])]
+    summary: Annotated[str, Field(examples=["left picture; more of 0:3"])]
+    content: Annotated[dict[str, Any], Field(examples=[{"variance": 1.2, "importance": 1.7}])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptionValues(Record):
+    """What queries use of a description.
+
+    Attributes:
+        n: number of data points.
+        n_cards: cards of nodes that there are.
+        n_nodes: nodes of the graph; more than cards while a job writes them, or after it was stopped.
+        modules: number, size and summary of each module, once all cards are written.
+    """
+
+    n: Annotated[int, Field(examples=[4000])]
+    n_cards: Annotated[int, Field(examples=[119])]
+    n_nodes: Annotated[int, Field(examples=[119])]
+    modules: Annotated[tuple[dict[str, Any], ...], Field(examples=[[_SUMMARY]])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptionRow(DescriptionValues, Provenance):
+    """A stored description.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph, partition: their IDs.
+        description_sha256: the artifact.
+        step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
+    """
+
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"examples": 8, "seed": 0}])]
+    id: Annotated[str, Field(examples=[_DESCRIPTION])]
+    model: ModelName
+    checkpoint: CheckpointId
+    graph: GraphId
+    partition: PartitionId
+    description_sha256: Sha256
+    created: Time
+    step: Step = None
+    label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all cards are written."""
+        return self.n_cards == self.n_nodes
+
+
+DESCRIPTION = Kind(
+    name="description",
+    plural="descriptions",
+    row=DescriptionRow,
+    detail=DescriptionRow,
+    listing="List descriptions without their cards, all or those of a model, a run, a checkpoint or a partition.",
+    single="Return a description, with a line on each module; `/partitions/{ref}/cards` lists the cards.",
+    example=_DESCRIPTION,
+    owners=("partition",),
+    filters=("model", "run", "checkpoint", "partition"),
+    values=DescriptionValues,
+    files={"description": "Download all cards in one file, for `Cards.from_bytes`."},
 )

@@ -26,9 +26,8 @@ from .checkpoints import (
     run_label,
     training_key,
 )
-from .descriptions import DESCRIPTION, DescriptionRow
 from .errors import NotFoundError, StoreError
-from .estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
+from .estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from .graphs import GRAPH, GraphRow
 from .labels import LabelRow, NewLabel, Place
 from .partitions import (

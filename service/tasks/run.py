@@ -14,9 +14,8 @@ from ..records.jobs import TASKS
 from ..store.store import Store
 from .analyze import Analysis, Answer
 from .checkpoints import load
-from .descriptions import describe
 from .estimates import ledger, llc
-from .experiments import divided, experiment
+from .experiments import describe, divided, experiment
 from .partitions import modules
 from .tracking import track
 

@@ -13,8 +13,7 @@ from rich.text import Text
 
 from ..records.base import Record
 from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
-from ..records.descriptions import DescriptionRow
-from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
+from ..records.estimates import DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail, TrackingRow

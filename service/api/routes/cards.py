@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from ...records.base import Kind
-from ...records.descriptions import CardValues, DescriptionRow
 from ...records.errors import NotFoundError
+from ...records.estimates import CardValues, DescriptionRow
 from ...records.graphs import GRAPH
 from ...records.partitions import PARTITION
 from ...storage.pages import keyed_page

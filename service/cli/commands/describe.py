@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ...records.descriptions import DESCRIPTION
 from ...records.errors import NotFoundError, StoreError
+from ...records.estimates import DESCRIPTION
 from ...records.graphs import GRAPH
 from ...records.kinds import Source
 from ...records.labels import LabelRow
@@ -123,7 +123,7 @@ def report(
     if file.suffix.lower() not in (".html", ".htm"):
         raise StoreError(f"-o {file}: expected the name of an .html file")
     with opened_source(store, artifacts, url) as source:
-        from ...tasks.reports import report as write
+        from ...tasks.figures import report as write
 
         write(source, ref, file, title=title)
     err.print(f"wrote {file}", soft_wrap=True)
