@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from interbasis.service.records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
-from interbasis.service.records.estimates import ExperimentRow, LedgerRow, LlcRow
+from interbasis.service.records.estimates import DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from interbasis.service.records.graphs import GraphRow
 from interbasis.service.records.jobs import JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
 from interbasis.service.records.partitions import ModuleRow, PartitionDetail, TrackingDetail, TrackingStep
@@ -155,6 +155,14 @@ def experiment(kind: str = "isolate", summary: dict[str, Any] | None = None, **c
     return ExperimentRow(**{**ORIGIN, **OF, **values, **changes})
 
 
+def description(**changes: Any) -> DescriptionRow:
+    """A description that has all its cards."""
+    values = {"id": "x-01234567", "checkpoint": "c-01234567", "graph": "g-01234567", "partition": "p-01234567"}
+    values |= {"description_sha256": HASH, "n": 400, "n_cards": 9, "n_nodes": 9}
+    values |= {"modules": ({"module": 0, "size": 5, "summary": "reads [left]"},)}
+    return DescriptionRow(**{**ORIGIN, **OF, **values, **changes})
+
+
 def step(t: int = 0, **changes: Any) -> TrackingStep:
     values = {"checkpoint": f"c-{t:08}", "graph": f"g-{t:08}", "step": 100 * t, "label": None}
     return TrackingStep(**{**values, "tracks": (0, 1), "sizes": (4, 3), "churn": 0.25 if t else None, **changes})
@@ -204,6 +212,7 @@ ROWS: dict[str, Any] = {
     "ledgers": ledger,
     "llc": llc,
     "experiments": experiment,
+    "descriptions": description,
     "trackings": tracking,
     "jobs": job,
     "schedules": schedule,

@@ -12,6 +12,8 @@ from typing import Any
 
 from interbasis.service.records.base import Provenance
 from interbasis.service.records.estimates import (
+    DescriptionRow,
+    DescriptionValues,
     ExperimentRow,
     ExperimentValues,
     LedgerRow,
@@ -109,6 +111,15 @@ def save_experiment(
     given = {"provenance": provenance(number), "values": ExperimentValues(**{**values, **changes})}
     content = {"experiment": f"experiment {partition} {number} {changes}".encode()}
     return store.save_experiment(partition, **given, blobs=content, force=force)
+
+
+def save_description(
+    store: Store, partition: str, number: int = 0, *, force: bool = False, **changes: Any
+) -> DescriptionRow:
+    values = {"n": 400, "n_cards": 9, "n_nodes": 9, "modules": ({"module": 0, "size": 5, "summary": "left"},)}
+    given = {"provenance": provenance(number), "values": DescriptionValues(**{**values, **changes})}
+    content = {"description": f"description {partition} {number} {changes}".encode()}
+    return store.save_description(partition, **given, blobs=content, force=force)
 
 
 def save_ledger(store: Store, number: int = 0, *, force: bool = False, **changes: Any) -> LedgerRow:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from ..records.base import Kind, Page, Record
 from ..records.errors import NotFoundError
-from ..records.estimates import EXPERIMENT, LEDGER, LLC, ExperimentRow, LedgerRow, LlcRow
+from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected
@@ -83,6 +83,10 @@ class Reader(Transactions, Source):
     def find_experiment(self, partition: str, recipe_hash: str) -> ExperimentRow | None:
         """Return the stored experiment on a partition by a recipe, or None."""
         return self.find(EXPERIMENT, (partition,), recipe_hash)
+
+    def find_description(self, partition: str, recipe_hash: str) -> DescriptionRow | None:
+        """Return the stored description of a partition by a recipe, or None; it may lack cards."""
+        return self.find(DESCRIPTION, (partition,), recipe_hash)
 
     def find_tracking(self, run: str, recipe_hash: str) -> TrackingDetail | None:
         """Return the stored tracking of a run by a recipe, or None."""

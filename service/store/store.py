@@ -14,12 +14,15 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from ..records import (
+    DESCRIPTION,
     EXPERIMENT,
     GRAPH,
     LEDGER,
     LLC,
     PARTITION,
     TRACKING,
+    DescriptionRow,
+    DescriptionValues,
     ExperimentRow,
     ExperimentValues,
     GraphRow,
@@ -310,6 +313,21 @@ class Store(Labels, Schedules, Tokens, Upkeep):
             ReadOnlyError: the database or the artifacts cannot be written; nothing was changed.
         """
         return self.save(EXPERIMENT, (partition,), provenance, values, blobs, force=force)
+
+    def save_description(
+        self,
+        partition: str,
+        *,
+        provenance: Provenance,
+        values: DescriptionValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> DescriptionRow:
+        """Store cards, or return the stored ones of the same partition and recipe.
+
+        Arguments and exceptions are those of `save_experiment`; the file is "description".
+        """
+        return self.save(DESCRIPTION, (partition,), provenance, values, blobs, force=force)
 
     def save_tracking(
         self,

@@ -22,7 +22,15 @@ from interbasis.analysis.circuits.metrics import METRICS
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.llc.chains import PRECONDITIONERS, Sampler
 from interbasis.analysis.llc.kernels import KERNELS
-from interbasis.analysis.recipe import GraphRecipe, LedgerRecipe, LlcRecipe, PartitionRecipe, Recipe, from_choices
+from interbasis.analysis.recipe import (
+    DescribeRecipe,
+    GraphRecipe,
+    LedgerRecipe,
+    LlcRecipe,
+    PartitionRecipe,
+    Recipe,
+    from_choices,
+)
 from interbasis.analysis.search.objectives import OBJECTIVES
 from interbasis.service.api.app import create_app
 from interbasis.service.cli.app import app
@@ -38,6 +46,7 @@ RECIPES: dict[str, tuple[Any, ...]] = {
     "partition": (PartitionRecipe,),
     "track": (PartitionRecipe,),
     "experiment": (ExperimentRecipe,),
+    "describe": (DescribeRecipe,),
     "ledger": (LedgerRecipe,),
     "llc": (LlcRecipe,),
 }
@@ -247,6 +256,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "analyze": {"probes": "many", "basis": 3, "cuts": {"a": 1}, "rank_tolerance": "small", "output": "half"},
     "partition": {"k": 1.5, "epsilon": "big", "labels": [1, 2], "mediator_polish": "yes"},
     "track": {"align": "no", "coupling": [1], "seed": True},
+    "describe": {"examples": 0, "sampled": 5, "points": -1},
     "experiment": {"draws": "all", "kind": "guess", "tolerance": "small"},
     "ledger": {"method": 1, "epsilon": "0.1x", "tolerance": 2},
     "llc": {"temperature": "hot", "chains": 0, "parameters": "layers.*", "curve": 1},
@@ -257,7 +267,7 @@ def targets(store: Store) -> dict[str, str]:
     checkpoint, _ = register(store)
     graph = save_graph(store).id
     partition = save_partition(store, graph).id
-    return {"partition": graph, "track": "digits", "experiment": partition} | dict.fromkeys(
+    return {"partition": graph, "track": "digits", "experiment": partition, "describe": partition} | dict.fromkeys(
         ("analyze", "ledger", "llc"), checkpoint
     )
 

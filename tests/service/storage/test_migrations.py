@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from cases_store import register, save_experiment, save_graph, save_ledger, save_llc, save_partition, save_tracking
+from cases_store import (
+    register,
+    save_description,
+    save_experiment,
+    save_graph,
+    save_ledger,
+    save_llc,
+    save_partition,
+    save_tracking,
+)
 from sqlalchemy import Connection, inspect, text
 
 from interbasis.service.records.checkpoints import RUN
@@ -143,7 +152,18 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         checkpoint = store.get_checkpoint(graphs[0].checkpoint)
     command.downgrade(schema.migration_config(connection), "0002")
     connection.commit()
-    later = {"ledger", "llc_estimate", "experiment", "job", "worker", "schedule", "token", "run", "label"}
+    later = {
+        "ledger",
+        "llc_estimate",
+        "experiment",
+        "job",
+        "worker",
+        "schedule",
+        "token",
+        "run",
+        "label",
+        "description",
+    }
     assert tables(connection) == OURS - later
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
     with place.open() as store:
@@ -166,6 +186,7 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
     command.downgrade(schema.migration_config(connection), "0003")
     connection.commit()
     assert tables(connection) == OURS - {
+        "description",
         "experiment",
         "llc_estimate",
         "job",
@@ -400,13 +421,29 @@ def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -
         store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
     command.downgrade(schema.migration_config(connection), "0012")
     connection.commit()
-    assert tables(connection) == OURS - {"label"}
+    assert tables(connection) == OURS - {"label", "description"}
     assert Store.upgrade(place.url) == Upgrade(before="0012", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
         assert store.labels(PARTITION, partition.id) == ()
         store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
         assert [label.text for label in store.labels(PARTITION, partition.id)] == ["left"]
+        assert store.check().ok
+
+
+def test_results_are_kept_and_descriptions_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        partition = save_partition(store, save_graph(store).id)
+        save_description(store, partition.id)
+    command.downgrade(schema.migration_config(connection), "0013")
+    connection.commit()
+    assert tables(connection) == OURS - {"description"}
+    assert Store.upgrade(place.url) == Upgrade(before="0013", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_partition(partition.id) == partition
+        assert store.descriptions().items == ()
+        assert save_description(store, partition.id).partition == partition.id
         assert store.check().ok
 
 
