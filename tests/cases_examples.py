@@ -122,12 +122,20 @@ CODES = {code for kind in (StoreError, *StoreError.__subclasses__()) for code in
 
 SHA256 = pattern("[0-9a-f]{64}")
 WORDS = {"llc": one_of(LLC_VERDICTS), "experiment": one_of((SUPPORTED, CHANCE, REFUTED)), "partition": one_of(VERDICTS)}
-COMPUTED = {"graph": "analyze", "tracking": "track"}  # other results by the task of the same name
+COMPUTED = {
+    "graph": "analyze",
+    "tracking": "track",
+    "description": "describe",
+}  # other results by the task of the same name
 
 FIELDS: dict[str, Rule] = {
     **{f"{kind.row.__name__}.recipe": choices(COMPUTED.get(name, name)) for name, kind in KINDS.items() if kind.values},
     **{f"{KINDS[name].row.__name__}.verdict": rule for name, rule in WORDS.items()},
     **{name: identifier(name) for name in ("checkpoint", "dataset", "graph", "partition")},
+    "CardValues.content": keys(("variance", "importance")),
+    "CardValues.cut": any_text,
+    "CardValues.summary": any_text,
+    "DescriptionRow.modules": each(keys(("module", "size", "summary"))),
     "CheckReport.artifacts": each(any_text),
     "CheckReport.foreign_keys": each(any_text),
     "CheckReport.integrity": each(any_text),
@@ -211,6 +219,8 @@ OWN |= {kind.row.__name__: name for name, kind in KINDS.items()}
 PARAMETERS: dict[str, Rule] = {
     **{name: named(name) for name in ("checkpoint", "dataset", "graph", "model", "partition", "run")},
     "/graphs/{ref}/labels cursor": cursor(_decode_key, 3),
+    "/graphs/{ref}/cards cursor": cursor(_decode_key, 3),
+    "/partitions/{ref}/cards cursor": cursor(_decode_key, 3),
     "/partitions/{ref}/labels cursor": cursor(_decode_key, 3),
     "/partitions/{ref}/mediators cursor": cursor(_decode_key, 4),
     "/partitions/{ref}/nodes cursor": cursor(_decode_key, 2),

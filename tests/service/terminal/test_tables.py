@@ -276,7 +276,7 @@ WORST: dict[str, dict[str, Any]] = {
     "ledgers": {"epsilon": 1.2345e-10, "nominal": 10**9, "effective": 10**9, "method": "lanczos"},
     "llc": {"mode": "curve", "epsilon": 1.2345e-10, "value": 1.2345e-10, "verdict": "reliable"},
     "experiments": {"experiment": "faithfulness", "metric": "cross_entropy", "verdict": "not told apart from chance"},
-    "descriptions": {"model": WIDE, "n": 10**15, "n_cards": 10**9, "n_nodes": 10**9 + 1},
+    "descriptions": {"model": WIDE, "n": 10**15},
     "trackings": {"model": WIDE, "n_checkpoints": 10**6, "n_tracks": 10**6, "churn": 1.2345e-10},
     "jobs": {"task": "experiment", "state": "succeeded", "step": "partition", "fraction": 1.0},
     "schedules": {"task": "experiment", "model": WIDE, "cron": "*/15 0-23/2 1,15 * 1-5", "error": LONG},
