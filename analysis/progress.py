@@ -1,19 +1,23 @@
 """Progress reports of long computations."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeAlias, TypeVar
 
 __all__ = [
     "Progress",
     "ProgressCallback",
+    "Watched",
     "counter",
     "report",
 ]
 
 T = TypeVar("T")
+
+_PAUSE = 0.5  # seconds between reports of parts
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,29 @@ def report(items: Iterable[T], step: str, progress: ProgressCallback | None, tot
         yield item
         if callable(progress):
             progress(Progress(step, done, total))
+
+
+class Watched:
+    """Reports of a step over items, and in between, twice a second, of the parts of an item that takes long.
+
+    It is given in place of the callback; a callback that raises an exception cancels the step between two parts, too.
+    """
+
+    def __init__(self, progress: ProgressCallback | None) -> None:
+        """Pass reports on to this callback; without one nothing happens."""
+        self._progress, self._last, self._said = progress, Progress("", 0), 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Pass on the report of an item."""
+        self._last, self._said = progress, time.monotonic()
+        if callable(self._progress):
+            self._progress(progress)
+
+    def part(self, done: int, total: int, noun: str) -> None:
+        """Report that so many parts of the present item are done."""
+        if callable(self._progress) and done < total and time.monotonic() - self._said > _PAUSE:
+            self._said = time.monotonic()
+            self._progress(replace(self._last, message=f"{done:,} of {total:,} {noun}"))
 
 
 def counter(step: str, total: int, progress: ProgressCallback | None) -> Callable[[], None]:

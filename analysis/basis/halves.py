@@ -13,7 +13,7 @@ from ..devices.device import summed, sums_on
 from ..errors import GraphError
 from ..network.batches import Batch, batch_size, read_batches
 from ..network.network import Network
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, Watched
 from ..results import by_value
 from .cotangents import Halves
 
@@ -115,10 +115,12 @@ class _Sums:
         draws = [self._halves.probe(i) for i in range(before, before + probes)]
         totals = {p: self._zeros(c.shape[1], c.shape[1]) for p, c in self._columns.items()}
         n = 0
-        for batch in read_batches(batches, f"Jacobians, {probes} probes", progress):
+        watched = Watched(progress)
+        for batch in read_batches(batches, f"Jacobians, {probes} probes", watched):
             for trace, served in self._network.output_traces(batch, self._columns):
                 output, counted = trace.output.detach(), trace.output_counted
-                for draw in draws:
+                for drawn, draw in enumerate(draws):
+                    watched.part(drawn, len(draws), "probes of a batch")
                     splits, sides = draw.cotangents(self._network, output, counted, n)
                     if served[0] == next(iter(self._columns)):
                         self._drawn += torch.bincount(splits, minlength=self._halves.splits)

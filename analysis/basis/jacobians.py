@@ -13,7 +13,7 @@ from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
 from ..network.transitions import PositionWise, SlopeMoments
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, Watched
 from .cotangents import PositionSigns, Probes, _coordinate_cotangents, _gram, _output_rows, _rows_per_block
 from .halves import SecondMoments, half_moments
 
@@ -65,7 +65,8 @@ def output_moments(
     columns = {p: c.to(sums_on(network.device)) for p, c in columns.items()}
     draws = None if probes is None else Probes(probes, seed)
     n = 0
-    for batch in read_batches(batches, "Jacobians", progress):
+    watched = Watched(progress)
+    for batch in read_batches(batches, "Jacobians", watched):
         with torch.no_grad():
             trace = network.trace(batch)
         n += len(trace.output)
@@ -74,9 +75,12 @@ def output_moments(
         inner = [p for p in columns if not _is_output(network, trace, p)]
         for p in set(columns) - set(inner):
             _add_identity(sums[p], len(trace.output_counted.rows(trace.output)), columns[p], _of(groups, p))
+        done = 0
         for cuts, labels, blocks in _output_rows(network, batch, inner, draws):
             for p, rows in zip(cuts, blocks, strict=True):
                 _add(sums[p], labels, summed(rows) @ columns[p], _of(groups, p))
+            done += len(labels)
+            watched.part(done, probes or trace.output[0].numel(), "passes of a batch")
     found = {p: [total.cpu() / n for total in totals] for p, totals in sums.items()}
     if groups is None:
         return {p: SecondMoments(totals[0], []) for p, totals in found.items()}
@@ -113,11 +117,13 @@ def pair_moments(
     groups = groups or None
     sums = _zeros(columns, len(rows), groups)
     n = 0
-    for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", progress):
+    watched = Watched(progress)
+    for batch in read_batches(batches, f"Jacobians into {network.cuts[pair + 1]}", watched):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
         if signs is not None:
             for labels, blocks, _ in signed_rows(network, trace, pair, rows, columns, signs):
+                watched.part(int(labels[0]), len(rows), "passes of a batch")
                 _add(sums, labels.repeat(len(blocks)), blocks.flatten(0, 1) / len(blocks) ** 0.5, groups)
             continue
         together = disjoint_positions(network, trace, pair, len(rows)) if draws is None else None

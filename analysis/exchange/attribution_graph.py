@@ -17,6 +17,7 @@ import numpy as np
 from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
+from .feature_files import feature_number
 
 __all__ = ["MOST_LINKS", "MOST_PINNED", "Names", "attribution_graph"]
 
@@ -126,7 +127,7 @@ def _nodes(
         found.append(
             {
                 "node_id": names[node],
-                "feature": i,
+                "feature": feature_number(cut, i),
                 "layer": "E" if cut == 0 else str(cut),
                 "ctx_idx": lane[node],
                 "feature_type": {0: "embedding", last: "logit"}.get(cut, "cross layer transcoder"),

@@ -55,7 +55,7 @@ def to_networkx(
 
     if partition is not None:
         require_partition(graph, partition)
-    nodes = graph.to_networkx(_scales(partition, epsilon))
+    nodes = _counted(graph, partition, epsilon).to_networkx(_scales(partition, epsilon))
     if partition is not None:
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
         module = {(c, i): int(labels[c][i]) for c, i in nodes.nodes}
@@ -93,7 +93,8 @@ def export(
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
     if partition is not None:
         require_partition(graph, partition)
-    return FORMATS[form](graph, partition, epsilon, called)
+    written = graph if form == "safetensors" else _counted(graph, partition, epsilon)
+    return FORMATS[form](written, partition, epsilon, called)
 
 
 def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) -> bytes:
@@ -115,6 +116,13 @@ def export_masks(bases: Bases, graph: InteractionGraph, partition: Partition) ->
         given = {"mean": basis.mean, "to_basis": basis.to_basis, "from_basis": basis.from_basis, "masks": masks}
         arrays |= {f"{basis.cut}/{name}": array for name, array in given.items()}
     return encode("masks", arrays, {"cuts": list(graph.cuts), "n_modules": partition.n_modules})
+
+
+def _counted(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None) -> InteractionGraph:
+    """Leave out edges that are estimated and not surely above a loss scale; without a scale all edges stay."""
+    if partition is None and epsilon is None:
+        return graph
+    return graph.significant(_scales(partition, epsilon))
 
 
 def _graphml(

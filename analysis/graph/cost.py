@@ -106,14 +106,16 @@ def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
 
 
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
-    """Compute the costs x^p = c(w^p) of every pair of cuts."""
-    return [interaction_cost(w, e) for w, e in zip(graph.blocks, loss_scales(graph, epsilon), strict=True)]
+    """Compute the costs x^p = c(w^p) of every pair of cuts; of estimated strengths, those that are surely edges."""
+    scales = loss_scales(graph, epsilon)
+    return [interaction_cost(w, e) for w, e in zip(graph.significant(scales).blocks, scales, strict=True)]
 
 
 def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:
-    """Return for each cut which nodes have an edge above the cutoff."""
+    """Return for each cut which nodes have an edge above the cutoff; see `graph_costs`."""
+    scales = loss_scales(graph, epsilon)
     strong = [np.zeros(k, dtype=bool) for k in graph.widths]
-    for (a, b), w, scale in zip(graph.pairs, graph.blocks, loss_scales(graph, epsilon), strict=True):
+    for (a, b), w, scale in zip(graph.pairs, graph.significant(scales).blocks, scales, strict=True):
         edges = w > np.sqrt(scale)
         strong[a] |= edges.any(axis=0)
         strong[b] |= edges.any(axis=1)

@@ -138,6 +138,8 @@ class InteractionGraph(Result):
         >>> graph.significant(0.04).blocks[0].tolist()
         [[1.0, 0.0]]
         """
+        if all(error is None for error in (*self.errors, *self.beyond_errors)):
+            return self
         cutoffs = self.cutoffs(epsilon)
         beyond = _certain(self.beyond_skip, self.beyond_errors, cutoffs)
         return replace(self, blocks=_certain(self.blocks, self.errors, cutoffs), beyond_skip=beyond)

@@ -34,7 +34,7 @@ from ..network.batches import Batch, read_batches
 from ..network.forward import Trace
 from ..network.network import Network
 from ..network.transitions import PositionWise
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, Watched
 from ..results import by_value
 
 __all__ = ["PairStrengths", "has_streams", "pair_attributions", "pair_strengths"]
@@ -161,7 +161,8 @@ def pair_strengths(
         return _signed_strengths(network, batches, pair, bases, progress, signs)
     squared, along = torch.zeros(2, len(rows), columns.shape[1], dtype=torch.float64, device=rows.device)
     n, count = 0, 0.0
-    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+    watched = Watched(progress)
+    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", watched):
         trace = pair_trace(network, batch, pair)
         n += len(trace.output)
         same = None if identity is None else _same_positions(network, trace, pair)
@@ -171,6 +172,7 @@ def pair_strengths(
         at = -1
         for labels, block in pair_rows(network, trace, pair, rows, columns, together=together):
             at += int(labels[0] == 0)  # rows come group after group of positions
+            watched.part(max(at, 0) * len(rows) + int(labels[0]), len(groups) * len(rows), "passes of a batch")
             if same is not None:
                 along.index_add_(0, labels, block[:, :, [same[t] for t in groups[at]]].sum((1, 2)))
             squared.index_add_(0, labels, block.flatten(1, 2).square_().sum(1))
@@ -190,7 +192,8 @@ def _signed_strengths(
     shape = len(rows), columns.shape[1]
     first, second = (torch.zeros(k, *shape, dtype=torch.float64, device=at) for k in (2, 5))
     powers: list[Tensor] = []
-    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", progress):
+    watched = Watched(progress)
+    for batch in read_batches(batches, f"strengths into {network.cuts[pair + 1]}", watched):
         trace = pair_trace(network, batch, pair)
         same = None if identity is None else _same_positions(network, trace, pair)
         if same is None:
@@ -199,6 +202,7 @@ def _signed_strengths(
             p = _n_both(trace, pair, same)
         powers.append(p)
         for labels, blocks, drawn in signed_rows(network, trace, pair, rows, columns, signs):
+            watched.part(int(labels[0]), len(rows), "passes of a batch")
             q = blocks.square().sum(3).mean(0)  # over positions of the earlier cut, and sets of signs
             c = torch.zeros_like(q)
             if same is not None:

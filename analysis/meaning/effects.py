@@ -33,6 +33,7 @@ from ..network.batches import Batch, batch_size, take_points
 from ..network.forward import Trace
 from ..network.masks import Counted
 from ..network.network import Network
+from ..results import by_value
 
 __all__ = ["Effect", "Effects", "Influences", "Lens", "Means", "find_lens", "influences", "lens_of", "top_outputs"]
 
@@ -108,6 +109,7 @@ class _Rows:
         return self._all("mean_square")
 
 
+@by_value
 @dataclass(frozen=True)
 class Effect:
     """The effect of one node on each output (outputs,), with standard errors.
@@ -274,6 +276,7 @@ def _shifted(
     return found
 
 
+@by_value
 @dataclass(frozen=True)
 class Influences:
     """How the nodes of one cut depend on earlier ones.
@@ -343,6 +346,7 @@ def _mean_of_positions(trace: Trace, cut: int, rows: Float[Tensor, "v d"]) -> Fl
     return weights[None, ..., None] * rows.to(value)[:, None, None]
 
 
+@by_value
 @dataclass(frozen=True)
 class Lens:
     """The maps between tokens and the residual stream.

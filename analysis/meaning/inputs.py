@@ -19,6 +19,7 @@ from ..errors import DataError, InputError
 from ..huggingface.language import tokens
 from ..names import NAMES, Names
 from ..network.batches import Batch, batch_size, read_batches, tensors
+from ..results import by_value
 
 __all__ = ["Kind", "Shown", "Wording", "checksums", "kept_inputs", "names_of", "runs", "shown_inputs", "targets_of"]
 
@@ -59,6 +60,7 @@ def targets_of(batches: Iterable[Batch], targets: Any, n: int) -> Tensor | None:
     return found
 
 
+@by_value
 @dataclass(frozen=True)
 class Shown:
     """The part of a batch that cards show.

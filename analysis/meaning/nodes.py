@@ -11,6 +11,7 @@ import numpy as np
 
 from ..basis.bases import Bases
 from ..modules.partition import Partition
+from ..results import by_value
 from .effects import Effects, Lens, lens_of, top_outputs
 from .inputs import runs
 from .passes import Sources
@@ -31,6 +32,7 @@ _NAMED = 0.2  # of the largest effect, below which a summary does not name an ou
 _FREQUENT = 0.3  # share of frequencies that a summary names
 
 
+@by_value
 @dataclass
 class NodeFacts:
     """All that the cards of nodes are made from.

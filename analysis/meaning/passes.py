@@ -18,6 +18,7 @@ from ..network.batches import Batch, joined, read_batches, take_points
 from ..network.masks import Counted
 from ..network.network import Network
 from ..progress import ProgressCallback
+from ..results import by_value
 from .cyclic import Frequencies, cyclic_inputs
 from .examples import Around, AroundPeaks, Extremes, Histogram, Sample, priorities
 from .inputs import Kind, Wording, checksums, shown_inputs, window_tokens
@@ -28,6 +29,7 @@ BEFORE, AFTER = 10, 5
 """Tokens that are shown before and after the one at which an example is largest."""
 
 
+@by_value
 @dataclass
 class CutRecord:
     """What the pass records of the nodes of one cut.
@@ -51,6 +53,7 @@ class CutRecord:
     several: bool = False
 
 
+@by_value
 @dataclass
 class Observed:
     """What one pass over the data records.

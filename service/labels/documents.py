@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +27,9 @@ class Documents:
         self._source, self._graph, self._partition = source, graph, partition
 
     def node(self, cut: str, i: int) -> dict[str, Any]:
-        """Describe a node: importance, share of its cut's, module, strongest edges, labels.
+        """Describe a node: importance, share of its cut's, module, its card, strongest edges, labels.
+
+        The card is there once the partition is described. Its deciles are left out, for scoring labels on them.
 
         Args:
             cut: name of the cut.
@@ -43,13 +46,14 @@ class Documents:
             "module": self._modules.get((c, i)),
             "importance": float(importance[i]),
             "share": float(importance[i]) / whole if whole else None,
+            "card": self._card("node", cut, i),
             "edges_in": self._edges(c, i, incoming=True),
             "edges_out": self._edges(c, i, incoming=False),
             "labels": _said(label for label in self._labels if (label.cut, label.node) == (cut, i)),
         }
 
     def module(self, index: int) -> dict[str, Any]:
-        """Describe a module: size, links, most important nodes with their labels, labels."""
+        """Describe a module: size, links, its card, most important nodes with their labels, labels."""
         partition = self._partition
         if partition is None:
             raise StoreError(f"{self._graph.id} is a graph: its partitions have modules")
@@ -62,6 +66,7 @@ class Documents:
             "partition": partition.id,
             "module": index,
             "size": module.size,
+            "card": self._card("module", index),
             "cuts": list(module.cuts),
             "sizes": list(module.sizes),
             "nodes": [self._brief(node) for node in nodes[:_NODES]],
@@ -74,6 +79,32 @@ class Documents:
         row = self._graph
         about = {name: getattr(row, name) for name in ("id", "model", "checkpoint", "step", "basis", "strengths")}
         return about | {"cuts": list(row.cuts), "widths": list(row.widths)}
+
+    def _card(self, kind: str, *place: Any) -> dict[str, Any] | None:
+        """Return what is on a card, without what labels are scored on; None where there is none."""
+        from ...analysis.errors import GraphError
+
+        try:
+            card = None if self._cards is None else getattr(self._cards, kind)(*place)
+        except GraphError:  # not written yet
+            card = None
+        if card is None:
+            return None
+        found: dict[str, Any] = json.loads(card.to_json())
+        return found | {"examples": {name: own for name, own in found["examples"].items() if name != "deciles"}}
+
+    @cached_property
+    def _cards(self) -> Any:
+        """The cards of the partition's newest description, or of that of the graph's newest described partition."""
+        one = self._partition
+        partitions = [one] if one is not None else self._source.every(PARTITION, graph=self._graph.id)
+        for partition in reversed(partitions):
+            found = self._source.descriptions(partition=partition.id, newest_first=True, limit=1).items
+            if found:
+                from ...analysis.meaning.cards import Cards
+
+                return Cards.from_bytes(self._source.description_bytes(found[0].id))
+        return None
 
     @cached_property
     def _strengths(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +66,13 @@ def describe(
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the cards of nodes as feature files of circuit-tracer, into FOLDER/features/SCAN of its page.",
+        ),
+    ] = None,
 ) -> None:
     """Say what modules and nodes do: their examples, their effects on the outputs, and what they read.
 
@@ -78,7 +86,9 @@ def describe(
         row = backend.source.get_description(made["description"])
         cards = _cards(backend.source, row.id)
         labels = backend.source.labels(PARTITION, partition.id)
-        name = backend.source.place_of(row)
+        name, basis = backend.source.place_of(row), backend.source.get_graph(row.graph).basis
+    if features is not None:
+        _write_features(cards, features / "features" / f"interbasis {basis} basis")
     chosen = [cards.module(m) for m in module or ()] + [cards.node(*_place(each)) for each in node or ()]
     if as_json:
         print_json({**row.to_json(), "cards": [card.content for card in chosen or cards]})
@@ -145,6 +155,19 @@ def _cards(source: Source, ref: str) -> Any:
     from ....analysis.meaning.cards import Cards
 
     return Cards.from_bytes(source.file(DESCRIPTION, ref))
+
+
+def _write_features(cards: Any, place: Path) -> None:
+    """Write the feature files of a graph's nodes into a folder."""
+    from ....analysis.exchange.feature_files import feature_files
+    from ....analysis.results import write_bytes
+
+    place.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for name, content in feature_files(cards):
+        write_bytes(place / name, json.dumps(content, ensure_ascii=False).encode())
+        count += 1
+    err.print(f"wrote {count:,} feature files to {place}", soft_wrap=True)
 
 
 def _place(named: str) -> tuple[str, int]:

@@ -179,8 +179,8 @@ def cases() -> dict[str, Callable[[], Computed]]:
     padded = {"input_ids": tokens, "attention_mask": (torch.arange(6) < 4 + (torch.arange(12) % 3)[:, None]).long()}
     return {
         "graphs of an MLP": lambda: graphs(mlp(), list(points(40, 4).split(20))),
-        "graphs with attention": lambda: graphs(attention(), list(points(30, 5, 4).split(15))),
-        "graphs without the first": lambda: graphs(attention(), list(points(30, 5, 4).split(15)), skip_first=True),
+        "graphs with attention": lambda: graphs(attention(), list(points(12, 4, 4).split(6))),
+        "graphs without the first": lambda: graphs(attention(), list(points(12, 4, 4).split(6)), skip_first=True),
         "graphs of the last": lambda: graphs(attention(), [points(30, 5, 4)], positions="last"),
         "graphs of pictures": lambda: graphs(
             nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)).double(), [points(30, 1, 3, 3)]
@@ -221,7 +221,14 @@ def same(found: list[Any], expected: list[Any]) -> None:
             assert one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
 
 
-SLOWER = ("one call, gemma", "one call, llama", "one call, gpt_neox", "graphs of the last")
+SLOWER = (
+    "experiments",
+    "graphs without the first",
+    "one call, gemma",
+    "one call, llama",
+    "one call, gpt_neox",
+    "graphs of the last",
+)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -246,10 +253,10 @@ def test_device_without_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     """As on mps: models are in float32 there, and sums in float64 on the CPU."""
     draws = torch.Generator().manual_seed(0)
     mlp, attention = (model.float() for model in (random_mlp([4, 6, 3], draws, nn.ReLU), TinyAttention(4, draws)))
-    x, sequences = (normal(*shape, generator=draws).float() for shape in ((40, 4), (30, 5, 4)))
+    x, sequences = (normal(*shape, generator=draws).float() for shape in ((40, 4), (12, 4, 4)))
     compute = {
         "graphs": lambda: graphs(mlp, [x]),
-        "masked graphs": lambda: graphs(attention, list(sequences.split(15)), skip_first=True),
+        "masked graphs": lambda: graphs(attention, list(sequences.split(6)), skip_first=True),
         "one call": lambda: one_call(transformer("gpt2"), random_tokens(12, 6), probes=2),
         "ledger": lambda: ledgers(mlp, [x]),
         "coefficient": lambda: coefficients(mlp, [x], [x[:, :3]]),

@@ -22,6 +22,7 @@ from interbasis.analysis import InteractionGraph, Partition, score_partition
 from interbasis.analysis.basis.bases import Bases, Basis
 from interbasis.analysis.errors import GraphError
 from interbasis.analysis.exchange.attribution_graph import Names
+from interbasis.analysis.exchange.feature_files import feature_number
 from interbasis.analysis.exchange.graph_files import FORMATS, export, export_masks, to_networkx
 from interbasis.analysis.exchange.labels_file import read_labels
 
@@ -164,7 +165,8 @@ def test_attribution_graph_holds_what_its_edges_join(data: st.DataObject) -> Non
     for node in made["nodes"]:
         values = shown[node["jsNodeId"]]
         assert tokens[node["ctx_idx"]] == f"module {values.get('module', 0)}"
-        assert (node["feature"], node["activation"]) == (values["coordinate"], values["importance"])
+        assert node["feature"] == feature_number(graph.cuts.index(values["cut"]), values["coordinate"])
+        assert node["activation"] == values["importance"]
         assert node["clerp"].startswith(f"{values['cut']}/{values['coordinate']}")
 
 

@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,9 @@ from cases_graphs import planted, unstructured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interbasis.analysis import score_partition
 from interbasis.analysis.errors import GraphError
+from interbasis.analysis.exchange.graph_files import export
 from interbasis.analysis.graph import cost, quotient
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.graph.null_graphs import degree_preserving_null
@@ -215,3 +218,20 @@ def test_null_is_repeatable_and_leaves_its_input():
 def test_null_of_trivial_matrices():
     for x in (np.zeros((3, 3)), np.ones((1, 4))):
         np.testing.assert_array_equal(degree_preserving_null(x, generator=np.random.default_rng(0)), x)
+
+
+def test_edges_that_are_not_sure_cost_nothing_anywhere() -> None:
+    """A partition of a graph with estimated strengths fits it: costs, nodes with edges, links and exports agree."""
+    errors = [np.full((2, 2), 0.1)]
+    graph = InteractionGraph.from_blocks(
+        [[[1.0, 0.25], [0.25, 1.0]]], errors=errors
+    )  # cutoff .1: .25 - 2 x .1 is below
+    (costs,) = cost.graph_costs(graph, 0.01)
+    np.testing.assert_allclose(costs, np.log(10) * np.eye(2))
+    alone = InteractionGraph.from_blocks([[[1.0, 0.25], [0.25, 0.25]]], errors=errors)
+    assert [node.tolist() for node in cost.has_edge(alone, 0.01)] == [[True, False], [True, False]]
+    partition = score_partition(graph, [[0, 1], [0, 1]], 0.01)
+    assert partition.edge_cost == 0
+    joined = json.loads(export(graph, partition, "node-link"))
+    assert [(edge["source"], edge["target"]) for edge in joined["edges"]] == [("0/0", "1/0"), ("0/1", "1/1")]
+    assert graph.significant(0.01).significant(0.01) == graph.significant(0.01)

@@ -74,7 +74,7 @@ def test_behavioural_loss_is_zero_at_the_start_and_never_negative(kind: str) -> 
     for size in (0.0, 1e-12, 1e-9, 1e-6, 1e-3, 1.0):
         values, _ = loss.evaluate(loss.start + size * (away(loss, 20) - loss.start))
         assert (values >= 0).all()
-    assert float(loss.evaluate(loss.start[None])[0]) == 0
+    assert float(loss.evaluate(loss.start[None])[0]) < 1e-25, "but for rounding, which depends on the processor"
 
 
 @pytest.mark.parametrize("vectorised", [True, False])
@@ -233,7 +233,7 @@ def test_readout_of_an_interaction_surface_weighs_by_strength() -> None:
         direction = torch.as_tensor(bases[name].to_basis[coordinate])
         torch.testing.assert_close(next(rows[name]), weight * direction)
     assert sum(map(len, plain.values())) == len(strength)
-    assert constrained_loss(network, [x], readout).evaluate(behavioural_loss(network, [x]).start[None])[0] == 0
+    assert constrained_loss(network, [x], readout).evaluate(behavioural_loss(network, [x]).start[None])[0] < 1e-25
 
 
 def test_training_loss_is_the_users() -> None:

@@ -275,7 +275,7 @@ def test_every_rule_is_about_a_field(document: dict[str, Any]) -> None:
 
 
 def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
-    made, failed = fuzz(3, "examples", "coverage", "fuzzing", token=filled.new_token("fuzz", "admin").token)
+    made, failed = fuzz(2, "examples", "coverage", "fuzzing", token=filled.new_token("fuzz", "admin").token)
     print(made)
     assert not failed, "\n\n".join(failed)
 
@@ -297,6 +297,6 @@ def test_document_is_kept_to_by_exports(
     """In every format, written in this process instead of one each."""
     monkeypatch.setattr(files, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
-    made, failed = fuzz(10, "coverage", "fuzzing", token=token, named=True, paths="/export$")
+    made, failed = fuzz(4, "coverage", "fuzzing", token=token, named=True, paths="/export$")
     assert not failed, "\n\n".join(failed)
     assert made["200"] > 10
