@@ -20,7 +20,7 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font-family: system-ui, sans-serif; color: #222 }}
-pre {{ font-size: 0.9rem; line-height: 1.4; overflow-x: auto }}
+pre {{ font-size: 0.9rem; line-height: 1.4; white-space: pre-wrap }}
 img {{ max-width: 100% }}
 table {{ border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0 }}
 th, td {{ padding: 0.15rem 1rem 0.15rem 0; text-align: left; vertical-align: top }}
@@ -33,6 +33,7 @@ footer {{ color: #666; font-size: 0.85rem; margin-top: 2rem }}
 <pre>{text}</pre>
 {sections}
 {pictures}
+{below}
 <h2>Terms</h2>
 <p>A <em>cut</em> is a place where the network is read. A <em>node</em> is a coordinate of the interaction basis
 there, which does not depend on how the network is parametrised. An <em>edge</em> is how much a node moves a node of
@@ -46,7 +47,13 @@ per node and are otherwise random; z is the distance of the division from theirs
 
 
 def page(
-    title: str, text: str, figures: Mapping[str, Figure], footer: str = "", *, sections: Mapping[str, str] | None = None
+    title: str,
+    text: str,
+    figures: Mapping[str, Figure],
+    footer: str = "",
+    *,
+    sections: Mapping[str, str] | None = None,
+    below: Mapping[str, str] | None = None,
 ) -> str:
     """Write text, sections and figures, by their captions, into one HTML page that needs nothing from elsewhere.
 
@@ -55,7 +62,8 @@ def page(
         text: its first lines, as they stand.
         figures: by their captions.
         footer: its last line.
-        sections: HTML by headings; the caller has escaped what it holds.
+        sections: HTML by headings, before the figures; the caller has escaped what it holds.
+        below: the same, after the figures.
 
     >>> page("A & B", "1 < 2", {}).count("&amp;"), page("A", "1 < 2", {}).count("1 &lt; 2")
     (2, 1)
@@ -68,5 +76,9 @@ def page(
         named = escape(caption)
         pictures.append(f'<h2>{named}</h2>\n<img alt="{named}" src="data:image/png;base64,{image}">')
     parts = {"title": escape(title), "text": escape(text), "footer": escape(footer)}
-    own = [f"<h2>{escape(heading)}</h2>\n{html}" for heading, html in (sections or {}).items()]
-    return _PAGE.format(**parts, sections="\n".join(own), pictures="\n".join(pictures))
+    parts |= {name: "\n".join(_headed(own)) for name, own in (("sections", sections), ("below", below))}
+    return _PAGE.format(**parts, pictures="\n".join(pictures))
+
+
+def _headed(sections: Mapping[str, str] | None) -> list[str]:
+    return [f"<h2>{escape(heading)}</h2>\n{html}" for heading, html in (sections or {}).items()]

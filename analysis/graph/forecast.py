@@ -44,13 +44,13 @@ class Forecast:
         """Say it in words.
 
         >>> print(Forecast(100.0, 100.0, 80.0, (80.0,)))
-        bases and strengths will take about 3 min
+        passes of bases and strengths will take about 3 min
         >>> print(Forecast(600.0, 9600.0, 600.0, (600.0,)))
-        bases and strengths will take about 20 min, up to 170 min if the importance is hard to estimate
+        passes of bases and strengths will take about 20 min, up to 170 min if the importance is hard to estimate
         """
         least, most = (round(s / 60) for s in (self.seconds, self.basis_most + self.strengths))
         more = f", up to {most} min if the importance is hard to estimate" if most > 1.2 * least else ""
-        return f"bases and strengths will take about {max(least, 1)} min{more}"
+        return f"passes of bases and strengths will take about {max(least, 1)} min{more}"
 
 
 def forecast(
@@ -66,7 +66,7 @@ def forecast(
     Seconds of a block times the number of blocks and of batches. Exact sums take a cotangent per output and position,
     estimates two halves of the outputs per probe; strengths one per coordinate of the later cut, or with exact sums one
     per coordinate and position. Kept coordinates are at most the features, and the data points and positions. Checks,
-    rotation and the search for modules are left out.
+    sums of moments (of small models as much as the passes), rotation and the search for modules are left out.
 
     Args:
         network: the network.

@@ -231,7 +231,8 @@ def report(source: Source, ref: str, path: Path, *, title: str | None = None) ->
         f"{row.id}, interbasis {row.code_version} (report {version('interbasis')}, {datetime.now():%Y-%m-%d %H:%M})"
     )
     named = title or source.place_of(row)
-    return write_bytes(path, page(named, _text(row), figures, footer, sections=sections).encode())
+    above = {"Modules": sections.pop("Modules")}
+    return write_bytes(path, page(named, _text(row), figures, footer, sections=above, below=sections).encode())
 
 
 def _text(row: PartitionDetail) -> str:

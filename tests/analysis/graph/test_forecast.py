@@ -104,4 +104,4 @@ def test_time_is_said_where_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     said.clear()
     build_bases(net, batches, GraphRecipe(basis="pca", probes=1), progress=said.append)
     (message,) = (report.message for report in said if report.step == "forecast")
-    assert message.startswith("bases and strengths will take about")
+    assert message.startswith("passes of bases and strengths will take about")
