@@ -148,7 +148,7 @@ def load_checkpoint(
         train, test = _data(about, data, Path(path))
     unnamed: tuple[str, ...] = ()
     if name == "hf":
-        own, unnamed = _names(file.parent, config)
+        own, unnamed = _names(file, config)
         train, test = (_small_batches(data, config).named(own) for data in (train, test))
     if batch_size is not None:
         train, test = train.with_batch_size(batch_size), test.with_batch_size(batch_size)
@@ -287,10 +287,14 @@ def _whole(data: Dataset) -> Batch:
     return next(iter(data.with_batch_size(len(data.inputs))))
 
 
-def _names(folder: Path, config: Mapping[str, Any]) -> tuple[Names, tuple[str, ...]]:
-    """Return the names in a folder of transformers, and a remark where its tokenizer cannot be loaded."""
+def _names(file: Path, config: Mapping[str, Any]) -> tuple[Names, tuple[str, ...]]:
+    """Return the names in a folder of transformers, and a remark where its tokenizer cannot be loaded.
+
+    The folder is that of the weights, or of the file that they are a link to.
+    """
     try:
-        return Names(token_strings=token_strings(folder), output_names=_outputs(config)), ()
+        found = (token_strings(folder) for folder in dict.fromkeys((file.parent, file.resolve().parent)))
+        return Names(token_strings=next(filter(None, found), None), output_names=_outputs(config)), ()
     except DataError as error:
         return Names(output_names=_outputs(config)), (f"Tokens have numbers instead of names: {error}.",)
 

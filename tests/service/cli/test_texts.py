@@ -197,3 +197,18 @@ def test_blocks_are_told_as_heads_and_mlps(store: str, tmp_path: Path, capsys: p
     assert found["cfg"] == {"n_layers": 2, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 8}
     assert max(edge["score"] for edge in found["edges"].values()) > 0
     run(capsys, *words, "autocircuit")
+
+
+def test_cards_of_stored_windows_show_the_tokens_of_the_folder(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, text = tmp_path / "reader", tmp_path / "corpus.txt"
+    shutil.copytree(DECODERS / "text", folder)
+    text.write_text("The with statement wraps the execution of a block. " * 20)
+    choices = ["--context", "6", "--points", "4", "--probes", "1", "--basis", "pca"]
+    _, err = run(capsys, "analyze", str(folder), "--text", str(text), *choices)
+    data = "".join(err.split("--data")[1].split())
+    out, _ = run(capsys, "describe", "reader@last", "--data", data, "--points", "0", "--node", "transformer.h.1/0")
+    window = out.split("largest values")[1]
+    assert any(word in window for word in ("with", "state", "exec", "block")), out
+    assert "#" not in window
