@@ -23,7 +23,7 @@ body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font-family: syste
 pre {{ font-size: 0.9rem; line-height: 1.4; white-space: pre-wrap }}
 img {{ max-width: 100% }}
 body > div {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0 }}
+table {{ min-width: 34rem; border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0 }}
 th, td {{ padding: 0.15rem 1rem 0.15rem 0; text-align: left; vertical-align: top }}
 summary {{ cursor: pointer; margin: 0.3rem 0 }}
 footer {{ color: #666; font-size: 0.85rem; margin-top: 2rem }}
