@@ -45,8 +45,14 @@ def _sentences(graph: InteractionGraph, epsilons: Sequence[float]) -> Iterator[s
         )
     if (taken := settings.get("data_points")) is not None:
         error = settings["sampling_error"]
-        known = "is not known" if error is None else f"is {error:.1%}"
-        yield f"Jacobians are those of {taken:,} data points; the error of the importance from their number {known}."
+        tolerance = settings["tolerance"]
+        few = error is None or error > tolerance
+        known = "not known, as they are so few" if error is None else f"{error:.1%}"
+        more = f", and not the {tolerance:.1%} asked for: give more data points" if few else ""
+        yield (
+            f"Jacobians were computed at {taken:,} data points. The standard error of the importance from their number "
+            f"is {known}{more}."
+        )
     if errors := list(_relative_errors(graph, epsilons)):
         known = settings.get("importance_error")
         probes = settings.get("probes") or settings["signs"]

@@ -99,6 +99,12 @@ def test_graph_takes_the_points_of_the_bases_and_says_how_many() -> None:
     for one, other in zip(graph.blocks, alone.blocks, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9)
     said = " ".join(graph_remarks(graph, [0.0] * len(graph.blocks)))
-    assert f"Jacobians are those of {taken} data points" in said
+    assert f"Jacobians were computed at {taken} data points" in said
+    assert "asked for" not in said
+    few = interaction_graph(net, interaction_basis(net, [batches[0][:20]], tolerance=0.3), [batches[0][:20]], probes=1)  # type: ignore[index]
+    settings = {**few.settings, "tolerance": 1e-4}
+    told = " ".join(graph_remarks(replace(few, settings=settings), [0.0] * len(few.blocks)))
+    assert "computed at 20 data points" in told
+    assert "and not the 0.0% asked for: give more data points" in told
     most = interaction_basis(net, batches, tolerance=0.3, probes=4)
     assert "data_points" not in most.settings, "beside a number of probes every data point is taken"
