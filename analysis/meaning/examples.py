@@ -221,7 +221,7 @@ class Histogram:
     Attributes:
         counts: (nodes, 128), of the bins from -64 to 64 times the width.
         exponents: (nodes,) the width is 2^exponent.
-        n, total, squares: number, sum and sum of squares of the values.
+        n: number of values of each node.
     """
 
     def __init__(self, units: Float[np.ndarray, " nodes"]) -> None:
@@ -229,16 +229,20 @@ class Histogram:
         self.exponents = np.floor(np.log2(least)).astype(np.int64)
         self.counts = np.zeros((len(units), 2 * _BINS), dtype=np.int64)
         self.n = 0
-        self.total, self.squares = np.zeros(len(units)), np.zeros(len(units))
+        self._origin = np.zeros(len(units))  # the first values: sums about them keep the digits of the variance
+        self._sums, self._squares = np.zeros(len(units)), np.zeros(len(units))
         self.smallest, self.largest = np.full(len(units), np.inf), np.full(len(units), -np.inf)
 
     def add(self, values: Float[np.ndarray, "nodes values"]) -> None:
         """Count values."""
         if not values.shape[1]:
             return
+        if self.n == 0:
+            self._origin = values[:, 0].copy()
         self.n += values.shape[1]
-        self.total += values.sum(1)
-        self.squares += np.einsum("ij,ij->i", values, values)
+        from_origin = values - self._origin[:, None]
+        self._sums += from_origin.sum(1)
+        self._squares += np.einsum("ij,ij->i", from_origin, from_origin)
         self.smallest = np.minimum(self.smallest, values.min(1))
         self.largest = np.maximum(self.largest, values.max(1))
         self._widen(np.maximum(np.abs(self.smallest), np.abs(self.largest)))
@@ -257,12 +261,13 @@ class Histogram:
     @property
     def mean(self) -> Float[np.ndarray, " nodes"]:
         """The mean of each node's values."""
-        return np.asarray(self.total / max(self.n, 1))
+        return np.asarray(self._origin + self._sums / max(self.n, 1))
 
     @property
     def variance(self) -> Float[np.ndarray, " nodes"]:
         """The variance of each node's values."""
-        return np.asarray(np.maximum(self.squares / max(self.n, 1) - self.mean**2, 0.0))
+        count = max(self.n, 1)
+        return np.asarray(np.maximum(self._squares / count - (self._sums / count) ** 2, 0.0))
 
     def of(self, node: int) -> dict[str, object]:
         """Return the histogram of one node: where its bins start, their width, and the counts, without empty ends."""
