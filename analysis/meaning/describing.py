@@ -70,8 +70,8 @@ def describe(
         examples: data points with the largest, and with the smallest values on each card.
         deciles: data points drawn from each decile of a random sample.
         sampled: size of that sample.
-        points: data points on which effects and signs are measured; default: 32 sequences of tokens, or else 256; 0
-            leaves effects out.
+        points: data points on which effects and signs are measured; default: 256, of sequences as many as hold 2,048
+            tokens and at least 16; 0 leaves effects out.
         outputs: outputs that are listed at each end.
         neighbours: edges that are listed in each direction.
         seed: seed of the draws.

@@ -195,9 +195,9 @@ class Effects:
         values = summed(output)
         if counted.mask is None:
             return self._centred(values.mean(-2)).cpu()
-        mask = counted.mask.to(values.device)
-        means = (values * mask[..., None]).sum(-2) / mask.sum(-1, keepdim=True).clamp_min(1)
-        return self._centred(means).cpu()
+        weights = counted.mask.to(values)
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(1)
+        return self._centred((weights[..., None, :] @ values).squeeze(-2)).cpu()
 
     def _moved(self, batch: Batch, trace: Trace, cut: int, shifts: Float[Tensor, "m d"]) -> Float[Tensor, "n m o"]:
         """Compute the change of the mean output for each shift of all counted positions of a cut, several at once."""

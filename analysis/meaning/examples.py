@@ -190,6 +190,10 @@ class Sample:
         self.points = np.empty(0, dtype=np.int64)
         self._ranks = np.empty(0)
 
+    def first(self, size: int) -> Int[np.ndarray, " some"]:
+        """Return the data points of a smaller sample."""
+        return self.points[np.argsort(self._ranks, kind="stable")[:size]]
+
     def add(self, first: int, n: int) -> tuple[Int[np.ndarray, " new"], Int[np.ndarray, " new"]]:
         """Draw from a batch.
 

@@ -28,6 +28,8 @@ __all__ = ["AFTER", "BEFORE", "CutRecord", "Observed", "Sources", "observe"]
 BEFORE, AFTER = 10, 5
 """Tokens that are shown before and after the one at which an example is largest."""
 
+_PROBED, _TOKENS, _LEAST = 256, 2048, 16  # data points for effects; of tokens as many as hold so many, and at least
+
 
 @by_value
 @dataclass
@@ -116,7 +118,7 @@ class _Pass:
         self.class_sums = np.zeros((3, self.n_modules, answers, classes))
         self.share_sum, self.share_squares = np.zeros(self.n_modules), np.zeros(self.n_modules)
 
-    def start(self, batch: Batch, several: bool) -> None:
+    def start(self, batch: Batch) -> None:
         """Set up the records on the first batch."""
         shown = shown_inputs(batch, self.names)
         self.kind = shown.kind
@@ -126,8 +128,7 @@ class _Pass:
         cyclic = 0
         if modulus is not None and shown.values is not None and shown.values.ndim == 2:
             cyclic = cyclic_inputs(shown.values, modulus).shape[1]
-        default = 32 if self.kind == "tokens" and several else 256
-        self.probed = Sample(default if self.points is None else self.points, self.seed, 1)
+        self.probed = Sample(_PROBED if self.points is None else self.points, self.seed, 1)
         for basis in self.bases.bases:
             k = len(basis.importance)
             self.cuts.append(
@@ -153,7 +154,7 @@ class _Pass:
             trace = self.net.trace(batch)
         size = len(trace.output)
         if not self.cuts:
-            self.start(batch, trace.output.shape[1] > 1)
+            self.start(batch)
             self.outputs = trace.output.shape[-1]
         shown = shown_inputs(batch, self.names).values
         if shown is not None:
@@ -225,14 +226,25 @@ class _Pass:
         rows, _ = self.probed.add(self.n, size)
         if not len(rows):
             return
-        kept = [(rows + self.n, take_points(batch, torch.from_numpy(rows)))]
-        for points, part in self.parts:
-            own = np.isin(points, self.probed.points)
+        self._drop(self.probed.points)
+        self.parts.append((rows + self.n, take_points(batch, torch.from_numpy(rows))))
+
+    def _drop(self, kept: Int[np.ndarray, " some"]) -> None:
+        """Drop the data points for effects that are not among these."""
+        parts, self.parts = self.parts, []
+        for points, part in parts:
+            own = np.isin(points, kept)
             if own.all():
-                kept.append((points, part))
+                self.parts.append((points, part))
             elif own.any():
-                kept.append((points[own], take_points(part, torch.from_numpy(np.flatnonzero(own)))))
-        self.parts = kept
+                self.parts.append((points[own], take_points(part, torch.from_numpy(np.flatnonzero(own)))))
+
+    def _enough(self) -> int:
+        """Return how many data points suffice for effects where nobody said: of long sequences fewer."""
+        if self.points is not None or self.kind != "tokens":
+            return self.probed.size
+        length = max(cut.histogram.n for cut in self.cuts) / self.n
+        return int(np.clip(np.ceil(_TOKENS / max(length, 1.0)), _LEAST, _PROBED))
 
     def _modules(
         self,
@@ -267,6 +279,7 @@ class _Pass:
             cut.values, cut.windows = cut.values[:, :held][:, order], cut.windows[:, :held][:, order]
             cut.positions = cut.positions[:held][order]
         self.sample.points = np.sort(self.sample.points)
+        self._drop(self.probed.first(self._enough()))
         return Observed(
             n=self.n,
             kind=self.kind,
@@ -309,7 +322,7 @@ def observe(
         names: of the data.
         examples: how many data points to keep at each end of each node.
         sampled: how many data points to draw for deciles and correlations.
-        points: how many data points effects are measured on; None for 32 sequences, or 256 other data points.
+        points: how many data points effects are measured on; None for 256, and of long sequences 16 or more.
         seed: of both draws.
         classes: of each answer of each data point.
         progress: called after each batch.
