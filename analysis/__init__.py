@@ -22,6 +22,7 @@ from .degeneracy.synchronised_units import SynchronisedUnits, synchronised_units
 from .errors import InterbasisError
 from .exchange.graph_files import to_networkx
 from .exchange.labels_file import read_partition
+from .exchange.supernodes import write_supernodes
 from .graph.interaction_graph import InteractionGraph
 from .graph.strengths import interaction_graph
 from .llc.chains import Sampler
@@ -39,6 +40,7 @@ from .names import Names
 from .network.network import Network
 from .pipeline.one_call import Analysis, analyze, run
 from .progress import Progress
+from .reading.any_graph import read_graph
 from .recipe import Recipe
 from .search.local_search import Effort
 
@@ -88,6 +90,7 @@ __all__ = [
     "load_checkpoint",
     "parameter_ledger",
     "predict_losses",
+    "read_graph",
     "read_partition",
     "run",
     "run_experiment",
@@ -97,4 +100,5 @@ __all__ = [
     "synchronised_units",
     "to_networkx",
     "track_modules",
+    "write_supernodes",
 ]

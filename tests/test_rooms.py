@@ -25,6 +25,7 @@ FLOORS = {
         ("huggingface",),
         ("checkpoints", "basis"),
         ("degeneracy", "graph"),
+        ("reading",),
         ("search",),
         ("modules",),
         ("llc", "circuits", "meaning"),

@@ -6,6 +6,7 @@ from .component_circuit import ComponentCircuit, Edge
 from .component_strengths import NETWORK_FORMATS, ComponentStrengths, component_table
 from .graph_files import FORMATS, export, export_masks, to_networkx
 from .labels_file import labels_of, read_assignment, read_labels, read_partition
+from .supernodes import supernode_params, with_supernodes, write_supernodes
 
 __all__ = [
     "CIRCUIT_FORMATS",
@@ -26,5 +27,8 @@ __all__ = [
     "read_assignment",
     "read_labels",
     "read_partition",
+    "supernode_params",
     "to_networkx",
+    "with_supernodes",
+    "write_supernodes",
 ]

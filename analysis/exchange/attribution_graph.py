@@ -59,7 +59,7 @@ def attribution_graph(
     """Build the JSON of the strongest edges of a graph and their nodes, with modules as supernodes.
 
     Args:
-        graph: the strengths; a link's weight is w.
+        graph: the strengths; a link's weight is w, with its sign where the graph has signs.
         partition: its modules; without one all nodes are in one lane.
         epsilon: only edges above its square root are written; one for all pairs of cuts, or one per pair.
         most_links: largest number of edges, the strongest.
@@ -89,13 +89,23 @@ def attribution_graph(
             "sg_pos": "",
         },
         "nodes": _nodes(graph, influence, names, lane, given),
-        "links": [{"source": names[a], "target": names[b], "weight": w} for a, b, w in kept],
+        "links": [
+            {"source": names[a], "target": names[b], "weight": w}
+            for (a, b, _), w in zip(kept, _signed(graph, kept), strict=True)
+        ],
     }
 
 
 def _titled(module: int, called: Mapping[int, str]) -> str:
     """Name a module, with its number, so that no two have the same name."""
     return f"module {module}" + (f": {called[module]}" if module in called else "")
+
+
+def _signed(graph: InteractionGraph, kept: Sequence[tuple[Node, Node, float]]) -> list[float]:
+    """Return the weights of edges, with their signs where the graph has them."""
+    known = dict(zip(graph.pairs, graph.weights, strict=bool(graph.weights)))
+    blocks = [known.get((a[0], b[0])) for a, b, _ in kept]
+    return [w if block is None else float(block[b[1], a[1]]) for (a, b, w), block in zip(kept, blocks, strict=True)]
 
 
 def _influence(kept: Sequence[tuple[Node, Node, float]]) -> dict[Node, float]:
@@ -123,7 +133,8 @@ def _nodes(
     found = []
     for node in sorted(influence):
         (cut, i), importance = node, float(graph.importance[node[0]][node[1]])
-        share, title = importance / outputs, called.nodes.get((graph.cuts[cut], i), f"{graph.cuts[cut]}/{i}")
+        own = graph.nodes[cut].titles[i] if graph.nodes else f"{graph.cuts[cut]}/{i}"
+        share, title = importance / outputs, called.nodes.get((graph.cuts[cut], i), own)
         found.append(
             {
                 "node_id": names[node],

@@ -15,8 +15,12 @@ from ..errors import GraphError
 from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
+from ..reading.attribution_files import FORMAT, attribution_document
+from ..reading.own_graphs import KEY, whole_graph_said
+from ..reading.xml_graphs import with_description
 from ..results import encode
 from .attribution_graph import Names, attribution_graph
+from .supernodes import supernode_params
 
 if TYPE_CHECKING:
     import networkx
@@ -35,7 +39,8 @@ def to_networkx(
 ) -> networkx.DiGraph:
     """Convert to NetworkX with text nodes "cut/coordinate"; with a partition nodes have a `module` (-1: none).
 
-    Nodes with a label have it as `label`, those of a module with a label as `module_label`.
+    Nodes with a label have it as `label`, those of a module with a label as `module_label`. The attribute `interbasis`
+    of the graph, and of nodes that have names, is JSON of all else that `read_graph` needs to give the same graph.
 
     Args:
         graph: the strengths.
@@ -56,6 +61,10 @@ def to_networkx(
     if partition is not None:
         require_partition(graph, partition)
     nodes = _counted(graph, partition, epsilon).to_networkx(_scales(partition, epsilon))
+    nodes.graph[KEY] = whole_graph_said(graph)
+    for cut, table in zip(graph.cuts, graph.nodes, strict=bool(graph.nodes)):
+        said = {(cut, i): json.dumps(table.row(i)) for i in range(len(table))}
+        networkx.set_node_attributes(nodes, said, KEY)
     if partition is not None:
         labels = dict(zip(partition.cuts, partition.labels, strict=True))
         module = {(c, i): int(labels[c][i]) for c, i in nodes.nodes}
@@ -81,8 +90,9 @@ def export(
         graph: the strengths.
         partition: of this graph.
         form: "graphml", "gexf", "node-link" (NetworkX's JSON, key `edges`), "circuit-tracer" (attribution-graph JSON,
-            also of Neuronpedia; see `attribution_graph`) or "safetensors" (what `save` writes: the partition where one
-            is given, else the graph).
+            also of Neuronpedia; see `attribution_graph`; a graph that was read from such a file is written as that file
+            again, with all its links, and the modules as supernodes) or "safetensors" (what `save` writes: the
+            partition where one is given, else the graph).
         epsilon: see `to_networkx`.
         called: labels of nodes and modules, for all formats but "safetensors".
 
@@ -154,8 +164,9 @@ def _gexf(graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon
     import networkx
 
     stream = io.BytesIO()
-    networkx.write_gexf(_for_xml(graph, partition, epsilon, called), stream)
-    return stream.getvalue()
+    converted = _for_xml(graph, partition, epsilon, called)
+    networkx.write_gexf(converted, stream)
+    return with_description(stream.getvalue(), converted.graph[KEY])
 
 
 def _for_xml(
@@ -168,7 +179,10 @@ def _for_xml(
                 f"the name {name!r} has the character {found[0]!r}, which XML cannot hold: rename it, or write "
                 "node-link JSON"
             )
-    return to_networkx(graph, partition, epsilon, called=called)
+    converted = to_networkx(graph, partition, epsilon, called=called)
+    for _, known in converted.nodes(data=True) if graph.nodes else ():  # what XML cannot hold is whole in their JSON
+        known.update({name: _NOT_XML.sub("\ufffd", value) for name, value in known.items() if isinstance(value, str)})
+    return converted
 
 
 def _texts(called: Names | None) -> tuple[str, ...]:
@@ -178,6 +192,11 @@ def _texts(called: Names | None) -> tuple[str, ...]:
 def _circuit_tracer(
     graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
 ) -> bytes:
+    if graph.origin.get("format") == FORMAT:
+        document = attribution_document(graph)
+        if partition is not None:
+            document["qParams"] = {**document.get("qParams", {}), **supernode_params(graph, partition, called)}
+        return json.dumps(document).encode()
     return json.dumps(attribution_graph(graph, partition, _scales(partition, epsilon), called=called)).encode()
 
 

@@ -3,6 +3,7 @@
 from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
 from .interaction_graph import InteractionGraph
 from .loss_scale import LossScale, StrengthDistribution, choose_epsilon, default_epsilon, strength_distribution
+from .node_table import NodeTable
 from .null_graphs import degree_preserving_null
 from .quotient import (
     Division,
@@ -25,6 +26,7 @@ __all__ = [
     "Labels",
     "LossScale",
     "ModuleLink",
+    "NodeTable",
     "PairStrengths",
     "StrengthDistribution",
     "checked_labels",

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import GraphError
 from ..notebook.tables import Columns, data_frame, html_table
 from ..results import Result, by_value, decode, encode, figure, interactive_figure
+from .node_table import NodeTable, checked_nodes
 
 if TYPE_CHECKING:
     import igraph
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InteractionGraph"]
 
-_BESIDE = ("beyond_skip", "errors", "beyond_errors")  # matrices that go with the blocks
+_BESIDE = ("beyond_skip", "errors", "beyond_errors", "weights")  # matrices that go with the blocks
 
 _SURE = 2  # standard errors by which an estimated strength must be above the cutoff
 
@@ -50,6 +51,11 @@ class InteractionGraph(Result):
             belong to one stream, None elsewhere; () where it was not measured. See `skip_paths`.
         errors: for each block the standard errors of w, None where w is an exact sum over the data; () if all are.
         beyond_errors: the same for `beyond_skip`.
+        weights: for each block the weights with their signs, as the file of a graph made elsewhere has them; None where
+            a block has none, () where there are no signs at all.
+        nodes: for each cut what its nodes are (id, type, position, label, ...); () where nodes have no names.
+        origin: where a graph that was read comes from: the format of its file, what the file says about the whole
+            graph, how layers were found; see `read_graph`. Its values are JSON values.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph
@@ -66,6 +72,9 @@ class InteractionGraph(Result):
     beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     beyond_errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+    weights: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+    nodes: tuple[NodeTable, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Describe the size of the graph in one line."""
@@ -87,6 +96,9 @@ class InteractionGraph(Result):
         beyond_skip: Sequence[np.ndarray | None] = (),
         errors: Sequence[np.ndarray | None] = (),
         beyond_errors: Sequence[np.ndarray | None] = (),
+        weights: Sequence[np.ndarray | None] = (),
+        nodes: Sequence[NodeTable] = (),
+        origin: dict[str, Any] | None = None,
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
@@ -101,27 +113,31 @@ class InteractionGraph(Result):
             beyond_skip: one matrix or None per block, see the attributes.
             errors: one matrix or None per block, see the attributes.
             beyond_errors: one matrix or None per block, see the attributes.
+            weights: one matrix with signs or None per block, see the attributes.
+            nodes: one table per cut, see the attributes.
+            origin: where the graph comes from, see the attributes.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
-                order or twice, or strengths that are negative, NaN or infinite.
+                order or twice, strengths that are negative, NaN or infinite, or tables that do not fit the cuts.
         """
         arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
-        given = {"beyond_skip": beyond_skip, "errors": errors, "beyond_errors": beyond_errors}
-        beside = [_beside(name, blocks, arrays) for name, blocks in given.items()]
+        given = {"beyond_skip": beyond_skip, "errors": errors, "beyond_errors": beyond_errors, "weights": weights}
+        beside: dict[str, Any] = {name: _beside(name, blocks, arrays) for name, blocks in given.items()}
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
         if len(names) != len(widths) or len(set(names)) != len(names):
             raise GraphError(f"{len(widths)} cuts need as many different names, got {list(names)}")
-        weights = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
-        if tuple(len(w) for w in weights) != widths:
-            raise GraphError(f"importance has lengths {[len(w) for w in weights]}, expected {list(widths)}")
-        if not all(np.isfinite(w).all() for w in weights):
+        masses = tuple(importance) if importance is not None else tuple(np.ones(k) for k in widths)
+        if tuple(len(w) for w in masses) != widths:
+            raise GraphError(f"importance has lengths {[len(w) for w in masses]}, expected {list(widths)}")
+        if not all(np.isfinite(w).all() for w in masses):
             raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
-        return cls(names, arrays, weights, strengths, basis, dict(settings or {}), joined, *beside)
+        beside |= {"nodes": checked_nodes(nodes, widths), "origin": dict(origin or {})}
+        return cls(names, arrays, masses, strengths, basis, dict(settings or {}), joined, **beside)
 
     @property
     def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
@@ -204,6 +220,7 @@ class InteractionGraph(Result):
 
         Nodes have the attribute `importance`, edges `strength`. The graph's attribute `epsilon` is the loss scale;
         where pairs of cuts have different ones, `epsilons` is the JSON list of them and there is no `epsilon`.
+        Where the graph has names and signs, nodes have `node_id`, `type`, `position` and `label`, edges `weight`.
         """
         import networkx
 
@@ -214,8 +231,28 @@ class InteractionGraph(Result):
             graph.add_nodes_from(
                 ((cut, i), {"cut": cut, "coordinate": i, "importance": float(w)}) for i, w in enumerate(importance)
             )
-        graph.add_edges_from((a, b, {"strength": w}) for a, b, w in self.edges(epsilon))
+        for cut, table in zip(self.cuts, self.nodes, strict=bool(self.nodes)):
+            for i in range(len(table)):
+                row: dict[str, Any] = {"node_id": table.ids[i], "type": table.types[i]}
+                row |= {"position": table.positions[i], "label": table.labels[i]}
+                graph.nodes[cut, i].update((name, value) for name, value in row.items() if value is not None)
+        weight = self._weights_of()
+        for p, found in enumerate(self._found(epsilon)):
+            (a, b), signs = self.pairs[p], weight[p]
+            for j, i in zip(*(ends.tolist() for ends in found), strict=True):
+                signed = {} if signs is None else {"weight": float(signs[j, i])}
+                graph.add_edge((self.cuts[a], i), (self.cuts[b], j), strength=float(self.blocks[p][j, i]), **signed)
         return graph
+
+    def _found(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield for each block the later and the earlier nodes of the edges with w > sqrt(epsilon)."""
+        for block, cutoff in zip(self.blocks, self.cutoffs(epsilon), strict=True):
+            later, earlier = np.nonzero(block > cutoff)
+            yield later, earlier
+
+    def _weights_of(self) -> tuple[np.ndarray | None, ...]:
+        """For each block its weights with signs, None where it has none."""
+        return self.weights or (None,) * len(self.blocks)
 
     def to_frame(self, epsilon: float | Sequence[float] = 0.0) -> pandas.DataFrame:
         """Convert the edges with w > sqrt(epsilon) to a pandas data frame, the strongest first.
@@ -227,11 +264,13 @@ class InteractionGraph(Result):
 
     def _columns(self, epsilon: float | Sequence[float] = 0.0) -> Columns:
         parts = []
-        for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
-            later, earlier = np.nonzero(block > cutoff)
-            ends = [np.full(len(later), self.cuts[cut], dtype=object) for cut in (a, b)]
-            parts.append((ends[0], earlier, ends[1], later, block[later, earlier]))
-        names = ("earlier_cut", "earlier", "later_cut", "later", "strength")
+        for p, (later, earlier) in enumerate(self._found(epsilon)):
+            block, signs = self.blocks[p], self._weights_of()[p]
+            ends = [np.full(len(later), self.cuts[cut], dtype=object) for cut in self.pairs[p]]
+            signed = block if signs is None else signs
+            weight = (signed[later, earlier],) if self.weights else ()
+            parts.append((ends[0], earlier, ends[1], later, block[later, earlier], *weight))
+        names = ("earlier_cut", "earlier", "later_cut", "later", "strength", *(("weight",) if self.weights else ()))
         columns = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         order = np.argsort(-columns["strength"], kind="stable")
         return {name: column[order] for name, column in columns.items()}
@@ -247,16 +286,23 @@ class InteractionGraph(Result):
         return html_table(head, columns)
 
     def to_igraph(self, epsilon: float | Sequence[float] = 0.0) -> igraph.Graph:
-        """Convert to a directed igraph graph; vertices have `cut`, `coordinate`, `importance`, edges `strength`."""
+        """Convert to a directed igraph graph; vertices have `cut`, `coordinate`, `importance`, edges `strength`.
+
+        Where the graph has names and signs, vertices have `node_id`, `type` and `label`, edges `weight`.
+        """
         import igraph
 
         ends: list[tuple[int, int]] = []
-        strengths: list[float] = []
-        for (a, b), block, cutoff in zip(self.pair_slices, self.blocks, self.cutoffs(epsilon), strict=True):
-            later, earlier = np.nonzero(block > cutoff)
+        values: dict[str, list[float]] = {name: [] for name in ("strength", "weight")[: 1 + bool(self.weights)]}
+        for p, ((a, b), (later, earlier)) in enumerate(zip(self.pair_slices, self._found(epsilon), strict=True)):
             ends += zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True)
-            strengths += block[later, earlier].tolist()
-        graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs={"strength": strengths})
+            values["strength"] += self.blocks[p][later, earlier].tolist()
+            if self.weights:
+                signs = self.weights[p]
+                values["weight"] += (self.blocks[p] if signs is None else signs)[later, earlier].tolist()
+        graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs=values)
+        for name, column in (("node_id", "ids"), ("type", "types"), ("label", "labels")) if self.nodes else ():
+            graph.vs[name] = [value for table in self.nodes for value in getattr(table, column)]
         graph.vs["cut"] = [cut for cut, k in zip(self.cuts, self.widths, strict=True) for _ in range(k)]
         graph.vs["coordinate"] = [i for k in self.widths for i in range(k)]
         graph.vs["importance"] = np.concatenate(self.importance).tolist()
@@ -270,8 +316,11 @@ class InteractionGraph(Result):
         title: str | None = None,
         names: Mapping[str, Sequence[str]] | None = None,
     ) -> Figure:
-        """Draw the layered graph, the modules of a partition in colour; `names` are those of the nodes of a cut."""
-        return figure(self, partition, epsilon, title=title, names=names)
+        """Draw the layered graph, the modules of a partition in colour.
+
+        `names` are those of the nodes of a cut; by default their labels or ids, where the graph has them.
+        """
+        return figure(self, partition, epsilon, title=title, names=self._titles() if names is None else names)
 
     def plot_interactive(
         self,
@@ -286,7 +335,13 @@ class InteractionGraph(Result):
         Raises:
             InputError: plotly is not installed.
         """
-        return interactive_figure(self, partition, epsilon, title=title, names=names)
+        return interactive_figure(
+            self, partition, epsilon, title=title, names=self._titles() if names is None else names
+        )
+
+    def _titles(self) -> Mapping[str, Sequence[str]] | None:
+        tables = zip(self.cuts, self.nodes, strict=bool(self.nodes))
+        return {cut: [shorten(t, 32) or t[:32] for t in table.titles] for cut, table in tables} if self.nodes else None
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes; blocks as compressed sparse rows."""
@@ -301,6 +356,9 @@ class InteractionGraph(Result):
             arrays[f"{name}.strength"] = rows.data
             arrays[f"{name}.earlier"] = rows.indices.astype(np.int32)
             arrays[f"{name}.row_start"] = rows.indptr.astype(np.int64)
+        texts = {f"nodes.{i}": table.to_json() for i, table in enumerate(self.nodes)}
+        texts |= {"origin": json.dumps(self.origin)} if self.origin else {}
+        arrays |= {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in texts.items()}
         metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
         return encode("graph", arrays, metadata)
 
@@ -330,6 +388,10 @@ class InteractionGraph(Result):
             basis=meta["basis"],
             settings=meta["settings"],
             pairs=[(a, b) for a, b in pairs],
+            nodes=[
+                NodeTable.from_json(arrays[f"nodes.{i}"].tobytes()) for i in range(len(widths)) if "nodes.0" in arrays
+            ],
+            origin=json.loads(arrays["origin"].tobytes()) if "origin" in arrays else None,
             **{name: beside(name) for name in _BESIDE},
         )
 
@@ -342,7 +404,7 @@ def _certain(blocks: Sequence[Any], errors: Sequence[Any], cutoffs: Sequence[flo
     )
 
 
-def _matrix(name: str, block: Any) -> np.ndarray:
+def _matrix(name: str, block: Any, signed: bool = False) -> np.ndarray:
     try:
         if isinstance(block, Tensor):
             block = block.detach().to("cpu", torch.float64).numpy()
@@ -354,7 +416,9 @@ def _matrix(name: str, block: Any) -> np.ndarray:
         raise GraphError(f"{name} is no matrix of real numbers: {error}") from error
     if array.ndim != 2 or 0 in array.shape:
         raise GraphError(f"{name} has shape {array.shape}: expected (later nodes, earlier nodes), none zero")
-    if not np.isfinite(array).all() or (array < 0).any():
+    if signed and not np.isfinite(array).all():
+        raise GraphError(f"{name} holds NaN or infinite values: expected finite numbers")
+    if not signed and (not np.isfinite(array).all() or (array < 0).any()):
         raise GraphError(f"{name} holds negative, NaN or infinite strengths: expected w >= 0")
     return array
 
@@ -363,7 +427,8 @@ def _beside(
     name: str, given: Sequence[np.ndarray | None], blocks: Sequence[np.ndarray]
 ) -> tuple[np.ndarray | None, ...]:
     """Check matrices that go with blocks, None where a block has none."""
-    found = tuple(None if block is None else _matrix(f"{name} {p}", block) for p, block in enumerate(given))
+    signed = name == "weights"
+    found = tuple(None if block is None else _matrix(f"{name} {p}", block, signed) for p, block in enumerate(given))
     shapes = [block.shape for block in blocks]
     if found and [s if b is None else b.shape for b, s in zip(found, shapes, strict=False)] != shapes:
         raise GraphError(f"{name}: expected None or a matrix for each block, of the shapes {shapes}")
