@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -13,11 +13,14 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+import typer.testing
 import warm_python
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
     os.environ["OMP_NUM_THREADS"] = "1"
+
+typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]  # takes longer than a run
 
 _ROOT = Path(__file__).parents[1]
 _CHECKED = [

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import json
 import os
@@ -75,10 +76,11 @@ def test_commands_in_documents_exist() -> None:
     texts = [block for document in DOCUMENTS for block in blocks("console", document.read_text())]
     lines = [line for block in texts for line in block.splitlines() if line.startswith("$ interbasis")]
     assert lines
+    help_of = functools.cache(lambda *words: CliRunner().invoke(app, [*words, "--help"], env=_wide()).stdout)
     for line in lines:
         words = line.removeprefix("$ interbasis ").split()
         depth = 2 if words[0] in ("db", "schedule", "token") else 1
-        shown = CliRunner().invoke(app, [*words[:depth], "--help"], env=_wide()).stdout
+        shown = help_of(*words[:depth])
         for option in (w for w in words[depth:] if re.match("--?[a-z]", w)):
             assert option in shown, f"{line!r}: no option {option}"
 

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from textwrap import fill
 from typing import Annotated, Any, TypeGuard
 
@@ -80,9 +81,15 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command that the program was started with; return its exit code."""
+    return int(_command()(prog_name="interbasis", standalone_mode=False) or 0)
+
+
+@cache
+def _command() -> Any:
+    """Read the commands from their functions, which takes longer than most of them run."""
     command = typer.main.get_command(app)
     plain_help(command)
-    return int(command(prog_name="interbasis", standalone_mode=False) or 0)
+    return command
 
 
 def _said(error: Exception) -> str | None:

@@ -35,11 +35,11 @@ def module_of(case: Planted, block: int) -> int:
 @pytest.mark.parametrize("kind", ["global", "local", "neuron", "pca"])
 def test_isolating_planted_blocks_costs_nothing_and_random_modules_much(kind: str) -> None:
     case = Planted(3, {}, kind=kind)
-    found = isolate_modules(*case.args, draws=19)
+    found = isolate_modules(*case.args, draws=9)
     assert found.n_modules == 3
     assert found.isolated.changes["mse"].value < 1e-24 * found.ablated.values["mse"].value
     control = found.isolated.controls["mse"]
-    assert control.p_value == 1 / 20
+    assert control.p_value == 1 / 10
     assert control.value - 3 * control.spread > 0.01 * found.ablated.values["mse"].value
     assert found.isolated.removed == sum(found.cut_edges)
     assert sum(found.cut_edges) < sum(found.n_edges)
@@ -78,16 +78,16 @@ def hidden_spread(case: Planted, layer: int) -> np.ndarray:
 def test_edges_of_the_same_strengths_elsewhere_cost_as_much() -> None:
     """With links as strong as edges inside modules, it is how strong they are that counts, and the p-value is large."""
     case = Planted(3, {(2, 0, 1): 0.5, (2, 1, 2): 0.5, (2, 2, 0): 0.5}, kind="neuron")
-    found = isolate_modules(*case.args, draws=39, seed=1)
+    found = isolate_modules(*case.args, draws=19, seed=1)
     matched = found.matched["mse"]
-    assert matched.draws == 39
+    assert matched.draws == 19
     assert matched.value < found.isolated.controls["mse"].value
-    assert matched.p_value > 1 / 40
+    assert matched.p_value > 1 / 20
 
 
 def test_ablating_a_block_hurts_its_own_outputs_only() -> None:
     case = Planted(3, {})
-    found = ablate_modules(*case.args, draws=19)
+    found = ablate_modules(*case.args, draws=0)
     for block in range(3):
         module = module_of(case, block)
         mine = slice(block * WIDTH, (block + 1) * WIDTH)
@@ -107,7 +107,7 @@ def test_ablating_a_block_hurts_its_own_outputs_only() -> None:
 @pytest.mark.parametrize("kind", ["global", "local", "neuron", "pca"])
 def test_random_nodes_cost_more_than_a_planted_block_that_counts_as_much(kind: str) -> None:
     """Of blocks with the same variance of outputs: as many random nodes are of all of them, and spoil all."""
-    found = ablate_modules(*Planted(3, {}, kind=kind, level=True).args, draws=39)
+    found = ablate_modules(*Planted(3, {}, kind=kind, level=True, points=5).args, draws=19)
     for rows, cost in ((found.without, 1), (found.alone, 2)):
         for row in rows:
             beside = row.controls["mse"]
@@ -289,7 +289,7 @@ def test_nothing_is_drawn_where_there_is_nothing_to_draw() -> None:
 
 
 @pytest.mark.parametrize("kind", ["isolate", "modules", "faithfulness", "predict"])
-@pytest.mark.parametrize("modules", [1, 2, 3])
+@pytest.mark.parametrize("modules", [1, 3])
 def test_progress_reaches_its_total(kind: str, modules: int) -> None:
     case = Planted(max(modules, 2), {(2, 0, 1): 0.05}, kind="neuron", points=4)
     part = score_partition(case.graph, [0 * labels for labels in case.side], 1e-12) if modules == 1 else case.part

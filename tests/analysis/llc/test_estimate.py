@@ -30,7 +30,7 @@ from interbasis.analysis.results import decode, encode
 
 SHORT = Sampler(chains=3, warmup=60, draws=100)
 FEW = Sampler(chains=2, warmup=12, draws=20)  # where any estimate will do
-MANY = {"chains": 16, "warmup": 60, "draws": 60}  # more chains and fewer steps: steps are what takes time
+MANY = {"chains": 16, "warmup": 40, "draws": 40}  # more chains and fewer steps: steps are what takes time
 
 
 def relu_net(seed: int, widths: tuple[int, ...] = (4, 6, 3), n: int = 60) -> tuple[Network, list[torch.Tensor]]:
@@ -75,7 +75,7 @@ def test_singular_losses_match_the_quadrature(name: str, decade: int) -> None:
     assert found.verdict != "failed"
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 25), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 25), marks=pytest.mark.long)])
 def test_reliable_intervals_hold_the_value_where_there_is_no_curvature(seeds: range) -> None:
     """The cross at the default settings: as often as 95 % intervals should."""
     reliable = outside = 0
@@ -90,7 +90,7 @@ def test_reliable_intervals_hold_the_value_where_there_is_no_curvature(seeds: ra
     assert outside <= binom.ppf(0.99, reliable, 0.05)
 
 
-@pytest.fixture(params=[(3, 80), pytest.param((8, 160), marks=pytest.mark.long)])
+@pytest.fixture(params=[(2, 80), pytest.param((8, 160), marks=pytest.mark.long)])
 def deep_linear_estimates(request: pytest.FixtureRequest) -> list[tuple[DeepLinear, LearningCoefficient]]:
     """Of networks drawn at random, with short chains at the temperature of the loss scale."""
     count, largest = request.param
@@ -251,7 +251,7 @@ def test_search_that_does_not_converge_is_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="module")
 def toy_curve() -> LearningCoefficientCurve:
     """Over nine decades of the loss scale."""
-    sampler = Sampler(gamma=1e-3, chains=16, warmup=120, draws=250, control_variate=False)
+    sampler = Sampler(gamma=1e-3, chains=16, warmup=60, draws=100, control_variate=False)
     return learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 10), sampler=sampler)
 
 

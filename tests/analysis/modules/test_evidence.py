@@ -15,7 +15,7 @@ from interbasis.analysis.search.objectives import LAYERED
 KINDS = ["uniform", "sparse", "hubs", "decay"]
 
 
-@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 35), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 35), marks=pytest.mark.long)])
 def test_false_positives(seeds):
     """Of graphs without modules, hub-only ones among them, at most a tenth have p <= .05."""
     found = []
@@ -27,7 +27,7 @@ def test_false_positives(seeds):
     assert np.mean(found) <= 0.1
 
 
-@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 26), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 26), marks=pytest.mark.long)])
 @pytest.mark.parametrize("objective", LAYERED)
 def test_p_values_of_given_resolutions_are_calibrated(objective, seeds):
     """p <= .1 in at most 10 % of graphs without modules, up to 3 binomial standard deviations."""
@@ -41,7 +41,7 @@ def test_p_values_of_given_resolutions_are_calibrated(objective, seeds):
     assert np.mean(np.array(values) <= 0.1) <= 0.1 + 3 * np.sqrt(0.09 / len(values))
 
 
-@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 40), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.long)])
 def test_power(seeds):
     """Of graphs with modules that can be seen, nine of ten have p <= .05 and the right number."""
     hits = 0
@@ -74,7 +74,7 @@ def test_choice_is_near_the_best_of_the_grid(options, within):
     assert agreement(part) >= max(map(agreement, grid)) - within
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 5), marks=pytest.mark.long)], ids=str)
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 5), marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize(
     "task",
     [pytest.param(t, marks=[pytest.mark.long] if t == "three digits" else []) for t in TASKS if t != "sum"],
@@ -94,7 +94,7 @@ def test_modules_of_trained_networks(task, seeds):
     assert min(found) >= 0.75
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 5), marks=pytest.mark.long)], ids=str)
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 5), marks=pytest.mark.long)], ids=str)
 def test_one_entangled_task_is_one_module(seeds):
     for seed in seeds:
         graph, _, accuracy = trained_graph("sum", seed)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cases_long import SEEDS
 from cases_residual import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,7 +129,7 @@ class TestOutputs:
 
 class TestChains:
     @given(st.integers(3, 8), st.integers(2, 4), st.integers(0, 99))
-    @settings(deadline=None, max_examples=20)
+    @settings(deadline=None, max_examples=8)
     def test_chains_alone_are_one_module(self, width: int, n_blocks: int, seed: int) -> None:
         part = find_modules(InteractionGraph.from_blocks(chains(width, n_blocks, seed)))
         assert part.n_modules == 1
@@ -141,7 +142,7 @@ class TestChains:
         assert part.verdict == "not told apart from chance"
         assert find_modules(graph, resolution=1.0).verdict == "untested"
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_chain_before_modules_leaves_them(self, seed: int) -> None:
         blocks = two_blocks(seed)
         order = np.random.default_rng(seed).permutation(16)
@@ -151,7 +152,7 @@ class TestChains:
         assert (part.n_modules, part.verdict) == (2, "supported")
         np.testing.assert_array_equal(part.labels[0], part.labels[1][order])
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_chains_beside_modules_are_no_modules(self, seed: int) -> None:
         """Three quantities that all cuts carry alike, each on its own, beside two blocks."""
         wide = [np.pad(block, ((0, 3), (0, 3)), constant_values=0.02) for block in two_blocks(seed)]
@@ -166,7 +167,7 @@ class TestChains:
             assert len(set(labels[:8])) == len(set(labels[8:16])) == 1
             assert labels[0] != labels[8]
 
-    @pytest.mark.parametrize("activation", ["Tanh", "GELU"])
+    @pytest.mark.parametrize("activation", ["GELU", pytest.param("Tanh", marks=pytest.mark.long)])
     def test_cuts_before_and_after_activations_of_a_trained_network(self, activation: str) -> None:
         """Each cut carries most quantities of the one before: six modules and more, were chains modules."""
         model, data = two_digit_network(activation, seed=4)
@@ -318,7 +319,7 @@ class TestSkipPaths:
         with pytest.raises(GraphError, match="beyond_skip"):
             InteractionGraph.from_blocks(blocks, beyond_skip=[None, np.eye(3)])
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_untrained_residual_networks_are_one_module(self, seed: int) -> None:
         net, data = residual(seed, width=16)
         _, part = plain(net, data)
