@@ -16,12 +16,14 @@ from .circuits.experiments import Experiment, ExperimentRecipe, run_experiment
 from .circuits.faithfulness import circuit_faithfulness
 from .circuits.interventions import Interventions
 from .circuits.prediction import predict_losses
+from .comparison.coherence import Coherence, label_coherence
+from .comparison.comparison import Comparison, compare_partitions
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .degeneracy.sparse_representation import SparseNetwork, sparsify
 from .degeneracy.synchronised_units import SynchronisedUnits, synchronised_units
 from .errors import InterbasisError
 from .exchange.graph_files import to_networkx
-from .exchange.labels_file import read_partition
+from .exchange.labels_file import read_groups, read_partition
 from .exchange.supernodes import write_supernodes
 from .graph.interaction_graph import InteractionGraph
 from .graph.strengths import interaction_graph
@@ -50,6 +52,8 @@ __all__ = [
     "Basis",
     "Cards",
     "Checkpoint",
+    "Coherence",
+    "Comparison",
     "Dataset",
     "Effort",
     "Experiment",
@@ -75,6 +79,7 @@ __all__ = [
     "bisect_edges",
     "circuit_faithfulness",
     "collect",
+    "compare_partitions",
     "coordinate_correlation",
     "describe",
     "detection_auc",
@@ -85,12 +90,14 @@ __all__ = [
     "interaction_surface",
     "isolate_modules",
     "label",
+    "label_coherence",
     "learning_coefficient",
     "learning_coefficient_curve",
     "load_checkpoint",
     "parameter_ledger",
     "predict_losses",
     "read_graph",
+    "read_groups",
     "read_partition",
     "run",
     "run_experiment",

@@ -28,7 +28,7 @@ FLOORS = {
         ("reading",),
         ("search",),
         ("modules",),
-        ("llc", "circuits", "meaning"),
+        ("llc", "circuits", "meaning", "comparison"),
         ("exchange", "figures"),
         ("recipe", "landscape"),
         ("pipeline",),

@@ -5,7 +5,7 @@ from .circuit_files import CIRCUIT_FORMATS, eap_graph, export_circuit, prune_sco
 from .component_circuit import ComponentCircuit, Edge
 from .component_strengths import NETWORK_FORMATS, ComponentStrengths, component_table
 from .graph_files import FORMATS, export, export_masks, to_networkx
-from .labels_file import labels_of, read_assignment, read_labels, read_partition
+from .labels_file import groups_of, labels_of, read_assignment, read_groups, read_labels, read_partition
 from .supernodes import supernode_params, with_supernodes, write_supernodes
 
 __all__ = [
@@ -22,9 +22,11 @@ __all__ = [
     "export",
     "export_circuit",
     "export_masks",
+    "groups_of",
     "labels_of",
     "prune_scores",
     "read_assignment",
+    "read_groups",
     "read_labels",
     "read_partition",
     "supernode_params",

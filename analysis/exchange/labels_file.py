@@ -1,4 +1,4 @@
-"""Read a division into modules that was made elsewhere, from a CSV or JSON file of nodes and modules."""
+"""Read divisions and texts of nodes that were made elsewhere, from CSV and JSON files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from ..modules.find_modules import score_partition
 from ..modules.partition import Partition
 from ..results import read_bytes
 
-__all__ = ["labels_of", "read_assignment", "read_labels", "read_partition"]
+__all__ = ["groups_of", "labels_of", "read_assignment", "read_groups", "read_labels", "read_partition"]
 
 _NONE = ("", "-1", "none", "null", "nan")
 
-_COLUMNS = ({"node", "module"}, {"cut", "coordinate", "module"})
+_MODULE = ("module", "label", "group", "cluster")  # names of the column of modules
+
+_COLUMNS = [{*node, module} for module in _MODULE for node in (["node"], ["cut", "coordinate"])]
 
 
 def read_partition(
@@ -83,6 +85,69 @@ def read_assignment(content: bytes) -> dict[str, str]:
     return assignment
 
 
+def read_groups(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+    """Read the groups of each node from a file, for `compare_partitions`; see `groups_of`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return groups_of(read_bytes(path))
+
+
+def groups_of(content: bytes) -> dict[str, tuple[str, ...]]:
+    r"""Read the groups of each node that a file names: none, one, or several.
+
+    Args:
+        content: content of a file of nodes and modules, see `read_labels`, where the second column may be named
+            `label`, `group` or `cluster`, too, and a node may have several rows; or an attribution graph of
+            circuit-tracer or Neuronpedia, whose `qParams.supernodes` [[name, node id, ...], ...] are the groups.
+
+    Raises:
+        InputError: the content is neither.
+        GraphError: a JSON object that names a node twice.
+
+    >>> groups_of(b"node,label\na/0,left\na/1,left\na/1,right\n")
+    {'a/0': ('left',), 'a/1': ('left', 'right')}
+    >>> groups_of(b'{"qParams": {"supernodes": [["capital", "E_1_0", "2_7_1"], ["capital", "3_4_1"]]}}')
+    {'E_1_0': ('capital',), '2_7_1': ('capital',), '3_4_1': ('capital (2)',)}
+    """
+    supernodes = _supernodes(content)
+    rows = _rows(content) if supernodes is None else _members(supernodes)
+    found: dict[str, tuple[str, ...]] = {}
+    for node, group in rows:
+        named = () if group.lower() in _NONE else (group,)
+        found[node] = tuple(dict.fromkeys((*found.get(node, ()), *named)))
+    return found
+
+
+def _supernodes(content: bytes) -> list[Any] | None:
+    """Return the supernodes of an attribution graph; None where the content is none."""
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+        return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the file cannot be read as JSON ({type(error).__name__}: {error})") from error
+    choices = document.get("qParams", document)
+    found = choices.get("supernodes") if isinstance(choices, dict) else None
+    if found is None and "qParams" not in document:
+        return None
+    if not found or not isinstance(found, list):
+        raise InputError("the attribution graph has no supernodes: expected qParams.supernodes [[name, node id, ...]]")
+    return found
+
+
+def _members(supernodes: list[Any]) -> Iterator[tuple[str, str]]:
+    """Yield node and group; a name that an earlier group has gets a number."""
+    taken: dict[str, int] = {}
+    for members in supernodes:
+        if not isinstance(members, list) or len(members) < 2 or not all(isinstance(m, str) for m in members):
+            raise InputError(f"a supernode is {members!r:.80}: expected [name, node id, ...]")
+        name = members[0].strip() or "unnamed"
+        taken[name] = taken.get(name, 0) + 1
+        yield from ((node, name if taken[name] == 1 else f"{name} ({taken[name]})") for node in members[1:])
+
+
 def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
     """Build one array of labels per cut from nodes named "cut/coordinate" and their modules; see `read_labels`.
 
@@ -116,7 +181,7 @@ def _rows(content: bytes) -> Iterator[tuple[str, str]]:
         )
         for row in rows:
             node = row["node"] if row.get("node") is not None else f"{row['cut']}/{row['coordinate']}"
-            module = row["module"]
+            module = row[next((name for name in _MODULE if name in row), "module")]
             if isinstance(module, dict | list):
                 raise TypeError(f"the module of the node {node!r} is {module!r:.80}: expected a text or a number")
             name = "" if module is None else str(module).strip()

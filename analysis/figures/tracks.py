@@ -1,4 +1,4 @@
-"""Figure of modules over training."""
+"""Figures of divisions beside one another: modules over training, and comparisons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..comparison.comparison import Comparison, Pair
 from ..modules.tracking import Tracking
 from ..results import figure
 from .style import INK, SMALL, beside, blank, capped, folded, heading, in_style, module_colours
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_tracking"]
+    from .picture import Picture
+
+__all__ = ["plot_comparison", "plot_tracking"]
+
+_MOST_MODULES = 30  # rows or columns, those with most nodes
+
+_MOST_NUMBERS = 16  # columns up to which cells show their number of nodes
+
+_LONGEST = 22  # characters of a name
+
+_UPRIGHT = 7  # characters of a column's name up to which it is not turned
 
 
 @figure.register(Tracking)
@@ -117,3 +128,100 @@ def _ribbons(
 
 def _counted(n: int, name: str) -> str:
     return f"{n} {name}{'' if n == 1 else 's'}"
+
+
+@figure.register(Comparison)
+@in_style
+def plot_comparison(comparison: Comparison, *, title: str | None = None) -> Figure:
+    """Draw the overlap of the modules of two divisions; of more divisions, the AMI of each pair.
+
+    Overlap: a cell has the number of nodes in both modules, its colour is their Jaccard overlap, and matched modules
+    stand on the diagonal. Of many modules the largest are drawn.
+    """
+    return _overlap(comparison.pairs[0], title) if len(comparison.pairs) == 1 else _every_pair(comparison, title)
+
+
+def _overlap(pair: Pair, title: str | None) -> Figure:
+    rows, columns = _order(pair)
+    drawn, share = pair.overlap[np.ix_(rows, columns)], pair.jaccard[np.ix_(rows, columns)]
+    names = [
+        _named(pair.first_modules, pair.overlap.sum(1), rows),
+        _named(pair.second_modules, pair.overlap.sum(0), columns),
+    ]
+    margins = [0.075 * max(map(len, part)) for part in names]
+    size = 0.42 if len(columns) <= _MOST_NUMBERS else 0.24
+    picture = blank(max(4.8, size * len(columns) + margins[0] + 1.9), max(2.2, size * len(rows)) + margins[1] + 1.4)
+    facts = [pair.verdict, f"AMI {pair.ami:.3f} ({pair.ami_by_chance:.3f} by chance)", f"ARI {pair.ari:.3f}"]
+    facts += [f"p {pair.p_value:.2g}", f"{pair.n_nodes:,} nodes"]
+    if hidden := sum(pair.overlap.shape) - len(rows) - len(columns):
+        facts.append(f"{hidden:,} smaller modules not drawn")
+    heading(picture, facts, title)
+    axes = picture.subplots()
+    _cells(picture, axes, share, "Jaccard overlap")
+    if len(columns) <= _MOST_NUMBERS:
+        _write(axes, [[f"{n:,}" if n else "" for n in row] for row in drawn.tolist()], share)
+    _name_sides(axes, *names)
+    axes.set_xlabel(f"modules of {_short(pair.second)} (nodes)")
+    axes.set_ylabel(f"modules of {_short(pair.first)} (nodes)")
+    return picture
+
+
+def _every_pair(comparison: Comparison, title: str | None) -> Figure:
+    names, n = [_short(name) for name in comparison.names], len(comparison.names)
+    values, texts = np.full((n, n), np.nan), [[""] * n for _ in range(n)]
+    for pair in comparison.pairs:
+        i, j = comparison.names.index(pair.first), comparison.names.index(pair.second)
+        values[i, j] = values[j, i] = pair.ami
+        texts[i][j] = texts[j][i] = f"{pair.ami:.2f}\np {pair.p_value:.2g}"
+    margin = 0.075 * max(map(len, names))
+    picture = blank(max(4.8, 0.62 * n + margin + 1.9), max(2.0, 0.62 * n) + margin + 1.2)
+    heading(picture, [comparison.verdict, f"{comparison.n_permutations:,} permutations within cuts"], title)
+    axes = picture.subplots()
+    _cells(picture, axes, values, "adjusted mutual information")
+    _write(axes, texts, values)
+    _name_sides(axes, names, names)
+    return picture
+
+
+def _order(pair: Pair) -> tuple[list[int], list[int]]:
+    """Return rows and columns to draw: matched modules first, each beside its match; only the largest of many."""
+    chosen = [_largest(pair.overlap.sum(axis)) for axis in (1, 0)]
+    number = [{name: i for i, name in enumerate(part)} for part in (pair.first_modules, pair.second_modules)]
+    matched = [(number[0][m.first], number[1][m.second]) for m in pair.matches]
+    matched = [(k, m) for k, m in matched if k in chosen[0] and m in chosen[1]]
+    rows, columns = [k for k, _ in matched], [m for _, m in matched]
+    return [*rows, *(k for k in chosen[0] if k not in rows)], [*columns, *(m for m in chosen[1] if m not in columns)]
+
+
+def _largest(sizes: Int[np.ndarray, " k"]) -> list[int]:
+    return sorted(np.argsort(-sizes, kind="stable")[:_MOST_MODULES].tolist())
+
+
+def _named(modules: Sequence[str], sizes: Int[np.ndarray, " k"], shown: Sequence[int]) -> list[str]:
+    return [f"{_short(modules[i])} ({sizes[i]:,})" for i in shown]
+
+
+def _short(name: str) -> str:
+    """Leave out the middle of a long name."""
+    line = " ".join(name.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 9]}…{line[-8:]}"
+
+
+def _cells(picture: Picture, axes: Axes, values: Float[np.ndarray, "k l"], label: str) -> None:
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    picture.colorbar(image, ax=axes, label=label, shrink=0.9)
+
+
+def _name_sides(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    upright = len(columns) > _MOST_NUMBERS or max(map(len, columns)) > _UPRIGHT
+    axes.set_xticks(range(len(columns)), columns, rotation=90 * upright, fontsize=SMALL, parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, fontsize=SMALL, parse_math=False)
+
+
+def _write(axes: Axes, texts: Sequence[Sequence[str]], values: Float[np.ndarray, "k l"]) -> None:
+    for i, row in enumerate(texts):
+        for j, text in enumerate(row):
+            colour = "white" if values[i, j] > 0.6 else "black"
+            axes.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=colour, parse_math=False)

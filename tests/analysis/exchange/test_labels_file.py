@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange.graph_files import to_networkx
-from interbasis.analysis.exchange.labels_file import labels_of, read_assignment, read_labels, read_partition
+from interbasis.analysis.exchange.labels_file import (
+    groups_of,
+    labels_of,
+    read_assignment,
+    read_groups,
+    read_labels,
+    read_partition,
+)
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 
@@ -196,3 +203,40 @@ def test_node_with_an_edge_needs_a_module(graph: InteractionGraph) -> None:
         ):
             score_partition(graph, labels, scale)
     assert score_partition(graph, [*labels[:2], np.array([0, 0, 1, 1])], 1e-9).n_modules == 2
+
+
+# --- groups, of which a node may be in several
+
+
+GROUPS = {
+    "supernodes": (
+        b'{"nodes": [], "qParams": {"supernodes": [["a", "1_2_3", "E_4_0"], ["b", "1_2_3"], ["a", "5_6_7"]]}}',
+        {"1_2_3": ("a", "b"), "E_4_0": ("a",), "5_6_7": ("a (2)",)},
+    ),
+    "supernodes alone": (b'{"supernodes": [["a", "1_2_3"]], "pinnedIds": []}', {"1_2_3": ("a",)}),
+    "clusters": (b"node,cluster\np,7\nq,-1\np,7\n", {"p": ("7",), "q": ()}),
+    "json": (b'[{"node": "p", "label": "x"}, {"node": "p", "label": "y"}]', {"p": ("x", "y")}),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_are_read(tmp_path: Path, name: str) -> None:
+    content, expected = GROUPS[name]
+    (tmp_path / "groups").write_bytes(content)
+    assert read_groups(tmp_path / "groups") == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"qParams": {"supernodes": []}}', "has no supernodes"),
+        (b'{"qParams": {"supernodes": [["a"]]}}', r"a supernode is \['a'\]"),
+        (b'{"qParams": 3}', "has no supernodes"),
+        (b'{"qParams": ', "cannot be read as JSON"),
+        (b'{"a":' * 100_000, "cannot be read as JSON"),
+        (b"a,b\n1,2\n", "node,module"),
+    ],
+)
+def test_files_without_groups_are_refused(content: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        groups_of(content)

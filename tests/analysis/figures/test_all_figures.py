@@ -32,7 +32,7 @@ from cases_figures import (
 from cases_meaning import picture_cards, token_cards, two_task_cards
 from matplotlib.figure import Figure
 
-from interbasis.analysis import InteractionGraph, score_partition
+from interbasis.analysis import InteractionGraph, compare_partitions, score_partition
 from interbasis.analysis.circuits.controls import Control
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.modules.tracking import Event
@@ -83,7 +83,17 @@ def isolated(metric: str) -> Figure:
     return experiment_of(isolation_of(**rows, isolated=shown, matched=random)).plot()
 
 
+def compared(*texts: str, modules: int = 3) -> Figure:
+    """Divisions of 60 nodes that differ in every tenth node, with these texts in the names of their modules."""
+    labels = [{f"n{i}": f"{text}{(i + (i % 10 == k)) % modules}" for i in range(60)} for k, text in enumerate(texts)]
+    return compare_partitions(*labels, n_permutations=19).plot()
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "comparison": lambda: compared("", ""),
+    "comparison of many modules": lambda: compared("", "", modules=40),
+    "comparison of long names": lambda: compared("a group of features that people named ", "cluster $x_"),
+    "comparison of four divisions": lambda: compared("", "a", "b", "c"),
     "graph with hidden edges": large_graph,
     "graph of long names": lambda: long_names("graph"),
     "membership": lambda: partition_of(*LABELS[:2]).plot(),
@@ -114,6 +124,7 @@ RESULTS: dict[str, Result | Any] = {
     "InteractionGraph": graph_of(*LABELS),
     "Partition": partition_of(*LABELS),
     "Tracking": tracking_of(partition_of(*LABELS), tracks=[(0, 1)]),
+    "Comparison": compare_partitions({"p": 0, "q": 1, "r": 1}, {"p": "x", "q": "x", "r": "y"}, n_permutations=9),
     "Ledger": ledger_of(LAYERS, 2),
     "SynchronisedUnits": units_of(np.zeros((2, 2)), [(0, 1)]),
     "LearningCoefficient": coefficient_of(2.0, 1e-3),
