@@ -15,7 +15,7 @@ from ..modules.partition import Partition
 from ..notebook.tables import Columns, html_table
 from ..results import Result, decode, encode
 from .agreement import relabellings
-from .divisions import NodeNames, key_of_names, key_tables
+from .divisions import NodeNames, key_of_names, nodes_of
 
 __all__ = ["Coherence", "Embedding", "ModuleCoherence", "label_coherence"]
 
@@ -138,7 +138,7 @@ def label_coherence(
     Args:
         partition: a partition, or an int array of labels per cut, -1 for none.
         labels: texts by node, named "cut/place" or as in `nodes`; or per cut one text or None per node.
-        nodes: names of the nodes per cut.
+        nodes: names of the nodes per cut, or `graph.nodes`.
         embed: function from a list of texts to an array with a row for each; TF-IDF of words by default (sublinear
             term frequency, without English stop words).
         n_permutations: number of relabellings.
@@ -198,9 +198,9 @@ def _texts(
         if [len(part) for part in labels] != list(widths):
             raise GraphError(f"there are {[len(p) for p in labels]} labels per cut, expected {list(widths)}")
         return [(text or "").strip() or None for part in labels for text in part], 0
-    table = key_tables(cuts, widths, nodes)
+    table = nodes_of(cuts, widths, nodes)
     lookup = key_of_names([table])
-    place = {key: i for i, key in enumerate(key for part in table for key in part)}
+    place = {key: i for i, key in enumerate(key for part in table.keys for key in part)}
     texts: list[str | None] = [None] * len(place)
     unknown = 0
     for name, text in labels.items():

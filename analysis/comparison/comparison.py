@@ -245,8 +245,9 @@ def compare_partitions(
         b: another one.
         *more: further ones.
         names: names of the divisions; "a", "b", ... by default.
-        nodes: per division names of the nodes per cut, or None: divisions of different graphs are compared on the nodes
-            of the same cut and name. Without names they are compared by place, for divisions of one graph.
+        nodes: per division names of the nodes per cut, `graph.nodes`, or None: divisions of different graphs are
+            compared on the nodes of the same cut and name. Without names they are compared by place, for divisions of
+            one graph.
         alignments: per division after the first, per cut for each node the node of the first division that it
             continues, -1 for none, as `align_nodes` matches checkpoints or seeds by their values; or None.
         n_permutations: number of permutations N.

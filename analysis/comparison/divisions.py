@@ -10,16 +10,27 @@ import numpy as np
 from jaxtyping import Int
 
 from ..errors import GraphError
+from ..graph.node_table import NodeTable
 from ..modules.alignment import Alignment
 from ..modules.partition import Partition
 
-__all__ = ["Division", "DivisionLike", "Key", "NodeNames", "key_of_names", "key_tables", "name_of", "read_divisions"]
+__all__ = [
+    "Division",
+    "DivisionLike",
+    "Key",
+    "NodeNames",
+    "Nodes",
+    "key_of_names",
+    "name_of",
+    "nodes_of",
+    "read_divisions",
+]
 
 Key: TypeAlias = tuple[str, str | int]
 """The cut of a node, and its name or its place in the cut."""
 
-NodeNames: TypeAlias = Sequence[Sequence[str]]
-"""The names of the nodes of each cut, in order."""
+NodeNames: TypeAlias = Sequence[Sequence[str] | NodeTable]
+"""The names of the nodes of each cut, in order; or the `nodes` of a graph that was read from a file."""
 
 DivisionLike: TypeAlias = Partition | Sequence[Int[np.ndarray, " _"]] | Mapping[str, Any]
 """A partition; an int array of labels per cut (-1: in no module); or the module of each node by the node's name."""
@@ -50,57 +61,82 @@ def read_divisions(
     Raises:
         GraphError: numbers of entries or nodes that do not fit.
     """
-    named = _entries("nodes", nodes, len(given))
+    named = [names or None for names in _entries("nodes", nodes, len(given))]
     aligned = [None, *_entries("alignments", alignments, len(given) - 1)]
     arrays = [None if isinstance(d, Mapping) else _labels(d) for d in given]
     cuts = _cuts(given, arrays)
-    tables: list[list[list[Key]] | None] = []
+    tables: list[Nodes | None] = []
     for k, labels in enumerate(arrays):
         if labels is None:
             tables.append(None)
         elif aligned[k] is not None:
             tables.append(_aligned(tables[0], cuts[k], list(map(len, labels)), aligned[k], k))
         else:
-            tables.append(key_tables(cuts[k], list(map(len, labels)), named[k]))
+            tables.append(nodes_of(cuts[k], list(map(len, labels)), named[k]))
     _same_places(cuts, arrays, named, aligned)
     lookup = key_of_names([table for table in tables if table is not None])
     return [
-        _of_names(division, lookup) if isinstance(division, Mapping) else _of_arrays(arrays[k] or [], tables[k] or [])
-        for k, division in enumerate(given)
+        _of_names(division, lookup) if isinstance(division, Mapping) else _of_arrays(labels or [], table)
+        for division, labels, table in zip(given, arrays, tables, strict=True)
     ]
 
 
-def key_tables(cuts: Sequence[str], widths: Sequence[int], names: NodeNames | None) -> list[list[Key]]:
-    """Return the key of each node per cut.
+@dataclass(frozen=True)
+class Nodes:
+    """The key of each node per cut, and its name if it has one; a rare name gives way to the same name elsewhere."""
+
+    keys: Sequence[Sequence[Key]]
+    names: Sequence[Sequence[str | None]]
+    rare: Sequence[Sequence[bool]]
+
+    @classmethod
+    def at(cls, keys: Sequence[Sequence[Key]]) -> Nodes:
+        """Return nodes without names."""
+        return cls(keys, [[None] * len(part) for part in keys], [[False] * len(part) for part in keys])
+
+
+def nodes_of(cuts: Sequence[str], widths: Sequence[int], names: NodeNames | None) -> Nodes:
+    """Return the nodes of all cuts, by their places or by their names.
+
+    The error of an attribution graph may have the id of a feature: its key is type and id, and the id alone is the
+    feature's.
 
     Raises:
         GraphError: names that do not fit the nodes, or name two nodes of a cut alike.
     """
-    if names is None:
-        return [[(cut, i) for i in range(width)] for cut, width in zip(cuts, widths, strict=True)]
+    if not names:
+        return Nodes.at([[(cut, i) for i in range(width)] for cut, width in zip(cuts, widths, strict=True)])
     if [len(part) for part in names] != list(widths):
         raise GraphError(f"there are {[len(p) for p in names]} node names, expected one per node: {list(widths)}")
-    for cut, part in zip(cuts, names, strict=True):
+    ids = [[str(name) for name in (part.ids if isinstance(part, NodeTable) else part)] for part in names]
+    types = [part.types if isinstance(part, NodeTable) else ("",) * len(part) for part in names]
+    rare = [["error" in kind.split() for kind in part] for part in types]
+    keys: list[list[Key]] = [
+        [(cut, f"{kind} {name}" if error else name) for name, kind, error in zip(*columns, strict=True)]
+        for cut, *columns in zip(cuts, ids, types, rare, strict=True)
+    ]
+    for cut, part in zip(cuts, keys, strict=True):
         if len(set(part)) < len(part):
-            twice = next(name for i, name in enumerate(part) if name in part[:i])
+            twice = next(key[1] for i, key in enumerate(part) if key in part[:i])
             raise GraphError(f"two nodes of the cut {cut!r} have the name {twice!r}: expected different names")
-    return [[(cut, str(name)) for name in part] for cut, part in zip(cuts, names, strict=True)]
+    return Nodes(keys, ids, rare)
 
 
-def key_of_names(tables: Sequence[Sequence[Sequence[Key]]]) -> dict[str, Key | None]:
+def key_of_names(tables: Sequence[Nodes]) -> dict[str, Key | None]:
     """Return the key of each name that a node may be given; None where several nodes have the name.
 
     A node may be given as "cut/place", "cut/name" or "name".
     """
     found: dict[str, Key | None] = {}
+    rare: dict[str, Key | None] = {}
     for table in tables:
-        for part in table:
-            for i, key in enumerate(part):
-                cut, name = key
-                for alias in {f"{cut}/{i}", f"{cut}/{name}", name}:
-                    if isinstance(alias, str):
-                        found[alias] = key if found.get(alias, key) == key else None
-    return found
+        for keys, names, flags in zip(table.keys, table.names, table.rare, strict=True):
+            for i, (key, name, second) in enumerate(zip(keys, names, flags, strict=True)):
+                into = rare if second else found
+                for alias in (name, f"{key[0]}/{name}", f"{key[0]}/{key[1]}") if name is not None else ():
+                    into[alias] = key if into.get(alias, key) == key else None
+                found[f"{key[0]}/{i}"] = key if found.get(f"{key[0]}/{i}", key) == key else None
+    return {**rare, **found}
 
 
 def name_of(key: Key) -> str:
@@ -138,25 +174,23 @@ def _cuts(given: Sequence[DivisionLike], arrays: Sequence[Any]) -> list[tuple[st
     return found
 
 
-def _aligned(
-    first: list[list[Key]] | None, cuts: Sequence[str], widths: Sequence[int], alignment: Any, k: int
-) -> list[list[Key]]:
+def _aligned(first: Nodes | None, cuts: Sequence[str], widths: Sequence[int], alignment: Any, k: int) -> Nodes:
     """Return keys of nodes that continue nodes of the first division; the others keep a key that no other node has."""
     if first is None:
         raise GraphError("the first division has nodes by name: expected a partition to align others with")
-    if [len(part) for part in alignment] != list(widths) or len(first) != len(widths):
+    if [len(part) for part in alignment] != list(widths) or len(first.keys) != len(widths):
         raise GraphError(
             f"alignments[{k - 1}] has {[len(part) for part in alignment]} entries per cut, expected {list(widths)} "
-            f"and as many cuts in the first division, which has {len(first)}"
+            f"and as many cuts in the first division, which has {len(first.keys)}"
         )
     table: list[list[Key]] = []
-    for cut, part, before in zip(cuts, alignment, first, strict=True):
+    for cut, part, before in zip(cuts, alignment, first.keys, strict=True):
         chosen = [int(i) for i in part]
         kept = [i for i in chosen if i >= 0]
         if len(set(kept)) < len(kept) or max(kept, default=0) >= max(len(before), 1):
             raise GraphError(f"alignments[{k - 1}] at {cut!r} names a node twice, or none of the {len(before)} nodes")
         table.append([before[j] if j >= 0 else (cut, f"{cut}/{i} of division {k}") for i, j in enumerate(chosen)])
-    return table
+    return Nodes.at(table)
 
 
 def _same_places(
@@ -176,8 +210,9 @@ def _same_places(
             )
 
 
-def _of_arrays(labels: Sequence[Int[np.ndarray, " _"]], table: Sequence[Sequence[Key]]) -> Division:
-    pairs = [(key, int(m)) for part, keys in zip(labels, table, strict=True) for m, key in zip(part, keys, strict=True)]
+def _of_arrays(labels: Sequence[Int[np.ndarray, " _"]], table: Nodes | None) -> Division:
+    keys = table.keys if table is not None else []
+    pairs = [(key, int(m)) for part, row in zip(labels, keys, strict=True) for m, key in zip(part, row, strict=True)]
     modules = {key: str(module) for key, module in pairs if module >= 0}
     return Division(modules, len(pairs) - len(modules), 0, 0)
 

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from interbasis.analysis.comparison.agreement import agreement, relabellings
 from interbasis.analysis.comparison.comparison import AGREEMENTS, Comparison, Match, compare_partitions
 from interbasis.analysis.errors import GraphError
+from interbasis.analysis.graph.node_table import NodeTable
 
 LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1)), min_size=2, max_size=20)
 
@@ -165,6 +166,15 @@ def test_graphs_that_share_nodes_are_compared_by_cut_and_name() -> None:
     found = compare_partitions(one, {"q": "x", "0/r": "y", "p": "z"}, nodes=[names[0], None])
     assert found.ambiguous == (0, 1), "p is a node of both cuts"
     assert found.pairs[0].n_nodes == 2
+
+
+def test_an_error_may_have_the_id_of_a_feature() -> None:
+    table = NodeTable.from_rows(
+        [{"id": "0_1_0"}, {"id": "0_1_0", "type": "mlp error"}, {"id": "0_2_0", "type": "error"}]
+    )
+    given = {"0_1_0": "x", "0/mlp error 0_1_0": "y", "0_2_0": "y"}
+    found = compare_partitions([np.array([0, 1, 1])], given, nodes=[[table], None])
+    assert (found.verdict, found.ambiguous) == ("same division", (0, 0))
 
 
 def test_seeds_are_compared_along_an_alignment() -> None:
