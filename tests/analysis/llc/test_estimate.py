@@ -30,7 +30,7 @@ from interbasis.analysis.results import decode, encode
 
 SHORT = Sampler(chains=3, warmup=60, draws=100)
 FEW = Sampler(chains=2, warmup=12, draws=20)  # where any estimate will do
-MANY = {"chains": 16, "warmup": 40, "draws": 40}  # more chains and fewer steps: steps are what takes time
+MANY = {"chains": 16, "warmup": 60, "draws": 60}  # more chains and fewer steps: steps are what takes time
 
 
 def relu_net(seed: int, widths: tuple[int, ...] = (4, 6, 3), n: int = 60) -> tuple[Network, list[torch.Tensor]]:
@@ -179,7 +179,7 @@ def test_two_independent_halves_add_up() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([self.left(x[:, :3]), self.right(x[:, 3:])], 1)
 
-    sampler = Sampler(gamma=1e4, **MANY)  # the same localiser for all
+    sampler = Sampler(gamma=1e4, chains=16, warmup=40, draws=40)  # the same localiser for all
     t = 1e6
     both = learning_coefficient(Network(Halves(), []), [x], temperature=t, sampler=sampler)
     parts = [learning_coefficient(*half, temperature=t, sampler=sampler) for half in (first, second)]
@@ -191,7 +191,7 @@ def test_two_independent_halves_add_up() -> None:
 
 def test_mediators_take_degrees_of_freedom() -> None:
     network, (x,) = relu_net(0)
-    t, sampler = 1e4, Sampler(gamma=1e4, **MANY)
+    t, sampler = 1e4, Sampler(gamma=1e4, chains=16, warmup=40, draws=40)
     free = learning_coefficient(network, [x], temperature=t, sampler=sampler, parameters="0.*")
     weak, strong = (
         learning_coefficient(
@@ -251,7 +251,7 @@ def test_search_that_does_not_converge_is_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="module")
 def toy_curve() -> LearningCoefficientCurve:
     """Over nine decades of the loss scale."""
-    sampler = Sampler(gamma=1e-3, chains=16, warmup=60, draws=100, control_variate=False)
+    sampler = Sampler(gamma=1e-3, chains=16, warmup=60, draws=150, control_variate=False)
     return learning_coefficient_curve(SINGULAR["toy"], epsilons=np.logspace(-8, 1, 10), sampler=sampler)
 
 

@@ -99,28 +99,28 @@ def test_long_and_wide_labels_fit_the_terminal(run: Run) -> None:
     assert max(len(line) + line.count("\u5c64") for line in out.splitlines()) <= 80
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["text"], "a label needs a place: give --node CUT/I or --module M"),
-        (["text", "--module", 0, "--node", "layers.1/1"], "a label needs a place"),
-        (["text", "--node", "layers.1"], "--node is 'layers.1': expected CUT/I, like layers.2/0"),
-        (["text", "--node", "layers.1/9"], "no node 9 at cut 'layers.1'"),
-        (["text", "--module", 5], "no module 5 in p-"),
-        (["text", "--module", 0, "--remove"], "TEXT and --remove were given: expected one of them"),
-        (["", "--module", 0], "the label of module 0 is empty"),
-        (["x" * 10_000, "--module", 0], "has 10,000 characters: expected at most 500"),
-        (["text", "--module", 0, "--source", "x"], "expected human, import or command:NAME"),
-        (["text", "--module", 0, "--confidence", 2], "expected a number between 0 and 1"),
-        (["--csv", "/nowhere.csv"], "cannot read /nowhere.csv: No such file"),
-        (["--with", "'"], "cannot be read"),
-    ],
-)
-def test_what_is_refused(run: Run, words: list[Any], said: str) -> None:
-    code, out, err = run(*words)
-    assert (code, out) == (2, "")
-    assert said in " ".join(err.split())
-    assert rows(run("--history", "--json")[1]) == []
+REFUSED: list[tuple[list[Any], str]] = [
+    (["text"], "a label needs a place: give --node CUT/I or --module M"),
+    (["text", "--module", 0, "--node", "layers.1/1"], "a label needs a place"),
+    (["text", "--node", "layers.1"], "--node is 'layers.1': expected CUT/I, like layers.2/0"),
+    (["text", "--node", "layers.1/9"], "no node 9 at cut 'layers.1'"),
+    (["text", "--module", 5], "no module 5 in p-"),
+    (["text", "--module", 0, "--remove"], "TEXT and --remove were given: expected one of them"),
+    (["", "--module", 0], "the label of module 0 is empty"),
+    (["x" * 10_000, "--module", 0], "has 10,000 characters: expected at most 500"),
+    (["text", "--module", 0, "--source", "x"], "expected human, import or command:NAME"),
+    (["text", "--module", 0, "--confidence", 2], "expected a number between 0 and 1"),
+    (["--csv", "/nowhere.csv"], "cannot read /nowhere.csv: No such file"),
+    (["--with", "'"], "cannot be read"),
+]
+
+
+def test_what_is_refused(run: Run) -> None:
+    for words, said in REFUSED:
+        code, out, err = run(*words)
+        assert (code, out) == (2, "")
+        assert said in " ".join(err.split())
+        assert rows(run("--history", "--json")[1]) == []
 
 
 def test_files_of_labels(run: Run, tmp_path: Path) -> None:

@@ -94,35 +94,33 @@ def test_names_that_refer_to_a_result_now(store: Store, ids: dict[str, str]) -> 
     assert {name: store.called(PARTITION, store.get_partition(ids[name])) for name in names} == names
 
 
-@pytest.mark.parametrize(
-    ("kind", "ref", "said"),
-    [
-        ("partition", "g1@100", "{} is a graph; expected a partition; its newest partition is {new}"),
-        ("graph", "p1@100", "{} is a partition; expected a graph; its graph is {g1@100}"),
-        ("experiment", "c1@100", "{} is a checkpoint; expected an experiment; it has no experiment yet"),
-        ("checkpoint", "digits", "{} is a model; expected a checkpoint; its newest checkpoint is {c2@200}"),
-        ("model", "e1@200", "{} is an experiment; expected a model; its model is m-"),
-        ("dataset", "g1@100", "{} is a graph; expected a dataset; its dataset is d-"),
-        ("checkpoint", "digits@7", "digits#2 has no checkpoint '7': list them with `interbasis ls checkpoints`"),
-        ("checkpoint", "digits#1@last200", "digits#1 has no checkpoint 'last200'"),
-        ("partition", "digits@200", "{c2@200}, step 200 of digits#2, has no partition yet"),
-        ("experiment", "digits@last", "no checkpoint of digits#2 has an experiment yet"),
-        ("experiment", "digits@9", "digits#2 has no checkpoint '9'"),
-        ("ledger", "last", "no ledger is stored yet"),
-        ("llc", "x", "no llc 'x' in the store: list them with `interbasis ls llc`"),
-        ("graph", "letters@last", "no graph 'letters@last' in the store"),
-        ("tracking", "digits@last", "no checkpoint of digits#2 has a tracking yet"),
-        ("run", "digits#7", "no model or run 'digits#7' in the store"),
-    ],
-)
-def test_what_is_said_where_a_reference_names_nothing(
-    store: Store, ids: dict[str, str], kind: str, ref: str, said: str
-) -> None:
-    expected = re.escape(said.replace("{}", ids.get(ref, ref))).replace(r"\{", "{").replace(r"\}", "}")
-    for name, identifier in ids.items():
-        expected = expected.replace(f"{{{re.escape(name)}}}", identifier).replace(f"{{{name}}}", identifier)
-    with pytest.raises(NotFoundError, match=expected):
-        store.get(KINDS[kind], ids.get(ref, ref))
+NOTHING = [
+    ("partition", "g1@100", "{} is a graph; expected a partition; its newest partition is {new}"),
+    ("graph", "p1@100", "{} is a partition; expected a graph; its graph is {g1@100}"),
+    ("experiment", "c1@100", "{} is a checkpoint; expected an experiment; it has no experiment yet"),
+    ("checkpoint", "digits", "{} is a model; expected a checkpoint; its newest checkpoint is {c2@200}"),
+    ("model", "e1@200", "{} is an experiment; expected a model; its model is m-"),
+    ("dataset", "g1@100", "{} is a graph; expected a dataset; its dataset is d-"),
+    ("checkpoint", "digits@7", "digits#2 has no checkpoint '7': list them with `interbasis ls checkpoints`"),
+    ("checkpoint", "digits#1@last200", "digits#1 has no checkpoint 'last200'"),
+    ("partition", "digits@200", "{c2@200}, step 200 of digits#2, has no partition yet"),
+    ("experiment", "digits@last", "no checkpoint of digits#2 has an experiment yet"),
+    ("experiment", "digits@9", "digits#2 has no checkpoint '9'"),
+    ("ledger", "last", "no ledger is stored yet"),
+    ("llc", "x", "no llc 'x' in the store: list them with `interbasis ls llc`"),
+    ("graph", "letters@last", "no graph 'letters@last' in the store"),
+    ("tracking", "digits@last", "no checkpoint of digits#2 has a tracking yet"),
+    ("run", "digits#7", "no model or run 'digits#7' in the store"),
+]
+
+
+def test_what_is_said_where_a_reference_names_nothing(store: Store, ids: dict[str, str]) -> None:
+    for kind, ref, said in NOTHING:
+        expected = re.escape(said.replace("{}", ids.get(ref, ref))).replace(r"\{", "{").replace(r"\}", "}")
+        for name, identifier in ids.items():
+            expected = expected.replace(f"{{{re.escape(name)}}}", identifier).replace(f"{{{name}}}", identifier)
+        with pytest.raises(NotFoundError, match=expected):
+            store.get(KINDS[kind], ids.get(ref, ref))
 
 
 def test_an_earlier_run_is_named_where_the_newest_lacks_a_step(store: Store, ids: dict[str, str]) -> None:

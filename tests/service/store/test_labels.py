@@ -92,9 +92,9 @@ class TestLabels:
         store.put_labels(GRAPH, graph, [of_node()])
         assert len(store.labels(GRAPH, graph)) == 2
 
-    @pytest.mark.parametrize(
-        ("label", "error", "match"),
-        [
+    def test_what_is_refused(self, store: Store) -> None:
+        partition = save_partition(store, save_graph(store).id).id
+        refused: list[tuple[NewLabel, type[Exception], str]] = [
             (of_node(node=3), NotFoundError, "no node 3 at cut 'layers.0' of g-.* have"),
             (of_node(cut="layers.9"), NotFoundError, "no node 1 at cut 'layers.9'"),
             (of_node(node=2**40), NotFoundError, "no node"),
@@ -111,13 +111,11 @@ class TestLabels:
             (of_module(confidence=float("nan")), StoreError, "confidence nan"),
             (of_module("x" * 10_000), StoreError, "module 0 has 10,000 characters: expected at most 500"),
             (of_module("  "), StoreError, "the label of module 0 is empty"),
-        ],
-    )
-    def test_what_is_refused(self, store: Store, label: NewLabel, error: type[Exception], match: str) -> None:
-        partition = save_partition(store, save_graph(store).id).id
-        with pytest.raises(error, match=match):
-            store.put_labels(PARTITION, partition, [of_module(module=1), label])
-        assert store.labels(PARTITION, partition, history=True) == ()
+        ]
+        for label, error, match in refused:
+            with pytest.raises(error, match=match):
+                store.put_labels(PARTITION, partition, [of_module(module=1), label])
+            assert store.labels(PARTITION, partition, history=True) == ()
 
     def test_what_belongs_elsewhere_is_refused(self, store: Store) -> None:
         graph = save_graph(store)

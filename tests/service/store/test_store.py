@@ -106,12 +106,12 @@ class TestStore:
             ids.add(store.add_checkpoint(name, sha256=sha(1)).id)
         assert len(ids) == 2
 
-    @pytest.mark.parametrize("ref", ["", "g-", "nothing", "g-00000000", "a\0b", "%", "_______"])
-    def test_reference_that_names_nothing(self, store: Store, ref: str) -> None:
+    def test_reference_that_names_nothing(self, store: Store) -> None:
         save_partition(store, save_graph(store).id)
-        for get in (store.get_model, store.get_checkpoint, store.get_dataset, store.get_graph, store.get_partition):
-            with pytest.raises(NotFoundError, match="interbasis ls"):
-                get(ref)
+        for ref in ("", "g-", "nothing", "g-00000000", "a\0b", "%", "_______"):
+            for get in (store.get_model, store.get_checkpoint, store.get_dataset, store.get_graph, store.get_partition):
+                with pytest.raises(NotFoundError, match="interbasis ls"):
+                    get(ref)
 
     def test_ids_are_stable_and_grow_where_they_collide(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         assert register(store) == ("c-f9c493c5", "d-5aa2d73c")
