@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 
 
+class NotSettledError(Exception):
+    """Totals that force some expected costs to 0 are restored in infinitely many rounds only."""
+
+
 def cost(w, epsilon):
     return max(0.0, math.log(w / math.sqrt(epsilon))) if w > 0 else 0.0
 
@@ -43,15 +47,28 @@ def mediator_cost(graph, labels, epsilon):
     return total
 
 
-def totals(graph, epsilon, p):
-    """Cost leaving each earlier node, cost entering each later node, and all of it, for one pair of cuts."""
-    later, earlier = graph.blocks[p].shape
-    out, into = [0.0] * earlier, [0.0] * later
-    for q, i, j, w in _edges(graph):
-        if q == p:
-            out[i] += cost(w, epsilon)
-            into[j] += cost(w, epsilon)
-    return out, into, sum(out)
+def expected(graph, epsilon):
+    """Cost expected on each possible edge (pair, earlier node, later node): equal costs, totals restored in turn."""
+    position = graph.positions
+    first = [sum(graph.widths[:cut]) for cut in range(len(graph.widths))]
+    real, found = {}, {}
+    for p, i, j, w in _edges(graph):
+        a, b = (first[cut] + node for cut, node in zip(graph.pairs[p], (i, j), strict=True))
+        if position is None or position[a] <= position[b]:
+            real[p, i, j], found[p, i, j] = cost(w, epsilon), 1.0
+    for rounds in range(300):
+        for side in (0, 1):
+            wanted, have = {}, {}
+            for (p, *nodes), x in real.items():
+                node = graph.pairs[p][side], nodes[side]
+                wanted[node] = wanted.get(node, 0.0) + x
+                have[node] = have.get(node, 0.0) + found[p, *nodes]
+            if rounds == 299 and side == 0 and max(abs(wanted[n] - have[n]) for n in wanted) > 1e-9:
+                raise NotSettledError
+            for p, *nodes in found:
+                node = graph.pairs[p][side], nodes[side]
+                found[p, *nodes] *= wanted[node] / have[node] if have[node] else 0.0
+    return found
 
 
 def node_totals(graph, epsilon):
@@ -64,15 +81,14 @@ def node_totals(graph, epsilon):
 
 
 def quality(graph, labels, epsilon, objective, resolution):
-    sums = [totals(graph, epsilon, p) for p in range(len(graph.blocks))]
+    chance = expected(graph, epsilon)
     total = 0.0
     for p, i, j, w in _edges(graph):
         earlier, later = _ends(graph, labels, p, i, j)
         if earlier != later:
             continue
-        out, into, all_of_it = sums[p]
-        expected = out[i] * into[j] / all_of_it if all_of_it else 0.0
-        charge = {"layered_cpm": 1.0, "layered_modularity": expected}.get(objective, 0.0)
+        possible = (p, i, j) in chance
+        charge = {"layered_cpm": float(possible), "layered_modularity": chance.get((p, i, j), 0.0)}.get(objective, 0.0)
         total += cost(w, epsilon) - resolution * charge
     nodes = node_totals(graph, epsilon)
     twice = sum(nodes.values())
@@ -88,10 +104,8 @@ def quality(graph, labels, epsilon, objective, resolution):
 
 
 def contrast(graph, labels, epsilon):
-    sums = [totals(graph, epsilon, p) for p in range(len(graph.blocks))]
-    expected = 0.0
-    for p, i, j, _ in _edges(graph):
+    between = 0.0
+    for (p, i, j), x in expected(graph, epsilon).items():
         earlier, later = _ends(graph, labels, p, i, j)
-        if earlier != later and sums[p][2]:
-            expected += sums[p][0][i] * sums[p][1][j] / sums[p][2]
-    return 1 - edge_cost(graph, labels, epsilon) / expected if expected > 1e-12 else 0.0
+        between += x if earlier != later else 0.0
+    return 1 - edge_cost(graph, labels, epsilon) / between if between > 1e-12 else 0.0

@@ -88,7 +88,7 @@ def shown_nodes(graph: InteractionGraph, partition: Partition | None, epsilon: E
     if epsilon is None:
         epsilon = partition.epsilons if partition is not None else default_epsilon(graph)
     scales = loss_scales(graph, epsilon)
-    costs = tuple(interaction_cost(w, e) for w, e in zip(graph.blocks, scales, strict=True))
+    costs = tuple(interaction_cost(w, e, graph.unit) for w, e in zip(graph.blocks, scales, strict=True))
     joined = [np.zeros(k, dtype=bool) for k in graph.widths]
     for (a, b), cost in zip(graph.pairs, costs, strict=True):
         joined[a] |= (cost > 0).any(0)

@@ -1,10 +1,11 @@
 """The interaction graph: strengths between cuts, costs of a division, the loss scale, and null graphs."""
 
 from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
-from .interaction_graph import InteractionGraph
+from .expectation import Places, Side, expected_between, expected_sides, places_of, possible_sides
+from .interaction_graph import UNITS, InteractionGraph
 from .loss_scale import LossScale, StrengthDistribution, choose_epsilon, default_epsilon, strength_distribution
 from .node_table import NodeTable
-from .null_graphs import degree_preserving_null
+from .null_graphs import degree_preserving_null, null_costs
 from .quotient import (
     Division,
     Labels,
@@ -20,6 +21,7 @@ from .remarks import graph_remarks
 from .skip_paths import PairStrengths, has_streams, pair_attributions, pair_strengths
 
 __all__ = [
+    "UNITS",
     "Division",
     "Epsilon",
     "InteractionGraph",
@@ -28,6 +30,8 @@ __all__ = [
     "ModuleLink",
     "NodeTable",
     "PairStrengths",
+    "Places",
+    "Side",
     "StrengthDistribution",
     "checked_labels",
     "choose_epsilon",
@@ -36,6 +40,8 @@ __all__ = [
     "default_epsilon",
     "degree_preserving_null",
     "edge_cost",
+    "expected_between",
+    "expected_sides",
     "graph_costs",
     "graph_remarks",
     "has_edge",
@@ -45,8 +51,11 @@ __all__ = [
     "mediator_cost",
     "module_links",
     "normalised",
+    "null_costs",
     "pair_attributions",
     "pair_strengths",
+    "places_of",
+    "possible_sides",
     "shown_scales",
     "strength_distribution",
 ]

@@ -39,18 +39,24 @@ def _checked_scale(epsilon: float) -> float:
     return float(epsilon)
 
 
-def interaction_cost(w: Float[np.ndarray, "*shape"], epsilon: float) -> Float[np.ndarray, "*shape"]:
+def interaction_cost(w: Float[np.ndarray, "*shape"], epsilon: float, unit: str = "loss") -> Float[np.ndarray, "*shape"]:
     """Compute c(w) = log(w / sqrt(epsilon)), elementwise, 0 where w <= sqrt(epsilon) (eq. 35, not normalised).
+
+    Where w^2 is no loss (any other unit, see `InteractionGraph`) the weights of a node's edges add up, so c(w) = w.
 
     Raises:
         GraphError: epsilon is not positive and finite.
 
     >>> interaction_cost(np.array([0.0, 0.1, 1.0]), 0.01).round(4).tolist()
     [0.0, 0.0, 2.3026]
+    >>> interaction_cost(np.array([0.0, 0.1, 1.0]), 0.01, "weight").tolist()
+    [0.0, 0.0, 1.0]
     """
     cutoff = np.sqrt(_checked_scale(epsilon))
     strengths = np.asarray(w, dtype=np.float64)
     edges = strengths > cutoff
+    if unit != "loss":
+        return np.where(edges, strengths, 0.0)
     return np.asarray(np.log(strengths / cutoff, out=np.zeros_like(strengths), where=edges))
 
 
@@ -108,7 +114,8 @@ def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
     """Compute the costs x^p = c(w^p) of every pair of cuts; of estimated strengths, those that are surely edges."""
     scales = loss_scales(graph, epsilon)
-    return [interaction_cost(w, e) for w, e in zip(graph.significant(scales).blocks, scales, strict=True)]
+    blocks = graph.significant(scales).blocks
+    return [interaction_cost(w, e, graph.unit) for w, e in zip(blocks, scales, strict=True)]
 
 
 def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import GraphError
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["InteractionGraph"]
+__all__ = ["UNITS", "InteractionGraph"]
+
+UNITS = ("loss", "weight", "share")
+
+"""Units of strengths: w^2 is a loss; any weight; the share of the total weight into a node."""
 
 _BESIDE = ("beyond_skip", "errors", "beyond_errors", "weights")  # matrices that go with the blocks
 
@@ -56,6 +60,7 @@ class InteractionGraph(Result):
         nodes: for each cut what its nodes are (id, type, position, label, ...); () where nodes have no names.
         origin: where a graph that was read comes from: the format of its file, what the file says about the whole
             graph, how layers were found; see `read_graph`. Its values are JSON values.
+        unit: "loss" if w^2 is a loss; "weight" for other weights, whose costs are not taken on a log scale, see `cost`.
 
     >>> graph = InteractionGraph.from_blocks([[[1.0, 0.0], [0.5, 2.0]]])
     >>> graph
@@ -75,6 +80,7 @@ class InteractionGraph(Result):
     weights: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     nodes: tuple[NodeTable, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
+    unit: str = "loss"
 
     def __repr__(self) -> str:
         """Describe the size of the graph in one line."""
@@ -99,6 +105,7 @@ class InteractionGraph(Result):
         weights: Sequence[np.ndarray | None] = (),
         nodes: Sequence[NodeTable] = (),
         origin: dict[str, Any] | None = None,
+        unit: str = "loss",
     ) -> InteractionGraph:
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
@@ -116,11 +123,15 @@ class InteractionGraph(Result):
             weights: one matrix with signs or None per block, see the attributes.
             nodes: one table per cut, see the attributes.
             origin: where the graph comes from, see the attributes.
+            unit: one of UNITS, see the attributes.
 
         Raises:
             GraphError: no blocks, a block that is not a matrix, widths that do not fit together, pairs out of
-                order or twice, strengths that are negative, NaN or infinite, or tables that do not fit the cuts.
+                order or twice, strengths that are negative, NaN or infinite, tables that do not fit the
+                cuts, or an unknown unit.
         """
+        if unit not in UNITS:
+            raise GraphError(f"unknown unit {unit!r}: expected one of {', '.join(UNITS)}")
         arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
@@ -136,7 +147,7 @@ class InteractionGraph(Result):
             raise GraphError(f"importance has lengths {[len(w) for w in masses]}, expected {list(widths)}")
         if not all(np.isfinite(w).all() for w in masses):
             raise GraphError("importance holds NaN or infinite values: expected the variance of each coordinate")
-        beside |= {"nodes": checked_nodes(nodes, widths), "origin": dict(origin or {})}
+        beside |= {"nodes": checked_nodes(nodes, widths), "origin": dict(origin or {}), "unit": unit}
         return cls(names, arrays, masses, strengths, basis, dict(settings or {}), joined, **beside)
 
     @property
@@ -176,6 +187,18 @@ class InteractionGraph(Result):
         """For each block the ranges of the nodes of its earlier and its later cut."""
         cuts = self.cut_slices
         return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
+
+    @property
+    def positions(self) -> Int[np.ndarray, " nodes"] | None:
+        """The position of every node in a sequence, cut after cut; None where not all have one, or edges go back."""
+        flat = [at for table in self.nodes for at in table.positions]
+        if not flat or None in flat:
+            return None
+        found = np.array(flat, dtype=np.int64)
+        for (a, b), (later, earlier) in zip(self.pair_slices, self._found(), strict=True):
+            if (found[a][earlier] > found[b][later]).any():
+                return None
+        return found
 
     @property
     def n_nodes(self) -> int:
@@ -359,7 +382,7 @@ class InteractionGraph(Result):
         texts = {f"nodes.{i}": table.to_json() for i, table in enumerate(self.nodes)}
         texts |= {"origin": json.dumps(self.origin)} if self.origin else {}
         arrays |= {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in texts.items()}
-        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
+                metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs", "unit")}
         return encode("graph", arrays, metadata)
 
     @classmethod
@@ -392,6 +415,7 @@ class InteractionGraph(Result):
                 NodeTable.from_json(arrays[f"nodes.{i}"].tobytes()) for i in range(len(widths)) if "nodes.0" in arrays
             ],
             origin=json.loads(arrays["origin"].tobytes()) if "origin" in arrays else None,
+            unit=meta.get("unit", "loss"),  # not in files of versions before 0.8
             **{name: beside(name) for name in _BESIDE},
         )
 

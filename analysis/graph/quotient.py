@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from ..errors import GraphError
 from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, shown_scales
+from .expectation import expected_between, expected_sides, places_of
 from .interaction_graph import InteractionGraph
 
 __all__ = [
@@ -129,6 +130,14 @@ class Division:
         )
 
     @property
+    def contrast(self) -> float:
+        """By how much less the modules interact than by chance, see `contrast`."""
+        labels = np.searchsorted(self.names, np.concatenate(self.labels))
+        labels = np.where(np.concatenate(self.labels) >= 0, labels, -1)
+        expected = expected_between(expected_sides(self.costs, places_of(self.graph)), labels, len(self.names))
+        return contrast_of(self.sums.sum(axis=0), expected)
+
+    @property
     def inner_costs(self) -> dict[int, float]:
         """The sum of c(w) over the edges inside each module."""
         return dict(zip(self.names.tolist(), np.einsum("pcc->c", self.sums).tolist(), strict=True))
@@ -181,17 +190,16 @@ def module_links(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilo
 
 
 def contrast(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:
-    """Compute 1 - C_edge / E[C_edge], E[x_ij] = k_i k_j / m_p: 1 for no interaction, 0 for chance and for one module.
+    """Compute 1 - C_edge / E[C_edge], E of `expectation`: 1 for no interaction, 0 for chance and for one module.
 
     >>> graph = InteractionGraph.from_blocks([np.eye(2)])
     >>> contrast(graph, [np.array([0, 1])] * 2, 0.01)
     1.0
     """
-    return contrast_of(Division(graph, labels, epsilon).sums)
+    return Division(graph, labels, epsilon).contrast
 
 
-def contrast_of(sums: Float[np.ndarray, "pairs later earlier"]) -> float:
-    """Compute `contrast` from the costs summed by (pair of cuts, later module, earlier module)."""
-    between = float(sums.sum() - np.einsum("pcc->", sums))
-    expected = sum(float(e.sum() - e.sum(0) @ e.sum(1) / e.sum()) for e in sums if e.sum() > 0)
-    return 1.0 - between / expected if expected > 1e-12 * sums.sum() else 0.0
+def contrast_of(sums: Float[np.ndarray, "later earlier"], expected: Float[np.ndarray, "later earlier"]) -> float:
+    """Compute `contrast` from the costs, and those expected by chance, summed by (later module, earlier module)."""
+    between, chance = (float(matrix.sum() - np.trace(matrix)) for matrix in (sums, expected))
+    return 1.0 - between / chance if chance > 1e-12 * sums.sum() else 0.0

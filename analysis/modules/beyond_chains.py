@@ -26,8 +26,7 @@ from jaxtyping import Bool, Float, Int
 
 from ..graph.cost import Epsilon, interaction_cost, loss_scales
 from ..graph.interaction_graph import InteractionGraph
-from ..graph.null_graphs import degree_preserving_null
-from ..graph.quotient import contrast_of
+from ..graph.null_graphs import null_costs
 from ..search.local_search import Search
 
 __all__ = ["BeyondChains", "costs_beyond_chains", "one_to_one"]
@@ -53,7 +52,7 @@ def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> list[Float
     [[0.0, 2.303], [2.303, 0.0]]
     """
     return [
-        np.where(one_to_one(w), 0.0, interaction_cost(w, scale))
+        np.where(one_to_one(w), 0.0, interaction_cost(w, scale, graph.unit))
         for w, scale in zip(graph.beyond, loss_scales(graph, epsilon), strict=True)
     ]
 
@@ -69,9 +68,8 @@ class BeyondChains:
         self._search = search
         self.costs = search.kept(costs_beyond_chains(graph, epsilon))
         generator = np.random.default_rng([seed, 1])
-        self._nulls = [
-            [degree_preserving_null(x, generator=generator) for x in self.costs] for _ in range(max(n_null, 0))
-        ]
+        drawn = range(max(n_null, 0))
+        self._nulls = [null_costs(self.costs, search.places, generator=generator) for _ in drawn]
 
     def test(self, labels: Int[np.ndarray, " n"]) -> tuple[float, float]:
         """Compute the contrast of a division, labels 0, 1, ..., and its p-value against the null graphs."""
@@ -86,4 +84,4 @@ class BeyondChains:
     def _contrast(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> float:
         if not any(x.any() for x in costs):
             return 0.0
-        return float(contrast_of(self._search.between(costs, labels)))
+        return self._search.contrast(costs, labels)

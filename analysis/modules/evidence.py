@@ -22,22 +22,19 @@ def description_length(search: Search, labels: Int[np.ndarray, " n"]) -> float:
     """Compute the nats to describe costs and labels, minus those for one module; not part of the rule.
 
     Degree-corrected stochastic block model with quasi-Poisson weights (dispersion phi = E[x^2] / E[x]), K modules,
-    P pairs of cuts, n nodes, n_c of them in module c, x_cd^p the cost from c to d in pair p:
+    P pairs of cuts, n nodes, n_c of them in module c, x_cd^p the cost from c to d in pair p, E[x_cd^p] = k_c^p k_d^p /
+    m_p; where edges skip cuts all pairs count as one, P = 1, with E of `graph.expectation`:
 
-        - sum_p sum_cd x_cd^p log(x_cd^p m_p / (k_c^p k_d^p)) / phi
+        - sum_p sum_cd x_cd^p log(x_cd^p / E[x_cd^p]) / phi
         + n H(n_c / n) + (K - 1) log n + P (K - 1)^2 log(n) / 4
     """
     phi = sum((x**2).sum() for x in search.costs) / sum(x.sum() for x in search.costs)
-    sums = search.between(search.costs, labels)
-    n, count = len(labels), sums.shape[1]
-    fit = 0.0
-    for x in sums:
-        if x.sum() > 0:
-            expected = np.outer(x.sum(1), x.sum(0)) / x.sum()
-            fit += float((x[x > 0] * np.log(x[x > 0] / expected[x > 0])).sum())
+    parts = search.expectations(labels)
+    n, count = len(labels), int(labels.max()) + 1
+    fit = sum(float((x[x > 0] * np.log(x[x > 0] / expected[x > 0])).sum()) for x, expected in parts)
     sizes = np.bincount(labels)
     entropy = -float((sizes[sizes > 0] * np.log(sizes[sizes > 0] / n)).sum())
-    return float(-fit / float(phi) + entropy + (count - 1) * np.log(n) + len(sums) * (count - 1) ** 2 * np.log(n) / 4)
+    return float(-fit / float(phi) + entropy + (count - 1) * np.log(n) + len(parts) * (count - 1) ** 2 * np.log(n) / 4)
 
 
 @by_value

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Int
 
 from ..errors import GraphError
-from ..graph.cost import Epsilon
+from ..graph.cost import Epsilon, interaction_cost
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import LossScale, choose_epsilon, default_epsilon
-from ..graph.quotient import Division, Labels, checked_labels, contrast_of
+from ..graph.quotient import Division, Labels, checked_labels
 from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, report
 from ..search.local_search import Effort, Search
@@ -100,7 +100,7 @@ def scored(
         epsilon=scale.epsilon,
         epsilons=scale.per_pair,
         epsilon_source=scale.source,
-        contrast=contrast_of(division.sums),
+        contrast=division.contrast,
         modules=modules,
         mediators=surface_of(division, scale.full_strength),
         seed=seed,
@@ -113,7 +113,10 @@ def _normalised(division: Division, scale: LossScale) -> float | None:
         return None
     between = division.sums.sum(axis=(1, 2)) - np.einsum("pcc->p", division.sums)
     return float(
-        sum(x / np.log(scale.full_strength / np.sqrt(e)) for x, e in zip(between, scale.per_pair, strict=True))
+        sum(
+            x / interaction_cost(np.array(scale.full_strength), e, division.graph.unit)
+            for x, e in zip(between, scale.per_pair, strict=True)
+        )
     )
 
 
@@ -304,7 +307,7 @@ def _significant(
     again = search.best(wired, search.costs, row.objective, row.resolution, start=labels, **options)
     joined = join_satellites(search, again.labels, beyond)
     runs = tuple(join_satellites(search, run, beyond) for run in again.runs)
-    better = joined.max() == labels.max() and contrast_of(search.between(search.costs, joined)) > row.contrast
+    better = joined.max() == labels.max() and search.contrast(search.costs, joined) > row.contrast
     return (joined if better else labels), runs
 
 

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..graph.null_graphs import degree_preserving_null
+from ..graph.null_graphs import null_costs
 from ..graph.quotient import contrast_of
 from ..progress import ProgressCallback, report
 from ..results import by_value
@@ -55,6 +55,8 @@ __all__ = ["Profile", "profile", "resolutions"]
 
 # For layered_cpm and cpm in units of the mean cost per pair of nodes.
 _FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+
+_JOINT_FACTORS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0)  # where edges skip cuts
 
 _SIGNIFICANT = 3.0
 
@@ -93,6 +95,8 @@ class Profile:
 def resolutions(search: Search, objective: str | None, resolution: float | None) -> list[tuple[str, float]]:
     """List the (objective, resolution) to try."""
     names = LAYERED if objective is None else (find_objective(objective).name,)
+    if objective is None and search.places.joint:
+        names = ("layered_modularity",)
     if resolution is not None or (objective is not None and find_objective(objective).fixed):
         return [("layered_modularity" if objective is None else objective, checked_resolution(resolution or 0.0))]
     total = float(sum(x.sum() for x in search.costs))
@@ -100,7 +104,8 @@ def resolutions(search: Search, objective: str | None, resolution: float | None)
         "layered_cpm": total / sum(x.size for x in search.costs),
         "cpm": 2.0 * total / max(search.n * (search.n - 1), 1),
     }
-    return [(name, factor * units.get(name, 1.0)) for name in names for factor in _FACTORS]
+    factors = _JOINT_FACTORS if objective is None and search.places.joint else _FACTORS
+    return [(name, factor * units.get(name, 1.0)) for name in names for factor in factors]
 
 
 def profile(
@@ -124,7 +129,7 @@ def profile(
     for k in report(range(1 + n_null), "modules", progress):
         costs = search.costs
         if k:
-            costs = [degree_preserving_null(x, generator=generator) for x in search.costs]
+            costs = null_costs(search.costs, search.places, generator=generator)
         wired = search.wired(costs)
         for row, (objective, resolution) in enumerate(grid):
             begin = None if k else start
@@ -136,7 +141,7 @@ def profile(
                 runs = [_settled(search, run, join, beyond) for run in best.runs]
     rows = [_row(search, *point, qualities[k], labels[k]) for k, point in enumerate(grid)]
     found = Profile(tuple(rows), tuple(labels), join, runs=tuple(runs) if len(grid) == 1 else ())
-    return _chosen(found, qualities, beyond) if n_null else found
+    return _chosen(found, qualities, beyond, search.places.joint) if n_null else found
 
 
 def _settled(search: Search, labels: np.ndarray, join: bool, beyond: BeyondChains | None) -> np.ndarray:
@@ -145,27 +150,29 @@ def _settled(search: Search, labels: np.ndarray, join: bool, beyond: BeyondChain
 
 def _row(search: Search, objective: str, resolution: float, qualities: np.ndarray, labels: np.ndarray) -> ProfileRow:
     sums = search.between(search.costs, labels)
-    inner = float(np.einsum("pcc->", sums))
+    inner = float(np.trace(sums))
     cost = max(0.0, float(sums.sum()) - inner)
     real, nulls = float(qualities[0]), qualities[1:]
     mean, sd = (float(nulls.mean()), float(nulls.std(ddof=1))) if len(nulls) else (None, None)
     return ProfileRow(
         objective=objective,
         resolution=resolution,
-        n_modules=sums.shape[1],
+        n_modules=len(sums),
         quality=real,
         null_mean=mean,
         null_sd=sd,
         z=None,
         gap=None if mean is None else real - mean,
         edge_cost=cost,
-        contrast=contrast_of(sums),
+        contrast=contrast_of(sums, search.expected(search.costs, labels)),
         description_length=description_length(search, labels),
         significant=None,
     )
 
 
-def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond: BeyondChains | None) -> Profile:
+def _chosen(
+    found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond: BeyondChains | None, joint: bool
+) -> Profile:
     """Apply the rule, and return the profile with the choice."""
     real, nulls = qualities[:, 0], qualities[:, 1:]
     count = nulls.shape[1]
@@ -194,7 +201,7 @@ def _chosen(found: Profile, qualities: Float[np.ndarray, "rows graphs"], beyond:
         _medoid(found.labels, np.flatnonzero(significant & (counts == k)), gap)
         for k in sorted(set(counts[significant].tolist()) - {1})
     )
-    wanted = counts[np.where(significant, gap * contrast**2, -np.inf).argmax()]
+    wanted = counts[np.where(significant, z if joint else gap * contrast**2, -np.inf).argmax()]
     chosen = [level for level in levels if counts[level] == wanted]
     row = chosen[0] if chosen else int(z.argmax())
     return replace(

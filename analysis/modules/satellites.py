@@ -33,7 +33,7 @@ def join_satellites(
 
 def _separated(search: Search, labels: np.ndarray, costs: Sequence[np.ndarray], least: float) -> Int[np.ndarray, " n"]:
     scale = sum((x**2).sum() for x in costs) / sum(x.sum() for x in costs)
-    return _joined(search, labels, costs, lambda sums, sizes: least - _separation(sums, scale))
+    return _joined(search, labels, costs, lambda sums, chance, sizes: least - _separation(sums, chance, scale))
 
 
 def join_small(search: Search, labels: Int[np.ndarray, " n"], min_size: int) -> Int[np.ndarray, " n"]:
@@ -41,7 +41,7 @@ def join_small(search: Search, labels: Int[np.ndarray, " n"], min_size: int) -> 
 
     A module that can join no other, since pins keep them apart or max_size does, takes nodes of larger modules instead.
     """
-    return _filled(search, _joined(search, labels, search.costs, lambda sums, sizes: min_size - sizes), min_size)
+    return _filled(search, _joined(search, labels, search.costs, lambda _, __, sizes: min_size - sizes), min_size)
 
 
 def _filled(search: Search, labels: np.ndarray, min_size: int) -> Int[np.ndarray, " n"]:
@@ -67,20 +67,21 @@ def _joined(
     search: Search,
     labels: np.ndarray,
     costs: Sequence[np.ndarray],
-    need: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    need: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> Int[np.ndarray, " n"]:
     """Join the module with the largest need above 0 to that with which it exchanges most, until there is none.
 
-    need: function of the sums of costs by (pair of cuts, later module, earlier module) and of the sizes.
+    need: function of the costs by (later module, earlier module), of those expected by chance, and of the sizes.
     """
     names, labels = np.unique(labels, return_inverse=True)
-    sums, exchanged = search.between(costs, labels), search.between(search.squares, labels).sum(axis=0)
+    sums, exchanged = search.between(costs, labels), search.between(search.squares, labels)
+    chance = search.expected(costs, labels)
     sizes = np.bincount(labels)
     pinned = np.bincount(labels, search.pinned[search.groups] > 0) > 0
     alive = np.arange(len(names))
     stuck = np.zeros(len(names), dtype=bool)  # modules that cannot join another one
     while len(alive) > 1:
-        wanted = np.where(stuck, 0.0, need(sums, sizes))
+        wanted = np.where(stuck, 0.0, need(sums, chance, sizes))
         satellite = int(wanted.argmax())
         traffic = exchanged[satellite] + exchanged[:, satellite]
         apart = pinned & pinned[satellite] | (sizes + sizes[satellite] > search.max_size)
@@ -94,20 +95,16 @@ def _joined(
         labels = np.where(labels == alive[satellite], alive[into], labels)
         sizes[into] += sizes[satellite]
         pinned[into] |= pinned[satellite]
-        for matrices in (sums, exchanged):
-            matrices[..., into, :] += matrices[..., satellite, :]
-            matrices[..., :, into] += matrices[..., :, satellite]
         keep = np.delete(np.arange(len(alive)), satellite)
-        sums, exchanged = sums[:, keep][:, :, keep], exchanged[keep][:, keep]
+        for matrix in (sums, chance, exchanged):
+            matrix[into] += matrix[satellite]
+            matrix[:, into] += matrix[:, satellite]
+        sums, chance, exchanged = (matrix[keep][:, keep] for matrix in (sums, chance, exchanged))
         sizes, alive, stuck, pinned = sizes[keep], alive[keep], stuck[keep], pinned[keep]
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _separation(sums: np.ndarray, scale: float) -> np.ndarray:
+def _separation(sums: np.ndarray, chance: np.ndarray, scale: float) -> np.ndarray:
     """Compute per module (mu - e) / sqrt(mu scale): by how much it interacts less with the rest than by chance."""
-    out, into = sums.sum(axis=1), sums.sum(axis=2)  # (pair of cuts, module)
-    m = np.maximum(out.sum(axis=1, keepdims=True), 1e-300)
-    inner = np.einsum("pcc->c", sums)
-    expected = (out + into - 2 * out * into / m).sum(axis=0)
-    actual = (out + into).sum(axis=0) - 2 * inner
+    actual, expected = (matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix) for matrix in (sums, chance))
     return np.asarray((expected - actual) / np.sqrt(np.maximum(expected, 1e-300) * scale))

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,13 @@ import numpy as np
 from ..compiled import compiled
 from ..errors import GraphError
 from ..graph.cost import Epsilon, graph_costs, has_edge
+from ..graph.expectation import Side, expected_between, expected_sides, places_of
 from ..graph.interaction_graph import InteractionGraph
+from ..graph.quotient import contrast_of
 from ..results import by_value
 from .kway import check_bounds, kway
 from .leiden import leiden
-from .objectives import Side, checked_resolution, find_objective
+from .objectives import checked_resolution, find_objective
 from .weights import Weights, compact, contracted, value
 
 __all__ = ["BACKENDS", "Effort", "Found", "Search"]
@@ -66,6 +67,7 @@ class Search:
     Attributes:
         strong: per cut which nodes have such an edge.
         costs: per pair of cuts c(w) between them.
+        places: which nodes may interact.
         cuts: where each cut's nodes are; `pairs` the same for the two cuts of each pair.
     """
 
@@ -73,10 +75,9 @@ class Search:
         self.strong = has_edge(graph, epsilon)
         self._graph = graph
         self.costs = self.kept(graph_costs(graph, epsilon))
-        ends = np.cumsum([0, *(int(a.sum()) for a in self.strong)]).tolist()
-        self.cuts = [slice(a, b) for a, b in pairwise(ends)]
-        self.pairs = [(self.cuts[a], self.cuts[b]) for a, b in graph.pairs]
-        self.n = ends[-1]
+        self.places = places_of(graph).among(self.strong)
+        self.cuts, self.pairs = self.places.cuts, self.places.pairs
+        self.n = self.places.n
         self.groups = np.arange(self.n)  # nodes pinned together are one node for the search
         self.pinned = np.zeros(self.n, dtype=np.int64)
         self.k: int | None = None
@@ -164,7 +165,7 @@ class Search:
 
     def priced(self, wired: Weights, costs: Sequence[np.ndarray], objective: str, resolution: float) -> Weights:
         """Build the graph with the values and prices of an objective; pinned groups are single nodes."""
-        sides = find_objective(objective).sides(costs, self.pairs, self.n)
+        sides = find_objective(objective).sides(costs, self.places)
         price = np.array([checked_resolution(resolution) * side.price for side in sides])
         graph = replace(wired, **_values(sides, self.n), price=price)
         if len(self.pinned) == self.n:
@@ -252,6 +253,10 @@ class Search:
     def _leidenalg(self, costs: Sequence[np.ndarray], objective: str, resolution: float, seed: int) -> np.ndarray:
         if self.max_size < self.n or self.pinned.any():
             raise GraphError("backend 'leidenalg' supports neither pins nor sizes: leave them out, or use 'leiden'")
+        if objective == "layered_modularity" and self.places.joint:
+            raise GraphError(
+                "backend 'leidenalg' cannot keep totals over several pairs of cuts, where edges skip cuts: use 'leiden'"
+            )
         from .leidenalg_backend import leidenalg_labels
 
         return leidenalg_labels(
@@ -268,9 +273,26 @@ class Search:
         return np.where(labels >= 0, labels, labels.max() + 1 + np.arange(self.n))
 
     def between(self, matrices: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-        """Sum costs by (pair of cuts, later module, earlier module); labels are 0, 1, ..."""
+        """Sum costs by (later module, earlier module); labels are 0, 1, ..."""
         members = np.eye(int(labels.max()) + 1)[labels]
-        return np.stack([members[b].T @ m @ members[a] for m, (a, b) in zip(matrices, self.pairs, strict=True)])
+        parts = zip(matrices, self.pairs, strict=True)
+        return np.asarray(sum(members[b].T @ m @ members[a] for m, (a, b) in parts))
+
+    def expectations(self, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the sums of costs, and of those expected, once for all pairs of cuts that share totals."""
+        if self.places.joint:
+            return [(self.between(self.costs, labels), self.expected(self.costs, labels))]
+        members = np.eye(int(labels.max()) + 1)[labels]
+        sums = [members[b].T @ x @ members[a] for x, (a, b) in zip(self.costs, self.pairs, strict=True)]
+        return [(x, np.outer(x.sum(1), x.sum(0)) / max(float(x.sum()), 1e-300)) for x in sums]
+
+    def expected(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        """Sum the costs that chance gives nodes of these totals by (later module, earlier module)."""
+        return expected_between(expected_sides(costs, self.places), labels, int(labels.max()) + 1)
+
+    def contrast(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> float:
+        """Compute by how much less modules interact than by chance, see `graph.contrast`."""
+        return contrast_of(self.between(costs, labels), self.expected(costs, labels))
 
     def per_cut(self, labels: np.ndarray) -> list[np.ndarray]:
         """Convert flat labels to labels per cut, -1 for nodes without an edge."""

@@ -6,7 +6,8 @@ the totals A_c^p and B_c^p of its nodes' values on the two sides:
     Q = sum_c e_c - resolution sum_p price_p sum_c A_c^p B_c^p
 
     layered_cpm         values 1 on either cut of the pair, price 1: section 5 of the paper, and a price for size
-    layered_modularity  values: the node's total in the pair, price 1 / total of the pair
+    layered_modularity  sum of A B = the costs expected by chance, see `graph.expectation`: in a graph without edges
+                        that skip cuts the values are the node's totals in the pair, the price 1 / total of the pair
     kway                no price: the interactions kept inside a given number of modules of bounded size
     cpm                 values 1 for all nodes, price 1/2, without a node's pair with itself (leidenalg's CPM)
     modularity          values: the node's total over all pairs, price 1 / (4 total) (Newman's Q times the total)
@@ -22,10 +23,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..errors import GraphError
 from ..graph.cost import Epsilon, graph_costs
+from ..graph.expectation import Places, Side, expected_sides, places_of, possible_sides
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.quotient import Division, checked_labels
 from ..results import by_value
@@ -34,7 +35,6 @@ __all__ = [
     "LAYERED",
     "OBJECTIVES",
     "Objective",
-    "Side",
     "checked_resolution",
     "find_objective",
     "move_gain",
@@ -45,62 +45,37 @@ __all__ = [
 
 @by_value
 @dataclass(frozen=True)
-class Side:
-    """A priced pair: the values of all nodes (flat, cut after cut) on its two sides, and its price."""
-
-    earlier: Float[np.ndarray, " n"]
-    later: Float[np.ndarray, " n"]
-    price: float
-
-
-@by_value
-@dataclass(frozen=True)
 class Objective:
     """An entry of the registry.
 
     Attributes:
         name: key in the registry.
-        sides: function of the costs of the pairs of cuts, the nodes of each pair (earlier, later; slices of the flat
-            nodes) and the number of nodes.
+        sides: function of the costs of the pairs of cuts and of the places of the nodes.
         own_pairs: whether a node is charged for its pair with itself.
         fixed: whether the number of modules must be given.
     """
 
     name: str
-    sides: Callable[[Sequence[np.ndarray], Sequence[tuple[slice, slice]], int], list[Side]]
+    sides: Callable[[Sequence[np.ndarray], Places], list[Side]]
     own_pairs: bool = True
     fixed: bool = False
 
 
-def _on(n: int, nodes: slice, values: np.ndarray | float) -> np.ndarray:
-    flat = np.zeros(n)
-    flat[nodes] = values
-    return flat
+def _layered_cpm(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
+    return possible_sides(places)
 
 
-def _layered_cpm(costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int) -> list[Side]:
-    return [Side(_on(n, a, 1.0), _on(n, b, 1.0), 1.0) for a, b in pairs]
-
-
-def _layered_modularity(costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int) -> list[Side]:
-    return [
-        Side(_on(n, a, x.sum(0)), _on(n, b, x.sum(1)), 1.0 / float(x.sum()))
-        for x, (a, b) in zip(costs, pairs, strict=True)
-        if x.any()
-    ]
-
-
-def _kway(costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int) -> list[Side]:
+def _kway(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
     return []
 
 
-def _cpm(costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int) -> list[Side]:
-    return [Side(np.ones(n), np.ones(n), 0.5)]
+def _cpm(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
+    return [Side(np.ones(places.n), np.ones(places.n), 0.5)]
 
 
-def _modularity(costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int) -> list[Side]:
-    totals = np.zeros(n)
-    for x, (a, b) in zip(costs, pairs, strict=True):
+def _modularity(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
+    totals = np.zeros(places.n)
+    for x, (a, b) in zip(costs, places.pairs, strict=True):
         totals[a] += x.sum(0)
         totals[b] += x.sum(1)
     return [Side(totals, totals, 1.0 / (2.0 * float(totals.sum())))] if totals.any() else []
@@ -110,7 +85,7 @@ OBJECTIVES = {
     entry.name: entry
     for entry in (
         Objective("layered_cpm", _layered_cpm),
-        Objective("layered_modularity", _layered_modularity),
+        Objective("layered_modularity", expected_sides),
         Objective("kway", _kway, fixed=True),
         Objective("cpm", _cpm, own_pairs=False),
         Objective("modularity", _modularity),
@@ -167,7 +142,7 @@ def quality_of(division: Division, *, objective: str, resolution: float) -> floa
     resolution = checked_resolution(resolution)
     total = float(np.einsum("pcc->", division.sums))
     members = np.concatenate(division.members)
-    for side in chosen.sides(division.costs, graph.pair_slices, graph.n_nodes):
+    for side in chosen.sides(division.costs, places_of(graph)):
         charged = float((side.earlier @ members) @ (side.later @ members))
         if not chosen.own_pairs:
             charged -= float((side.earlier * side.later) @ members.sum(axis=1))
@@ -208,7 +183,7 @@ def move_gain(
             weight[b] += x[:, i - a.start]
         if b.start <= i < b.stop:
             weight[a] += x[i - b.start]
-    for side in find_objective(objective).sides(costs, graph.pair_slices, graph.n_nodes):
+    for side in find_objective(objective).sides(costs, places_of(graph)):
         price = resolution * side.price
         weight -= price * (side.earlier[i] * side.later + side.later[i] * side.earlier)
     weight[i] = 0.0

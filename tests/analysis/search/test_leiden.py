@@ -30,7 +30,7 @@ def dense(graph, objective, resolution):
     for x, (a, b) in zip(search.costs, search.pairs, strict=True):
         gains[b, a] += x
         gains[a, b] += x.T
-    for side in objectives.find_objective(objective).sides(search.costs, search.pairs, search.n):
+    for side in objectives.find_objective(objective).sides(search.costs, search.places):
         product = np.outer(side.earlier, side.later)
         gains -= resolution * side.price * (product + product.T)
     return gains
