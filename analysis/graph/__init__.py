@@ -1,7 +1,7 @@
 """The interaction graph: strengths between cuts, costs of a division, the loss scale, and null graphs."""
 
 from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
-from .expectation import Places, Side, expected_between, expected_sides, places_of, possible_sides
+from .expectation import Places, Side, expected_between, expected_sides, node_totals, places_of, possible_sides
 from .interaction_graph import UNITS, InteractionGraph
 from .loss_scale import LossScale, StrengthDistribution, choose_epsilon, default_epsilon, strength_distribution
 from .node_table import NodeTable
@@ -50,6 +50,7 @@ __all__ = [
     "loss_scales",
     "mediator_cost",
     "module_links",
+    "node_totals",
     "normalised",
     "null_costs",
     "pair_attributions",

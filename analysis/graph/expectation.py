@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from ..results import by_value
 from .interaction_graph import InteractionGraph
 
-__all__ = ["Places", "Side", "expected_between", "expected_sides", "places_of", "possible_sides"]
+__all__ = ["Places", "Side", "expected_between", "expected_sides", "node_totals", "places_of", "possible_sides"]
 
 _ROUNDS = 1000
 
@@ -60,7 +60,7 @@ class Places:
     @property
     def n(self) -> int:
         """The number of nodes."""
-        return self.cuts[-1].stop
+        return int(self.cuts[-1].stop)
 
     @property
     def pairs(self) -> tuple[tuple[slice, slice], ...]:
@@ -104,17 +104,25 @@ def expected_sides(costs: Sequence[Float[np.ndarray, "_ _"]], places: Places) ->
                 earlier[a], later[b] = x.sum(0), x.sum(1)
                 sides.append(Side(earlier, later, 1.0 / float(x.sum())))
         return sides
+    out, into = node_totals(costs, places)
+    cell, possible = _cells(places)
+    sums = [np.bincount(cell, total, minlength=len(possible)) for total in (out, into)]
+    of_earlier, of_later = _scaled(possible, *sums)
+    out, into = out * of_earlier[cell], into * of_later[cell]
+    for c in np.flatnonzero(np.bincount(cell, out, minlength=len(possible))).tolist():
+        sides.append(Side(np.where(cell == c, out, 0.0), np.where(possible[c][cell], into, 0.0), 1.0))
+    return sides
+
+
+def node_totals(
+    costs: Sequence[Float[np.ndarray, "_ _"]], places: Places
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Sum the costs of each node to later cuts, and from earlier ones."""
     out, into = np.zeros(places.n), np.zeros(places.n)
     for x, (a, b) in zip(costs, places.pairs, strict=True):
         out[a] += x.sum(0)
         into[b] += x.sum(1)
-    cell, possible = _cells(places)
-    sums = [np.bincount(cell, total, minlength=len(possible)) for total in (out, into)]
-    a, b = _scaled(possible, *sums)
-    out, into = out * a[cell], into * b[cell]
-    for c in np.flatnonzero(np.bincount(cell, out, minlength=len(possible))).tolist():
-        sides.append(Side(np.where(cell == c, out, 0.0), np.where(possible[c][cell], into, 0.0), 1.0))
-    return sides
+    return out, into
 
 
 def possible_sides(places: Places) -> list[Side]:

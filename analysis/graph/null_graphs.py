@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..compiled import compiled
-from .expectation import Places
+from .expectation import Places, node_totals
 
 __all__ = ["degree_preserving_null", "null_costs"]
 
@@ -96,11 +96,11 @@ def null_costs(
 
 def _rescale(nulls: Sequence[np.ndarray], costs: Sequence[np.ndarray], places: Places) -> None:
     """Restore the totals of all nodes, over all pairs of cuts, by alternate rescaling in place."""
-    wanted = _totals(costs, places)
+    wanted = node_totals(costs, places)
     for _ in range(_MAX_RESCALINGS):
         largest = 0.0
         for side in (0, 1):
-            total = _totals(nulls, places)[side]
+            total = node_totals(nulls, places)[side]
             factors = np.divide(wanted[side], total, out=np.ones_like(total), where=total > 0)
             for x, pair in zip(nulls, places.pairs, strict=True):
                 own = factors[pair[side]]
@@ -108,15 +108,6 @@ def _rescale(nulls: Sequence[np.ndarray], costs: Sequence[np.ndarray], places: P
             largest = max(largest, float(np.abs(factors - 1).max())) if side == 0 else largest
         if largest < _RESCALED:
             break
-
-
-def _totals(costs: Sequence[np.ndarray], places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the costs of each node to later and from earlier cuts."""
-    out, into = np.zeros(places.n), np.zeros(places.n)
-    for x, (a, b) in zip(costs, places.pairs, strict=True):
-        out[a] += x.sum(0)
-        into[b] += x.sum(1)
-    return out, into
 
 
 @compiled

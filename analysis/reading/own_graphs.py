@@ -23,7 +23,7 @@ KEY = "interbasis"
 
 """Attribute of a graph and of its nodes."""
 
-_SAID = ("cuts", "widths", "strengths", "basis", "settings", "pairs", "origin")
+_SAID = ("cuts", "widths", "strengths", "basis", "settings", "pairs", "origin", "unit")
 
 
 def whole_graph_said(graph: InteractionGraph) -> str:
@@ -87,6 +87,7 @@ def _rebuilt(
         weights=[block if has else None for block, has in zip(weights, signed, strict=True)],
         nodes=nodes,
         origin=said["origin"],
+        unit=said.get("unit", "loss"),
     )
 
 

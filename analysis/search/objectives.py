@@ -26,7 +26,7 @@ import numpy as np
 
 from ..errors import GraphError
 from ..graph.cost import Epsilon, graph_costs
-from ..graph.expectation import Places, Side, expected_sides, places_of, possible_sides
+from ..graph.expectation import Places, Side, expected_sides, node_totals, places_of, possible_sides
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.quotient import Division, checked_labels
 from ..results import by_value
@@ -74,10 +74,7 @@ def _cpm(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
 
 
 def _modularity(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
-    totals = np.zeros(places.n)
-    for x, (a, b) in zip(costs, places.pairs, strict=True):
-        totals[a] += x.sum(0)
-        totals[b] += x.sum(1)
+    totals = np.add(*node_totals(costs, places))
     return [Side(totals, totals, 1.0 / (2.0 * float(totals.sum())))] if totals.any() else []
 
 
