@@ -201,7 +201,7 @@ def _chosen(
         _medoid(found.labels, np.flatnonzero(significant & (counts == k)), gap)
         for k in sorted(set(counts[significant].tolist()) - {1})
     )
-    wanted = counts[np.where(significant, z if joint else gap * contrast**2, -np.inf).argmax()]
+    wanted = counts[np.where(significant, gap if joint else gap * contrast**2, -np.inf).argmax()]
     chosen = [level for level in levels if counts[level] == wanted]
     row = chosen[0] if chosen else int(z.argmax())
     return replace(
