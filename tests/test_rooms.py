@@ -26,6 +26,7 @@ FLOORS = {
         ("checkpoints", "basis"),
         ("degeneracy", "graph"),
         ("reading",),
+        ("attribution",),
         ("search",),
         ("modules",),
         ("llc", "circuits", "meaning", "comparison"),

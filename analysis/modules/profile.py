@@ -15,7 +15,9 @@ splits). The rule:
    included), until all are. A module must also be separated, by 1 standard deviation, beyond chains: a node that is
    the same quantity at several cuts is no module, however little its separation costs. If fewer than two modules are,
    all stay, and point 1 refuses them as chains.
-3. The number of modules is that of the significant row with the largest gap times contrast squared.
+3. The number of modules is that of the significant row with the largest gap times contrast squared; where edges skip
+   cuts (`graph.expectation`) that of the largest gap, and z times contrast has no least value: such graphs are dense,
+   and contrasts of .4 to .5 are clear.
 4. Among significant rows with this number, the one with the largest product of agreement with the others (mean AMI) and
    root of the gap is taken.
 
@@ -188,7 +190,8 @@ def _chosen(
     threshold = max(null_z.mean() + _SIGNIFICANT * null_z.std(ddof=1), null_z.max())
     gap = real - nulls.mean(axis=1)
     contrast = np.array([row.contrast for row in found.rows])
-    explained = ~((z > threshold) & (z * contrast > _LEAST) & (gap > 10 * tiny))
+    clear = (z > threshold) & (z * contrast > (0.0 if joint else _LEAST)) & (gap > 10 * tiny)
+    explained = ~clear
     tests = [(None, 0.0)] * len(found.rows) if beyond is None else [beyond.test(labels) for labels in found.labels]
     apart = np.array([True if beyond is None or c is None else beyond.supports(c, p) for c, p in tests])
     significant = ~explained & apart

@@ -14,7 +14,7 @@ from ..graph.node_table import NodeTable
 from .layering import longest_paths, ordered_layers
 from .tables import Links, Parts
 
-__all__ = ["assembled", "without_types"]
+__all__ = ["assembled", "some_nodes", "without_types"]
 
 
 def assembled(parts: Parts, *, longest_path: bool = False) -> InteractionGraph:
@@ -150,10 +150,17 @@ def without_types(graph: InteractionGraph, types: Sequence[str]) -> InteractionG
                 f"no node is of the type {name!r}: expected one of {', '.join(known) or 'no types at all'}"
             )
         dropped |= hit
-    return _kept(graph, [np.array([kind not in dropped for kind in table.types], dtype=bool) for table in graph.nodes])
+    return some_nodes(
+        graph, [np.array([kind not in dropped for kind in table.types], dtype=bool) for table in graph.nodes]
+    )
 
 
-def _kept(graph: InteractionGraph, keep: Sequence[Bool[np.ndarray, " _"]]) -> InteractionGraph:
+def some_nodes(graph: InteractionGraph, keep: Sequence[Bool[np.ndarray, " _"]]) -> InteractionGraph:
+    """Return the graph of some nodes, those where the mask of their cut is true; cuts without nodes are left out.
+
+    Raises:
+        GraphError: nodes of fewer than two cuts, or no link between them.
+    """
     left = [cut for cut, kept in enumerate(keep) if kept.any()]
     if len(left) < 2:
         raise GraphError(f"nodes of {len(left)} layers are left: expected at least two; leave fewer types out")
