@@ -28,7 +28,7 @@ _CHECKED = [
     for path in sorted((_ROOT / "analysis").rglob("*.py"))
     if path.stem != "__init__"
 ]
-_FIRST = 4  # calls of a function in a test whose types and shapes are checked
+_FIRST = 2  # calls of a function in a test whose types and shapes are checked
 _LATER = 64  # and further calls, at powers of two
 _each = [False]  # whether all are, which takes three times as long
 _calls: dict[CodeType, list[int]] = {}

@@ -274,7 +274,7 @@ def test_processes_agree_and_seeds_repeat(workers: int) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_shapes_are_what_the_types_say(kernel: str) -> None:
     for more in ({"preconditioner": "lanczos"}, {"execution": "sequential"}):
-        sampler = Sampler(kernel=kernel, warmup=3, draws=4, **more)
+        sampler = Sampler(kernel=kernel, chains=2, warmup=3, draws=4, **more)
         assert learning_coefficient(small_loss(), temperature=100.0, sampler=sampler).value > 0
 
 

@@ -1,11 +1,13 @@
 """The demo: a network whose two halves are known is trained, and found to have two modules."""
 
+import functools
 import math
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cases_long import SEEDS
 
 from interbasis.analysis.basis.bases import Bases, Basis
 from interbasis.analysis.checkpoints.checkpoint import load_checkpoint
@@ -20,6 +22,7 @@ from interbasis.analysis.recipe import Recipe
 SHORT = (0, 20, 60)
 
 
+@functools.cache
 def analyse(file: Path) -> Analysis:
     return run(load_checkpoint(file), Recipe())
 
@@ -31,8 +34,14 @@ def accuracies(files: list[Path]) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Path]]:
-    """Checkpoints of the whole training, by seed."""
-    return {seed: train_two_digits(tmp_path_factory.mktemp(f"seed{seed}"), seed=seed) for seed in (0, 1)}
+    """Checkpoints of the whole training, by seed; a network is trained when it is asked for."""
+
+    class Trained(dict[int, list[Path]]):
+        def __missing__(self, seed: int) -> list[Path]:
+            self[seed] = train_two_digits(tmp_path_factory.mktemp(f"seed{seed}"), seed=seed)
+            return self[seed]
+
+    return Trained()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,7 @@ def test_accuracy_rises_within_few_steps(short: list[Path]) -> None:
     assert last > 0.5
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS[:2])
 def test_trained_network_has_its_two_halves_as_modules(trained: dict[int, list[Path]], seed: int) -> None:
     result = analyse(trained[seed][-1])
     assert result.partition.n_modules == 2

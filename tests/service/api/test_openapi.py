@@ -274,8 +274,11 @@ def test_every_rule_is_about_a_field(document: dict[str, Any]) -> None:
     assert set(cases_examples.FIELDS) <= known
 
 
-def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store) -> None:
-    made, failed = fuzz(2, "examples", "coverage", "fuzzing", token=filled.new_token("fuzz", "admin").token)
+@pytest.mark.parametrize("paths", ["^(?!.*/export$)", pytest.param("/export$", marks=pytest.mark.long)])
+def test_document_is_kept_to_with_a_token(fuzz: Fuzz, filled: Store, paths: str) -> None:
+    """Long: exports, half of all cases."""
+    token = filled.new_token("fuzz", "admin").token
+    made, failed = fuzz(2, "examples", "coverage", "fuzzing", token=token, paths=paths)
     print(made)
     assert not failed, "\n\n".join(failed)
 
@@ -291,12 +294,13 @@ def test_document_is_kept_to_where_references_name_something(
     assert made["200"] > 30
 
 
+@pytest.mark.parametrize("phases", [("fuzzing",), pytest.param(("coverage",), marks=pytest.mark.long)], ids=str)
 def test_document_is_kept_to_by_exports(
-    fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch
+    fuzz: Fuzz, filled: Store, export_here: Any, monkeypatch: pytest.MonkeyPatch, phases: tuple[str, ...]
 ) -> None:
     """In every format, written in this process instead of one each."""
     monkeypatch.setattr(files, "export", export_here)
     token = filled.new_token("fuzz", "admin").token
-    made, failed = fuzz(4, "coverage", "fuzzing", token=token, named=True, paths="/export$")
+    made, failed = fuzz(4, *phases, token=token, named=True, paths="/export$")
     assert not failed, "\n\n".join(failed)
     assert made["200"] > 10

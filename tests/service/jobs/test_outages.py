@@ -196,7 +196,8 @@ def test_a_store_without_patience_says_that_the_connection_broke(place: Any, pro
             save_llc(store)
 
 
-def test_database_gone_for_twenty_seconds(place: Any, proxy: Proxy, start_worker: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_database_gone_for_seconds(place: Any, proxy: Proxy, start_worker: Any, tmp_path: Path, seconds: int) -> None:
     """The computation goes on, its result is stored when the database is back, and the API says 503 meanwhile."""
     Store.upgrade(place.url)
     away = behind(place, proxy)
@@ -214,7 +215,7 @@ def test_database_gone_for_twenty_seconds(place: Any, proxy: Proxy, start_worker
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert refused.headers["content-type"] == "application/problem+json"
         assert api.get("health").status_code == 200
-        time.sleep(19)
+        time.sleep(seconds - 1)
         proxy.away = False
         (done,) = wait(store, job)
         assert (done.state, done.attempts, done.interruptions) == ("succeeded", 1, 0)
