@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/interbasis demo
 
 test: check
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -464,7 +464,7 @@ class TestEpsilon:
 class TestEstimates:
     def test_lanczos_counts_within_its_bounds(self) -> None:
         model, data = generic((12, 20, 16, 6), seed=1), inputs(500, 12)
-        for epsilon in (1e-3, 1e-2, 1e-1):
+        for epsilon in (1e-3, 1e-1):
             exact = ledger_of(model, data, epsilon=epsilon, method="exact").hessian
             rough = ledger_of(model, data, epsilon=epsilon, method="estimate").hessian
             assert (exact.method, rough.method) == ("exact", "lanczos")

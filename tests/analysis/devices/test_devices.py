@@ -135,7 +135,7 @@ def experiments(planted: Planted) -> Computed:
                 data=data,
                 recipe=ExperimentRecipe(kind=kind, draws=2, replacement=replacement),
             ).to_bytes()
-            for kind, replacement in [*((kind, "mean") for kind in KINDS), ("modules", "resample")]
+            for kind, replacement in [(kind, "resample" if kind == "modules" else "mean") for kind in KINDS]
         ]
 
     return compute

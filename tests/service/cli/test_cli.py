@@ -1367,10 +1367,10 @@ def test_killed_analysis_leaves_a_whole_store_and_goes_on(
     interbasis: Callable[..., Result], empty: Path, files: Files, python: str, tmp_path: Path
 ) -> None:
     """Killed while starting, and at some moment after its next result, until all but the last were computed."""
-    checkpoints = [save_mlp(tmp_path / f"net{i}.safetensors", blocks=2, seed=i) for i in range(7)]
+    checkpoints = [save_mlp(tmp_path / f"net{i}.safetensors", blocks=2, seed=i) for i in range(5)]
     command = ["analyze", *checkpoints, "--data", files.data, "--json"]
     moments = random.Random(0)
-    for wait_for in (0, 1, 3, 5):
+    for wait_for in (0, 1, 3):
         process = subprocess.Popen(
             [python, "-m", "interbasis.service.cli", *map(str, command)],
             env=environment(empty),
@@ -1383,6 +1383,8 @@ def test_killed_analysis_leaves_a_whole_store_and_goes_on(
         time.sleep(moments.uniform(0.0, 0.6) if wait_for else 0.5)
         process.kill()
         process.wait()
+        if not wait_for and not empty.exists():
+            continue
         assert_whole(interbasis("db", "check", "--json"))
         graphs = interbasis("ls", "graphs", "--json").document["items"]
         assert len(graphs) >= wait_for
