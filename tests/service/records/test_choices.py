@@ -107,7 +107,7 @@ def together(task: str, name: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("task", "name"), FIELDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(value=_values.filter(lambda value: value is not None))
 def test_wrong_types_are_refused_by_name(task: str, name: str, value: Any) -> None:
     if type(value) in kinds(task, name):
@@ -117,7 +117,7 @@ def test_wrong_types_are_refused_by_name(task: str, name: str, value: Any) -> No
 
 
 @pytest.mark.parametrize(("task", "name"), [(task, name) for task, name in FIELDS if name not in BESIDE[task]])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(value=_values.filter(lambda value: value is not None))
 def test_what_is_taken_is_what_recipes_take(task: str, name: str, value: Any) -> None:
     """Nothing that passes breaks in the worker that makes the recipe."""

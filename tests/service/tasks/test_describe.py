@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,21 +30,31 @@ from interbasis.service.tasks.figures import report
 RECIPE = DescribeRecipe(examples=2, points=8)
 
 
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint, its data, and a store with its partition, which tests copy."""
+    folder = tmp_path_factory.mktemp("analysed")
+    data = save_inputs(folder / "x.npz")
+    with Store.open(str(folder / "stored" / "store.sqlite"), str(folder / "stored" / "artifacts")) as store:
+        analyze(store, save_mlp(folder / "net.safetensors", blocks=1), {"control": False}, data=data)
+    return folder
+
+
 @pytest.fixture
-def store(sqlite_place: Any) -> Iterator[Store]:
-    with sqlite_place.open() as opened:
+def store(analysed: Path, tmp_path: Path) -> Iterator[Store]:
+    folder = shutil.copytree(analysed / "stored", tmp_path / "stored")
+    with Store.open(str(folder / "store.sqlite"), str(folder / "artifacts")) as opened:
         yield opened
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return save_inputs(tmp_path / "x.npz")
+def data(analysed: Path) -> Path:
+    return analysed / "x.npz"
 
 
 @pytest.fixture
-def partition(store: Store, tmp_path: Path, data: Path) -> PartitionDetail:
-    path = save_mlp(tmp_path / "net.safetensors", blocks=1)
-    return analyze(store, path, {"control": False}, data=data).partition
+def partition(store: Store) -> PartitionDetail:
+    return store.get_partition("last")
 
 
 def written(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> list[str]:
