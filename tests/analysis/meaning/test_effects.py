@@ -65,7 +65,8 @@ def test_exact_changes_are_those_of_the_network_from_there_on() -> None:
         torch.testing.assert_close(found.up_error, expected.std(0) / 50**0.5, atol=1e-12, rtol=1e-8)
 
 
-def test_standard_errors_hold() -> None:
+@pytest.mark.parametrize("repetitions", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_standard_errors_hold(repetitions: int) -> None:
     """Means over fresh samples are off the mean over many data points by as much as their errors say."""
     data = named_data(4000, seed=5)
     net, bases, _, _ = analysed(two_tasks(), data, kind="global")
@@ -73,7 +74,7 @@ def test_standard_errors_hold() -> None:
     whole = Effects(net, bases, [data.inputs], steps=steps)
     truth = [whole.of(0, i).up for i in range(2)]
     z = []
-    for seed in range(100):
+    for seed in range(repetitions):
         sample = Effects(net, bases, [normal(40, 6, seed=1000 + seed)], steps=steps)
         for i in range(2):
             found = sample.of(0, i)
@@ -82,8 +83,9 @@ def test_standard_errors_hold() -> None:
     scores = torch.cat(z).numpy()
     n = len(scores)
     assert n > 300
-    assert abs(scores.mean()) < 4 * np.sqrt(1 / 100 + 40 / 4000)  # outputs and nodes of a sample go together
+    assert abs(scores.mean()) < 4 * np.sqrt(1 / repetitions + 40 / 4000)  # outputs and nodes of a sample go together
     assert 0.8 < scores.std() < 1.25
+    assert (abs(scores) > 4).mean() < 2e-3  # Student's t of 39 degrees of freedom has 3e-4
 
 
 def test_interactions_and_features_are_those_of_the_weights() -> None:
