@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import NotFoundError, StoreError
-from ...records.estimates import DESCRIPTION
+from ...records.estimates import DESCRIPTION, DescriptionRow
 from ...records.graphs import GRAPH
-from ...records.kinds import Source
+from ...records.kinds import Source, kinds_of
 from ...records.labels import LabelRow
 from ...records.partitions import PARTITION, PartitionDetail
 from ...terminal.cards import module_card, modules_overview, node_card, nodes_overview
 from ...terminal.show import err, out, print_json
-from ..backends import Given, opened_backend
+from ..backends import Backend, Given, opened_backend
 from ..completion import complete_ids
 from ..options import (
     ArtifactsOption,
@@ -43,8 +43,9 @@ def describe(
     ref: Annotated[
         str,
         typer.Argument(
-            help="A partition or a graph: an ID, or model@step, model@last, last.",
-            autocompletion=complete_ids("partition", "graph"),
+            help="A partition or a graph: an ID, or model@step, model@last, last. The ID of a description shows its "
+            "stored cards, without data.",
+            autocompletion=complete_ids("partition", "graph", "description"),
         ),
     ],
     node: Annotated[
@@ -54,7 +55,7 @@ def describe(
     examples: Annotated[int, typer.Option(min=1, help="Data points at each end of a card.")] = 8,
     points: Annotated[
         int | None,
-        typer.Option(min=0, help="Data points on which effects are measured.", show_default="256, of tokens 32"),
+        typer.Option(min=0, help="Data points on which effects are measured.", show_default="256; 16 long sequences"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     data: DataOption = None,
@@ -80,10 +81,9 @@ def describe(
     """
     choices = {"examples": examples, "points": points, "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
-        partition = _partition(backend.source, ref)
         given = Given(data, factory, force, device, memory)
-        (made,) = backend.run("describe", [partition.id], choices, given)
-        row = backend.source.get_description(made["description"])
+        row = _description(backend, ref, choices, given)
+        partition = backend.source.get_partition(row.partition)
         cards = _cards(backend.source, row.id)
         labels = backend.source.labels(PARTITION, partition.id)
         name, basis = backend.source.place_of(row), backend.source.get_graph(row.graph).basis
@@ -137,6 +137,14 @@ def report(
 
         write(source, ref, file, title=title)
     err.print(f"wrote {file}", soft_wrap=True)
+
+
+def _description(backend: Backend, ref: str, choices: dict[str, Any], given: Given) -> DescriptionRow:
+    """Return the description that is named, or write that of the partition or graph that is."""
+    if kinds_of(ref) == (DESCRIPTION.name,):
+        return backend.source.get_description(ref)
+    (made,) = backend.run("describe", [_partition(backend.source, ref).id], choices, given)
+    return backend.source.get_description(made["description"])
 
 
 def _partition(source: Source, ref: str) -> PartitionDetail:

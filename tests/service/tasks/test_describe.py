@@ -220,6 +220,10 @@ def test_commands_print_and_report_cards(
     assert "there is no card of module 99" in err
     listed, _ = run(capsys, "ls", "descriptions")
     assert "cards" in listed
+    row = json.loads(shown)["id"]
+    again, _ = run(capsys, "describe", row, "--module", "0")
+    assert again.startswith(f"{row}, ")
+    assert "label: <script>alert(1)</script>" in again
     run(capsys, "plot", "description", "last", "-o", str(tmp_path / "cards.png"))
     assert (tmp_path / "cards.png").stat().st_size > 1000
     page = tmp_path / "report.html"
