@@ -36,6 +36,7 @@ from .network.network import Network
 from .progress import Progress, ProgressCallback
 
 __all__ = [
+    "CompareRecipe",
     "DescribeRecipe",
     "GraphRecipe",
     "LedgerRecipe",
@@ -65,7 +66,7 @@ _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is
 
 _CAME_LATER = ("positions", "tolerance", "batch_size")
 
-RecipeT = TypeVar("RecipeT", "DescribeRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
+RecipeT = TypeVar("RecipeT", "CompareRecipe", "DescribeRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
 
 _Cuts = Annotated[
     tuple[Name | Annotated[tuple[Name, ...], Field(min_length=1)], ...],
@@ -294,6 +295,21 @@ class DescribeRecipe:
     points: Natural | None = None
     outputs: Count = 10
     neighbours: Natural = 8
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
+
+@dataclass(frozen=True)
+class CompareRecipe:
+    """The choices that fix a comparison of two divisions; see `comparison.compare_partitions`.
+
+    >>> CompareRecipe().permutations
+    1000
+    """
+
+    permutations: Count = 1000
     seed: Natural = 0
 
     def __post_init__(self) -> None:

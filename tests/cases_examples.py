@@ -20,6 +20,7 @@ from interbasis.analysis import InteractionGraph
 from interbasis.analysis.checkpoints.families import families
 from interbasis.analysis.circuits.ablation import ModuleAblation
 from interbasis.analysis.circuits.controls import CHANCE, REFUTED, SUPPORTED
+from interbasis.analysis.comparison.comparison import AGREEMENTS, Match
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.figures.coefficients import _VERDICTS as LLC_VERDICTS
 from interbasis.analysis.figures.tracks import _EVENTS as EVENTS
@@ -42,6 +43,7 @@ from interbasis.service.storage.pages import _decode_cursor, _decode_key
 from interbasis.service.storage.tables import LETTERS, SCHEMA_REVISION, TABLES
 from interbasis.service.tasks.estimates import _layer, _llc_values
 from interbasis.service.terminal.results import _EFFECTIVE as LEDGER_METHODS
+from interbasis.service.terminal.results import _MATCHED
 
 Rule = Callable[[Any], Any]
 """Returns something false, or raises an error of `REFUSED`, for a value that cannot occur."""
@@ -122,10 +124,12 @@ CODES = {code for kind in (StoreError, *StoreError.__subclasses__()) for code in
 
 SHA256 = pattern("[0-9a-f]{64}")
 WORDS = {"llc": one_of(LLC_VERDICTS), "experiment": one_of((SUPPORTED, CHANCE, REFUTED)), "partition": one_of(VERDICTS)}
+WORDS |= {"comparison": one_of(AGREEMENTS)}
 COMPUTED = {
     "graph": "analyze",
     "tracking": "track",
     "description": "describe",
+    "comparison": "compare",
 }  # other results by the task of the same name
 
 FIELDS: dict[str, Rule] = {
@@ -135,6 +139,10 @@ FIELDS: dict[str, Rule] = {
     "CardValues.content": keys(("variance", "importance")),
     "CardValues.cut": any_text,
     "CardValues.summary": any_text,
+    **{f"{name}.other": identifier("partition") for name in ("ComparisonRow", "ComparisonRequest")},
+    "ComparisonRequest.labels": lambda value: check_choices("compare", {"labels": value}) is None,
+    "ComparisonRow.matched_by": one_of(_MATCHED),
+    "ComparisonRow.matches": each(keys(f.name for f in fields(Match))),
     "DescriptionRow.modules": each(keys(("module", "size", "summary"))),
     "CheckReport.artifacts": each(any_text),
     "CheckReport.foreign_keys": each(any_text),

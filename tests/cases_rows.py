@@ -11,7 +11,13 @@ from interbasis.service.records.checkpoints import CheckpointRow, DatasetRow, Mo
 from interbasis.service.records.estimates import DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from interbasis.service.records.graphs import GraphRow
 from interbasis.service.records.jobs import JobRow, NewToken, ScheduleRow, TokenRow, WorkerRow
-from interbasis.service.records.partitions import ModuleRow, PartitionDetail, TrackingDetail, TrackingStep
+from interbasis.service.records.partitions import (
+    ComparisonRow,
+    ModuleRow,
+    PartitionDetail,
+    TrackingDetail,
+    TrackingStep,
+)
 
 THEN = datetime(2026, 11, 5, 7, 3, tzinfo=UTC)
 NAN = float("nan")
@@ -163,6 +169,24 @@ def description(**changes: Any) -> DescriptionRow:
     return DescriptionRow(**{**ORIGIN, **OF, **values, **changes})
 
 
+def comparison(**changes: Any) -> ComparisonRow:
+    """A comparison with another partition of the same graph."""
+    values = {"id": "v-01234567", "checkpoint": "c-01234567", "graph": "g-01234567", "partition": "p-01234567"}
+    values |= {"other": "p-76543210", "name": "p-76543210", "matched_by": "place", "n_nodes": 9, "z": 3.5}
+    values |= {"only_first": 0, "only_second": 1, "left_out": 2, "comparison_sha256": HASH, "n_permutations": 99}
+    values |= {
+        "ami": 0.5,
+        "ari": 0.25,
+        "ami_by_chance": 0.0,
+        "ari_by_chance": 0.0,
+        "p_value": 0.01,
+        "ari_p_value": 0.01,
+    }
+    values |= {"verdict": "agree more than chance", "reason": "AMI 0.500, p = 0.01"}
+    values |= {"matches": ({"first": "0", "second": "1", "shared": 4, "jaccard": 0.8},)}
+    return ComparisonRow(**{**ORIGIN, **OF, **values, **changes})
+
+
 def step(t: int = 0, **changes: Any) -> TrackingStep:
     values = {"checkpoint": f"c-{t:08}", "graph": f"g-{t:08}", "step": 100 * t, "label": None}
     return TrackingStep(**{**values, "tracks": (0, 1), "sizes": (4, 3), "churn": 0.25 if t else None, **changes})
@@ -213,6 +237,7 @@ ROWS: dict[str, Any] = {
     "llc": llc,
     "experiments": experiment,
     "descriptions": description,
+    "comparisons": comparison,
     "trackings": tracking,
     "jobs": job,
     "schedules": schedule,

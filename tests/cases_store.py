@@ -24,6 +24,8 @@ from interbasis.service.records.estimates import (
 from interbasis.service.records.graphs import GRAPH, GraphRow, GraphValues
 from interbasis.service.records.labels import NewLabel
 from interbasis.service.records.partitions import (
+    ComparisonRow,
+    ComparisonValues,
     LinkRow,
     MediatorRow,
     ModuleRow,
@@ -120,6 +122,18 @@ def save_description(
     given = {"provenance": provenance(number), "values": DescriptionValues(**{**values, **changes})}
     content = {"description": f"description {partition} {number} {changes}".encode()}
     return store.save_description(partition, **given, blobs=content, force=force)
+
+
+def save_comparison(
+    store: Store, partition: str, other: str | None = None, number: int = 0, *, force: bool = False, **changes: Any
+) -> ComparisonRow:
+    values = {"name": other or "a.csv", "matched_by": "place", "n_nodes": 9, "only_first": 0, "only_second": 0}
+    values |= {"left_out": 0, "z": None, "n_permutations": 99, "verdict": "same division", "reason": "the same"}
+    values |= dict.fromkeys(("ami", "ari", "ami_by_chance", "ari_by_chance", "p_value", "ari_p_value"), 1.0)
+    values |= {"matches": ({"first": "0", "second": "0", "shared": 9, "jaccard": 1.0},)}
+    given = {"provenance": provenance(number), "values": ComparisonValues(**{**values, **changes})}
+    content = {"comparison": f"comparison {partition} {other} {number} {changes}".encode()}
+    return store.save_comparison(partition, other, **given, blobs=content, force=force)
 
 
 def save_ledger(store: Store, number: int = 0, *, force: bool = False, **changes: Any) -> LedgerRow:

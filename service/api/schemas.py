@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..records import jobs, labels
 from ..records.base import Sha256OrNone, UriOrNone, Version
 from ..records.checkpoints import About, CheckpointPath, ModelName
+from ..records.partitions import PartitionId
 from ..storage.tables import SCHEMA_REVISION
 
 __all__ = [
     "CheckpointRequest",
     "CollectRequest",
+    "ComparisonRequest",
     "ExportFormat",
     "GraphFormat",
     "Health",
@@ -37,7 +39,7 @@ __all__ = [
 
 ItemT = TypeVar("ItemT")
 
-Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "describe", "track"]
+Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "describe", "compare", "track"]
 
 GraphFormat = Literal[
     "graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit", "components"
@@ -151,13 +153,38 @@ class JobRequest(_Request):
     target: str = Field(
         max_length=500,
         examples=["two-digits@2500"],
-        description="The checkpoint; for partition a graph, for experiment and describe a partition, for track a run "
-        "or model.",
+        description="The checkpoint; for partition a graph, for experiment, describe and compare a "
+        "partition, for track a run or model.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"
     priority: Priority = 0
     timeout: Timeout = None
+
+
+class ComparisonRequest(_Request):
+    """Compare a partition with another one, or with the division that `labels` say: exactly one of both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"partition": "p-1a2b3c4d", "other": "p-5e6f7a8b"},
+                {"partition": "p-1a2b3c4d", "labels": {"layers.0/3": "left", "layers.0/4": ["left", "right"]}},
+            ]
+        },
+    )
+
+    partition: PartitionId = Field(max_length=500)
+    other: str | None = Field(None, max_length=500, description="Another partition.", examples=["p-5e6f7a8b"])
+    labels: dict[str, Any] | None = Field(
+        None,
+        description="The module of each node, of a node in several a list of names.",
+        examples=[{"layers.0/3": "left"}],
+    )
+    name: str | None = Field(None, max_length=200, description="A name for the labels.", examples=["clusters.csv"])
+    permutations: int = Field(1000, ge=1, le=10**6, examples=[1000])
+    seed: int = Field(0, ge=0, lt=2**63, examples=[0])
+    align: bool = Field(True, description="Match nodes of different checkpoints by their values.", examples=[True])
 
 
 class ScheduleRequest(_Request):

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     import networkx
     import pandas
 
+    from ... import analysis
     from ...analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
     from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
     from ...analysis.meaning.cards import Cards
@@ -333,6 +334,12 @@ class Client(Source):
                 raise NotFoundError(f"{ref} is not described yet: submit a job `describe`")
             ref = found[0].id
         return Cards.from_bytes(self.description_bytes(ref))
+
+    def comparison(self, ref: str) -> analysis.Comparison:
+        """Load the comparison with this ID."""
+        from ...analysis.comparison.comparison import Comparison as Divisions
+
+        return Divisions.from_bytes(self.comparison_bytes(ref))
 
     def ledger(self, ref: str) -> Ledger:
         """Load the ledger with this ID."""

@@ -63,9 +63,13 @@ from .kinds import KINDS, Paging, Source
 from .labels import LONGEST_LABEL, LabelRow, NewLabel
 from .maintenance import CheckReport, Collected, Removal, Upgrade
 from .partitions import (
+    AGREEMENTS,
+    COMPARISON,
     PARTITION,
     TRACKING,
     Comparison,
+    ComparisonRow,
+    ComparisonValues,
     LinkRow,
     MediatorRow,
     ModuleRow,
@@ -82,8 +86,10 @@ from .partitions import (
 )
 
 __all__ = [
+    "AGREEMENTS",
     "CHECKPOINT",
     "CHOICES",
+    "COMPARISON",
     "DATASET",
     "DESCRIPTION",
     "ENDED",
@@ -108,6 +114,8 @@ __all__ = [
     "CheckpointRow",
     "Collected",
     "Comparison",
+    "ComparisonRow",
+    "ComparisonValues",
     "ConflictError",
     "DatabaseError",
     "DatasetRow",

@@ -127,6 +127,19 @@ class _Describe(_Choices, total=False):
     data: _Data
 
 
+class _Compare(_Choices, total=False):
+    other: Annotated[_Name, Field(description="the reference of a partition")]
+    labels: Annotated[
+        dict[str, _Whole | str | list[str] | None],
+        Field(description='nodes and their modules, like {"layers.0/3": 1}, of a node in several a list of names'),
+    ]
+    name: Annotated[str, Field(min_length=1, max_length=200, description="a name of up to 200 characters")]
+    permutations: _Count
+    align: bool
+    seed: _Seed
+    data: _Data
+
+
 class _Ledger(_Choices, total=False):
     loss: _Loss
     positions: _Positions
@@ -163,6 +176,7 @@ CHOICES: dict[str, Any] = {
     "track": _Track,
     "experiment": _Experiment,
     "describe": _Describe,
+    "compare": _Compare,
     "ledger": _Ledger,
     "llc": _Llc,
 }
@@ -251,6 +265,9 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
         _refuse_both(task, choices, "probes", "tolerance")
     if task == "llc":
         _check_llc(choices)
+    if task == "compare":
+        _check_compare(choices)
+        return
     objective = choices.get("objective")
     if "k" in choices and objective not in (None, "kway"):
         raise StoreError(f"{task}: k goes with objective 'kway', not {objective!r}: leave one of them out")
@@ -263,6 +280,15 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     if "labels" in choices and (others := set(choices) - idle):
         names = ", ".join(sorted(others))
         raise StoreError(f"{task}: labels already define a partition: give only epsilon with them, not {names}")
+
+
+def _check_compare(choices: Mapping[str, Any]) -> None:
+    given = [name for name in ("other", "labels") if name in choices]
+    if len(given) != 1:
+        said = "both were given" if given else "nothing to compare with"
+        raise StoreError(f"compare: {said}: expected one of other, a partition, and labels, the module of each node")
+    if "name" in choices and "labels" not in choices:
+        raise StoreError("compare: name is that of labels: leave it out with other")
 
 
 def _check_llc(choices: Mapping[str, Any]) -> None:

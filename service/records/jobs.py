@@ -98,6 +98,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "llc": ("llc",),
     "experiment": ("experiment",),
     "describe": ("describe",),
+    "compare": ("compare",),
     "track": ("track",),
 }
 """Each task and its steps; an interrupted job continues with the step it was in."""

@@ -31,8 +31,11 @@ from .estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, Exp
 from .graphs import GRAPH, GraphRow
 from .labels import LabelRow, NewLabel, Place
 from .partitions import (
+    AGREEMENTS,
+    COMPARISON,
     PARTITION,
     TRACKING,
+    ComparisonRow,
     MediatorRow,
     NodeRow,
     Outcome,
@@ -49,20 +52,26 @@ DetailT = TypeVar("DetailT", bound=Record)
 
 KINDS: dict[str, Kind[Any, Any]] = {
     kind.name: kind
-    for kind in (MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, DESCRIPTION, TRACKING)
+    for kind in (
+        *(MODEL, RUN, CHECKPOINT, DATASET, GRAPH, PARTITION, LEDGER, LLC, EXPERIMENT, DESCRIPTION),
+        *(COMPARISON, TRACKING),
+    )
 }
 """Every kind of stored thing that results belong to or are, by its name."""
 
 VERDICTS = (
     *("supported", "one module", "not told apart from chance", "untested", "refuted"),
     *("reliable", "doubtful", "failed"),
+    *AGREEMENTS,
 )
 """Every verdict on a result."""
 
 
 _LETTERS: dict[str, tuple[str, ...]] = {
     **{kind.name[0]: (kind.name,) for kind in KINDS.values()},
+    "c": ("checkpoint",),
     "d": ("dataset",),
+    "v": ("comparison",),
     "x": ("description",),
     "l": ("ledger", "llc"),
     "n": ("llc",),
@@ -482,6 +491,28 @@ class Source(ABC):
     def description_bytes(self, ref: str) -> bytes:
         """Return the file of a description, for `Cards.from_bytes`; its hash is verified."""
         return self.file(DESCRIPTION, ref)
+
+    def get_comparison(self, ref: str) -> ComparisonRow:
+        """Return the record of the comparison with this ID."""
+        return self.get(COMPARISON, ref)
+
+    def comparisons(
+        self,
+        *,
+        model: str | None = None,
+        run: str | None = None,
+        checkpoint: str | None = None,
+        partition: str | None = None,
+        **paging: Unpack[Paging],
+    ) -> Page[ComparisonRow]:
+        """List comparisons, all or those of one model, run, checkpoint or partition, which was given first."""
+        return self.page(
+            COMPARISON, {"model": model, "run": run, "checkpoint": checkpoint, "partition": partition}, paging
+        )
+
+    def comparison_bytes(self, ref: str) -> bytes:
+        """Return the file of a comparison, for `Comparison.from_bytes`; its hash is verified."""
+        return self.file(COMPARISON, ref)
 
     def get_tracking(self, ref: str) -> TrackingDetail:
         """Return the record of the tracking with this ID, with its checkpoints."""

@@ -23,9 +23,13 @@ from .checkpoints import (
 from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Output, Strength
 
 __all__ = [
+    "AGREEMENTS",
+    "COMPARISON",
     "PARTITION",
     "TRACKING",
     "Comparison",
+    "ComparisonRow",
+    "ComparisonValues",
     "LinkRow",
     "MediatorRow",
     "ModuleRow",
@@ -249,6 +253,95 @@ class Comparison(Record):
     adjusted_mutual_information: Annotated[float, Field(examples=[0.97])]
     variation_of_information: Annotated[float, Field(examples=[0.05])]
     overlaps: Annotated[tuple[OverlapRow, ...], Field(examples=[[{"first": 0, "second": 0, "n_nodes": 60}]])]
+
+
+_COMPARISON = "v-1a2b3c4d"
+
+_OTHER = "p-5e6f7a8b"
+
+AGREEMENTS = ("same division", "agree more than chance", "no more than chance")
+"""Possible verdicts on a comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonValues(Record):
+    """Numbers of a comparison that queries use; see `interbasis.analysis.Comparison`.
+
+    Attributes:
+        name: what the other division is called: the ID of a partition, or the name of a file.
+        matched_by: how nodes of the two were matched: "place", "name" or "values".
+        n_nodes: number of nodes that both put into a module.
+        only_first, only_second: number of nodes that only one of them puts into a module; they are left out.
+        left_out: number of nodes of the other division in no module, in several, or with a name that several have.
+        ami, ari: adjusted mutual information and adjusted Rand index.
+        ami_by_chance, ari_by_chance: their means when labels are permuted within each cut.
+        z: None where permutations change nothing.
+        n_permutations: number of permutations behind both p-values.
+        matches: modules matched one to one: names, shared nodes and their Jaccard overlap.
+    """
+
+    name: Annotated[str, Field(examples=[_OTHER])]
+    matched_by: Annotated[str, Field(examples=["place"])]
+    n_nodes: NodeCount
+    only_first: Annotated[int, Field(examples=[0])]
+    only_second: Annotated[int, Field(examples=[0])]
+    left_out: Annotated[int, Field(examples=[0])]
+    ami: Annotated[float, Field(examples=[0.97])]
+    ari: Annotated[float, Field(examples=[0.96])]
+    ami_by_chance: Annotated[float, Field(examples=[0.02])]
+    ari_by_chance: Annotated[float, Field(examples=[0.01])]
+    z: Annotated[float | None, Field(examples=[31.5])]
+    p_value: Annotated[float, Field(examples=[0.000999])]
+    ari_p_value: Annotated[float, Field(examples=[0.000999])]
+    n_permutations: Annotated[int, Field(examples=[1000])]
+    verdict: Annotated[str, Field(examples=[AGREEMENTS[1]])]
+    reason: Annotated[str, Field(examples=["AMI 0.970 (0.020 by chance), ARI 0.960, p = 0.000999, 119 nodes"])]
+    matches: Annotated[
+        tuple[dict[str, Any], ...], Field(examples=[[{"first": "0", "second": "0", "shared": 60, "jaccard": 0.97}]])
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRow(ComparisonValues, Provenance):
+    """A stored comparison of a partition with another one, or with a division from a file.
+
+    Attributes:
+        model: name of the model.
+        checkpoint, graph, partition: their IDs.
+        other: ID of the other partition; None of a file.
+        comparison_sha256: the artifact.
+        step, label: those of the checkpoint.
+        run, run_number: ID and number of the checkpoint's run.
+    """
+
+    recipe: Annotated[Mapping[str, Any], Field(examples=[{"other": _OTHER, "permutations": 1000, "seed": 0}])]
+    id: Annotated[str, Field(examples=[_COMPARISON])]
+    model: ModelName
+    checkpoint: CheckpointId
+    graph: GraphId
+    partition: PartitionId
+    other: Annotated[str | None, Field(examples=[_OTHER])]
+    comparison_sha256: Sha256
+    created: Time
+    step: Step = None
+    label: Label = None
+    run: RunIdOrNone = None
+    run_number: RunNumber = None
+
+
+COMPARISON = Kind(
+    name="comparison",
+    plural="comparisons",
+    row=ComparisonRow,
+    detail=ComparisonRow,
+    listing="List comparisons, all or those of a model, a run, a checkpoint or a partition, which was given first.",
+    single="Return a comparison of two divisions with the modules that match.",
+    example=_COMPARISON,
+    owners=("partition",),
+    filters=("model", "run", "checkpoint", "partition"),
+    values=ComparisonValues,
+    files={"comparison": "Download the whole comparison, for `Comparison.from_bytes`."},
+)
 
 
 _TRACKING_ID = "t-1a2b3c4d"

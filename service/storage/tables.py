@@ -4,7 +4,7 @@
                                                         node_assignment
     dataset -< graph             artifact -< graph, partition, tracking, ledger, llc_estimate, experiment
     checkpoint, dataset -< ledger, llc_estimate
-    partition -< experiment, description
+    partition -< experiment, description, comparison >- partition (the other one)
     graph -< label (of its nodes, and of modules of its partitions)
     run -< tracking -< tracking_checkpoint >- graph
     job, schedule, worker: what to compute, when, and where
@@ -45,6 +45,7 @@ __all__ = [
     "Artifact",
     "Base",
     "Checkpoint",
+    "Comparison",
     "Dataset",
     "Description",
     "Experiment",
@@ -68,7 +69,7 @@ __all__ = [
     "Worker",
 ]
 
-SCHEMA_REVISION = "0014"
+SCHEMA_REVISION = "0015"
 
 VERSION_TABLE = "interbasis_version"
 
@@ -513,6 +514,38 @@ class Description(Result):
     partition: Mapped[Partition] = relationship(lazy="joined", innerjoin=True)
 
 
+class Comparison(Result):
+    """Two divisions of the same nodes: a partition, and another one or one from a file."""
+
+    __tablename__ = "comparison"
+    kind = "comparison"
+    __table_args__ = (UniqueConstraint("partition_key", "recipe_hash"),)
+
+    partition_key: Mapped[int] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"))
+    other_key: Mapped[int | None] = mapped_column(ForeignKey("partition.key", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    matched_by: Mapped[str]
+    n_nodes: Mapped[int] = mapped_column(BigInteger)
+    only_first: Mapped[int] = mapped_column(BigInteger)
+    only_second: Mapped[int] = mapped_column(BigInteger)
+    left_out: Mapped[int] = mapped_column(BigInteger)
+    ami: Mapped[float]
+    ari: Mapped[float]
+    ami_by_chance: Mapped[float]
+    ari_by_chance: Mapped[float]
+    z: Mapped[float | None]
+    p_value: Mapped[float]
+    ari_p_value: Mapped[float]
+    n_permutations: Mapped[int] = mapped_column(BigInteger)
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    matches: Mapped[list[dict[str, Any]]]
+    comparison_sha256: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), index=True)
+
+    partition: Mapped[Partition] = relationship(foreign_keys=[partition_key], lazy="joined", innerjoin=True)
+    other: Mapped[Partition | None] = relationship(foreign_keys=[other_key], lazy="joined")
+
+
 class Label(Base):
     """A text that somebody gave to a node or a module, or its removal (no text); rows are added, never changed.
 
@@ -626,7 +659,7 @@ TABLES: dict[str, type[Row]] = {
 }
 """The table of each kind of stored thing, by the kind's name."""
 
-LETTERS: dict[str, str] = {name: name[0] for name in TABLES} | {"llc": "n", "description": "x"}
+LETTERS: dict[str, str] = {name: name[0] for name in TABLES} | {"llc": "n", "description": "x", "comparison": "v"}
 """The letter with which new IDs of each kind begin; older IDs of learning coefficients begin with l."""
 
 ARTIFACT_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(

@@ -62,8 +62,8 @@ class Jobs(Registry):
         Args:
             task: one of `TASKS`.
             target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
-                registered; for "partition" a graph, for "experiment" and "describe" a partition, for "track" a run or
-                a model, of which the newest run with two analysed checkpoints is tracked.
+                registered; for "partition" a graph, for "experiment", "describe" and "compare" a partition, for "track"
+                a run or a model, of which the newest run with two analysed checkpoints is tracked.
             choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
                 out. With `force`, stored results are computed again.
             queue: only workers of this queue take the job.
@@ -126,6 +126,8 @@ class Jobs(Registry):
                 partition = resolve(session, Partition, target)
                 _require_family({"family": partition.graph.checkpoint.family}, task, partition.id)
                 return partition.id, [*content, partition.id, partition.partition_sha256]
+            if task == "compare":
+                return _compared(session, target, choices, content)
             if task == "track":
                 if choices.get("like") is not None:
                     choices["like"] = resolve(session, Graph, str(choices["like"])).id
@@ -382,6 +384,15 @@ def _require_family(about: Any, task: str, target: object) -> None:
         )
 
 
+def _compared(session: Session, target: str, choices: dict[str, Any], content: list[str]) -> tuple[str, list[str]]:
+    """Return the ID of a partition to compare, and what identifies it and the other one; name that by its ID."""
+    rows = [resolve(session, Partition, target)]
+    if choices.get("other") is not None:
+        rows.append(resolve(session, Partition, str(choices["other"])))
+        choices["other"] = rows[-1].id
+    return rows[0].id, [*content, *(part for row in rows for part in (row.id, row.partition_sha256))]
+
+
 def job_row(row: Job) -> JobRow:
     """Convert a row to a JobRow."""
     names = (name for name in JobRow.__dataclass_fields__ if name not in ("results", "target_name"))
@@ -392,7 +403,8 @@ def job_row(row: Job) -> JobRow:
 def _target_name(row: Job) -> str | None:
     """Name the run that a job is about, or the checkpoint that its target is or belongs to."""
     session = object_session(row)
-    tables: dict[str, Any] = {"track": Run, "partition": Graph, "experiment": Partition, "describe": Partition}
+    tables: dict[str, Any] = {"track": Run, "partition": Graph}
+    tables |= dict.fromkeys(("experiment", "describe", "compare"), Partition)
     table = tables.get(row.task, Checkpoint)
     target: Any = None if session is None else session.scalar(select(table).where(table.id == row.target))
     while target is not None and not isinstance(target, Checkpoint | Run):

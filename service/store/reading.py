@@ -15,7 +15,16 @@ from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, Descriptio
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Paging, Source, check_paging
 from ..records.maintenance import CheckReport, Collected
-from ..records.partitions import PARTITION, TRACKING, MediatorRow, NodeRow, PartitionDetail, TrackingDetail
+from ..records.partitions import (
+    COMPARISON,
+    PARTITION,
+    TRACKING,
+    ComparisonRow,
+    MediatorRow,
+    NodeRow,
+    PartitionDetail,
+    TrackingDetail,
+)
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
 from ..storage.narrowing import narrowed
@@ -87,6 +96,10 @@ class Reader(Transactions, Source):
     def find_description(self, partition: str, recipe_hash: str) -> DescriptionRow | None:
         """Return the stored description of a partition by a recipe, or None; it may lack cards."""
         return self.find(DESCRIPTION, (partition,), recipe_hash)
+
+    def find_comparison(self, partition: str, recipe_hash: str) -> ComparisonRow | None:
+        """Return the stored comparison of a partition by a recipe, or None."""
+        return self.find(COMPARISON, (partition,), recipe_hash)
 
     def find_tracking(self, run: str, recipe_hash: str) -> TrackingDetail | None:
         """Return the stored tracking of a run by a recipe, or None."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Kind, Record, plain, plain_values
@@ -18,6 +18,7 @@ from ..storage.tables import (
     ARTIFACT_COLUMNS,
     Artifact,
     Base,
+    Comparison,
     Description,
     Experiment,
     Graph,
@@ -159,6 +160,8 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
         garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
         garbage += session.scalars(select(Description.description_sha256).where(Description.partition.has(of_graph)))
+        compared = or_(Comparison.partition.has(of_graph), Comparison.other.has(of_graph))
+        garbage += session.scalars(select(Comparison.comparison_sha256).where(compared))
         session.execute(delete(Partition).where(of_graph))
         divided = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph_key == row.key)
         garbage += session.scalars(select(Tracking.tracking_sha256).where(Tracking.key.in_(divided)))
@@ -171,6 +174,9 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
             cards_of_it = Description.partition_key == row.key
             garbage += session.scalars(select(Description.description_sha256).where(cards_of_it))
             session.execute(delete(Description).where(cards_of_it))
+            compared = or_(Comparison.partition_key == row.key, Comparison.other_key == row.key)
+            garbage += session.scalars(select(Comparison.comparison_sha256).where(compared))
+            session.execute(delete(Comparison).where(compared))
         session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
         session.execute(delete(Module).where(Module.partition_key == row.key))
     if isinstance(row, Tracking):

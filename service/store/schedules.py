@@ -42,6 +42,7 @@ _OVERLAP = timedelta(minutes=2)  # between looks: clocks differ, and transaction
 _TARGETS: dict[str, type[Row]] = {
     "experiment": Partition,
     "describe": Partition,
+    "compare": Partition,
     "partition": Graph,
 }  # of other tasks: checkpoints
 

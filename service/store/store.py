@@ -14,6 +14,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from ..records import (
+    COMPARISON,
     DESCRIPTION,
     EXPERIMENT,
     GRAPH,
@@ -21,6 +22,8 @@ from ..records import (
     LLC,
     PARTITION,
     TRACKING,
+    ComparisonRow,
+    ComparisonValues,
     DescriptionRow,
     DescriptionValues,
     ExperimentRow,
@@ -53,7 +56,7 @@ from ..storage.artifacts import Blobs
 from ..storage.location import locate
 from ..storage.references import new_id, resolve
 from ..storage.rows import detail
-from ..storage.tables import TABLES, Graph, TrackingCheckpoint
+from ..storage.tables import TABLES, Comparison, Graph, Partition, TrackingCheckpoint
 from .labels import Labels
 from .reading import result_query
 from .saving import added, artifacts, check_fit, check_names, drop_unreferenced, fill, forget, parts_of
@@ -328,6 +331,33 @@ class Store(Labels, Schedules, Tokens, Upkeep):
         Arguments and exceptions are those of `save_experiment`; the file is "description".
         """
         return self.save(DESCRIPTION, (partition,), provenance, values, blobs, force=force)
+
+    def save_comparison(
+        self,
+        partition: str,
+        other: str | None,
+        *,
+        provenance: Provenance,
+        values: ComparisonValues,
+        blobs: Mapping[str, bytes],
+        force: bool = False,
+    ) -> ComparisonRow:
+        """Store a comparison, or return the stored one of the same partition and recipe.
+
+        Args:
+            partition: reference of the first partition.
+            other: reference of the other one; None of a file.
+            provenance: how it was computed.
+            values: numbers that queries use.
+            blobs: the file: "comparison".
+            force: replace a stored one; its ID stays.
+        """
+
+        def add(session: Session, row: Comparison) -> None:
+            row.other = None if other is None else resolve(session, Partition, other)
+            session.flush()
+
+        return self.save(COMPARISON, (partition,), provenance, values, blobs, force=force, add_parts=add)
 
     def save_tracking(
         self,

@@ -21,10 +21,12 @@ from ..storage.tables import (
     ARTIFACT_COLUMNS,
     TABLES,
     Checkpoint,
+    Comparison,
     Graph,
     Job,
     Label,
     Model,
+    Partition,
     Row,
     Run,
     Schedule,
@@ -141,6 +143,9 @@ def _going(row: Row) -> dict[str, ColumnElement[bool]]:
     if "graph" in found and row.kind not in ("model", "run"):
         followed = select(TrackingCheckpoint.tracking_key).where(TrackingCheckpoint.graph.has(found["graph"]))
         found["tracking"] = or_(found.get("tracking", false()), Tracking.key.in_(followed))
+    if (divided := found.get("partition")) is not None:
+        others = Comparison.other_key.in_(select(Partition.key).where(divided))
+        found["comparison"] = or_(found["comparison"], others)
     return found
 
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...analysis import Experiment, InteractionGraph, Ledger, Partition, Tracking
+from ...analysis import Comparison, Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ...analysis import epsilon_profile as _epsilon_profile
 from ...analysis.circuits.experiments import KINDS as EXPERIMENTS
 from ...analysis.errors import InputError
@@ -29,7 +29,7 @@ from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, Descriptio
 from ..records.graphs import GRAPH
 from ..records.kinds import Source, kinds_of
 from ..records.labels import LabelRow
-from ..records.partitions import PARTITION, TRACKING, PartitionDetail
+from ..records.partitions import COMPARISON, PARTITION, TRACKING, PartitionDetail
 from .exports import stored_estimate
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
     **dict.fromkeys(("traces", "curve"), (LLC,)),
     **dict.fromkeys(EXPERIMENTS, (EXPERIMENT,)),
     **dict.fromkeys(("cards", "module", "node"), (DESCRIPTION,)),
+    "overlap": (COMPARISON,),
 }
 """Kinds that a figure may be of, where a name could be any."""
 
@@ -60,13 +61,14 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kin
 
     Args:
         source: where the result is stored.
-        ref: reference of a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient or a
-            description; a name is that of a result with this figure, a partition where none is given.
+        ref: reference of a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient, a
+            description or a comparison; a name is that of a result with this figure, a partition where none is given.
         path: file to write.
         figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
             tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
             "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, the kind of an
-            experiment, and "cards", "module:M" or "node:CUT/I" of a description. Default: the first of these.
+            experiment, "cards", "module:M" or "node:CUT/I" of a description, and "overlap" of a comparison. Default:
+            the first of these.
         kind: kind of the result.
 
     Raises:
@@ -128,6 +130,10 @@ def _of_description(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     return {"cards": cards.plot, **modules, **{f"node:{card.title}": card.plot for card in cards.nodes}}
 
 
+def _of_comparison(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
+    return {"overlap": Comparison.from_bytes(source.comparison_bytes(row.id)).plot}
+
+
 def _of_ledger(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     ledger = Ledger.from_bytes(source.ledger_bytes(row.id))
     found: dict[str, Callable[..., Any]] = {"waterfall": ledger.plot}
@@ -160,6 +166,7 @@ _KINDS: tuple[tuple[Kind[Any, Any], Callable[[Source, Any], dict[str, Callable[.
     (EXPERIMENT, _of_experiment),
     (LLC, _of_llc),
     (DESCRIPTION, _of_description),
+    (COMPARISON, _of_comparison),
 )
 """Kinds that have figures, and their figures: of a name, the first kind that has it is drawn."""
 

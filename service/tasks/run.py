@@ -17,7 +17,7 @@ from .checkpoints import load
 from .estimates import ledger, llc
 from .experiments import describe, divided, experiment
 from .partitions import modules
-from .tracking import track
+from .tracking import compare, track
 
 __all__ = ["Task"]
 
@@ -30,8 +30,8 @@ class Task:
     Args:
         store: store of what the task needs, and for its results.
         name: name of the task, one of `records.jobs.TASKS`.
-        target: file of a checkpoint; for partition a graph, for experiment and describe a
-            partition, for track a run or model.
+        target: file of a checkpoint; for partition a graph, for experiment, describe and
+            compare a partition, for track a run or model.
         choices: fields of the task's recipe; None is left out.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
@@ -103,6 +103,9 @@ class Task:
     def _describe(self) -> list[tuple[str, Any]]:
         recipe = from_choices(DescribeRecipe, self._choices)
         return [("description", describe(self._store, str(self._target), recipe, **self._model, **self._shared))]
+
+    def _compare(self) -> list[tuple[str, Any]]:
+        return [("comparison", compare(self._store, str(self._target), self._choices, **self._model, **self._shared))]
 
     def _ledger(self) -> list[tuple[str, Any]]:
         recipe = from_choices(LedgerRecipe, self._choices)

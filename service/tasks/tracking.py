@@ -1,4 +1,4 @@
-"""Track modules over the stored checkpoints of a run."""
+"""Track modules over the stored checkpoints of a run, and compare stored partitions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,42 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from ...analysis import Bases, InteractionGraph, Tracking, align_nodes, coordinate_correlation
+import numpy as np
+
+from ...analysis import (
+    Bases,
+    Comparison,
+    InteractionGraph,
+    Partition,
+    Tracking,
+    align_nodes,
+    compare_partitions,
+    coordinate_correlation,
+)
 from ...analysis import track_modules as _track_modules
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.progress import ProgressCallback
-from ...analysis.recipe import Recipe
+from ...analysis.recipe import CompareRecipe, Recipe, from_choices
 from ...analysis.results import read_bytes
 from ..records.checkpoints import CheckpointRow
 from ..records.graphs import GraphRow
-from ..records.partitions import TrackingDetail, TrackingStep, TrackingValues
+from ..records.partitions import (
+    ComparisonRow,
+    ComparisonValues,
+    PartitionDetail,
+    TrackingDetail,
+    TrackingStep,
+    TrackingValues,
+)
 from ..store.store import Store
 from .checkpoints import provenance, reloaded
 from .series import chosen_series
 
-__all__ = ["aligned", "track"]
+__all__ = ["aligned", "compare", "track"]
 
 
 def track(
@@ -140,6 +158,113 @@ def aligned(
         for j, i in enumerate(matched)
         if i >= 0
     }
+
+
+def compare(
+    store: Store,
+    ref: str,
+    choices: Mapping[str, Any],
+    *,
+    data: Path | None = None,
+    factory: str | None = None,
+    device: str | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> ComparisonRow:
+    """Compare a partition with another one or with given labels; reuse a stored comparison of the same choices.
+
+    Nodes of one graph are matched by place, those of graphs that were read from files by cut and name. Nodes of
+    other graphs are matched by their values on the data of the later one, as tracking does; with `align` false by
+    place.
+
+    Args:
+        store: store of the partitions, and for the result.
+        ref: reference of the first partition.
+        choices: `other`, the reference of a partition; or `labels`, the module of each node, and their `name`;
+            `permutations` (1000), `seed` (0), `align` (true).
+        data: file to read the data from; default: the checkpoint's own.
+        factory: `module:function` that builds a model of family `torch`.
+        device: not used: aligning takes the CPU.
+        force: compute and store again.
+        progress: called as networks run.
+
+    Raises:
+        NotFoundError: a partition does not exist; or nodes are to be matched by values, and a file or bases are gone.
+        GraphError: no node is in a module of both.
+    """
+    row = store.get_partition(ref)
+    other = None if choices.get("other") is None else store.get_partition(choices["other"])
+    recipe = from_choices(CompareRecipe, {name: choices[name] for name in ("permutations", "seed") if name in choices})
+    described = asdict(recipe)
+    if other is not None:
+        described |= {"other": other.id} | ({} if choices.get("align", True) else {"align": False})
+    else:
+        given = json.dumps(choices["labels"], sort_keys=True)
+        described |= {"labels": hashlib.sha256(given.encode()).hexdigest(), "name": choices.get("name", "labels")}
+    content = [part.partition_sha256 for part in (row, other) if part is not None]
+    if data is not None:
+        content.append(hashlib.sha256(read_bytes(data)).hexdigest())
+    digest = hashlib.sha256(json.dumps([described, content], sort_keys=True).encode()).hexdigest()
+    found = None if force else store.find_comparison(row.id, digest)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    options, how = _matched(store, row, other, bool(choices.get("align", True)), (data, factory, progress))
+    names = [row.id, other.id if other is not None else described["name"]]
+    names[1] += " (again)" if names[0] == names[1] else ""
+    made = compare_partitions(
+        Partition.from_bytes(store.partition_bytes(row.id)),
+        choices["labels"] if other is None else Partition.from_bytes(store.partition_bytes(other.id)),
+        names=names,
+        n_permutations=recipe.permutations,
+        seed=recipe.seed,
+        **options,
+    )
+    return store.save_comparison(
+        row.id,
+        None if other is None else other.id,
+        provenance=provenance(described, digest, recipe.seed, start),
+        values=_comparison(made, how),
+        blobs={"comparison": made.to_bytes()},
+        force=force,
+    )
+
+
+def _matched(
+    store: Store,
+    row: PartitionDetail,
+    other: PartitionDetail | None,
+    align: bool,
+    given: tuple[Path | None, str | None, ProgressCallback | None],
+) -> tuple[dict[str, Any], str]:
+    """Return how `compare_partitions` is to match the nodes of two partitions, and a word for it."""
+    if other is not None and other.graph == row.graph:
+        return {}, "place"
+    refs = [part.graph for part in (row, other) if part is not None]
+    nodes = [InteractionGraph.from_bytes(store.graph_bytes(graph)).nodes for graph in refs]
+    if other is None or all(nodes):
+        return {"nodes": [*nodes, None][:2]}, "name"
+    if not align:
+        return {}, "place"
+    data, factory, progress = given
+    found = aligned(store, *refs, data=data, factory=factory, progress=progress)
+    ties = [np.full(width, -1) for width in store.get_graph(other.graph).widths]
+    for (_, before), ((cut, now), _) in found.items():
+        ties[cut][now] = before
+    return {"alignments": [ties]}, "values"
+
+
+def _comparison(made: Comparison, how: str) -> ComparisonValues:
+    (pair,) = made.pairs
+    known = {f.name for f in fields(ComparisonValues)} & {f.name for f in fields(pair)}
+    values: dict[str, Any] = {name: getattr(pair, name) for name in known}
+    return ComparisonValues(
+        **{**values, "matches": tuple(asdict(match) for match in pair.matches)},
+        name=pair.second,
+        matched_by=how,
+        left_out=made.in_no_module[1] + made.in_several[1] + made.ambiguous[1],
+        n_permutations=made.n_permutations,
+    )
 
 
 def _moment(checkpoint: CheckpointRow) -> str:

@@ -24,6 +24,7 @@ PLANS: dict[str, tuple[tuple[Name, float], ...]] = {
     "ledger": (("activations and Jacobians", 0.4), ("activations where", 0.8), ("sample", 0.3)),
     "llc": _LLC,
     "track": (("aligning", 0.1), ("checkpoints", 2.0)),
+    "compare": (("aligning", 0.1),),
     "describe": (("values of the nodes", 0.5), ("cards", 2.0)),
     "experiment modules": (("modules", 0.9), ("null graphs", 4.5)),
     "experiment isolate": (("isolation", 1.9), ("null graphs", 2.7)),

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
-from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail
+from ..records.partitions import ComparisonRow, PartitionDetail, PartitionRow, TrackingDetail
 from .tables import counted, number, table, verdict
 
 __all__ = [
     "at_no_cut",
+    "comparison_body",
+    "comparisons_table",
     "cuts_note",
     "layers_table",
     "ledger_table",
@@ -37,6 +40,56 @@ def modules_table(row: PartitionDetail) -> Table:
     hidden = len(row.modules) - len(rows)
     title = f"{counted(hidden, 'more module')}: show with --json" if hidden else None
     return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
+
+
+def comparisons_table(rows: Sequence[ComparisonRow]) -> Table:
+    """Make the table of comparisons: a line for each pair of divisions."""
+    names = ("first", "second", "nodes", "AMI", "by chance", "ARI", "p", "verdict")
+    cells = [
+        (
+            *(r.partition, Text(_short(r.name)), r.n_nodes, f"{r.ami:.3f}", f"{r.ami_by_chance:.3f}"),
+            *(f"{r.ari:.3f}", f"{r.p_value:.2g}", verdict(r.verdict, short=True)),
+        )
+        for r in rows
+    ]
+    return table(names, cells, right=("AMI", "by chance", "ARI", "p"))
+
+
+def comparison_body(row: ComparisonRow) -> list[RenderableType]:
+    """Make the table of the modules that match, the largest overlaps first, then verdict and what was left out."""
+    matches = sorted(row.matches, key=lambda m: -m["jaccard"])
+    hidden = len(matches) - _SHOWN
+    title = f"{counted(hidden, 'more match').replace('matchs', 'matches')}: show with --json" if hidden > 0 else None
+    cells = [
+        (Text(_short(m["first"])), Text(_short(m["second"])), m["shared"], f"{m['jaccard']:.2f}")
+        for m in matches[:_SHOWN]
+    ]
+    names = (f"module of {row.partition}", f"of {_short(row.name)}", "shared nodes", "Jaccard")
+    return [table(names, cells, title, right=("Jaccard",)), "", verdict_line(row) or "", *_left_out(row), ""]
+
+
+def _left_out(row: ComparisonRow) -> list[Text]:
+    """Say how nodes were matched, and which were left out."""
+    lines = [_MATCHED[row.matched_by]]
+    counts = {row.partition: row.only_first, row.name: row.only_second}
+    lines += [f"only in {name}, not compared: {counted(n, 'node')}" for name, n in counts.items() if n]
+    if row.left_out:
+        lines.append(f"left out of {row.name}: {row.left_out:,} in no module, in several, or ambiguous")
+    return [Text(line, "dim") for line in lines]
+
+
+_MATCHED = {
+    "place": "nodes are matched by their places in the cuts",
+    "name": "nodes are matched by their names",
+    "values": "nodes are matched by the correlation of their values",
+}
+
+_NAME = 24  # characters of the name of a division or module
+
+
+def _short(name: str) -> str:
+    line = " ".join(name.split())
+    return line if len(line) <= _NAME else f"{line[: _NAME - 9]}…{line[-8:]}"
 
 
 def ledger_table(row: LedgerRow) -> Table:
@@ -83,7 +136,7 @@ def layers_table(row: LedgerRow) -> Table:
     return table(names, rows, right=("nominal", "free"))
 
 
-def verdict_line(row: ExperimentRow | LlcRow | PartitionRow) -> Text | None:
+def verdict_line(row: ExperimentRow | LlcRow | PartitionRow | ComparisonRow) -> Text | None:
     """Format the verdict on a result and its reason; return None where none was stored."""
     if row.verdict is None:
         return None

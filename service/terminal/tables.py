@@ -110,4 +110,7 @@ def verdict(name: str | None, *, short: bool = False) -> Text:
     return Text(name.removesuffix(" from chance") if short else name, _COLOURS.get(name, "yellow"))
 
 
-_COLOURS = {"reliable": "green", "supported": "green", "failed": "bold red", "refuted": "bold red"}
+_COLOURS = {
+    **dict.fromkeys(("reliable", "supported", "same division", "agree more than chance"), "green"),
+    **dict.fromkeys(("failed", "refuted"), "bold red"),
+}

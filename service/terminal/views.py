@@ -16,11 +16,12 @@ from ..records.checkpoints import CheckpointRow, DatasetRow, ModelRow, RunRow
 from ..records.estimates import DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
 from ..records.jobs import JobRow, ScheduleRow, TokenRow
-from ..records.partitions import PartitionDetail, PartitionRow, TrackingDetail, TrackingRow
+from ..records.partitions import ComparisonRow, PartitionDetail, PartitionRow, TrackingDetail, TrackingRow
 from .cards import modules_overview
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
 from .results import (
     at_no_cut,
+    comparison_body,
     layers_table,
     ledger_table,
     llc_table,
@@ -357,6 +358,19 @@ VIEWS: dict[str, View] = {
         lambda r: [modules_overview(r.modules, {}), ""],
         shared={**_RUN, "step": _moment, "partition": lambda r: r.partition},
         silent={"run": _SILENT["run"]},
+    ),
+    "comparisons": View(
+        ComparisonRow,
+        ("id", "model", "run", "step", "partition", "with", "nodes", "AMI", "p", "verdict", "age"),
+        lambda r: (
+            *(r.id, r.model, r.run_number, _moment(r), r.partition, r.name, r.n_nodes, r.ami, r.p_value),
+            *(verdict(r.verdict, short=True), age(r.created)),
+        ),
+        _result("id", "model", "checkpoint", "graph", "partition", "other", "name", "matched_by"),
+        comparison_body,
+        shared={**_RUN, "step": _moment, "partition": lambda r: r.partition},
+        silent={"run": _SILENT["run"]},
+        spare=("partition", "nodes"),
     ),
     "trackings": View(
         TrackingRow,

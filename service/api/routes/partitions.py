@@ -9,10 +9,11 @@ from fastapi import Path as InPath
 
 from ...records.errors import NotFoundError
 from ...records.graphs import Subgraph
+from ...records.jobs import JobRow
 from ...records.partitions import Comparison, MediatorRow, ModuleRow, NodeRow
 from .. import edges
 from ..responses import Cut, Edges, Limit, MediatorCursor, Node, NodeCursor, Opened, OtherRef, PartitionRef, as_json
-from ..schemas import Listing
+from ..schemas import ComparisonRequest, Listing
 
 __all__ = ["routes"]
 
@@ -82,6 +83,17 @@ def module_edges(
 ) -> Response:
     """Return the strongest edges from one module to another."""
     return as_json(request, edges.edges_between(store, ref, earlier, later, limit=limit).to_json())
+
+
+@routes.post("/comparisons", status_code=202, response_model=JobRow, tags=["comparisons"])
+def add_comparison(request: Request, store: Opened, body: ComparisonRequest) -> Response:
+    """Compare two divisions: submit a job `compare`, whose result is a comparison; the same work is done once."""
+    given = {name: value for name, value in body.model_dump(exclude={"partition"}).items() if value is not None}
+    if "other" not in given or body.align:
+        given.pop("align", None)
+    row = store.submit("compare", body.partition, given)
+    request.state.job_id = row.id  # for the log
+    return as_json(request, row.to_json(), 202, {"location": f"/api/v1/jobs/{row.id}"})
 
 
 @routes.get("/partitions/{ref}/compare/{other}", response_model=Comparison, tags=["partitions"])

@@ -53,8 +53,8 @@ def submit(
     targets: Annotated[
         list[str],
         typer.Argument(
-            help="Checkpoints, as files or IDs; for partition graphs, for experiment and describe partitions, for "
-            "track models.",
+            help="Checkpoints, as files or IDs; for partition graphs, for experiment, describe and compare "
+            "partitions, for track models.",
             autocompletion=complete_ids("checkpoint", "partition", "graph", "model"),
         ),
     ],

@@ -11,7 +11,7 @@ import typer
 from ...records.errors import StoreError
 from ...records.estimates import EXPERIMENT, LEDGER, LLC
 from ...records.graphs import GRAPH
-from ...records.partitions import PARTITION, TRACKING
+from ...records.partitions import COMPARISON, PARTITION, TRACKING
 from ...terminal.labels import labels_table
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
@@ -27,9 +27,11 @@ app = typer.Typer()
 _FORMATS = ["graphml", "gexf", "node-link", "circuit-tracer", "eap", "autocircuit", "components", "masks"]
 _FORMATS += ["safetensors", "netcdf"]
 
+_DRAWN = ("partition", "graph", "tracking", "ledger", "experiment", "llc", "description", "comparison")
+
 _LABELS = 12  # shown with a graph or partition
 
-_RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, TRACKING)
+_RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, COMPARISON, TRACKING)
 
 
 @app.command(rich_help_panel="What is stored")
@@ -134,8 +136,10 @@ def plot(
         typer.Argument(
             metavar="[KIND] REF",
             help="A result: an ID, or model@step, model@last, last; KIND: partition, graph, tracking, ledger, "
-            "experiment, llc or description.",
-            autocompletion=complete_ids("partition", "graph", "tracking", "ledger", "experiment", "llc", "description"),
+            "experiment, llc, description or comparison.",
+            autocompletion=complete_ids(
+                "partition", "graph", "tracking", "ledger", "experiment", "llc", "description", "comparison"
+            ),
         ),
     ],
     file: Annotated[Path, typer.Option("-o", "--output", help=".png, .svg or .pdf file to write.")],
@@ -143,14 +147,14 @@ def plot(
         str | None,
         typer.Option(
             help="graph, strengths, membership, profile, tracks, waterfall, synchronisation[:LAYER], traces, curve, "
-            "the kind of an experiment, or cards, module:M, node:CUT/I."
+            "the kind of an experiment, cards, module:M, node:CUT/I, or overlap."
         ),
     ] = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Draw a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient or cards.
+    """Draw a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient, cards or a comparison.
 
     Example: interbasis plot two-digits@last -o modules.png
     """

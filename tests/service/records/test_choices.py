@@ -23,6 +23,7 @@ from interbasis.analysis.errors import InputError
 from interbasis.analysis.llc.chains import PRECONDITIONERS, Sampler
 from interbasis.analysis.llc.kernels import KERNELS
 from interbasis.analysis.recipe import (
+    CompareRecipe,
     DescribeRecipe,
     GraphRecipe,
     LedgerRecipe,
@@ -47,6 +48,7 @@ RECIPES: dict[str, tuple[Any, ...]] = {
     "track": (PartitionRecipe,),
     "experiment": (ExperimentRecipe,),
     "describe": (DescribeRecipe,),
+    "compare": (CompareRecipe,),
     "ledger": (LedgerRecipe,),
     "llc": (LlcRecipe,),
 }
@@ -54,11 +56,12 @@ BESIDE: dict[str, dict[str, Any]] = {
     **{task: {"data": str, "force": bool} for task in RECIPES},
     "partition": {"labels": dict, "force": bool},
     "track": {"like": str, "coupling": float, "align": bool, "data": str, "force": bool},
+    "compare": {"other": str, "labels": dict, "name": str, "align": bool, "data": str, "force": bool},
 }
 """Choices of each task that no recipe has."""
 HINTS = {task: get_type_hints(choices) for task, choices in CHOICES.items()}
 FIELDS = [(task, name) for task, hints in HINTS.items() for name in hints]
-NEEDED = {"llc": {"temperature": 100.0}}
+NEEDED: dict[str, dict[str, Any]] = {"llc": {"temperature": 100.0}, "compare": {"labels": {"a/0": 1}}}
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 _values = st.recursive(_scalars, lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=3), each))
@@ -103,7 +106,7 @@ def kinds(task: str, name: str) -> set[type]:
 
 
 def together(task: str, name: str, value: Any) -> dict[str, Any]:
-    return {**({} if name in ("epsilon", "curve") else NEEDED.get(task, {})), name: value}
+    return {**({} if name in ("epsilon", "curve", "other") else NEEDED.get(task, {})), name: value}
 
 
 @pytest.mark.parametrize(("task", "name"), FIELDS)
@@ -203,6 +206,9 @@ def test_wrong_values_are_refused_by_name(task: str, name: str) -> None:
         ("llc", {}, "no loss scale: give --epsilon X"),
         ("llc", {"epsilon": 1.0, "temperature": 3.0}, "epsilon and temperature were given"),
         ("llc", {"epsilon": 1.0, "curve": True}, "epsilon and curve were given"),
+        ("compare", {}, "nothing to compare with: expected one of other, a partition, and labels"),
+        ("compare", {"other": "p-1", "labels": {"a/0": 1}}, "both were given"),
+        ("compare", {"other": "p-1", "name": "a.csv"}, "leave it out with other"),
         ("ledger", {"wings": 2}, "ledger has no choice wings: it has data"),
     ],
 )
@@ -257,6 +263,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "partition": {"k": 1.5, "epsilon": "big", "labels": [1, 2], "mediator_polish": "yes"},
     "track": {"align": "no", "coupling": [1], "seed": True},
     "describe": {"examples": 0, "sampled": 5, "points": -1},
+    "compare": {"permutations": 0, "labels": [1], "align": "no", "name": ""},
     "experiment": {"draws": "all", "kind": "guess", "tolerance": "small"},
     "ledger": {"method": 1, "epsilon": "0.1x", "tolerance": 2},
     "llc": {"temperature": "hot", "chains": 0, "parameters": "layers.*", "curve": 1},
@@ -267,9 +274,13 @@ def targets(store: Store) -> dict[str, str]:
     checkpoint, _ = register(store)
     graph = save_graph(store).id
     partition = save_partition(store, graph).id
-    return {"partition": graph, "track": "digits", "experiment": partition, "describe": partition} | dict.fromkeys(
-        ("analyze", "ledger", "llc"), checkpoint
-    )
+    return {
+        "partition": graph,
+        "track": "digits",
+        "experiment": partition,
+        "describe": partition,
+        "compare": partition,
+    } | dict.fromkeys(("analyze", "ledger", "llc"), checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from cases_store import (
     register,
+    save_comparison,
     save_description,
     save_experiment,
     save_graph,
@@ -163,6 +164,7 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         "run",
         "label",
         "description",
+        "comparison",
     }
     assert tables(connection) == OURS - later
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
@@ -186,6 +188,7 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
     command.downgrade(schema.migration_config(connection), "0003")
     connection.commit()
     assert tables(connection) == OURS - {
+        "comparison",
         "description",
         "experiment",
         "llc_estimate",
@@ -421,7 +424,7 @@ def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -
         store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
     command.downgrade(schema.migration_config(connection), "0012")
     connection.commit()
-    assert tables(connection) == OURS - {"label", "description"}
+    assert tables(connection) == OURS - {"label", "description", "comparison"}
     assert Store.upgrade(place.url) == Upgrade(before="0012", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
@@ -438,12 +441,28 @@ def test_results_are_kept_and_descriptions_added(place: Any, connection: Connect
         save_description(store, partition.id)
     command.downgrade(schema.migration_config(connection), "0013")
     connection.commit()
-    assert tables(connection) == OURS - {"description"}
+    assert tables(connection) == OURS - {"description", "comparison"}
     assert Store.upgrade(place.url) == Upgrade(before="0013", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
         assert store.descriptions().items == ()
         assert save_description(store, partition.id).partition == partition.id
+        assert store.check().ok
+
+
+def test_results_are_kept_and_comparisons_added(place: Any, connection: Connection) -> None:
+    Store.upgrade(place.url)
+    with place.open() as store:
+        partition = save_partition(store, save_graph(store).id)
+        save_comparison(store, partition.id, partition.id)
+    command.downgrade(schema.migration_config(connection), "0014")
+    connection.commit()
+    assert tables(connection) == OURS - {"comparison"}
+    assert Store.upgrade(place.url) == Upgrade(before="0014", after=SCHEMA_REVISION)
+    with place.open() as store:
+        assert store.get_partition(partition.id) == partition
+        assert store.comparisons().items == ()
+        assert save_comparison(store, partition.id).other is None
         assert store.check().ok
 
 

@@ -182,6 +182,7 @@ LISTED = {
     "llc": ("id step epsilon N_eff verdict age", "l-76543210 100 0.001 9 reliable 3 d"),
     "experiments": ("id kind found verdict age", "e-01234567 isolate change 0.125 supported 3 d"),
     "descriptions": ("id cards data points age", "x-01234567 9 400 3 d"),
+    "comparisons": ("id with nodes AMI p verdict age", "v-01234567 p-76543210 9 0.5 0.01 agree more than chance 3 d"),
     "trackings": ("id checkpoints tracks churn age", "t-01234567 2 2 0.25 3 d"),
     "jobs": ("id task target state step % time age", "j-01234567 track m-01234567 queued - - - 3 d"),
     "schedules": (
@@ -199,6 +200,7 @@ SAME = {
     "llc": "model digits, mode point",
     "experiments": "model digits, step 100, partition p-01234567, metric loss",
     "descriptions": "model digits, step 100, partition p-01234567",
+    "comparisons": "model digits, step 100, partition p-01234567",
     "trackings": "model digits",
 }
 
@@ -277,6 +279,7 @@ WORST: dict[str, dict[str, Any]] = {
     "llc": {"mode": "curve", "epsilon": 1.2345e-10, "value": 1.2345e-10, "verdict": "reliable"},
     "experiments": {"experiment": "faithfulness", "metric": "cross_entropy", "verdict": "not told apart from chance"},
     "descriptions": {"model": WIDE, "n": 10**15},
+    "comparisons": {"model": WIDE, "name": WIDE},
     "trackings": {"model": WIDE, "n_checkpoints": 10**6, "n_tracks": 10**6, "churn": 1.2345e-10},
     "jobs": {"task": "experiment", "state": "succeeded", "step": "partition", "fraction": 1.0},
     "schedules": {"task": "experiment", "model": WIDE, "cron": "*/15 0-23/2 1,15 * 1-5", "error": LONG},
