@@ -1,5 +1,15 @@
-"""Attribution graphs: influence on the outputs through all paths, what carries most of it, and how complete it is."""
+"""Attribution graphs: influence on the outputs through all paths, what carries most of it, and roles of nodes."""
 
 from .paths import Influence, PathScores, as_shares, influence, kept_by_influence, path_scores
+from .roles import Roles, find_roles
 
-__all__ = ["Influence", "PathScores", "as_shares", "influence", "kept_by_influence", "path_scores"]
+__all__ = [
+    "Influence",
+    "PathScores",
+    "Roles",
+    "as_shares",
+    "find_roles",
+    "influence",
+    "kept_by_influence",
+    "path_scores",
+]
