@@ -32,7 +32,10 @@ def blocks(language: str, text: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "python", "ledger", "learning_coefficient", "meaning"])
+LONG = pytest.param("learning_coefficient", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "python", "ledger", "meaning", "any-graph", LONG])
 def test_python_in_documents_runs(name: str, python: str, tmp_path: Path) -> None:
     programs = blocks("python", (ROOT / "docs" / f"{name}.md").read_text())
     assert programs
@@ -132,6 +135,7 @@ def test_map_shows_the_rooms_and_imports_of_the_code() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_map_is_drawn(python: str, tmp_path: Path) -> None:
     """In a copy of the files: the picture is drawn, and a room that is not listed is seen."""
     for top in ("analysis", "service", "migrations", "docs"):

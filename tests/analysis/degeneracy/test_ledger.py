@@ -553,7 +553,8 @@ def test_ledger_round_trip(tmp_path: Path, epsilon: float | None) -> None:
     assert back.units[1].blocks == ledger.units[1].blocks
 
 
-@pytest.mark.parametrize("work", [10**9, pytest.param(10**12, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("work", [10**9, 10**12])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_modular_addition(real_data: Path, seed: int, work: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few of the prompts are enough for the ranks that matter here. Long: more, and all directions are tested."""

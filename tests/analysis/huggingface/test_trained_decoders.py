@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from train_decoders import FOLDER, sums
@@ -23,6 +24,7 @@ def explained(z: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return means[np.unique(classes, return_inverse=True)[1]].var(0) / z.var(0)
 
 
+@pytest.mark.long
 def test_two_tasks_are_taken_apart() -> None:
     """Every node that carries a sum is in the module of its stream."""
     model = library().AutoModelForCausalLM.from_pretrained(FOLDER / "two_tasks")

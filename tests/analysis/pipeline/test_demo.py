@@ -150,7 +150,7 @@ def test_agreement_is_the_value_worked_by_hand(
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
-@pytest.mark.parametrize("basis", ["global", "local"])
+@pytest.mark.parametrize("basis", ["local", pytest.param("global", marks=pytest.mark.long)])
 def test_plain_analysis_finds_the_two_halves(trained: dict[int, list[Path]], basis: str) -> None:
     checkpoint = load_checkpoint(trained[0][-1])
     found = run(checkpoint, Recipe.from_mapping({"basis": basis}))
@@ -161,7 +161,7 @@ def test_plain_analysis_finds_the_two_halves(trained: dict[int, list[Path]], bas
     assert found.partition.untrained_modules == 1
 
 
-@pytest.mark.parametrize("basis", ["global", "local"])
+@pytest.mark.parametrize("basis", ["local", pytest.param("global", marks=pytest.mark.long)])
 def test_chains_into_rotated_outputs_are_no_modules(trained: dict[int, list[Path]], basis: str) -> None:
     """In the PCA basis of the outputs the map into them is a diagonal: each output is a chain of its own.
 

@@ -368,6 +368,7 @@ def test_killed_worker_goes_on_from_its_step(store: Store, checkpoint: Path, sta
     assert (done.state, done.attempts, done.interruptions) == ("succeeded", 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 def test_job_of_a_dead_worker_is_taken_over_by_another(store: Store, checkpoint: Path, start_worker: Start) -> None:
     """Of another name, which goes by the silence of the first alone."""
