@@ -382,7 +382,8 @@ class InteractionGraph(Result):
         texts = {f"nodes.{i}": table.to_json() for i, table in enumerate(self.nodes)}
         texts |= {"origin": json.dumps(self.origin)} if self.origin else {}
         arrays |= {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in texts.items()}
-        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs", "unit")}
+        metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
+        metadata |= {"unit": self.unit} if self.unit != "loss" else {}
         return encode("graph", arrays, metadata)
 
     @classmethod

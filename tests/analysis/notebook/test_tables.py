@@ -21,7 +21,16 @@ from cases_figures import (
     tracking_of,
 )
 
-from interbasis.analysis import Analysis, Bases, InteractionGraph, Network, analyze, interaction_basis
+from interbasis.analysis import (
+    Analysis,
+    Bases,
+    Coherence,
+    Comparison,
+    InteractionGraph,
+    Network,
+    analyze,
+    interaction_basis,
+)
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.meaning.cards import Cards
 from interbasis.analysis.notebook.tables import html_table
@@ -99,7 +108,8 @@ def test_every_result_is_a_frame_and_a_table(name: str) -> None:
 
 
 def test_every_kind_of_result_is_tested_here(bases: Bases) -> None:
-    kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases), Analysis, Cards}  # see meaning/
+    elsewhere = {Analysis, Cards, Coherence, Comparison}  # see pipeline/, meaning/ and comparison/
+    kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases)} | elsewhere
     assert {kind for kind in Result.__subclasses__() if "from_bytes" in vars(kind)} == kinds
 
 
