@@ -133,7 +133,7 @@ def test_what_is_taken_is_what_recipes_take(task: str, name: str, value: Any) ->
     if more or kind is PartitionRecipe:
         Recipe.from_mapping(given_)
     else:
-        from_choices(kind, given_)
+        from_choices(kind, {name: value for name, value in given_.items() if name not in BESIDE[task]})
 
 
 def test_defaults_and_values_of_every_type_are_taken() -> None:
