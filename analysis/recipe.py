@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from .attribution.paths import as_shares, kept_by_influence
 from .basis.bases import Bases
 from .basis.interaction_basis import interaction_basis
 from .checkpoints.checkpoint import Checkpoint
@@ -34,11 +35,13 @@ from .modules.untrained import untrained_copy
 from .network.batches import Batch
 from .network.network import Network
 from .progress import Progress, ProgressCallback
+from .reading.any_graph import graph_of_bytes
 
 __all__ = [
     "CompareRecipe",
     "DescribeRecipe",
     "GraphRecipe",
+    "ImportRecipe",
     "LedgerRecipe",
     "LlcRecipe",
     "PartitionRecipe",
@@ -49,6 +52,7 @@ __all__ = [
     "build_llc",
     "controlled",
     "from_choices",
+    "imported_graph",
     "partition_graph",
     "read_choices",
 ]
@@ -66,7 +70,9 @@ _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is
 
 _CAME_LATER = ("positions", "tolerance", "batch_size")
 
-RecipeT = TypeVar("RecipeT", "CompareRecipe", "DescribeRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe)
+RecipeT = TypeVar(
+    "RecipeT", "CompareRecipe", "DescribeRecipe", "ImportRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe
+)
 
 _Cuts = Annotated[
     tuple[Name | Annotated[tuple[Name, ...], Field(min_length=1)], ...],
@@ -316,6 +322,37 @@ class CompareRecipe:
         settle_fields(self)
 
 
+@dataclass(frozen=True)
+class ImportRecipe:
+    """The choices that fix a graph that is read from a file; see `imported_graph`.
+
+    Attributes:
+        format: that of the file; None: as the content says.
+        without: types of nodes to leave out.
+        longest_path: compute layers even where the file names them.
+        keep: share of the influence on the outputs that the kept nodes, and then edges, carry; None: all are kept.
+        unit: "weight": strengths are the weights of the file; "share": shares of the total weight into their target;
+            None: the file's own, which is "weight" but for our own graphs.
+
+    >>> ImportRecipe(keep=0.95).keep
+    0.95
+    """
+
+    format: Literal["circuit-tracer", "node-link", "graphml", "gexf", "csv", "parquet", "safetensors"] | None = None
+    without: tuple[Name, ...] = ()
+    longest_path: bool = False
+    keep: Share | None = None
+    unit: Literal["weight", "share"] | None = None
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all choices."""
+        return _hash(self)
+
+
 def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
     """Build a recipe of one of the small kinds from names and JSON values.
 
@@ -327,6 +364,23 @@ def from_choices(kind: type[RecipeT], choices: Mapping[str, Any]) -> RecipeT:
     """
     _refuse_unknown(choices, kind.__name__, kind)
     return kind(**settled(kind, choices))
+
+
+def imported_graph(data: bytes, recipe: ImportRecipe) -> InteractionGraph:
+    r"""Read a graph from the content of a file: without some types of nodes, then what carries most influence.
+
+    Raises:
+        GraphError: see `read_graph` and `kept_by_influence`.
+
+    >>> table = b"source,target,weight\na,c,3\nb,c,-1\n"
+    >>> imported_graph(table, ImportRecipe(unit="share")).blocks[0].tolist()
+    [[0.75, 0.25]]
+    """
+    options: dict[str, Any] = {"without": recipe.without, "longest_path": recipe.longest_path}
+    graph = graph_of_bytes(data, format=recipe.format, **options)
+    if recipe.keep is not None:
+        graph = kept_by_influence(graph, recipe.keep)
+    return as_shares(graph) if recipe.unit == "share" else replace(graph, unit=recipe.unit or graph.unit)
 
 
 def build_bases(
@@ -476,7 +530,7 @@ def _refuse_unknown(choices: Mapping[str, Any], what: str, *parts: type[Any]) ->
         raise InputError(f"unknown in a {what}: {', '.join(unknown)}; known are {', '.join(known)}")
 
 
-def _hash(part: GraphRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:
+def _hash(part: GraphRecipe | ImportRecipe | LedgerRecipe | LlcRecipe | PartitionRecipe) -> str:
     """Hash all choices; those that came later count where they are given, so that earlier results are found."""
     choices = {name: v for name, v in asdict(part).items() if v is not None or name not in _CAME_LATER}
     return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()

@@ -55,7 +55,7 @@ _IMPORTED = (
     "interbasis.service.cli.app",
     "interbasis.service.jobs.steps",
     "interbasis.service.jobs.worker",
-    "interbasis.service.tasks.exports",
+    "interbasis.service.tasks.exchange",
     "interbasis.service.tasks.figures",
     "matplotlib.figure",
     "psycopg",

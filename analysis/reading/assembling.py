@@ -84,9 +84,9 @@ def _require_forward(layer: np.ndarray, links: Links, nodes: NodeTable, cuts: Se
         k = int(np.argmax(wrong))
         a, b = (cuts[layer[side[k]]] for side in (links.source, links.target))
         raise GraphError(
-            f"the link {_named(links, k, nodes)} leads from layer {a} to layer {b}, and {int(wrong.sum()) - 1:,} more "
-            "links lead to no later layer: expected links to later layers; correct the layers, or have them "
-            "computed by the longest path (longest_path=True)"
+            f"the link {_named(links, k, nodes)} leads from layer {a} to layer {b}, and so do {int(wrong.sum()):,} "
+            f"of {len(wrong):,} links to no later layer: expected links to later layers; correct the layers, or have "
+            "them computed by the longest path (longest_path=True, --longest-path)"
         )
 
 

@@ -35,6 +35,7 @@ from .routes import cards as card_routes
 from .routes import checkpoints as checkpoint_routes
 from .routes import exports as export_routes
 from .routes import graphs as graph_routes
+from .routes import imports as import_routes
 from .routes import jobs as job_routes
 from .routes import kinds as kind_routes
 from .routes import labels as label_routes
@@ -59,7 +60,7 @@ _LOGGED = "; the service's log says why, under the request ID"
 
 _PARTS = (
     *(service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, label_routes),
-    *(card_routes, export_routes, job_routes),
+    *(card_routes, export_routes, import_routes, job_routes),
 )
 
 ROUTERS = tuple(part.routes for part in _PARTS)

@@ -6,16 +6,19 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from fastapi import Request
 
 from ..records.checkpoints import FileRow
 from ..records.errors import ExportError, ForbiddenError, StoreError, UnavailableError
 from ..store.store import Store
 
-__all__ = ["confined", "export", "keep"]
+__all__ = ["confined", "export", "keep", "received"]
 
 
 def confined(named: str, roots: Sequence[Path], *, folder: bool = False) -> Path:
@@ -49,6 +52,24 @@ _COPIES = 4  # of the tensors in it: as loaded, in order, as bytes, as written
 _SECONDS = 120
 
 _TAIL = 4000  # characters of what a process said last, for the log
+
+
+@asynccontextmanager
+async def received(request: Request, name: str) -> AsyncIterator[Path]:
+    """Provide the body of a request as a temporary file of this name while the context is open.
+
+    Raises:
+        UnavailableError: it cannot be written, or kept by what is done with it.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
+            file = Path(folder) / name
+            async with await anyio.open_file(file, "wb") as stream:
+                async for part in request.stream():
+                    await stream.write(part)
+            yield file
+    except OSError as error:
+        raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
 
 
 def keep(store: Store, file: Path, most: int) -> FileRow:
@@ -95,16 +116,17 @@ def _converted(file: Path, most: int) -> Path:
 
 
 async def export(
-    store: Store,
-    ref: str,
-    form: str,
-    epsilon: float | None,
-    file: Path,
-    *,
-    module: int | None = None,
-    neurons: int | None = None,
+    store: Store, ref: str, form: str, epsilon: float | None, file: Path, **choices: float | str | None
 ) -> None:
     """Write a result for another tool, as `interbasis export` does.
+
+    Args:
+        store: store of the result.
+        ref: reference of the result.
+        form: the format.
+        epsilon: keep only edges stronger than its square root.
+        file: to be written.
+        choices: other options of the command; None is left out.
 
     Raises:
         StoreError: the result cannot be exported in this form.
@@ -114,9 +136,7 @@ async def export(
     location = store.location
     url = str(location.file) if location.file else location.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "interbasis.service.cli", "export", ref, "--format", form, "-o", str(file)]
-    command += [] if epsilon is None else ["--epsilon", repr(epsilon)]
-    command += [] if module is None else ["--module", str(module)]
-    command += [] if neurons is None else ["--neurons", str(neurons)]
+    command += [f"--{name}={value}" for name, value in {"epsilon": epsilon, **choices}.items() if value is not None]
     env = {name: value for name, value in os.environ.items() if name not in ("INTERBASIS_URL", "INTERBASIS_TOKEN")}
     env |= {"INTERBASIS_STORE": url, "INTERBASIS_ARTIFACTS": str(location.artifacts)}
     with anyio.move_on_after(_SECONDS):

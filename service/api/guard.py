@@ -37,6 +37,8 @@ COMPUTED = ("eap", "autocircuit", "components")
 
 _log = logging.getLogger("interbasis.access")
 
+_UPLOADS = ("/api/v1/files", "/api/v1/imports")
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _KNOWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -201,7 +203,7 @@ class Guard:
         self._failures[client] = count + 1, since
 
     def _most(self, scope: Scope) -> int:
-        return self._limits.upload if scope["path"] == "/api/v1/files" else self._limits.body
+        return self._limits.upload if scope["path"] in _UPLOADS else self._limits.body
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
         """Limit the body as it comes in: neither too large, whatever its header said, nor too slow."""

@@ -30,6 +30,7 @@ __all__ = [
     "EXPORT",
     "FILE",
     "NARROWING",
+    "UPLOAD",
     "Allowed",
     "CheckpointRef",
     "Cursor",
@@ -169,6 +170,8 @@ _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "
 
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": _BINARY}}
 
+UPLOAD: dict[str, Any] = {"requestBody": {"required": True, "content": _BINARY}}
+
 _TYPES = {"application/xml": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 
 EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {**_TYPES, **_BINARY}}}
@@ -217,10 +220,11 @@ async def exported(
     *,
     module: int | None = None,
     neurons: int | None = None,
+    into: str | None = None,
 ) -> Response:
     """Answer with an export, written by the command line in a separate process, which may load the numerics."""
     store = _store(request)
-    etag = await to_thread.run_sync(_export_etag, store, row, form, (epsilon, module, neurons))
+    etag = await to_thread.run_sync(_export_etag, store, row, form, (epsilon, module, neurons, into))
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if _known(request, etag):
         return Response(status_code=304, headers=headers)
@@ -229,7 +233,8 @@ async def exported(
     done = BackgroundTask(Path(name).unlink, missing_ok=True)
     try:
         async with request.app.state.exporting:
-            await files.export(store, row.id, form, epsilon, Path(name), module=module, neurons=neurons)
+            chosen = {"module": module, "neurons": neurons, "into": into}
+            await files.export(store, row.id, form, epsilon, Path(name), **chosen)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -239,7 +244,7 @@ async def exported(
 
 
 def _export_etag(
-    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, choices: tuple[float | None, ...]
+    store: Store, row: GraphRow | PartitionDetail | LlcRow, form: str, choices: tuple[float | str | None, ...]
 ) -> str:
     """Return a hash of everything an export depends on; weak, since some formats contain the time of writing."""
     made_of: list[Any] = [version("interbasis"), row.id, form, *choices]

@@ -22,6 +22,7 @@ __all__ = [
     "ExportFormat",
     "GraphFormat",
     "Health",
+    "ImportFormat",
     "JobRequest",
     "LabelRequest",
     "LabelsRequest",
@@ -39,11 +40,13 @@ __all__ = [
 
 ItemT = TypeVar("ItemT")
 
-Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "describe", "compare", "track"]
+Task = Literal["analyze", "partition", "ledger", "llc", "experiment", "describe", "compare", "track", "import"]
 
 GraphFormat = Literal[
     "graphml", "gexf", "node-link", "circuit-tracer", "safetensors", "eap", "autocircuit", "components"
 ]
+
+ImportFormat = Literal["circuit-tracer", "node-link", "graphml", "gexf", "csv", "parquet", "safetensors"]
 
 ExportFormat = Literal[GraphFormat, "masks"]
 
@@ -154,7 +157,7 @@ class JobRequest(_Request):
         max_length=500,
         examples=["two-digits@2500"],
         description="The checkpoint; for partition a graph, for experiment, describe and compare a "
-        "partition, for track a run or model.",
+        "partition, for track a run or model, for import the `sha256:...` of an upload.",
     )
     choices: Choices = Field(default_factory=dict)
     queue: Queue = "default"

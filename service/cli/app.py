@@ -16,9 +16,9 @@ from rich.text import Text
 from ..records.errors import ArtifactError, StoreError, UnavailableError
 from ..terminal.show import err
 from .commands.analyze import app as analyze
-from .commands.convert import app as convert
 from .commands.db import db
 from .commands.describe import app as describe
+from .commands.incoming import app as incoming
 from .commands.jobs import app as jobs
 from .commands.label import app as label
 from .commands.lists import app as lists
@@ -35,7 +35,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-for _part in (analyze, measurements, describe, lists, stored, label, upkeep, convert, jobs, service):
+for _part in (analyze, measurements, describe, lists, stored, label, upkeep, incoming, jobs, service):
     app.add_typer(_part)
 app.add_typer(db, name="db", rich_help_panel="Service and store")
 

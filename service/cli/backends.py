@@ -65,7 +65,7 @@ class Backend(Protocol):
         Args:
             task: name of the task, one of `records.jobs.TASKS`.
             targets: checkpoints, as files or stored ones; for partition graphs, for experiment partitions, for track
-                runs or models.
+                runs or models, for import files.
             choices: fields of the task's recipe; None is left out. Of an experiment, "kind" may be a list: then each
                 kind is run.
             given: data, factory, force, device, memory.
@@ -74,10 +74,8 @@ class Backend(Protocol):
             StoreError: a choice of the wrong type or value; a job failed; or a service was given a factory or device.
         """
 
-    def export(
-        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
-    ) -> bytes:
-        """Export a stored result for another tool, see `tasks.exports`."""
+    def export(self, ref: str, form: str, epsilon: float | None, given: Given, **choices: Any) -> bytes:
+        """Export a stored result for another tool, see `tasks.exchange`; `choices` are module, neurons and into."""
 
 
 class Local:
@@ -126,16 +124,14 @@ class Local:
         with data_file(self.source, None if named is None else str(named)) as file:
             yield file
 
-    def export(
-        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
-    ) -> bytes:
-        """Export a stored result for another tool, see `tasks.exports`."""
-        from ..tasks.exports import export
+    def export(self, ref: str, form: str, epsilon: float | None, given: Given, **choices: Any) -> bytes:
+        """Export a stored result for another tool, see `Backend.export`."""
+        from ..tasks.exchange import export
 
         _allow(given.factory)
-        with self._data(given.data) as data:
+        with self._data(given.data) as data, self._data(choices.get("into")) as into:
             options: dict[str, Any] = {"data": data, "factory": given.factory, "progress": self.bars.update}
-            return export(self.source, ref, form, epsilon, module=module, neurons=neurons, **options)
+            return export(self.source, ref, form, epsilon, **options, **{**choices, "into": into})
 
 
 class Remote:
@@ -167,16 +163,17 @@ class Remote:
                 raise StoreError(f"{row.id} {row.state}: {row.error or 'it was stopped'}")
         return [{str(made["kind"]): str(made["id"]) for made in row.results} for row in rows]
 
-    def export(
-        self, ref: str, form: str, epsilon: float | None, given: Given, *, module: int | None, neurons: int | None
-    ) -> bytes:
-        """Export a stored result for another tool; where the network has to run, the service does it."""
+    def export(self, ref: str, form: str, epsilon: float | None, given: Given, **choices: Any) -> bytes:
+        """Export a stored result for another tool; where the network or a stored file is needed, the service does."""
         from ...analysis.exchange.component_strengths import NETWORK_FORMATS
-        from ..tasks.exports import check_form, export_stored
+        from ..tasks.exchange import check_form, export_stored
 
+        module, neurons, into = (choices.get(name) for name in ("module", "neurons", "into"))
         check_form(form, epsilon, {"module": module, "data": given.data, "factory": given.factory}, neurons)
-        if form not in NETWORK_FORMATS:
-            return export_stored(self.source, ref, form, epsilon)
+        if into is not None and str(into).startswith("sha256:"):
+            return self.source.export(ref, form, epsilon=epsilon, into=str(into))
+        if form not in NETWORK_FORMATS or into is not None:
+            return export_stored(self.source, ref, form, epsilon, into=into)
         if (given.data, given.factory) != (None, None):
             raise StoreError("a service takes the checkpoint's own data: export with --data here, without --url")
         return self.source.export(ref, form, module=module, neurons=neurons)
@@ -203,8 +200,11 @@ def makes_store(task: str, targets: Sequence[str | Path]) -> bool:
     Raises:
         StoreError: a file is missing, or one of torch.save.
     """
-    paths = [Path(target) for target in targets if task in ON_CHECKPOINTS]
-    for path in paths:
+    paths = [Path(target) for target in targets if task in (*ON_CHECKPOINTS, "import")]
+    for path in paths if task == "import" else ():
+        if not path.is_file() and not str(path).startswith("sha256:"):
+            raise StoreError(f"there is no file {path}")
+    for path in paths if task != "import" else ():
         check_suffix(path)
         if path.suffix == ".safetensors" and not path.exists():
             raise StoreError(f"there is no checkpoint {path}")

@@ -27,6 +27,7 @@ from ..records.checkpoints import (
     ModelRow,
     checkpoint_sha256,
     describe,
+    import_names,
     of_checkpoint,
     place_of,
     training_key,
@@ -269,6 +270,7 @@ class Client(Source):
         epsilon: float | None = None,
         module: int | None = None,
         neurons: int | None = None,
+        into: str | None = None,
     ) -> bytes:
         """Export a graph, a partition or a learning coefficient for another tool; the service writes the file.
 
@@ -279,10 +281,12 @@ class Client(Source):
             epsilon: keep only edges stronger than its square root.
             module: for eap, autocircuit and components: export only this module.
             neurons: for components: list so many hidden units of the MLPs for each module and pair of cuts.
+            into: of a partition as circuit-tracer: the "sha256:..." of the attribution graph that its graph was
+                imported from, which is written again with the modules as its supernodes.
         """
         kind, given = "llc", {}
         if form != "netcdf":
-            given = {"format": form, "epsilon": epsilon, "module": module, "neurons": neurons}
+            given = {"format": form, "epsilon": epsilon, "module": module, "neurons": neurons, "into": into}
             found, row = self.find_any((PARTITION, GRAPH), ref)
             kind, ref = found.plural, row.id
         params = {name: value for name, value in given.items() if value is not None}
@@ -375,14 +379,43 @@ class Client(Source):
     def upload(self, file: str | Path) -> FileRow:
         """Upload a file to the service; data in .npz or .npy files are sent as safetensors."""
         path = Path(file)
+        with as_safetensors(path) as sent:
+            return typed_as(FileRow, document(self._sent(sent, "files", {})))
+
+    def _sent(self, file: Path, route: str, params: Mapping[str, Any]) -> httpx.Response:
+        """Send the content of a file as the body of a request."""
         try:
-            with as_safetensors(path) as sent, sent.open("rb") as stream:
+            with file.open("rb") as stream:
                 headers = {"content-length": str(os.fstat(stream.fileno()).st_size)}
-                content = functools.partial(parts, stream)
-                response = self._request("POST", "files", content=content, headers=headers, timeout=600.0)
+                options: dict[str, Any] = {"content": functools.partial(parts, stream), "headers": headers}
+                return self._request("POST", route, params=params, timeout=600.0, **options)
         except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-        return typed_as(FileRow, document(response))
+            raise StoreError(f"cannot read {file}: {error.strerror or error}") from error
+
+    def import_graph(
+        self,
+        file: str | Path,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        queue: str = "default",
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> JobHandle:
+        """Upload the file of a graph, and submit the job that reads it; its result is a graph.
+
+        Args:
+            file: see `analysis.read_graph` for the formats.
+            choices: `format`, `without`, `longest_path`, `keep`, `unit`, and `model` and `label`, which are by default
+                the name of the file without its ending; with `force` a stored graph is read again.
+            queue: only workers of this queue take the job.
+            priority: jobs with smaller numbers go first.
+            timeout: seconds until a run is stopped.
+        """
+        path, given = Path(file), as_json(choices or {})
+        check_choices("import", given)
+        given |= import_names(path, given) | {"queue": queue, "priority": priority}
+        given |= {} if timeout is None else {"timeout": timeout}
+        return JobHandle(self, typed_as(JobRow, document(self._sent(path, "imports", given))))
 
     def register_checkpoint(self, file: str | Path, *, about: Mapping[str, Any] | None = None) -> CheckpointRow:
         """Register a checkpoint: by its path where the service may read it, else by uploading it.
@@ -459,11 +492,13 @@ class Client(Source):
     ) -> JobHandle:
         """Submit a job, see `Store.submit`; files that the service cannot read are uploaded.
 
-        A target that ends in .safetensors, or is a folder, is a local checkpoint. With `force`, which is new work each
-        time, the request is not sent again if the service does not answer.
+        A target that ends in .safetensors, or is a folder, is a local checkpoint; of an import it is a file. With
+        `force`, which is new work each time, the request is not sent again if the service does not answer.
         """
         given = as_json(choices or {})
         check_choices(task, given)
+        if task == "import" and not str(target).startswith("sha256:"):
+            return self.import_graph(target, given, queue=queue, priority=priority, timeout=timeout)
         if task in ON_CHECKPOINTS and (str(target).endswith(".safetensors") or Path(target).is_dir()):
             target = self.register_checkpoint(target).id
         if given.get("data") is not None and not str(given["data"]).startswith("sha256:"):

@@ -17,6 +17,7 @@ from .errors import StoreError
 __all__ = [
     "CHECKPOINT",
     "DATASET",
+    "IMPORTED",
     "MODEL",
     "RUN",
     "About",
@@ -39,8 +40,10 @@ __all__ = [
     "checkpoint_sha256",
     "describe",
     "file_sha256",
+    "import_names",
     "of_checkpoint",
     "place_of",
+    "require_network",
     "run_label",
     "training_key",
     "weights_of",
@@ -200,6 +203,9 @@ DATASET = Kind(
     example=_DATASET,
 )
 
+IMPORTED = "graph"
+"""Family of the checkpoints that stand for files of graphs made elsewhere."""
+
 _INDEX = ".safetensors.index.json"  # names the files of weights that are in several
 
 _KNOWN = {"step": int, "label": str, "model": str, "config": dict, "family": str}
@@ -226,6 +232,47 @@ def describe(about: Any, name: str) -> dict[str, Any]:
                 f"the JSON of {name[:80]!r}: {key} is {value[:80]!r}, expected up to 200 printable characters"
             )
     return {"config": {}, **plain(about), "label": label, "model": about.get("model") or label}
+
+
+def import_names(file: Path | None, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the model and the label of an imported file: those that are given, else the name of the file.
+
+    Args:
+        file: the file; None for an upload, which has no name.
+        given: "model" and "label", where they are given.
+
+    Raises:
+        StoreError: an upload without a model, or a name of a file that cannot be a label.
+
+    >>> import_names(Path("bee.json"), {"model": "gemma"})
+    {'model': 'gemma', 'label': 'bee'}
+    """
+    model = given.get("model") or (file and file.stem)
+    if not model:
+        raise StoreError("import: an upload has no name: give the name of a model with it (model=...)")
+    label = given.get("label") or (file.stem if file else model)
+    if not label.strip() or not label.isprintable() or len(label) > 200:
+        raise StoreError(f"import: the file is called {label[:80]!r}: expected up to 200 printable characters")
+    return {"model": model, "label": label}
+
+
+def require_network(family: str, task: str, named: str) -> None:
+    """Refuse a task that runs the network where the checkpoint is a graph that was read from a file.
+
+    Args:
+        family: family of the checkpoint.
+        task: what is asked for.
+        named: what it is asked of.
+
+    Raises:
+        StoreError: the message says what to do.
+    """
+    if family == IMPORTED:
+        raise StoreError(
+            f"{named} comes from the file of a graph, and {task} needs the network itself: analyze a checkpoint of it "
+            "with `interbasis analyze`; graphs from files can be divided (`interbasis modules`), compared, tracked, "
+            "drawn and exported"
+        )
 
 
 def run_label(about: Mapping[str, Any]) -> str | None:

@@ -23,6 +23,12 @@ _SHOWN = 80  # characters of a refused value
 _RADIUS = 0.02  # the default, which stored recipes name beside gamma
 
 
+def _line(text: str) -> str:
+    if not (text.strip() and text.isprintable()):
+        raise ValueError("not a line that can be printed")
+    return text
+
+
 def _whole(number: float) -> float:
     if not number.is_integer():
         raise ValueError("not a whole number")
@@ -48,6 +54,10 @@ _Names = Annotated[list[_Name], Field(min_length=1)]
 _Data = Annotated[_Name, Field(description="a path, or the sha256:... of an upload")]
 
 _Whole = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_whole)]
+
+_Line = Annotated[
+    str, Field(min_length=1, max_length=200), AfterValidator(_line), Field(description="up to 200 printable characters")
+]
 
 _Positions = Literal["all", "mask", "later", "last"]
 
@@ -140,6 +150,16 @@ class _Compare(_Choices, total=False):
     data: _Data
 
 
+class _Import(_Choices, total=False):
+    model: _Line
+    label: _Line
+    format: Literal["circuit-tracer", "node-link", "graphml", "gexf", "csv", "parquet", "safetensors"]
+    without: Annotated[list[_Name], Field(description='a list of types of nodes, like ["error"]')]
+    longest_path: bool
+    keep: _Share
+    unit: Literal["weight", "share"]
+
+
 class _Ledger(_Choices, total=False):
     loss: _Loss
     positions: _Positions
@@ -177,6 +197,7 @@ CHOICES: dict[str, Any] = {
     "experiment": _Experiment,
     "describe": _Describe,
     "compare": _Compare,
+    "import": _Import,
     "ledger": _Ledger,
     "llc": _Llc,
 }

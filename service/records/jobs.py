@@ -100,6 +100,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "describe": ("describe",),
     "compare": ("compare",),
     "track": ("track",),
+    "import": ("import",),
 }
 """Each task and its steps; an interrupted job continues with the step it was in."""
 
@@ -119,7 +120,7 @@ class JobRow(Record):
 
     Attributes:
         task: one of `TASKS`.
-        target: ID of a checkpoint, a graph, a partition or a run.
+        target: ID of a checkpoint, a graph, a partition or a run; of an import "sha256:..." of the file.
         choices: names of the task's recipe, `data` and `force`.
         queue: only its workers take the job.
         priority: jobs with smaller numbers go first.

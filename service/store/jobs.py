@@ -19,7 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, object_session
 
 from ..records.base import Page, plain, storable
-from ..records.checkpoints import beside, file_sha256
+from ..records.checkpoints import IMPORTED, beside, file_sha256, import_names, require_network
 from ..records.choices import as_json
 from ..records.errors import ConflictError, StoreError
 from ..records.jobs import ENDED, ON_CHECKPOINTS, STATES, TASKS, JobRow, WorkerRow, check_request
@@ -63,7 +63,8 @@ class Jobs(Registry):
             task: one of `TASKS`.
             target: for "analyze", "ledger" and "llc" a checkpoint: a reference, or its file as a Path, which is then
                 registered; for "partition" a graph, for "experiment", "describe" and "compare" a partition, for "track"
-                a run or a model, of which the newest run with two analysed checkpoints is tracked.
+                a run or a model, of which the newest run with two analysed checkpoints is tracked; for "import" the
+                file of a graph, which is then kept, or the "sha256:..." of one that is.
             choices: fields of the task's recipe, and `data`, a file or "sha256:..." of an upload; None is left
                 out. With `force`, stored results are computed again.
             queue: only workers of this queue take the job.
@@ -83,6 +84,10 @@ class Jobs(Registry):
             if target.with_suffix(".json").exists():
                 _require_family(beside(target), task, target)
             target = self.register_checkpoint(target).id
+        if task == "import":
+            given |= import_names(target if isinstance(target, Path) else None, given)
+            self.check_registrable(given["model"], IMPORTED, {})
+            target = self.add_file(target).uri if isinstance(target, Path) else target
         named, content = self._identity(task, str(target), given)
         described = json.dumps([task, content, given], sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()
@@ -118,6 +123,9 @@ class Jobs(Registry):
         elif data is not None:
             choices["data"] = str(Path(data).resolve())
             content.append(file_sha256(Path(data)))
+        if task == "import":
+            kept = self.get_file(target)
+            return kept.uri, [kept.sha256]
         with self._read() as session:
             if task == "partition":
                 graph = resolve(session, Graph, target)
@@ -125,6 +133,7 @@ class Jobs(Registry):
             if task in ("experiment", "describe"):
                 partition = resolve(session, Partition, target)
                 _require_family({"family": partition.graph.checkpoint.family}, task, partition.id)
+                require_network(partition.graph.checkpoint.family, task, partition.id)
                 return partition.id, [*content, partition.id, partition.partition_sha256]
             if task == "compare":
                 return _compared(session, target, choices, content)
@@ -139,6 +148,7 @@ class Jobs(Registry):
                 return run.id, [*content, run.id, *(part for graph in graphs for part in graph)]
             checkpoint = resolve(session, Checkpoint, target)
             _require_family({"family": checkpoint.family}, task, checkpoint.id)
+            require_network(checkpoint.family, task, checkpoint.id)
             if checkpoint.path is None and checkpoint.file_sha256 is None:
                 raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
             return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
@@ -401,7 +411,9 @@ def job_row(row: Job) -> JobRow:
 
 
 def _target_name(row: Job) -> str | None:
-    """Name the run that a job is about, or the checkpoint that its target is or belongs to."""
+    """Name the run that a job is about, or the checkpoint that its target is, becomes, or belongs to."""
+    if row.task == "import":
+        return f"{row.choices['model']}@{row.choices['label']}"
     session = object_session(row)
     tables: dict[str, Any] = {"track": Run, "partition": Graph}
     tables |= dict.fromkeys(("experiment", "describe", "compare"), Partition)

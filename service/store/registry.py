@@ -307,7 +307,7 @@ def check_new_name(name: str) -> None:
     if kinds := kinds_of(name):
         raise StoreError(
             f"a model cannot be called {name!r}: that could be the ID of a {' or '.join(kinds)}; choose another name, "
-            'for a checkpoint as the "model" in its JSON'
+            'for a checkpoint as the "model" in its JSON, for a graph from a file with --model'
         )
 
 

@@ -92,6 +92,8 @@ class Schedules(Jobs):
         given = as_json(choices or {})
         check_request(task, given, queue=queue, priority=priority, timeout=timeout)
         given = plain(given)
+        if task == "import":
+            raise StoreError("import reads one file: submit a job for each, it has no schedule")
         if cron is None and task not in ON_CHECKPOINTS:
             raise StoreError(f"{task} does not run on one checkpoint: give a time (cron)")
         check_name(model)

@@ -17,12 +17,12 @@ from ...analysis.pipeline.demo import agreement, true_sides
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, Recipe, build_bases, build_graph, controlled
 from ..records.errors import ArtifactError
-from ..records.graphs import GraphRow, GraphValues
+from ..records.graphs import GraphRow
 from ..records.jobs import TASKS
 from ..records.partitions import Outcome
 from ..store.store import Store
 from .checkpoints import check_registrable, load, provenance, register
-from .partitions import divide, stored_graph
+from .partitions import divide, graph_values, stored_graph
 
 __all__ = ["Analysis", "Answer", "DemoLine", "analyze", "run_demo", "save_graph"]
 
@@ -225,15 +225,7 @@ def save_graph(
         row.id,
         data.id,
         provenance=provenance(asdict(recipe), recipe.sha256, recipe.seed, start),
-        values=GraphValues(
-            cuts=graph.cuts,
-            widths=graph.widths,
-            basis=graph.basis,
-            strengths=graph.strengths,
-            n_nodes=graph.n_nodes,
-            n_edges=graph.n_edges(),
-            left_out=bases.settings.get("left_out"),
-        ),
+        values=graph_values(graph, bases.settings.get("left_out")),
         blobs={"graph": graph.to_bytes(), "bases": bases.to_bytes()},
         force=force,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..records.checkpoints import CheckpointRow, checkpoint_sha256
+from ..records.checkpoints import CheckpointRow, checkpoint_sha256, require_network
 from ..records.errors import NotFoundError
 from ..store.reading import Reader
 
@@ -30,6 +30,7 @@ def checked_out(store: Reader, ref: str) -> Iterator[tuple[CheckpointRow, Path]]
         NotFoundError: the checkpoint was stored without its file, or the file is gone or has changed.
     """
     row = store.get_checkpoint(ref)
+    require_network(row.family, "what was asked for", row.id)
     with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
         file = Path(folder) / (Path(row.path).name if row.path else f"{row.sha256[:8]}.safetensors")
         if row.file_sha256 is not None:

@@ -16,7 +16,7 @@ from ...analysis.errors import InputError
 from ...analysis.fields import Loss
 from ...analysis.recipe import Recipe
 from ..records.base import Provenance
-from ..records.checkpoints import CheckpointRow, DatasetRow, place_of, run_label
+from ..records.checkpoints import CheckpointRow, DatasetRow, place_of, require_network, run_label
 from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow
 from ..store.store import Store
@@ -59,6 +59,7 @@ def reloaded(
         NotFoundError: its file is gone or has changed.
     """
     checkpoint, row = pair
+    require_network(checkpoint.family, "what was asked for", row.id)
     chosen = Recipe.from_mapping({name: row.recipe.get(name) for name in ("cuts", "loss", "positions")}).graph
     about = checkpoint.about
     if data is None and about is not None and not isinstance(about.get("data"), Mapping | str):

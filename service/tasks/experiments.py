@@ -18,6 +18,7 @@ from ...analysis.meaning.cards import Card, Cards, ModuleCard, NodeCard
 from ...analysis.meaning.describing import iterate_cards, settings_of
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import DescribeRecipe
+from ..records.checkpoints import require_network
 from ..records.errors import ArtifactError, NotFoundError
 from ..records.estimates import DESCRIPTION, DescriptionRow, DescriptionValues, ExperimentRow, ExperimentValues
 from ..records.partitions import PartitionDetail
@@ -180,12 +181,12 @@ def _opened(
 ) -> tuple[PartitionDetail, Checkpoint]:
     """Return a partition, and its checkpoint with the graph's cuts and loss."""
     row = store.get_partition(ref)
-    graph = store.get_graph(row.graph)
+    graph, checkpoint = store.get_graph(row.graph), store.get_checkpoint(row.checkpoint)
+    require_network(checkpoint.family, "what was asked for", row.id)
     if graph.bases_sha256 is None:
         raise NotFoundError(f"the bases of {graph.id} were not kept: analyze its checkpoint again with --force")
     build = load_factory(factory) if factory else None
-    pair = store.get_checkpoint(row.checkpoint), graph
-    return row, checkpoint_task.reloaded(store, pair, data, build, device)
+    return row, checkpoint_task.reloaded(store, (checkpoint, graph), data, build, device)
 
 
 def _parts(store: Store, row: PartitionDetail) -> tuple[Bases, InteractionGraph, Partition]:

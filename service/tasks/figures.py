@@ -30,7 +30,7 @@ from ..records.graphs import GRAPH
 from ..records.kinds import Source, kinds_of
 from ..records.labels import LabelRow
 from ..records.partitions import COMPARISON, PARTITION, TRACKING, PartitionDetail
-from .exports import stored_estimate
+from .exchange import stored_estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

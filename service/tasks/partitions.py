@@ -18,12 +18,12 @@ from ...analysis.graph.remarks import graph_remarks
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, partition_graph
 from ..records.base import Provenance
-from ..records.graphs import GraphRow
+from ..records.graphs import GraphRow, GraphValues
 from ..records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
 from ..store.store import Store
 from .checkpoints import Control, provenance, stored
 
-__all__ = ["divide", "modules", "stored_graph"]
+__all__ = ["divide", "graph_values", "modules", "stored_graph"]
 
 
 def modules(
@@ -66,6 +66,19 @@ def modules(
     start = time.monotonic()
     partition = score_partition(graph, given, recipe.epsilon)
     return _save_partition(store, row, graph, partition, provenance(described, digest, 0, start), force)
+
+
+def graph_values(graph: InteractionGraph, left_out: dict[str, list[str]] | None = None) -> GraphValues:
+    """Return the numbers of a graph that queries use."""
+    return GraphValues(
+        cuts=graph.cuts,
+        widths=graph.widths,
+        basis=graph.basis,
+        strengths=graph.strengths,
+        n_nodes=graph.n_nodes,
+        n_edges=graph.n_edges(),
+        left_out=left_out,
+    )
 
 
 def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> GraphRow | None:

@@ -15,6 +15,7 @@ from ..store.store import Store
 from .analyze import Analysis, Answer
 from .checkpoints import load
 from .estimates import ledger, llc
+from .exchange import import_graph
 from .experiments import describe, divided, experiment
 from .partitions import modules
 from .tracking import compare, track
@@ -31,7 +32,8 @@ class Task:
         store: store of what the task needs, and for its results.
         name: name of the task, one of `records.jobs.TASKS`.
         target: file of a checkpoint; for partition a graph, for experiment, describe and
-            compare a partition, for track a run or model.
+            compare a partition, for track a run or model, for import the file of a graph, or "sha256:..." of one that
+            is stored.
         choices: fields of the task's recipe; None is left out.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
@@ -106,6 +108,9 @@ class Task:
 
     def _compare(self) -> list[tuple[str, Any]]:
         return [("comparison", compare(self._store, str(self._target), self._choices, **self._model, **self._shared))]
+
+    def _import(self) -> list[tuple[str, Any]]:
+        return [("graph", import_graph(self._store, self._target, self._choices, **self._shared))]
 
     def _ledger(self) -> list[tuple[str, Any]]:
         recipe = from_choices(LedgerRecipe, self._choices)

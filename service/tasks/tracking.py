@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def track(
         choices: fields of a partition's recipe; None is left out.
         like: reference of a graph of the run.
         coupling: see `analysis.modules.track_modules`.
-        align: whether to load the checkpoints and align nodes by their values on the data; otherwise node i continues
-            node i.
+        align: whether to load the checkpoints and align nodes by their values on the data, those of graphs from files
+            by their names; otherwise node i continues node i.
         data: file to read the data from; default: the checkpoint's own.
         factory: `module:function` that builds a model of family `torch`.
         device: where to compute; default: the CPU.
@@ -94,7 +95,10 @@ def track(
         return found
     start = time.monotonic()
     loaded = [InteractionGraph.from_bytes(store.graph_bytes(row.id)) for _, row in graphs]
-    alignments = _alignments(store, graphs, (data, factory, device), progress) if align else None
+    alignments = None
+    if align:
+        named = all(graph.nodes for graph in loaded)
+        alignments = _by_name(loaded) if named else _alignments(store, graphs, (data, factory, device), progress)
     tracking = _track_modules(
         loaded,
         alignments=alignments,
@@ -269,6 +273,17 @@ def _comparison(made: Comparison, how: str) -> ComparisonValues:
 
 def _moment(checkpoint: CheckpointRow) -> str:
     return f"step {checkpoint.step}" if checkpoint.step is not None else checkpoint.label or checkpoint.id
+
+
+def _by_name(graphs: Sequence[InteractionGraph]) -> list[list[Any]]:
+    """Align the nodes of successive graphs with the same cuts by the types and ids of nodes."""
+    names = [[list(zip(table.types, table.ids, strict=True)) for table in graph.nodes] for graph in graphs]
+    result = []
+    for before, now in pairwise(names):
+        places = [{name: i for i, name in enumerate(cut)} for cut in before]
+        found = zip(places, now, strict=False)  # other numbers of cuts are refused with the graphs
+        result.append([np.array([known.get(name, -1) for name in cut], dtype=np.int64) for known, cut in found])
+    return result
 
 
 def _alignments(

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
-import anyio
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 
 from ...records.base import EXAMPLE_SHA256
 from ...records.checkpoints import CheckpointRow, FileRow, ModelRow
-from ...records.errors import StoreError, UnavailableError
+from ...records.errors import StoreError
 from ...tasks.checkout import own_names
 from .. import files
 from ..files import confined
-from ..responses import FILE, Allowed, CheckpointRef, ModelRef, Opened, as_file, as_json
+from ..responses import FILE, UPLOAD, Allowed, CheckpointRef, ModelRef, Opened, as_file, as_json
 from ..schemas import CheckpointRequest, RelocateRequest, RenameRequest
 
 __all__ = ["routes"]
@@ -67,12 +65,7 @@ def rename(request: Request, store: Opened, ref: ModelRef, body: RenameRequest) 
     status_code=201,
     response_model=FileRow,
     tags=["files"],
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+    openapi_extra=UPLOAD,
 )
 async def upload(
     request: Request,
@@ -83,16 +76,9 @@ async def upload(
     """Upload a file, weights or data, for checkpoints and jobs: the body is the file, as safetensors."""
     if form == "pt" and not limits.pt:
         raise HTTPException(403, "this service takes no .pt files: convert it with safetensors.torch.save_file")
-    try:
-        with tempfile.TemporaryDirectory(prefix="interbasis-") as folder:
-            file = Path(folder) / f"upload.{form}"
-            async with await anyio.open_file(file, "wb") as stream:
-                async for part in request.stream():
-                    await stream.write(part)
-            async with request.app.state.converting if form == "pt" else contextlib.nullcontext():
-                row = await to_thread.run_sync(files.keep, store, file, limits.upload)
-    except OSError as error:
-        raise UnavailableError(f"the upload cannot be kept: {error.strerror}") from error
+    one_of_few = request.app.state.converting if form == "pt" else contextlib.nullcontext()
+    async with files.received(request, f"upload.{form}") as file, one_of_few:
+        row = await to_thread.run_sync(files.keep, store, file, limits.upload)
     return as_json(request, row.to_json(), 201, {"location": f"/api/v1/files/{row.sha256}"})
 
 

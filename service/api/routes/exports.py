@@ -7,6 +7,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
+from ...records.base import EXAMPLE_SHA256
 from ..responses import EXPORT, FILE, Epsilon, GraphRef, LlcRef, Opened, PartitionRef, exported
 from ..schemas import ExportFormat, GraphFormat
 
@@ -56,10 +57,19 @@ async def export_partition(
         ),
     ] = None,
     neurons: _Neurons = None,
+    into: Annotated[
+        str | None,
+        Query(
+            pattern=r"^sha256:[0-9a-f]{64}$",
+            description="For circuit-tracer: the uri of the attribution graph that the graph was imported from: it is "
+            "written again with the modules as its supernodes, all else as it was.",
+            examples=[f"sha256:{EXAMPLE_SHA256}"],
+        ),
+    ] = None,
 ) -> Response:
     """Export a partition with its graph; eap, autocircuit, components run the network again: scope submit."""
     row = await to_thread.run_sync(store.get_partition, ref)
-    return await exported(request, row, form, epsilon, module=module, neurons=neurons)
+    return await exported(request, row, form, epsilon, module=module, neurons=neurons, into=into)
 
 
 @routes.get("/llc/{ref}/export", response_class=Response, responses=FILE, tags=["llc"])

@@ -54,7 +54,7 @@ def submit(
         list[str],
         typer.Argument(
             help="Checkpoints, as files or IDs; for partition graphs, for experiment, describe and compare "
-            "partitions, for track models.",
+            "partitions, for track models, for import files.",
             autocompletion=complete_ids("checkpoint", "partition", "graph", "model"),
         ),
     ],
@@ -81,7 +81,9 @@ def submit(
     create = makes_store(task, targets)
     check_choices(task, choices)
     files = checkpoint_files(task, targets)
-    named: list[Any] = [Path(t) if Path(t) in files else t for t in targets]
+    named: list[Any] = [
+        Path(t) if Path(t) in files or (task == "import" and not t.startswith("sha256:")) else t for t in targets
+    ]
     with opened_source(store, artifacts, url, create=create) as opened:
         with opened.together(files):
             asked = [opened.submit(task, target, choices, **options) for target in named]

@@ -104,6 +104,14 @@ def export(
             show_default="none",
         ),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ORIGINAL",
+            help="For circuit-tracer: the attribution graph that was imported, or the sha256:... of a stored one; it "
+            "is written again with the modules as supernodes.",
+        ),
+    ] = None,
     data: DataOption = None,
     factory: FactoryOption = None,
     store: StoreOption = None,
@@ -113,13 +121,13 @@ def export(
     """Export a graph, a partition with its graph, or the traces of a learning coefficient to another tool's file.
 
     Example: interbasis export two-digits@last --format graphml -o modules.graphml
+    Example: interbasis export bee@last --format circuit-tracer --into bee.json -o bee-modules.json
     """
     with opened_backend(store, artifacts, url) as backend:
         from ....analysis.results import write_bytes
 
-        write_bytes(
-            file, backend.export(ref, form.value, epsilon, Given(data, factory), module=module, neurons=neurons)
-        )
+        chosen = {"module": module, "neurons": neurons, "into": into}
+        write_bytes(file, backend.export(ref, form.value, epsilon, Given(data, factory), **chosen))
         kind, row = backend.source.find_any((LLC,) if form.value == "netcdf" else (PARTITION, GRAPH), ref)
         place = backend.source.place_of(row)
         labels = () if kind is LLC else backend.source.labels(kind, row.id)

@@ -1,9 +1,10 @@
-"""The command that turns files of `torch.save` into checkpoints."""
+"""The commands that take in files of other tools: convert (files of `torch.save`) and import (graphs)."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import ArtifactError, StoreError
+from ...records.kinds import Source
 from ...terminal.show import err, out, print_json
-from ...terminal.tables import table
-from ..options import JsonOption
+from ...terminal.tables import counted, table
+from ..backends import Given, makes_store, opened_backend
+from ..completion import complete_values
+from ..options import ArtifactsOption, ForceOption, JsonOption, StoreOption, UrlOption, with_place
 
 __all__ = ["app"]
 
@@ -63,6 +67,86 @@ def convert(
         )
     if guessed:
         err.print(f"Check {guessed}: the activation is a guess; give the data with --data FILE.", soft_wrap=True)
+
+
+@app.command("import", rich_help_panel="Analyse")
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Files of graphs: attribution graphs of circuit-tracer and Neuronpedia, node-link JSON, GraphML, "
+            "GEXF, edge lists (.csv, .parquet), our own .safetensors.",
+        ),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Format of the files: {', '.join(complete_values('import', 'format')(''))}.",
+            show_default="as the content says",
+            autocompletion=complete_values("import", "format"),
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name of the model that the graphs belong to.", show_default="the file's name"),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE", help="Leave out nodes of this type, as error; may be repeated.")
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep only the nodes and edges that carry this share of the influence on the outputs, as 0.95.",
+            show_default="all",
+        ),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Unit of strengths: weight, or share of the total weight into a node.",
+            show_default="weight, of our own graphs their own",
+            autocompletion=complete_values("import", "unit"),
+        ),
+    ] = None,
+    longest_path: Annotated[
+        bool, typer.Option("--longest-path", help="Compute layers even where the file names them.")
+    ] = False,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read graphs that were made elsewhere, and store them to be divided into modules.
+
+    Each file stands for a checkpoint of the model, as MODEL@FILE without its ending.
+
+    Example: interbasis import bee.json --without error --keep 0.95
+    """
+    choices = {"format": form, "model": model, "without": without or None, "keep": keep, "unit": unit}
+    choices |= {"longest_path": longest_path or None}
+    with opened_backend(store, artifacts, url, create=makes_store("import", files)) as backend:
+        made = backend.run("import", files, choices, Given(force=force))
+        found = [(backend.source.get_graph(each["graph"]), _types(backend.source, each["graph"])) for each in made]
+    if as_json:
+        print_json({"items": [{**row.to_json(), "types": types} for row, types in found]})
+        return
+    rows = [(row.id, f"{row.model}@{row.label}", row.n_nodes, row.n_edges, len(row.cuts)) for row, _ in found]
+    out.print(table(("graph", "name", "nodes", "edges", "layers"), rows))
+    for row, types in found:
+        said = ", ".join(counted(count, name) if name else f"{count:,} without a type" for name, count in types.items())
+        out.print(f"{row.id}: {said}", soft_wrap=True, highlight=False)
+    err.print(with_place(f"next: `interbasis modules {found[-1][0].id}`"), soft_wrap=True)
+
+
+def _types(source: Source, graph: str) -> dict[str, int]:
+    """Count the nodes of each type, the most frequent first."""
+    from ....analysis.graph.interaction_graph import InteractionGraph
+
+    tables = InteractionGraph.from_bytes(source.graph_bytes(graph)).nodes
+    return dict(Counter(name for table in tables for name in table.types).most_common())
 
 
 def _check(file: Path, force: bool) -> None:
