@@ -328,7 +328,7 @@ class ImportRecipe:
 
     Attributes:
         format: that of the file; None: as the content says.
-        without: types of nodes to leave out.
+        without: types of nodes to leave out; None: no type.
         longest_path: compute layers even where the file names them.
         keep: share of the influence on the outputs that the kept nodes, and then edges, carry; None: all are kept.
         unit: "weight": strengths are the weights of the file; "share": shares of the total weight into their target;
@@ -339,7 +339,7 @@ class ImportRecipe:
     """
 
     format: Literal["circuit-tracer", "node-link", "graphml", "gexf", "csv", "parquet", "safetensors"] | None = None
-    without: tuple[Name, ...] = ()
+    without: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of types of nodes")] | None = None
     longest_path: bool = False
     keep: Share | None = None
     unit: Literal["weight", "share"] | None = None
@@ -376,7 +376,7 @@ def imported_graph(data: bytes, recipe: ImportRecipe) -> InteractionGraph:
     >>> imported_graph(table, ImportRecipe(unit="share")).blocks[0].tolist()
     [[0.75, 0.25]]
     """
-    options: dict[str, Any] = {"without": recipe.without, "longest_path": recipe.longest_path}
+    options: dict[str, Any] = {"without": recipe.without or (), "longest_path": recipe.longest_path}
     graph = graph_of_bytes(data, format=recipe.format, **options)
     if recipe.keep is not None:
         graph = kept_by_influence(graph, recipe.keep)

@@ -129,9 +129,9 @@ class Local:
         from ..tasks.exchange import export
 
         _allow(given.factory)
-        with self._data(given.data) as data, self._data(choices.get("into")) as into:
+        with self._data(given.data) as data:
             options: dict[str, Any] = {"data": data, "factory": given.factory, "progress": self.bars.update}
-            return export(self.source, ref, form, epsilon, **options, **{**choices, "into": into})
+            return export(self.source, ref, form, epsilon, **options, **choices)
 
 
 class Remote:
@@ -166,6 +166,7 @@ class Remote:
     def export(self, ref: str, form: str, epsilon: float | None, given: Given, **choices: Any) -> bytes:
         """Export a stored result for another tool; where the network or a stored file is needed, the service does."""
         from ...analysis.exchange.component_strengths import NETWORK_FORMATS
+        from ...analysis.results import read_bytes
         from ..tasks.exchange import check_form, export_stored
 
         module, neurons, into = (choices.get(name) for name in ("module", "neurons", "into"))
@@ -173,7 +174,7 @@ class Remote:
         if into is not None and str(into).startswith("sha256:"):
             return self.source.export(ref, form, epsilon=epsilon, into=str(into))
         if form not in NETWORK_FORMATS or into is not None:
-            return export_stored(self.source, ref, form, epsilon, into=into)
+            return export_stored(self.source, ref, form, epsilon, into=None if into is None else read_bytes(into))
         if (given.data, given.factory) != (None, None):
             raise StoreError("a service takes the checkpoint's own data: export with --data here, without --url")
         return self.source.export(ref, form, module=module, neurons=neurons)

@@ -154,7 +154,7 @@ class _Import(_Choices, total=False):
     model: _Line
     label: _Line
     format: Literal["circuit-tracer", "node-link", "graphml", "gexf", "csv", "parquet", "safetensors"]
-    without: Annotated[list[_Name], Field(description='a list of types of nodes, like ["error"]')]
+    without: Annotated[_Names, Field(description='a list of types of nodes, like ["error"]')]
     longest_path: bool
     keep: _Share
     unit: Literal["weight", "share"]

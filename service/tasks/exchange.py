@@ -35,6 +35,7 @@ from ..records.kinds import Source, kinds_of
 from ..records.labels import preferred
 from ..records.partitions import PARTITION
 from ..store.store import Store
+from .checkout import data_file
 from .checkpoints import provenance, reloaded
 from .partitions import graph_values
 
@@ -122,7 +123,7 @@ def export(
     *,
     module: int | None = None,
     neurons: int | None = None,
-    into: Path | None = None,
+    into: str | Path | None = None,
     data: Path | None = None,
     factory: str | None = None,
     progress: ProgressCallback | None = None,
@@ -138,7 +139,7 @@ def export(
         epsilon: keep only edges stronger than its square root.
         module: for these: export only the circuit, or the components, of this module.
         neurons: for components: list so many hidden units of the MLPs for each module.
-        into: for circuit-tracer: see `export_stored`.
+        into: for circuit-tracer: the original file, see `export_stored`, or "sha256:..." of one that is stored.
         data: for all that run the network: file to read the data from; default: the checkpoint's own.
         factory: for the same: `module:function` that builds a model of family `torch`.
         progress: called as the network runs.
@@ -148,7 +149,8 @@ def export(
     """
     check_form(form, epsilon, {"module": module, "data": data, "factory": factory}, neurons)
     if form not in NETWORK_FORMATS or into is not None:
-        return export_stored(store, ref, form, epsilon, into=into)
+        with data_file(store, None if into is None else str(into)) as original:
+            return export_stored(store, ref, form, epsilon, into=None if original is None else read_bytes(original))
     of, partition = _divided(store, ref)
     build = load_factory(factory) if factory else None
     loaded = reloaded(store, (store.get_checkpoint(of.checkpoint), of), data, build)
@@ -190,7 +192,7 @@ def check_form(form: str, epsilon: float | None, of_circuits: Mapping[str, objec
 
 
 def export_stored(
-    source: Source, ref: str, form: str, epsilon: float | None = None, *, into: Path | None = None
+    source: Source, ref: str, form: str, epsilon: float | None = None, *, into: bytes | None = None
 ) -> bytes:
     """Export a result as it is stored, without the network; return the content of the file.
 
@@ -200,14 +202,14 @@ def export_stored(
         form: for a graph or partition a format of `analysis.exchange.export`; for a partition also "masks"
             (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
         epsilon: keep only edges stronger than its square root.
-        into: for a partition as "circuit-tracer": the attribution graph that its graph was read from. It is written
-            again with the modules as its supernodes, and every other value as it was.
+        into: for a partition as "circuit-tracer": content of the attribution graph that its graph was read from. It is
+            written again with the modules as its supernodes, and every other value as it was.
 
     Raises:
         InputError: this result cannot be exported in this form.
     """
     if into is not None:
-        return _written_into(source, ref, form, epsilon, read_bytes(into))
+        return _written_into(source, ref, form, epsilon, into)
     if form == "netcdf":
         if epsilon is not None:
             raise InputError(_NO_EDGES.format(ref))

@@ -1,16 +1,18 @@
 """Recipes: read, checked, hashed; and `run` is nothing but the steps it names."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cases_attribution import SMALL
 from cases_checkpoints import save_inputs, save_mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interbasis.analysis.attribution import as_shares, kept_by_influence
 from interbasis.analysis.basis.interaction_basis import interaction_basis
 from interbasis.analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from interbasis.analysis.circuits.experiments import ExperimentRecipe
@@ -18,13 +20,16 @@ from interbasis.analysis.errors import InputError
 from interbasis.analysis.graph.strengths import interaction_graph
 from interbasis.analysis.modules.find_modules import find_modules
 from interbasis.analysis.pipeline.one_call import run
+from interbasis.analysis.reading import graph_of_bytes
 from interbasis.analysis.recipe import (
     GraphRecipe,
+    ImportRecipe,
     LedgerRecipe,
     LlcRecipe,
     PartitionRecipe,
     Recipe,
     from_choices,
+    imported_graph,
     read_choices,
 )
 
@@ -262,3 +267,15 @@ def test_fields_become_what_their_annotations_say() -> None:
     for name, value in (("epsilon", -1.0), ("loss", "l2"), ("parameters", ())):
         with pytest.raises(InputError, match=f"LlcRecipe: {name} is"):
             _made(LlcRecipe, **{"epsilon": 1.0, name: value})
+
+
+def test_an_imported_graph_is_what_the_steps_make_of_it() -> None:
+    assert imported_graph(SMALL, ImportRecipe()) == graph_of_bytes(SMALL)
+    left = graph_of_bytes(SMALL, without=["error"], longest_path=True)
+    recipe = ImportRecipe(without=("error",), longest_path=True, keep=0.9, unit="share")
+    assert imported_graph(SMALL, recipe) == as_shares(kept_by_influence(left, 0.9))
+    own = replace(graph_of_bytes(SMALL), unit="loss").to_bytes()
+    assert [imported_graph(own, ImportRecipe(unit=unit)).unit for unit in (None, "weight")] == ["loss", "weight"]
+    assert ImportRecipe().sha256 != recipe.sha256
+    with pytest.raises(InputError, match="unit is 'loss'"):
+        from_choices(ImportRecipe, {"unit": "loss"})

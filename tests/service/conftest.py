@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from interbasis.analysis.errors import InterbasisError
 from interbasis.service.records.errors import StoreError
 from interbasis.service.store.store import Store
-from interbasis.service.tasks import exports
+from interbasis.service.tasks import exchange
 
 _numbers = itertools.count()
 
@@ -154,7 +154,7 @@ def export_here() -> Callable[..., Any]:
         store: Store, ref: str, form: str, epsilon: float | None, file: Path, **choices: int | None
     ) -> None:
         try:
-            file.write_bytes(exports.export(store, ref, form, epsilon, **choices))
+            file.write_bytes(exchange.export(store, ref, form, epsilon, **choices))
         except InterbasisError as error:
             raise StoreError(str(error)) from error
 

@@ -41,7 +41,7 @@ from interbasis.service.records.jobs import SCOPES, STATES, TASKS
 from interbasis.service.records.partitions import PARTITION, MediatorRow
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
-from interbasis.service.tasks import exports
+from interbasis.service.tasks import exchange
 
 
 @pytest.fixture
@@ -156,11 +156,11 @@ def test_scopes_of_tokens_for_labels(store: Store, connect: Callable[..., Client
 def test_exports_have_labels_and_change_with_them(analysed: Any, store: Store, client: Client) -> None:
     graph, partition = analysed.graph, analysed.partition
     cut = graph.cuts[0]
-    before = exports.export_stored(client, partition.id, "graphml")
+    before = exchange.export_stored(client, partition.id, "graphml")
     store.put_labels(PARTITION, partition.id, [of_module("<left>", 0), of_node("<edge>", cut, 0)])
     for form in ("graphml", "node-link", "circuit-tracer"):
-        made = exports.export_stored(client, partition.id, form)
-        assert made == exports.export_stored(store, partition.id, form) != before
+        made = exchange.export_stored(client, partition.id, form)
+        assert made == exchange.export_stored(store, partition.id, form) != before
         wanted = (b"&lt;left&gt;", b"&lt;edge&gt;") if form == "graphml" else (b"<left>", b"<edge>")
         assert all(text in made for text in wanted), form
     found = client.networkx(graph.id, partition.id)
@@ -468,8 +468,8 @@ def test_submitted_job_is_waited_for(
 def test_exports_are_written_by_the_service(store: Store, client: Client, analysed: Any) -> None:
     partition, graph = analysed.partition.id, analysed.graph.id
     for ref, form in ((partition, "masks"), (graph, "node-link")):
-        assert client.export(ref, form) == exports.export(store, ref, form)
-    assert exports.export_stored(client, partition, "masks") == exports.export(store, partition, "masks")
+        assert client.export(ref, form) == exchange.export(store, ref, form)
+    assert exchange.export_stored(client, partition, "masks") == exchange.export(store, partition, "masks")
     with pytest.raises(StoreError, match="data"):  # its checkpoint names none, and the network is run again
         client.export(partition, "eap")
     with pytest.raises(NotFoundError):

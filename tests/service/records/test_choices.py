@@ -26,6 +26,7 @@ from interbasis.analysis.recipe import (
     CompareRecipe,
     DescribeRecipe,
     GraphRecipe,
+    ImportRecipe,
     LedgerRecipe,
     LlcRecipe,
     PartitionRecipe,
@@ -49,6 +50,7 @@ RECIPES: dict[str, tuple[Any, ...]] = {
     "experiment": (ExperimentRecipe,),
     "describe": (DescribeRecipe,),
     "compare": (CompareRecipe,),
+    "import": (ImportRecipe,),
     "ledger": (LedgerRecipe,),
     "llc": (LlcRecipe,),
 }
@@ -56,6 +58,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     **{task: {"data": str, "force": bool} for task in RECIPES},
     "partition": {"labels": dict, "force": bool},
     "track": {"like": str, "coupling": float, "align": bool, "data": str, "force": bool},
+    "import": {"model": str, "label": str, "force": bool},
     "compare": {"other": str, "labels": dict, "name": str, "align": bool, "data": str, "force": bool},
 }
 """Choices of each task that no recipe has."""
@@ -264,6 +267,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "track": {"align": "no", "coupling": [1], "seed": True},
     "describe": {"examples": 0, "sampled": 5, "points": -1},
     "compare": {"permutations": 0, "labels": [1], "align": "no", "name": ""},
+    "import": {"keep": 1.5, "format": "pdf", "without": "error", "unit": "loss", "longest_path": "no"},
     "experiment": {"draws": "all", "kind": "guess", "tolerance": "small"},
     "ledger": {"method": 1, "epsilon": "0.1x", "tolerance": 2},
     "llc": {"temperature": "hot", "chains": 0, "parameters": "layers.*", "curve": 1},
@@ -280,6 +284,7 @@ def targets(store: Store) -> dict[str, str]:
         "experiment": partition,
         "describe": partition,
         "compare": partition,
+        "import": "sha256:" + "ab" * 32,
     } | dict.fromkeys(("analyze", "ledger", "llc"), checkpoint)
 
 
