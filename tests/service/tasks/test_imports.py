@@ -39,10 +39,11 @@ SHUFFLED = (0, 2, 4, 1, 3, 5)
 
 
 def groups(
-    order: Sequence[int] = range(6), names: Callable[[int, int], str] = "{}_{}".format, layers: Any = None
+    order: Sequence[int] = range(6),
+    names: Callable[[int, int], str] = "{}_{}".format,
+    cuts: Sequence[str] = ("0", "1", "2"),
 ) -> str:
     """Edges between three layers of six nodes: strong within even and within odd nodes, weak else."""
-    cuts = layers or ("0", "1", "2")
     rows = ["source,target,weight,source_layer,target_layer"]
     for a, b in ((0, 1), (1, 2), (0, 2)):
         for i in order:
@@ -234,7 +235,7 @@ def test_modules_are_tracked_by_the_names_of_nodes(store: Store, tmp_path: Path)
 def test_names_that_are_html_are_text_in_reports(sqlite_place: Any, tmp_path: Path) -> None:
     bad = "<script>alert(1)</script>"
     file = tmp_path / "<b>two.csv"
-    file.write_text(groups(names=lambda a, i: f"{bad}{a}.{i}", layers=(bad, "&<b>", "z")))
+    file.write_text(groups(names=lambda a, i: f"{bad}{a}.{i}", cuts=(bad, "&<b>", "z")))
     with sqlite_place.open() as store:
         graph = import_graph(store, file, {})
         part = modules(store, graph.id, FOUND)
@@ -349,7 +350,7 @@ def test_command(sqlite_place: Any, bee: Path, two: Path, tmp_path: Path, capsys
         ["bee@bee", "6", "4", "5"],
         ["two@two", "18", "108", "3"],
     ]
-    assert "3 cross layer transcoders, 1 mlp reconstruction error, 1 embedding, 1 logit" in out
+    assert "3 cross layer transcoders, 1 embedding, 1 mlp reconstruction error, 1 logit" in out
     assert "18 without a type" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "interbasis modules g-" in err
