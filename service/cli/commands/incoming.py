@@ -137,7 +137,7 @@ def import_(
     out.print(table(("graph", "name", "nodes", "edges", "layers"), rows))
     for row, types in found:
         said = ", ".join(counted(count, name) if name else f"{count:,} without a type" for name, count in types.items())
-        out.print(f"{row.id}: {said}", soft_wrap=True, highlight=False)
+        out.print(f"{row.id}: {said}", highlight=False)
     err.print(with_place(f"next: `interbasis modules {found[-1][0].id}`"), soft_wrap=True)
 
 

@@ -350,7 +350,7 @@ def test_command(sqlite_place: Any, bee: Path, two: Path, tmp_path: Path, capsys
         ["bee@bee", "6", "4", "5"],
         ["two@two", "18", "108", "3"],
     ]
-    assert "3 cross layer transcoders, 1 embedding, 1 mlp reconstruction error, 1 logit" in out
+    assert "3 cross layer transcoders, 1 embedding, 1 mlp reconstruction error, 1 logit" in " ".join(out.split())
     assert "18 without a type" in out
     assert max(map(len, out.splitlines())) <= 80
     assert "interbasis modules g-" in err
