@@ -358,8 +358,8 @@ def test_command(sqlite_place: Any, bee: Path, two: Path, tmp_path: Path, capsys
     (row,) = json.loads(out)["items"]
     assert (row["model"], row["recipe"]["keep"], row["types"].get(ERROR)) == ("m", 0.99, None)
     run(capsys, "modules", "two@last", "--resolution", "1", *place)
-    out, _ = run(capsys, "show", "two@last", *place)
-    assert "module" in out
+    out, _ = run(capsys, "show", "partition", "two@last", *place)
+    assert "     0      9  3 3 3" in out
     run(capsys, "plot", "two@last", "-o", tmp_path / "two.png", *place)
     run(capsys, "modules", "bee@last", "--resolution", "1", *place)
     to = tmp_path / "back.json"
