@@ -16,7 +16,7 @@ from rich.text import Text
 from ..records.errors import ArtifactError, StoreError, UnavailableError
 from ..terminal.show import err
 from .commands.analyze import app as analyze
-from .commands.db import db
+from .commands.comparing import app as comparing
 from .commands.describe import app as describe
 from .commands.incoming import app as incoming
 from .commands.jobs import app as jobs
@@ -26,6 +26,7 @@ from .commands.measurements import app as measurements
 from .commands.service import app as service
 from .commands.stored import app as stored
 from .commands.upkeep import app as upkeep
+from .commands.upkeep import db
 from .options import with_place
 from .usage import is_usage_error, plain_help, usage_error, version_option
 
@@ -35,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-for _part in (analyze, measurements, describe, lists, stored, label, upkeep, incoming, jobs, service):
+for _part in (analyze, measurements, describe, comparing, lists, stored, label, upkeep, incoming, jobs, service):
     app.add_typer(_part)
 app.add_typer(db, name="db", rich_help_panel="Service and store")
 

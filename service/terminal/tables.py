@@ -112,5 +112,6 @@ def verdict(name: str | None, *, short: bool = False) -> Text:
 
 _COLOURS = {
     **dict.fromkeys(("reliable", "supported", "same division", "agree more than chance"), "green"),
+    "labels agree more within modules": "green",
     **dict.fromkeys(("failed", "refuted"), "bold red"),
 }

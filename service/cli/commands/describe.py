@@ -1,9 +1,8 @@
-"""The commands that say what modules mean, and whether another division agrees: describe, report, compare."""
+"""The commands that say what modules mean: describe, report."""
 
 from __future__ import annotations
 
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +13,8 @@ from ...records.estimates import DESCRIPTION, DescriptionRow
 from ...records.graphs import GRAPH
 from ...records.kinds import Source, kinds_of
 from ...records.labels import LabelRow
-from ...records.partitions import PARTITION, ComparisonRow, PartitionDetail
+from ...records.partitions import PARTITION, PartitionDetail
 from ...terminal.cards import module_card, modules_overview, node_card, nodes_overview
-from ...terminal.results import comparison_body, comparisons_table
 from ...terminal.show import err, out, print_json
 from ..backends import Backend, Given, opened_backend
 from ..completion import complete_ids
@@ -28,11 +26,9 @@ from ..options import (
     ForceOption,
     JsonOption,
     MemoryOption,
-    PlotOption,
     StoreOption,
     UrlOption,
 )
-from ..pictures import check_picture, draw
 from ..sources import opened_source
 
 __all__ = ["app"]
@@ -145,62 +141,6 @@ def report(
     err.print(f"wrote {file}", soft_wrap=True)
 
 
-@app.command(rich_help_panel="Analyse")
-def compare(
-    divisions: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="A B [C ...]",
-            help="Partitions: IDs, model@step, model@last; and files: CSV or JSON of node and label, or a graph of "
-            "circuit-tracer with supernodes. At least one partition.",
-            autocompletion=complete_ids("partition"),
-        ),
-    ],
-    permutations: Annotated[int, typer.Option(min=1, help="Permutations of labels within cuts.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align/--no-align",
-            help="Match nodes of different checkpoints by their values; otherwise node i is node i.",
-        ),
-    ] = True,
-    plot: PlotOption = None,
-    data: DataOption = None,
-    factory: FactoryOption = None,
-    force: ForceOption = False,
-    store: StoreOption = None,
-    artifacts: ArtifactsOption = None,
-    url: UrlOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare divisions of the same nodes: do they agree more than by chance, and which modules match?
-
-    Example: interbasis compare two-digits@500 two-digits@last
-    """
-    check_picture(plot)
-    if len(divisions) < 2:
-        raise StoreError(f"compare {divisions[0]}: expected two divisions or more, at least one of them a partition")
-    with opened_backend(store, artifacts, url) as backend:
-        given = [_division(backend.source, name) for name in divisions]
-        choices = {"permutations": permutations, "seed": seed}
-        options = Given(data=data, factory=factory, force=force)
-        rows = [
-            _compared(backend, one, other, {**choices, "align": None if align else False}, options)
-            for one, other in combinations(given, 2)
-            if not isinstance(one, _File) or not isinstance(other, _File) or len(given) == 2
-        ]
-        draw(backend.source, rows[-1].id, plot)
-    if as_json:
-        print_json([row.to_json() for row in rows])
-        return
-    out.print(comparisons_table(rows))
-    if len(rows) == 1:
-        out.print()
-        for part in comparison_body(rows[0])[:-1]:
-            out.print(part)
-
-
 def _description(backend: Backend, ref: str, choices: dict[str, Any], given: Given) -> DescriptionRow:
     """Return the description that is named, or write that of the partition or graph that is."""
     if kinds_of(ref) == (DESCRIPTION.name,):
@@ -255,41 +195,3 @@ def _labels(
     if cut is not None:
         return [row.text for row in labels if row.text and (row.cut, row.node) == (cut, node)]
     return [row.text for row in labels if row.text and row.node is None and row.module == module]
-
-
-class _File:
-    """A file of labels: its name, and the groups of each node."""
-
-    def __init__(self, path: Path) -> None:
-        from ....analysis.exchange.labels_file import read_groups
-
-        self.name = path.name
-        groups = read_groups(path)
-        self.labels = {node: list(of) if len(of) != 1 else of[0] for node, of in groups.items()}
-
-
-def _division(source: Source, name: str) -> PartitionDetail | _File:
-    """Return the partition that is named, or the content of the file."""
-    path = Path(name)
-    if path.suffix.lower() in _FILES or path.is_file():
-        return _File(path)
-    return source.get_partition(name)
-
-
-def _compared(
-    backend: Backend,
-    one: PartitionDetail | _File,
-    other: PartitionDetail | _File,
-    choices: dict[str, Any],
-    given: Given,
-) -> ComparisonRow:
-    """Compare two divisions, of which a partition comes first."""
-    first, second = (other, one) if isinstance(one, _File) else (one, other)
-    if isinstance(first, _File):
-        raise StoreError("compare: only files were given: expected at least one partition")
-    if isinstance(second, _File):
-        chosen: dict[str, Any] = {**choices, "align": None, "labels": second.labels, "name": second.name}
-    else:
-        chosen = {**choices, "other": second.id}
-    (made,) = backend.run("compare", [first.id], chosen, given)
-    return backend.source.get_comparison(made["comparison"])

@@ -1,4 +1,4 @@
-"""The commands that change what is stored: rm, rename, relocate."""
+"""The commands that change what is stored: rm, rename, relocate; and those that maintain the database."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import typer
 from ...records.errors import NotFoundError, StoreError
 from ...records.kinds import KINDS
 from ...records.maintenance import Removal
+from ...store.store import Store
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
 from ..completion import complete_ids
 from ..options import ArtifactsOption, JsonOption, StoreOption, UrlOption
 from ..sources import found_by_name, opened_source, singular
 
-__all__ = ["app"]
+__all__ = ["app", "db"]
 
 app = typer.Typer()
+
+db = typer.Typer(help="Maintain the store's database.", no_args_is_help=True)
 
 _NAMES = {kind.plural: kind.name for kind in KINDS.values()}
 
@@ -99,6 +102,62 @@ def relocate(
     """
     with opened_source(store, artifacts, url) as opened:
         show_row(opened.relocate_checkpoint(checkpoint, file), as_json)
+
+
+@db.command()
+def upgrade(store: StoreOption = None) -> None:
+    """Upgrade the database's schema to this version.
+
+    Example: interbasis db upgrade
+    """
+    done = Store.upgrade(store)
+    before = done.before or "an empty database"
+    out.print(f"nothing to do: {done.after}" if done.before == done.after else f"upgraded {before} to {done.after}")
+
+
+@db.command()
+def check(
+    store: StoreOption = None, artifacts: ArtifactsOption = None, url: UrlOption = None, as_json: JsonOption = False
+) -> None:
+    """Check the database and every stored file; exit code 1 where something is damaged.
+
+    Example: interbasis db check
+    """
+    with opened_source(store, artifacts, url) as opened:
+        report = opened.check()
+    if as_json:
+        print_json(report.to_json())
+    else:
+        for problem in report.problems:
+            out.print(problem, style="red", soft_wrap=True)
+        read, problems = counted(report.n_artifacts, "file"), counted(len(report.problems), "problem")
+        out.print(f"{read} read, {problems}", soft_wrap=True)
+        if report.uncollected:
+            out.print(f"of no result (harmless leftovers): {counted(len(report.uncollected), 'file')}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@db.command()
+def gc(
+    grace: Annotated[float, typer.Option(help="Least age of a file, in hours; jobs write files before rows.")] = 24.0,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove unused stored files: leftovers of interrupted and replaced results.
+
+    Example: interbasis db gc --grace 24
+    """
+    if not grace >= 0:
+        raise StoreError(f"--grace is {grace:g}: expected hours, at least 0")
+    with opened_source(store, artifacts, url) as opened:
+        found = opened.collect(grace * 3600)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        out.print(f"removed {counted(len(found.files), 'file')}, {found.bytes / 1e6:.1f} MB")
 
 
 def _planned(opened: Any, kind: str | None, ref: str) -> Removal:
