@@ -106,18 +106,16 @@ def test_coherence_takes_labels_from_a_file(
 def test_coherence_takes_stored_labels_where_the_graph_has_none(
     sqlite_place: Any, place: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = [
-        [[2.0, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 3.0, 2.0], [0.0, 1.0, 2.0]],
-        [[2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]],
-    ]
+    first = [[2.0, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 3.0, 2.0], [0.0, 1.0, 2.0]]
+    blocks, cuts = [first, [[2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]]], ["layers.0", "layers.1", "layers.2"]
     with sqlite_place.open() as store:
-        content = InteractionGraph.from_blocks(blocks, cuts=["a", "b", "c"])
+        content = InteractionGraph.from_blocks(blocks, cuts=cuts)
         graph = save_graph(store, content=content.to_bytes()).id
         partition = modules(store, graph, {"objective": "kway", "k": 2}).id
     _, err = run(capsys, "coherence", partition, *place, code=2)
     assert f"no node of {graph} has a label: give a file of node and label" in err
     with sqlite_place.open() as store:
-        given = [NewLabel(text="round", author="ada", cut=cut, node=0) for cut in ("a", "b", "c")]
+        given = [NewLabel(text="round", author="ada", cut=cut, node=0) for cut in cuts]
         store.put_labels(PARTITION, partition, given)
     document = json.loads(run(capsys, "coherence", partition, "--json", *place)[0])
     assert (document["n_labelled"], document["value"], document["verdict"]) == (3, 1.0, "no more than chance")
