@@ -19,7 +19,7 @@ from ..results import Result, by_value, decode, encode
 from .agreement import agreement
 from .divisions import Division, DivisionLike, NodeNames, name_of, read_divisions
 
-__all__ = ["AGREEMENTS", "Comparison", "Match", "Pair", "compare_partitions"]
+__all__ = ["AGREEMENTS", "Comparison", "Match", "Pair", "compare_partitions", "join_comparisons"]
 
 AGREEMENTS = ("same division", "agree more than chance", "no more than chance")
 
@@ -234,7 +234,8 @@ def compare_partitions(
     A division is a partition; an int array of labels per cut, -1 for none; or a mapping {node: module}, as
     `read_groups` reads from a file, with nodes named "cut/place" or as in `nodes`. A module may be a tuple of several
     ("a", "b"): AMI and ARI are of divisions, so nodes in several modules are left out and counted, as are nodes in
-    none, and nodes that only one of two divisions puts into a module.
+    none, and nodes that only one of two divisions puts into a module. Of mappings alone, nodes other than "cut/place"
+    are all at one cut, as the reason of the verdict says.
 
     Chance: the labels of one division are permuted within each cut, so that every module keeps its number of nodes at
     each cut. p = (1 + k) / (1 + N) for k of N permutations with at least as much mutual information, not corrected for
@@ -285,6 +286,28 @@ def compare_partitions(
     )
 
 
+def join_comparisons(found: Sequence[Comparison]) -> Comparison:
+    """Put comparisons of pairs of divisions together, as if all had been compared at once.
+
+    Divisions of one name are the same; where their counts of left out nodes differ, the first stay.
+
+    Args:
+        found: at least one comparison; number and seed of permutations are those of the first.
+
+    >>> one = compare_partitions({"x": 0, "y": 0, "z": 1}, {"x": 1, "y": 1, "z": 0}, names=["p", "q"])
+    >>> other = compare_partitions({"x": 0, "y": 0, "z": 1}, {"x": 1, "y": 0, "z": 0}, names=["p", "r"])
+    >>> joined = join_comparisons([one, other])
+    >>> joined.names, joined.n_modules, [(pair.first, pair.second) for pair in joined.pairs]
+    (('p', 'q', 'r'), (2, 2, 2), [('p', 'q'), ('p', 'r')])
+    """
+    counts: dict[str, dict[str, Any]] = {}
+    for one in found:
+        for i, name in enumerate(one.names):
+            counts.setdefault(name, {field: getattr(one, field)[i] for field in _PER_DIVISION})
+    columns: dict[str, Any] = {field: tuple(of[field] for of in counts.values()) for field in _PER_DIVISION}
+    return replace(found[0], **columns, pairs=tuple(pair for one in found for pair in one.pairs))
+
+
 def _letter(i: int) -> str:
     return chr(ord("a") + i) if i < 26 else f"division {i}"
 
@@ -301,7 +324,8 @@ def _compared(first: str, second: str, one: Division, other: Division, count: in
     columns, b = _numbered([other.modules[key] for key in shared])
     _, cuts = np.unique([key[0] for key in shared], return_inverse=True)
     found = agreement(a, b, cuts, count, seed)
-    verdict, reason = _verdict(found, len(shared), count)
+    where = "within cuts" if any(cut for cut, _ in shared) else "over all nodes"
+    verdict, reason = _verdict(found, len(shared), count, where)
     return Pair(
         first=first,
         second=second,
@@ -339,10 +363,10 @@ def _matches(overlap: Int[np.ndarray, "k l"], rows: Sequence[str], columns: Sequ
     return tuple(Match(rows[k], columns[m], int(overlap[k, m]), float(share[k, m])) for k, m in chosen if overlap[k, m])
 
 
-def _verdict(found: Any, n: int, count: int) -> tuple[str, str]:
-    """Return the verdict and its reason, without a full stop."""
+def _verdict(found: Any, n: int, count: int, where: str) -> tuple[str, str]:
+    """Return the verdict and its reason, without a full stop; `where` says among which nodes labels were permuted."""
     overlap = found.overlap
-    test = f"p = {found.p_value:.3g} in {count:,} permutations within cuts"
+    test = f"p = {found.p_value:.3g} in {count:,} permutations {where}"
     numbers = f"AMI {found.ami:.3f} ({found.ami_by_chance:.3f} by chance), ARI {found.ari:.3f}, {test}, {n:,} nodes"
     fixed = "; no permutation changes their overlap" if found.z is None else ""
     if overlap.shape[0] == overlap.shape[1] == np.count_nonzero(overlap):

@@ -505,7 +505,7 @@ class Source(ABC):
         partition: str | None = None,
         **paging: Unpack[Paging],
     ) -> Page[ComparisonRow]:
-        """List comparisons, all or those of one model, run, checkpoint or partition, which was given first."""
+        """List comparisons, all or those of one model, run, checkpoint or partition, on either side."""
         return self.page(
             COMPARISON, {"model": model, "run": run, "checkpoint": checkpoint, "partition": partition}, paging
         )

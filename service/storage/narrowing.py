@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, Select, or_
 
 from ..records.base import Kind
 from ..records.kinds import KINDS
-from .tables import TABLES, Checkpoint
+from .tables import TABLES, Checkpoint, Comparison, Partition
 
 __all__ = ["narrowed"]
 
@@ -30,12 +30,15 @@ def narrowed(query: Select[Any], kind: Kind[Any, Any], **by: Any) -> Select[Any]
 
 
 def _at(table: Any, step: int) -> ColumnElement[bool]:
-    """Return the condition that rows are checkpoints of a step, or belong to them, directly or through their owner."""
+    """Return the condition that rows are checkpoints of a step, or belong to them, directly or through their owner.
+
+    A comparison belongs to that of either partition.
+    """
     if table is Checkpoint:
         return Checkpoint.step == step
     owner = KINDS[table.kind].owners[0]
     found: ColumnElement[bool] = getattr(table, owner).has(_at(TABLES[owner], step))
-    return found
+    return or_(found, Comparison.other.has(_at(Partition, step))) if table is Comparison else found
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -22,9 +22,9 @@ from sqlalchemy.orm import Session
 
 from ..records.errors import AmbiguousError, NotFoundError, StoreError
 from ..records.kinds import KINDS
-from .tables import LETTERS, TABLES, Checkpoint, Dataset, Model, Row, Run, Token
+from .tables import LETTERS, TABLES, Checkpoint, Comparison, Dataset, Model, Partition, Row, Run, Token
 
-__all__ = ["belongs", "new_id", "owners_of", "resolve"]
+__all__ = ["belongs", "concerns", "new_id", "owners_of", "resolve"]
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -62,6 +62,16 @@ def belongs(table: Any, name: str, key: int) -> ColumnElement[bool]:
         column == key if column is not None else getattr(table, owner).has(belongs(TABLES[owner], name, key))
     )
     return found
+
+
+def concerns(table: Any, name: str, key: int) -> ColumnElement[bool]:
+    """Return `belongs`; a comparison concerns what either of its two partitions belongs to."""
+    found = belongs(table, name, key)
+    if table is not Comparison:
+        return found
+    if name == "partition":
+        return or_(found, Comparison.other_key == key)
+    return or_(found, Comparison.other.has(belongs(Partition, name, key)))
 
 
 def resolve(session: Session, table: type[RowT], ref: str) -> RowT:

@@ -29,7 +29,7 @@ from ..storage.audit import audit, collect
 from ..storage.connection import translated
 from ..storage.narrowing import narrowed
 from ..storage.pages import mediator_page, node_page, page
-from ..storage.references import belongs, resolve
+from ..storage.references import belongs, concerns, resolve
 from ..storage.rows import detail, record
 from ..storage.tables import TABLES, Mediator, NodeAssignment, Partition
 from .transactions import Transactions
@@ -58,7 +58,7 @@ class Reader(Transactions, Source):
             query = narrowed(select(table), kind, **by)
             for name, ref in of.items():
                 if ref is not None:
-                    query = query.where(belongs(table, name, resolve(session, TABLES[name], ref).key))
+                    query = query.where(concerns(table, name, resolve(session, TABLES[name], ref).key))
             return page(session, table, query, lambda row: record(row, kind.row), **options)
 
     def find(self, kind: Kind[Any, DetailT], owners: Sequence[str], recipe_hash: str) -> DetailT | None:

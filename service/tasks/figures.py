@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...analysis import Comparison, Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ...analysis import epsilon_profile as _epsilon_profile
 from ...analysis.circuits.experiments import KINDS as EXPERIMENTS
+from ...analysis.comparison.comparison import join_comparisons
 from ...analysis.errors import InputError
 from ...analysis.figures.graphs import plot_membership, plot_strengths
 from ...analysis.figures.profiles import plot_epsilon_profile, plot_profile
@@ -35,7 +36,7 @@ from .exchange import stored_estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["epsilon_profile", "picture_format", "plot", "report"]
+__all__ = ["epsilon_profile", "picture_format", "plot", "plot_comparisons", "report"]
 
 _NODES = 12  # of each cut whose cards are shown
 
@@ -187,6 +188,29 @@ def _draw(figure: Any, path: Path, form: str) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=form, dpi=150)
     write_bytes(path, content.getvalue())
+
+
+def plot_comparisons(found: Sequence[Comparison], path: Path) -> tuple[Path, ...]:
+    """Draw the overlap of two divisions; of more the AMI of each pair, and each overlap in a file of its own.
+
+    Args:
+        found: comparisons of two divisions each.
+        path: .png, .svg or .pdf file to write; overlaps of several are NAME-1.png, NAME-2.png, ... in their order.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: the file's name has another ending.
+    """
+    form = picture_format(path)
+    _draw(join_comparisons(found).plot(), path, form)
+    if len(found) == 1:
+        return (path,)
+    files = [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, len(found) + 1)]
+    for one, file in zip(found, files, strict=True):
+        _draw(one.plot(), file, form)
+    return path, *files
 
 
 def epsilon_profile(

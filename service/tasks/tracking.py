@@ -43,7 +43,7 @@ from ..store.store import Store
 from .checkpoints import provenance, reloaded
 from .series import chosen_series
 
-__all__ = ["aligned", "compare", "track"]
+__all__ = ["aligned", "compare", "comparison_values", "track"]
 
 
 def track(
@@ -228,7 +228,7 @@ def compare(
         row.id,
         None if other is None else other.id,
         provenance=provenance(described, digest, recipe.seed, start),
-        values=_comparison(made, how),
+        values=comparison_values(made, how),
         blobs={"comparison": made.to_bytes()},
         force=force,
     )
@@ -258,7 +258,8 @@ def _matched(
     return {"alignments": [ties]}, "values"
 
 
-def _comparison(made: Comparison, how: str) -> ComparisonValues:
+def comparison_values(made: Comparison, how: str) -> ComparisonValues:
+    """Return the numbers of a comparison of two divisions; `how` their nodes were matched: place, name or values."""
     (pair,) = made.pairs
     known = {f.name for f in fields(ComparisonValues)} & {f.name for f in fields(pair)}
     values: dict[str, Any] = {name: getattr(pair, name) for name in known}

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..records.estimates import ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GraphRow
-from ..records.partitions import ComparisonRow, PartitionDetail, PartitionRow, TrackingDetail
+from ..records.partitions import ComparisonValues, PartitionDetail, PartitionRow, TrackingDetail
 from .tables import counted, number, table, verdict
 
 __all__ = [
@@ -42,20 +42,20 @@ def modules_table(row: PartitionDetail) -> Table:
     return table(("module", "nodes", "per cut", "inner cost", "outer cost"), rows, title)
 
 
-def comparisons_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Make the table of comparisons: a line for each pair of divisions."""
+def comparisons_table(rows: Sequence[tuple[str, ComparisonValues]]) -> Table:
+    """Make the table of comparisons: a line for each pair, of the name of its first division and what was found."""
     names = ("first", "second", "nodes", "AMI", "by chance", "ARI", "p", "verdict")
     cells = [
         (
-            *(r.partition, Text(_short(r.name)), r.n_nodes, f"{r.ami:.3f}", f"{r.ami_by_chance:.3f}"),
+            *(Text(_short(first)), Text(_short(r.name)), r.n_nodes, f"{r.ami:.3f}", f"{r.ami_by_chance:.3f}"),
             *(f"{r.ari:.3f}", f"{r.p_value:.2g}", verdict(r.verdict, short=True)),
         )
-        for r in rows
+        for first, r in rows
     ]
     return table(names, cells, right=("AMI", "by chance", "ARI", "p"))
 
 
-def comparison_body(row: ComparisonRow) -> list[RenderableType]:
+def comparison_body(first: str, row: ComparisonValues) -> list[RenderableType]:
     """Make the table of the modules that match, the largest overlaps first, then verdict and what was left out."""
     matches = sorted(row.matches, key=lambda m: -m["jaccard"])
     hidden = len(matches) - _SHOWN
@@ -64,14 +64,14 @@ def comparison_body(row: ComparisonRow) -> list[RenderableType]:
         (Text(_short(m["first"])), Text(_short(m["second"])), m["shared"], f"{m['jaccard']:.2f}")
         for m in matches[:_SHOWN]
     ]
-    names = (f"module of {row.partition}", f"of {_short(row.name)}", "shared nodes", "Jaccard")
-    return [table(names, cells, title, right=("Jaccard",)), "", verdict_line(row) or "", *_left_out(row), ""]
+    names = (f"module of {_short(first)}", f"of {_short(row.name)}", "shared nodes", "Jaccard")
+    return [table(names, cells, title, right=("Jaccard",)), "", verdict_line(row) or "", *_left_out(first, row), ""]
 
 
-def _left_out(row: ComparisonRow) -> list[Text]:
+def _left_out(first: str, row: ComparisonValues) -> list[Text]:
     """Say how nodes were matched, and which were left out."""
     lines = [_MATCHED[row.matched_by]]
-    counts = {row.partition: row.only_first, row.name: row.only_second}
+    counts = {first: row.only_first, row.name: row.only_second}
     lines += [f"only in {name}, not compared: {counted(n, 'node')}" for name, n in counts.items() if n]
     if row.left_out:
         lines.append(f"left out of {row.name}: {row.left_out:,} in no module, in several, or ambiguous")
@@ -136,7 +136,7 @@ def layers_table(row: LedgerRow) -> Table:
     return table(names, rows, right=("nominal", "free"))
 
 
-def verdict_line(row: ExperimentRow | LlcRow | PartitionRow | ComparisonRow) -> Text | None:
+def verdict_line(row: ExperimentRow | LlcRow | PartitionRow | ComparisonValues) -> Text | None:
     """Format the verdict on a result and its reason; return None where none was stored."""
     if row.verdict is None:
         return None

@@ -367,7 +367,7 @@ VIEWS: dict[str, View] = {
             *(verdict(r.verdict, short=True), age(r.created)),
         ),
         _result("id", "model", "checkpoint", "graph", "partition", "other", "name", "matched_by"),
-        comparison_body,
+        lambda r: comparison_body(r.partition, r),
         shared={**_RUN, "step": _moment, "partition": lambda r: r.partition},
         silent={"run": _SILENT["run"]},
         spare=("partition", "nodes"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import combinations
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -15,12 +15,13 @@ from ...records.errors import StoreError
 from ...records.graphs import GRAPH
 from ...records.kinds import Source
 from ...records.labels import preferred
-from ...records.partitions import PARTITION, ComparisonRow, PartitionDetail
+from ...records.partitions import PARTITION, PartitionDetail
 from ...terminal.results import comparison_body, comparisons_table
 from ...terminal.show import err, out, print_json
 from ...terminal.tables import counted, table, verdict
-from ..backends import Backend, Given, opened_backend
+from ..backends import Given, opened_backend
 from ..completion import complete_ids
+from ..divisions import Pairs, division_files
 from ..options import (
     ArtifactsOption,
     DataOption,
@@ -31,14 +32,12 @@ from ..options import (
     StoreOption,
     UrlOption,
 )
-from ..pictures import check_picture, draw
+from ..pictures import check_picture
 from ..sources import opened_source
 
 __all__ = ["app"]
 
 app = typer.Typer()
-
-_FILES = (".csv", ".json")  # of divisions
 
 _SHOWN = 12  # rows of a table
 
@@ -52,7 +51,7 @@ def compare(
         typer.Argument(
             metavar="A B [C ...]",
             help="Partitions: IDs, model@step, model@last; and files: CSV or JSON of node and label, or a graph of "
-            "circuit-tracer with supernodes. At least one partition.",
+            "circuit-tracer with supernodes.",
             autocompletion=complete_ids("partition"),
         ),
     ],
@@ -76,29 +75,38 @@ def compare(
 ) -> None:
     """Compare divisions of the same nodes: do they agree more than by chance, and which modules match?
 
+    Pairs with a partition are stored; of files alone what is found is only printed.
+
     Example: interbasis compare two-digits@500 two-digits@last
+    Example: interbasis compare clusters.csv supernodes.json
     """
     check_picture(plot)
     if len(divisions) < 2:
-        raise StoreError(f"compare {divisions[0]}: expected two divisions or more, at least one of them a partition")
-    with opened_backend(store, artifacts, url) as backend:
-        given = [_division(backend.source, name) for name in divisions]
-        choices = {"permutations": permutations, "seed": seed}
-        options = Given(data=data, factory=factory, force=force)
-        rows = [
-            _compared(backend, one, other, {**choices, "align": None if align else False}, options)
-            for one, other in combinations(given, 2)
-            if not isinstance(one, _File) or not isinstance(other, _File) or len(given) == 2
-        ]
-        draw(backend.source, rows[-1].id, plot)
+        raise StoreError(f"compare {divisions[0]}: expected two divisions or more")
+    files = division_files(divisions)
+    choices = {"permutations": permutations, "seed": seed}
+    options = Given(data=data, factory=factory, force=force)
+    with ExitStack() as stack:
+        backend = None
+        if None in files:
+            backend = stack.enter_context(opened_backend(store, artifacts, url))
+        pairs = Pairs(backend, choices, {"align": None if align else False}, options)
+        found, left = pairs.of([file or pairs.partition(name) for file, name in zip(files, divisions, strict=True)])
+        if plot is not None:
+            pairs.draw(found, plot)
+    unstored = [one for one in found if one.row is None]
     if as_json:
-        print_json([row.to_json() for row in rows])
-        return
-    out.print(comparisons_table(rows))
-    if len(rows) == 1:
-        out.print()
-        for part in comparison_body(rows[0])[:-1]:
-            out.print(part)
+        print_json([one.to_json() for one in found])
+    else:
+        out.print(comparisons_table([(one.first, one.values) for one in found]))
+        if len(found) == 1 and not left:
+            out.print()
+            for part in comparison_body(found[0].first, found[0].values)[:-1]:
+                out.print(part)
+        if unstored:
+            out.print("pairs of files are not stored: a stored comparison is of a partition", style="dim")
+    for line in left:
+        (err if as_json else out).print(line, soft_wrap=True)
 
 
 @app.command(rich_help_panel="Analyse")
@@ -300,41 +308,3 @@ def _role(graph: Any, labels: Sequence[Any], role: int) -> tuple[Any, ...]:
     named = [graph.nodes[cut].titles[i] if graph.nodes else f"{graph.cuts[cut]}/{i}" for cut, i in members[:2]]
     said = shorten(", ".join(dict.fromkeys(named)), _NAMES, placeholder="...")
     return role, len(members), cuts[0] if len(cuts) == 1 else f"{cuts[0]} to {cuts[-1]}", said
-
-
-class _File:
-    """A file of labels: its name, and the groups of each node."""
-
-    def __init__(self, path: Path) -> None:
-        from ....analysis.exchange.labels_file import read_groups
-
-        self.name = path.name
-        groups = read_groups(path)
-        self.labels = {node: list(of) if len(of) != 1 else of[0] for node, of in groups.items()}
-
-
-def _division(source: Source, name: str) -> PartitionDetail | _File:
-    """Return the partition that is named, or the content of the file."""
-    path = Path(name)
-    if path.suffix.lower() in _FILES or path.is_file():
-        return _File(path)
-    return source.get_partition(name)
-
-
-def _compared(
-    backend: Backend,
-    one: PartitionDetail | _File,
-    other: PartitionDetail | _File,
-    choices: dict[str, Any],
-    given: Given,
-) -> ComparisonRow:
-    """Compare two divisions, of which a partition comes first."""
-    first, second = (other, one) if isinstance(one, _File) else (one, other)
-    if isinstance(first, _File):
-        raise StoreError("compare: only files were given: expected at least one partition")
-    if isinstance(second, _File):
-        chosen: dict[str, Any] = {**choices, "align": None, "labels": second.labels, "name": second.name}
-    else:
-        chosen = {**choices, "other": second.id}
-    (made,) = backend.run("compare", [first.id], chosen, given)
-    return backend.source.get_comparison(made["comparison"])

@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 from cases_checkpoints import WIDTHS, save_inputs, save_mlp
 from cases_store import (
+    graph_values,
     partition_parts,
     partition_values,
     provenance,
+    register,
     save_comparison,
     save_graph,
     save_partition,
+    sha,
 )
 
+from interbasis.analysis import InteractionGraph
 from interbasis.analysis.errors import GraphError
+from interbasis.analysis.graph.node_table import NodeTable
 from interbasis.service.api.app import create_app
 from interbasis.service.cli import app as cli
 from interbasis.service.client.client import Client
@@ -95,7 +100,8 @@ def test_comparisons_go_with_either_partition(store: Store) -> None:
     first, second = save_partition(store, graph, 1), save_partition(store, graph, 2)
     one, other = save_comparison(store, first.id, second.id), save_comparison(store, second.id, first.id)
     alone = save_comparison(store, second.id, number=1)
-    assert store.comparisons(partition=second.id).items == (other, alone)
+    assert store.comparisons(partition=second.id).items == (one, other, alone)
+    assert store.comparisons(partition=first.id).items == (one, other)
     assert store.removal(PARTITION, first.id).along == {"comparisons": 2}
     store.remove(PARTITION, first.id)
     assert store.comparisons().items == (alone,)
@@ -104,6 +110,26 @@ def test_comparisons_go_with_either_partition(store: Store) -> None:
             store.get_comparison(gone.id)
     store.collect(grace=0.0)
     assert store.check().ok
+
+
+def test_comparisons_are_listed_with_either_side(store: Store) -> None:
+    _, dataset = register(store)
+    made = []
+    for step in (1, 2, 3):
+        checkpoint = store.add_checkpoint("digits", sha256=sha(10 + step), step=step)
+        blobs = {"graph": b"graph", "bases": b"bases"}
+        graph = store.save_graph(
+            checkpoint.id, dataset, provenance=provenance(step), values=graph_values(), blobs=blobs
+        )
+        made.append(save_partition(store, graph.id))
+    first, second, third = made
+    row = save_comparison(store, first.id, second.id)
+    for known in (first, second):
+        assert store.comparisons(checkpoint=known.checkpoint).items == (row,)
+        assert store.comparisons(step=known.step).items == (row,)
+        assert store.comparisons(run=known.run).items == store.comparisons(model=known.model).items == (row,)
+    assert store.comparisons(checkpoint=third.checkpoint).items == store.comparisons(partition=third.id).items == ()
+    assert store.comparisons(step=third.step).items == ()
 
 
 def test_comparisons_go_when_a_partition_is_computed_anew(store: Store) -> None:
@@ -165,10 +191,67 @@ def test_command(
     assert max(map(len, out.splitlines())) <= 80
     assert picture.stat().st_size > 1000
     out, _ = run(capsys, "compare", files[0], files[1], partition.id, "--permutations", "9", "--json", *place)
-    assert [row["name"] for row in json.loads(out)] == ["same.json", "random.csv"]
-    out, _ = run(capsys, "show", json.loads(out)[0]["id"], *place)
+    between = [("same.json", "random.csv"), (partition.id, "same.json"), (partition.id, "random.csv")]
+    assert [(row["first"], row["name"]) for row in json.loads(out)] == between
+    assert [row["id"] is None for row in json.loads(out)] == [True, False, False]
+    out, _ = run(capsys, "show", json.loads(out)[1]["id"], *place)
     assert "same.json" in out
-    _, err = run(capsys, "compare", *files, *place, code=2)
-    assert "at least one partition" in " ".join(err.split())
     _, err = run(capsys, "compare", partition.id, *place, code=2)
     assert "expected two divisions" in " ".join(err.split())
+
+
+def test_files_alone_need_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sub").mkdir()
+    groups = {f"n{i}": i % 3 for i in range(30)}
+    one, other, elsewhere = (tmp_path / name for name in ("one.csv", "other.json", "sub/one.csv"))
+    one.write_text("\n".join(["node,label", *(f"{node},{group}" for node, group in groups.items())]))
+    other.write_text(
+        json.dumps({"qParams": {"supernodes": [[f"g{g}", *(n for n in groups if groups[n] == g)] for g in range(3)]}})
+    )
+    elsewhere.write_text("node,label\nfoo,1\nbar,2\n")
+    place = ["--store", f"sqlite:///{tmp_path}/none.db", "--permutations", "99"]
+    out, _ = run(capsys, "compare", str(one), str(other), *place)
+    said = " ".join(out.split())
+    assert "same division: Every module of one is a module of the other on 30 nodes (p = 0.01 in 99" in said
+    assert "permutations over all nodes)" in said
+    assert "pairs of files are not stored" in said
+    assert not (tmp_path / "none.db").exists()
+    _, err = run(capsys, "compare", str(one), str(elsewhere), *place, code=2)
+    assert f"'{one}' and '{elsewhere}' put no node into a module in common: they name nodes like 'n0' and 'foo'" in err
+    out, _ = run(capsys, "compare", str(one), str(other), str(elsewhere), *place)
+    assert f"not compared: {one} and {elsewhere}: " in out
+    assert f"not compared: other.json and {elsewhere}: " in out
+    out, err = run(capsys, "compare", str(one), str(other), str(elsewhere), "--json", *place)
+    assert [(row["first"], row["name"], row["ami"]) for row in json.loads(out)] == [(str(one), "other.json", 1.0)]
+    assert err.count("not compared") == 2
+
+
+def test_files_name_nodes_as_the_graph_of_a_partition_does(
+    sqlite_place: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One file names nodes by id, the other by place: they are the same nodes in the graph of the partition."""
+    generator = np.random.default_rng(0)
+    blocks = [generator.random((4, 3)), generator.random((2, 4))]
+    nodes = [(cut, i) for cut, width in (("a", 3), ("b", 4), ("c", 2)) for i in range(width)]
+    tables = [NodeTable.from_rows({"id": f"{a}{i}"} for a, i in nodes if a == cut) for cut in "abc"]
+    graph = InteractionGraph.from_blocks(blocks, cuts=["a", "b", "c"], nodes=tables, unit="weight")
+    with sqlite_place.open() as store:
+        of = save_graph(store, content=graph.to_bytes()).id
+        partition = modules(store, of, {"labels": {f"{cut}/{i}": i % 2 for cut, i in nodes}}).id
+    ids, places = tmp_path / "ids.json", tmp_path / "places.json"
+    ids.write_text(json.dumps({f"{cut}{i}": i % 3 for cut, i in nodes}))
+    places.write_text(json.dumps({f"{cut}/{i}": i % 3 for cut, i in nodes}))
+    place = ["--store", sqlite_place.url, "--artifacts", sqlite_place.artifacts, "--permutations", "99"]
+    _, err = run(capsys, "compare", str(ids), str(places), *place, code=2)
+    assert "put no node into a module in common" in err
+    drawn = tmp_path / "all.png"
+    out, err = run(capsys, "compare", str(ids), str(places), partition, "--plot", str(drawn), "--json", *place)
+    found = json.loads(out)
+    assert [(row["first"], row["name"]) for row in found] == [
+        ("ids.json", "places.json"), (partition, "ids.json"), (partition, "places.json")
+    ]  # fmt: skip
+    assert (found[0]["ami"], found[0]["n_nodes"]) == (1.0, 9)
+    assert "within cuts" in found[0]["reason"]
+    for name in ("all", "all-1", "all-2", "all-3"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+    assert f"wrote {tmp_path}/all-2.png: {partition} and ids.json" in err
