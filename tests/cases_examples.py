@@ -162,6 +162,7 @@ FIELDS: dict[str, Rule] = {
     "JobRow.target": identifier("checkpoint"),
     "JobRow.target_name": named("checkpoint"),
     **{f"{name}.cut": any_text for name in ("LabelRequest", "LabelRow")},
+    **{f"NodeRow.{name}": any_text for name in ("id", "type", "label")},
     **{f"{name}.source": lambda value: check_source(value) is None for name in ("LabelRequest", "LabelRow")},
     "LedgerRow.layers": each(keys(_layer(layer_of("", 1, 1, (0, 0, 0, 0))))),
     "LedgerRow.method": one_of(LEDGER_METHODS),

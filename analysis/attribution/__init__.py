@@ -1,10 +1,13 @@
-"""Attribution graphs: influence on the outputs through all paths, what carries most of it, and roles of nodes."""
+"""Attribution graphs: influence on the outputs through all paths, what carries most of it, roles, strongest nodes."""
 
+from .named_nodes import NamedEdge, NamedNode, strongest_nodes
 from .paths import Influence, PathScores, as_shares, influence, kept_by_influence, path_scores
 from .roles import Roles, find_roles
 
 __all__ = [
     "Influence",
+    "NamedEdge",
+    "NamedNode",
     "PathScores",
     "Roles",
     "as_shares",
@@ -12,4 +15,5 @@ __all__ = [
     "influence",
     "kept_by_influence",
     "path_scores",
+    "strongest_nodes",
 ]

@@ -36,15 +36,28 @@ footer {{ color: #666; font-size: 0.85rem; margin-top: 2rem }}
 {pictures}
 {below}
 <h2>Terms</h2>
-<p>A <em>cut</em> is a place where the network is read. A <em>node</em> is a coordinate of the interaction basis
-there, which does not depend on how the network is parametrised. An <em>edge</em> is how much a node moves a node of
-the next cut, in units of the loss; weaker ones than the square root of the <em>loss scale</em> are left out. A
+<p>{terms} A
 <em>module</em> is a set of nodes with few and weak edges to others. <em>Null graphs</em> have the same strengths
 per node and are otherwise random; z is the distance of the division from theirs in standard deviations.</p>
 <footer>{footer}</footer>
 </body>
 </html>
 """
+
+
+_OF_FILES = """A <em>cut</em> is a layer of the file that the graph was read from. A <em>node</em> is one of that file,
+named by its cut and its number there; id, type, position and label are the file's. An <em>edge</em> is a link of the
+file; its <em>strength</em> is {strength}, and the sign before it that of its weight. Edges up to the <em>cutoff</em>
+are left out. <em>Costs</em> are sums of strengths, and no losses."""
+
+_TERMS = {
+    "loss": """A <em>cut</em> is a place where the network is read. A <em>node</em> is a coordinate of the interaction
+basis there, which does not depend on how the network is parametrised. An <em>edge</em> is how much a node moves a node
+of the next cut, in units of the loss; weaker ones than the square root of the <em>loss scale</em> are left out.""",
+    "weight": _OF_FILES.format(strength="the size of its weight, |w|"),
+    "share": _OF_FILES.format(strength="the size of its weight as a share of all weights into its target"),
+}
+"""What cuts, nodes and edges are, as HTML, by the unit of the strengths."""
 
 
 def page(
@@ -55,6 +68,7 @@ def page(
     *,
     sections: Mapping[str, str] | None = None,
     below: Mapping[str, str] | None = None,
+    unit: str = "loss",
 ) -> str:
     """Write text, sections and figures, by their captions, into one HTML page that needs nothing from elsewhere.
 
@@ -65,6 +79,7 @@ def page(
         footer: its last line.
         sections: HTML by headings, before the figures; the caller has escaped what it holds.
         below: the same, after the figures.
+        unit: unit of the strengths, see `InteractionGraph`: the page ends with what its terms mean.
 
     >>> page("A & B", "1 < 2", {}).count("&amp;"), page("A", "1 < 2", {}).count("1 &lt; 2")
     (2, 1)
@@ -76,7 +91,7 @@ def page(
         image = base64.b64encode(stream.getvalue()).decode()
         named = escape(caption)
         pictures.append(f'<h2>{named}</h2>\n<img alt="{named}" src="data:image/png;base64,{image}">')
-    parts = {"title": escape(title), "text": escape(text), "footer": escape(footer)}
+    parts = {"title": escape(title), "text": escape(text), "footer": escape(footer), "terms": _TERMS[unit]}
     parts |= {name: "\n".join(_headed(own)) for name, own in (("sections", sections), ("below", below))}
     return _PAGE.format(**parts, pictures="\n".join(pictures))
 

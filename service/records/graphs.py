@@ -111,7 +111,7 @@ GRAPH = Kind(
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeRow(Record):
-    """An edge: indices of its two cuts, its node at each, and its strength w; w squared is a loss."""
+    """An edge: indices of its two cuts, its node at each, and its strength w; of a network, w squared is a loss."""
 
     earlier_cut: Annotated[int, Field(examples=[1])]
     earlier: Annotated[int, Field(examples=[0])]

@@ -102,6 +102,7 @@ class NodeRow(Record):
     """A node of the graph: index of its cut, coordinate, module (None: in none) and importance.
 
     `confidence` says how consistently independent searches put it in its module; None without such searches.
+    `id`, `type`, `position` and `label` are what the file of an imported graph says of it; None where it says nothing.
     """
 
     cut: CutIndex
@@ -109,6 +110,10 @@ class NodeRow(Record):
     module: Annotated[int | None, Field(examples=[0])]
     importance: Annotated[float, Field(examples=[1.7])]
     confidence: Annotated[float | None, Field(examples=[0.98])] = None
+    id: Annotated[str | None, Field(examples=["2_14251_5"])] = None
+    type: Annotated[str | None, Field(examples=["cross layer transcoder"])] = None
+    position: Annotated[int | None, Field(examples=[5])] = None
+    label: Annotated[str | None, Field(examples=["words about bees"])] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..records.base import Page, Record
 from ..records.errors import StoreError
 from ..records.partitions import MediatorRow, NodeRow
+from .node_names import FROM_FILE
 from .references import RowT
 from .rows import record
 from .tables import Mediator, NodeAssignment, Row
@@ -62,7 +63,7 @@ def node_page(session: Session, query: Select[Any], *, cursor: str | None, limit
         query = query.where(key > tuple_(*(literal(number) for number in _decode_key(cursor, 2))))
     rows = session.scalars(query.limit(limit + 1)).all()
     more = _encode(rows[limit - 1].cut, rows[limit - 1].coordinate) if len(rows) > limit else None
-    return Page(items=tuple(record(row, NodeRow) for row in rows[:limit]), next_cursor=more)
+    return Page(items=tuple(record(row, NodeRow, FROM_FILE) for row in rows[:limit]), next_cursor=more)
 
 
 def mediator_page(session: Session, query: Select[Any], *, cursor: str | None, limit: int) -> Page[MediatorRow]:

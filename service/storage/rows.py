@@ -14,14 +14,14 @@ __all__ = ["detail", "record"]
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-def record(row: Base, kind: type[RecordT]) -> RecordT:
+def record(row: Base, kind: type[RecordT], leave: tuple[str, ...] = ()) -> RecordT:
     """Convert a row to a record.
 
     A field is the column of the same name, lists as tuples. A field with the name of a kind is the ID of the thing of
     that kind to which the row belongs, directly or through its owner; of a model it is the name. Any other field that
-    the row does not have is that of its owner.
+    the row does not have is that of its owner. Fields in `leave` keep their defaults.
     """
-    return kind(**_values(row, kind))
+    return kind(**_values(row, kind, leave))
 
 
 def detail(row: Base, kind: Kind[Any, RecordT]) -> RecordT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from ..records.partitions import (
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
 from ..storage.narrowing import narrowed
+from ..storage.node_names import FROM_FILE, named
 from ..storage.pages import mediator_page, node_page, page
 from ..storage.references import belongs, concerns, resolve
 from ..storage.rows import detail, record
@@ -136,22 +138,25 @@ class Reader(Transactions, Source):
                     f"no node {coordinate} at cut {cut!r} of {row.id}: its cuts {row.graph.cuts} have "
                     f"{row.graph.widths} nodes, counted from 0"
                 )
-            return record(node, NodeRow)
+            return named(self.blobs, row.graph, [record(node, NodeRow, FROM_FILE)])[0]
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """List the nodes of a partition by cut and coordinate, all or those of one module."""
         names = ("cut", "coordinate", "module", "importance", "confidence")
         columns = [getattr(NodeAssignment, name) for name in names]
         with self._read() as session:
-            rows = session.execute(_nodes_query(session, partition, module).with_only_columns(*columns))
-            return tuple(NodeRow(**dict(zip(names, row, strict=True))) for row in rows)
+            owner = resolve(session, Partition, partition)
+            rows = session.execute(_nodes_query(owner, module).with_only_columns(*columns))
+            return named(self.blobs, owner.graph, [NodeRow(**dict(zip(names, row, strict=True))) for row in rows])
 
     def node_page(
         self, partition: str, *, module: int | None = None, cursor: str | None = None, limit: int = 100
     ) -> Page[NodeRow]:
         """Return one page of `nodes`."""
         with self._read() as session:
-            return node_page(session, _nodes_query(session, partition, module), cursor=cursor, limit=limit)
+            owner = resolve(session, Partition, partition)
+            found = node_page(session, _nodes_query(owner, module), cursor=cursor, limit=limit)
+            return replace(found, items=named(self.blobs, owner.graph, found.items))
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
@@ -195,9 +200,9 @@ def result_query(session: Session, kind: Kind[Any, Any], owners: Sequence[str], 
     return query
 
 
-def _nodes_query(session: Session, partition: str, module: int | None) -> Select[NodeAssignment]:
+def _nodes_query(partition: Partition, module: int | None) -> Select[NodeAssignment]:
     """Select the nodes of a partition, or of one of its modules, in order."""
-    of = NodeAssignment.partition_key == resolve(session, Partition, partition).key
+    of = NodeAssignment.partition_key == partition.key
     query = select(NodeAssignment).where(of).order_by(NodeAssignment.cut, NodeAssignment.coordinate)
     return query if module is None else query.where(NodeAssignment.module == module)
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from functools import partial
 from html import escape
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...analysis import Comparison, Experiment, InteractionGraph, Ledger, Partition, Tracking
 from ...analysis import epsilon_profile as _epsilon_profile
+from ...analysis.attribution.named_nodes import NamedEdge, NamedNode, strongest_nodes
 from ...analysis.circuits.experiments import KINDS as EXPERIMENTS
 from ...analysis.comparison.comparison import join_comparisons
 from ...analysis.errors import InputError
@@ -41,6 +43,10 @@ __all__ = ["epsilon_profile", "picture_format", "plot", "plot_comparisons", "rep
 _NODES = 12  # of each cut whose cards are shown
 
 _MODULES = 12  # whose pictures are drawn
+
+_SUCH_AS = 3  # nodes that say what a module is
+
+_TITLE = 40  # characters of the name of a node
 
 _PICTURES = ("png", "svg", "pdf")
 
@@ -255,7 +261,8 @@ def report(source: Source, ref: str, path: Path, *, title: str | None = None) ->
     if partition.profile:
         figures["Every resolution that was tried, against null graphs"] = partition.plot_profile()
     figures |= dict(_pictures(source, experiments))
-    sections = dict(_sections(row, cards, described, labels))
+    nodes = strongest_nodes(graph, partition.labels, epsilon=partition.epsilons, most=_NODES) if graph.nodes else []
+    sections = dict(_sections(row, cards, described, labels, nodes))
     if experiments:
         sections["Experiments"] = _experiments(experiments)
     footer = (
@@ -263,14 +270,16 @@ def report(source: Source, ref: str, path: Path, *, title: str | None = None) ->
     )
     named = title or source.place_of(row)
     above = {"Modules": sections.pop("Modules")}
-    return write_bytes(path, page(named, _text(row), figures, footer, sections=above, below=sections).encode())
+    below: dict[str, Any] = {"below": sections, "unit": graph.unit}
+    return write_bytes(path, page(named, _text(row, graph.unit), figures, footer, sections=above, **below).encode())
 
 
-def _text(row: PartitionDetail) -> str:
+def _text(row: PartitionDetail, unit: str) -> str:
     """Return the verdict, its reason, and how far the numbers hold."""
     n = row.n_modules
     head = f"{n} module{'s' * (n != 1)}, {row.verdict or 'untested'}: {row.reason or ''}".rstrip(": ")
-    scale = f"Loss scale {row.epsilon:.3g}, resolution {row.resolution:.3g}, objective {row.objective}."
+    cutoff = f"Loss scale {row.epsilon:.3g}" if unit == "loss" else f"Cutoff {row.epsilon**0.5:.3g} of strengths"
+    scale = f"{cutoff}, resolution {row.resolution:.3g}, objective {row.objective}."
     return "\n".join([head, *([row.warning] if row.warning else []), scale, *(row.remarks or ())])
 
 
@@ -279,6 +288,7 @@ def _sections(
     cards: Cards | None,
     described: Sequence[DescriptionRow],
     labels: Sequence[LabelRow],
+    nodes: Sequence[NamedNode],
 ) -> Iterator[tuple[str, str]]:
     named = _texts(labels)
     said = {card.content["module"]: card.summary for card in cards.modules} if cards else {}
@@ -288,10 +298,15 @@ def _sections(
         "inner cost": [module.inner_cost for module in row.modules],
         "outer cost": [module.outer_cost for module in row.modules],
         "label": [named.get((None, None, module.index), "") for module in row.modules],
+        "strongest nodes": [_such_as(nodes, module.index) for module in row.modules],
         "what it does": [said.get(module.index, "") for module in row.modules],
     }
     kept = {name: values for name, values in columns.items() if any(value != "" for value in values)}
     yield "Modules", html_table("", kept)
+    if nodes:
+        intro = f"<p>The {_NODES} strongest nodes of each module, as the file of the graph names them.</p>"
+        yield "Nodes", intro + "\n".join(_named_nodes(nodes, named))
+        return
     if cards is None:
         yield "Cards", "<p>Nodes and modules are not described yet: <code>interbasis describe</code> writes cards.</p>"
         return
@@ -313,6 +328,42 @@ def _nodes(cards: Cards, named: Mapping[tuple[str | None, int | None, int | None
             label = named.get((cut, card.content["node"], None), "")
             head = f"{card.title}: {label + ': ' if label else ''}{card.summary}"
             yield f"<details><summary>{escape(head)}</summary>{card._repr_html_()}</details>"
+
+
+def _such_as(nodes: Sequence[NamedNode], module: int) -> str:
+    """Return what the strongest nodes of a module are called."""
+    return ", ".join(
+        dict.fromkeys([_short(each.label or each.id) for each in nodes if each.module == module][:_SUCH_AS])
+    )
+
+
+def _named_nodes(
+    nodes: Sequence[NamedNode], named: Mapping[tuple[str | None, int | None, int | None], str]
+) -> Iterator[str]:
+    """Yield a table of the nodes of each module with their strongest edges; stored labels go before the file's."""
+    for module, group in groupby(nodes, key=lambda node: node.module):
+        own = list(group)
+        places = [(cut, int(i), None) for cut, _, i in (node.node.rpartition("/") for node in own)]
+        columns: dict[str, list[Any]] = {
+            "node": [node.node for node in own],
+            "label": [named.get(place) or node.label or "" for place, node in zip(places, own, strict=True)],
+            "id": [node.id for node in own],
+            "type": [node.type for node in own],
+            "position": ["" if node.position is None else node.position for node in own],
+            "strength": [node.strength for node in own],
+            "strongest inputs": [_edges(node.inputs) for node in own],
+            "strongest outputs": [_edges(node.outputs) for node in own],
+        }
+        yield f"<h3>{f'Module {module}' if module >= 0 else 'In no module'}</h3>"
+        yield html_table("", {name: values for name, values in columns.items() if any(value != "" for value in values)})
+
+
+def _edges(edges: Sequence[NamedEdge]) -> str:
+    return "; ".join(f"{edge.weight:+.3g} {edge.node} {_short(edge.title)}" for edge in edges)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}\u2026"
 
 
 def _texts(labels: Sequence[LabelRow]) -> dict[tuple[str | None, int | None, int | None], str]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .tables import counted, number, table
 
-__all__ = ["module_card", "modules_overview", "node_card", "nodes_overview", "sparkline"]
+__all__ = ["module_card", "modules_overview", "named_nodes_table", "node_card", "nodes_overview", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -57,6 +57,32 @@ def nodes_overview(cards: Sequence[Mapping[str, Any]], shown: int) -> Table:
             of = "-" if card["module"] < 0 else card["module"]
             rows.append((f"{cut}/{card['node']}", of, f"{card['share']:.0%}", Text(card["summary"])))
     return table(("node", "module", "share", "summary"), rows, right=("share",))
+
+
+def named_nodes_table(nodes: Sequence[Any], labels: Mapping[tuple[str, int], str]) -> Table:
+    """Make the table of nodes that a file names: what it says of each, and the strongest edge to either side.
+
+    Args:
+        nodes: see `interbasis.analysis.attribution.NamedNode`.
+        labels: stored labels of nodes, by cut and number, which go before those of the file.
+    """
+    rows = []
+    for node in nodes:
+        cut, _, i = node.node.rpartition("/")
+        called = _plain(labels.get((cut, int(i))) or node.label or node.id)
+        ends = [Text(_edge(side[0]) if side else "-") for side in (node.inputs, node.outputs)]
+        about = (Text(called), Text(_plain(node.type)), node.position)
+        rows.append(("-" if node.module < 0 else node.module, Text(_plain(node.node)), *about, *ends))
+    return table(("module", "node", "label or id", "type", "position", "from", "to"), rows)
+
+
+def _edge(edge: Any) -> str:
+    return _plain(f"{edge.weight:+.3g} {edge.node}")
+
+
+def _plain(text: str) -> str:
+    """Return a text of a file in one line that a terminal only shows: white space as one blank, control as a mark."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
 def node_card(card: Mapping[str, Any], labels: Sequence[str] = ()) -> list[RenderableType]:

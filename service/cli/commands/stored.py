@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,10 @@ import typer
 from ...records.errors import StoreError
 from ...records.estimates import EXPERIMENT, LEDGER, LLC
 from ...records.graphs import GRAPH
-from ...records.partitions import COMPARISON, PARTITION, TRACKING
+from ...records.kinds import Source
+from ...records.labels import preferred
+from ...records.partitions import COMPARISON, PARTITION, TRACKING, PartitionDetail
+from ...terminal.cards import named_nodes_table
 from ...terminal.labels import labels_table
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted
@@ -30,6 +34,14 @@ _FORMATS += ["safetensors", "netcdf"]
 _DRAWN = ("partition", "graph", "tracking", "ledger", "experiment", "llc", "description", "comparison")
 
 _LABELS = 12  # shown with a graph or partition
+
+_NODES = 3  # of each module, of a graph whose file names them
+
+_UNITS = {
+    "loss": "strengths squared are losses",
+    "weight": "strengths are weights of the file; costs are their sums, without signs",
+    "share": "strengths are shares of all weights into a node; costs are their sums, without signs",
+}
 
 _RESULTS = (PARTITION, GRAPH, LEDGER, LLC, EXPERIMENT, COMPARISON, TRACKING)
 
@@ -67,19 +79,46 @@ def show(
             name, row = found_by_name(opened, ref)
         labelled: Any = {"graph": GRAPH, "partition": PARTITION}.get(name)
         labels = None if labelled is None else opened.labels(labelled, row.id)
+        named = _NamedNodes(opened, row) if name == "partition" else None
         if as_json:
             document = row.to_json()
             if name == "partition":
                 document["nodes"] = [node.to_json() for node in opened.nodes(row.id)]
                 document["mediators"] = [node.to_json() for node in opened.mediators(row.id)]
+            if named is not None and named.nodes:
+                document["strongest_nodes"] = [asdict(node) for node in named.nodes]
             if labels is not None:
                 document["labels"] = [label.to_json() for label in labels]
             print_json(document)
             return
     show_row(row, False)
+    if named is not None and named.nodes:
+        out.print()
+        out.print(named_nodes_table(named.nodes, preferred(labels or ())[0]))
+        out.print(named.note, style="dim")
     if labels:
         out.print()
         out.print(labels_table(labels, _LABELS))
+
+
+class _NamedNodes:
+    """The strongest nodes of a partition of a graph that was read from a file, and what their strengths are."""
+
+    def __init__(self, source: Source, row: PartitionDetail) -> None:
+        """Read the graph, where it is one of a file."""
+        self.nodes: list[Any] = []
+        self.note = ""
+        if source.get_graph(row.graph).strengths != "given":
+            return
+        from ....analysis.attribution.named_nodes import strongest_nodes
+        from ....analysis.graph.interaction_graph import InteractionGraph
+        from ....analysis.modules.partition import Partition
+
+        graph = InteractionGraph.from_bytes(source.graph_bytes(row.graph))
+        if graph.nodes:
+            partition = Partition.from_bytes(source.partition_bytes(row.id))
+            self.nodes = strongest_nodes(graph, partition.labels, epsilon=partition.epsilons, most=_NODES)
+            self.note = _UNITS[graph.unit]
 
 
 @app.command(rich_help_panel="What is stored")

@@ -4,14 +4,16 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cases_attribution import ERROR, SMALL, attribution, node
+from cases_attribution import ERROR, FEATURE, SMALL, attribution, node
 
-from interbasis.analysis import InteractionGraph
+from interbasis.analysis import InteractionGraph, Partition
+from interbasis.analysis.attribution import strongest_nodes
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.reading import graph_of_bytes
 from interbasis.service.api import files
@@ -24,6 +26,8 @@ from interbasis.service.jobs.steps import Steps
 from interbasis.service.records.checkpoints import CHECKPOINT, MODEL
 from interbasis.service.records.errors import NotFoundError, StoreError
 from interbasis.service.records.jobs import JobRow
+from interbasis.service.records.labels import NewLabel
+from interbasis.service.records.partitions import PARTITION
 from interbasis.service.store.store import Store
 from interbasis.service.tasks.exchange import export, import_graph
 from interbasis.service.tasks.figures import report
@@ -244,6 +248,88 @@ def test_names_that_are_html_are_text_in_reports(sqlite_place: Any, tmp_path: Pa
     assert "<script>alert" not in page
     assert "<b>two" not in page
     assert "&lt;b&gt;two" in page
+
+
+BAD = "<script>alert(1)</script>"
+
+
+def signed_file(place: Path) -> Path:
+    """Two modules with labels, types and positions; weights from even to even nodes are negative."""
+    rows = {f"{a}_{i}": {"layer": a, "ctx_idx": i % 2} for a in range(3) for i in range(6)}
+    nodes = [
+        node(name, FEATURE, str(r["layer"]), ctx_idx=r["ctx_idx"], clerp=f"{BAD} {name}") for name, r in rows.items()
+    ]
+    links = []
+    for a, b in ((0, 1), (1, 2), (0, 2)):
+        for i in range(6):
+            for j in range(6):
+                size = 1.0 + 0.1 * (i + j) if i % 2 == j % 2 else 0.02
+                links.append((f"{a}_{i}", f"{b}_{j}", -size if i % 2 == j % 2 == 0 else size))
+    place.write_bytes(attribution(nodes, links))
+    return place
+
+
+@pytest.mark.parametrize("unit", ["weight", "share"])
+def test_reports_name_nodes_and_say_what_strengths_are(sqlite_place: Any, tmp_path: Path, unit: str) -> None:
+    with sqlite_place.open() as store:
+        graph = import_graph(store, signed_file(tmp_path / "g.json"), {"unit": unit})
+        part = modules(store, graph.id, FOUND)
+        page = report(store, part.id, tmp_path / "report.html").read_text()
+        plain = InteractionGraph.from_bytes(store.graph_bytes(graph.id))
+        expected = strongest_nodes(plain, Partition.from_bytes(store.partition_bytes(part.id)).labels)
+    terms = page.partition("<h2>Terms</h2>")[2]
+    assert "interaction basis" not in terms
+    assert "units of the loss" not in terms
+    assert ("as a share of all weights into its target" in terms) is (unit == "share")
+    assert f"Cutoff {part.epsilon**0.5:.3g} of strengths" in page
+    assert "Loss scale" not in page
+    assert BAD not in page
+    assert f"<td>{escape(BAD)} 1_4</td><td>1_4</td><td>{FEATURE}</td><td>0</td>" in page
+    assert "are not described yet" not in page
+    edges = [edge for each in expected for edge in (*each.inputs, *each.outputs)]
+    assert min(edge.weight for edge in edges) < 0 < max(edge.weight for edge in edges)
+    for each in expected:
+        edge = (each.inputs or each.outputs)[0]
+        assert f"{edge.weight:+.3g} {edge.node} {escape(BAD)}" in page
+
+
+def test_nodes_are_listed_with_what_the_file_says(opened: Store, tmp_path: Path) -> None:
+    part = modules(opened, import_graph(opened, signed_file(tmp_path / "g.json"), {}).id, FOUND)
+    one = opened.get_node(part.id, "1", 4)
+    assert (one.id, one.type, one.position, one.label) == ("1_4", FEATURE, 0, f"{BAD} 1_4")
+    listed = opened.nodes(part.id)
+    assert [each.id for each in listed] == [f"{a}_{i}" for a in range(3) for i in range(6)]
+    assert opened.nodes(part.id, module=one.module) == tuple(each for each in listed if each.module == one.module)
+    with Client("http://127.0.0.1", transport=InProcess(create_app(opened))) as client:
+        assert client.nodes(part.id) == listed
+        assert client.get_node(part.id, "1", 4) == one
+    two = tmp_path / "two.csv"
+    two.write_text(groups())
+    bare = modules(opened, import_graph(opened, two, {}).id, FOUND)
+    assert opened.get_node(bare.id, 0, 3).type is opened.get_node(bare.id, 0, 3).label is None
+
+
+def test_show_names_nodes_with_signed_edges(
+    sqlite_place: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--store", sqlite_place.url, "--artifacts", sqlite_place.artifacts]
+    file = tmp_path / "g.json"
+    file.write_bytes(signed_file(file).read_bytes().replace(b"alert(1)", b"\\u001b[31m"))
+    with sqlite_place.open() as store:
+        graph = import_graph(store, file, {})
+        part = modules(store, graph.id, FOUND)
+        store.put_labels(PARTITION, part.id, [NewLabel(text="stored one", author="ada", cut="1", node=4)])
+    out, _ = run(capsys, "show", part.id, *place)
+    said = " ".join(out.split())
+    assert "strengths are weights of the file; costs are their sums, without signs" in said
+    assert "\x1b" not in out
+    assert FEATURE.split()[0] in said
+    assert "stored one" in said
+    assert "-1.8 2/4" in said
+    assert "+2 2/5" in said
+    document = json.loads(run(capsys, "show", part.id, "--json", *place)[0])
+    assert len(document["strongest_nodes"]) == 3 * part.n_modules
+    assert {each["type"] for each in document["nodes"]} == {FEATURE}
 
 
 # The service
