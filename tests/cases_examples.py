@@ -219,7 +219,7 @@ FIELDS: dict[str, Rule] = {
 """Rules by field, with the schema where the name is not enough; a schema has those of the schema it extends."""
 
 BASES = {"NewToken": "TokenRow"} | {kind.detail.__name__: kind.row.__name__ for kind in KINDS.values()}
-SIGNED = {"priority", "control", "description_length", "quality", "z"}  # other numbers are not below 0
+SIGNED = {"priority", "control", "description_length", "quality", "weight", "z"}  # other numbers are not below 0
 TASK = "analyze"
 assert TASK in ON_CHECKPOINTS  # jobs and choices of the examples are of it
 OWN = {"JobRow": "job", "ScheduleRow": "schedule", "TokenRow": "token"}

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -127,7 +128,7 @@ class _GraphFile:
     """A graph's file; its arrays are read when they are needed."""
 
     def __init__(self, opened: Any) -> None:
-        self._opened = opened
+        self._opened, self._names = opened, set(opened.keys())
         about = json.loads(opened.metadata()["interbasis"])
         self.cuts, self.widths = tuple(about["cuts"]), tuple(about["widths"])
         pairs = about.get("pairs") or pairwise(range(len(self.cuts)))
@@ -162,6 +163,18 @@ class _GraphFile:
         strength = self._opened.get_slice(f"block.{p}.strength")[begin:end]
         earlier = self._opened.get_slice(f"block.{p}.earlier")[begin:end]
         return (*self.pairs[p], earlier, np.full(len(earlier), later), strength)
+
+    def weight(self, edge: EdgeRow) -> float | None:
+        """Return the weight of an edge with its sign, None where the file has no signs."""
+        name = f"weights.{self.pairs.index((edge.earlier_cut, edge.later_cut))}"
+        if f"{name}.strength" not in self._names:
+            return None
+        begin, end = self._opened.get_slice(f"{name}.row_start")[edge.later : edge.later + 2]
+        earlier = self._opened.get_slice(f"{name}.earlier")[begin:end] if end > begin else []
+        for place, node in enumerate(earlier, int(begin)):
+            if node == edge.earlier:
+                return float(self._opened.get_slice(f"{name}.strength")[place : place + 1][0])
+        return 0.0
 
     def mask(self, store: Reader, partition: str, module: int) -> list[Any]:
         """Return, for each cut, which nodes are in a module."""
@@ -199,4 +212,5 @@ def _strongest(file: _GraphFile, parts: Sequence[Part], limit: int) -> Subgraph:
         rows = zip(earlier[best].tolist(), later[best].tolist(), strength[best].tolist(), strict=True)
         found += [EdgeRow(earlier_cut=a, earlier=i, later_cut=b, later=j, strength=w) for i, j, w in rows]
     found.sort(key=lambda edge: -edge.strength)
-    return Subgraph(cuts=file.cuts, n_edges=sum(len(part[4]) for part in parts), edges=tuple(found[:limit]))
+    edges = tuple(replace(edge, weight=file.weight(edge)) for edge in found[:limit])
+    return Subgraph(cuts=file.cuts, n_edges=sum(len(part[4]) for part in parts), edges=edges)

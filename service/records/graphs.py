@@ -111,13 +111,17 @@ GRAPH = Kind(
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeRow(Record):
-    """An edge: indices of its two cuts, its node at each, and its strength w; of a network, w squared is a loss."""
+    """An edge: indices of its two cuts, its node at each, and its strength w; of a network, w squared is a loss.
+
+    `weight` is the signed weight of a graph that was read from a file; None where there are no signs.
+    """
 
     earlier_cut: Annotated[int, Field(examples=[1])]
     earlier: Annotated[int, Field(examples=[0])]
     later_cut: Annotated[int, Field(examples=[2])]
     later: Annotated[int, Field(examples=[1])]
     strength: Strength
+    weight: Annotated[float | None, Field(examples=[-0.82])] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -303,6 +303,11 @@ def test_nodes_are_listed_with_what_the_file_says(opened: Store, tmp_path: Path)
     with Client("http://127.0.0.1", transport=InProcess(create_app(opened))) as client:
         assert client.nodes(part.id) == listed
         assert client.get_node(part.id, "1", 4) == one
+        edges = client.edges_of(part.graph, "1", 4).edges
+        assert {(e.earlier, e.weight) for e in edges if e.later_cut == 1} == {
+            (i, -(1.0 + 0.1 * (i + 4)) if i % 2 == 0 else 0.02) for i in range(6)
+        }
+        assert all(abs(e.weight or 0.0) == e.strength for e in client.subgraph(part.graph).edges)
     two = tmp_path / "two.csv"
     two.write_text(groups())
     bare = modules(opened, import_graph(opened, two, {}).id, FOUND)
