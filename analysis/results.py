@@ -76,7 +76,7 @@ def by_value(cls: _C) -> _C:
 
 def _outline(value: Any) -> Any:
     """Return something hashable that is equal for values that are the same."""
-    if isinstance(value, np.ndarray | Tensor):
+    if isinstance(value, np.ndarray | Tensor) or hasattr(value, "indptr"):
         return tuple(value.shape), str(value.dtype)
     if isinstance(value, Mapping):
         return len(value)
@@ -103,6 +103,11 @@ def same(one: Any, other: Any) -> bool:
         return one == other or (one != one and other != other)
     if type(one) is not type(other):
         return bool(one == other)
+    if hasattr(one, "indptr"):  # sparse rows
+        return one.shape == other.shape and all(
+            np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "data")
+            for name in ("indptr", "indices", "data")
+        )
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple):

@@ -22,8 +22,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.sparse import csr_array
 
+from ..edges import Edges, entries, stored, summed, values_at
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..reading.assembling import some_nodes
@@ -40,17 +42,18 @@ class Influence:
     Attributes:
         nodes: per cut b (k,), of outputs 0 where they feed no other output.
         outputs: per cut p (k,), 0 for nodes that are no outputs; their sum is 1.
-        shares: for each pair of cuts a_ji, (later, earlier).
+        shares: a_ji of all edges.
     """
 
     nodes: tuple[Float[np.ndarray, " _"], ...]
     outputs: tuple[Float[np.ndarray, " _"], ...]
-    shares: tuple[Float[np.ndarray, "_ _"], ...]
+    shares: Edges
 
-    def edges(self, graph: InteractionGraph) -> list[Float[np.ndarray, "_ _"]]:
-        """Return the influence of the edges of each pair of cuts, (later, earlier)."""
-        whole = [b + p for b, p in zip(self.nodes, self.outputs, strict=True)]
-        return [a * whole[later][:, None] for a, (_, later) in zip(self.shares, graph.pairs, strict=True)]
+    @property
+    def edges(self) -> Float[np.ndarray, " edges"]:
+        """The influence of each edge of `shares`."""
+        whole = np.concatenate(self.nodes) + np.concatenate(self.outputs)
+        return np.asarray(self.shares.weight * whole[self.shares.later])
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def as_shares(graph: InteractionGraph) -> InteractionGraph:
     >>> as_shares(graph).blocks[0].tolist()
     [[0.75, 0.25]]
     """
-    return replace(graph, blocks=tuple(_shares(graph)), unit="share", errors=(), beyond_skip=(), beyond_errors=())
+    blocks = tuple(_shares(graph.edge_list).blocks(graph.pair_slices))
+    return replace(graph, blocks=blocks, unit="share", errors=(), beyond_skip=(), beyond_errors=())
 
 
 def influence(graph: InteractionGraph) -> Influence:
@@ -85,8 +89,16 @@ def influence(graph: InteractionGraph) -> Influence:
     >>> [b.tolist() for b in influence(graph).nodes]
     [[1.0], [0.75, 0.25], [0.0]]
     """
-    shares, outputs = _shares(graph), _outputs(graph)
-    return Influence(_through(graph, shares, outputs), outputs, tuple(shares))
+    return _influence(graph, graph.edge_list)
+
+
+def _influence(graph: InteractionGraph, edges: Edges) -> Influence:
+    shares, outputs = _shares(edges), _outputs(graph)
+    return Influence(_per_cut(graph, _through(graph, shares, np.concatenate(outputs))), outputs, shares)
+
+
+def _per_cut(graph: InteractionGraph, values: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(values[nodes] for nodes in graph.cut_slices)
 
 
 def kept_by_influence(graph: InteractionGraph, share: float) -> InteractionGraph:
@@ -103,17 +115,14 @@ def kept_by_influence(graph: InteractionGraph, share: float) -> InteractionGraph
         raise GraphError(f"the kept share of influence is {share}: expected a number above 0, at most 1")
     if share == 1:
         return graph
-    found = influence(graph)
-    fixed = [_typed(graph, cut, "embedding") | (p > 0) for cut, p in enumerate(found.outputs)]
-    least = _least(np.concatenate(found.nodes), share)
-    left = [np.asarray((b >= least) & (b > 0) | own) for b, own in zip(found.nodes, fixed, strict=True)]
-    blocks = [np.where(left[b][:, None] & left[a], w, 0.0) for (a, b), w in zip(graph.pairs, graph.blocks, strict=True)]
-    found = influence(replace(graph, blocks=tuple(blocks)))
-    edges = found.edges(graph)
-    least = _least(np.concatenate([e.ravel() for e in edges]), share)
-    blocks = [np.where((e >= least) & (e > 0), w, 0.0) for e, w in zip(edges, blocks, strict=True)]
-    roots = [_typed(graph, cut, "embedding") | _typed(graph, cut, "error") for cut in range(len(graph.cuts))]
-    return _without_dead_ends(graph, blocks, found.outputs, roots)
+    found, edges = influence(graph), graph.edge_list
+    embedding, b = _typed(graph, "embedding"), np.concatenate(found.nodes)
+    outputs = np.concatenate(found.outputs) > 0
+    left = (b >= _least(b, share)) & (b > 0) | embedding | outputs
+    edges = edges.where(left[edges.earlier] & left[edges.later])
+    carried = _influence(graph, edges).edges
+    edges = edges.where((carried >= _least(carried, share)) & (carried > 0))
+    return _without_dead_ends(graph, edges, outputs, embedding | _typed(graph, "error"))
 
 
 def path_scores(graph: InteractionGraph, labels: Sequence[Any] | None = None, module: int | None = None) -> PathScores:
@@ -126,62 +135,56 @@ def path_scores(graph: InteractionGraph, labels: Sequence[Any] | None = None, mo
         labels: one int array per cut.
         module: the module that is kept.
     """
-    shares, outputs = _shares(graph), _outputs(graph)
-    embedded = [_typed(graph, cut, "embedding") for cut in range(len(graph.cuts))]
-    error = [_typed(graph, cut, "error") for cut in range(len(graph.cuts))]
+    shares, outputs = _shares(graph.edge_list), np.concatenate(_outputs(graph))
+    embedded, error = _typed(graph, "embedding"), _typed(graph, "error")
     if labels is not None:
-        for cut, (own, p) in enumerate(zip(labels, outputs, strict=True)):
-            left_out = (np.asarray(own) != module) & ~embedded[cut] & ~(p > 0)
-            error[cut] = error[cut] | left_out
-        shares = [a * ~error[b][:, None] for a, (_, b) in zip(shares, graph.pairs, strict=True)]
-    nodes = _through(graph, shares, outputs)
-    tokens = sum(float(b[own].sum()) for b, own in zip(nodes, embedded, strict=True))
-    errors = sum(float(b[own].sum()) for b, own in zip(nodes, error, strict=True))
-    wrong, inputs = ([np.zeros(k) for k in graph.widths] for _ in range(2))
-    for a, (earlier, later) in zip(shares, graph.pairs, strict=True):
-        wrong[later] += a @ error[earlier].astype(np.float64)
-        inputs[later] += a.sum(1)
-    weight = [(b + p) * (own > 0) for b, p, own in zip(nodes, outputs, inputs, strict=True)]
-    whole = sum(float(w.sum()) for w in weight)
-    right = sum(float((w * (1 - own)).sum()) for w, own in zip(weight, wrong, strict=True))
+        error = error | (np.concatenate(list(labels)) != module) & ~embedded & ~(outputs > 0)
+        shares = shares.where(~error[shares.later])
+    b = _through(graph, shares, outputs)
+    tokens, errors = float(b[embedded].sum()), float(b[error].sum())
+    inputs = shares.totals(graph.n_nodes)[1]
+    wrong = shares.where(error[shares.earlier]).totals(graph.n_nodes)[1]
+    weight = (b + outputs) * (inputs > 0)
+    whole, right = float(weight.sum()), float((weight * (1 - wrong)).sum())
     return PathScores(tokens / (tokens + errors) if tokens + errors > 0 else None, right / whole if whole > 0 else None)
 
 
-def _shares(graph: InteractionGraph) -> list[np.ndarray]:
-    into = [np.zeros(k) for k in graph.widths]
-    for w, (_, b) in zip(graph.blocks, graph.pairs, strict=True):
-        into[b] += w.sum(1)
-    factor = [np.divide(1.0, total, out=np.zeros_like(total), where=total > 0) for total in into]
-    return [w * factor[b][:, None] for w, (_, b) in zip(graph.blocks, graph.pairs, strict=True)]
+def _shares(edges: Edges) -> Edges:
+    """Divide strengths by the totals into their later nodes."""
+    into = summed(edges.later, edges.weight, 0)
+    return replace(edges, weight=edges.weight / into[edges.later])
 
 
 def _outputs(graph: InteractionGraph) -> tuple[np.ndarray, ...]:
-    found = [_typed(graph, cut, "logit").astype(np.float64) for cut in range(len(graph.cuts))]
-    if not any(own.any() for own in found):
-        found[-1] = np.ones(graph.widths[-1])
+    """Return per cut the weights of the outputs; their sum is 1."""
+    logits = _typed(graph, "logit").astype(np.float64)
+    if not logits.any():
+        logits[graph.cut_slices[-1]] = 1.0
     elif graph.nodes:
-        given = [[row.get("token_prob") for row in table.attributes] for table in graph.nodes]
-        known = [np.array([v if isinstance(v, int | float) else 0.0 for v in row], dtype=np.float64) for row in given]
-        weighed = [np.maximum(v, 0.0) * own for v, own in zip(known, found, strict=True)]
-        found = weighed if sum(float(v.sum()) for v in weighed) > 0 else found
-    total = sum(float(own.sum()) for own in found)
-    return tuple(own / total for own in found)
+        given = [row.get("token_prob") for table in graph.nodes for row in table.attributes]
+        known = np.array([v if isinstance(v, int | float) else 0.0 for v in given], dtype=np.float64)
+        weighed = np.maximum(known, 0.0) * logits
+        logits = weighed if weighed.sum() > 0 else logits
+    return _per_cut(graph, logits / logits.sum())
 
 
-def _through(graph: InteractionGraph, shares: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Any:
+def _through(graph: InteractionGraph, shares: Edges, outputs: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Sum over all paths to the outputs, from the last cut back."""
-    found = [np.zeros(k) for k in graph.widths]
-    for k in sorted(range(len(shares)), key=lambda k: -graph.pairs[k][1]):
-        a, b = graph.pairs[k]
-        found[a] += (found[b] + outputs[b]) @ shares[k]
-    return tuple(found)
+    found = np.zeros(graph.n_nodes)
+    parts = list(shares.parts())
+    for k in sorted(range(len(parts)), key=lambda k: -graph.pairs[k][1]):
+        later, earlier = shares.later[parts[k]], graph.pair_slices[k][0]
+        carried = (found[later] + outputs[later]) * shares.weight[parts[k]]
+        width = earlier.stop - earlier.start
+        found[earlier] += summed(shares.earlier[parts[k]] - earlier.start, carried, width)
+    return found
 
 
-def _typed(graph: InteractionGraph, cut: int, kind: str) -> np.ndarray:
-    """Return which nodes of a cut have a type; "mlp reconstruction error" is an error."""
+def _typed(graph: InteractionGraph, kind: str) -> Bool[np.ndarray, " n"]:
+    """Return which nodes have a type; "mlp reconstruction error" is an error."""
     if not graph.nodes:
-        return np.zeros(graph.widths[cut], dtype=bool)
-    return np.array([kind in name.split() for name in graph.nodes[cut].types], dtype=bool)
+        return np.zeros(graph.n_nodes, dtype=bool)
+    return np.array([kind in name.split() for table in graph.nodes for name in table.types], dtype=bool)
 
 
 def _least(values: np.ndarray, share: float) -> float:
@@ -192,26 +195,25 @@ def _least(values: np.ndarray, share: float) -> float:
 
 
 def _without_dead_ends(
-    graph: InteractionGraph, blocks: Sequence[np.ndarray], outputs: Sequence[np.ndarray], roots: Sequence[np.ndarray]
+    graph: InteractionGraph, edges: Edges, outputs: Bool[np.ndarray, " n"], roots: Bool[np.ndarray, " n"]
 ) -> InteractionGraph:
     """Take out, again and again, nodes without an edge to a later one, or from an earlier one, and their edges."""
-    blocks = list(blocks)
+    if not roots.any():
+        roots = np.arange(graph.n_nodes) < graph.widths[0]
     while True:
-        sends, receives = ([np.zeros(k, dtype=bool) for k in graph.widths] for _ in range(2))
-        for w, (a, b) in zip(blocks, graph.pairs, strict=True):
-            sends[a] |= (w > 0).any(0)
-            receives[b] |= (w > 0).any(1)
-        first = not any(own.any() for own in roots)
-        alive = []
-        for cut, p in enumerate(outputs):
-            fed = receives[cut] | roots[cut] | (first & (cut == 0))
-            alive.append((sends[cut] | (p > 0)) & fed)
-        new = [np.where(alive[b][:, None] & alive[a], w, 0.0) for (a, b), w in zip(graph.pairs, blocks, strict=True)]
-        if all(np.array_equal(x, w) for x, w in zip(new, blocks, strict=True)):
+        sends, receives = (np.bincount(ends, minlength=len(roots)) > 0 for ends in (edges.earlier, edges.later))
+        alive = (sends | outputs) & (receives | roots)
+        left = alive[edges.earlier] & alive[edges.later]
+        if left.all():
             break
-        blocks = new
-    if not any(w.any() for w in blocks):
+        edges = edges.where(left)
+    if not len(edges):
         raise GraphError("no edge is left that carries influence on the outputs: keep a larger share")
-    weights = [None if s is None else np.where(w > 0, s, 0.0) for s, w in zip(graph.weights, blocks, strict=False)]
-    kept = [sends[cut] | receives[cut] for cut in range(len(graph.cuts))]
-    return some_nodes(replace(graph, blocks=tuple(blocks), weights=tuple(weights)), kept)
+    pairs = graph.pair_slices
+    blocks = edges.blocks(pairs)
+    signed = [
+        None if s is None else csr_array((values_at(s, *ends), ends), shape=w.shape)
+        for s, w, ends in zip(graph.weights, blocks, (entries(w)[:2] for w in blocks), strict=bool(graph.weights))
+    ]
+    weights = tuple(None if s is None else stored(s) for s in signed)
+    return some_nodes(replace(graph, blocks=tuple(blocks), weights=weights), list(_per_cut(graph, sends | receives)))

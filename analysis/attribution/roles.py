@@ -15,13 +15,14 @@ each pair of cuts. The largest gap over all k is tested against those of the nul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from ..edges import Edges
 from ..errors import GraphError
-from ..graph.expectation import places_of
+from ..graph.expectation import Places, places_of
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.null_graphs import null_costs
 from ..progress import ProgressCallback, report
@@ -76,8 +77,9 @@ def find_roles(
         GraphError: fewer than three or too many nodes with an edge, or numbers that make no sense.
     """
     signed = graph.weights or (None,) * len(graph.blocks)
-    weights = [w if s is None else s for w, s in zip(graph.blocks, signed, strict=True)]
-    joined = _joined(graph, weights)
+    matrices = [w if s is None else s for w, s in zip(graph.blocks, signed, strict=True)]
+    edges = Edges.of(matrices, graph.pair_slices)
+    joined = np.bincount(np.concatenate([edges.earlier, edges.later]), minlength=graph.n_nodes) > 0
     n = int(joined.sum())
     if not 3 <= n <= _LARGEST:
         hint = ": keep those that carry influence, see `kept_by_influence`" if n > _LARGEST else ""
@@ -91,11 +93,8 @@ def find_roles(
     places = places_of(graph)
     dispersions = np.empty((1 + n_null, most))
     for b in report(range(1 + n_null), "roles", progress):
-        drawn = weights
-        if b:
-            absolute = null_costs([np.abs(w) for w in weights], places, generator=generator)
-            drawn = [_signed(x, w, generator) for x, w in zip(absolute, weights, strict=True)]
-        tree, similar = _tree(graph, drawn, joined)
+        drawn = _drawn(edges, places, generator) if b else edges
+        tree, similar = _tree(drawn, joined)
         cuts = _cuts(tree, most, n)
         dispersions[b] = [_dispersion(similar, labels) for labels in cuts]
         if not b:
@@ -141,38 +140,22 @@ def _chosen(
     )
 
 
-def _joined(graph: InteractionGraph, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Return which nodes have an edge."""
-    found = np.zeros(graph.n_nodes, dtype=bool)
-    for w, (a, b) in zip(weights, graph.pair_slices, strict=True):
-        found[a] |= (w != 0).any(0)
-        found[b] |= (w != 0).any(1)
-    return found
+def _drawn(edges: Edges, places: Places, generator: np.random.Generator) -> Edges:
+    """Draw a null graph, with the signs of the graph permuted within each pair of cuts."""
+    absolute = null_costs(replace(edges, weight=np.abs(edges.weight)), places, generator=generator)
+    signs = [generator.permutation(np.sign(edges.weight[part])) for part in edges.parts()]
+    return replace(absolute, weight=absolute.weight * np.concatenate(signs))
 
 
-def _signed(x: np.ndarray, like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Give the entries of a null graph the signs of the graph, permuted."""
-    signs = generator.permutation(np.sign(like[like != 0]))
-    found = x.copy()
-    edges = np.nonzero(x)
-    found[edges] *= signs[: len(edges[0])]
-    return found
-
-
-def _tree(graph: InteractionGraph, weights: Sequence[np.ndarray], joined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _tree(edges: Edges, joined: Bool[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
     """Join nodes by complete linkage; return the merges, and the cosines of profiles."""
     from scipy.cluster.hierarchy import linkage
     from scipy.sparse import coo_array
 
-    rows, columns, values = [], [], []
-    for w, (a, b) in zip(weights, graph.pair_slices, strict=True):
-        later, earlier = np.nonzero(w)
-        rows += [later + b.start, earlier + a.start]
-        columns += [earlier + a.start, later + b.start + graph.n_nodes]
-        values += [w[later, earlier]] * 2
-    shape = (graph.n_nodes, 2 * graph.n_nodes)
-    places = np.concatenate(rows), np.concatenate(columns)
-    profile = coo_array((np.concatenate(values), places), shape).tocsr()[joined]
+    n = len(joined)
+    rows, columns = np.concatenate([edges.later, edges.earlier]), np.concatenate([edges.earlier, edges.later + n])
+    values = np.concatenate([edges.weight, edges.weight])
+    profile = coo_array((values, (rows, columns)), (n, 2 * n)).tocsr()[joined]
     length = np.sqrt(np.asarray(profile.multiply(profile).sum(1)).ravel())
     similar = np.asarray((profile @ profile.T).toarray()) / np.outer(length, length)
     distance = np.clip(1.0 - similar, 0.0, 2.0)[np.triu_indices(len(similar), 1)]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..basis.bases import Bases
 from ..errors import GraphError
-from ..graph.cost import graph_costs
+from ..graph.cost import edge_costs
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import Batch
@@ -252,8 +252,8 @@ def isolate_modules(
     isolated = outcome(study, "isolated", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step)
     return Isolation(
         n_modules=partition.n_modules,
-        cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.blocks)),
-        n_edges=tuple(int((block > 0).sum()) for block in graph.blocks),
+        cut_edges=tuple(int((block[~kept[p]] > 0).sum()) for p, block in enumerate(graph.matrices)),
+        n_edges=tuple(int((block > 0).sum()) for block in graph.matrices),
         whole=outcome(study, "whole", step=step),
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
         isolated=isolated,
@@ -342,7 +342,7 @@ def joined_labels(graph: InteractionGraph, partition: Partition) -> list[Int[np.
     labels = [array.copy() for array in partition.labels]
     for _ in labels:  # a node may depend on one that got its module only now
         votes = [np.zeros((width, max(1, partition.n_modules))) for width in graph.widths]
-        for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
+        for (a, b), block in zip(graph.pairs, graph.matrices, strict=True):
             one = [(array[:, None] == np.arange(votes[0].shape[1])).astype(float) for array in (labels[a], labels[b])]
             votes[a] += (block**2).T @ one[1]
             votes[b] += (block**2) @ one[0]
@@ -364,7 +364,7 @@ def require_partition(graph: InteractionGraph, partition: Partition) -> None:
             f"the partition is of another graph: it has {_nodes(partition.cuts, widths)}, "
             f"the graph has {_nodes(graph.cuts, graph.widths)}"
         )
-    here = sum(float(costs.sum()) for costs in graph_costs(graph, partition.epsilons))
+    here = edge_costs(graph, partition.epsilons).total
     there = partition.edge_cost + sum(module.inner_cost for module in partition.modules)
     if abs(here - there) > _ROUNDING * max(here, there):
         raise GraphError(

@@ -117,7 +117,7 @@ def bisect_edges(
         raise GraphError(f"tolerance is {tolerance}: expected how much of the metric may be lost, 0 or more")
     study.require(graph)
     search = _Search(study, graph, tolerance, progress)
-    pairs = range(len(graph.blocks))
+    pairs = range(len(graph.matrices))
     required = tuple(search.fewest(p, {}, 1) for p in pairs)
     joint = search.grow(required)
     for p in sorted(pairs, key=lambda p: (-joint[p], p)):
@@ -140,7 +140,7 @@ def bisect_edges(
         edges_required=required,
         jointly_required=joint,
         epsilon=tuple(
-            _scale(block, order, m) for block, order, m in zip(graph.blocks, search.orders, joint, strict=True)
+            _scale(block, order, m) for block, order, m in zip(graph.matrices, search.orders, joint, strict=True)
         ),
         whole=outcome(study, "whole", step=step),
         ablated=outcome(study, "no edges", edges=study.without_edges(), graph=graph, step=step),
@@ -158,14 +158,14 @@ class _Search:
         self, study: Interventions, graph: InteractionGraph, tolerance: float, progress: ProgressCallback | None
     ) -> None:
         self.study, self.graph, self.progress = study, graph, progress
-        self.orders = [strongest_order(block) for block in graph.blocks]
+        self.orders = [strongest_order(block) for block in graph.matrices]
         self._metric = study.metrics[-1]
         self._worst = self._metric.loss(float(study.whole[self._metric.name].mean())) + tolerance + _ROUNDING
         self._tried: dict[tuple[tuple[int, int], ...], float] = {}
 
     def masks(self, counts: Mapping[int, int]) -> Edges:
         """Return masks of the strongest edges of the given pairs of cuts."""
-        return {p: strongest(self.graph.blocks[p], self.orders[p], m) for p, m in counts.items()}
+        return {p: strongest(self.graph.matrices[p], self.orders[p], m) for p, m in counts.items()}
 
     def keeps(self, counts: Mapping[int, int]) -> bool:
         """Return whether the metric is kept with so many edges."""

@@ -204,7 +204,7 @@ def count_removed(nodes: Nodes) -> int:
 
 def count_cut(edges: Edges, graph: InteractionGraph) -> int:
     """Count the edges with a strength above zero that masks remove."""
-    return sum(int((graph.blocks[p][~mask] > 0).sum()) for p, mask in edges.items())
+    return sum(int((graph.matrices[p][~mask] > 0).sum()) for p, mask in edges.items())
 
 
 def random_nodes(nodes: Nodes) -> Draw | None:
@@ -215,7 +215,7 @@ def random_nodes(nodes: Nodes) -> Draw | None:
 
 def random_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
     """Draw as many edges above zero of each pair of cuts at random; None where all or none are kept."""
-    groups = {p: np.where(graph.blocks[p] > 0, 0.0, np.nan) for p in edges}
+    groups = {p: np.where(graph.matrices[p] > 0, 0.0, np.nan) for p in edges}
     return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
 
 
@@ -224,7 +224,7 @@ def matched_edges(edges: Edges, graph: InteractionGraph) -> Draw | None:
 
     Return None where all or none of each are kept.
     """
-    groups = {p: _octaves(graph.blocks[p]) for p in edges}
+    groups = {p: _octaves(graph.matrices[p]) for p in edges}
     return None if _fixed(edges, groups) else lambda generator: ({}, _shuffled(edges, groups, generator))
 
 

@@ -116,7 +116,7 @@ def circuit_faithfulness(
     span = float(whole.mean() - empty.mean())
     if abs(span) <= _FLAT * max(abs(float(whole.mean())), abs(float(empty.mean()))):
         raise GraphError(f"{metric} is {whole.mean():.4g} with all edges and with none: it has no faithfulness")
-    flat = np.concatenate([block.ravel() for block in graph.blocks])
+    flat = np.concatenate([block.ravel() for block in graph.matrices])
     positive = np.flatnonzero(flat > 0)
     counts = np.maximum(1, np.round(shares * len(positive)).astype(int))
     step = counter("faithfulness", len(shares) * (1 + draws), progress)
@@ -157,7 +157,7 @@ def circuit_faithfulness(
 
 def _kept(graph: InteractionGraph, chosen: Int[np.ndarray, " m"], *, all_of_them: bool) -> Edges:
     """Return masks of edges that are numbered over all blocks."""
-    mask = np.full(sum(block.size for block in graph.blocks), all_of_them)
+    mask = np.full(sum(block.size for block in graph.matrices), all_of_them)
     mask[chosen] = True
-    ends = np.cumsum([block.size for block in graph.blocks])[:-1]
-    return {p: part.reshape(graph.blocks[p].shape) for p, part in enumerate(np.split(mask, ends))}
+    ends = np.cumsum([block.size for block in graph.matrices])[:-1]
+    return {p: part.reshape(graph.matrices[p].shape) for p, part in enumerate(np.split(mask, ends))}

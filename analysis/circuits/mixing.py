@@ -126,10 +126,10 @@ def mixed_modules(
     """
     if partition.n_modules < 2 or (data := _Mixed(study)).n < 2:
         return None
-    chains = [partners(block) for block in graph.blocks]
+    chains = [partners(block) for block in graph.matrices]
     strong = [costs > 0 for costs in graph_costs(graph, partition.epsilons)]
     own, others = data.shares(labels, chains)
-    between, chance, total = _sums(graph.blocks, chains, strong, labels)
+    between, chance, total = _sums(graph.matrices, chains, strong, labels)
     predicted = 1 - between / chance if chance > 0 else 0.0
     known = own + others > 0 and chance > 0
     measured = 1 - others / (own + others) * total / chance if known else 0.0

@@ -184,12 +184,13 @@ def _metadata(
 def _strongest(graph: InteractionGraph, epsilon: Epsilon, count: int) -> list[tuple[Node, Node, float]]:
     """Return the strongest edges above the cutoff, ties by earlier and then later node."""
     cutoffs = graph.cutoffs(epsilon)
-    strengths = [block[block > cutoff] for block, cutoff in zip(graph.blocks, cutoffs, strict=True)]
-    every = np.concatenate(strengths)
+    edges = graph.edge_list
+    edges = edges.where(edges.weight > np.array(cutoffs)[edges.pair])
+    every = edges.weight
     least = np.partition(every, -count)[-count] if len(every) > count > 0 else 0.0
     found: list[tuple[Node, Node, float]] = []
-    for (a, b), block, cutoff in zip(graph.pairs, graph.blocks, cutoffs, strict=True):
-        later, earlier = np.nonzero((block > cutoff) & (block >= least))
-        ends = zip(later.tolist(), earlier.tolist(), block[later, earlier].tolist(), strict=True)
-        found += [((a, i), (b, j), w) for j, i, w in ends]
+    edges = edges.where(every >= least)
+    for part, (a, b), (earlier, later) in zip(edges.parts(), graph.pairs, graph.pair_slices, strict=True):
+        columns = edges.earlier[part] - earlier.start, edges.later[part] - later.start, edges.weight[part]
+        found += [((a, i), (b, j), w) for i, j, w in zip(*(column.tolist() for column in columns), strict=True)]
     return sorted(found, key=lambda edge: (-edge[2], edge[:2]))[:count]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from textwrap import shorten
@@ -128,11 +129,8 @@ def _meaning(labels: Iterator[str | None]) -> str:
 
 def _carried(graph: InteractionGraph) -> np.ndarray:
     """For each node the sum of the squared strengths of its edges."""
-    total = np.zeros(graph.n_nodes)
-    for (earlier, later), block in zip(graph.pair_slices, graph.blocks, strict=True):
-        total[earlier] += (block**2).sum(0)
-        total[later] += (block**2).sum(1)
-    return total
+    edges = graph.edge_list
+    return np.asarray(sum(replace(edges, weight=edges.weight**2).totals(graph.n_nodes)))
 
 
 def _matching(whole: InteractionGraph, partition: Partition) -> InteractionGraph:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..edges import Edges
 from ..errors import GraphError
-from ..graph.cost import Epsilon, interaction_cost, loss_scales
+from ..graph.cost import Epsilon, costs_of, loss_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.loss_scale import default_epsilon, strength_distribution
 from ..modules.partition import Partition
@@ -51,14 +52,14 @@ class ShownNodes:
 
     Attributes:
         scales: loss scale of each pair of cuts.
-        costs: interaction cost of each pair of cuts, 0 below the cutoff.
+        costs: interaction costs of the edges above the cutoff.
         labels: module of each node, -1 for none.
         shown: whether a node is drawn: it has an edge above the cutoff, or a module.
         heights: height of each node between 0 and 1; a module has the same range of heights at all cuts.
     """
 
     scales: tuple[float, ...]
-    costs: tuple[Float[np.ndarray, "_ _"], ...]
+    costs: Edges
     labels: tuple[Int[np.ndarray, " _"], ...]
     shown: tuple[Bool[np.ndarray, " _"], ...]
     heights: tuple[Float[np.ndarray, " _"], ...]
@@ -67,6 +68,18 @@ class ShownNodes:
     def hidden(self) -> list[int]:
         """The number of nodes at each cut that are not drawn."""
         return [int((~shown).sum()) for shown in self.shown]
+
+    def strongest(self, graph: InteractionGraph, pair: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return earlier and later node and cost of the strongest edges of a pair of cuts, the strongest first."""
+        part = slice(*self.costs.starts[pair : pair + 2].tolist())
+        order = np.argsort(-self.costs.weight[part], kind="stable")[:most]
+        ends = (self.costs.earlier[part], self.costs.later[part])
+        earlier, later = (nodes[order] - own.start for nodes, own in zip(ends, graph.pair_slices[pair], strict=True))
+        return earlier, later, self.costs.weight[part][order]
+
+    def too_many(self, most: int) -> int:
+        """Count the edges beyond the strongest so many of each pair of cuts."""
+        return int(np.maximum(np.diff(self.costs.starts) - most, 0).sum())
 
     @property
     def grey(self) -> bool:
@@ -88,11 +101,10 @@ def shown_nodes(graph: InteractionGraph, partition: Partition | None, epsilon: E
     if epsilon is None:
         epsilon = partition.epsilons if partition is not None else default_epsilon(graph)
     scales = loss_scales(graph, epsilon)
-    costs = tuple(interaction_cost(w, e, graph.unit) for w, e in zip(graph.blocks, scales, strict=True))
-    joined = [np.zeros(k, dtype=bool) for k in graph.widths]
-    for (a, b), cost in zip(graph.pairs, costs, strict=True):
-        joined[a] |= (cost > 0).any(0)
-        joined[b] |= (cost > 0).any(1)
+    costs = costs_of(graph.edge_list, scales, graph.unit)
+    flat = np.zeros(graph.n_nodes, dtype=bool)
+    flat[costs.earlier] = flat[costs.later] = True
+    joined = [flat[nodes] for nodes in graph.cut_slices]
     labels = partition.labels if partition is not None else tuple(np.where(found, 0, -1) for found in joined)
     shown = tuple(found | (label >= 0) for found, label in zip(joined, labels, strict=True))
     return ShownNodes(tuple(scales), costs, tuple(labels), shown, _heights(labels, shown))
@@ -126,9 +138,7 @@ def plot_graph(
     shown_names = node_names(graph, names or {})
     columns = max(int(shown.sum()) for shown in found.shown)
     figure = blank(2.1 * len(graph.cuts) + 1.6, float(np.clip(0.17 * columns + 1.6, 3.4, 8.0)))
-    n_edges = [int(np.count_nonzero(cost)) for cost in found.costs]
-    hidden = sum(max(0, count - _MAX_EDGES) for count in n_edges)
-    heading(figure, graph_facts(partition, found.scales, sum(n_edges), hidden), title)
+    heading(figure, graph_facts(partition, found.scales, len(found.costs), found.too_many(_MAX_EDGES)), title)
     axes = figure.add_subplot()
     for k in range(len(graph.pairs)):
         _draw_edges(axes, graph, k, found)
@@ -147,7 +157,8 @@ def plot_graph(
     axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
     if partition is not None:
-        between = partition.n_modules > 1 and any(_between(graph, k, found).any() for k in range(len(graph.pairs)))
+        flat = np.concatenate(labels)
+        between = partition.n_modules > 1 and bool((flat[found.costs.earlier] != flat[found.costs.later]).any())
         module_legend(axes, labels, grey=found.grey, between=between)
     return figure
 
@@ -177,24 +188,16 @@ def _name_nodes(axes: Axes, p: int, found: ShownNodes, names: Sequence[str], *, 
         text.set_parse_math(False)
 
 
-def _between(graph: InteractionGraph, pair: int, found: ShownNodes) -> Bool[np.ndarray, "j i"]:
-    """Return which edges of a pair of cuts go between modules."""
-    a, b = graph.pairs[pair]
-    return np.asarray((found.costs[pair] > 0) & (found.labels[b][:, None] != found.labels[a]))
-
-
 def _draw_edges(axes: Axes, graph: InteractionGraph, pair: int, found: ShownNodes) -> None:
     """Draw the strongest edges of a pair of cuts: solid in the colour of a module, dashed between modules."""
     from matplotlib.collections import LineCollection
 
     a, b = graph.pairs[pair]
-    cost, labels, heights = found.costs[pair], found.labels, found.heights
-    later, earlier = np.nonzero(cost)
-    order = np.argsort(-cost[later, earlier], kind="stable")[:_MAX_EDGES]
-    later, earlier = later[order], earlier[order]
+    labels, heights = found.labels, found.heights
+    earlier, later, cost = found.strongest(graph, pair, _MAX_EDGES)
     inside = labels[a][earlier] == labels[b][later]
-    opacity = _WEAK + (1 - _WEAK) * cost[later, earlier] / max(cost.max(initial=0.0), 1e-300)
-    opacity *= min(1.0, (600 / max(len(order), 1)) ** 0.5)  # so that many lines do not become one surface
+    opacity = _WEAK + (1 - _WEAK) * cost / max(cost.max(initial=0.0), 1e-300)
+    opacity *= min(1.0, (600 / max(len(cost), 1)) ** 0.5)  # so that many lines do not become one surface
     starts = np.stack([np.full(len(earlier), float(a)), heights[a][earlier]], 1)
     ends = np.stack([np.full(len(later), float(b)), heights[b][later]], 1)
     lines = np.stack([starts, ends], 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from ..edges import strength_line
 from ..errors import InputError
 from ..graph.cost import Epsilon
 from ..graph.interaction_graph import InteractionGraph
@@ -50,9 +51,7 @@ def plot_interactive(
     except ImportError as error:
         raise InputError("an interactive picture needs plotly: run `pip install 'interbasis[notebook]'`") from error
     found = shown_nodes(graph, partition, epsilon)
-    counts = [int(np.count_nonzero(cost)) for cost in found.costs]
-    hidden = sum(max(0, count - _MAX_EDGES) for count in counts)
-    facts = ", ".join(graph_facts(partition, found.scales, sum(counts), hidden))
+    facts = ", ".join(graph_facts(partition, found.scales, len(found.costs), found.too_many(_MAX_EDGES)))
     drawn = graph_objects.Figure()
     edges, nodes = _edges(graph, found), _nodes(graph, found, node_names(graph, names or {}))
     for module, (x, y) in sorted(edges.items()):
@@ -93,10 +92,9 @@ def _group(module: int, without: str) -> dict[str, str]:
 def _edges(graph: InteractionGraph, found: ShownNodes) -> dict[int, tuple[list[float | None], list[float | None]]]:
     """Return the ends of the strongest edges inside each module, and by -1 those between modules, gaps between them."""
     lines: dict[int, tuple[list[float | None], list[float | None]]] = {}
-    for (a, b), cost in zip(graph.pairs, found.costs, strict=True):
-        later, earlier = np.nonzero(cost)
-        order = np.argsort(-cost[later, earlier], kind="stable")[:_MAX_EDGES]
-        for j, i in zip(later[order].tolist(), earlier[order].tolist(), strict=True):
+    for pair, (a, b) in enumerate(graph.pairs):
+        earlier, later, _ = found.strongest(graph, pair, _MAX_EDGES)
+        for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
             inside = found.labels[a][i] == found.labels[b][j]
             x, y = lines.setdefault(int(found.labels[a][i]) if inside else -1, ([], []))
             x += [float(a), float(b), None]
@@ -128,9 +126,9 @@ def _partners(graph: InteractionGraph, p: int, i: int) -> list[str]:
     ends: dict[str, list[tuple[float, str]]] = {"from": [], "to": []}
     for (a, b), block in zip(graph.pairs, graph.blocks, strict=True):
         if b == p:
-            ends["from"] += _strongest(block[i], graph.cuts[a])
+            ends["from"] += _strongest(strength_line(block, row=i), graph.cuts[a])
         if a == p:
-            ends["to"] += _strongest(block[:, i], graph.cuts[b])
+            ends["to"] += _strongest(strength_line(block, column=i), graph.cuts[b])
     lines = []
     for word, found in ends.items():
         if found:

@@ -1,7 +1,17 @@
 """The interaction graph: strengths between cuts, costs of a division, the loss scale, and null graphs."""
 
-from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, normalised, shown_scales
-from .expectation import Places, Side, expected_between, expected_sides, node_totals, places_of, possible_sides
+from .cost import (
+    Epsilon,
+    costs_of,
+    edge_costs,
+    graph_costs,
+    has_edge,
+    interaction_cost,
+    loss_scales,
+    normalised,
+    shown_scales,
+)
+from .expectation import Expected, Places, expected_costs, places_of, possible_edges
 from .interaction_graph import UNITS, InteractionGraph
 from .loss_scale import LossScale, StrengthDistribution, choose_epsilon, default_epsilon, strength_distribution
 from .node_table import NodeTable
@@ -24,6 +34,7 @@ __all__ = [
     "UNITS",
     "Division",
     "Epsilon",
+    "Expected",
     "InteractionGraph",
     "Labels",
     "LossScale",
@@ -31,17 +42,17 @@ __all__ = [
     "NodeTable",
     "PairStrengths",
     "Places",
-    "Side",
     "StrengthDistribution",
     "checked_labels",
     "choose_epsilon",
     "contrast",
     "contrast_of",
+    "costs_of",
     "default_epsilon",
     "degree_preserving_null",
     "edge_cost",
-    "expected_between",
-    "expected_sides",
+    "edge_costs",
+    "expected_costs",
     "graph_costs",
     "graph_remarks",
     "has_edge",
@@ -50,13 +61,12 @@ __all__ = [
     "loss_scales",
     "mediator_cost",
     "module_links",
-    "node_totals",
     "normalised",
     "null_costs",
     "pair_attributions",
     "pair_strengths",
     "places_of",
-    "possible_sides",
+    "possible_edges",
     "shown_scales",
     "strength_distribution",
 ]

@@ -21,10 +21,21 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from ..edges import Edges
 from ..errors import GraphError
 from .interaction_graph import InteractionGraph
 
-__all__ = ["Epsilon", "graph_costs", "has_edge", "interaction_cost", "loss_scales", "normalised", "shown_scales"]
+__all__ = [
+    "Epsilon",
+    "costs_of",
+    "edge_costs",
+    "graph_costs",
+    "has_edge",
+    "interaction_cost",
+    "loss_scales",
+    "normalised",
+    "shown_scales",
+]
 
 """One integer array per cut: the module of each node, -1 for none."""
 
@@ -114,16 +125,27 @@ def shown_scales(epsilon: Epsilon | Float[np.ndarray, " pairs"]) -> str:
 def graph_costs(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
     """Compute the costs x^p = c(w^p) of every pair of cuts; of estimated strengths, those that are surely edges."""
     scales = loss_scales(graph, epsilon)
-    blocks = graph.significant(scales).blocks
+    blocks = graph.significant(scales).matrices
     return [interaction_cost(w, e, graph.unit) for w, e in zip(blocks, scales, strict=True)]
+
+
+def edge_costs(graph: InteractionGraph, epsilon: Epsilon) -> Edges:
+    """List the costs of `graph_costs` that are above 0."""
+    scales = loss_scales(graph, epsilon)
+    return costs_of(graph.significant(scales).edge_list, scales, graph.unit)
+
+
+def costs_of(strengths: Edges, scales: Sequence[float], unit: str) -> Edges:
+    """List the costs above 0 of strengths, with a loss scale for each pair of cuts."""
+    parts = zip(strengths.parts(), scales, strict=True)
+    return strengths.weighing(np.concatenate([interaction_cost(strengths.weight[p], e, unit) for p, e in parts]))
 
 
 def has_edge(graph: InteractionGraph, epsilon: Epsilon) -> list[np.ndarray]:
     """Return for each cut which nodes have an edge above the cutoff; see `graph_costs`."""
     scales = loss_scales(graph, epsilon)
-    strong = [np.zeros(k, dtype=bool) for k in graph.widths]
-    for (a, b), w, scale in zip(graph.pairs, graph.significant(scales).blocks, scales, strict=True):
-        edges = w > np.sqrt(scale)
-        strong[a] |= edges.any(axis=0)
-        strong[b] |= edges.any(axis=1)
-    return strong
+    edges = graph.significant(scales).edge_list
+    above = edges.where(edges.weight > np.sqrt(scales)[edges.pair])
+    strong = np.zeros(graph.n_nodes, dtype=bool)
+    strong[above.earlier] = strong[above.later] = True
+    return [strong[nodes] for nodes in graph.cut_slices]

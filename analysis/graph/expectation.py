@@ -11,6 +11,8 @@ have the same possible partners, so f_i = out_i a(place of i) and g_j = in_j b(p
 scaling of places (Sinkhorn & Knopp 1967). Between two cuts alone E[x_ij] = k_i k_j / m, and so it is, pair by pair, in
 a graph without edges that skip cuts. Where edges skip, one pair has few of a node's edges: totals kept in each pair
 would leave hardly any freedom, and modules would look like chance.
+
+The charges of all objectives have this form, f_i g_j on possible pairs of places, see `search.objectives`.
 """
 
 from __future__ import annotations
@@ -20,26 +22,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from ..edges import Edges, summed
 from ..results import by_value
 from .interaction_graph import InteractionGraph
 
-__all__ = ["Places", "Side", "expected_between", "expected_sides", "node_totals", "places_of", "possible_sides"]
+__all__ = ["Expected", "Places", "expected_costs", "places_of", "possible_edges"]
 
 _ROUNDS = 1000
 
 _EXACT = 1e-10
-
-
-@by_value
-@dataclass(frozen=True)
-class Side:
-    """One term price A_i B_j of the expected costs; the values of all nodes, flat, cut after cut, on its two sides."""
-
-    earlier: Float[np.ndarray, " n"]
-    later: Float[np.ndarray, " n"]
-    price: float
 
 
 @by_value
@@ -79,74 +72,68 @@ class Places:
         return Places(tuple(slice(a, b) for a, b in pairwise(ends)), self.links, positions)
 
 
+@by_value
+@dataclass(frozen=True)
+class Expected:
+    """Expected costs f_i g_j of all possible edges, nodes numbered cut after cut.
+
+    Attributes:
+        earlier, later: f and g of each node, for edges to later and from earlier nodes.
+        place: the place of each node.
+        possible: whether nodes of a place may have edges to those of another, (earlier, later).
+    """
+
+    earlier: Float[np.ndarray, " n"]
+    later: Float[np.ndarray, " n"]
+    place: Int[np.ndarray, " n"]
+    possible: Bool[np.ndarray, "places places"]
+
+    def between(self, labels: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "later earlier"]:
+        """Sum by (later label, earlier label); labels are 0, 1, ..., or -1 for nodes that do not count."""
+        earlier, later = (self._by_place(values, labels, count) for values in (self.earlier, self.later))
+        return np.asarray(later.T @ (self.possible.T.astype(np.float64) @ earlier))
+
+    def inside(self, labels: Int[np.ndarray, " n"], count: int) -> float:
+        """Sum over the edges inside of labels."""
+        earlier, later = (self._by_place(values, labels, count) for values in (self.earlier, self.later))
+        return float((earlier * (self.possible.astype(np.float64) @ later)).sum())
+
+    def towards(self, i: int) -> Float[np.ndarray, " n"]:
+        """Return the expected costs between node i and each node, in both directions."""
+        here = self.place[i]
+        after, before = self.possible[here][self.place], self.possible[:, here][self.place]
+        return np.asarray(self.earlier[i] * self.later * after + self.later[i] * self.earlier * before)
+
+    def _by_place(self, values: np.ndarray, labels: np.ndarray, count: int) -> Float[np.ndarray, "places count"]:
+        known = labels >= 0
+        code, places = self.place[known] * count + labels[known], len(self.possible)
+        return summed(code, values[known], places * count).reshape(places, count)
+
+
 def places_of(graph: InteractionGraph) -> Places:
     """Return which nodes of a graph may interact."""
     return Places(graph.cut_slices, graph.pairs, graph.positions)
 
 
-def expected_sides(costs: Sequence[Float[np.ndarray, "_ _"]], places: Places) -> list[Side]:
-    """Compute the costs expected by chance, E[x_ij] = sum of price A_i B_j over sides; see the head of this module.
-
-    Args:
-        costs: per pair of cuts, (later, earlier).
-        places: which nodes may interact.
+def expected_costs(costs: Edges, places: Places) -> Expected:
+    """Compute the costs expected by chance; see the head of this module.
 
     >>> places = Places((slice(0, 2), slice(2, 4)), ((0, 1),))
-    >>> (side,) = expected_sides([np.diag([1.0, 3.0])], places)
-    >>> (side.price * np.outer(side.later, side.earlier))[2:, :2].tolist()
+    >>> found = expected_costs(Edges.of([np.diag([1.0, 3.0])], places.pairs), places)
+    >>> found.between(np.arange(4), 4)[2:, :2].tolist()
     [[0.25, 0.75], [0.75, 2.25]]
     """
-    sides = []
-    if not places.joint:
-        for x, (a, b) in zip(costs, places.pairs, strict=True):
-            if x.any():
-                earlier, later = np.zeros(places.n), np.zeros(places.n)
-                earlier[a], later[b] = x.sum(0), x.sum(1)
-                sides.append(Side(earlier, later, 1.0 / float(x.sum())))
-        return sides
-    out, into = node_totals(costs, places)
+    out, into = costs.totals(places.n)
     cell, possible = _cells(places)
-    sums = [np.bincount(cell, total, minlength=len(possible)) for total in (out, into)]
+    sums = [summed(cell, total, len(possible)) for total in (out, into)]
     of_earlier, of_later = _scaled(possible, *sums)
-    out, into = out * of_earlier[cell], into * of_later[cell]
-    for c in np.flatnonzero(np.bincount(cell, out, minlength=len(possible))).tolist():
-        sides.append(Side(np.where(cell == c, out, 0.0), np.where(possible[c][cell], into, 0.0), 1.0))
-    return sides
+    return Expected(out * of_earlier[cell], into * of_later[cell], cell, possible)
 
 
-def node_totals(
-    costs: Sequence[Float[np.ndarray, "_ _"]], places: Places
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Sum the costs of each node to later cuts, and from earlier ones."""
-    out, into = np.zeros(places.n), np.zeros(places.n)
-    for x, (a, b) in zip(costs, places.pairs, strict=True):
-        out[a] += x.sum(0)
-        into[b] += x.sum(1)
-    return out, into
-
-
-def possible_sides(places: Places) -> list[Side]:
-    """Return sides whose sum of A_i B_j is 1 for each possible edge, 0 for others."""
-    sides = []
-    if places.positions is None:
-        for a, b in places.pairs:
-            earlier, later = np.zeros(places.n), np.zeros(places.n)
-            earlier[a] = later[b] = 1.0
-            sides.append(Side(earlier, later, 1.0))
-        return sides
+def possible_edges(places: Places) -> Expected:
+    """Return 1 for each possible edge, 0 for others."""
     cell, possible = _cells(places)
-    return [
-        Side((cell == c).astype(np.float64), possible[c][cell].astype(np.float64), 1.0)
-        for c in np.flatnonzero(possible.any(1)).tolist()
-    ]
-
-
-def expected_between(sides: Sequence[Side], labels: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, "c c"]:
-    """Sum the costs expected by chance by (later module, earlier module); labels are 0, 1, ... or -1 for none."""
-    members = (labels[:, None] == np.arange(count)).astype(np.float64)
-    earlier = np.stack([side.price * side.earlier for side in sides] or [np.zeros(len(labels))]) @ members
-    later = np.stack([side.later for side in sides] or [np.zeros(len(labels))]) @ members
-    return np.asarray(later.T @ earlier)
+    return Expected(np.ones(places.n), np.ones(places.n), cell, possible)
 
 
 def _cells(places: Places) -> tuple[Int[np.ndarray, " n"], np.ndarray]:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array, issparse
 from torch import Tensor
 
+from ..edges import Block, Edges, as_rows, dense, entries, stored, values_at
 from ..errors import GraphError
 from ..notebook.tables import Columns, data_frame, html_table
 from ..results import Result, by_value, decode, encode, figure, interactive_figure
@@ -45,7 +47,8 @@ class InteractionGraph(Result):
     Attributes:
         cuts: names of the L + 1 cuts, in order of computation.
         blocks: for each pair p of cuts the strengths w, shape (k_later, k_earlier), float64, row = later node;
-            w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff.
+            w^2 is in units of the behavioural loss, so that sqrt(epsilon) is the cutoff. Matrices given as sparse rows
+            stay so where less than a tenth is filled (`scipy.sparse.csr_array`); see `matrices`.
         importance: per cut Lambda (k,), the mean squared first-order change of the output carried by each node.
         strengths: the method by which w was computed: "jacobian", "attribution" or "given".
         basis: kind of basis the coordinates belong to.
@@ -68,7 +71,7 @@ class InteractionGraph(Result):
     """
 
     cuts: tuple[str, ...]
-    blocks: tuple[Float[np.ndarray, "_ _"], ...]
+    blocks: tuple[Block, ...]
     importance: tuple[Float[np.ndarray, " _"], ...]
     strengths: str = "given"
     basis: str = "given"
@@ -77,21 +80,21 @@ class InteractionGraph(Result):
     beyond_skip: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
     beyond_errors: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
-    weights: tuple[Float[np.ndarray, "_ _"] | None, ...] = ()
+    weights: tuple[Block | None, ...] = ()
     nodes: tuple[NodeTable, ...] = ()
     origin: dict[str, Any] = field(default_factory=dict)
     unit: str = "loss"
 
     def __repr__(self) -> str:
         """Describe the size of the graph in one line."""
-        edges = sum(int(np.count_nonzero(block)) for block in self.blocks)
+        edges = sum(map(_filled, self.blocks))
         widths = shorten(", ".join(f"{width} at {cut}" for cut, width in zip(self.cuts, self.widths, strict=True)), 60)
         return f"InteractionGraph: {edges:,} edges ({self.strengths}), {self.n_nodes} nodes ({widths})"
 
     @classmethod
     def from_blocks(
         cls,
-        blocks: Sequence[np.ndarray | Tensor | Sequence[Sequence[float]]],
+        blocks: Sequence[Block | Tensor | Sequence[Sequence[float]]],
         cuts: Sequence[str] | None = None,
         importance: Sequence[np.ndarray] | None = None,
         *,
@@ -102,7 +105,7 @@ class InteractionGraph(Result):
         beyond_skip: Sequence[np.ndarray | None] = (),
         errors: Sequence[np.ndarray | None] = (),
         beyond_errors: Sequence[np.ndarray | None] = (),
-        weights: Sequence[np.ndarray | None] = (),
+        weights: Sequence[Block | None] = (),
         nodes: Sequence[NodeTable] = (),
         origin: dict[str, Any] | None = None,
         unit: str = "loss",
@@ -110,7 +113,7 @@ class InteractionGraph(Result):
         """Build a graph from its strength matrices; row = later node, column = earlier node.
 
         Args:
-            blocks: one matrix per pair of cuts.
+            blocks: one matrix per pair of cuts, dense or `scipy.sparse`.
             cuts: names; default "0", "1", ...
             importance: per cut; default 1.
             strengths: the method by which w was computed.
@@ -132,6 +135,8 @@ class InteractionGraph(Result):
         """
         if unit not in UNITS:
             raise GraphError(f"unknown unit {unit!r}: expected one of {', '.join(UNITS)}")
+        if any(issparse(block) for block in blocks):
+            blocks, weights = list(map(_sparse, blocks)), list(map(_sparse, weights))
         arrays = tuple(_matrix(f"block {p}", block) for p, block in enumerate(blocks))
         if not arrays:
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
@@ -151,7 +156,7 @@ class InteractionGraph(Result):
         return cls(names, arrays, masses, strengths, basis, dict(settings or {}), joined, **beside)
 
     @property
-    def beyond(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
+    def beyond(self) -> tuple[Block, ...]:
         """For each block the strengths beyond the skip path: `beyond_skip`, or the block if there is none."""
         kept = self.beyond_skip or (None,) * len(self.blocks)
         return tuple(block if new is None else new for block, new in zip(self.blocks, kept, strict=True))
@@ -189,16 +194,30 @@ class InteractionGraph(Result):
         return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
 
     @property
+    def edge_list(self) -> Edges:
+        """All edges with their strengths; nodes are numbered cut after cut."""
+        return Edges.of(self.blocks, self.pair_slices)
+
+    @property
+    def matrices(self) -> tuple[Float[np.ndarray, "_ _"], ...]:
+        """The blocks as dense matrices, where some are kept as sparse rows.
+
+        >>> from scipy.sparse import csr_array
+        >>> graph = InteractionGraph.from_blocks([csr_array(np.eye(20))])
+        >>> type(graph.blocks[0]).__name__, type(graph.matrices[0]).__name__
+        ('csr_array', 'ndarray')
+        """
+        return tuple(map(dense, self.blocks))
+
+    @property
     def positions(self) -> Int[np.ndarray, " nodes"] | None:
         """The position of every node in a sequence, cut after cut; None where not all have one, or edges go back."""
         flat = [at for table in self.nodes for at in table.positions]
         if not flat or None in flat:
             return None
         found = np.array(flat, dtype=np.int64)
-        for (a, b), (later, earlier) in zip(self.pair_slices, self._found(), strict=True):
-            if (found[a][earlier] > found[b][later]).any():
-                return None
-        return found
+        edges = self.edge_list
+        return None if (found[edges.earlier] > found[edges.later]).any() else found
 
     @property
     def n_nodes(self) -> int:
@@ -234,9 +253,9 @@ class InteractionGraph(Result):
     def edges(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[tuple[str, int], tuple[str, int], float]]:
         """Yield (earlier node, later node, w) for each edge with w > sqrt(epsilon), one epsilon or one per pair."""
         for (a, b), block, cutoff in zip(self.pairs, self.blocks, self.cutoffs(epsilon), strict=True):
-            later, earlier = np.nonzero(block > cutoff)
-            for j, i in zip(later.tolist(), earlier.tolist(), strict=True):
-                yield (self.cuts[a], i), (self.cuts[b], j), float(block[j, i])
+            columns = (column.tolist() for column in _above(block, cutoff))
+            for j, i, w in zip(*columns, strict=True):
+                yield (self.cuts[a], i), (self.cuts[b], j), w
 
     def to_networkx(self, epsilon: float | Sequence[float] = 0.0) -> networkx.DiGraph:
         """Convert to a directed networkx graph of nodes (cut, coordinate), `importance` and `strength`.
@@ -259,21 +278,22 @@ class InteractionGraph(Result):
                 row: dict[str, Any] = {"node_id": table.ids[i], "type": table.types[i]}
                 row |= {"position": table.positions[i], "label": table.labels[i]}
                 graph.nodes[cut, i].update((name, value) for name, value in row.items() if value is not None)
-        weight = self._weights_of()
-        for p, found in enumerate(self._found(epsilon)):
-            (a, b), signs = self.pairs[p], weight[p]
-            for j, i in zip(*(ends.tolist() for ends in found), strict=True):
-                signed = {} if signs is None else {"weight": float(signs[j, i])}
-                graph.add_edge((self.cuts[a], i), (self.cuts[b], j), strength=float(self.blocks[p][j, i]), **signed)
+        for (a, b), signs, found in zip(self.pairs, self._weights_of(), self._found(epsilon), strict=True):
+            for j, i, w, signed in zip(*(column.tolist() for column in found), strict=True):
+                more = {} if signs is None else {"weight": signed}
+                graph.add_edge((self.cuts[a], i), (self.cuts[b], j), strength=w, **more)
         return graph
 
-    def _found(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each block the later and the earlier nodes of the edges with w > sqrt(epsilon)."""
-        for block, cutoff in zip(self.blocks, self.cutoffs(epsilon), strict=True):
-            later, earlier = np.nonzero(block > cutoff)
-            yield later, earlier
+    def _found(self, epsilon: float | Sequence[float] = 0.0) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield for each block later and earlier node, strength and weight of the edges with w > sqrt(epsilon).
 
-    def _weights_of(self) -> tuple[np.ndarray | None, ...]:
+        The weight is the strength where a block has none.
+        """
+        for block, signs, cutoff in zip(self.blocks, self._weights_of(), self.cutoffs(epsilon), strict=True):
+            later, earlier, strength = _above(block, cutoff)
+            yield later, earlier, strength, strength if signs is None else values_at(signs, later, earlier)
+
+    def _weights_of(self) -> tuple[Block | None, ...]:
         """For each block its weights with signs, None where it has none."""
         return self.weights or (None,) * len(self.blocks)
 
@@ -287,12 +307,9 @@ class InteractionGraph(Result):
 
     def _columns(self, epsilon: float | Sequence[float] = 0.0) -> Columns:
         parts = []
-        for p, (later, earlier) in enumerate(self._found(epsilon)):
-            block, signs = self.blocks[p], self._weights_of()[p]
-            ends = [np.full(len(later), self.cuts[cut], dtype=object) for cut in self.pairs[p]]
-            signed = block if signs is None else signs
-            weight = (signed[later, earlier],) if self.weights else ()
-            parts.append((ends[0], earlier, ends[1], later, block[later, earlier], *weight))
+        for pair, (later, earlier, strength, weight) in zip(self.pairs, self._found(epsilon), strict=True):
+            ends = [np.full(len(later), self.cuts[cut], dtype=object) for cut in pair]
+            parts.append((ends[0], earlier, ends[1], later, strength, *((weight,) if self.weights else ())))
         names = ("earlier_cut", "earlier", "later_cut", "later", "strength", *(("weight",) if self.weights else ()))
         columns = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         order = np.argsort(-columns["strength"], kind="stable")
@@ -302,7 +319,7 @@ class InteractionGraph(Result):
         """Return a table of the cuts, with the number and the largest strength of the edges from each to later ones."""
         edges, strongest = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts))
         for (a, _), block in zip(self.pairs, self.blocks, strict=True):
-            edges[a] += np.count_nonzero(block)
+            edges[a] += _filled(block)
             strongest[a] = max(strongest[a], block.max())
         columns = {"cut": self.cuts, "nodes": self.widths, "edges to later cuts": edges, "strongest": strongest}
         head = f"Interaction graph: {self.n_nodes:,} nodes, {edges.sum():,} edges ({self.strengths})"
@@ -317,15 +334,13 @@ class InteractionGraph(Result):
 
         ends: list[tuple[int, int]] = []
         values: dict[str, list[float]] = {name: [] for name in ("strength", "weight")[: 1 + bool(self.weights)]}
-        for p, ((a, b), (later, earlier)) in enumerate(zip(self.pair_slices, self._found(epsilon), strict=True)):
+        for (a, b), (later, earlier, *numbers) in zip(self.pair_slices, self._found(epsilon), strict=True):
             ends += zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True)
-            values["strength"] += self.blocks[p][later, earlier].tolist()
-            if self.weights:
-                signs = self.weights[p]
-                values["weight"] += (self.blocks[p] if signs is None else signs)[later, earlier].tolist()
+            for name, column in zip(values, numbers, strict=False):
+                values[name] += column.tolist()
         graph = igraph.Graph(n=self.n_nodes, edges=ends, directed=True, edge_attrs=values)
-        for name, column in (("node_id", "ids"), ("type", "types"), ("label", "labels")) if self.nodes else ():
-            graph.vs[name] = [value for table in self.nodes for value in getattr(table, column)]
+        for name, kind in (("node_id", "ids"), ("type", "types"), ("label", "labels")) if self.nodes else ():
+            graph.vs[name] = [value for table in self.nodes for value in getattr(table, kind)]
         graph.vs["cut"] = [cut for cut, k in zip(self.cuts, self.widths, strict=True) for _ in range(k)]
         graph.vs["coordinate"] = [i for k in self.widths for i in range(k)]
         graph.vs["importance"] = np.concatenate(self.importance).tolist()
@@ -368,14 +383,12 @@ class InteractionGraph(Result):
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes; blocks as compressed sparse rows."""
-        from scipy.sparse import csr_array
-
         arrays = {f"importance.{i}": weight for i, weight in enumerate(self.importance)}
         named = {f"block.{p}": block for p, block in enumerate(self.blocks)}
         for name in _BESIDE:
             named |= {f"{name}.{p}": block for p, block in enumerate(getattr(self, name)) if block is not None}
         for name, block in named.items():
-            rows = csr_array(block)
+            rows = as_rows(block)
             arrays[f"{name}.strength"] = rows.data
             arrays[f"{name}.earlier"] = rows.indices.astype(np.int32)
             arrays[f"{name}.row_start"] = rows.indptr.astype(np.int64)
@@ -384,22 +397,23 @@ class InteractionGraph(Result):
         arrays |= {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in texts.items()}
         metadata = {k: getattr(self, k) for k in ("cuts", "widths", "strengths", "basis", "settings", "pairs")}
         metadata |= {"unit": self.unit} if self.unit != "loss" else {}
+        metadata |= {"sparse": True} if any(isinstance(block, csr_array) for block in self.blocks) else {}
         return encode("graph", arrays, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> InteractionGraph:
         """Rebuild a graph from `to_bytes`."""
-        from scipy.sparse import csr_array
-
         arrays, meta = decode("graph", data)
+        sparse = meta.get("sparse", False)
         widths = meta["widths"]
         pairs = meta.get("pairs") or list(pairwise(range(len(widths))))  # not in files of version 0.1
 
-        def block(name: str, a: int, b: int) -> np.ndarray:
+        def block(name: str, a: int, b: int) -> Block:
             parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
-            return np.asarray(csr_array(parts, shape=(widths[b], widths[a])).toarray())
+            rows = csr_array(parts, shape=(widths[b], widths[a]))
+            return rows if sparse else np.asarray(rows.toarray())
 
-        def beside(name: str) -> list[np.ndarray | None]:
+        def beside(name: str) -> list[Any]:
             known = [f"{name}.{p}.strength" in arrays for p in range(len(pairs))]
             found = [block(f"{name}.{p}", a, b) if known[p] else None for p, (a, b) in enumerate(pairs)]
             return found if any(known) else []
@@ -424,16 +438,33 @@ class InteractionGraph(Result):
 def _certain(blocks: Sequence[Any], errors: Sequence[Any], cutoffs: Sequence[float]) -> tuple[Any, ...]:
     """Set strengths to 0 that are not above the cutoff by two standard errors; exact ones stay."""
     return tuple(
-        w if w is None or error is None else np.where(w - _SURE * error > cutoff, w, 0.0)
+        w if w is None or error is None else np.where(dense(w) - _SURE * error > cutoff, dense(w), 0.0)
         for w, error, cutoff in zip(blocks, errors or (None,) * len(blocks), cutoffs, strict=bool(blocks))
     )
 
 
-def _matrix(name: str, block: Any, signed: bool = False) -> np.ndarray:
+def _filled(block: Block) -> int:
+    """Count the entries that are not 0."""
+    return int(np.count_nonzero(block if isinstance(block, np.ndarray) else block.data))
+
+
+def _above(block: Block, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return later and earlier node and strength of the edges above a cutoff."""
+    later, earlier, strength = entries(block)
+    kept = strength > cutoff
+    return later[kept], earlier[kept], strength[kept]
+
+
+def _sparse(block: Any) -> Any:
+    """Return sparse rows of a matrix of numbers, None of None."""
+    return csr_array(block) if isinstance(block, np.ndarray) and block.ndim == 2 else block
+
+
+def _matrix(name: str, block: Any, signed: bool = False) -> Any:
     try:
         if isinstance(block, Tensor):
             block = block.detach().to("cpu", torch.float64).numpy()
-        array = np.asarray(block)
+        array: Any = stored(csr_array(cast(Any, block))) if issparse(block) else np.asarray(block)
         if np.iscomplexobj(array):
             raise TypeError("complex numbers")
         array = array.astype(np.float64, copy=False)
@@ -441,19 +472,19 @@ def _matrix(name: str, block: Any, signed: bool = False) -> np.ndarray:
         raise GraphError(f"{name} is no matrix of real numbers: {error}") from error
     if array.ndim != 2 or 0 in array.shape:
         raise GraphError(f"{name} has shape {array.shape}: expected (later nodes, earlier nodes), none zero")
-    if signed and not np.isfinite(array).all():
+    values = array if isinstance(array, np.ndarray) else array.data
+    if signed and not np.isfinite(values).all():
         raise GraphError(f"{name} holds NaN or infinite values: expected finite numbers")
-    if not signed and (not np.isfinite(array).all() or (array < 0).any()):
+    if not signed and (not np.isfinite(values).all() or (values < 0).any()):
         raise GraphError(f"{name} holds negative, NaN or infinite strengths: expected w >= 0")
     return array
 
 
-def _beside(
-    name: str, given: Sequence[np.ndarray | None], blocks: Sequence[np.ndarray]
-) -> tuple[np.ndarray | None, ...]:
+def _beside(name: str, given: Sequence[Block | None], blocks: Sequence[Block]) -> tuple[Block | None, ...]:
     """Check matrices that go with blocks, None where a block has none."""
     signed = name == "weights"
     found = tuple(None if block is None else _matrix(f"{name} {p}", block, signed) for p, block in enumerate(given))
+    found = found if signed else tuple(None if block is None else dense(block) for block in found)
     shapes = [block.shape for block in blocks]
     if found and [s if b is None else b.shape for b, s in zip(found, shapes, strict=False)] != shapes:
         raise GraphError(f"{name}: expected None or a matrix for each block, of the shapes {shapes}")
@@ -475,7 +506,7 @@ def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, n_blocks: int) -> tu
     return joined
 
 
-def _widths(blocks: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def _widths(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     widths: dict[int, int] = {}
     for p, (block, (a, b)) in enumerate(zip(blocks, pairs, strict=True)):
         for cut, width in ((a, block.shape[1]), (b, block.shape[0])):

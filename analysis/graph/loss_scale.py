@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ..edges import Block, entries
 from ..errors import GraphError
 from ..results import by_value
 from .cost import Epsilon, loss_scales
@@ -85,13 +86,13 @@ class LossScale:
         return all(scale < self.full_strength**2 for scale in self.per_pair)
 
 
-def strength_distribution(strengths: Sequence[Float[np.ndarray, "_ _"]]) -> StrengthDistribution:
+def strength_distribution(strengths: Sequence[Block]) -> StrengthDistribution:
     """Compute the distribution of all strengths of some blocks, and the cutoff (see the head of this module).
 
     Raises:
         GraphError: all strengths are 0.
     """
-    w = np.sort(np.concatenate([block[block > 0] for block in strengths]))
+    w = np.sort(np.concatenate([entries(block)[2] for block in strengths]))
     if not len(w):
         raise GraphError("all strengths of the graph are 0: there is no interaction to divide into modules")
     unit = float(w[-1])
@@ -144,7 +145,7 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
         scale = LossScale((default_epsilon(graph),) * len(graph.blocks), "graph", strongest)
     elif isinstance(epsilon, str) and epsilon == "pairs":
-        empty = [not block.any() for block in graph.blocks]
+        empty = [not block.max() > 0 for block in graph.blocks]
         whole = default_epsilon(graph) if any(empty) else 0.0
         cutoffs = [
             whole if none else strength_distribution([block]).cutoff ** 2
@@ -156,7 +157,7 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     else:
         given = "given" if np.ndim(epsilon) == 0 else "given per pair"
         scale = LossScale(loss_scales(graph, epsilon), given, 1.0)
-    if not any((w > np.sqrt(e)).any() for w, e in zip(graph.blocks, scale.per_pair, strict=True)):
+    if not any(w.max() > np.sqrt(e) for w, e in zip(graph.blocks, scale.per_pair, strict=True)):
         raise GraphError(
             f"no edge above the cutoff sqrt(epsilon) = {np.sqrt(max(scale.per_pair)):g}: the strongest strength is "
             f"{strongest:g}; choose a smaller epsilon"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from ..compiled import compiled
-from .expectation import Places, node_totals
+from ..edges import Edges, dense, summed
+from .expectation import Places
 
 __all__ = ["degree_preserving_null", "null_costs"]
 
@@ -43,28 +44,15 @@ def degree_preserving_null(
     >>> (null > 0).sum(axis=1).tolist(), (null > 0).sum(axis=0).tolist(), null.sum(axis=1).round(6).tolist()
     ([2, 2], [1, 1, 2], [3.0, 4.0])
     """
-    null = np.array(costs, dtype=np.float64, order="C")
-    if min(null.shape) < 2 or not (null > 0).any():
-        return null
-    width = 0.5 * float(null[null > 0].std()) + 1e-9 * float(null.max())
-    null = _exchanged(null, generator, width, exchanges * np.count_nonzero(null))
-    rows, columns = costs.sum(axis=1), costs.sum(axis=0)
-    for _ in range(_MAX_RESCALINGS):
-        factors = np.divide(columns, null.sum(axis=0), out=np.ones_like(columns), where=columns > 0)
-        null *= factors
-        null *= np.divide(rows, null.sum(axis=1), out=np.ones_like(rows), where=rows > 0)[:, None]
-        if np.abs(factors - 1).max() < _RESCALED:
-            break
-    return null
+    if min(costs.shape) < 2 or not (costs > 0).any():
+        return np.array(costs, dtype=np.float64)
+    later, earlier = costs.shape
+    places = Places((slice(0, earlier), slice(earlier, earlier + later)), ((0, 1),))
+    null = _drawn(Edges.of([costs], places.pairs), places, generator, exchanges)
+    return dense(null.blocks(places.pairs)[0])
 
 
-def null_costs(
-    costs: Sequence[Float[np.ndarray, "_ _"]],
-    places: Places,
-    *,
-    generator: np.random.Generator,
-    exchanges: float = 30.0,
-) -> list[Float[np.ndarray, "_ _"]]:
+def null_costs(costs: Edges, places: Places, *, generator: np.random.Generator, exchanges: float = 30.0) -> Edges:
     """Draw random costs for all pairs of cuts, in which every node keeps its number of edges and its totals.
 
     Between two cuts see `degree_preserving_null`. Where edges skip cuts, weights move within a pair of cuts, and each
@@ -72,42 +60,53 @@ def null_costs(
     another. Where nodes have positions, weights move to possible edges only, see `expectation`.
 
     >>> places = Places((slice(0, 2), slice(2, 4), slice(4, 5)), ((0, 1), (0, 2), (1, 2)))
-    >>> costs = [np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[3.0, 0.0]]), np.array([[1.0, 5.0]])]
-    >>> null = null_costs(costs, places, generator=np.random.default_rng(0))
-    >>> (null[0].sum(0) + null[1].sum(0)).round(6).tolist(), null[0].sum(1).round(6).tolist()
-    ([4.0, 6.0], [3.0, 4.0])
+    >>> matrices = [np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[3.0, 0.0]]), np.array([[1.0, 5.0]])]
+    >>> null = null_costs(Edges.of(matrices, places.pairs), places, generator=np.random.default_rng(0))
+    >>> [total.round(6).tolist() for total in null.totals(places.n)]
+    [[4.0, 6.0, 1.0, 5.0, 0.0], [0.0, 0.0, 3.0, 4.0, 9.0]]
     """
-    if not places.joint:
-        return [degree_preserving_null(x, generator=generator, exchanges=exchanges) for x in costs]
-    nulls = [np.array(x, dtype=np.float64, order="C") for x in costs]
-    every = np.concatenate([x[x > 0] for x in nulls])
-    if not len(every):
-        return nulls
-    width = 0.5 * float(every.std()) + 1e-9 * float(every.max())
-    where = np.zeros(places.n, dtype=np.int64) if places.positions is None else places.positions
+    if not len(costs):
+        return costs
+    if places.joint:
+        return _drawn(costs, places, generator, exchanges)
+    parts = []
+    for part, (a, b) in zip(costs.parts(), places.pairs, strict=True):
+        alone = Places((a, b), ((0, 1),))
+        own = Edges(costs.earlier[part], costs.later[part], costs.weight[part], np.array([0, part.stop - part.start]))
+        free = len(own) and min(a.stop - a.start, b.stop - b.start) > 1
+        parts.append(_drawn(own, alone, generator, exchanges) if free else own)
+    return Edges(
+        np.concatenate([own.earlier for own in parts]),
+        np.concatenate([own.later for own in parts]),
+        np.concatenate([own.weight for own in parts]),
+        costs.starts,
+    )
+
+
+def _drawn(costs: Edges, places: Places, generator: np.random.Generator, exchanges: float) -> Edges:
+    """Exchange weights within pairs of cuts, and restore the totals of nodes over all pairs."""
+    width = 0.5 * float(costs.weight.std()) + 1e-9 * float(costs.weight.max())
+    n = int(max(own.stop for own in places.cuts))
+    where = np.zeros(n, dtype=np.int64) if places.positions is None else places.positions
     ends = np.array([[a.start, a.stop, b.start, b.stop] for a, b in places.pairs])
-    flat = np.concatenate([x.ravel() for x in nulls])
-    _exchanged_jointly(flat, ends, where, generator, width, exchanges * len(every))
-    sizes = np.cumsum([x.size for x in nulls])[:-1]
-    nulls = [part.reshape(x.shape) for part, x in zip(np.split(flat, sizes), nulls, strict=True)]
-    _rescale(nulls, costs, places)
-    return nulls
+    earlier, later, weight = costs.earlier.copy(), costs.later.copy(), costs.weight.copy()
+    _exchanged(earlier, later, weight, costs.starts, ends, where, generator, width, exchanges * len(costs))
+    return _rescaled(replace(costs, earlier=earlier, later=later, weight=weight), costs, n)
 
 
-def _rescale(nulls: Sequence[np.ndarray], costs: Sequence[np.ndarray], places: Places) -> None:
-    """Restore the totals of all nodes, over all pairs of cuts, by alternate rescaling in place."""
-    wanted = node_totals(costs, places)
+def _rescaled(null: Edges, costs: Edges, n: int) -> Edges:
+    """Restore the totals of all nodes, over all pairs of cuts, by alternate rescaling."""
+    wanted, weight = costs.totals(n), null.weight
     for _ in range(_MAX_RESCALINGS):
         largest = 0.0
-        for side in (0, 1):
-            total = node_totals(nulls, places)[side]
+        for side, ends in enumerate((null.earlier, null.later)):
+            total = summed(ends, weight, n)
             factors = np.divide(wanted[side], total, out=np.ones_like(total), where=total > 0)
-            for x, pair in zip(nulls, places.pairs, strict=True):
-                own = factors[pair[side]]
-                x *= own if side == 0 else own[:, None]
+            weight = weight * factors[ends]
             largest = max(largest, float(np.abs(factors - 1).max())) if side == 0 else largest
         if largest < _RESCALED:
             break
+    return replace(null, weight=weight)
 
 
 @compiled
@@ -120,7 +119,9 @@ def _shuffle(order: np.ndarray, generator: np.random.Generator) -> None:
 
 @compiled
 def _exchange(
-    x: np.ndarray,
+    start: np.ndarray,
+    column: np.ndarray,
+    weight: np.ndarray,
     generator: np.random.Generator,
     width: float,
     deviation: np.ndarray,
@@ -129,64 +130,104 @@ def _exchange(
 ) -> int:
     """Run one sweep in place: each row with the next in a random order, its columns in random disjoint pairs.
 
-    Columns whose position is not after those of both rows can have edges with them.
+    The matrix has sparse rows with ascending columns. Columns whose position is not after those of both rows can have
+    edges with them.
     """
-    n_rows, n_columns = x.shape
+    n_rows, n_columns = len(start) - 1, len(deviation)
     done = 0
-    rows, columns = np.arange(n_rows), np.empty(n_columns, dtype=np.int64)
+    rows = np.arange(n_rows)
+    every, columns = np.empty(n_columns, dtype=np.int64), np.empty(n_columns, dtype=np.int64)
+    first, second = np.zeros(n_columns), np.zeros(n_columns)
     _shuffle(rows, generator)
     for r in range(n_rows):
         i, k = rows[r], rows[(r + 1) % n_rows]
-        used = 0  # columns where neither row has an edge have nothing to exchange
+        alone = i == k
         last = min(row_position[i], row_position[k])
-        for column in range(n_columns):
-            if column_position[column] <= last and (x[i, column] > 0 or x[k, column] > 0):
-                columns[used] = column
+        found, used = 0, 0  # columns where neither row has an edge have nothing to exchange
+        m, o = start[i], start[k] if not alone else start[k + 1]
+        while m < start[i + 1] or o < start[k + 1]:
+            c = n_columns
+            if m < start[i + 1]:
+                c = column[m]
+            if o < start[k + 1]:
+                c = min(c, column[o])
+            if m < start[i + 1] and column[m] == c:
+                first[c] = weight[m]
+                m += 1
+            if o < start[k + 1] and column[o] == c:
+                second[c] = weight[o]
+                o += 1
+            every[found] = c
+            found += 1
+            if column_position[c] <= last:
+                columns[used] = c
                 used += 1
         _shuffle(columns[:used], generator)
         for m in range(used // 2):
             left, right = columns[2 * m], columns[2 * m + 1]
-            a, b, c, d = x[i, left], x[i, right], x[k, left], x[k, right]
+            a, b, c, d = first[left], first[right], second[left], second[right]
             if (a > 0) + (c > 0) != (b > 0) + (d > 0) or (a == b and c == d):
                 continue
             change = b + d - a - c
             new_left, new_right = deviation[left] + change, deviation[right] - change
             energy = new_left**2 - deviation[left] ** 2 + new_right**2 - deviation[right] ** 2
             if energy <= 0 or generator.random() < np.exp(-energy / (2 * width**2)):
-                x[i, left], x[i, right], x[k, left], x[k, right] = b, a, d, c
+                first[left], first[right], second[left], second[right] = b, a, d, c
                 deviation[left], deviation[right] = new_left, new_right
                 done += 1
+        m, o = start[i], start[k]
+        for place in range(found):
+            c = every[place]
+            if first[c] > 0:
+                column[m], weight[m], first[c] = c, first[c], 0.0
+                m += 1
+            if second[c] > 0:
+                column[o], weight[o], second[c] = c, second[c], 0.0
+                o += 1
     return done
 
 
 @compiled
-def _exchanged(x: np.ndarray, generator: np.random.Generator, width: float, wanted: float) -> np.ndarray:
-    """Run sweeps between rows, which move the totals of columns, and between columns, until there were enough."""
-    done, of_columns, of_rows = 0, np.zeros(x.shape[1]), np.zeros(x.shape[0])
-    rows, columns = np.zeros(x.shape[0], dtype=np.int64), np.zeros(x.shape[1], dtype=np.int64)
-    for _ in range(_MAX_SWEEPS):
-        done += _exchange(x, generator, width, of_columns, rows, columns)
-        x = np.ascontiguousarray(x.T)
-        done += _exchange(x, generator, width, of_rows, columns, rows)
-        x = np.ascontiguousarray(x.T)
-        if done >= wanted:
-            break
-    return x
+def _turned(
+    start: np.ndarray, column: np.ndarray, weight: np.ndarray, n_columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Transpose sparse rows; columns of the result ascend."""
+    new_start = np.zeros(n_columns + 1, dtype=np.int64)
+    for c in column:
+        new_start[c + 1] += 1
+    for c in range(n_columns):
+        new_start[c + 1] += new_start[c]
+    place = new_start[:-1].copy()
+    new_column, new_weight = np.empty_like(column), np.empty_like(weight)
+    for i in range(len(start) - 1):
+        for m in range(start[i], start[i + 1]):
+            c = column[m]
+            new_column[place[c]], new_weight[place[c]] = i, weight[m]
+            place[c] += 1
+    return new_start, new_column, new_weight
 
 
 @compiled
-def _exchanged_jointly(
-    flat: np.ndarray,
+def _exchanged(
+    earlier: np.ndarray,
+    later: np.ndarray,
+    weight: np.ndarray,
+    starts: np.ndarray,
     ends: np.ndarray,
     position: np.ndarray,
     generator: np.random.Generator,
     width: float,
     wanted: float,
 ) -> None:
-    """Run sweeps in place over all pairs of cuts, each node's deviation from its totals shared by its pairs.
+    """Run sweeps in place between rows, which move the totals of columns, and between columns, until there were enough.
+
+    The deviation of a node from its total is shared by its pairs of cuts.
 
     Args:
-        flat: all matrices (later, earlier), one after the other.
+        earlier: the earlier node of each edge, pair after pair, by later and then by earlier node.
+        later: the later nodes.
+        weight: the costs.
+        starts: where the edges of each pair begin, and the end.
         ends: of each pair where the nodes of the earlier cut start and end, and those of the later one.
         position: of each node.
         generator: draws what is exchanged.
@@ -196,16 +237,24 @@ def _exchanged_jointly(
     of_columns, of_rows = np.zeros(len(position)), np.zeros(len(position))
     done = 0
     for _ in range(_MAX_SWEEPS):
-        start = 0
         for p in range(len(ends)):
             first, last, below, above = ends[p]
-            n_rows, n_columns = above - below, last - first
-            x = flat[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
-            start += n_rows * n_columns
+            edges = slice(starts[p], starts[p + 1])
+            start = np.zeros(above - below + 1, dtype=np.int64)
+            for j in later[edges]:
+                start[j - below + 1] += 1
+            for j in range(above - below):
+                start[j + 1] += start[j]
+            column, own = earlier[edges] - first, weight[edges].copy()
             rows, columns = position[below:above], position[first:last]
-            done += _exchange(x, generator, width, of_columns[first:last], rows, columns)
-            turned = np.ascontiguousarray(x.T)
-            done += _exchange(turned, generator, width, of_rows[below:above], -columns, -rows)
-            x[:] = turned.T
+            done += _exchange(start, column, own, generator, width, of_columns[first:last], rows, columns)
+            start, column, own = _turned(start, column, own, last - first)
+            done += _exchange(start, column, own, generator, width, of_rows[below:above], -columns, -rows)
+            start, column, own = _turned(start, column, own, above - below)
+            m = starts[p]
+            for j in range(above - below):
+                for k in range(start[j], start[j + 1]):
+                    earlier[m], later[m], weight[m] = column[k] + first, j + below, own[k]
+                    m += 1
         if done >= wanted:
             break

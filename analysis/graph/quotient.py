@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..edges import Edges, summed
 from ..errors import GraphError
-from .cost import Epsilon, graph_costs, has_edge, interaction_cost, loss_scales, shown_scales
-from .expectation import expected_between, expected_sides, places_of
+from .cost import Epsilon, edge_costs, has_edge, interaction_cost, loss_scales, shown_scales
+from .expectation import expected_costs, places_of
 from .interaction_graph import InteractionGraph
 
 __all__ = [
@@ -93,14 +94,26 @@ class Division:
         self.members = [(a[:, None] == self.names).astype(np.float64) for a in self.labels]
 
     @cached_property
-    def costs(self) -> list[Float[np.ndarray, "_ _"]]:
-        """The costs of every pair of cuts, see `graph_costs`."""
-        return graph_costs(self.graph, self.scales)
+    def positions(self) -> Int[np.ndarray, " nodes"]:
+        """For each node, cut after cut, the position of its label in `names`; -1 for none."""
+        flat = np.concatenate(self.labels)
+        return np.where(flat >= 0, np.searchsorted(self.names, flat), -1)
 
     @cached_property
-    def sums(self) -> Float[np.ndarray, "pairs later earlier"]:
-        """The costs summed by (pair of cuts, later module, earlier module)."""
-        return self._between(self.costs)
+    def costs(self) -> Edges:
+        """The costs of all edges, see `graph_costs`."""
+        return edge_costs(self.graph, self.scales)
+
+    @cached_property
+    def sums(self) -> Float[np.ndarray, "later earlier"]:
+        """The costs summed by (later module, earlier module)."""
+        return self.costs.between(self.positions, len(self.names))
+
+    @cached_property
+    def between_per_pair(self) -> Float[np.ndarray, " pairs"]:
+        """The costs between modules, summed by pair of cuts."""
+        apart = self.costs.where(self.positions[self.costs.earlier] != self.positions[self.costs.later])
+        return summed(apart.pair, apart.weight, len(self.scales))
 
     @cached_property
     def carried(self) -> list[Float[np.ndarray, "modules _"]]:
@@ -108,16 +121,19 @@ class Division:
 
         j runs over all later cuts that the node has edges to, those below the cutoff included.
         """
-        squares = [np.zeros((len(self.names), k)) for k in self.graph.widths]
-        for (a, b), w, scale in zip(self.graph.pairs, self.graph.blocks, self.scales, strict=True):
-            squares[a] += self.members[b].T @ (w**2 / scale)
-        return [np.sqrt(sums) for sums in squares]
+        edges, n = self.graph.edge_list, self.graph.n_nodes
+        module = self.positions[edges.later]
+        known = module >= 0
+        squares = edges.weight**2 / np.array(self.scales)[edges.pair]
+        code = module[known] * n + edges.earlier[known]
+        sums = summed(code, squares[known], len(self.names) * n).reshape(-1, n)
+        return [np.sqrt(sums[:, nodes]) for nodes in self.graph.cut_slices]
 
     @cached_property
     def links(self) -> tuple[ModuleLink, ...]:
         """The quotient graph."""
-        edges = self.sums.sum(axis=0)
-        counts = self._between([(x > 0).astype(np.float64) for x in self.costs]).sum(axis=0)
+        edges = self.sums
+        counts = replace(self.costs, weight=np.ones(len(self.costs))).between(self.positions, len(self.names))
         mediators = sum(interaction_cost(w, 1.0) @ m for w, m in zip(self.carried, self.members, strict=True))
         mediators = np.asarray(mediators)
         for matrix in (counts, mediators):
@@ -132,26 +148,19 @@ class Division:
     @property
     def contrast(self) -> float:
         """By how much less the modules interact than by chance, see `contrast`."""
-        labels = np.searchsorted(self.names, np.concatenate(self.labels))
-        labels = np.where(np.concatenate(self.labels) >= 0, labels, -1)
-        expected = expected_between(expected_sides(self.costs, places_of(self.graph)), labels, len(self.names))
-        return contrast_of(self.sums.sum(axis=0), expected)
+        expected = expected_costs(self.costs, places_of(self.graph))
+        return contrast_of(self.sums, expected.between(self.positions, len(self.names)))
 
     @property
     def inner_costs(self) -> dict[int, float]:
         """The sum of c(w) over the edges inside each module."""
-        return dict(zip(self.names.tolist(), np.einsum("pcc->c", self.sums).tolist(), strict=True))
+        return dict(zip(self.names.tolist(), np.diag(self.sums).tolist(), strict=True))
 
     @property
     def outer_costs(self) -> dict[int, float]:
         """The sum of c(w) over the edges between each module and the others, in both directions."""
-        total = self.sums.sum(axis=0)
-        outer = total.sum(axis=0) + total.sum(axis=1) - 2 * np.diag(total)
+        outer = self.sums.sum(axis=0) + self.sums.sum(axis=1) - 2 * np.diag(self.sums)
         return dict(zip(self.names.tolist(), outer.tolist(), strict=True))
-
-    def _between(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
-        parts = zip(self.graph.pairs, matrices, strict=True)
-        return np.stack([self.members[b].T @ x @ self.members[a] for (a, b), x in parts])
 
 
 def edge_cost(graph: InteractionGraph, labels: Sequence[Any], epsilon: Epsilon) -> float:

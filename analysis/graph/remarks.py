@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..edges import entries
 from .interaction_graph import InteractionGraph
 
 __all__ = ["graph_remarks"]
@@ -67,5 +68,6 @@ def _sentences(graph: InteractionGraph, epsilons: Sequence[float]) -> Iterator[s
 def _relative_errors(graph: InteractionGraph, epsilons: Sequence[float]) -> Iterator[float]:
     """Yield the median relative standard error of the edges of each pair of cuts whose strengths are estimated."""
     for w, error, epsilon in zip(graph.blocks, graph.errors, epsilons, strict=False):
-        if error is not None and (edges := w**2 > epsilon).any():
-            yield float(np.median(error[edges] / w[edges]))
+        later, earlier, strength = entries(w)
+        if error is not None and (edges := strength**2 > epsilon).any():
+            yield float(np.median((error[later, earlier] / strength)[edges]))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from ..basis.bases import Bases
+from ..edges import strength_line
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import Batch
@@ -77,9 +78,9 @@ class Surroundings:
         before, after = list[tuple[int, int, float]](), list[tuple[int, int, float]]()
         cutoffs = self._graph.cutoffs(self._partition.epsilons)
         for (a, b), block, cutoff in zip(self._graph.pairs, self._graph.blocks, cutoffs, strict=True):
-            for here, other, line, found in ((b, a, block[i] if b == p else None, before),
-                                             (a, b, block[:, i] if a == p else None, after)):  # fmt: skip
-                if here == p and line is not None:
+            for here, other, side, found in ((b, a, "row", before), (a, b, "column", after)):
+                if here == p:
+                    line = strength_line(block, **{side: i})
                     order = np.argsort(-line, kind="stable")[:most]
                     found += [(other, int(j), float(line[j])) for j in order if line[j] > cutoff]
         return tuple(sorted(edges, key=lambda e: -e[2])[:most] for edges in (before, after))  # type: ignore[return-value]

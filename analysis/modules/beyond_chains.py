@@ -24,7 +24,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..graph.cost import Epsilon, interaction_cost, loss_scales
+from ..edges import Edges
+from ..graph.cost import Epsilon, costs_of, loss_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.null_graphs import null_costs
 from ..search.local_search import Search
@@ -40,48 +41,61 @@ def one_to_one(w: Float[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
     >>> one_to_one(np.array([[2.0, 0.1], [0.1, 0.0], [0.0, 1.0]])).tolist()
     [[True, False], [False, False], [False, True]]
     """
-    squared = w**2
-    return np.asarray((2 * squared > squared.sum(1, keepdims=True)) & (2 * squared > squared.sum(0)))
+    later, earlier = w.shape
+    edges = Edges.of([w], [(slice(0, earlier), slice(earlier, earlier + later))])
+    alone = edges.where(_one_to_one(edges))
+    found = np.zeros(w.shape, dtype=bool)
+    found[alone.later - earlier, alone.earlier] = True
+    return found
 
 
-def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> list[Float[np.ndarray, "_ _"]]:
-    """Compute per pair of cuts c(w) without one-to-one edges, beyond the skip path where the graph has one.
+def _one_to_one(edges: Edges) -> Bool[np.ndarray, " edges"]:
+    """Find such edges among the strengths of all pairs of cuts."""
+    found = np.zeros(len(edges), dtype=bool)
+    for part in edges.parts():
+        squared = edges.weight[part] ** 2
+        over = (np.bincount(ends[part], squared)[ends[part]] for ends in (edges.earlier, edges.later))
+        found[part] = np.all([2 * squared > total for total in over], axis=0)
+    return found
+
+
+def costs_beyond_chains(graph: InteractionGraph, epsilon: Epsilon) -> Edges:
+    """List c(w) without one-to-one edges, beyond the skip path where the graph has one.
 
     >>> graph = InteractionGraph.from_blocks([[[2.0, 0.1], [0.1, 1.0]]])
-    >>> costs_beyond_chains(graph, 0.0001)[0].round(3).tolist()
-    [[0.0, 2.303], [2.303, 0.0]]
+    >>> costs_beyond_chains(graph, 0.0001).weight.round(3).tolist()
+    [2.303, 2.303]
     """
-    return [
-        np.where(one_to_one(w), 0.0, interaction_cost(w, scale, graph.unit))
-        for w, scale in zip(graph.beyond, loss_scales(graph, epsilon), strict=True)
-    ]
+    edges = Edges.of(graph.beyond, graph.pair_slices)
+    edges = edges.where(~_one_to_one(edges))
+    return costs_of(edges, loss_scales(graph, epsilon), graph.unit)
 
 
 class BeyondChains:
     """The interactions of a graph that are not chains, and null graphs of them.
 
     Attributes:
-        costs: per pair of cuts c(w) of these interactions, between the nodes of the search.
+        costs: c(w) of these interactions, between the nodes of the search.
     """
 
     def __init__(self, graph: InteractionGraph, epsilon: Epsilon, search: Search, *, n_null: int, seed: int) -> None:
         self._search = search
+        self._seed, self._n_null = seed, max(n_null, 0)
         self.costs = search.kept(costs_beyond_chains(graph, epsilon))
-        generator = np.random.default_rng([seed, 1])
-        drawn = range(max(n_null, 0))
-        self._nulls = [null_costs(self.costs, search.places, generator=generator) for _ in drawn]
 
-    def test(self, labels: Int[np.ndarray, " n"]) -> tuple[float, float]:
-        """Compute the contrast of a division, labels 0, 1, ..., and its p-value against the null graphs."""
-        contrast = self._contrast(self.costs, labels)
-        reached = sum(self._contrast(null, labels) >= contrast for null in self._nulls)
-        return contrast, (1 + reached) / (1 + len(self._nulls))
+    def tests(self, divisions: Sequence[Int[np.ndarray, " n"]]) -> list[tuple[float, float]]:
+        """Compute the contrast of each division, labels 0, 1, ..., and its p-value against the null graphs."""
+        contrasts = self._contrasts(self.costs, divisions)
+        generator = np.random.default_rng([self._seed, 1])
+        reached = np.zeros(len(divisions), dtype=int)
+        for _ in range(self._n_null):
+            null = null_costs(self.costs, self._search.places, generator=generator)
+            reached += self._contrasts(null, divisions) >= contrasts
+        return list(zip(contrasts.tolist(), ((1 + reached) / (1 + self._n_null)).tolist(), strict=True))
 
     def supports(self, contrast: float, p_value: float) -> bool:
         """Return whether a division's contrast exceeds that of every null graph, and a least value."""
-        return contrast >= _LEAST and p_value * (1 + len(self._nulls)) < 1.5
+        return contrast >= _LEAST and p_value * (1 + self._n_null) < 1.5
 
-    def _contrast(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> float:
-        if not any(x.any() for x in costs):
-            return 0.0
-        return self._search.contrast(costs, labels)
+    def _contrasts(self, costs: Edges, divisions: Sequence[np.ndarray]) -> Float[np.ndarray, " divisions"]:
+        return np.array([self._search.contrast(costs, labels) if len(costs) else 0.0 for labels in divisions])

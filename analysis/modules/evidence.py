@@ -28,7 +28,7 @@ def description_length(search: Search, labels: Int[np.ndarray, " n"]) -> float:
         - sum_p sum_cd x_cd^p log(x_cd^p / E[x_cd^p]) / phi
         + n H(n_c / n) + (K - 1) log n + P (K - 1)^2 log(n) / 4
     """
-    phi = sum((x**2).sum() for x in search.costs) / sum(x.sum() for x in search.costs)
+    phi = (search.costs.weight**2).sum() / search.costs.total
     parts = search.expectations(labels)
     n, count = len(labels), int(labels.max()) + 1
     fit = sum(float((x[x > 0] * np.log(x[x > 0] / expected[x > 0])).sum()) for x, expected in parts)

@@ -111,13 +111,8 @@ def _normalised(division: Division, scale: LossScale) -> float | None:
     """Compute the edge cost of each pair of cuts in units of its full-strength connection."""
     if not scale.normalisable:
         return None
-    between = division.sums.sum(axis=(1, 2)) - np.einsum("pcc->p", division.sums)
-    return float(
-        sum(
-            x / interaction_cost(np.array(scale.full_strength), e, division.graph.unit)
-            for x, e in zip(between, scale.per_pair, strict=True)
-        )
-    )
+    units = [interaction_cost(np.array(scale.full_strength), e, division.graph.unit) for e in scale.per_pair]
+    return float((division.between_per_pair / np.array(units)).sum())
 
 
 @with_bar

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
 
 from ..compiled import compiled
 from ..graph.cost import Epsilon, loss_scales
@@ -113,16 +114,9 @@ def polish_mediators(
 
 def _feeders(graph: InteractionGraph, epsilon: Epsilon) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, " _"]]:
     """Return for each node those that feed it: row starts, nodes, w^2 / epsilon."""
-    from scipy.sparse import coo_array
-
-    rows, columns, values = [], [], []
-    for (a, b), w, scale in zip(graph.pair_slices, graph.blocks, loss_scales(graph, epsilon), strict=True):
-        later, earlier = np.nonzero(w)
-        rows.append(later + b.start)
-        columns.append(earlier + a.start)
-        values.append(w[later, earlier] ** 2 / scale)
-    shape = (graph.n_nodes, graph.n_nodes)
-    table = coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape).tocsr()
+    edges, n = graph.edge_list, graph.n_nodes
+    squares = edges.weight**2 / np.array(loss_scales(graph, epsilon))[edges.pair]
+    table = coo_array((squares, (edges.later, edges.earlier)), (n, n)).tocsr()
     return table.indptr.astype(np.int64), table.indices.astype(np.int64), table.data
 
 

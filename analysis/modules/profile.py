@@ -101,9 +101,9 @@ def resolutions(search: Search, objective: str | None, resolution: float | None)
         names = ("layered_modularity",)
     if resolution is not None or (objective is not None and find_objective(objective).fixed):
         return [("layered_modularity" if objective is None else objective, checked_resolution(resolution or 0.0))]
-    total = float(sum(x.sum() for x in search.costs))
+    total = search.costs.total
     units = {
-        "layered_cpm": total / sum(x.size for x in search.costs),
+        "layered_cpm": total / sum((a.stop - a.start) * (b.stop - b.start) for a, b in search.pairs),
         "cpm": 2.0 * total / max(search.n * (search.n - 1), 1),
     }
     factors = _JOINT_FACTORS if objective is None and search.places.joint else _FACTORS
@@ -192,7 +192,7 @@ def _chosen(
     contrast = np.array([row.contrast for row in found.rows])
     clear = (z > threshold) & (z * contrast > (0.0 if joint else _LEAST)) & (gap > 10 * tiny)
     explained = ~clear
-    tests = [(None, 0.0)] * len(found.rows) if beyond is None else [beyond.test(labels) for labels in found.labels]
+    tests = [(None, 0.0)] * len(found.rows) if beyond is None else beyond.tests(found.labels)
     apart = np.array([True if beyond is None or c is None else beyond.supports(c, p) for c, p in tests])
     significant = ~explained & apart
     rows = tuple(

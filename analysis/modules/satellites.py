@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int
 
+from ..edges import Edges, summed
 from ..search.local_search import Search
 from .beyond_chains import BeyondChains
 
@@ -25,14 +26,14 @@ def join_satellites(
     With `beyond` the modules must also be separated beyond chains and skip paths, unless fewer than two are.
     """
     joined = _separated(search, labels, search.costs, _SEPARATED)
-    if beyond is None or not any(x.any() for x in beyond.costs):
+    if beyond is None or not len(beyond.costs):
         return joined
     apart = _separated(search, joined, beyond.costs, _SEPARATED_BEYOND)
     return apart if apart.any() else joined
 
 
-def _separated(search: Search, labels: np.ndarray, costs: Sequence[np.ndarray], least: float) -> Int[np.ndarray, " n"]:
-    scale = sum((x**2).sum() for x in costs) / sum(x.sum() for x in costs)
+def _separated(search: Search, labels: np.ndarray, costs: Edges, least: float) -> Int[np.ndarray, " n"]:
+    scale = float((costs.weight**2).sum()) / costs.total
     return _joined(search, labels, costs, lambda sums, chance, sizes: least - _separation(sums, chance, scale))
 
 
@@ -50,9 +51,9 @@ def _filled(search: Search, labels: np.ndarray, min_size: int) -> Int[np.ndarray
     while sizes.min() < min_size:
         small = int(sizes.argmin())
         inside, exchanged = (labels == small).astype(np.float64), np.zeros(search.n)
-        for matrix, (a, b) in zip(search.squares, search.pairs, strict=True):
-            exchanged[b] += matrix @ inside[a]
-            exchanged[a] += matrix.T @ inside[b]
+        edges = search.squares
+        for here, there in ((edges.earlier, edges.later), (edges.later, edges.earlier)):
+            exchanged += summed(here, edges.weight * inside[there], search.n)
         movable = free & (labels != small) & (sizes[labels] > min_size)
         if not movable.any():
             break
@@ -66,7 +67,7 @@ def _filled(search: Search, labels: np.ndarray, min_size: int) -> Int[np.ndarray
 def _joined(
     search: Search,
     labels: np.ndarray,
-    costs: Sequence[np.ndarray],
+    costs: Edges,
     need: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> Int[np.ndarray, " n"]:
     """Join the module with the largest need above 0 to that with which it exchanges most, until there is none.

@@ -368,16 +368,24 @@ def _tied(
                 weights.append(np.full(len(first), tie_weight))
     entries = np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))
     table = coo_array(entries, (n, n)).tocsr()
-    slots = np.cumsum([0, *(2 * len(p.price) for p in parts)])
-    values = np.cumsum([0, *(len(p.value) for p in parts)])
     return Weights(
         start=table.indptr.astype(np.int64),
         neighbour=table.indices.astype(np.int32),
         weight=table.data,
-        value_start=np.concatenate([[0], *(p.value_start[1:] + o for p, o in zip(parts, values, strict=False))]),
-        slot=np.concatenate([p.slot + o for p, o in zip(parts, slots, strict=False)]).astype(np.int32),
-        value=np.concatenate([p.value for p in parts]),
-        price=np.concatenate([p.price for p in parts]),
+        **_side_by_side(parts, "added"),
+        **_side_by_side(parts, "charged"),
         size=np.ones(n, dtype=np.int64),
         pin=np.zeros(n, dtype=np.int64),
+        slots=sum(p.slots for p in parts),
     )
+
+
+def _side_by_side(parts: Sequence[Weights], name: str) -> dict[str, Any]:
+    """Join the rows of several graphs, whose slots are their own."""
+    starts, slots, values = ([getattr(p, name + end) for p in parts] for end in ("_start", "_slot", ""))
+    before = np.cumsum([0, *map(len, values)]), np.cumsum([0, *(p.slots for p in parts)])
+    return {
+        f"{name}_start": np.concatenate([[0], *(own[1:] + o for own, o in zip(starts, before[0], strict=False))]),
+        f"{name}_slot": np.concatenate([own + o for own, o in zip(slots, before[1], strict=False)]).astype(np.int32),
+        name: np.concatenate(values),
+    }

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
+from scipy.sparse import csr_array
 
+from ..edges import Block, mapped
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.node_table import NodeTable
@@ -49,7 +51,7 @@ def assembled(parts: Parts, *, longest_path: bool = False) -> InteractionGraph:
     if zeros:
         origin["zero_links"] = zeros
     return InteractionGraph.from_blocks(
-        [np.abs(weight) for weight in weights],
+        [mapped(weight, np.abs) for weight in weights],
         cuts,
         strengths="given",
         unit="weight",
@@ -96,7 +98,7 @@ def _named(links: Links, k: int, nodes: NodeTable) -> str:
 
 def _blocks(
     layer: Int[np.ndarray, " nodes"], place: Int[np.ndarray, " nodes"], links: Links, widths: Int[np.ndarray, " cuts"]
-) -> tuple[list[tuple[int, int]], list[np.ndarray], list[list[Any]]]:
+) -> tuple[list[tuple[int, int]], list[Block], list[list[Any]]]:
     """Return the pairs of layers with links, their weights, and the links of weight 0, [block, later, earlier, weight].
 
     A layer without any link is joined to a neighbour by a block of zeros.
@@ -106,19 +108,18 @@ def _blocks(
     order = np.argsort(code, kind="stable")
     found, starts = np.unique(code[order], return_index=True)
     pairs = [divmod(int(pair), n) for pair in found]
-    weights, zeros = [], []
+    weights: list[Block] = []
+    zeros = []
     for p, ((a, b), chosen) in enumerate(zip(pairs, np.split(order, starts[1:]), strict=True)):
-        block = np.zeros((widths[b], widths[a]))
         later, earlier, weight = place[links.target[chosen]], place[links.source[chosen]], links.weight[chosen]
-        block[later, earlier] = weight
-        weights.append(block)
+        weights.append(csr_array((weight, (later, earlier)), shape=(widths[b], widths[a])))
         none = np.flatnonzero(weight == 0)
         zeros += [
             [p, *ends] for ends in zip(later[none].tolist(), earlier[none].tolist(), weight[none].tolist(), strict=True)
         ]
     for pair in joining(pairs, n):
         pairs.append(pair)
-        weights.append(np.zeros((widths[pair[1]], widths[pair[0]])))
+        weights.append(csr_array((widths[pair[1]], widths[pair[0]])))
     return pairs, weights, zeros
 
 
@@ -167,12 +168,13 @@ def some_nodes(graph: InteractionGraph, keep: Sequence[Bool[np.ndarray, " _"]]) 
     place = {cut: i for i, cut in enumerate(left)}
     held = [p for p, (a, b) in enumerate(graph.pairs) if a in place and b in place]
     pairs = [(place[graph.pairs[p][0]], place[graph.pairs[p][1]]) for p in held]
-    if not any(np.any(graph.blocks[p][np.ix_(keep[graph.pairs[p][1]], keep[graph.pairs[p][0]])]) for p in held):
+    flat, edges = np.concatenate(keep), graph.edge_list
+    if not (flat[edges.earlier] & flat[edges.later]).any():
         raise GraphError("no link is left between nodes of the other types: leave fewer types out")
     more = joining(pairs, len(left))
     widths = [int(keep[cut].sum()) for cut in left]
 
-    def inside(blocks: Sequence[np.ndarray | None], filled: bool) -> list[np.ndarray | None]:
+    def inside(blocks: Sequence[Any], filled: bool) -> list[Any]:
         sides = [(keep[graph.pairs[p][1]], keep[graph.pairs[p][0]]) for p in held]
         chosen = [blocks[p] for p in held] if blocks else []
         found = [
@@ -182,7 +184,7 @@ def some_nodes(graph: InteractionGraph, keep: Sequence[Bool[np.ndarray, " _"]]) 
         return [*found, *added] if found else []
 
     return InteractionGraph.from_blocks(
-        inside(graph.blocks, True),  # type: ignore[arg-type]
+        inside(graph.blocks, True),
         [graph.cuts[cut] for cut in left],
         [graph.importance[cut][keep[cut]] for cut in left],
         strengths=graph.strengths,

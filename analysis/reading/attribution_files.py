@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..edges import entries
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.node_table import NodeTable
@@ -191,8 +192,8 @@ def _written(graph: InteractionGraph, number: np.ndarray) -> tuple[np.ndarray, n
     parts: list[tuple[Any, Any, Any]] = []
     for (a, b), block in zip(graph.pair_slices, graph.weights, strict=True):
         if block is not None:
-            later, earlier = np.nonzero(block)
-            parts.append((number[earlier + a.start], number[later + b.start], block[later, earlier]))
+            later, earlier, weight = entries(block)
+            parts.append((number[earlier + a.start], number[later + b.start], weight))
     for p, later, earlier, weight in graph.origin.get("zero_links", ()):
         a, b = graph.pair_slices[p]
         parts.append(([number[earlier + a.start]], [number[later + b.start]], [weight]))

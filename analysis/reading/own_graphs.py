@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ..errors import GraphError
 from ..graph.interaction_graph import InteractionGraph
@@ -91,7 +92,7 @@ def _rebuilt(
     )
 
 
-def _filled(links: Links, number: np.ndarray, ends: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+def _filled(links: Links, number: np.ndarray, ends: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[Any]:
     source, target = number[links.source], number[links.target]
     cut = np.searchsorted(ends, np.arange(ends[-1]), side="right") - 1
     widths = np.diff(ends)
@@ -99,9 +100,8 @@ def _filled(links: Links, number: np.ndarray, ends: np.ndarray, pairs: Sequence[
     blocks, found = [], 0
     for a, b in pairs:
         chosen = np.flatnonzero(code == a * len(widths) + b)
-        block = np.zeros((widths[b], widths[a]))
-        block[target[chosen] - ends[b], source[chosen] - ends[a]] = links.weight[chosen]
-        blocks.append(block)
+        places = target[chosen] - ends[b], source[chosen] - ends[a]
+        blocks.append(csr_array((links.weight[chosen], places), shape=(widths[b], widths[a])))
         found += len(chosen)
     if found != len(code):
         raise GraphError(

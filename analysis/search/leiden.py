@@ -1,17 +1,19 @@
-"""The Leiden algorithm (Traag, Waltman & van Eck 2019) for objectives with a price per pair of cuts.
+"""The Leiden algorithm (Traag, Waltman & van Eck 2019) for objectives that charge pairs of nodes by their places.
 
-Every objective has one form. A pair p of cuts has two sides, each a "slot"; K_c^s is the total in module c of the
-values that its nodes have in slot s, e_c the weight of the edges inside c:
+Every objective has one form, with e_c the weight of the edges inside module c, and f, g and possible pairs of places as
+in `graph.expectation`:
 
-    Q = sum_c [ e_c - sum_p price_p K_c^(p, earlier) K_c^(p, later) ]
+    Q = sum_c [ e_c - sum over possible (p, q) of F_c^p G_c^q ],      F_c^p, G_c^p: sums of f and g over c at place p
 
-Joining node i to module c gains
+Each module keeps, for each place p, the totals that a node there is charged for: A_c^p, the sum of G_c^q over the
+places q after p, and B_c^p, the sum of F_c^q over the places q before. Joining node i to module c gains
 
-    e_ic - sum_p price_p ( v_i^(p, earlier) K_c^(p, later) + v_i^(p, later) K_c^(p, earlier) ),
+    e_ic - f_i A_c^p - g_i B_c^p,
 
-which needs only the node's edges and its few values; pairs of nodes without an edge need neither time nor memory (24
-bytes an edge, and at most as much again for the first aggregated level). The only random choice is the order in
-which nodes are visited first, so the same seed gives the same labels, bit for bit.
+whatever the number of places; a node that moves adds to the totals of all places before and after its own. Pairs of
+nodes without an edge need neither time nor memory (24 bytes an edge, and at most as much again for the first
+aggregated level). The only random choice is the order in which nodes are visited first, so the same seed gives the same
+labels, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import compiled
-from .weights import Weights, _totals, compact, contracted, value
+from .weights import Weights, _add, compact, contracted, value
 
 __all__ = ["leiden"]
 
@@ -94,6 +96,7 @@ def _move(
     inner = np.empty(0, dtype=np.int64) if within is None else within
     moved = _moves(
         *graph.arrays,
+        totals=np.zeros((graph.n, graph.slots)),
         labels=labels,
         within=inner,
         queue=generator.permutation(graph.n),
@@ -110,12 +113,15 @@ def _moves(
     start: np.ndarray,
     neighbour: np.ndarray,
     weight: np.ndarray,
-    value_start: np.ndarray,
-    slot: np.ndarray,
-    value: np.ndarray,
-    price: np.ndarray,
+    added_start: np.ndarray,
+    added_slot: np.ndarray,
+    added: np.ndarray,
+    charged_start: np.ndarray,
+    charged_slot: np.ndarray,
+    charged: np.ndarray,
     size: np.ndarray,
     pin: np.ndarray,
+    totals: np.ndarray,
     labels: np.ndarray,
     within: np.ndarray,
     queue: np.ndarray,
@@ -126,7 +132,7 @@ def _moves(
 ) -> bool:
     n = len(labels)
     refine = len(within) > 0
-    totals = _totals(value_start, slot, value, price, labels)
+    _add(added_start, added_slot, added, totals, labels)
     sizes = np.zeros(n, dtype=np.int64)
     count = np.zeros(n, dtype=np.int64)
     pins = np.zeros(n, dtype=np.int64)
@@ -162,11 +168,11 @@ def _moves(
                     near[n_near] = c
                     n_near += 1
                 sums[c] += weight[k]
-            for k in range(value_start[i], value_start[i + 1]):
-                totals[own, slot[k]] -= value[k]
+            for k in range(added_start[i], added_start[i + 1]):
+                totals[own, added_slot[k]] -= added[k]
             stay = sums[own]
-            for k in range(value_start[i], value_start[i + 1]):
-                stay -= price[slot[k] >> 1] * value[k] * totals[own, slot[k] ^ 1]
+            for k in range(charged_start[i], charged_start[i + 1]):
+                stay -= charged[k] * totals[own, charged_slot[k]]
             best, best_gain = own, stay + tolerance
             if smallest == 0 and n_empty > 0 and count[own] > 1 and best_gain < 0.0:
                 best, best_gain = empty[n_empty - 1], 0.0
@@ -174,14 +180,14 @@ def _moves(
                 c = near[k]
                 if c != own and sizes[c] + size[i] <= bound and pin[i] * pins[c] == 0:
                     gain = sums[c]
-                    for m in range(value_start[i], value_start[i + 1]):
-                        gain -= price[slot[m] >> 1] * value[m] * totals[c, slot[m] ^ 1]
+                    for m in range(charged_start[i], charged_start[i + 1]):
+                        gain -= charged[m] * totals[c, charged_slot[m]]
                     if gain > best_gain:
                         best, best_gain = c, gain
                 sums[c] = 0.0
             sums[own] = 0.0
-            for k in range(value_start[i], value_start[i + 1]):
-                totals[best, slot[k]] += value[k]
+            for k in range(added_start[i], added_start[i + 1]):
+                totals[best, added_slot[k]] += added[k]
             if best != own:
                 moved = moved_in_sweep = True
                 if count[best] == 0:

@@ -8,6 +8,7 @@ from typing import Any
 import igraph
 import numpy as np
 
+from ..edges import Edges
 from ..errors import GraphError
 
 __all__ = ["Layer", "leidenalg_labels", "multiplex"]
@@ -18,7 +19,7 @@ Layer = tuple[igraph.Graph, Any, float, dict[str, Any]]
 
 
 def multiplex(
-    costs: Sequence[np.ndarray], pairs: Sequence[tuple[slice, slice]], n: int, objective: str, resolution: float
+    costs: Edges, pairs: Sequence[tuple[slice, slice]], n: int, objective: str, resolution: float
 ) -> list[Layer]:
     """Build layers whose qualities, weighted, sum to an objective.
 
@@ -39,16 +40,12 @@ def multiplex(
         return igraph.Graph(n=n), leidenalg.CPMVertexPartition, weight, options
 
     layers: list[Layer] = []
-    edges: list[tuple[int, int]] = []
-    weights: list[float] = []
-    for x, (a, b) in zip(costs, pairs, strict=True):
-        later, earlier = np.nonzero(x)
-        ends = list(zip((earlier + a.start).tolist(), (later + b.start).tolist(), strict=True))
-        edges += ends
-        weights += x[later, earlier].tolist()
+    edges = list(zip(costs.earlier.tolist(), costs.later.tolist(), strict=True))
+    weights = costs.weight.tolist()
+    for part, (a, b) in zip(costs.parts(), pairs, strict=True):
         if objective == "layered_modularity":
-            options = {"weights": x[later, earlier].tolist(), "resolution_parameter": resolution}
-            graph = igraph.Graph(n=n, edges=ends, directed=True)
+            options = {"weights": weights[part], "resolution_parameter": resolution}
+            graph = igraph.Graph(n=n, edges=edges[part], directed=True)
             layers.append((graph, leidenalg.RBConfigurationVertexPartition, 1.0, options))
         elif objective == "layered_cpm":
             layers += [penalty([a, b], 0.5), penalty([a], -0.5), penalty([b], -0.5)]
@@ -64,7 +61,7 @@ def multiplex(
 
 
 def leidenalg_labels(
-    costs: Sequence[np.ndarray],
+    costs: Edges,
     pairs: Sequence[tuple[slice, slice]],
     n: int,
     objective: str,

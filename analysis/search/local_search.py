@@ -17,11 +17,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array, hstack
 
 from ..compiled import compiled
+from ..edges import Edges
 from ..errors import GraphError
-from ..graph.cost import Epsilon, graph_costs, has_edge
-from ..graph.expectation import Side, expected_between, expected_sides, places_of
+from ..graph.cost import Epsilon, edge_costs, has_edge
+from ..graph.expectation import Expected, expected_costs, places_of
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.quotient import contrast_of
 from ..results import by_value
@@ -66,7 +68,7 @@ class Search:
 
     Attributes:
         strong: per cut which nodes have such an edge.
-        costs: per pair of cuts c(w) between them.
+        costs: c(w) of the edges between them.
         places: which nodes may interact.
         cuts: where each cut's nodes are; `pairs` the same for the two cuts of each pair.
     """
@@ -74,7 +76,7 @@ class Search:
     def __init__(self, graph: InteractionGraph, epsilon: Epsilon) -> None:
         self.strong = has_edge(graph, epsilon)
         self._graph = graph
-        self.costs = self.kept(graph_costs(graph, epsilon))
+        self.costs = self.kept(edge_costs(graph, epsilon))
         self.places = places_of(graph).among(self.strong)
         self.cuts, self.pairs = self.places.cuts, self.places.pairs
         self.n = self.places.n
@@ -84,15 +86,14 @@ class Search:
         self.min_size, self.max_size = 1, self.n
 
     @cached_property
-    def squares(self) -> list[np.ndarray]:
-        """The matrices w^2 between the nodes kept, per pair of cuts."""
-        return [w**2 for w in self.kept(self._graph.blocks)]
+    def squares(self) -> Edges:
+        """All edges between the nodes kept, weighing w^2."""
+        edges = self.kept(self._graph.edge_list)
+        return replace(edges, weight=edges.weight**2)
 
-    def kept(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Remove rows and columns of nodes without an edge from matrices, one per pair of cuts."""
-        whole = all(a.all() for a in self.strong)
-        pairs = zip(blocks, self._graph.pairs, strict=True)
-        return [x if whole else x[np.ix_(self.strong[b], self.strong[a])] for x, (a, b) in pairs]
+    def kept(self, edges: Edges) -> Edges:
+        """Leave out the nodes without an edge above the cutoff."""
+        return edges.among(np.concatenate(self.strong))
 
     def constrain(
         self,
@@ -147,27 +148,21 @@ class Search:
             raise GraphError(f"{name}: the smallest label is {flat.min()}, expected -1 (free) or more")
         return flat
 
-    def wired(self, costs: Sequence[np.ndarray]) -> Weights:
-        """Build the graph of these costs, without prices yet."""
-        degree = np.zeros(self.n, dtype=np.int64)
-        for x, (a, b) in zip(costs, self.pairs, strict=True):
-            degree[a] += np.count_nonzero(x, axis=0)
-            degree[b] += np.count_nonzero(x, axis=1)
+    def wired(self, costs: Edges) -> Weights:
+        """Build the graph of these costs, without charges yet."""
+        degree = sum(np.bincount(ends, minlength=self.n) for ends in (costs.earlier, costs.later))
         start = np.concatenate([[0], np.cumsum(degree)])
         neighbour, weight = np.empty(start[-1], dtype=np.int32), np.empty(start[-1])
-        place = start[:-1].copy()
-        for x, (a, b) in zip(costs, self.pairs, strict=True):
-            _fill(np.ascontiguousarray(x), a.start, b.start, place, neighbour, weight)
+        _fill(costs.earlier, costs.later, costs.weight, start[:-1].copy(), neighbour, weight)
         none = np.zeros(self.n + 1, dtype=np.int64)
+        empty = none, np.empty(0, dtype=np.int32), np.empty(0)
         ones = np.ones(self.n, dtype=np.int64)
-        empty = np.empty(0, dtype=np.int32), np.empty(0), np.empty(0)
-        return Weights(start, neighbour, weight, none, *empty, size=ones, pin=np.zeros_like(ones))
+        return Weights(start, neighbour, weight, *empty, *empty, size=ones, pin=np.zeros_like(ones))
 
-    def priced(self, wired: Weights, costs: Sequence[np.ndarray], objective: str, resolution: float) -> Weights:
-        """Build the graph with the values and prices of an objective; pinned groups are single nodes."""
-        sides = find_objective(objective).sides(costs, self.places)
-        price = np.array([checked_resolution(resolution) * side.price for side in sides])
-        graph = replace(wired, **_values(sides, self.n), price=price)
+    def priced(self, wired: Weights, costs: Edges, objective: str, resolution: float) -> Weights:
+        """Build the graph with the charges of an objective; pinned groups are single nodes."""
+        charges = find_objective(objective).charges(costs, self.places)
+        graph = replace(wired, **_charges(charges, checked_resolution(resolution)))
         if len(self.pinned) == self.n:
             return replace(graph, pin=self.pinned)
         return replace(contracted(graph, self.groups, int(self.groups.max()) + 1), pin=self.pinned)
@@ -175,7 +170,7 @@ class Search:
     def best(
         self,
         wired: Weights,
-        costs: Sequence[np.ndarray],
+        costs: Edges,
         objective: str,
         resolution: float,
         *,
@@ -201,7 +196,7 @@ class Search:
         runs: list[np.ndarray] = [np.arange(graph.n)] * effort.restarts
         if start is not None:
             first = self._start(graph, start)
-            best = max(best, (value(graph, first), first), key=_value_of)
+            best = _better(graph, best, first)
             runs = [first, *runs] if backend == "leiden" else runs
         ends = []
         for labels in runs:
@@ -210,18 +205,18 @@ class Search:
             else:
                 labels = leiden(graph, labels, generator, max_size=self.max_size)
             ends.append(labels[self.groups])
-            best = max(best, (value(graph, labels), labels), key=_value_of)
+            best = _better(graph, best, labels)
         for k in range(effort.kicks if backend == "leiden" else 0):
             share, alone = _KICKS[k % len(_KICKS)]
             kicked = _kicked(graph, best[1], generator, share, alone or self.max_size < self.n)
             labels = leiden(graph, kicked, generator, max_size=self.max_size)
-            best = max((value(graph, labels), labels), best, key=_value_of)
+            best = _better(graph, best, labels)
         return Found(best[0], best[1][self.groups], tuple(ends[len(runs) - effort.restarts :]))
 
     def _kway(
         self,
         wired: Weights,
-        costs: Sequence[np.ndarray],
+        costs: Edges,
         objective: str,
         *,
         generator: np.random.Generator,
@@ -238,7 +233,7 @@ class Search:
             start = np.arange(free.n) if run % 2 == 0 else generator.integers(self.k, size=free.n)
             runs.append(leiden(free, start, generator, max_size=self.max_size) if run % 2 == 0 else start)
         found = [kway(graph, labels, self.k, generator, **options) for labels in runs]
-        best = max(((value(graph, labels), labels) for labels in found), key=_value_of)
+        best = max(((value(graph, labels), labels) for labels in found), key=lambda candidate: candidate[0])
         ends = tuple(labels[self.groups] for labels in found[len(runs) - effort.restarts :])
         return Found(best[0], best[1][self.groups], ends)
 
@@ -250,7 +245,7 @@ class Search:
             raise GraphError("the start breaks a bound: a module is larger than max_size, or holds two pinned groups")
         return grouped
 
-    def _leidenalg(self, costs: Sequence[np.ndarray], objective: str, resolution: float, seed: int) -> np.ndarray:
+    def _leidenalg(self, costs: Edges, objective: str, resolution: float, seed: int) -> np.ndarray:
         if self.max_size < self.n or self.pinned.any():
             raise GraphError("backend 'leidenalg' supports neither pins nor sizes: leave them out, or use 'leiden'")
         if objective == "layered_modularity" and self.places.joint:
@@ -272,25 +267,23 @@ class Search:
         labels = self.flat(start, "start")
         return np.where(labels >= 0, labels, labels.max() + 1 + np.arange(self.n))
 
-    def between(self, matrices: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    def between(self, edges: Edges, labels: np.ndarray) -> np.ndarray:
         """Sum costs by (later module, earlier module); labels are 0, 1, ..."""
-        members = np.eye(int(labels.max()) + 1)[labels]
-        parts = zip(matrices, self.pairs, strict=True)
-        return np.asarray(sum(members[b].T @ m @ members[a] for m, (a, b) in parts))
+        return edges.between(labels, int(labels.max()) + 1)
 
     def expectations(self, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the sums of costs, and of those expected, once for all pairs of cuts that share totals."""
         if self.places.joint:
             return [(self.between(self.costs, labels), self.expected(self.costs, labels))]
-        members = np.eye(int(labels.max()) + 1)[labels]
-        sums = [members[b].T @ x @ members[a] for x, (a, b) in zip(self.costs, self.pairs, strict=True)]
+        parts = (self.costs.where(self.costs.pair == p) for p in range(len(self.pairs)))
+        sums = [self.between(edges, labels) for edges in parts]
         return [(x, np.outer(x.sum(1), x.sum(0)) / max(float(x.sum()), 1e-300)) for x in sums]
 
-    def expected(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    def expected(self, costs: Edges, labels: np.ndarray) -> np.ndarray:
         """Sum the costs that chance gives nodes of these totals by (later module, earlier module)."""
-        return expected_between(expected_sides(costs, self.places), labels, int(labels.max()) + 1)
+        return expected_costs(costs, self.places).between(labels, int(labels.max()) + 1)
 
-    def contrast(self, costs: Sequence[np.ndarray], labels: np.ndarray) -> float:
+    def contrast(self, costs: Edges, labels: np.ndarray) -> float:
         """Compute by how much less modules interact than by chance, see `graph.contrast`."""
         return contrast_of(self.between(costs, labels), self.expected(costs, labels))
 
@@ -306,8 +299,10 @@ class Search:
         return result
 
 
-def _value_of(candidate: tuple[float, np.ndarray]) -> float:
-    return candidate[0]
+def _better(graph: Weights, best: tuple[float, np.ndarray], labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the labels with their value if that is larger by more than rounding, else the best ones."""
+    found = value(graph, labels)
+    return (found, labels) if found > best[0] + graph.tolerance else best
 
 
 def _kicked(
@@ -325,29 +320,42 @@ def _kicked(
     return kicked
 
 
-def _values(sides: Sequence[Side], n: int) -> dict[str, Any]:
-    """Build the values of all sides as sparse rows: one per node, columns are the slots."""
-    columns = [column for side in sides for column in (side.earlier, side.later)]
-    entries = [(np.flatnonzero(column), slot) for slot, column in enumerate(columns)]
-    node = np.concatenate([nodes for nodes, _ in entries] or [np.empty(0, dtype=np.int64)])
-    slot = np.concatenate([np.full(len(nodes), s, dtype=np.int32) for nodes, s in entries] or [np.empty(0, np.int32)])
-    order = np.argsort(node, kind="stable")
-    node, slot = node[order], slot[order]
-    start = np.concatenate([[0], np.cumsum(np.bincount(node, minlength=n))])
-    stacked = np.stack(columns) if columns else np.empty((0, n))
-    return {"value_start": start, "slot": slot, "value": stacked[slot, node]}
+def _charges(charges: Expected, resolution: float) -> dict[str, Any]:
+    """Build the rows of what nodes add to totals, and of what they are charged for them.
+
+    Slot p is the total of g over the places after place p, slot P + p that of f over the places before it; slots that
+    no node adds to, or none is charged for, are left out.
+    """
+    possible = csr_array(charges.possible.astype(np.float64))
+    node, places = np.arange(len(charges.place)), len(charges.possible)
+    f, g = (diags_array(values).tocsr() for values in (charges.earlier, charges.later))
+    here = csr_array((np.ones(len(node)), (node, charges.place)), shape=(len(node), places))
+    added = hstack([g @ here @ possible.T, f @ here @ possible], format="csr")
+    charged = resolution * hstack([f @ here, g @ here], format="csr")
+    for rows in (added, charged):
+        rows.eliminate_zeros()
+    used = np.flatnonzero((added.count_nonzero(axis=0) > 0) & (charged.count_nonzero(axis=0) > 0))
+    found: dict[str, Any] = {"slots": len(used)}
+    for name, rows in (("added", added[:, used]), ("charged", charged[:, used])):
+        rows.sort_indices()
+        found[f"{name}_start"] = rows.indptr.astype(np.int64)
+        found[f"{name}_slot"], found[name] = rows.indices.astype(np.int32), rows.data
+    return found
 
 
 @compiled
 def _fill(
-    x: np.ndarray, earlier: int, later: int, place: np.ndarray, neighbour: np.ndarray, weight: np.ndarray
+    earlier: np.ndarray,
+    later: np.ndarray,
+    cost: np.ndarray,
+    place: np.ndarray,
+    neighbour: np.ndarray,
+    weight: np.ndarray,
 ) -> None:
-    """Write the edges of one pair of cuts, from both ends, at `place`, which is advanced."""
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            if x[j, i] > 0.0:
-                a, b = earlier + i, later + j
-                neighbour[place[a]], weight[place[a]] = b, x[j, i]
-                neighbour[place[b]], weight[place[b]] = a, x[j, i]
-                place[a] += 1
-                place[b] += 1
+    """Write the edges from both ends, at `place`, which is advanced."""
+    for k in range(len(cost)):
+        a, b = earlier[k], later[k]
+        neighbour[place[a]], weight[place[a]] = b, cost[k]
+        neighbour[place[b]], weight[place[b]] = a, cost[k]
+        place[a] += 1
+        place[b] += 1

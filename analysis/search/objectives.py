@@ -1,16 +1,15 @@
 """Objectives of a division into modules: one registry of objectives of one form.
 
-With strengths x_ij = c(w_ij) (see `cost`), e_c the total of the edges inside module c, and for each priced pair p
-the totals A_c^p and B_c^p of its nodes' values on the two sides:
+With strengths x_ij = c(w_ij) (see `cost`), e_c the total of the edges inside module c, and values f and g of the nodes:
 
-    Q = sum_c e_c - resolution sum_p price_p sum_c A_c^p B_c^p
+    Q = sum_c [ e_c - resolution * sum of f_i g_j over the charged pairs of nodes (i, j) inside c ]
 
-    layered_cpm         values 1 on either cut of the pair, price 1: section 5 of the paper, and a price for size
-    layered_modularity  sum of A B = the costs expected by chance, see `graph.expectation`: in a graph without edges
-                        that skip cuts the values are the node's totals in the pair, the price 1 / total of the pair
-    kway                no price: the interactions kept inside a given number of modules of bounded size
-    cpm                 values 1 for all nodes, price 1/2, without a node's pair with itself (leidenalg's CPM)
-    modularity          values: the node's total over all pairs, price 1 / (4 total) (Newman's Q times the total)
+    layered_cpm         f = g = 1: section 5 of the paper, and a price for size; pairs that can have an edge
+    layered_modularity  f g = the costs expected by chance, see `graph.expectation`; pairs that can have an edge
+    kway                no charge: the interactions kept inside a given number of modules of bounded size
+    cpm                 f = 1, g = 1/2; all ordered pairs but those of a node with itself (leidenalg's CPM)
+    modularity          f: the node's total over all pairs of cuts, g: f / (4 total); all ordered pairs (Newman's Q
+                        times the total)
 
 The layered ones charge for pairs of nodes that can have an edge. The last two, which other tools use, charge for all
 pairs of nodes; on dense graphs their modules are groups of consecutive cuts. They are included for comparison.
@@ -24,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from ..edges import Edges, summed
 from ..errors import GraphError
-from ..graph.cost import Epsilon, graph_costs
-from ..graph.expectation import Places, Side, expected_sides, node_totals, places_of, possible_sides
+from ..graph.cost import Epsilon, edge_costs
+from ..graph.expectation import Expected, Places, expected_costs, places_of, possible_edges
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.quotient import Division, checked_labels
 from ..results import by_value
@@ -50,39 +50,44 @@ class Objective:
 
     Attributes:
         name: key in the registry.
-        sides: function of the costs of the pairs of cuts and of the places of the nodes.
+        charges: function of the costs and of the places of the nodes, their f and g.
         own_pairs: whether a node is charged for its pair with itself.
         fixed: whether the number of modules must be given.
     """
 
     name: str
-    sides: Callable[[Sequence[np.ndarray], Places], list[Side]]
+    charges: Callable[[Edges, Places], Expected]
     own_pairs: bool = True
     fixed: bool = False
 
 
-def _layered_cpm(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
-    return possible_sides(places)
+def _layered_cpm(costs: Edges, places: Places) -> Expected:
+    return possible_edges(places)
 
 
-def _kway(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
-    return []
+def _kway(costs: Edges, places: Places) -> Expected:
+    return _everywhere(np.zeros(places.n), 0.0)
 
 
-def _cpm(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
-    return [Side(np.ones(places.n), np.ones(places.n), 0.5)]
+def _cpm(costs: Edges, places: Places) -> Expected:
+    return _everywhere(np.ones(places.n), 0.5)
 
 
-def _modularity(costs: Sequence[np.ndarray], places: Places) -> list[Side]:
-    totals = np.add(*node_totals(costs, places))
-    return [Side(totals, totals, 1.0 / (2.0 * float(totals.sum())))] if totals.any() else []
+def _modularity(costs: Edges, places: Places) -> Expected:
+    totals = np.add(*costs.totals(places.n))
+    return _everywhere(totals, 1.0 / (2.0 * float(totals.sum())) if totals.any() else 0.0)
+
+
+def _everywhere(values: np.ndarray, price: float) -> Expected:
+    """Charge all ordered pairs of nodes the price times the product of their values."""
+    return Expected(values, price * values, np.zeros(len(values), dtype=np.int64), np.ones((1, 1), dtype=bool))
 
 
 OBJECTIVES = {
     entry.name: entry
     for entry in (
         Objective("layered_cpm", _layered_cpm),
-        Objective("layered_modularity", expected_sides),
+        Objective("layered_modularity", expected_costs),
         Objective("kway", _kway, fixed=True),
         Objective("cpm", _cpm, own_pairs=False),
         Objective("modularity", _modularity),
@@ -135,16 +140,12 @@ def quality(
 
 def quality_of(division: Division, *, objective: str, resolution: float) -> float:
     """Compute `quality` from the sums of costs between modules."""
-    chosen, graph = find_objective(objective), division.graph
-    resolution = checked_resolution(resolution)
-    total = float(np.einsum("pcc->", division.sums))
-    members = np.concatenate(division.members)
-    for side in chosen.sides(division.costs, places_of(graph)):
-        charged = float((side.earlier @ members) @ (side.later @ members))
-        if not chosen.own_pairs:
-            charged -= float((side.earlier * side.later) @ members.sum(axis=1))
-        total -= resolution * side.price * charged
-    return total
+    chosen = find_objective(objective)
+    charges = chosen.charges(division.costs, places_of(division.graph))
+    charged = charges.inside(division.positions, len(division.names))
+    if not chosen.own_pairs:
+        charged -= float((charges.earlier * charges.later)[division.positions >= 0].sum())
+    return float(np.trace(division.sums)) - checked_resolution(resolution) * charged
 
 
 def move_gain(
@@ -168,20 +169,15 @@ def move_gain(
     if not (0 <= cut < len(graph.widths) and 0 <= index < graph.widths[cut]) or module < 0:
         raise GraphError(f"cannot move node {node} to module {module}: widths are {graph.widths}, labels start at 0")
     resolution = checked_resolution(resolution)
-    costs = graph_costs(graph, epsilon)
+    costs = edge_costs(graph, epsilon)
     flat = np.concatenate(checked_labels(graph, labels, epsilon))
     i = graph.cut_slices[cut].start + index
     before = flat[i]
     if before == module:
         return 0.0
     weight = np.zeros(len(flat))
-    for x, (a, b) in zip(costs, graph.pair_slices, strict=True):
-        if a.start <= i < a.stop:
-            weight[b] += x[:, i - a.start]
-        if b.start <= i < b.stop:
-            weight[a] += x[i - b.start]
-    for side in find_objective(objective).sides(costs, places_of(graph)):
-        price = resolution * side.price
-        weight -= price * (side.earlier[i] * side.later + side.later[i] * side.earlier)
+    for here, there in ((costs.earlier, costs.later), (costs.later, costs.earlier)):
+        weight += summed(there[here == i], costs.weight[here == i], len(flat))
+    weight -= resolution * find_objective(objective).charges(costs, places_of(graph)).towards(i)
     weight[i] = 0.0
     return float(weight[flat == module].sum() - (weight[flat == before].sum() if before >= 0 else 0.0))

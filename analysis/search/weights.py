@@ -21,8 +21,9 @@ class Weights:
 
     Attributes:
         start, neighbour, weight: rows of the symmetric matrix of weights (each edge stored from both its ends).
-        value_start, slot, value: rows of the values; slot 2p is the earlier side of pair p, 2p + 1 the later one.
-        price: per pair, resolution included.
+        added_start, added_slot, added: rows of what a node adds to the totals of its module, by slot.
+        charged_start, charged_slot, charged: rows of what a node is charged per unit of a total, resolution included.
+        slots: number of slots.
         size: per node the size that counts towards the largest size of a module.
         pin: 1 for nodes of which no two may share a module, else 0.
         inside: total weight inside the nodes of an aggregated graph.
@@ -31,12 +32,15 @@ class Weights:
     start: np.ndarray
     neighbour: np.ndarray
     weight: np.ndarray
-    value_start: np.ndarray
-    slot: np.ndarray
-    value: np.ndarray
-    price: np.ndarray
+    added_start: np.ndarray
+    added_slot: np.ndarray
+    added: np.ndarray
+    charged_start: np.ndarray
+    charged_slot: np.ndarray
+    charged: np.ndarray
     size: np.ndarray
     pin: np.ndarray
+    slots: int = 0
     inside: float = 0.0
 
     @property
@@ -46,8 +50,8 @@ class Weights:
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
-        """All fields but the last."""
-        return tuple(getattr(self, name) for name in list(Weights.__dataclass_fields__)[:-1])
+        """All arrays."""
+        return tuple(getattr(self, name) for name in list(Weights.__dataclass_fields__)[:-2])
 
     @cached_property
     def tolerance(self) -> float:
@@ -57,7 +61,8 @@ class Weights:
 
 def value(graph: Weights, labels: np.ndarray) -> float:
     """Compute Q of the labels, integers in [0, n)."""
-    return graph.inside + float(_value(*graph.arrays[:7], labels=labels.astype(np.int64)))
+    totals = np.zeros((graph.n, graph.slots))
+    return graph.inside + float(_value(*graph.arrays[:9], totals=totals, labels=labels.astype(np.int64)))
 
 
 def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
@@ -69,8 +74,11 @@ def compact(labels: np.ndarray) -> tuple[int, np.ndarray]:
 def contracted(graph: Weights, parts: np.ndarray, n_parts: int) -> Weights:
     """Build the graph whose nodes are the parts."""
     start, neighbour, weight, inside = _merge_rows(graph.start, graph.neighbour, graph.weight, parts, n_parts)
-    value_start, slot, values = _merge_values(
-        graph.value_start, graph.slot, graph.value, parts, n_parts, 2 * len(graph.price)
+    added_start, added_slot, added = _merge_values(
+        graph.added_start, graph.added_slot, graph.added, parts, n_parts, graph.slots
+    )
+    charged_start, charged_slot, charged = _merge_values(
+        graph.charged_start, graph.charged_slot, graph.charged, parts, n_parts, graph.slots
     )
     size = np.bincount(parts, weights=graph.size, minlength=n_parts).astype(np.int64)
     pin = np.bincount(parts, weights=graph.pin, minlength=n_parts).astype(np.int64)
@@ -79,9 +87,12 @@ def contracted(graph: Weights, parts: np.ndarray, n_parts: int) -> Weights:
         start=start,
         neighbour=neighbour,
         weight=weight,
-        value_start=value_start,
-        slot=slot,
-        value=values,
+        added_start=added_start,
+        added_slot=added_slot,
+        added=added,
+        charged_start=charged_start,
+        charged_slot=charged_slot,
+        charged=charged,
         size=size,
         pin=pin,
         inside=graph.inside + float(inside),
@@ -101,14 +112,11 @@ def _relabel(labels: np.ndarray, compact: np.ndarray) -> int:
 
 
 @compiled
-def _totals(
-    value_start: np.ndarray, slot: np.ndarray, value: np.ndarray, price: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    totals = np.zeros((len(labels), 2 * len(price)))
+def _add(start: np.ndarray, slot: np.ndarray, added: np.ndarray, totals: np.ndarray, labels: np.ndarray) -> None:
+    """Add what every node adds to the totals of its module, in place."""
     for i in range(len(labels)):
-        for k in range(value_start[i], value_start[i + 1]):
-            totals[labels[i], slot[k]] += value[k]
-    return totals
+        for k in range(start[i], start[i + 1]):
+            totals[labels[i], slot[k]] += added[k]
 
 
 @compiled
@@ -116,22 +124,25 @@ def _value(
     start: np.ndarray,
     neighbour: np.ndarray,
     weight: np.ndarray,
-    value_start: np.ndarray,
-    slot: np.ndarray,
-    value: np.ndarray,
-    price: np.ndarray,
+    added_start: np.ndarray,
+    added_slot: np.ndarray,
+    added: np.ndarray,
+    charged_start: np.ndarray,
+    charged_slot: np.ndarray,
+    charged: np.ndarray,
+    totals: np.ndarray,
     labels: np.ndarray,
 ) -> float:
-    q = 0.0
+    twice = 0.0
     for i in range(len(labels)):
         for k in range(start[i], start[i + 1]):
             if labels[neighbour[k]] == labels[i]:
-                q += 0.5 * weight[k]
-    totals = _totals(value_start, slot, value, price, labels)
-    for c in range(len(labels)):
-        for p in range(len(price)):
-            q -= price[p] * totals[c, 2 * p] * totals[c, 2 * p + 1]
-    return q
+                twice += weight[k]
+    _add(added_start, added_slot, added, totals, labels)
+    for i in range(len(labels)):
+        for k in range(charged_start[i], charged_start[i + 1]):
+            twice -= charged[k] * totals[labels[i], charged_slot[k]]
+    return 0.5 * twice
 
 
 @compiled
@@ -185,9 +196,7 @@ def _merge_values(
     value_start: np.ndarray, slot: np.ndarray, value: np.ndarray, parts: np.ndarray, n_parts: int, n_slots: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     totals = np.zeros((n_parts, n_slots))
-    for i in range(len(parts)):
-        for k in range(value_start[i], value_start[i + 1]):
-            totals[parts[i], slot[k]] += value[k]
+    _add(value_start, slot, value, totals, parts)
     new_start = np.zeros(n_parts + 1, dtype=np.int64)
     for c in range(n_parts):
         new_start[c + 1] = new_start[c]

@@ -6,6 +6,7 @@ import json
 from functools import cached_property
 from typing import Any
 
+from ...analysis.edges import strength_line
 from ..records.errors import StoreError
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Source
@@ -136,7 +137,8 @@ class Documents:
         found = []
         for (a, b), block in zip(self._strengths.pairs, self._strengths.blocks, strict=True):
             if cut == (b if incoming else a):
-                other, strengths = (a, block[node, :]) if incoming else (b, block[:, node])
+                other, side = (a, "row") if incoming else (b, "column")
+                strengths = strength_line(block, **{side: node})
                 found += [(float(w), other, j) for j, w in enumerate(strengths.tolist()) if w > 0]
         found.sort(key=lambda edge: (-edge[0], edge[1:]))
         return [

@@ -64,9 +64,9 @@ def test_influence_is_the_sum_over_all_paths(seed):
     shares, nodes, edges = theirs(matrix, outputs)
     found = influence(graph)
     np.testing.assert_allclose(np.concatenate(found.nodes), nodes, atol=1e-12)
-    for own, (a, b) in zip(found.edges(graph), graph.pair_slices, strict=True):
-        np.testing.assert_allclose(own, edges[b, a], atol=1e-12)
-    for own, (a, b) in zip(as_shares(graph).blocks, graph.pair_slices, strict=True):
+    np.testing.assert_allclose(found.edges, edges[found.shares.later, found.shares.earlier], atol=1e-12)
+    assert len(found.edges) == np.count_nonzero(matrix)
+    for own, (a, b) in zip(as_shares(graph).matrices, graph.pair_slices, strict=True):
         np.testing.assert_allclose(own, shares[b, a], atol=1e-15)
     error = np.array(["error" in kind for kind in kinds])
     tokens = nodes[kinds == "embedding"].sum()
@@ -101,7 +101,7 @@ def test_hand_worked_graph_keeps_its_strongest_path():
     found = influence(graph)
     assert [b.tolist() for b in found.nodes] == [[pytest.approx(1.0)], [pytest.approx(0.9)], [0.0]]
     kept = kept_by_influence(graph, 0.9)
-    assert [block.tolist() for block in kept.blocks] == [[[2.0]], [[9.0]], [[0.0]]]
+    assert [block.tolist() for block in kept.matrices] == [[[2.0]], [[9.0]], [[0.0]]]
     assert kept.weights[1].tolist() == [[-9.0]]
     assert kept_by_influence(graph, 1.0) is graph
     assert path_scores(graph).replacement == 1.0

@@ -45,7 +45,7 @@ def test_quality_is_leidenalgs(seed, objective, resolution):
     generator = np.random.default_rng(seed)
     labels = [generator.integers(0, 5, k) for k in graph.widths]
     flat = np.unique(np.concatenate(labels), return_inverse=True)[1].tolist()
-    layers = multiplex(cost.graph_costs(graph, 1.0), graph.pair_slices, graph.n_nodes, objective, resolution)
+    layers = multiplex(cost.edge_costs(graph, 1.0), graph.pair_slices, graph.n_nodes, objective, resolution)
     theirs = sum(w * kind(g, initial_membership=flat, **options).quality() for g, kind, w, options in layers)
     ours = objectives.quality(graph, labels, 1.0, objective=objective, resolution=resolution)
     assert ours == pytest.approx(theirs, abs=1e-9)

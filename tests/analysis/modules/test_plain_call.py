@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from interbasis.analysis import InteractionGraph, Network, find_modules, interaction_basis, interaction_graph
+from interbasis.analysis.edges import dense
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.modules.beyond_chains import costs_beyond_chains, one_to_one
 from interbasis.analysis.modules.find_modules import CHAINS, _perhaps, compared
@@ -179,7 +180,8 @@ class TestChains:
     @settings(deadline=None, max_examples=25)
     def test_costs_leave_out_what_is_one_to_one(self, seed: int) -> None:
         block = 0.01 + np.random.default_rng(seed).random((5, 6)) ** 8
-        costs = costs_beyond_chains(InteractionGraph.from_blocks([block]), 1e-5)[0]
+        graph = InteractionGraph.from_blocks([block])
+        (costs,) = map(dense, costs_beyond_chains(graph, 1e-5).blocks(graph.pair_slices))
         squared = block**2
         for j in range(5):
             for i in range(6):
@@ -191,7 +193,8 @@ class TestChains:
         """An activation function whose slope varies leaves a diagonal beside its mean slope."""
         block = np.array([[1.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.1, 1.0]])
         graph = InteractionGraph.from_blocks([3 * block], beyond_skip=[block])
-        assert costs_beyond_chains(graph, 1e-4)[0] == pytest.approx(np.log(10) * (1 - np.eye(3)))
+        (costs,) = costs_beyond_chains(graph, 1e-4).blocks(graph.pair_slices)
+        assert costs == pytest.approx(np.log(10) * (1 - np.eye(3)))
 
     @pytest.mark.parametrize("seed", range(2))
     def test_activations_between_nearly_diagonal_layers_are_one_module(self, seed: int) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interbasis.analysis import InteractionGraph, find_modules, read_graph
+from interbasis.analysis.edges import dense
 from interbasis.analysis.errors import GraphError, InputError
 from interbasis.analysis.exchange import export, to_networkx
 from interbasis.analysis.reading import graph_of_bytes
@@ -27,7 +28,7 @@ def test_an_attribution_graph_keeps_layers_types_signs_and_labels() -> None:
     assert graph.cuts == ("E", "0", "1", "2", "logits")
     assert graph.widths == (1, 1, 1, 2, 1)
     assert signed(graph)["2_7_1", "4_9_1"] == -0.30000000000000004
-    assert all(np.array_equal(np.abs(w), block) for w, block in zip(graph.weights, graph.blocks, strict=True))
+    assert all(np.array_equal(np.abs(dense(w)), x) for w, x in zip(graph.weights, graph.matrices, strict=True))
     assert [table.types for table in graph.nodes][2:4] == [(ERROR,), (FEATURE, FEATURE)]
     assert graph.nodes[3].labels == ("bell \x07", None)
     assert graph.nodes[3].positions == (1, 1)

@@ -27,12 +27,11 @@ def dense(graph, objective, resolution):
     """What each pair of nodes gains when it shares a module, as a full symmetric matrix."""
     search = Search(graph, 1.0)
     gains = np.zeros((search.n, search.n))
-    for x, (a, b) in zip(search.costs, search.pairs, strict=True):
-        gains[b, a] += x
-        gains[a, b] += x.T
-    for side in objectives.find_objective(objective).sides(search.costs, search.places):
-        product = np.outer(side.earlier, side.later)
-        gains -= resolution * side.price * (product + product.T)
+    np.add.at(gains, (search.costs.later, search.costs.earlier), search.costs.weight)
+    np.add.at(gains, (search.costs.earlier, search.costs.later), search.costs.weight)
+    charges = objectives.find_objective(objective).charges(search.costs, search.places)
+    for i in range(search.n):
+        gains[i] -= resolution * charges.towards(i)
     return gains
 
 
@@ -121,8 +120,6 @@ def test_memory_of_the_kernel_is_below_100_bytes_an_edge():
     blocks = [np.exp(generator.standard_normal((400, 400))) for _ in range(3)]
     _, kernel = weights(InteractionGraph.from_blocks(blocks), "layered_modularity", 1.0)
     edges = len(kernel.neighbour) // 2
-    held = sum(
-        getattr(kernel, name).nbytes for name in ("start", "neighbour", "weight", "value_start", "slot", "value")
-    )
+    held = sum(array.nbytes for array in kernel.arrays)
     assert edges > 200_000
     assert 2 * held < 100 * edges  # the graph and, at most as large, its first aggregated level
