@@ -133,6 +133,14 @@ def _moves(
     n = len(labels)
     refine = len(within) > 0
     _add(added_start, added_slot, added, totals, labels)
+    itself = np.zeros(n)  # what a node is charged for what it adds itself
+    for i in range(n):
+        m = added_start[i]
+        for k in range(charged_start[i], charged_start[i + 1]):
+            while m < added_start[i + 1] and added_slot[m] < charged_slot[k]:
+                m += 1
+            if m < added_start[i + 1] and added_slot[m] == charged_slot[k]:
+                itself[i] += charged[k] * added[m]
     sizes = np.zeros(n, dtype=np.int64)
     count = np.zeros(n, dtype=np.int64)
     pins = np.zeros(n, dtype=np.int64)
@@ -168,9 +176,7 @@ def _moves(
                     near[n_near] = c
                     n_near += 1
                 sums[c] += weight[k]
-            for k in range(added_start[i], added_start[i + 1]):
-                totals[own, added_slot[k]] -= added[k]
-            stay = sums[own]
+            stay = sums[own] + itself[i]
             for k in range(charged_start[i], charged_start[i + 1]):
                 stay -= charged[k] * totals[own, charged_slot[k]]
             best, best_gain = own, stay + tolerance
@@ -186,10 +192,11 @@ def _moves(
                         best, best_gain = c, gain
                 sums[c] = 0.0
             sums[own] = 0.0
-            for k in range(added_start[i], added_start[i + 1]):
-                totals[best, added_slot[k]] += added[k]
             if best != own:
                 moved = moved_in_sweep = True
+                for k in range(added_start[i], added_start[i + 1]):
+                    totals[own, added_slot[k]] -= added[k]
+                    totals[best, added_slot[k]] += added[k]
                 if count[best] == 0:
                     n_empty -= 1
                 count[own] -= 1

@@ -22,7 +22,8 @@ class Weights:
     Attributes:
         start, neighbour, weight: rows of the symmetric matrix of weights (each edge stored from both its ends).
         added_start, added_slot, added: rows of what a node adds to the totals of its module, by slot.
-        charged_start, charged_slot, charged: rows of what a node is charged per unit of a total, resolution included.
+        charged_start, charged_slot, charged: rows of what a node is charged per unit of a total, resolution included;
+            slots ascend in both.
         slots: number of slots.
         size: per node the size that counts towards the largest size of a module.
         pin: 1 for nodes of which no two may share a module, else 0.
@@ -113,7 +114,7 @@ def _relabel(labels: np.ndarray, compact: np.ndarray) -> int:
 
 @compiled
 def _add(start: np.ndarray, slot: np.ndarray, added: np.ndarray, totals: np.ndarray, labels: np.ndarray) -> None:
-    """Add what every node adds to the totals of its module, in place."""
+    """Add what every node adds to the totals (module, slot) of its module, in place."""
     for i in range(len(labels)):
         for k in range(start[i], start[i + 1]):
             totals[labels[i], slot[k]] += added[k]
