@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
@@ -193,7 +194,7 @@ class InteractionGraph(Result):
         cuts = self.cut_slices
         return tuple((cuts[a], cuts[b]) for a, b in self.pairs)
 
-    @property
+    @cached_property
     def edge_list(self) -> Edges:
         """All edges with their strengths; nodes are numbered cut after cut."""
         return Edges.of(self.blocks, self.pair_slices)

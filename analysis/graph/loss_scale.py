@@ -4,6 +4,8 @@ From the graph: interactions below the cutoff sqrt(epsilon) may together carry a
 strength (the loss that all interactions carry), and the cutoff is at most 1/50 of the strongest strength. If the
 density of log strengths has a valley within a factor of two around that, the cutoff moves to its minimum, so that a
 small change of it changes as few edges as possible. Strengths times s give epsilon times s^2, and the same edges.
+Where w^2 is no loss, in graphs made elsewhere, at most the strongest 500,000 edges are kept: such graphs may have
+millions of weak links.
 
 On 60 trained networks (two or three digits, digit and parity; weight decay 0.1 to 1) this cutoff lies where
 modules agree best with the truth; with 1/100 of the strongest strength alone the AMI was lower by 0.05.
@@ -35,6 +37,8 @@ _BANDWIDTH = 0.15  # of the kernel density over log10 w
 
 _DEPTH = 0.9  # a valley's minimum is at most this share of its lower side
 
+_MOST = 500_000  # edges of a graph made elsewhere
+
 _HAIR = 1e-7  # decades by which the cutoff is lowered, so that rounding moves no edge across it
 
 _POINTS = 200
@@ -64,7 +68,8 @@ class LossScale:
 
     Attributes:
         per_pair: one per pair of cuts.
-        source: "given", "given per pair", "graph" or "pairs" (computed for each pair of cuts by itself).
+        source: "given", "given per pair", "graph", "pairs" (computed for each pair of cuts by itself) or "strongest"
+            (of a large graph made elsewhere).
         full_strength: strength that counts as one full connection: 1 (eq. 34) where epsilon is given, else the
             strongest strength.
     """
@@ -135,6 +140,14 @@ def default_epsilon(graph: InteractionGraph) -> float:
     return strength_distribution(graph.blocks).cutoff ** 2
 
 
+def _strongest(graph: InteractionGraph) -> float:
+    """Return the loss scale that keeps the strongest edges of a graph made elsewhere, 0 where it has few."""
+    if graph.unit == "loss" or graph.n_edges() <= _MOST:
+        return 0.0
+    weight = graph.edge_list.weight
+    return float(np.partition(weight, -_MOST - 1)[-_MOST - 1] ** 2)
+
+
 def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> LossScale:
     """Choose the loss scale of a graph: given (a number, or one per pair of cuts), "graph" (also None) or "pairs".
 
@@ -143,7 +156,9 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     """
     strongest = max(float(block.max()) for block in graph.blocks)
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
-        scale = LossScale((default_epsilon(graph),) * len(graph.blocks), "graph", strongest)
+        chosen, few = default_epsilon(graph), _strongest(graph)
+        source = "graph" if chosen >= few else "strongest"
+        scale = LossScale((max(chosen, few),) * len(graph.blocks), source, strongest)
     elif isinstance(epsilon, str) and epsilon == "pairs":
         empty = [not block.max() > 0 for block in graph.blocks]
         whole = default_epsilon(graph) if any(empty) else 0.0

@@ -28,6 +28,7 @@ from ..edges import Edges
 from ..graph.cost import Epsilon, costs_of, loss_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.null_graphs import null_costs
+from ..parallel import in_order
 from ..search.local_search import Search
 
 __all__ = ["BeyondChains", "costs_beyond_chains", "one_to_one"]
@@ -86,12 +87,14 @@ class BeyondChains:
     def tests(self, divisions: Sequence[Int[np.ndarray, " n"]]) -> list[tuple[float, float]]:
         """Compute the contrast of each division, labels 0, 1, ..., and its p-value against the null graphs."""
         contrasts = self._contrasts(self.costs, divisions)
-        generator = np.random.default_rng([self._seed, 1])
-        reached = np.zeros(len(divisions), dtype=int)
-        for _ in range(self._n_null):
+
+        def reached(generator: np.random.Generator) -> np.ndarray:
             null = null_costs(self.costs, self._search.places, generator=generator)
-            reached += self._contrasts(null, divisions) >= contrasts
-        return list(zip(contrasts.tolist(), ((1 + reached) / (1 + self._n_null)).tolist(), strict=True))
+            return self._contrasts(null, divisions) >= contrasts
+
+        generators = np.random.default_rng([self._seed, 1]).spawn(self._n_null)
+        count = 1 + sum(in_order(reached, generators, self._search.threads), np.zeros(len(divisions)))
+        return list(zip(contrasts.tolist(), (count / (1 + self._n_null)).tolist(), strict=True))
 
     def supports(self, contrast: float, p_value: float) -> bool:
         """Return whether a division's contrast exceeds that of every null graph, and a least value."""

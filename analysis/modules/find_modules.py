@@ -37,6 +37,10 @@ _THOROUGH = Effort(restarts=8, kicks=12)
 
 _PROFILE = Effort(restarts=1, kicks=1)  # per resolution, for the graph and each null graph
 
+_LARGE = 200_000  # edges from which on searches take less effort
+
+_THOROUGH_OF_LARGE, _PROFILE_OF_LARGE = Effort(restarts=4, kicks=4, passes=10), Effort(restarts=1, kicks=0, passes=5)
+
 _STABLE = 0.8
 
 _CHAINS = "modules are chains: without one-to-one edges and skip paths they interact as much as by chance"
@@ -157,8 +161,9 @@ def find_modules(
             each cut held to 20 %; see `mediators`.
         seed: the same seed gives the same result, bit for bit.
         n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None).
-        effort: effort of the search for the result. The profile takes one search and one kick per graph and resolution;
-            where the resolution is given, the graph and its null graphs are searched with this effort.
+        effort: effort of the search for the result. The profile takes one search and one kick per graph and resolution,
+            from 200,000 edges on one search of five passes; where the resolution is given, the graph and its null
+            graphs are searched with this effort.
         backend: "leiden" or "leidenalg", see `search`.
         chains: with "discount" one-to-one edges and skip paths are no evidence of modules: a division is significant
             only if its modules are also separated without them; with "count" they are evidence, as in version 0.6. See
@@ -180,13 +185,14 @@ def find_modules(
     beyond = None
     if chains == "discount" and n_null:
         beyond = BeyondChains(graph, scale.per_pair, search, n_null=n_null, seed=seed)
-    thorough = _THOROUGH if effort is None else effort
+    large = len(search.costs) >= _LARGE
+    thorough = (_THOROUGH_OF_LARGE if large else _THOROUGH) if effort is None else effort
     generator = np.random.default_rng(seed)
     found = profile(
         search,
         resolutions(search, objective, None if choosing else resolution),
         n_null=n_null,
-        effort=_PROFILE if choosing else thorough,
+        effort=(_PROFILE_OF_LARGE if large else _PROFILE) if choosing else thorough,
         generator=generator,
         backend=backend,
         start=None if start is None else search.begin(start),

@@ -128,7 +128,7 @@ class Partition(Result):
         quality, objective, resolution: value of the objective, its name and resolution.
         epsilon: loss scale; edges are strengths above its square root. Where it differs between pairs of cuts,
             `epsilons` holds them, and this is their geometric mean.
-        epsilon_source: "given", "given per pair", "graph" or "pairs"; see `graph.loss_scale`.
+        epsilon_source: "given", "given per pair", "graph", "pairs" or "strongest"; see `graph.loss_scale`.
         contrast: 1 - edge_cost / its expectation by chance for these labels.
         modules: one `Module` per label.
         mediators: the interaction surface: all nodes of one module that feed another.

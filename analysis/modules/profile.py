@@ -35,6 +35,7 @@ modules at least 5, and the smallest true modules of other networks 1.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,9 +44,10 @@ from jaxtyping import Float, Int
 
 from ..graph.null_graphs import null_costs
 from ..graph.quotient import contrast_of
+from ..parallel import in_order
 from ..progress import ProgressCallback, report
 from ..results import by_value
-from ..search.local_search import Effort, Search
+from ..search.local_search import Effort, Found, Search
 from ..search.objectives import LAYERED, checked_resolution, find_objective
 from .beyond_chains import BeyondChains
 from .evidence import description_length
@@ -124,23 +126,24 @@ def profile(
     progress: ProgressCallback | None,
 ) -> Profile:
     """Search the graph and null graphs at every resolution, and choose by the rule at the head of this module."""
-    qualities = np.empty((len(grid), 1 + n_null))
-    labels: list[np.ndarray] = []
-    options: dict[str, Any] = {"generator": generator, "backend": backend}
     of_nulls = effort if start is None else replace(effort, restarts=effort.restarts + 1)  # as many runs as the graph
-    for k in report(range(1 + n_null), "modules", progress):
-        costs = search.costs
-        if k:
-            costs = null_costs(search.costs, search.places, generator=generator)
+
+    def searched(drawn: tuple[int, np.random.Generator]) -> list[Found]:
+        """Search the graph, number 0, or a null graph at every resolution."""
+        k, own = drawn
+        costs = null_costs(search.costs, search.places, generator=own) if k else search.costs
+        options: dict[str, Any] = {"generator": own, "backend": backend}
+        options |= {"effort": of_nulls} if k else {"effort": effort, "start": start}
         wired = search.wired(costs)
-        for row, (objective, resolution) in enumerate(grid):
-            begin = None if k else start
-            level = of_nulls if k else effort
-            best = search.best(wired, costs, objective, resolution, start=begin, effort=level, **options)
-            qualities[row, k] = best.value
-            if k == 0:
-                labels.append(_settled(search, best.labels, join, beyond))
-                runs = [_settled(search, run, join, beyond) for run in best.runs]
+        found = [search.best(wired, costs, *point, **options) for point in grid]
+        return [replace(best, labels=best.labels[:0], runs=()) for best in found] if k else found
+
+    graphs = list(enumerate(generator.spawn(1 + n_null)))
+    with closing(in_order(searched, graphs, search.threads)) as results:
+        every = list(report(results, "modules", progress, len(graphs)))
+    qualities = np.array([[best.value for best in found] for found in every]).T
+    labels = [_settled(search, best.labels, join, beyond) for best in every[0]]
+    runs = [_settled(search, run, join, beyond) for run in every[0][-1].runs]
     rows = [_row(search, *point, qualities[k], labels[k]) for k, point in enumerate(grid)]
     found = Profile(tuple(rows), tuple(labels), join, runs=tuple(runs) if len(grid) == 1 else ())
     return _chosen(found, qualities, beyond, search.places.joint) if n_null else found

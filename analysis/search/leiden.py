@@ -23,9 +23,11 @@ import numpy as np
 from ..compiled import compiled
 from .weights import Weights, _add, compact, contracted, value
 
-__all__ = ["leiden"]
+__all__ = ["PASSES", "leiden"]
 
-_PASSES = 20
+PASSES = 20
+
+"""Most passes of one run."""
 
 
 def leiden(
@@ -35,14 +37,16 @@ def leiden(
     *,
     max_size: int | None = None,
     min_size: int = 0,
+    passes: int = PASSES,
 ) -> np.ndarray:
-    """Improve labels until no move of a single node gains; Q is never lowered.
+    """Improve labels until no pass and no move of a single node gains; Q is never lowered.
 
     Args:
         graph: weights and values.
         labels: the start, integers in [0, n); `np.arange(n)` for singletons.
         generator: draws the order in which nodes are visited.
         max_size: no module grows beyond it.
+        passes: most passes of Leiden; the search ends earlier where one changes nothing.
         min_size: if above 0, no module shrinks below it, no new ones appear, and nodes move one by one only.
     """
     labels = labels.astype(np.int64)
@@ -50,7 +54,7 @@ def leiden(
     if min_size > 0:
         _move(graph, labels, generator, bound, smallest=min_size, thorough=True)
         return labels
-    for _ in range(_PASSES):
+    for _ in range(passes):
         before = value(graph, labels)
         labels = _descend(graph, labels, generator, bound)
         if value(graph, labels) <= before + graph.tolerance and not _move(
@@ -184,10 +188,13 @@ def _moves(
                 best, best_gain = empty[n_empty - 1], 0.0
             for k in range(n_near):
                 c = near[k]
-                if c != own and sizes[c] + size[i] <= bound and pin[i] * pins[c] == 0:
+                # charges are never negative, so a gain is at most the weight
+                if c != own and sums[c] > best_gain and sizes[c] + size[i] <= bound and pin[i] * pins[c] == 0:
                     gain = sums[c]
                     for m in range(charged_start[i], charged_start[i + 1]):
                         gain -= charged[m] * totals[c, charged_slot[m]]
+                        if gain <= best_gain:
+                            break
                     if gain > best_gain:
                         best, best_gain = c, gain
                 sums[c] = 0.0

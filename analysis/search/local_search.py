@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array, diags_array, hstack
 
 from ..compiled import compiled
@@ -28,7 +29,7 @@ from ..graph.interaction_graph import InteractionGraph
 from ..graph.quotient import contrast_of
 from ..results import by_value
 from .kway import check_bounds, kway
-from .leiden import leiden
+from .leiden import PASSES, leiden
 from .objectives import checked_resolution, find_objective
 from .weights import Weights, compact, contracted, value
 
@@ -38,19 +39,28 @@ BACKENDS = ("leiden", "leidenalg")
 
 _KICKS = ((0.3, False), (0.6, True), (0.1, False))  # (share of the nodes, whether they become singletons)
 
+_MANY = 50_000  # edges from which on a search is worth a thread of its own
+
 _LEIDENALG_ITERATIONS = 5  # "until nothing changes" can loop for ever on rounding errors
 
 
 @dataclass(frozen=True)
 class Effort:
-    """The effort of a search: the number of independent runs, and of runs from a kicked best partition."""
+    """The effort of a search.
+
+    Attributes:
+        restarts: number of independent runs.
+        kicks: number of runs from a kicked best partition.
+        passes: most passes of each run, see `leiden`.
+    """
 
     restarts: int = 8
     kicks: int = 12
+    passes: int = PASSES
 
     def __post_init__(self) -> None:
-        if self.restarts < 1 or self.kicks < 0:
-            raise GraphError(f"{self}: expected at least one restart, and no negative number of kicks")
+        if self.restarts < 1 or self.kicks < 0 or self.passes < 1:
+            raise GraphError(f"{self}: expected at least one restart and pass, and no negative number of kicks")
 
 
 @by_value
@@ -94,6 +104,11 @@ class Search:
     def kept(self, edges: Edges) -> Edges:
         """Leave out the nodes without an edge above the cutoff."""
         return edges.among(np.concatenate(self.strong))
+
+    @property
+    def threads(self) -> int:
+        """How many such graphs are searched at once: as many as torch may use threads, one where they are small."""
+        return torch.get_num_threads() if len(self.costs) >= _MANY else 1
 
     def constrain(
         self,
@@ -203,13 +218,13 @@ class Search:
             if backend == "leidenalg":
                 labels = self._leidenalg(costs, objective, resolution, int(generator.integers(2**31)))
             else:
-                labels = leiden(graph, labels, generator, max_size=self.max_size)
+                labels = leiden(graph, labels, generator, max_size=self.max_size, passes=effort.passes)
             ends.append(labels[self.groups])
             best = _better(graph, best, labels)
         for k in range(effort.kicks if backend == "leiden" else 0):
             share, alone = _KICKS[k % len(_KICKS)]
             kicked = _kicked(graph, best[1], generator, share, alone or self.max_size < self.n)
-            labels = leiden(graph, kicked, generator, max_size=self.max_size)
+            labels = leiden(graph, kicked, generator, max_size=self.max_size, passes=effort.passes)
             best = _better(graph, best, labels)
         return Found(best[0], best[1][self.groups], tuple(ends[len(runs) - effort.restarts :]))
 
