@@ -68,7 +68,7 @@ _LONG = 60.0  # seconds, above which the time that an analysis takes is said fir
 
 _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
 
-_CAME_LATER = ("positions", "tolerance", "batch_size")
+_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls")
 
 RecipeT = TypeVar(
     "RecipeT", "CompareRecipe", "DescribeRecipe", "ImportRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe
@@ -127,6 +127,7 @@ class PartitionRecipe:
     Attributes:
         control: compare a division that null graphs support with that of an untrained copy of the network. This needs
             the network (`analyze`); a stored graph is divided without the comparison.
+        nulls: number of null graphs; None: 20 where the resolution is chosen, else none.
     """
 
     epsilon: _Epsilon | None = None
@@ -138,6 +139,7 @@ class PartitionRecipe:
     mediator_polish: bool = False
     chains: Literal["discount", "count"] = "discount"
     control: bool = True
+    nulls: Annotated[int, Field(ge=4, lt=2**63, description="a whole number of at least 4")] | None = None
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -145,8 +147,10 @@ class PartitionRecipe:
 
     @property
     def search(self) -> dict[str, Any]:
-        """The choices that are arguments of `find_modules`."""
-        return {name: value for name, value in asdict(self).items() if name != "control"}
+        """The choices as arguments of `find_modules`."""
+        chosen = asdict(self)
+        del chosen["control"]
+        return {**chosen, "n_null": chosen.pop("nulls")}
 
     @property
     def sha256(self) -> str:

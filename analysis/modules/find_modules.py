@@ -160,7 +160,8 @@ def find_modules(
         mediator_polish: lower the mediator cost by moves of single nodes, the number of nodes of each module at
             each cut held to 20 %; see `mediators`.
         seed: the same seed gives the same result, bit for bit.
-        n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None).
+        n_null: null graphs; default 20 where the resolution is chosen, otherwise 0 (then p_value is None). From 100 on
+            a p-value beyond their ranks is estimated, too, see `tail`.
         effort: effort of the search for the result. The profile takes one search and one kick per graph and resolution,
             from 200,000 edges on one search of five passes; where the resolution is given, the graph and its null
             graphs are searched with this effort.
@@ -379,8 +380,9 @@ def _evidence(search: Search, part: Partition, found: Profile, runs: Sequence[np
             values["reason"] = _CHAINS
         values["warning"] = "no more modular than chance: the modules are what was asked for, not a finding"
         return values
-    values["verdict"] = "supported"
-    values["reason"] = f"more modular than all null graphs (z {_shown(z)}, p {found.p_value:.2g})"
+    values |= {"verdict": "supported", "tail_p": found.tail_p}
+    tail = "" if found.tail_p is None else f", by a Pareto tail about {found.tail_p:.1g}"
+    values["reason"] = f"more modular than all null graphs (z {_shown(z)}, p {found.p_value:.2g}{tail})"
     values["reason"] += f"; {differ}" if agreement.ami < _STABLE else "; independent searches agree"
     return values
 

@@ -136,6 +136,8 @@ class Partition(Result):
         p_value: of "no more modular than the null graphs", (1 + null graphs at or above) / (1 + null
             graphs), for the largest z over the profile, also where the result is one module, which claims no
             division; None where no null graph was searched, or where the modules were chains.
+        tail_p: estimate of the p-value where it is smaller than the ranks among 100 null graphs or more show, by the
+            tail of a generalised Pareto distribution (see `tail`); None elsewhere.
         z: statistic of the chosen row of the profile, of one module the largest, see `profile`; None where p_value is
             None.
         description_length: in nats, minus that of one module; for comparison only.
@@ -174,6 +176,7 @@ class Partition(Result):
     mediators: tuple[Mediator, ...]
     seed: int
     p_value: float | None = None
+    tail_p: float | None = None
     z: float | None = None
     description_length: float | None = None
     stability: float | None = None

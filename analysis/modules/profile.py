@@ -53,6 +53,7 @@ from .beyond_chains import BeyondChains
 from .evidence import description_length
 from .partition import ProfileRow
 from .satellites import join_satellites
+from .tail import tail_p_value
 
 __all__ = ["Profile", "profile", "resolutions"]
 
@@ -81,6 +82,7 @@ class Profile:
         p_value: (1 + null graphs whose largest z is at or above the graph's) / (1 + null graphs), or that of the chosen
             row beyond chains if that is larger; None without null graphs.
         chains: whether a division that null graphs do not explain was refused because of its contrast beyond chains.
+        tail_p: estimate of the p-value beyond the ranks, see `tail`; None where it is not known.
         levels: index of a row for each number of modules among significant rows, fewest first.
         runs: labels of the independent runs if only one resolution was tried.
     """
@@ -91,6 +93,7 @@ class Profile:
     row: int = 0
     significant: bool = False
     p_value: float | None = None
+    tail_p: float | None = None
     levels: tuple[int, ...] = ()
     runs: tuple[Int[np.ndarray, " n"], ...] = ()
     chains: bool = False
@@ -216,6 +219,7 @@ def _chosen(
         row=row,
         significant=bool(chosen),
         p_value=max(p_value, tests[row][1]) if counts[row] > 1 else p_value,
+        tail_p=tail_p_value(float(z.max()), null_z) if chosen else None,
         levels=levels,
         chains=bool((~explained & ~apart & (counts > 1)).any()),
     )

@@ -211,6 +211,17 @@ MaxSizeOption = Annotated[
     int | None, typer.Option("--max-size", help="Largest number of nodes in a module.", rich_help_panel=MODULES)
 ]
 
+NullsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--nulls",
+        min=4,
+        help="Null graphs; p is at least 1 / (1 + N), and from 100 on a tail is fitted.",
+        show_default="20 where the resolution is chosen",
+        rich_help_panel=MODULES,
+    ),
+]
+
 PolishOption = Annotated[
     bool | None,
     typer.Option(

@@ -30,6 +30,7 @@ from ..options import (
     MaxSizeOption,
     MemoryOption,
     MinSizeOption,
+    NullsOption,
     NumberOption,
     ObjectiveOption,
     PlotOption,
@@ -178,6 +179,7 @@ def analyze(
     k: NumberOption = None,
     min_size: MinSizeOption = None,
     max_size: MaxSizeOption = None,
+    nulls: NullsOption = None,
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
@@ -206,7 +208,7 @@ def analyze(
         "epsilon": loss_scale(epsilon),
         "objective": objective,
     }
-    choices = {**named, "resolution": resolution, "k": k, "min_size": min_size, "max_size": max_size}
+    choices = {**named, "resolution": resolution, "k": k, "nulls": nulls, "min_size": min_size, "max_size": max_size}
     choices |= {"mediator_polish": mediator_polish, "seed": seed}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     given = {name: value for name, value in choices.items() if value is not None}
@@ -249,6 +251,7 @@ def modules(
     k: NumberOption = None,
     min_size: MinSizeOption = None,
     max_size: MaxSizeOption = None,
+    nulls: NullsOption = None,
     mediator_polish: PolishOption = None,
     seed: SeedOption = None,
     labels: Annotated[
@@ -271,7 +274,13 @@ def modules(
     """
     check_picture(plot)
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution, "k": k}
-    choices |= {"min_size": min_size, "max_size": max_size, "mediator_polish": mediator_polish, "seed": seed}
+    choices |= {
+        "nulls": nulls,
+        "min_size": min_size,
+        "max_size": max_size,
+        "mediator_polish": mediator_polish,
+        "seed": seed,
+    }
     with opened_backend(store, artifacts, url) as backend:
         if labels is not None:
             from ....analysis.exchange.labels_file import read_assignment
