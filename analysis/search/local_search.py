@@ -315,9 +315,11 @@ class Search:
 
 
 def _better(graph: Weights, best: tuple[float, np.ndarray], labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the labels with their value if that is larger by more than rounding, else the best ones."""
+    """Return the labels if their value is larger, or, up to rounding, the same with no more modules; else the best."""
     found = value(graph, labels)
-    return (found, labels) if found > best[0] + graph.tolerance else best
+    gain = found - best[0]
+    few = abs(gain) <= graph.tolerance and len(np.unique(labels)) <= len(np.unique(best[1]))
+    return (found, labels) if few or gain > graph.tolerance else best
 
 
 def _kicked(

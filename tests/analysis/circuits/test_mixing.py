@@ -100,7 +100,7 @@ def test_shares_of_a_linear_map_are_its_squares(generator: torch.Generator) -> N
 
 @pytest.mark.parametrize("kind", ["global", "neuron"])
 def test_planted_blocks_are_supported_and_other_divisions_are_not(kind: str) -> None:
-    case = Planted(3, {(2, 0, 1): 0.01}, kind=kind, points=5)
+    case = Planted(4, {(2, 0, 1): 0.01}, kind=kind, points=5)
     found = ablate_modules(*case.args, draws=1)
     assert found.verdict == "supported"
     assert found.reason is not None
