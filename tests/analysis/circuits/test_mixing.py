@@ -110,7 +110,7 @@ def test_planted_blocks_are_supported_and_other_divisions_are_not(kind: str) -> 
     assert mixing.p_value == 1 / 40
     assert max(mixing.interaction) < 1e-3 * mixing.variance
     assert min(share for share in mixing.followed if share is not None) > 0.99
-    assert [part.verdict for part in found.parts] == ["supported"] * 3
+    assert [part.verdict for part in found.parts] == ["supported"] * 4
     chance = np.random.default_rng(0)
     random = score_partition(case.graph, [chance.permutation(side) for side in case.side], 1e-12)
     other = ablate_modules(*case.args[:3], random, [case.x], draws=1)
