@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,10 @@ from .results import by_value
 
 __all__ = ["Block", "Edges", "as_rows", "dense", "entries", "mapped", "stored", "strength_line", "summed", "values_at"]
 
-Block: TypeAlias = "np.ndarray | csr_array[Any]"
+if TYPE_CHECKING:
+    Block: TypeAlias = np.ndarray | csr_array[Any]
+else:
+    Block = np.ndarray | csr_array
 
 """A matrix (later, earlier), dense or as sparse rows."""
 

@@ -148,9 +148,7 @@ class PartitionRecipe:
     @property
     def search(self) -> dict[str, Any]:
         """The choices as arguments of `find_modules`."""
-        chosen = asdict(self)
-        del chosen["control"]
-        return {**chosen, "n_null": chosen.pop("nulls")}
+        return {"n_null" if name == "nulls" else name: v for name, v in asdict(self).items() if name != "control"}
 
     @property
     def sha256(self) -> str:

@@ -1,5 +1,6 @@
 """`interbasis.analyze`: one call from a model and its data to modules and evidence."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_analysis_is_drawn_listed_reported_and_stored(found: Analysis, tmp_path:
     assert "<h1>TwoPictures</h1>" in page
     assert f"interbasis {interbasis.__version__}" in page
     assert "<h1>A &lt; B</h1>" in found.report(tmp_path / "report.html", title="A < B").read_text()
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in re.sub('base64,[^"]*|http-equiv', "", page)  # four letters of a picture may be these
     again = Analysis.load(found.save(tmp_path / "found.safetensors"))
     assert again == found
     assert again.network is None
