@@ -20,7 +20,7 @@ FLOORS = {
         ("devices",),
         ("notebook",),
         ("fields", "results", "derivatives", "names"),
-        ("linalg",),
+        ("linalg", "edges"),
         ("network",),
         ("huggingface",),
         ("checkpoints", "basis"),

@@ -118,6 +118,62 @@ def _shuffle(order: np.ndarray, generator: np.random.Generator) -> None:
 
 
 @compiled
+def _merge(
+    start: np.ndarray,
+    column: np.ndarray,
+    weight: np.ndarray,
+    i: int,
+    k: int,
+    every: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> int:
+    """Spread rows i and k over all columns; write the columns where either has an edge to `every`, and count them.
+
+    Where k is i, the second row is empty.
+    """
+    found = 0
+    m, o = start[i], start[k] if i != k else start[k + 1]
+    while m < start[i + 1] or o < start[k + 1]:
+        c = len(first)
+        if m < start[i + 1]:
+            c = column[m]
+        if o < start[k + 1]:
+            c = min(c, column[o])
+        if m < start[i + 1] and column[m] == c:
+            first[c] = weight[m]
+            m += 1
+        if o < start[k + 1] and column[o] == c:
+            second[c] = weight[o]
+            o += 1
+        every[found] = c
+        found += 1
+    return found
+
+
+@compiled
+def _part(
+    start: np.ndarray,
+    column: np.ndarray,
+    weight: np.ndarray,
+    i: int,
+    k: int,
+    every: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """Write the rows that `_merge` spread back, and empty them."""
+    m, o = start[i], start[k]
+    for c in every:
+        if first[c] > 0:
+            column[m], weight[m], first[c] = c, first[c], 0.0
+            m += 1
+        if second[c] > 0:
+            column[o], weight[o], second[c] = c, second[c], 0.0
+            o += 1
+
+
+@compiled
 def _exchange(
     start: np.ndarray,
     column: np.ndarray,
@@ -141,24 +197,10 @@ def _exchange(
     _shuffle(rows, generator)
     for r in range(n_rows):
         i, k = rows[r], rows[(r + 1) % n_rows]
-        alone = i == k
+        found = _merge(start, column, weight, i, k, every, first, second)
         last = min(row_position[i], row_position[k])
-        found, used = 0, 0  # columns where neither row has an edge have nothing to exchange
-        m, o = start[i], start[k] if not alone else start[k + 1]
-        while m < start[i + 1] or o < start[k + 1]:
-            c = n_columns
-            if m < start[i + 1]:
-                c = column[m]
-            if o < start[k + 1]:
-                c = min(c, column[o])
-            if m < start[i + 1] and column[m] == c:
-                first[c] = weight[m]
-                m += 1
-            if o < start[k + 1] and column[o] == c:
-                second[c] = weight[o]
-                o += 1
-            every[found] = c
-            found += 1
+        used = 0
+        for c in every[:found]:
             if column_position[c] <= last:
                 columns[used] = c
                 used += 1
@@ -175,15 +217,7 @@ def _exchange(
                 first[left], first[right], second[left], second[right] = b, a, d, c
                 deviation[left], deviation[right] = new_left, new_right
                 done += 1
-        m, o = start[i], start[k]
-        for place in range(found):
-            c = every[place]
-            if first[c] > 0:
-                column[m], weight[m], first[c] = c, first[c], 0.0
-                m += 1
-            if second[c] > 0:
-                column[o], weight[o], second[c] = c, second[c], 0.0
-                o += 1
+        _part(start, column, weight, i, k, every[:found], first, second)
     return done
 
 

@@ -24,11 +24,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..compiled import in_order
 from ..edges import Edges
 from ..graph.cost import Epsilon, costs_of, loss_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.null_graphs import null_costs
-from ..parallel import in_order
 from ..search.local_search import Search
 
 __all__ = ["BeyondChains", "costs_beyond_chains", "one_to_one"]

@@ -186,14 +186,13 @@ def find_modules(
     beyond = None
     if chains == "discount" and n_null:
         beyond = BeyondChains(graph, scale.per_pair, search, n_null=n_null, seed=seed)
-    large = len(search.costs) >= _LARGE
-    thorough = (_THOROUGH_OF_LARGE if large else _THOROUGH) if effort is None else effort
+    thorough, quick = _efforts(search, effort)
     generator = np.random.default_rng(seed)
     found = profile(
         search,
         resolutions(search, objective, None if choosing else resolution),
         n_null=n_null,
-        effort=(_PROFILE_OF_LARGE if large else _PROFILE) if choosing else thorough,
+        effort=quick if choosing else thorough,
         generator=generator,
         backend=backend,
         start=None if start is None else search.begin(start),
@@ -219,6 +218,13 @@ def find_modules(
         beyond_chains=chosen.beyond_chains if part.n_modules > 1 else None,
     )
     return replace(part, **_evidence(search, part, found, runs))
+
+
+def _efforts(search: Search, effort: Effort | None) -> tuple[Effort, Effort]:
+    """Return the effort for the result, as given or by the size of the graph, and that for each row of the profile."""
+    if len(search.costs) >= _LARGE:
+        return effort or _THOROUGH_OF_LARGE, _PROFILE_OF_LARGE
+    return effort or _THOROUGH, _PROFILE
 
 
 def _polished(

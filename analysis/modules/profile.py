@@ -42,9 +42,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..compiled import in_order
 from ..graph.null_graphs import null_costs
 from ..graph.quotient import contrast_of
-from ..parallel import in_order
 from ..progress import ProgressCallback, report
 from ..results import by_value
 from ..search.local_search import Effort, Found, Search

@@ -6,7 +6,6 @@ import json
 from functools import cached_property
 from typing import Any
 
-from ...analysis.edges import strength_line
 from ..records.errors import StoreError
 from ..records.graphs import GRAPH, GraphRow
 from ..records.kinds import Source
@@ -134,6 +133,8 @@ class Documents:
 
     def _edges(self, cut: int, node: int, *, incoming: bool) -> list[dict[str, Any]]:
         """List the strongest edges of a node, to earlier cuts or to later ones."""
+        from ...analysis.edges import strength_line
+
         found = []
         for (a, b), block in zip(self._strengths.pairs, self._strengths.blocks, strict=True):
             if cut == (b if incoming else a):
