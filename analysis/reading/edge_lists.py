@@ -24,10 +24,12 @@ _OURS = ("earlier_cut", "earlier", "later_cut", "later", "strength")
 def csv_parts(data: bytes) -> Parts:
     """Read an edge list; columns are separated by commas, or by tabs where the first line has no comma.
 
-    The columns that `InteractionGraph.to_frame` has are read, too.
+    The columns that `InteractionGraph.to_frame` has are read, too. Blanks before a value are left out; those behind it
+    belong to it, so that "a " and "a" are two nodes.
 
     Raises:
-        GraphError: the file is no table, lacks a column, or a node is in two layers.
+        GraphError: the file is no table, lacks a column, a line has more values than there are columns, a node has no
+            id, or is in two layers.
     """
     import pandas
 
@@ -46,6 +48,12 @@ def csv_parts(data: bytes) -> Parts:
         raise GraphError(
             f"the file cannot be read as a table: {error}; expected CSV with {','.join(_NEEDED)}"
         ) from error
+    if not isinstance(table.index, pandas.RangeIndex):  # pandas takes the first values for names of the lines
+        columns = len(table.columns)
+        raise GraphError(
+            f"link 1 has {columns + table.index.nlevels} values, and the first line names {columns} columns: expected "
+            "a value for each column; name the others, too, or take separators at the ends of lines out"
+        )
     return _parts(table, "csv")
 
 
@@ -54,7 +62,7 @@ def parquet_parts(data: bytes) -> Parts:
 
     Raises:
         InputError: no library that reads Parquet is installed.
-        GraphError: the file cannot be read, or lacks a column.
+        GraphError: the file cannot be read, lacks a column, a node has no id, or is in two layers.
     """
     import pandas
 
@@ -79,7 +87,7 @@ def _parts(table: pandas.DataFrame, form: str) -> Parts:
         )
     if not len(table):
         raise GraphError("the edge list is empty: expected a line for each link")
-    ends = [table[name].astype(str) for name in _NEEDED[:2]]
+    ends = [_ids(table[name]) for name in _NEEDED[:2]]
     codes, names = pandas.factorize(np.stack([np.asarray(side, dtype=object) for side in ends], 1).ravel())
     source, target = codes.reshape(-1, 2).T.astype(np.int32)
     links = Links(source, target, _weights(table["weight"]))
@@ -89,6 +97,13 @@ def _parts(table: pandas.DataFrame, form: str) -> Parts:
     layers = _layers(table, links, names) if given else ()
     nodes = NodeTable.from_rows({"id": str(name)} for name in names)
     return Parts(nodes, links, layers, {"format": form})
+
+
+def _ids(column: pandas.Series[Any]) -> pandas.Series[Any]:
+    names = column.astype(str)
+    if (without := np.asarray(column.isna() | (names == ""))).any():
+        raise GraphError(f"link {int(np.argmax(without)) + 1:,} has no {column.name}: expected the id of a node")
+    return names
 
 
 def _weights(column: pandas.Series[Any]) -> np.ndarray:

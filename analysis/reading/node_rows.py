@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +17,20 @@ _NAMES = {
     "label": (("label", "clerp"), str),
 }
 
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]*)?")
+
 
 def layer_key(value: Any) -> str:
     """Return the name of a layer: numbers and texts of the same number are the same layer.
 
-    >>> layer_key(3), layer_key(3.0), layer_key(" 3"), layer_key("blocks.3")
-    ('3', '3', '3', 'blocks.3')
+    >>> layer_key(3), layer_key(3.0), layer_key(" 3"), layer_key("3.0"), layer_key("3.50"), layer_key("blocks.3")
+    ('3', '3', '3', '3', '3.5', 'blocks.3')
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise GraphError(f"a node has the layer {value!r:.80}: expected a number or a name")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    text = str(value).strip()
+    number = float(text) if _NUMBER.fullmatch(text) else value
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number).strip()
 
 
 def node_row(name: Any, attributes: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
