@@ -403,15 +403,26 @@ class InteractionGraph(Result):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> InteractionGraph:
-        """Rebuild a graph from `to_bytes`."""
+        """Rebuild a graph from `to_bytes`.
+
+        Raises:
+            GraphError: the parts of the file do not fit together.
+        """
         arrays, meta = decode("graph", data)
         sparse = meta.get("sparse", False)
         widths = meta["widths"]
+        lengths = [len(arrays.get(f"importance.{i}", ())) for i in range(len(widths))]
+        if lengths != widths:
+            raise GraphError(f"the file says {widths} nodes and has the importance of {lengths}: save the graph again")
         pairs = meta.get("pairs") or list(pairwise(range(len(widths))))  # not in files of version 0.1
 
         def block(name: str, a: int, b: int) -> Block:
-            parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
-            rows = csr_array(parts, shape=(widths[b], widths[a]))
+            try:
+                parts = tuple(arrays[f"{name}.{part}"] for part in ("strength", "earlier", "row_start"))
+                rows = csr_array(parts, shape=(widths[b], widths[a]))
+                rows.check_format()  # places outside of the matrix
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise GraphError(f"{name} of the file is no matrix from cut {a} to {b}: {error}") from error
             return rows if sparse else np.asarray(rows.toarray())
 
         def beside(name: str) -> list[Any]:

@@ -52,7 +52,7 @@ def read_graph(
     Raises:
         GraphError: an unknown format, a file that is none of this format, no links, a weight that is no finite number,
             two nodes of one id, two links between one pair of nodes, a link to a node that does not exist or not to a
-            later layer, a cycle (whose nodes are named), or nothing is left.
+            later layer, a cycle (whose nodes are named), a position beyond 64 bits, or nothing is left.
         InputError: the file cannot be read.
     """
     return graph_of_bytes(read_bytes(path), format=format, without=without, longest_path=longest_path)
@@ -67,8 +67,18 @@ def graph_of_bytes(
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(READERS)}")
     found = READERS[form](data)
     graph = assembled(found, longest_path=longest_path) if isinstance(found, Parts) else found
+    _require_positions(graph)
     left = without_types(graph, without)
     return replace(left, origin={**left.origin, "without": list(without)}) if without else left
+
+
+def _require_positions(graph: InteractionGraph) -> None:
+    for table in graph.nodes:
+        for name, at in zip(table.ids, table.positions, strict=True):
+            if at is not None and not (isinstance(at, int) and -(2**63) <= at < 2**63):
+                raise GraphError(
+                    f"the node {name!r:.80} has the position {at!r:.40}: expected an integer of at most 64 bits"
+                )
 
 
 def _detected(data: bytes) -> str:

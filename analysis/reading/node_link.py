@@ -35,9 +35,11 @@ def node_link_parts(document: Document) -> Parts | InteractionGraph:
     if document.get("directed") is not None and decoded(document["directed"], Any, "directed") is False:
         raise GraphError("the graph is undirected: expected links that lead from earlier to later nodes")
     nodes = decoded(document["nodes"], list[dict[str, Any]], "the list of nodes")
-    if missing := next((k for k, node in enumerate(nodes) if node.get("id") is None), None) is not None:
-        raise GraphError(f"node {missing + 1:,} has no id: expected node-link JSON, a list of objects with the name id")
-    names = [_hashable(node["id"]) for node in nodes]
+    if None in (given := [node.get("id") for node in nodes]):
+        raise GraphError(
+            f"node {given.index(None) + 1:,} has no id: expected node-link JSON, a list of objects with the name id"
+        )
+    names = list(map(_hashable, given))
     index = node_index(names)
     raw = document.get("edges", document.get("links", msgspec.Raw(b"[]")))
     lookup = _Lookup(index)

@@ -63,11 +63,13 @@ def _rebuilt(
     links: Callable[[str], Links],
 ) -> InteractionGraph:
     cuts, widths, pairs = said["cuts"], said["widths"], [(a, b) for a, b in said["pairs"]]
+    if any(type(width) is not int or width < 0 for width in widths) or sum(widths) != len(names):
+        raise GraphError(f"the file has {len(names)} nodes: expected cuts of as many, not {str(widths)[:200]}")
+    if len(set(pairs)) < len(pairs):
+        raise GraphError("the file names two cuts twice as a pair: expected different pairs")
     expected = [f"{cut}/{i}" for cut, width in zip(cuts, widths, strict=True) for i in range(width)]
     place = {name: k for k, name in enumerate(names)}
     order = [place[name] for name in expected]
-    if len(order) != len(names):
-        raise GraphError(f"the file has {len(names)} nodes: expected the {len(order)} that it was exported with")
     number = np.empty(len(order), dtype=np.int64)
     number[order] = np.arange(len(order))
     ends = np.cumsum([0, *widths])

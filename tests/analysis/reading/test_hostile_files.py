@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cases_attribution import FEATURE, SMALL, attribution, node
 
-from interbasis.analysis import read_graph
+from interbasis.analysis import InteractionGraph, read_graph
 from interbasis.analysis.errors import GraphError, InputError
-from interbasis.analysis.reading import graph_of_bytes, json_documents
+from interbasis.analysis.exchange import export
+from interbasis.analysis.reading import KEY, graph_of_bytes, json_documents
+from interbasis.analysis.results import decode, encode
 
 CYCLE = [("a", "b", 1), ("b", "c", 1), ("c", "b", 2)]
 EMPTY = b'<graphml xmlns="http://graphml.graphdrawing.org/xmlns"><graph edgedefault="directed"/></graphml>'
@@ -38,7 +41,16 @@ def node_link(links: list[tuple[Any, Any, Any]], **others: Any) -> bytes:
         (b"{}", "expected nodes and links"),
         (b'{"nodes": [], "links": []}', "no nodes"),
         (b'{"nodes": 3, "links": []}', "list of nodes"),
-        (b'{"nodes": [{"x": 1}], "links": []}', "has no id"),
+        (b'{"nodes": [{"x": 1}], "links": []}', "node 1 has no id"),
+        (b'{"nodes": [{"id": "a"}, {"id": 0}, {"x": 1}], "links": []}', "node 3 has no id"),
+        (
+            attribution([TWO[0], {**TWO[1], "ctx_idx": 10**30}], [("a", "b", 1.0)]),
+            "'b' has the position 10{30}: expect",
+        ),
+        (
+            node_link([("a", "b", 1)]).replace(b'"a"}', b'"a", "position": -9223372036854775809}'),
+            "'a' has the position",
+        ),
         (attribution(TWO, []), "2 nodes and no links"),
         (attribution(TWO, [("a", "missing", 1.0)]), "link 1 names the target 'missing'"),
         (attribution(TWO, [("a", "b", float("nan"))]), "NaN at byte"),
@@ -109,3 +121,58 @@ def test_a_long_cycle_is_named_in_part() -> None:
     links = [(f"n{i}", f"n{(i + 1) % 500}", 1) for i in range(500)]
     with pytest.raises(GraphError, match=r"cycle of 500 nodes.*488 more"):
         graph_of_bytes(node_link(links))
+
+
+OWN = InteractionGraph.from_blocks([np.arange(1.0, 7.0).reshape(2, 3)])
+
+
+def changed_export(**said: Any) -> bytes:
+    """Our node-link export, with other values in what it says of the whole graph."""
+    document = json.loads(export(OWN, None, "node-link"))
+    document["graph"][KEY] = json.dumps({**json.loads(document["graph"][KEY]), **said})
+    return json.dumps(document).encode()
+
+
+def test_exports_that_were_not_changed_are_read() -> None:
+    assert graph_of_bytes(changed_export()) == OWN
+
+
+@pytest.mark.parametrize("widths", [[10**12, 2], [3, 10**12], [-(10**12), 10**12 + 5], [3.0, 2], [True, 4], [3, 1]])
+def test_exports_must_have_the_nodes_that_they_say(widths: list[Any]) -> None:
+    with pytest.raises(GraphError, match="the file has 5 nodes: expected cuts of as many"):
+        graph_of_bytes(changed_export(widths=widths))
+
+
+def test_exports_must_join_different_cuts() -> None:
+    with pytest.raises(GraphError, match="names two cuts twice as a pair"):
+        graph_of_bytes(changed_export(pairs=[[0, 1]] * 2))
+
+
+def changed_file(arrays: dict[str, Any], **said: Any) -> bytes:
+    """Our own file, with other arrays and settings; an array of None is left out."""
+    known, meta = decode("graph", OWN.to_bytes())
+    left = {name: array for name, array in {**known, **arrays}.items() if array is not None}
+    return encode("graph", left, {**{name: meta[name] for name in meta if name not in ("kind", "schema")}, **said})
+
+
+def test_saved_graphs_that_were_not_changed_are_read() -> None:
+    assert graph_of_bytes(changed_file({})) == OWN
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said", "message"),
+    [
+        ({}, {"widths": [10**12, 2]}, "and has the importance of "),
+        ({}, {"widths": [3, 2, 1]}, "and has the importance of "),
+        ({"importance.0": np.ones(100)}, {}, "and has the importance of "),
+        ({"importance.0": None}, {}, "and has the importance of "),
+        ({"block.0.row_start": np.array([0, 6])}, {}, "block.0 of the file is no matrix"),
+        ({"block.0.row_start": None}, {}, "block.0 of the file is no matrix"),
+        ({"block.0.earlier": np.array([0, 1, 2, 0, 1, 10**9], np.int32)}, {}, "block.0 of the file is no matrix"),
+        ({"block.0.earlier": np.array([0, 1, 2, 0, 1, -1], np.int32)}, {}, "block.0 of the file is no matrix"),
+        ({}, {"pairs": [[0, 7]]}, "block.0 of the file is no matrix"),
+    ],
+)
+def test_parts_of_saved_graphs_must_fit(arrays: dict[str, Any], said: dict[str, Any], message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        graph_of_bytes(changed_file(arrays, **said))
