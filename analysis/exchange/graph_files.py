@@ -40,7 +40,9 @@ def to_networkx(
     """Convert to NetworkX with text nodes "cut/coordinate"; with a partition nodes have a `module` (-1: none).
 
     Nodes with a label have it as `label`, those of a module with a label as `module_label`. The attribute `interbasis`
-    of the graph, and of nodes that have names, is JSON of all else that `read_graph` needs to give the same graph.
+    of the graph, and of nodes that have names, is JSON of all else that `read_graph` needs to give the same graph,
+    apart from edges below the cutoff, strengths beyond skip paths (`beyond_skip`) and standard errors (`errors`,
+    `beyond_errors`), which are lost.
 
     Args:
         graph: the strengths.
@@ -92,12 +94,14 @@ def export(
         form: "graphml", "gexf", "node-link" (NetworkX's JSON, key `edges`), "circuit-tracer" (attribution-graph JSON,
             also of Neuronpedia; see `attribution_graph`; a graph that was read from such a file is written as that file
             again, with all its links, and the modules as supernodes) or "safetensors" (what `save` writes: the
-            partition where one is given, else the graph).
+            partition where one is given, else the graph). Of a graph only "safetensors" keeps everything; see
+            `to_networkx` for what "graphml", "gexf" and "node-link" lose.
         epsilon: see `to_networkx`.
         called: labels of nodes and modules, for all formats but "safetensors".
 
     Raises:
-        GraphError: an unknown format, a partition of another graph, or a name that XML (GraphML, GEXF) cannot hold.
+        GraphError: an unknown format, a partition of another graph, a loss scale for a graph that is written with all
+            its links, or a name that XML (GraphML, GEXF) cannot hold.
     """
     if form not in FORMATS:
         raise GraphError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
@@ -193,6 +197,11 @@ def _circuit_tracer(
     graph: InteractionGraph, partition: Partition | None, epsilon: Epsilon | None, called: Names | None
 ) -> bytes:
     if graph.origin.get("format") == FORMAT:
+        if epsilon is not None:
+            raise GraphError(
+                "the graph was read from an attribution graph, and is written as that file again, with all its links: "
+                "leave epsilon out"
+            )
         document = attribution_document(graph)
         if partition is not None:
             document["qParams"] = {**document.get("qParams", {}), **supernode_params(graph, partition, called)}

@@ -28,6 +28,8 @@ __all__ = ["supernode_params", "with_supernodes", "write_supernodes"]
 
 _TITLE = 60  # characters of the name of a supernode
 
+_MOST_TYPES = 12  # of nodes, of which every selection is tried
+
 
 def write_supernodes(
     partition: Partition,
@@ -47,11 +49,12 @@ def write_supernodes(
         path: of the file to write.
         into: the original attribution graph.
         graph: that the partition belongs to; default: read from the original, without the types that the partition
-            does not have.
+            does not have, where it has at most 12 types.
         called: labels of modules.
 
     Raises:
-        GraphError: the original is no attribution graph, or the partition does not belong to it.
+        GraphError: the original is no attribution graph, the partition does not belong to it, or it has more than 12
+            types of nodes and no graph is given.
         InputError: a file cannot be read or written.
     """
     original = read_bytes(into)
@@ -136,6 +139,11 @@ def _carried(graph: InteractionGraph) -> np.ndarray:
 def _matching(whole: InteractionGraph, partition: Partition) -> InteractionGraph:
     """Leave out the types of nodes that the partition does not have, as its cuts and their widths show."""
     types = sorted({kind for table in whole.nodes for kind in table.types})
+    if len(types) > _MOST_TYPES:
+        raise GraphError(
+            f"the original has nodes of {len(types)} types, too many to find out which of them the partition has: give "
+            "the graph of the partition as graph="
+        )
     wanted = dict(zip(partition.cuts, map(len, partition.labels), strict=True))
     found = []
     for count in range(len(types)):

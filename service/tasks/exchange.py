@@ -201,7 +201,8 @@ def export_stored(
         ref: reference of a graph or partition (of a name, the partition), or a learning coefficient.
         form: for a graph or partition a format of `analysis.exchange.export`; for a partition also "masks"
             (`analysis.exchange.export_masks`); for a learning coefficient "netcdf": its traces as ArviZ InferenceData.
-        epsilon: keep only edges stronger than its square root.
+        epsilon: keep only edges stronger than its square root; not for an imported attribution graph as
+            "circuit-tracer", which is written with all its links.
         into: for a partition as "circuit-tracer": content of the attribution graph that its graph was read from. It is
             written again with the modules as its supernodes, and every other value as it was.
 

@@ -61,6 +61,17 @@ def test_files_are_written_with_the_types_that_the_partition_has(tmp_path: Path)
     assert not (tmp_path / "x.json").exists()
 
 
+def test_selections_of_many_types_are_not_tried(tmp_path: Path) -> None:
+    nodes = [node(f"n{i}", f"t{i}", str(i // 13)) for i in range(26)]
+    original, new = tmp_path / "original.json", tmp_path / "new.json"
+    original.write_bytes(attribution(nodes, [(f"n{i}", f"n{i + 13}", 1.0) for i in range(13)]))
+    graph = read_graph(original)
+    with pytest.raises(GraphError, match=r"nodes of 26 types, too many .*: give the graph of the partition as graph="):
+        write_supernodes(divided(graph), new, into=original)
+    write_supernodes(divided(graph), new, into=original, graph=graph)
+    assert len(json.loads(new.read_bytes())["qParams"]["supernodes"]) == 1
+
+
 def test_another_original_is_refused() -> None:
     graph = graph_of_bytes(SMALL)
     other = attribution([node("a", FEATURE, "0"), node("b", FEATURE, "1")], [("a", "b", 1.0)])
@@ -71,6 +82,14 @@ def test_another_original_is_refused() -> None:
     plain = InteractionGraph.from_blocks([[[1.0]]])
     with pytest.raises(GraphError, match="have no ids"):
         supernode_params(plain, score_partition(plain, [[0], [0]], 0.1))
+
+
+def test_files_are_written_again_with_all_links_or_not_at_all() -> None:
+    graph = graph_of_bytes(SMALL)
+    for partition in (None, divided(graph)):
+        with pytest.raises(GraphError, match="with all its links: leave epsilon out"):
+            export(graph, partition, "circuit-tracer", 100.0)
+        assert len(json.loads(export(graph, partition, "circuit-tracer"))["links"]) == 5
 
 
 def test_real_graphs_pass_the_schema_and_stay_as_they_are(real_data: Path, tmp_path: Path) -> None:
