@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -206,7 +208,9 @@ def roles(
         if role >= 0
     }
     if output is not None:
-        write_bytes(output, "\n".join(["node,module", *(f"{node},{role}" for node, role in of.items())]).encode())
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n").writerows([("node", "module"), *of.items()])
+        write_bytes(output, written.getvalue().encode())
         err.print(f"wrote {output}", soft_wrap=True)
     if as_json:
         names = ("n_roles", "p_value", "similarity", "verdict", "reason")

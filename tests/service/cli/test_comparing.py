@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cases_attribution import ERROR, FEATURE, attribution, node
 from cases_store import save_graph, save_partition
@@ -190,3 +191,17 @@ def test_scores_without_errors_say_so(
     out, _ = run(capsys, "scores", "last", *place)
     assert "without nodes of type error both are 1 of the whole graph" in out
     assert [cell for cell in out.splitlines()[1].split() if cell == "1"] == ["1", "1"]
+
+
+def test_roles_of_cuts_with_commas_are_read_again(
+    sqlite_place: Any, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = [np.kron(np.eye(2), np.ones((3, 3))) + 0.1] * 2
+    with sqlite_place.open() as store:
+        content = InteractionGraph.from_blocks(blocks, cuts=["in, first", 'a "b"', "out"]).to_bytes()
+        graph = save_graph(store, content=content).id
+    file = tmp_path / "roles.csv"
+    document = json.loads(run(capsys, "roles", graph, "--nulls", 4, "--k", 2, "-o", file, "--json", *place)[0])
+    assert "in, first/0" in document["roles"]
+    written = {row["node"]: int(row["module"]) for row in csv.DictReader(file.read_text().splitlines())}
+    assert written == document["roles"]
