@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ...records.errors import ArtifactError, StoreError
+from ...records.graphs import GRAPH, GraphRow
 from ...records.kinds import Source
 from ...terminal.show import err, out, print_json
 from ...terminal.tables import counted, table
@@ -121,7 +122,8 @@ def import_(
 ) -> None:
     """Read graphs that were made elsewhere, and store them to be divided into modules.
 
-    Each file stands for a checkpoint of the model, as MODEL@FILE without its ending.
+    Each file stands for a checkpoint of the model, as MODEL@FILE without its ending. Of files with one name the newest
+    is meant by it; the older graphs keep their IDs.
 
     Example: interbasis import bee.json --without error --keep 0.95
     """
@@ -130,6 +132,9 @@ def import_(
     with opened_backend(store, artifacts, url, create=makes_store("import", files)) as backend:
         made = backend.run("import", files, choices, Given(force=force))
         found = [(backend.source.get_graph(each["graph"]), _types(backend.source, each["graph"])) for each in made]
+        notes = dict.fromkeys(filter(None, (_shared(backend.source, row) for row, _ in found)))
+    for note in notes:
+        err.print(note, soft_wrap=True)
     if as_json:
         print_json({"items": [{**row.to_json(), "types": types} for row, types in found]})
         return
@@ -139,6 +144,17 @@ def import_(
         said = ", ".join(counted(count, name) if name else f"{count:,} without a type" for name, count in types.items())
         out.print(f"{row.id}: {said}", highlight=False)
     err.print(with_place(f"next: `interbasis modules {found[-1][0].id}`"), soft_wrap=True)
+
+
+def _shared(source: Source, row: GraphRow) -> str | None:
+    """Say what the name of a graph means where others have the same name; None where it has it alone."""
+    name = f"{row.model}@{row.label}"
+    same = {each.id: each for each in source.every(GRAPH, model=row.model) if each.label == row.label}
+    if len(same) < 2:
+        return None
+    meant = source.get_graph(name).id
+    others = ", ".join(each for each in same if each != meant)
+    return f"note: {name} means {meant} now; by their IDs alone: {others}"
 
 
 def _types(source: Source, graph: str) -> dict[str, int]:

@@ -466,3 +466,24 @@ def test_command(sqlite_place: Any, bee: Path, two: Path, tmp_path: Path, capsys
     assert "import: unit is 'loss', expected one of weight, share" in " ".join(err.split())
     out, _ = run(capsys, "submit", "import", bee, "--set", "model=queued", "--json", *place)
     assert json.loads(out)["items"][0]["target_name"] == "queued@bee"
+
+
+def test_the_command_says_which_of_several_graphs_a_name_means(
+    sqlite_place: Any, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--store", sqlite_place.url, "--artifacts", sqlite_place.artifacts, "--json"]
+    other = tmp_path / "other" / two.name
+    other.parent.mkdir()
+    other.write_text(groups(SHUFFLED) + "\n")
+    found, said = [], []
+    for words in ([two], [other], [two], [other, "--unit", "share"]):
+        out, err = run(capsys, "import", *words, *place)
+        found.append(json.loads(out)["items"][0]["id"])
+        said.append(err)
+    first, second, again, last = found
+    assert (first == again, len(set(found))) == (True, 3)
+    assert "note" not in said[0]
+    assert [f"two@two means {second} now; by their IDs alone: {first}" in err for err in said[1:3]] == [True, True]
+    assert f"two@two means {last} now; by their IDs alone: {first}, {second}" in said[3]
+    with sqlite_place.open() as store:
+        assert store.get_graph("two@two").id == last
