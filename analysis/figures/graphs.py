@@ -42,6 +42,16 @@ _MAX_EDGES = 4000
 
 _WEAK = 0.15  # opacity of the weakest edge shown
 
+_WIDEST = 20.0  # inches for all cuts
+
+_STEPS = (0.75, 2.1)  # inches from cut to cut
+
+_NAMED = 1.5  # step above which the nodes of all cuts are named, else those of the first and the last
+
+_ROOM = 12.4  # characters an inch
+
+_BESIDE = 1.8  # inches for the names of the last cut where cuts are close
+
 _GAP = 0.6  # between two modules, in units of the distance of nodes
 
 
@@ -137,7 +147,10 @@ def plot_graph(
     labels = found.labels
     shown_names = node_names(graph, names or {})
     columns = max(int(shown.sum()) for shown in found.shown)
-    figure = blank(2.1 * len(graph.cuts) + 1.6, float(np.clip(0.17 * columns + 1.6, 3.4, 8.0)))
+    step = float(np.clip(_WIDEST / len(graph.cuts), *_STEPS))
+    figure = blank(
+        step * len(graph.cuts) + 1.6, float(np.clip(0.17 * columns + 1.6, 3.4, 8.0 if step > _NAMED else 12.0))
+    )
     heading(figure, graph_facts(partition, found.scales, len(found.costs), found.too_many(_MAX_EDGES)), title)
     axes = figure.add_subplot()
     for k in range(len(graph.pairs)):
@@ -149,9 +162,12 @@ def plot_graph(
         axes.scatter(
             at, found.heights[p][shown], area[shown], colours, edgecolors="white", linewidths=0.4 * least**2, zorder=3
         )
-        _name_nodes(axes, p, found, shown_names.get(graph.cuts[p], ()), left=p == 0 < len(graph.cuts) - 1)
-    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, 26, found.hidden))
-    axes.set_xlim(-0.25, len(graph.cuts) - 0.75)
+        if step > _NAMED or p in (0, len(graph.cuts) - 1):
+            _name_nodes(axes, p, found, shown_names.get(graph.cuts[p], ()), left=p == 0 < len(graph.cuts) - 1)
+    room = round(_ROOM * step)
+    axes.set_xticks(range(len(graph.cuts)), with_widths(graph.cuts, graph.widths, room, found.hidden))
+    beside = _BESIDE / step if step <= _NAMED and graph.cuts[-1] in shown_names else 0.25
+    axes.set_xlim(-0.25, len(graph.cuts) - 1 + beside)
     axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0)
@@ -242,7 +258,8 @@ def plot_membership(partition: Partition, *, title: str | None = None) -> Figure
 
     ends = [int(np.flatnonzero(label >= 0).max(initial=-1)) + 1 for label in partition.labels]
     deepest = max(1, *ends)
-    figure = blank(1.25 * len(partition.cuts) + 2.2, float(np.clip(0.17 * deepest + 1.6, 3.0, 7.0)))
+    step = float(np.clip(_WIDEST / len(partition.cuts), _STEPS[0], 1.25))
+    figure = blank(step * len(partition.cuts) + 2.2, float(np.clip(0.17 * deepest + 1.6, 3.0, 7.0)))
     heading(figure, graph_facts(partition, partition.epsilons), title)
     axes = figure.add_subplot()
     picture = np.ones((deepest, len(partition.cuts), 4))
@@ -254,7 +271,7 @@ def plot_membership(partition: Partition, *, title: str | None = None) -> Figure
     axes.tick_params(axis="x", which="both", length=0)
     widths = [len(label) for label in partition.labels]
     hidden = [int((label < 0).sum()) for label in partition.labels]
-    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, widths, 15, hidden))
+    axes.set_xticks(range(len(partition.cuts)), with_widths(partition.cuts, widths, round(_ROOM * step), hidden))
     axes.set_ylabel("coordinate")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.spines[:].set_visible(False)

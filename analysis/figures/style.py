@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsFloat, TypeVar
 
 import numpy as np
@@ -207,7 +208,7 @@ def with_widths(cuts: Sequence[str], widths: Sequence[int], room: int, hidden: S
         f"{folded(cut, room)}\n{width} node{'' if width == 1 else 's'}" for cut, width in zip(cuts, widths, strict=True)
     ]
     return [
-        line + (f"\n{count} without edges" if count else "")
+        line + ("\n" + fill(f"{count} without edges", room, break_long_words=False) if count else "")
         for line, count in zip(lines, hidden or [0] * len(lines), strict=True)
     ]
 
