@@ -10,7 +10,7 @@ since the graph has no cycle a sum over all paths to the outputs, and that of an
     replacement    b of embeddings / b of embeddings and errors: the share of what reaches the outputs that starts at
                    tokens, not at reconstruction errors
     completeness   sum_j (b_j + p_j) (1 - sum of a_ji over errors i) / sum_j (b_j + p_j): the share of inputs that are
-                   no errors, weighed by influence
+                   no errors, weighed by influence, over all nodes; one without inputs has no errors among them
 
 as circuit-tracer defines them (https://github.com/decoderesearch/circuit-tracer, `graph.py`).
 """
@@ -62,11 +62,10 @@ class PathScores:
 
     Attributes:
         replacement: None in a graph without embeddings, or without influence of embeddings and errors.
-        completeness: None in a graph without inputs.
     """
 
     replacement: float | None
-    completeness: float | None
+    completeness: float
 
 
 def as_shares(graph: InteractionGraph) -> InteractionGraph:
@@ -134,19 +133,34 @@ def path_scores(graph: InteractionGraph, labels: Sequence[Any] | None = None, mo
         graph: with node types, see `InteractionGraph.nodes`.
         labels: one int array per cut.
         module: the module that is kept.
+
+    Raises:
+        GraphError: labels that are not one integer per node, or no node has the label of the module.
     """
     shares, outputs = _shares(graph.edge_list), np.concatenate(_outputs(graph))
     embedded, error = _typed(graph, "embedding"), _typed(graph, "error")
     if labels is not None:
-        error = error | (np.concatenate(list(labels)) != module) & ~embedded & ~(outputs > 0)
+        flat = _flat(graph, labels, module)
+        error = error | (flat != module) & ~embedded & ~(outputs > 0)
         shares = shares.where(~error[shares.later])
     b = _through(graph, shares, outputs)
     tokens, errors = float(b[embedded].sum()), float(b[error].sum())
-    inputs = shares.totals(graph.n_nodes)[1]
     wrong = shares.where(error[shares.earlier]).totals(graph.n_nodes)[1]
-    weight = (b + outputs) * (inputs > 0)
-    whole, right = float(weight.sum()), float((weight * (1 - wrong)).sum())
-    return PathScores(tokens / (tokens + errors) if tokens + errors > 0 else None, right / whole if whole > 0 else None)
+    weight = b + outputs
+    right = float((weight * (1 - wrong)).sum()) / float(weight.sum())
+    return PathScores(tokens / (tokens + errors) if tokens + errors > 0 else None, right)
+
+
+def _flat(graph: InteractionGraph, labels: Sequence[Any], module: int | None) -> np.ndarray:
+    arrays = [np.asarray(own) for own in labels]
+    if [own.shape for own in arrays] != [(k,) for k in graph.widths]:
+        raise GraphError(
+            f"labels have shapes {[own.shape for own in arrays]}: expected one array per cut, of {list(graph.widths)}"
+        )
+    flat = np.concatenate(arrays)
+    if module is None or not (flat == module).any():
+        raise GraphError(f"no node has the label {module!r}: expected a module of {np.unique(flat).tolist()[:20]}")
+    return flat
 
 
 def _shares(edges: Edges) -> Edges:
@@ -162,7 +176,7 @@ def _outputs(graph: InteractionGraph) -> tuple[np.ndarray, ...]:
         logits[graph.cut_slices[-1]] = 1.0
     elif graph.nodes:
         given = [row.get("token_prob") for table in graph.nodes for row in table.attributes]
-        known = np.array([v if isinstance(v, int | float) else 0.0 for v in given], dtype=np.float64)
+        known = np.array([v if isinstance(v, int | float) and np.isfinite(v) else 0.0 for v in given], dtype=np.float64)
         weighed = np.maximum(known, 0.0) * logits
         logits = weighed if weighed.sum() > 0 else logits
     return _per_cut(graph, logits / logits.sum())
@@ -216,4 +230,5 @@ def _without_dead_ends(
         for s, w, ends in zip(graph.weights, blocks, (entries(w)[:2] for w in blocks), strict=bool(graph.weights))
     ]
     weights = tuple(None if s is None else stored(s) for s in signed)
-    return some_nodes(replace(graph, blocks=tuple(blocks), weights=weights), list(_per_cut(graph, sends | receives)))
+    left = replace(graph, blocks=tuple(blocks), weights=weights, beyond_skip=(), errors=(), beyond_errors=())
+    return some_nodes(left, list(_per_cut(graph, sends | receives)))

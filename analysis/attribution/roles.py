@@ -32,6 +32,8 @@ __all__ = ["Roles", "find_roles"]
 
 _MOST = 64  # groups
 
+_LEAST_NULLS = 19
+
 _LARGEST = 8000  # nodes whose similarities are kept in memory
 
 
@@ -45,7 +47,7 @@ class Roles:
         n_roles: number of roles.
         gaps: gap(k) for k = 1, 2, ...
         gap_errors: standard deviation of W_k over B null graphs, times sqrt(1 + 1 / B).
-        p_value: of the largest gap against null graphs.
+        p_value: of the largest gap against null graphs, or where k was given of gap(k).
         similarity: mean cosine of two nodes of one role; NaN where every role has one node.
         verdict, reason: whether roles are told apart from chance, and why.
     """
@@ -69,7 +71,7 @@ def find_roles(
     Args:
         graph: with signed `weights`; strengths count where a graph has no signs.
         k: number of roles; by default that of the gap statistic.
-        n_null: null graphs.
+        n_null: null graphs, at least 19.
         seed: of the null graphs.
         progress: called per graph, the null graphs included.
 
@@ -79,14 +81,15 @@ def find_roles(
     signed = graph.weights or (None,) * len(graph.blocks)
     matrices = [w if s is None else s for w, s in zip(graph.blocks, signed, strict=True)]
     edges = Edges.of(matrices, graph.pair_slices)
+    edges = replace(edges, weight=edges.weight / np.abs(edges.weight).max(initial=1e-300))
     joined = np.bincount(np.concatenate([edges.earlier, edges.later]), minlength=graph.n_nodes) > 0
     n = int(joined.sum())
     if not 3 <= n <= _LARGEST:
         hint = ": keep those that carry influence, see `kept_by_influence`" if n > _LARGEST else ""
         raise GraphError(f"the graph has {n:,} nodes with an edge: expected 3 to {_LARGEST:,}{hint}")
-    if n_null < 4:
-        raise GraphError(f"n_null is {n_null}: expected at least 4")
-    if k is not None and not 1 <= k <= n:
+    if not isinstance(n_null, int | np.integer) or n_null < _LEAST_NULLS:
+        raise GraphError(f"n_null is {n_null}: expected at least {_LEAST_NULLS}, for a p-value of .05")
+    if k is not None and not (isinstance(k, int | np.integer) and 1 <= k <= n):
         raise GraphError(f"k is {k}: expected 1 to {n}, the number of nodes with an edge")
     most = min(_MOST if k is None else max(k, _MOST), n - 1)
     generator = np.random.default_rng(seed)
@@ -114,9 +117,12 @@ def _chosen(
     count = len(nulls)
     gaps = nulls.mean(0) - dispersions[0]
     errors = nulls.std(0) * np.sqrt(1 + 1 / count)
-    largest = [float((np.delete(nulls, b, 0).mean(0) - nulls[b]).max()) for b in range(count)]
-    p_value = (1 + sum(value >= gaps.max() for value in largest)) / (1 + count)
     chosen = k if k is not None else int(gaps.argmax()) + 1
+    # where the number is given its own gap is tested, else the largest of all
+    tested = slice(None) if k is None else slice(k - 1, k)
+    gap = float(gaps[tested].max(initial=-np.inf))
+    reached = [(np.delete(nulls, b, 0).mean(0) - nulls[b])[tested].max(initial=-np.inf) >= gap for b in range(count)]
+    p_value = (1 + sum(reached)) / (1 + count)
     supported = p_value <= 0.05 and chosen > 1
     if k is None and not supported:
         chosen = 1
@@ -126,7 +132,7 @@ def _chosen(
     same = labels[:, None] == labels
     np.fill_diagonal(same, False)
     within = float(similar[same].mean()) if same.any() else float("nan")
-    against = f"(gap {gaps.max():.2f}, p {p_value:.2g})"
+    against = f"(gap {gap:.2f}, p {p_value:.2g})"
     reason = f"profiles are {'more alike than in all null graphs' if supported else 'no more alike than by chance'}"
     return Roles(
         labels=tuple(full[nodes] for nodes in graph.cut_slices),

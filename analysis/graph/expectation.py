@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..edges import Edges, summed
+from ..errors import GraphError
 from ..results import by_value
 from .interaction_graph import InteractionGraph
 
@@ -33,6 +34,8 @@ __all__ = ["Expected", "Places", "expected_costs", "places_of", "possible_edges"
 _ROUNDS = 1000
 
 _EXACT = 1e-10
+
+_MOST = 50_000_000  # nodes times places: the search keeps 16 bytes for each
 
 
 @by_value
@@ -63,7 +66,7 @@ class Places:
     @property
     def joint(self) -> bool:
         """Whether totals are those of several pairs: edges skip cuts, or nodes have positions."""
-        return self.positions is not None or self.links != tuple(pairwise(range(len(self.cuts))))
+        return self.positions is not None or sorted(self.links) != list(pairwise(range(len(self.cuts))))
 
     def among(self, kept: Sequence[np.ndarray]) -> Places:
         """Return the places of some nodes, those where the mask of their cut is true."""
@@ -141,6 +144,12 @@ def _cells(places: Places) -> tuple[Int[np.ndarray, " n"], np.ndarray]:
     cut = np.concatenate([np.full(own.stop - own.start, c) for c, own in enumerate(places.cuts)])
     where = np.zeros(places.n, dtype=np.int64) if places.positions is None else places.positions
     found, cell = np.unique(np.stack([cut, where]), axis=1, return_inverse=True)
+    count = found.shape[1]
+    if count * places.n > _MOST:
+        raise GraphError(
+            f"{places.n:,} nodes stand at {count:,} places, pairs of layer and position: expected a product of at most "
+            f"{_MOST:,}; leave positions or nodes out, for example by influence (keep)"
+        )
     linked = np.zeros((len(places.cuts),) * 2, dtype=bool)
     for a, b in places.links:
         linked[a, b] = True

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, issparse, sparray
 from torch import Tensor
 
 from ..edges import Block, Edges, as_rows, dense, entries, stored, values_at
@@ -36,6 +36,8 @@ UNITS = ("loss", "weight", "share")
 """Units of strengths: w^2 is a loss; any weight; the share of the total weight into a node."""
 
 _BESIDE = ("beyond_skip", "errors", "beyond_errors", "weights")  # matrices that go with the blocks
+
+_TINY, _HUGE = 1e-150, 1e150  # beyond, squares of strengths are 0 or infinite
 
 _SURE = 2  # standard errors by which an estimated strength must be above the cutoff
 
@@ -95,7 +97,7 @@ class InteractionGraph(Result):
     @classmethod
     def from_blocks(
         cls,
-        blocks: Sequence[Block | Tensor | Sequence[Sequence[float]]],
+        blocks: Sequence[Block | sparray | Tensor | Sequence[Sequence[float]]],
         cuts: Sequence[str] | None = None,
         importance: Sequence[np.ndarray] | None = None,
         *,
@@ -106,7 +108,7 @@ class InteractionGraph(Result):
         beyond_skip: Sequence[np.ndarray | None] = (),
         errors: Sequence[np.ndarray | None] = (),
         beyond_errors: Sequence[np.ndarray | None] = (),
-        weights: Sequence[Block | None] = (),
+        weights: Sequence[Block | sparray | None] = (),
         nodes: Sequence[NodeTable] = (),
         origin: dict[str, Any] | None = None,
         unit: str = "loss",
@@ -143,6 +145,9 @@ class InteractionGraph(Result):
             raise GraphError("a graph needs at least one block of strengths between two cuts, none was given")
         given = {"beyond_skip": beyond_skip, "errors": errors, "beyond_errors": beyond_errors, "weights": weights}
         beside: dict[str, Any] = {name: _beside(name, blocks, arrays) for name, blocks in given.items()}
+        largest = max(float(array.max()) for array in arrays)
+        if largest and not _TINY < largest < _HUGE:
+            raise GraphError(f"the largest strength is {largest:g}: expected {_TINY:g} to {_HUGE:g}; change their unit")
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)
         names = tuple(cuts) if cuts is not None else tuple(str(i) for i in range(len(widths)))
@@ -476,9 +481,12 @@ def _matrix(name: str, block: Any, signed: bool = False) -> Any:
     try:
         if isinstance(block, Tensor):
             block = block.detach().to("cpu", torch.float64).numpy()
-        array: Any = stored(csr_array(cast(Any, block))) if issparse(block) else np.asarray(block)
-        if np.iscomplexobj(array):
+        if np.iscomplexobj(block):
             raise TypeError("complex numbers")
+        array = block
+        if issparse(block) and array.ndim == 2:  # numbers first: duplicates are summed
+            array = stored(csr_array(array.astype(np.float64)))
+        array = array if isinstance(array, csr_array) else np.asarray(array)
         array = array.astype(np.float64, copy=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise GraphError(f"{name} is no matrix of real numbers: {error}") from error
@@ -492,13 +500,14 @@ def _matrix(name: str, block: Any, signed: bool = False) -> Any:
     return array
 
 
-def _beside(name: str, given: Sequence[Block | None], blocks: Sequence[Block]) -> tuple[Block | None, ...]:
+def _beside(name: str, given: Sequence[Block | sparray | None], blocks: Sequence[Block]) -> tuple[Block | None, ...]:
     """Check matrices that go with blocks, None where a block has none."""
     signed = name == "weights"
     found = tuple(None if block is None else _matrix(f"{name} {p}", block, signed) for p, block in enumerate(given))
     found = found if signed else tuple(None if block is None else dense(block) for block in found)
     shapes = [block.shape for block in blocks]
-    if found and [s if b is None else b.shape for b, s in zip(found, shapes, strict=False)] != shapes:
+    given_shapes = [s if b is None else b.shape for b, s in zip(found, shapes, strict=False)]
+    if found and (len(found) != len(shapes) or given_shapes != shapes):
         raise GraphError(f"{name}: expected None or a matrix for each block, of the shapes {shapes}")
     return found
 

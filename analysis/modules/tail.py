@@ -29,6 +29,8 @@ _FEWEST = 20  # values in a tail
 
 _REJECTED = 0.05
 
+_SMALLEST = 1e-12  # no estimate is smaller
+
 _SAMPLES = 199  # for the p-value of the fit
 
 
@@ -41,8 +43,8 @@ def tail_p_value(value: float, nulls: Float[np.ndarray, " n"], *, seed: int = 0)
         seed: of the Monte-Carlo test of the fit.
 
     Returns:
-        The estimate; None with fewer than 100 null values, where one of them reaches the value, where no fit is good,
-        or where the estimate is no smaller than the rank.
+        The estimate, at least 1e-12; None with fewer than 100 null values, where one of them reaches the value or is
+        not finite, where no fit is good, or where the estimate is no smaller than the rank.
 
     >>> nulls = np.quantile(np.random.default_rng(0).exponential(size=100_000), np.linspace(0.0025, 0.9975, 200))
     >>> bool(abs(np.log10(tail_p_value(12.0, nulls) / np.exp(-12.0))) < 1.0)
@@ -51,7 +53,7 @@ def tail_p_value(value: float, nulls: Float[np.ndarray, " n"], *, seed: int = 0)
     from scipy.stats import genpareto, goodness_of_fit
 
     ordered = np.sort(np.asarray(nulls, dtype=np.float64))[::-1]
-    if len(ordered) < LEAST_NULLS or ordered[0] >= value:
+    if len(ordered) < LEAST_NULLS or not np.isfinite([value, *ordered]).all() or ordered[0] >= value:
         return None
     generator = np.random.default_rng(seed)
     for count in range(int(_SHARE * len(ordered)), _FEWEST - 1, -10):
@@ -67,5 +69,5 @@ def tail_p_value(value: float, nulls: Float[np.ndarray, " n"], *, seed: int = 0)
         test = goodness_of_fit(genpareto, above, **options)
         if test.pvalue > _REJECTED:
             estimate = float(count / len(ordered) * genpareto.sf(value - threshold, shape, 0, scale))
-            return estimate if estimate < 1 / (1 + len(ordered)) else None
+            return max(estimate, _SMALLEST) if estimate < 1 / (1 + len(ordered)) else None
     return None

@@ -196,7 +196,7 @@ def some_nodes(graph: InteractionGraph, keep: Sequence[Bool[np.ndarray, " _"]]) 
         errors=inside(graph.errors, False),
         beyond_errors=inside(graph.beyond_errors, False),
         weights=inside(graph.weights, True),
-        nodes=[graph.nodes[cut].take(np.flatnonzero(keep[cut]).tolist()) for cut in left],
+        nodes=[graph.nodes[cut].take(np.flatnonzero(keep[cut]).tolist()) for cut in left if graph.nodes],
         origin=_kept_origin(graph, keep, held),
     )
 

@@ -174,7 +174,7 @@ def roles(
         ),
     ],
     k: Annotated[int | None, typer.Option(min=1, help="Number of roles.", show_default="by the gap statistic")] = None,
-    nulls: Annotated[int, typer.Option(min=4, help="Null graphs.")] = 20,
+    nulls: Annotated[int, typer.Option(min=19, help="Null graphs.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the null graphs.")] = 0,
     output: Annotated[
         Path | None,

@@ -72,9 +72,8 @@ def test_influence_is_the_sum_over_all_paths(seed):
     tokens = nodes[kinds == "embedding"].sum()
     scores = path_scores(graph)
     assert scores.replacement == pytest.approx(tokens / (tokens + nodes[error].sum()))
-    fed = matrix.sum(1) > 0
-    weight = (nodes + outputs)[fed]
-    assert scores.completeness == pytest.approx((weight * (1 - shares[fed][:, error].sum(1))).sum() / weight.sum())
+    weight = nodes + outputs  # of all nodes, as in circuit-tracer's compute_graph_scores
+    assert scores.completeness == pytest.approx((weight * (1 - shares[:, error].sum(1))).sum() / weight.sum())
 
 
 def test_scores_of_a_module_count_other_features_as_errors():
@@ -124,3 +123,29 @@ def test_what_is_kept_leads_from_an_input_to_an_output(share):
 def test_share_that_makes_no_sense_is_refused(share):
     with pytest.raises(GraphError, match="share of influence"):
         kept_by_influence(attribution(0), share)
+
+
+def test_labels_of_another_graph_and_modules_without_nodes_are_refused():
+    graph = attribution(0)
+    labels = [np.zeros(k, dtype=int) for k in graph.widths]
+    with pytest.raises(GraphError, match="labels have shapes"):
+        path_scores(graph, labels[:-1], 0)
+    for module in (1, None):
+        with pytest.raises(GraphError, match="no node has the label"):
+            path_scores(graph, labels, module)
+
+
+def test_probabilities_that_are_no_numbers_do_not_count():
+    rows = [{"id": str(i), "type": "logit", "attributes": {"token_prob": p}} for i, p in enumerate((np.inf, 0.5, "1"))]
+    nodes = [NodeTable.from_rows([{"id": "e", "type": "embedding"}]), NodeTable.from_rows(rows)]
+    graph = InteractionGraph.from_blocks([np.ones((3, 1))], nodes=nodes, unit="weight")
+    assert influence(graph).outputs[1].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_graphs_without_names_are_pruned_and_keep_no_matrices_of_other_edges():
+    generator = np.random.default_rng(0)
+    blocks = [generator.random((6, 6)), generator.random((6, 6))]
+    graph = InteractionGraph.from_blocks(blocks, beyond_skip=blocks, errors=blocks)
+    kept = kept_by_influence(graph, 0.5)
+    assert 0 < kept.n_edges() < graph.n_edges()
+    assert kept.nodes == kept.beyond_skip == kept.errors == ()

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_null import null_matrices
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from interbasis.analysis import find_modules
 from interbasis.analysis.edges import Edges, dense, stored, strength_line, values_at
+from interbasis.analysis.errors import GraphError
 from interbasis.analysis.graph import (
     InteractionGraph,
     NodeTable,
     Places,
+    choose_epsilon,
     contrast,
     edge_cost,
     edge_costs,
@@ -66,6 +68,57 @@ def test_sparse_rows_are_checked(broken):
     block = csr_array(np.diag(np.full(30, broken)))
     with pytest.raises(Exception, match="block 0 holds negative, NaN or infinite strengths"):
         InteractionGraph.from_blocks([block])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "bool", "float32"])
+def test_duplicates_are_summed_as_numbers(kind):
+    values = np.array([100, 100, 1]).astype(kind)
+    block = coo_array((values, ([0, 0, 29], [0, 0, 29])), shape=(30, 30))
+    (found,) = InteractionGraph.from_blocks([block]).matrices
+    assert found[0, 0] == float(values[0]) + float(values[1])
+    assert found.sum() == found[0, 0] + 1
+
+
+def test_only_matrices_of_numbers_that_can_be_squared_are_taken():
+    for block, said in (
+        (coo_array(np.ones(4)), "no matrix"),
+        (csr_array(1j * np.eye(30)), "complex"),
+        ([[1e200]], "largest strength is 1e[+]200"),
+        ([[1e-200]], "largest strength is 1e-200"),
+    ):
+        with pytest.raises(GraphError, match=said):
+            InteractionGraph.from_blocks([block])
+    with pytest.raises(GraphError, match="weights: expected None or a matrix for each block"):
+        InteractionGraph.from_blocks([np.eye(2)], weights=[np.eye(2), np.eye(2)])
+
+
+def test_the_order_of_blocks_does_not_matter():
+    generator = np.random.default_rng(0)
+    blocks = [generator.random((8, 6)), generator.random((5, 8))]
+    graph = InteractionGraph.from_blocks(blocks)
+    turned = InteractionGraph.from_blocks(blocks[::-1], pairs=[(1, 2), (0, 1)])
+    assert not places_of(graph).joint
+    assert not places_of(turned).joint
+    assert len(find_modules(graph, n_null=4).profile) == len(find_modules(turned, n_null=4).profile)
+
+
+def test_more_places_than_memory_holds_are_refused(monkeypatch):
+    graph, _ = graphs(0)
+    monkeypatch.setattr("interbasis.analysis.graph.expectation._MOST", 145 * 11)
+    with pytest.raises(GraphError, match="145 nodes stand at 12 places"):
+        contrast(graph, [np.zeros(k, dtype=int) for k in graph.widths], EPSILON)
+
+
+def test_of_a_large_graph_the_strongest_edges_are_kept(monkeypatch):
+    monkeypatch.setattr("interbasis.analysis.graph.loss_scale._MOST", 100)
+    whole, sparse = graphs(1)
+    for graph in (whole, sparse):
+        scale = choose_epsilon(graph, None)
+        assert (scale.source, graph.n_edges(scale.per_pair)) == ("strongest", 100)
+    equal = InteractionGraph.from_blocks([np.ones((20, 20))], unit="weight")
+    assert equal.n_edges(choose_epsilon(equal, None).per_pair) == 400
+    loss = InteractionGraph.from_blocks(whole.blocks, pairs=whole.pairs)
+    assert choose_epsilon(loss, None).source == "graph"
 
 
 @settings(max_examples=10, deadline=None)

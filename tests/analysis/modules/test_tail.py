@@ -31,6 +31,9 @@ def test_nothing_is_said_without_many_null_values_or_within_them():
     assert tail_p_value(20.0, nulls[:99]) is None
     assert tail_p_value(float(nulls.max()), nulls) is None
     assert tail_p_value(20.0, np.zeros(200)) is None
+    for value, drawn in ((np.inf, nulls), (20.0, np.append(nulls, np.nan))):
+        assert tail_p_value(value, drawn) is None
+    assert tail_p_value(1e6, nulls) == 1e-12
 
 
 def test_the_seed_is_stored_in_no_global_state():
