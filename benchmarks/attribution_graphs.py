@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 def matrix(graph: InteractionGraph) -> np.ndarray:
     """Strengths as one matrix, (later, earlier)."""
     found = np.zeros((graph.n_nodes, graph.n_nodes))
-    for block, (a, b) in zip(graph.blocks, graph.pair_slices, strict=True):
+    for block, (a, b) in zip(graph.matrices, graph.pair_slices, strict=True):
         found[b, a] = block
     return found
 
@@ -70,7 +70,7 @@ def without_modules(graph: InteractionGraph, seed: int) -> InteractionGraph:
     out, into = np.exp(0.8 * generator.standard_normal((2, graph.n_nodes)))
     position = graph.positions if graph.positions is not None else np.zeros(graph.n_nodes)
     blocks = []
-    for block, (a, b) in zip(graph.blocks, graph.pair_slices, strict=True):
+    for block, (a, b) in zip(graph.matrices, graph.pair_slices, strict=True):
         possible = position[b][:, None] >= position[a]
         product = np.outer(into[b], out[a]) * possible
         share = np.count_nonzero(block) * np.sqrt(product) / max(float(np.sqrt(product).sum()), 1e-300)

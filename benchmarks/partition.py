@@ -117,15 +117,11 @@ class Problem:
         self.truth = self.search.flat(truth, "truth")
         self.k, self.n = len(np.unique(self.truth)), self.search.n
         costs, pairs = self.search.costs, self.search.pairs
-        self.n_edges = sum(np.count_nonzero(x) for x in costs)
-        possible = sum(x.size for x in costs)
-        total = float(sum(x.sum() for x in costs))
-        self.resolutions = {MODULARITY: 1.0, CPM: total / possible}
-        self.density = total / (self.n * (self.n - 1) / 2)
-        where = [(np.nonzero(x), a.start, b.start) for x, (a, b) in zip(costs, pairs, strict=True)]
-        self.source = np.concatenate([earlier + a for (_, earlier), a, _ in where])
-        self.target = np.concatenate([later + b for (later, _), _, b in where])
-        self.weights = np.concatenate([x[x > 0] for x in costs])
+        self.n_edges = len(costs)
+        possible = sum((a.stop - a.start) * (b.stop - b.start) for a, b in pairs)
+        self.resolutions = {MODULARITY: 1.0, CPM: costs.total / possible}
+        self.density = costs.total / (self.n * (self.n - 1) / 2)
+        self.source, self.target, self.weights = costs.earlier, costs.later, costs.weight
 
     def igraph(self) -> igraph.Graph:
         """The undirected graph, as all peers but the multiplex take it."""

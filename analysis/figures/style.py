@@ -208,7 +208,7 @@ def with_widths(cuts: Sequence[str], widths: Sequence[int], room: int, hidden: S
         f"{folded(cut, room)}\n{width} node{'' if width == 1 else 's'}" for cut, width in zip(cuts, widths, strict=True)
     ]
     return [
-        line + ("\n" + fill(f"{count} without edges", room, break_long_words=False) if count else "")
+        line + ("\n" + fill(f"{count} without edges", max(room, 11)) if count else "")
         for line, count in zip(lines, hidden or [0] * len(lines), strict=True)
     ]
 

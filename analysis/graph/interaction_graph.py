@@ -146,7 +146,7 @@ class InteractionGraph(Result):
         given = {"beyond_skip": beyond_skip, "errors": errors, "beyond_errors": beyond_errors, "weights": weights}
         beside: dict[str, Any] = {name: _beside(name, blocks, arrays) for name, blocks in given.items()}
         largest = max(float(array.max()) for array in arrays)
-        if largest and not _TINY < largest < _HUGE:
+        if largest and not _TINY <= largest <= _HUGE:
             raise GraphError(f"the largest strength is {largest:g}: expected {_TINY:g} to {_HUGE:g}; change their unit")
         joined = _checked_pairs(pairs, len(arrays))
         widths = _widths(arrays, joined)

@@ -56,8 +56,9 @@ def test_cuts_are_named_with_their_number_of_nodes() -> None:
     assert with_widths(["in", "layers.10.mlp"], [1, 20], 9) == ["in\n1 node", "layers.10\n.mlp\n20 nodes"]
 
 
-def test_nodes_without_edges_are_one_line_at_their_cut() -> None:
-    assert with_widths(["a", "b"], [39, 20], 9, [25, 0]) == ["a\n39 nodes\n25 without edges", "b\n20 nodes"]
+def test_nodes_without_edges_are_counted_at_their_cut() -> None:
+    assert with_widths(["a", "b"], [39, 20], 26, [25, 0]) == ["a\n39 nodes\n25 without edges", "b\n20 nodes"]
+    assert with_widths(["a"], [39], 9, [25]) == ["a\n39 nodes\n25 without\nedges"]
 
 
 def test_no_two_modules_have_one_colour_and_none_is_grey() -> None:
