@@ -268,6 +268,8 @@ class Partition(Result):
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("labels", "confidence", "mediators"):
             del values[name]
+        if self.tail_p is None:  # as in files of versions before 0.8
+            del values["tail_p"]
         values["modules"] = [asdict(m) for m in self.modules]
         values["profile"] = [asdict(row) for row in self.profile]
         values["hierarchy"] = [{**asdict(level), "labels": None} for level in self.hierarchy]

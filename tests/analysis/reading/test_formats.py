@@ -97,7 +97,7 @@ def drawn(draw: Callable[[st.SearchStrategy[Any]], Any]) -> networkx.DiGraph:
     label = st.dictionaries(st.sampled_from(["label", "kind"]), st.text(max_size=5))
     graph.add_nodes_from((name, draw(label)) for name in names)
     ends = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    weight = st.floats(allow_nan=False, allow_infinity=False)
+    weight = st.floats(-1e100, 1e100)
     for a, b in draw(st.lists(st.sampled_from(ends), min_size=1, unique=True)):
         graph.add_edge(a, b, weight=draw(weight))
     return graph
