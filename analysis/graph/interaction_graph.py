@@ -39,6 +39,8 @@ _BESIDE = ("beyond_skip", "errors", "beyond_errors", "weights")  # matrices that
 
 _TINY, _HUGE = 1e-150, 1e150  # beyond, squares of strengths are 0 or infinite
 
+_LARGEST = 250_000_000  # entries of a dense matrix that is read: 2 GB
+
 _SURE = 2  # standard errors by which an estimated strength must be above the cutoff
 
 
@@ -428,6 +430,10 @@ class InteractionGraph(Result):
                 rows.check_format()  # places outside of the matrix
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise GraphError(f"{name} of the file is no matrix from cut {a} to {b}: {error}") from error
+            if widths[a] * widths[b] > _LARGEST and not (sparse and name.startswith(("block", "weights"))):
+                raise GraphError(
+                    f"{name} of the file has {widths[b]:,} by {widths[a]:,} entries, too many if not sparse"
+                )
             return rows if sparse else np.asarray(rows.toarray())
 
         def beside(name: str) -> list[Any]:

@@ -213,3 +213,11 @@ def test_null_graphs_of_a_chain_are_those_of_plain_loops():
     for own, x, pair in zip(null.blocks(places.pairs), matrices, places.pairs, strict=True):
         (slow,) = null_matrices([x], [pair], np.zeros(places.n, dtype=int), drawn)
         np.testing.assert_allclose(dense(own), slow, rtol=1e-9, atol=1e-12)
+
+
+def test_files_of_large_empty_matrices_are_refused(monkeypatch):
+    whole, sparse = graphs(1)
+    monkeypatch.setattr("interbasis.analysis.graph.interaction_graph._LARGEST", 1000)
+    assert InteractionGraph.from_bytes(sparse.to_bytes()) == sparse
+    with pytest.raises(GraphError, match="block.0 of the file has 30 by 40 entries"):
+        InteractionGraph.from_bytes(whole.to_bytes())
