@@ -52,8 +52,8 @@ def read_labels(content: bytes, graph: InteractionGraph) -> list[Int[np.ndarray,
     Args:
         content: content of a CSV file with the columns `node` and `module`, or `cut`, `coordinate` and `module`; or of
             a JSON file: an object {node: module}, or a list of objects with those names. A node is "cut/coordinate", as
-            exports name it; a module is any text or number; "-1", "none" or nothing for none. Nodes that are not named
-            are in no module.
+            exports name it, or "cut/id" where the graph has ids; a module is any text or number; "-1", "none" or
+            nothing for none. Nodes that are not named are in no module.
         graph: graph whose nodes the file names.
 
     Raises:
@@ -149,13 +149,17 @@ def _members(supernodes: list[Any]) -> Iterator[tuple[str, str]]:
 
 
 def labels_of(assignment: Mapping[str, str], graph: InteractionGraph) -> list[Int[np.ndarray, " _"]]:
-    """Build one array of labels per cut from nodes named "cut/coordinate" and their modules; see `read_labels`.
+    """Build one array of labels per cut from nodes named "cut/coordinate" or "cut/id" and their modules.
+
+    Where a name is the id of one node and the coordinate of another it is the id; see `read_labels`.
 
     Raises:
         GraphError: a node that the graph does not have, or no node in a module.
     """
     labels = [np.full(width, -1, dtype=np.int64) for width in graph.widths]
     places = {f"{cut}/{i}": (p, i) for p, cut in enumerate(graph.cuts) for i in range(graph.widths[p])}
+    for p, (cut, table) in enumerate(zip(graph.cuts, graph.nodes, strict=bool(graph.nodes))):
+        places |= {f"{cut}/{name}": (p, i) for i, name in enumerate(table.ids)}
     numbers: dict[str, int] = {}
     for node, module in assignment.items():
         if node not in places:

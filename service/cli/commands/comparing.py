@@ -201,10 +201,11 @@ def roles(
         graph = _graph(backend.source, row.id)
         backend.bars.begin("roles")
         found = find_roles(graph, k=k, n_null=nulls, seed=seed, progress=backend.bars.update)
+    ids = [table.ids for table in graph.nodes] or [tuple(map(str, range(k))) for k in graph.widths]
     of = {
-        f"{cut}/{i}": int(role)
-        for cut, labels in zip(graph.cuts, found.labels, strict=True)
-        for i, role in enumerate(labels)
+        f"{cut}/{name}": int(role)
+        for cut, names, labels in zip(graph.cuts, ids, found.labels, strict=True)
+        for name, role in zip(names, labels.tolist(), strict=True)
         if role >= 0
     }
     if output is not None:

@@ -23,6 +23,7 @@ from interbasis.analysis.exchange.labels_file import (
     read_partition,
 )
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
+from interbasis.analysis.graph.node_table import NodeTable
 from interbasis.analysis.modules.find_modules import find_modules, score_partition
 
 CUTS = ["layers.0:in", "b/c", "out"]
@@ -240,3 +241,12 @@ def test_groups_are_read(tmp_path: Path, name: str) -> None:
 def test_files_without_groups_are_refused(content: bytes, said: str) -> None:
     with pytest.raises(InputError, match=said):
         groups_of(content)
+
+
+def test_nodes_of_a_graph_that_was_read_are_named_by_id_or_place():
+    nodes = [NodeTable.from_rows([{"id": "x"}, {"id": "0"}]), NodeTable.from_rows([{"id": "y"}])]
+    graph = InteractionGraph.from_blocks([np.ones((1, 2))], cuts=["a", "b"], nodes=nodes)
+    by_id = read_labels(b"node,module\na/x,0\na/0,1\nb/y,1\n", graph)  # a/0 is the node of that id, not the first
+    assert [labels.tolist() for labels in by_id] == [[0, 1], [1]]
+    by_place = read_labels(b"node,module\na/1,5\nb/0,5\n", graph)
+    assert [labels.tolist() for labels in by_place] == [[-1, 0], [0]]

@@ -136,8 +136,8 @@ def test_roles_are_those_of_the_library(
     assert found.reason in " ".join(out.split())
     written = {row["node"]: int(row["module"]) for row in csv.DictReader(file.read_text().splitlines())}
     expected = {
-        f"{cut}/{i}": int(role)
-        for cut, labels in zip(whole.cuts, found.labels, strict=True)
+        f"{cut}/{table.ids[i]}": int(role)
+        for cut, table, labels in zip(whole.cuts, whole.nodes, found.labels, strict=True)
         for i, role in enumerate(labels)
     }
     assert written == {name: role for name, role in expected.items() if role >= 0}
