@@ -61,6 +61,14 @@ class Roles:
     verdict: str
     reason: str
 
+    def __repr__(self) -> str:
+        """Describe the number and the sizes of the roles, and the verdict."""
+        flat = np.concatenate(self.labels)
+        sizes = np.bincount(flat[flat >= 0])
+        shown = ", ".join(map(str, sizes[:12].tolist())) + (", ..." if len(sizes) > 12 else "")
+        count = f"{self.n_roles} role{'' if self.n_roles == 1 else 's'}"
+        return f"Roles: {count} of {shown} nodes, mean cosine {self.similarity:.2f}\n{self.verdict}: {self.reason}"
+
 
 def find_roles(
     graph: InteractionGraph, *, k: int | None = None, n_null: int = 20, seed: int = 0,

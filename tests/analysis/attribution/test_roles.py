@@ -68,6 +68,7 @@ def test_one_group_has_the_similarity_of_all_pairs():
     profile /= np.linalg.norm(profile, axis=1, keepdims=True)
     again = find_roles(graph_of(weights), n_null=19, k=1)
     assert again.n_roles == 1
+    assert repr(again).startswith(f"Roles: 1 role of {n} nodes, mean cosine {again.similarity:.2f}\n{again.verdict}: ")
     assert again.similarity == pytest.approx(((profile @ profile.T).sum() - n) / (n * (n - 1)))
 
 
