@@ -18,6 +18,7 @@ from .circuits.interventions import Interventions
 from .circuits.prediction import predict_losses
 from .comparison.coherence import Coherence, label_coherence
 from .comparison.comparison import Comparison, compare_partitions
+from .comparison.distance import NetworkDistance, network_distance
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .degeneracy.sparse_representation import SparseNetwork, sparsify
 from .degeneracy.synchronised_units import SynchronisedUnits, synchronised_units
@@ -66,6 +67,7 @@ __all__ = [
     "Ledger",
     "Names",
     "Network",
+    "NetworkDistance",
     "Partition",
     "Progress",
     "Recipe",
@@ -94,6 +96,7 @@ __all__ = [
     "learning_coefficient",
     "learning_coefficient_curve",
     "load_checkpoint",
+    "network_distance",
     "parameter_ledger",
     "predict_losses",
     "read_graph",

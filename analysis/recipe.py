@@ -68,7 +68,7 @@ _LONG = 60.0  # seconds, above which the time that an analysis takes is said fir
 
 _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
 
-_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls")
+_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls", "seeds")
 
 RecipeT = TypeVar(
     "RecipeT", "CompareRecipe", "DescribeRecipe", "ImportRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe
@@ -83,6 +83,17 @@ _Epsilon = Annotated[
     Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["graph", "pairs"],
     Field(description="a number above 0, a list of one per pair of cuts, 'graph' or 'pairs'"),
 ]
+
+
+_Seeds = Annotated[tuple[Name, ...], Field(min_length=2, description="a list of names of two networks or more")]
+
+
+def _check_seeds(seeds: tuple[str, ...] | None, epsilon: Any) -> None:
+    if seeds is not None and not isinstance(epsilon, float):
+        raise InputError(
+            f"epsilon is {epsilon!r} and seeds are given: expected the mean distance of these networks as epsilon, a "
+            "number; `network_distance([...]).choices` has both"
+        )
 
 
 @dataclass(frozen=True)
@@ -128,9 +139,11 @@ class PartitionRecipe:
         control: compare a division that null graphs support with that of an untrained copy of the network. This needs
             the network (`analyze`); a stored graph is divided without the comparison.
         nulls: number of null graphs; None: 20 where the resolution is chosen, else none.
+        seeds: the networks whose mean distance epsilon is, see `network_distance`.
     """
 
     epsilon: _Epsilon | None = None
+    seeds: _Seeds | None = None
     objective: Literal["layered_cpm", "layered_modularity", "kway", "cpm", "modularity"] | None = None
     resolution: NotNegative | None = None
     k: Count | None = None
@@ -144,6 +157,7 @@ class PartitionRecipe:
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        _check_seeds(self.seeds, self.epsilon)
 
     @property
     def search(self) -> dict[str, Any]:
@@ -162,17 +176,20 @@ class LedgerRecipe:
 
     Attributes:
         positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
+        seeds: the networks whose mean distance epsilon is, see `network_distance`.
     """
 
     loss: Loss | None = None
     positions: CountedAt | None = None
     epsilon: Positive | None = None
+    seeds: _Seeds | None = None
     tolerance: Share = 1e-10
     method: Literal["auto", "exact", "estimate"] = "auto"
     seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        _check_seeds(self.seeds, self.epsilon)
 
     @property
     def sha256(self) -> str:
@@ -186,6 +203,7 @@ class LlcRecipe:
 
     Attributes:
         epsilon, temperature, curve: exactly one: a loss scale, a temperature, or the default range of loss scales.
+        seeds: the networks whose mean distance epsilon is, see `network_distance`.
         positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
         parameters: globs on the names of the parameters to vary; None for all.
         batch_size: random data points of each step, for sgld, psgld and sgnht; None: see `Sampler`.
@@ -202,6 +220,7 @@ class LlcRecipe:
     loss: Loss | None = None
     positions: CountedAt | None = None
     epsilon: Positive | None = None
+    seeds: _Seeds | None = None
     temperature: Positive | None = None
     curve: bool = False
     parameters: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names or globs")] | None = None
@@ -226,6 +245,7 @@ class LlcRecipe:
             )
         if len(chosen) > 1:
             raise InputError(f"{' and '.join(chosen)} were given: expected one of epsilon, temperature and curve")
+        _check_seeds(self.seeds, self.epsilon)
         _ = self.sampler
 
     @property
@@ -492,7 +512,7 @@ def controlled(
 
 def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:
     """Build the parameter ledger of a checkpoint; loss and positions are those of the loaded checkpoint."""
-    choices = {name: value for name, value in asdict(recipe).items() if name not in ("loss", "positions")}
+    choices = {name: v for name, v in asdict(recipe).items() if name not in ("loss", "positions", "seeds")}
     return parameter_ledger(checkpoint.network, checkpoint.batches, **choices, progress=progress)
 
 

@@ -189,7 +189,10 @@ FIELDS: dict[str, Rule] = {
     "config": lambda value: families()["mlp"].build(value),
     "cron": croniter.is_valid,
     "cuts": each(any_text),
-    "epsilon_source": one_of(choose_epsilon(SCALED, given).source for given in ("graph", "pairs", 0.1, (0.1,))),
+    "epsilon_source": one_of(
+        [choose_epsilon(SCALED, given).source for given in ("graph", "pairs", 0.1, (0.1,))]
+        + [choose_epsilon(SCALED, 0.1, seeds=("a", "b")).source]
+    ),
     "experiment": choice("experiment", "kind"),
     "family": one_of(families()),
     "kernel": choice("llc", "kernel"),

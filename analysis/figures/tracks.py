@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..comparison.comparison import Comparison, Pair
+from ..comparison.distance import NetworkDistance
 from ..modules.tracking import Tracking
 from ..results import figure
 from .style import INK, SMALL, beside, blank, capped, folded, heading, in_style, module_colours
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .picture import Picture
 
-__all__ = ["plot_comparison", "plot_tracking"]
+__all__ = ["plot_comparison", "plot_distance", "plot_tracking"]
 
 _MOST_MODULES = 30  # rows or columns, those with most nodes
 
@@ -183,6 +184,28 @@ def _every_pair(comparison: Comparison, title: str | None) -> Figure:
     return picture
 
 
+@figure.register(NetworkDistance)
+@in_style
+def plot_distance(distance: NetworkDistance, *, title: str | None = None) -> Figure:
+    """Draw the distance of each network from each other one: of KL from that of the row, on data and held-out data."""
+    names, n = [_short(name) for name in distance.names], len(distance.names)
+    parts = [("on data", distance.data), ("on held-out data", distance.held_out)]
+    drawn = [(what, found) for what, found in parts if found is not None]
+    margin = 0.075 * max(map(len, names))
+    width = max(3.6, 0.62 * n + margin + 1.6)
+    picture = blank(max(4.8, width * len(drawn)), max(2.0, 0.62 * n) + margin + 1.4)
+    what = "squared distance" if distance.loss == "mse" else "KL divergence from row to column"
+    facts = [f"mean {found.mean:.3g} +- {found.standard_error or 0.0:.1g} {where}" for where, found in drawn]
+    heading(picture, [what, *facts], title)
+    most = max(float(found.matrix.max()) for _, found in drawn) or 1.0
+    for axes, (where, found) in zip(np.ravel(picture.subplots(1, len(drawn))), drawn, strict=True):
+        values = np.where(np.eye(n, dtype=bool), np.nan, found.matrix)
+        _cells(picture, axes, values, f"distance {where}", most)
+        _write(axes, [[f"{v:.2g}" if v == v else "" for v in row] for row in values.tolist()], values / most)
+        _name_sides(axes, names, names)
+    return picture
+
+
 def _order(pair: Pair) -> tuple[list[int], list[int]]:
     """Return rows and columns to draw: matched modules first, each beside its match; only the largest of many."""
     chosen = [_largest(pair.overlap.sum(axis)) for axis in (1, 0)]
@@ -207,8 +230,8 @@ def _short(name: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 9]}…{line[-8:]}"
 
 
-def _cells(picture: Picture, axes: Axes, values: Float[np.ndarray, "k l"], label: str) -> None:
-    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+def _cells(picture: Picture, axes: Axes, values: Float[np.ndarray, "k l"], label: str, most: float = 1.0) -> None:
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=most, aspect="auto")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     picture.colorbar(image, ax=axes, label=label, shrink=0.9)

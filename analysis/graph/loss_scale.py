@@ -70,15 +70,17 @@ class LossScale:
 
     Attributes:
         per_pair: one per pair of cuts.
-        source: "given", "given per pair", "graph", "pairs" (computed for each pair of cuts by itself) or "strongest"
-            (of a large graph made elsewhere).
+        source: "given", "given per pair", "graph", "pairs" (computed for each pair of cuts by itself), "strongest"
+            (of a large graph made elsewhere) or "seeds" (the mean distance between networks).
         full_strength: strength that counts as one full connection: 1 (eq. 34) where epsilon is given, else the
             strongest strength.
+        seeds: the networks whose mean distance it is.
     """
 
     per_pair: tuple[float, ...]
     source: str
     full_strength: float
+    seeds: tuple[str, ...] = ()
 
     @property
     def epsilon(self) -> float:
@@ -153,12 +155,25 @@ def _strongest(graph: InteractionGraph) -> float:
     return float((np.partition(weight, -_MOST)[-_MOST] * _JUST_BELOW) ** 2)
 
 
-def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> LossScale:
+def choose_epsilon(
+    graph: InteractionGraph, epsilon: Epsilon | str | None, *, seeds: Sequence[str] | None = None
+) -> LossScale:
     """Choose the loss scale of a graph: given (a number, or one per pair of cuts), "graph" (also None) or "pairs".
 
+    Args:
+        graph: the graph.
+        epsilon: the loss scale.
+        seeds: names of the networks whose mean distance the given number is.
+
     Raises:
-        GraphError: a scale is not positive, the number of scales or the name is wrong, or no edge is above the cutoff.
+        GraphError: a scale is not positive, the number of scales or the name is wrong, seeds without a number, or no
+            edge is above the cutoff.
     """
+    if seeds and (epsilon is None or np.ndim(epsilon) > 0 or isinstance(epsilon, str)):
+        raise GraphError(
+            f"epsilon is {epsilon!r} and seeds are given: expected their mean distance as epsilon, a number; "
+            "`network_distance([...]).choices` has both"
+        )
     strongest = max(float(block.max()) for block in graph.blocks)
     if epsilon is None or (isinstance(epsilon, str) and epsilon == "graph"):
         chosen, few = default_epsilon(graph), _strongest(graph)
@@ -175,8 +190,8 @@ def choose_epsilon(graph: InteractionGraph, epsilon: Epsilon | str | None) -> Lo
     elif isinstance(epsilon, str):
         raise GraphError(f"epsilon is {epsilon!r}: expected a number, one per pair of cuts, 'graph' or 'pairs'")
     else:
-        given = "given" if np.ndim(epsilon) == 0 else "given per pair"
-        scale = LossScale(loss_scales(graph, epsilon), given, 1.0)
+        given = "seeds" if seeds else "given" if np.ndim(epsilon) == 0 else "given per pair"
+        scale = LossScale(loss_scales(graph, epsilon), given, 1.0, tuple(seeds or ()))
     if not any(w.max() > np.sqrt(e) for w, e in zip(graph.blocks, scale.per_pair, strict=True)):
         raise GraphError(
             f"no edge above the cutoff sqrt(epsilon) = {np.sqrt(max(scale.per_pair)):g}: the strongest strength is "

@@ -60,11 +60,12 @@ def score_partition(
     labels: Sequence[Any],
     epsilon: Epsilon | str | None = None,
     *,
+    seeds: Sequence[str] | None = None,
     objective: str = "layered_modularity",
     resolution: float = 1.0,
     seed: int = 0,
 ) -> Partition:
-    """Compute the costs of given labels; modules are renumbered by size.
+    """Compute the costs of given labels; modules are renumbered by size; epsilon and seeds as in `find_modules`.
 
     Raises:
         GraphError: labels, epsilon, objective or resolution that make no sense, or no edge above the cutoff.
@@ -73,14 +74,16 @@ def score_partition(
     >>> score_partition(graph, [np.array([0, 1]), np.array([0, 1])], 1e-4).normalised_cost
     1.0
     """
-    graph, scale = _with_scale(graph, epsilon)
+    graph, scale = _with_scale(graph, epsilon, seeds)
     numbered = renumbered(checked_labels(graph, labels, scale.per_pair))
     return scored(graph, numbered, scale, objective=objective, resolution=resolution, seed=seed)
 
 
-def _with_scale(graph: InteractionGraph, epsilon: Epsilon | str | None) -> tuple[InteractionGraph, LossScale]:
+def _with_scale(
+    graph: InteractionGraph, epsilon: Epsilon | str | None, seeds: Sequence[str] | None
+) -> tuple[InteractionGraph, LossScale]:
     """Choose the loss scale, and leave out the edges that are not above its cutoff by two standard errors."""
-    scale = choose_epsilon(graph, epsilon)
+    scale = choose_epsilon(graph, epsilon, seeds=seeds)
     return graph.significant(scale.per_pair), scale
 
 
@@ -108,6 +111,7 @@ def scored(
         modules=modules,
         mediators=surface_of(division, scale.full_strength),
         seed=seed,
+        seeds=scale.seeds,
     )
 
 
@@ -124,6 +128,7 @@ def find_modules(
     graph: InteractionGraph,
     *,
     epsilon: Epsilon | str | None = None,
+    seeds: Sequence[str] | None = None,
     objective: str | None = None,
     resolution: float | None = None,
     k: int | None = None,
@@ -147,6 +152,8 @@ def find_modules(
         graph: the strengths; estimated ones count where they are above the cutoff by two standard errors.
         epsilon: loss scale: a number, one per pair of cuts, "graph" (default: read off the strengths) or "pairs"
             (read off each pair of cuts); see `graph.loss_scale`.
+        seeds: names of the networks whose mean distance epsilon is: `find_modules(graph, **distance.choices)` with
+            `distance = network_distance([...])` takes it for the loss scale.
         objective: one of `search.OBJECTIVES`; default: both layered ones where the resolution is chosen,
             layered_modularity where it is given, kway where k is given.
         resolution: if given, the result is the best partition found at that resolution; by default it is chosen by
@@ -176,7 +183,7 @@ def find_modules(
     """
     whole = {"k": k, "min_size": min_size, "max_size": max_size, "n_null": n_null, "seed": seed}
     _check_options(resolution, chains, whole)
-    graph, scale = _with_scale(graph, epsilon)
+    graph, scale = _with_scale(graph, epsilon, seeds)
     objective = "kway" if objective is None and k is not None else objective
     choosing = resolution is None and not (objective is not None and find_objective(objective).fixed)
     n_null = (_NULLS if choosing else 0) if n_null is None else n_null

@@ -128,7 +128,7 @@ class Partition(Result):
         quality, objective, resolution: value of the objective, its name and resolution.
         epsilon: loss scale; edges are strengths above its square root. Where it differs between pairs of cuts,
             `epsilons` holds them, and this is their geometric mean.
-        epsilon_source: "given", "given per pair", "graph", "pairs" or "strongest"; see `graph.loss_scale`.
+        epsilon_source: "given", "given per pair", "graph", "pairs", "strongest" or "seeds"; see `graph.loss_scale`.
         contrast: 1 - edge_cost / its expectation by chance for these labels.
         modules: one `Module` per label.
         mediators: the interaction surface: all nodes of one module that feed another.
@@ -156,6 +156,7 @@ class Partition(Result):
             where no null graph was searched.
         untrained_modules: number of modules of an untrained copy of the network, found with the same choices; None if
             there is no copy.
+        seeds: the networks whose mean distance epsilon is, with their SHA-256; () where it comes from elsewhere.
     """
 
     cuts: tuple[str, ...]
@@ -190,6 +191,7 @@ class Partition(Result):
     reason: str = "no null graph was searched for this division"
     beyond_chains: float | None = None
     untrained_modules: int | None = None
+    seeds: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Describe the main numbers, and each module on a line."""
@@ -206,6 +208,10 @@ class Partition(Result):
         ]
         rest = self.n_modules - len(shown)
         more = [f"  ... {rest} more"] if rest else []
+        if self.seeds:
+            more.append(
+                f"  epsilon: mean distance of {', '.join(name.partition(' sha256:')[0] for name in self.seeds)}"
+            )
         warning = [f"  warning: {self.warning}"] if self.warning and self.n_modules > 1 else []
         lines = [head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"]
         wrapped = (wrap(line, _WIDTH, subsequent_indent="    ", break_long_words=False) for line in lines)
@@ -268,8 +274,9 @@ class Partition(Result):
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("labels", "confidence", "mediators"):
             del values[name]
-        if self.tail_p is None:  # as in files of versions before 0.8
-            del values["tail_p"]
+        for name in ("tail_p", "seeds"):
+            if not values[name]:  # as in files of versions before 0.8
+                del values[name]
         values["modules"] = [asdict(m) for m in self.modules]
         values["profile"] = [asdict(row) for row in self.profile]
         values["hierarchy"] = [{**asdict(level), "labels": None} for level in self.hierarchy]
@@ -292,6 +299,7 @@ class Partition(Result):
         )
         values["epsilons"] = tuple(meta.get("epsilons") or [meta["epsilon"]] * (len(cuts) - 1))
         values.setdefault("epsilon_source", "graph" if meta["full_strength"] != 1.0 else "given")
+        values["seeds"] = tuple(values.get("seeds", ()))
         values["confidence"] = per_cut("confidence") if "confidence.0" in arrays else ()
         values["profile"] = tuple(ProfileRow(**{**_OLD_ROW, **row}) for row in meta["profile"])
         values["hierarchy"] = tuple(

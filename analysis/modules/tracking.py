@@ -329,7 +329,7 @@ def _coupled(
         if part.beyond_chains is not None:  # found with chains="discount"
             beyond = BeyondChains(graph, part.epsilons, search, n_null=0, seed=part.seed)
         labels = search.per_cut(join_satellites(search, found_here, beyond) if joined else found_here)
-        scale = LossScale(part.epsilons, part.epsilon_source, part.full_strength)
+        scale = LossScale(part.epsilons, part.epsilon_source, part.full_strength, part.seeds)
         point: dict[str, Any] = {"objective": part.objective, "resolution": part.resolution, "seed": part.seed}
         joint = scored(graph, renumbered(labels), scale, **point)
         warning = "searched together with the other checkpoints: no p-value, and the profile is that of this one alone"

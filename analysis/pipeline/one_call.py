@@ -17,6 +17,7 @@ from torch import nn
 
 from ..basis.bases import Bases
 from ..checkpoints.checkpoint import Checkpoint
+from ..comparison.distance import NetworkDistance, network_distance
 from ..devices.device import sums_on
 from ..devices.memory import limited_memory
 from ..errors import InputError
@@ -248,6 +249,7 @@ def analyze(
     device: str | torch.device | None = None,
     memory: str | int | None = None,
     recipe: Recipe | None = None,
+    seeds: NetworkDistance | Sequence[Any] | None = None,
     progress: ProgressCallback | None = None,
     **choices: Any,
 ) -> Analysis:
@@ -270,6 +272,9 @@ def analyze(
         memory: limit of memory, such as "8GiB", which larger batches are split for; default: half of what is free.
             Results do not depend on it.
         recipe: all other choices; default: those in `choices`.
+        seeds: with `epsilon="seeds"`: two or more models, networks or checkpoints that do the same job; the loss scale
+            is the mean of their distances on the data (see `network_distance`), or those that are given. This model
+            counts where it is among them.
         progress: called as the work goes on.
         choices: fields of `GraphRecipe` and `PartitionRecipe`: basis, probes, rotation, epsilon, resolution, seed, ...
 
@@ -289,6 +294,7 @@ def analyze(
         )
     if recipe is not None and (choices or named):
         raise InputError(f"{', '.join([*named, *choices])} given beside a recipe: give all choices in the recipe")
+    networks = _networks(choices, seeds)
     chosen = recipe or Recipe.from_mapping({**named, **choices})
     given = read_data(model.model if isinstance(model, Network) else model, data, labels=labels, progress=progress)
     if isinstance(model, Network):
@@ -303,7 +309,9 @@ def analyze(
     if coarse and chosen.graph.rank_tolerance == GraphRecipe.rank_tolerance:
         chosen = replace(chosen, graph=replace(chosen.graph, rank_tolerance=_COARSE))
     with limited_memory(memory):
-        return _analysis(net, Data(_that_fit(net, batches), given.targets, given.names), chosen, progress)
+        fitting = _that_fit(net, batches)
+        chosen = chosen if networks is None else _at_distance(chosen, net, networks, fitting, progress)
+        return _analysis(net, Data(fitting, given.targets, given.names), chosen, progress)
 
 
 @with_bar
@@ -326,6 +334,44 @@ def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallba
     partition = controlled(partition, net, data.batches, recipe, progress=progress)
     kinds = {str(p.dtype).removeprefix("torch.") for p in net.model.parameters() if p.is_floating_point()}
     return Analysis(bases, graph, partition, recipe, data.n, ", ".join(sorted(kinds)) or "float64", net, data)
+
+
+def _networks(
+    choices: dict[str, Any], seeds: NetworkDistance | Sequence[Any] | None
+) -> NetworkDistance | Sequence[Any] | None:
+    """Return the networks whose distance is to be the loss scale, and take "seeds" out of the choices.
+
+    Names of networks beside a number are a choice like others, see `NetworkDistance.choices`.
+    """
+    epsilon = choices.get("epsilon")
+    named = isinstance(epsilon, str) and epsilon == "seeds"
+    if seeds is not None and not named and not (isinstance(seeds, Sequence) and all(isinstance(s, str) for s in seeds)):
+        raise InputError('networks are given as seeds: say epsilon="seeds", that their distance is the loss scale')
+    if named and seeds is None:
+        raise InputError('epsilon is "seeds": give the networks as seeds=[...], two or more')
+    if named:
+        del choices["epsilon"]
+        return seeds
+    if seeds is not None:
+        choices["seeds"] = seeds
+    return None
+
+
+def _at_distance(
+    recipe: Recipe,
+    net: Network,
+    networks: NetworkDistance | Sequence[Any],
+    batches: Sequence[Batch],
+    progress: ProgressCallback | None,
+) -> Recipe:
+    """Take the mean distance of networks for the loss scale; models are read as the network is."""
+    found = networks
+    if not isinstance(found, NetworkDistance):
+        double = all(p.dtype == torch.float64 for p in net.model.parameters() if p.is_floating_point())
+        nets = [net.with_model(each) if isinstance(each, nn.Module) else each for each in found]
+        nets = [each.in_double() if double and isinstance(each, Network) else each for each in nets]
+        found = network_distance(nets, batches, progress=progress)
+    return replace(recipe, partition=replace(recipe.partition, **found.choices))
 
 
 def _network(

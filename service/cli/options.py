@@ -30,6 +30,7 @@ __all__ = [
     "LossOption",
     "MaxSizeOption",
     "MinSizeOption",
+    "NetworksArgument",
     "NumberOption",
     "ObjectiveOption",
     "PlotOption",
@@ -39,6 +40,7 @@ __all__ = [
     "QueueOption",
     "RecipeOption",
     "ResolutionOption",
+    "ScaleOption",
     "SeedOption",
     "StoreOption",
     "TaskArgument",
@@ -100,6 +102,15 @@ CheckpointsArgument = Annotated[
     typer.Argument(
         help="Checkpoints: .safetensors files, each with a .json beside it, folders of save_pretrained, or stored "
         "ones, as MODEL@STEP."
+    ),
+]
+
+NetworksArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="A B [C ...]",
+        help="Checkpoints of networks that do the same job: .safetensors files, folders of save_pretrained, or stored "
+        "ones, as MODEL@STEP.",
     ),
 ]
 
@@ -171,10 +182,21 @@ EpsilonOption = Annotated[
     str | None,
     typer.Option(
         "--epsilon",
-        help='Loss scale: a number, one per pair of cuts (with commas), "graph" or "pairs".',
+        help='Loss scale: a number, one per pair of cuts (with commas), "graph", "pairs", or seeds:GLOB: the mean '
+        "distance of these checkpoints.",
         show_default="graph",
         rich_help_panel=MODULES,
         autocompletion=complete_values("analyze", "epsilon"),
+    ),
+]
+
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--epsilon",
+        help="Loss scale at which parameters are counted: a number, or seeds:GLOB: the mean distance of these "
+        "checkpoints.",
+        show_default="none",
     ),
 ]
 

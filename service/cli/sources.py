@@ -26,6 +26,7 @@ __all__ = [
     "opened_source",
     "opened_store",
     "recipe_choices",
+    "single_loss_scale",
     "singular",
 ]
 
@@ -99,16 +100,24 @@ def found_by_name(opened: Any, ref: str, among: Container[str] = KINDS) -> tuple
 
 
 def loss_scale(epsilon: str | None) -> float | str | list[float] | None:
-    """Parse a loss scale: a number, a name, or one number per pair of cuts."""
-    if epsilon is None or epsilon in ("graph", "pairs"):
+    """Parse a loss scale: a number, a name, one number per pair of cuts, or seeds:GLOB, which stays as it is."""
+    if epsilon is None or epsilon in ("graph", "pairs") or epsilon.startswith("seeds:"):
         return epsilon
     try:
         values = [float(part) for part in epsilon.split(",")]
     except ValueError:
         raise StoreError(
-            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph' or 'pairs'"
+            f"--epsilon is {epsilon!r}: expected a number, numbers with commas between, 'graph', 'pairs' or seeds:GLOB"
         ) from None
     return values if len(values) > 1 else values[0]
+
+
+def single_loss_scale(epsilon: str | None) -> float | str | None:
+    """Parse the loss scale of a command that takes one for all: a number, or seeds:GLOB, which stays as it is."""
+    try:
+        return epsilon if epsilon is None or epsilon.startswith("seeds:") else float(epsilon)
+    except ValueError:
+        raise StoreError(f"--epsilon is {epsilon!r}: expected a number, or seeds:GLOB") from None
 
 
 def recipe_choices(file: Path | None) -> dict[str, Any]:

@@ -49,6 +49,8 @@ _Seed = Annotated[int, Field(ge=0, lt=2**63, description="a whole number of at l
 
 _Name = Annotated[str, Field(min_length=1)]
 
+_Seeds = Annotated[list[_Name], Field(min_length=2, description="a list of names of two networks or more")]
+
 _Names = Annotated[list[_Name], Field(min_length=1)]
 
 _Data = Annotated[_Name, Field(description="a path, or the sha256:... of an upload")]
@@ -73,6 +75,7 @@ class _Division(_Choices, total=False):
         _Positive | Annotated[list[_Positive], Field(min_length=1)] | Literal["graph", "pairs"],
         Field(description="a number above 0, a list of one per pair of cuts, 'graph' or 'pairs'"),
     ]
+    seeds: _Seeds
     objective: Literal["layered_cpm", "layered_modularity", "kway", "cpm", "modularity"]
     resolution: _NotNegative
     seed: _Seed
@@ -165,6 +168,7 @@ class _Ledger(_Choices, total=False):
     loss: _Loss
     positions: _Positions
     epsilon: _Positive
+    seeds: _Seeds
     tolerance: _Share
     method: Literal["auto", "exact", "estimate"]
     seed: _Seed
@@ -173,6 +177,7 @@ class _Ledger(_Choices, total=False):
 
 class _Llc(_Choices, total=False):
     epsilon: _Positive
+    seeds: _Seeds
     temperature: _Positive
     curve: bool
     loss: _Loss
@@ -285,6 +290,8 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     """Refuse choices that contradict each other, or that need another one which is missing."""
     if task == "analyze" and {"probes", "tolerance"} <= set(choices):
         _refuse_both(task, choices, "probes", "tolerance")
+    if "seeds" in choices and not isinstance(choices.get("epsilon"), int | float):
+        raise StoreError(f"{task}: seeds name the networks whose mean distance epsilon is: give epsilon, a number, too")
     if task == "llc":
         _check_llc(choices)
     if task == "compare":
@@ -298,7 +305,13 @@ def _check_together(task: str, choices: Mapping[str, Any]) -> None:
     if "min_size" in choices and "max_size" in choices and choices["min_size"] > choices["max_size"]:
         sizes = f"{choices['min_size']} to {choices['max_size']}"
         raise StoreError(f"{task}: min_size and max_size are {sizes}, expected min_size <= max_size")
-    idle = {"labels", "epsilon", "force", *(name for name in ("seed", "mediator_polish") if not choices.get(name))}
+    idle = {
+        "labels",
+        "epsilon",
+        "seeds",
+        "force",
+        *(name for name in ("seed", "mediator_polish") if not choices.get(name)),
+    }
     if "labels" in choices and (others := set(choices) - idle):
         names = ", ".join(sorted(others))
         raise StoreError(f"{task}: labels already define a partition: give only epsilon with them, not {names}")

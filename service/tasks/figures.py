@@ -26,7 +26,7 @@ from ...analysis.meaning.cards import Cards
 from ...analysis.notebook.tables import html_table
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
-from ...analysis.results import write_bytes
+from ...analysis.results import Result, write_bytes
 from ..records.base import Kind
 from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, ExperimentRow
 from ..records.graphs import GRAPH
@@ -38,7 +38,7 @@ from .exchange import stored_estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["epsilon_profile", "picture_format", "plot", "plot_comparisons", "report"]
+__all__ = ["epsilon_profile", "picture_format", "plot", "plot_comparisons", "report", "written"]
 
 _NODES = 12  # of each cut whose cards are shown
 
@@ -217,6 +217,12 @@ def plot_comparisons(found: Sequence[Comparison], path: Path) -> tuple[Path, ...
     for one, file in zip(found, files, strict=True):
         _draw(one.plot(), file, form)
     return path, *files
+
+
+def written(found: Result, path: Path) -> Path:
+    """Draw a result that is not stored into a file (.png, .svg or .pdf), and return the file."""
+    _draw(found.plot(), path, picture_format(path))
+    return path
 
 
 def epsilon_profile(

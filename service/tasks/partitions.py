@@ -51,20 +51,21 @@ def modules(
     recipe = Recipe.from_mapping({name: value for name, value in choices.items() if name != "labels"}).partition
     if choices.get("labels") is None:
         return divide(store, row, recipe, force=force, progress=progress)
-    if recipe != PartitionRecipe(epsilon=recipe.epsilon):
+    if recipe != PartitionRecipe(epsilon=recipe.epsilon, seeds=recipe.seeds):
         raise InputError("labels already define a partition: give only epsilon with them")
     if not isinstance(choices["labels"], Mapping):
         raise InputError('labels: expected nodes and their modules, like {"layers.0/3": 1}')
     graph = InteractionGraph.from_bytes(store.graph_bytes(row.id))
     given = labels_of({node: "" if of is None else str(of) for node, of in choices["labels"].items()}, graph)
     listed = json.dumps([labels.tolist() for labels in given])
-    described = {"labels": hashlib.sha256(listed.encode()).hexdigest(), "epsilon": recipe.epsilon}
+    described: dict[str, Any] = {"labels": hashlib.sha256(listed.encode()).hexdigest(), "epsilon": recipe.epsilon}
+    described |= {} if recipe.seeds is None else {"seeds": recipe.seeds}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     found = None if force else store.find_partition(row.id, digest)
     if found is not None:
         return found
     start = time.monotonic()
-    partition = score_partition(graph, given, recipe.epsilon)
+    partition = score_partition(graph, given, recipe.epsilon, seeds=recipe.seeds)
     return _save_partition(store, row, graph, partition, provenance(described, digest, 0, start), force)
 
 

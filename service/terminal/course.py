@@ -25,6 +25,7 @@ PLANS: dict[str, tuple[tuple[Name, float], ...]] = {
     "llc": _LLC,
     "track": (("aligning", 0.1), ("checkpoints", 2.0)),
     "compare": (("aligning", 0.1),),
+    "distance": (("distances", 0.1),),
     "import": (("importing", 1.0),),
     "describe": (("values of the nodes", 0.5), ("cards", 2.0)),
     "experiment modules": (("modules", 0.9), ("null graphs", 4.5)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, combinations
 from typing import Any
 
 from rich.console import RenderableType
@@ -20,6 +20,8 @@ __all__ = [
     "comparison_body",
     "comparisons_table",
     "cuts_note",
+    "distance_table",
+    "distance_values",
     "layers_table",
     "ledger_table",
     "llc_summary",
@@ -90,6 +92,30 @@ _NAME = 24  # characters of the name of a division or module
 def _short(name: str) -> str:
     line = " ".join(name.split())
     return line if len(line) <= _NAME else f"{line[: _NAME - 9]}…{line[-8:]}"
+
+
+def distance_table(found: Any) -> Table:
+    """Make the table of distances between networks, a `NetworkDistance`: a line for each pair, then their mean."""
+    parts = [part for part in (found.data, found.held_out) if part is not None]
+    names = ("first", "second", "distance", "+-", *(("held out", "+-") if len(parts) > 1 else ()))
+    rows: list[tuple[Any, ...]] = []
+    for a, b in combinations(range(len(found.names)), 2):
+        cells = [cell for part in parts for cell in (part.between(a, b), part.error_between(a, b))]
+        rows.append((Text(_short(found.names[a])), Text(_short(found.names[b])), *cells))
+    means = [cell for part in parts for cell in (part.mean, part.standard_error)]
+    return table(names, [*rows, ("mean", "", *means)], right=("distance", "+-", "held out"))
+
+
+def distance_values(found: Any) -> dict[str, Any]:
+    """Return the numbers of a `NetworkDistance` as JSON."""
+    values: dict[str, Any] = {"epsilon": found.epsilon}
+    for name in ("data", "held_out"):
+        if (part := getattr(found, name)) is None:
+            values[name] = None
+            continue
+        numbers = {key: getattr(part, key) for key in ("mean", "standard_error", "error_of_data", "error_of_networks")}
+        values[name] = {**numbers, "n": part.n, "matrix": part.matrix.tolist(), "errors": part.errors.tolist()}
+    return values
 
 
 def ledger_table(row: LedgerRow) -> Table:

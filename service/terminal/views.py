@@ -165,7 +165,8 @@ def _result(*names: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def _origin(row: Any) -> dict[str, Any]:
-    return {"recipe": row.recipe, "version": row.code_version, "seconds": row.wall_time, "created": row.created}
+    recipe = {name: value for name, value in row.recipe.items() if name != "seeds"}  # with their hashes: see --json
+    return {"recipe": recipe, "version": row.code_version, "seconds": row.wall_time, "created": row.created}
 
 
 def _checkpoint_facts(row: CheckpointRow) -> dict[str, Any]:
@@ -194,7 +195,14 @@ def _partition_facts(row: PartitionRow) -> dict[str, Any]:
     facts = _named(*names, "epsilon", "epsilon_source", "warning")(row)
     if len(scales := list(dict.fromkeys(row.epsilons or ()))) > 1:
         facts["epsilon"] = ", ".join(map(number, scales))
+    if seeds := _seeds(row):
+        facts["epsilon_source"] = f"seeds: the mean distance of {seeds}"
     return facts | _origin(row)
+
+
+def _seeds(row: PartitionRow | LedgerRow | LlcRow) -> str:
+    """Name the networks whose mean distance the loss scale of a result is."""
+    return ", ".join(str(name).partition(" sha256:")[0] for name in row.recipe.get("seeds") or ())
 
 
 def _partition_body(row: PartitionRow) -> list[RenderableType]:
@@ -222,9 +230,11 @@ def _llc_body(row: LlcRow) -> list[RenderableType]:
 
 
 def _counted_note(row: LedgerRow | LlcRow) -> tuple[str, ...]:
-    """Say which positions of a model of tokens counted."""
-    chosen = row.recipe.get("positions")
-    return () if chosen is None else ("", f"Positions that count ({chosen}): {_COUNTED[str(chosen)]}.")
+    """Say which positions of a model of tokens counted, and which networks the loss scale comes from."""
+    chosen, seeds = row.recipe.get("positions"), _seeds(row)
+    lines = [] if chosen is None else [f"Positions that count ({chosen}): {_COUNTED[str(chosen)]}."]
+    lines += [f"Loss scale: the mean distance of {seeds}."] if seeds else []
+    return ("", *lines) if lines else ()
 
 
 def _experiment_body(row: ExperimentRow) -> list[RenderableType]:

@@ -46,6 +46,7 @@ from ..options import (
     given_place,
 )
 from ..pictures import check_picture, draw
+from ..seeds import at_distance
 from ..sources import loss_scale, opened_store, recipe_choices
 from ..texts import Text, windows_file
 
@@ -217,8 +218,9 @@ def analyze(
         opened_backend(store, artifacts, url, create=makes_store("analyze", checkpoints)) as backend,
         windows_file(backend.source, checkpoints, data, windows) as file,
     ):
-        chosen = {**recipe_choices(recipe), **given}
-        made = backend.run("analyze", checkpoints, chosen, Given(file, factory, force, device, memory))
+        read = Given(file, factory, force, device, memory)
+        chosen = at_distance(backend, {**recipe_choices(recipe), **given}, read)
+        made = backend.run("analyze", checkpoints, chosen, read)
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
     if as_json:
@@ -261,6 +263,11 @@ def modules(
     epsilon_profile: Annotated[
         Path | None, typer.Option(help="Draw the modules over a range of loss scales into this file.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data for seeds:GLOB.", show_default="those that the first checkpoint names"),
+    ] = None,
+    factory: FactoryOption = None,
     plot: PlotOption = None,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -282,6 +289,7 @@ def modules(
         "seed": seed,
     }
     with opened_backend(store, artifacts, url) as backend:
+        choices = at_distance(backend, choices, Given(data, factory), ref)
         if labels is not None:
             from ....analysis.exchange.labels_file import read_assignment
             from ....analysis.results import read_bytes
@@ -352,7 +360,8 @@ def track(
     choices: dict[str, Any] = {"epsilon": loss_scale(epsilon), "objective": objective, "resolution": resolution}
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
-        (made,) = backend.run("track", [model], choices, Given(data, factory, force, device, memory))
+        given = Given(data, factory, force, device, memory)
+        (made,) = backend.run("track", [model], at_distance(backend, choices, given), given)
         found = backend.source.get_tracking(made["tracking"])
         draw(backend.source, found.id, plot)
         taken = described_series(

@@ -1,4 +1,4 @@
-"""The commands that hold the nodes of graphs and modules against more: compare, coherence, roles, scores."""
+"""The commands that hold networks, nodes and modules against others: compare, distance, coherence, roles, scores."""
 
 from __future__ import annotations
 
@@ -18,24 +18,36 @@ from ...records.graphs import GRAPH
 from ...records.kinds import Source
 from ...records.labels import preferred
 from ...records.partitions import PARTITION, PartitionDetail
-from ...terminal.results import comparison_body, comparisons_table
+from ...terminal.results import comparison_body, comparisons_table, distance_table, distance_values
 from ...terminal.show import err, out, print_json
 from ...terminal.tables import counted, table, verdict
-from ..backends import Given, opened_backend
+from ..backends import Given, makes_store, opened_backend
 from ..completion import complete_ids
 from ..divisions import Pairs, division_files
 from ..options import (
     ArtifactsOption,
+    ContextOption,
     DataOption,
+    DeviceOption,
     FactoryOption,
     ForceOption,
     JsonOption,
+    LossOption,
+    MemoryOption,
+    NetworksArgument,
     PlotOption,
+    PointsOption,
+    PositionsOption,
+    SeedOption,
     StoreOption,
+    TextOption,
+    TokensOption,
     UrlOption,
 )
 from ..pictures import check_picture
+from ..seeds import distances
 from ..sources import opened_source
+from ..texts import Text, windows_file
 
 __all__ = ["app"]
 
@@ -109,6 +121,57 @@ def compare(
             out.print("pairs of files are not stored: a stored comparison is of a partition", style="dim")
     for line in left:
         (err if as_json else out).print(line, soft_wrap=True)
+
+
+@app.command(rich_help_panel="Analyse")
+def distance(
+    checkpoints: NetworksArgument,
+    loss: LossOption = None,
+    positions: PositionsOption = None,
+    data: DataOption = None,
+    text: TextOption = None,
+    tokens: TokensOption = None,
+    context: ContextOption = 128,
+    points: PointsOption = None,
+    seed: SeedOption = None,
+    factory: FactoryOption = None,
+    plot: PlotOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the distances to this .safetensors file.")
+    ] = None,
+    device: DeviceOption = None,
+    memory: MemoryOption = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute how far apart the outputs of networks that do the same job are, as trained from several seeds.
+
+    Their mean is a loss scale, which other commands take as --epsilon seeds:GLOB. Nothing is stored.
+
+    Example: interbasis distance run1/last.safetensors run2/last.safetensors run3/last.safetensors
+    Example: interbasis distance two-digits@500 two-digits@last
+    """
+    check_picture(plot)
+    refs, windows = list(map(str, checkpoints)), Text(text, tokens, context, points, seed)
+    with (
+        opened_backend(store, artifacts, None, create=makes_store("ledger", checkpoints)) as backend,
+        windows_file(backend.source, checkpoints, data, windows) as file,
+    ):
+        given = Given(file, factory, False, device, memory)
+        found = distances(backend.source, refs, given, bars=backend.bars, loss=loss, positions=positions)
+    if output is not None:
+        err.print(f"wrote {found.save(output)}", soft_wrap=True)
+    if plot is not None:
+        from ...tasks.figures import written
+
+        err.print(f"wrote {written(found, plot)}", soft_wrap=True)
+    if as_json:
+        print_json({"names": found.names, "sha256": found.sha256, "loss": found.loss, **distance_values(found)})
+        return
+    out.print(distance_table(found))
+    out.print()
+    out.print(found.summary)
 
 
 @app.command(rich_help_panel="Analyse")

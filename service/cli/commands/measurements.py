@@ -28,12 +28,15 @@ from ..options import (
     PlotOption,
     PointsOption,
     PositionsOption,
+    ScaleOption,
     StoreOption,
     TextOption,
     TokensOption,
     UrlOption,
 )
 from ..pictures import check_picture, draw
+from ..seeds import at_distance
+from ..sources import single_loss_scale
 from ..texts import Text, windows_file
 
 __all__ = ["app"]
@@ -48,13 +51,7 @@ RowT = TypeVar("RowT", bound=Record)
 @app.command(rich_help_panel="Analyse")
 def ledger(
     checkpoints: CheckpointsArgument,
-    epsilon: Annotated[
-        float | None,
-        typer.Option(
-            help="Loss scale below which directions count as lost.",
-            show_default="none",
-        ),
-    ] = None,
+    epsilon: ScaleOption = None,
     tolerance: Annotated[float, typer.Option(help="Relative cutoff of singular values, without epsilon.")] = 1e-10,
     method: Annotated[
         str,
@@ -88,7 +85,8 @@ def ledger(
     """
     windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=makes_store("ledger", checkpoints)) as backend:
-        choices = {"loss": loss, "epsilon": epsilon, "tolerance": tolerance, "method": method, "seed": seed}
+        choices = {"loss": loss, "epsilon": single_loss_scale(epsilon), "tolerance": tolerance, "method": method}
+        choices["seed"] = seed
         choices["positions"] = positions
         given = Given(data, factory, force, device, memory)
         rows: list[LedgerRow] = _measured(backend, LEDGER, checkpoints, choices, given, windows, plot)
@@ -105,7 +103,7 @@ def ledger(
 @app.command(rich_help_panel="Analyse")
 def llc(
     checkpoints: CheckpointsArgument,
-    epsilon: Annotated[float | None, typer.Option(help="Loss scale at which parameters are counted.")] = None,
+    epsilon: ScaleOption = None,
     temperature: Annotated[
         float | None, typer.Option(help="Inverse temperature n beta, instead of a loss scale.")
     ] = None,
@@ -190,7 +188,8 @@ def llc(
     """
     windows = Text(text, tokens, context, points, seed)
     with opened_backend(store, artifacts, url, create=makes_store("llc", checkpoints)) as backend:
-        choices: dict[str, Any] = {"epsilon": epsilon, "temperature": temperature, "curve": curve, "loss": loss}
+        choices: dict[str, Any] = {"epsilon": single_loss_scale(epsilon), "temperature": temperature, "curve": curve}
+        choices["loss"] = loss
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
         choices |= {
@@ -314,6 +313,7 @@ def _measured(
     """Compute ledgers or learning coefficients of checkpoints, and draw the last one."""
     check_picture(plot)
     with windows_file(backend.source, checkpoints, given.data, windows) as file:
-        made = backend.run(kind.name, checkpoints, choices, given._replace(data=file))
+        read = given._replace(data=file)
+        made = backend.run(kind.name, checkpoints, at_distance(backend, choices, read), read)
     draw(backend.source, made[-1][kind.name], plot)
     return [backend.source.get(kind, each[kind.name]) for each in made]

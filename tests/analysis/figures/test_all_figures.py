@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cases_figures import (
     EPSILON,
     ablation_of,
@@ -31,8 +32,16 @@ from cases_figures import (
 )
 from cases_meaning import picture_cards, token_cards, two_task_cards
 from matplotlib.figure import Figure
+from torch import nn
 
-from interbasis.analysis import InteractionGraph, compare_partitions, score_partition
+from interbasis.analysis import (
+    InteractionGraph,
+    Network,
+    NetworkDistance,
+    compare_partitions,
+    network_distance,
+    score_partition,
+)
 from interbasis.analysis.circuits.controls import Control
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.modules.tracking import Event
@@ -89,11 +98,23 @@ def compared(*texts: str, modules: int = 3) -> Figure:
     return compare_partitions(*labels, n_permutations=19).plot()
 
 
+def distances(*names: str, held_out: bool = True) -> NetworkDistance:
+    """Distances of linear networks x -> w x with w = 0, 1, ... on two data points."""
+    nets = [nn.Linear(1, 1, bias=False) for _ in names]
+    for weight, net in enumerate(nets):
+        nn.init.constant_(net.weight, weight)
+    data = [torch.tensor([[1.0], [2.0]])]
+    networks = [Network(net, ()) for net in nets]
+    return network_distance(networks, data, held_out=data if held_out else None, names=names)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "comparison": lambda: compared("", ""),
     "comparison of many modules": lambda: compared("", "", modules=40),
     "comparison of long names": lambda: compared("a group of features that people named ", "cluster $x_"),
     "comparison of four divisions": lambda: compared("", "a", "b", "c"),
+    "distances of seeds": lambda: distances("run/seed0", "run/seed1", "run/seed2").plot(),
+    "distances of two networks on data alone": lambda: distances("a" * 40, "$b_", held_out=False).plot(),
     "graph with hidden edges": large_graph,
     "graph of long names": lambda: long_names("graph"),
     "membership": lambda: partition_of(*LABELS[:2]).plot(),
@@ -125,6 +146,7 @@ RESULTS: dict[str, Result | Any] = {
     "Partition": partition_of(*LABELS),
     "Tracking": tracking_of(partition_of(*LABELS), tracks=[(0, 1)]),
     "Comparison": compare_partitions({"p": 0, "q": 1, "r": 1}, {"p": "x", "q": "x", "r": "y"}, n_permutations=9),
+    "NetworkDistance": distances("a", "b"),
     "Ledger": ledger_of(LAYERS, 2),
     "SynchronisedUnits": units_of(np.zeros((2, 2)), [(0, 1)]),
     "LearningCoefficient": coefficient_of(2.0, 1e-3),

@@ -28,6 +28,7 @@ from interbasis.analysis import (
     Comparison,
     InteractionGraph,
     Network,
+    NetworkDistance,
     analyze,
     interaction_basis,
 )
@@ -108,7 +109,7 @@ def test_every_result_is_a_frame_and_a_table(name: str) -> None:
 
 
 def test_every_kind_of_result_is_tested_here(bases: Bases) -> None:
-    elsewhere = {Analysis, Cards, Coherence, Comparison}  # see pipeline/, meaning/ and comparison/
+    elsewhere = {Analysis, Cards, Coherence, Comparison, NetworkDistance}  # see pipeline/, meaning/ and comparison/
     kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases)} | elsewhere
     assert {kind for kind in Result.__subclasses__() if "from_bytes" in vars(kind)} == kinds
 
