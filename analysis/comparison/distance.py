@@ -64,7 +64,7 @@ class PairDistances:
         return float(self.matrix[a, b] + self.matrix[b, a]) / 2
 
     def error_between(self, a: int, b: int) -> float:
-        """Return the standard error over data points of `between`; of KL an upper bound, the mean of both directions."""
+        """Return the standard error over data points of `between`; of KL a bound, the mean of both directions."""
         return float(self.errors[a, b] + self.errors[b, a]) / 2
 
 
