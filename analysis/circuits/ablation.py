@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -27,7 +27,21 @@ from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..progress import ProgressCallback, counter
 from ..results import by_value
-from .controls import CHANCE, REFUTED, Control, Judged, Outcome, Verdict, control, matched_edges, outcome, random_nodes
+from .adversarial.ascent import Budget
+from .adversarial.searched import Search, WorstCut, judged_by_worst, worst_cut
+from .controls import (
+    CHANCE,
+    REFUTED,
+    Control,
+    Draw,
+    Judged,
+    Outcome,
+    Verdict,
+    control,
+    matched_edges,
+    outcome,
+    random_nodes,
+)
 from .interventions import Edges, Interventions, Nodes, Options
 from .metrics import BEHAVIOURAL, Metric, MetricFunction, class_accuracy
 from .mixing import Mixing, mixed_modules
@@ -52,6 +66,7 @@ _DESTROYED = 0.1  # isolation is destructive from this share of the loss without
 _IDLE = 1e-3  # a module does nothing below this share of the loss without any node
 
 
+@by_value
 @dataclass(frozen=True)
 class Isolation(Judged):
     """The network with all interactions between its modules cut, in all pairs of cuts at once.
@@ -68,6 +83,7 @@ class Isolation(Judged):
         mixing: how much modules depend on their own inputs; None for one module, for data that cannot be mixed, and in
             results of version 0.6 and before.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
+        worst: the worst partial cut of the edges between modules, see `WorstCut`; () where it was not asked for.
     """
 
     n_modules: int
@@ -79,9 +95,13 @@ class Isolation(Judged):
     matched: dict[str, Control]
     mixing: Mixing | None = None
     checked: bool | None = None
+    worst: tuple[WorstCut, ...] = ()
 
     def judge(self) -> Verdict | None:
-        """Return the verdict: refuted if random cuts of equal strength matter as much, else `Mixing.judge`."""
+        """Return the verdict: refuted if random cuts of equal strength matter as much, else `Mixing.judge`.
+
+        What the worst partial cut does is added, see `judged_by_worst`.
+        """
         loss = _behavioural(self.whole)
         cost, everything = (row.values[loss].value for row in (self.isolated, self.ablated))
         beside = self.matched.get(loss)
@@ -91,7 +111,7 @@ class Isolation(Judged):
                 f"isolated, the network loses {cost:.4g} of the {everything:.4g} that it loses without any edge, "
                 f"no less than with as many edges of the same strengths cut at random ({beside})",
             )
-        return _by_mixing(self.n_modules, self.mixing, self.checked)
+        return judged_by_worst(_by_mixing(self.n_modules, self.mixing, self.checked), self.worst, everything)
 
 
 @by_value
@@ -111,6 +131,8 @@ class ModuleAblation(Judged):
         whole_classes: (answers, classes) the same for the whole network.
         losses: (2, modules, data points) behavioural loss of each data point, to show which inputs suffer.
         mixing, checked: see `Isolation`.
+        worst: the worst partial cut of the edges that join a module to the others, per module (of two modules once);
+            () where it was not asked for.
     """
 
     n_modules: int
@@ -124,12 +146,14 @@ class ModuleAblation(Judged):
     losses: Float[np.ndarray, "2 modules n"]
     mixing: Mixing | None = None
     checked: bool | None = None
+    worst: tuple[WorstCut, ...] = ()
 
     def judge(self) -> Verdict | None:
-        """Return the verdict: refuted if a module does nothing, else as `Mixing.judge`."""
+        """Return the verdict: refuted if a module does nothing, else as `Mixing.judge`, and `judged_by_worst`."""
         if self.n_modules > 1 and (idle := [m for m, share in enumerate(self.shares) if share < _IDLE]):
             return Verdict(REFUTED, _idle(idle[0], self.shares[idle[0]]))
-        return _by_mixing(self.n_modules, self.mixing, self.checked)
+        everything = self.nothing.values[_behavioural(self.whole)].value
+        return judged_by_worst(_by_mixing(self.n_modules, self.mixing, self.checked), self.worst, everything)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -214,6 +238,7 @@ def isolate_modules(
     *,
     metrics: Sequence[str | MetricFunction | Metric] = (),
     draws: int = 20,
+    adversarial: int | Sequence[int] | None = None,
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Isolation:
@@ -231,13 +256,17 @@ def isolate_modules(
         metrics: metrics besides the behavioural loss.
         draws: number of random modules of the same sizes, of random sets of edges of the same strengths, and of null
             graphs for mixed data (at least 39, or none), see `mixing`.
+        adversarial: steps of projected gradient ascent to the worst partial cut of the edges between modules, and to
+            those of as many draws; or numbers of steps after which it is reported, such as `STEPS` (20, 80). None: not.
         progress: called after each measurement.
         options: see `Options`.
 
     Raises:
         GraphError: a partition of another graph, or a graph of another network.
         DataError: data or targets that do not fit.
+        InputError: steps that do not ascend from 1.
     """
+    budget = Budget.of(adversarial)
     study = Interventions(net, bases, batches, metrics=metrics, ordered=False, **options)
     study.require(graph)
     labels = joined_labels(graph, partition)
@@ -249,6 +278,7 @@ def isolate_modules(
     one = all(mask.all() for mask in kept.values())  # nothing is cut, so there is no control
     chance, matched = None if one else random_modules, matched_edges(kept, graph)
     step = counter("isolation", 3 + draws * ((chance is not None) + (matched is not None)), progress)
+    plans = [] if one or budget is None else [_Plan("worst cut", kept, random_modules)]
     isolated = outcome(study, "isolated", edges=kept, graph=graph, draw=chance, draws=draws, seed=study.seed, step=step)
     return Isolation(
         n_modules=partition.n_modules,
@@ -260,6 +290,7 @@ def isolate_modules(
         matched=control(study, isolated.values, matched, draws, study.seed, step),
         mixing=mixed_modules(study, graph, partition, labels, draws=draws, progress=progress),
         checked=net.checked,
+        worst=_worst(study, graph, budget, plans, draws, progress),
     )
 
 
@@ -273,15 +304,20 @@ def ablate_modules(
     *,
     metrics: Sequence[str | MetricFunction | Metric] = (),
     draws: int = 20,
+    adversarial: int | Sequence[int] | None = None,
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> ModuleAblation:
     """Ablate each module, and keep each module alone; the arguments are those of `isolate_modules`.
 
+    The worst partial cuts are of the edges that join each module to the others.
+
     Raises:
         GraphError: a partition of another graph, or a graph of another network.
         DataError: data or targets that do not fit.
+        InputError: steps that do not ascend from 1.
     """
+    budget = Budget.of(adversarial)
     study = Interventions(net, bases, batches, metrics=metrics, **options)
     study.require(graph)
     labels = joined_labels(graph, partition)
@@ -311,6 +347,55 @@ def ablate_modules(
         losses=np.array([[d.losses for d in side] for side in details]),
         mixing=mixed_modules(study, graph, partition, labels, draws=draws, progress=progress),
         checked=net.checked,
+        worst=_worst(study, graph, budget, _plans_by_module(graph, labels, count), draws, progress),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A worst partial cut to search for: its row's name, what is kept, and random partitions of the same sizes."""
+
+    name: str
+    kept: Edges
+    random: Draw
+
+
+def _plans_by_module(graph: InteractionGraph, labels: Sequence[Int[np.ndarray, " _"]], count: int) -> list[_Plan]:
+    """Plan a cut of each module from the others; of two modules both are the same."""
+
+    def kept(labels: Sequence[np.ndarray], module: int) -> Edges:
+        return {p: (labels[b] == module)[:, None] == (labels[a] == module) for p, (a, b) in enumerate(graph.pairs)}
+
+    def drawn(module: int) -> Draw:
+        return lambda generator: ({}, kept([generator.permutation(array) for array in labels], module))
+
+    named = {m: f"worst cut, module {m}" for m in range(count)} if count > 2 else {0: "worst cut"}
+    plans = [_Plan(name, kept(labels, m), drawn(m)) for m, name in named.items()]
+    return [plan for plan in plans if not all(mask.all() for mask in plan.kept.values())]
+
+
+def _worst(
+    study: Interventions,
+    graph: InteractionGraph,
+    budget: Budget | None,
+    plans: Sequence[_Plan],
+    draws: int,
+    progress: ProgressCallback | None,
+) -> tuple[WorstCut, ...]:
+    """Search for the worst partial cuts, and for those of random partitions and edges."""
+    if budget is None or not plans:
+        return ()
+    search = Search(study, graph, budget)
+    edges = [matched_edges(plan.kept, graph) for plan in plans]
+    total = sum(1 + draws * (1 + (matched is not None)) for matched in edges)
+    step = counter("worst cuts", total, progress)
+    options: list[dict[str, Any]] = [
+        {"beside": "partitions", "random": plan.random, "matched": matched}
+        for plan, matched in zip(plans, edges, strict=True)
+    ]
+    return tuple(
+        worst_cut(search, plan.name, plan.kept, draws=draws, step=step, **each)
+        for plan, each in zip(plans, options, strict=True)
     )
 
 

@@ -17,6 +17,9 @@ from ..network.batches import Batch
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..progress import Progress, ProgressCallback, counter
+from ..results import by_value
+from .adversarial.ascent import Budget
+from .adversarial.searched import Search, WorstCut, judged_by_worst, worst_cut
 from .controls import Judged, Outcome, Verdict, against_chance, outcome, random_edges
 from .interventions import Edges, Interventions, Options
 from .metrics import Metric, MetricFunction
@@ -32,6 +35,7 @@ _WINDOW = 16  # numbers of edges below a sufficient one that are tried too
 _GROWTH, _FACTOR = 1.25, 0.02  # growth of the common factor, and precision of its bisection
 
 
+@by_value
 @dataclass(frozen=True)
 class EdgeBisection(Judged):
     """The fewest strongest edges that keep a metric within a tolerance of the whole network's.
@@ -49,6 +53,8 @@ class EdgeBisection(Judged):
         jointly: with the jointly required edges of all pairs; controls are as many random edges.
         curves: (edges kept, metric) of all trials, per pair of cuts; the last one jointly.
         checked: whether the checks of the network ran and passed; None of results of version 0.6 and before.
+        worst: the worst partial cut of the edges that are not jointly required, see `WorstCut`; () where it was not
+            asked for, or where all are.
     """
 
     cuts: tuple[str, ...]
@@ -64,17 +70,20 @@ class EdgeBisection(Judged):
     jointly: Outcome
     curves: tuple[tuple[tuple[int, float], ...], ...]
     checked: bool | None = None
+    worst: tuple[WorstCut, ...] = ()
 
-    def judge(self) -> Verdict:
-        """Judge whether the required edges do better than as many random ones."""
+    def judge(self) -> Verdict | None:
+        """Judge whether the required edges do better than as many random ones, and by the worst partial cut."""
         beside = self.jointly.controls.get(self.metric)
         kept = f"{sum(self.jointly_required):,} of {sum(self.n_edges):,} edges keep {self.metric}"
-        return against_chance(
+        found = against_chance(
             None if beside is None else beside.p_value,
             0 if beside is None else beside.draws,
             f"{kept}, and as many random ones do not: {beside}",
             f"{kept}, and as many random ones may do as well: {beside}",
         )
+        everything = next(iter(self.ablated.values.values())).value
+        return judged_by_worst(found, self.worst, everything)
 
 
 @with_bar
@@ -87,6 +96,7 @@ def bisect_edges(
     metric: str | MetricFunction | Metric = "accuracy",
     tolerance: float = 1e-3,
     draws: int = 5,
+    adversarial: int | Sequence[int] | None = None,
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> EdgeBisection:
@@ -105,13 +115,18 @@ def bisect_edges(
         tolerance: loss of the metric's mean that is allowed.
         draws: number of random sets of as many edges, as controls of those jointly required; at most 5 for a single
             pair.
+        adversarial: steps of projected gradient ascent to the worst partial cut of the edges that are not jointly
+            required, and to those of as many random edges; or numbers of steps after which it is reported, such as
+            (20, 80). None: not.
         progress: called after each measurement.
         options: see `Options`.
 
     Raises:
         GraphError: a graph of other cuts or with edges that skip a cut, or a tolerance below zero.
         DataError: data or targets that do not fit.
+        InputError: steps that do not ascend from 1.
     """
+    budget = Budget.of(adversarial)
     study = Interventions(net, bases, batches, metrics=[metric], ordered=False, **options)
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise GraphError(f"tolerance is {tolerance}: expected how much of the metric may be lost, 0 or more")
@@ -148,7 +163,18 @@ def bisect_edges(
         jointly=rows[-1],
         curves=tuple(search.curve(tried) for tried in (*[(p,) for p in pairs], tuple(pairs))),
         checked=net.checked,
+        worst=_worst(search, masks[-1], budget, draws),
     )
+
+
+def _worst(search: _Search, kept: Edges, budget: Budget | None, draws: int) -> tuple[WorstCut, ...]:
+    """Search for the worst partial cut of the edges that are not kept, and for those of random edges."""
+    if budget is None or all(mask.all() for mask in kept.values()):
+        return ()
+    chance = random_edges(kept, search.graph)
+    step = counter("worst cuts", 1 + draws * (chance is not None), search.progress)
+    found = Search(search.study, search.graph, budget)
+    return (worst_cut(found, "worst cut", kept, beside="edges", random=chance, draws=draws, step=step),)
 
 
 class _Search:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from ..graph.interaction_graph import InteractionGraph
 from .interventions import Edges, Interventions, Nodes
-from .metrics import Estimate, difference, estimate
+from .metrics import Estimate, Metric, difference, estimate
 
 __all__ = [
     "CHANCE",
@@ -19,10 +20,12 @@ __all__ = [
     "REFUTED",
     "SUPPORTED",
     "Control",
+    "Draw",
     "Judged",
     "Outcome",
     "Verdict",
     "against_chance",
+    "compared",
     "control",
     "matched_edges",
     "outcome",
@@ -40,7 +43,9 @@ LEVEL = 0.05
 
 _ENOUGH = 20  # least number of draws with which p can be below LEVEL
 
-Draw = Callable[[np.random.Generator], tuple[Nodes, Edges]]
+Draw: TypeAlias = Callable[[np.random.Generator], tuple[Nodes, Edges]]
+
+"""Draws a random intervention of the same size: the nodes and the edges that it keeps."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +193,25 @@ def control(
         for key, array in study.measure(*draw(generator)).items():
             random[key].append(float(array.mean()))
         step()
+    return compared(study.metrics, found, random)
+
+
+def compared(
+    metrics: Sequence[Metric], found: Mapping[str, Estimate], random: Mapping[str, Sequence[float]]
+) -> dict[str, Control]:
+    """Summarise per metric its means in random interventions, compared with the real one.
+
+    >>> from .metrics import METRICS
+    >>> found = compared([METRICS["accuracy"]], {"accuracy": Estimate(0.9, 0.01)}, {"accuracy": [0.2, 0.4, 0.95]})
+    >>> found["accuracy"].p_value
+    0.5
+    """
     beside = {}
-    for metric in study.metrics:
+    for metric in metrics:
         drawn, limit = random[metric.name], metric.loss(found[metric.name].value)
         as_good = sum(metric.loss(value) <= limit for value in drawn)
-        spread = stdev(drawn) if draws > 1 else 0.0
-        beside[metric.name] = Control(fmean(drawn), spread, draws, (1 + as_good) / (1 + draws))
+        spread = stdev(drawn) if len(drawn) > 1 else 0.0
+        beside[metric.name] = Control(fmean(drawn), spread, len(drawn), (1 + as_good) / (1 + len(drawn)))
     return beside
 
 

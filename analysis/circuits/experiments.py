@@ -7,15 +7,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
 from ..basis.bases import Bases
 from ..basis.moments import collect
 from ..checkpoints.datasets import Dataset
-from ..fields import Natural, NotNegative, settle_fields
+from ..fields import Count, Natural, NotNegative, settle_fields
 from ..graph.interaction_graph import InteractionGraph
 from ..modules.partition import Partition
 from ..network.batches import Batch, batch_size, tensors
@@ -25,6 +26,8 @@ from ..notebook.tables import Columns, html_table
 from ..progress import ProgressCallback
 from ..results import Result, decode, encode
 from .ablation import Isolation, ModuleAblation, ablate_modules, isolate_modules
+from .adversarial.ascent import Budget
+from .adversarial.searched import WorstCut
 from .bisection import EdgeBisection, bisect_edges
 from .controls import Control, Outcome
 from .faithfulness import Faithfulness, circuit_faithfulness
@@ -63,8 +66,16 @@ _STORED: dict[str, type[Any]] = {
         ModuleAblation,
         Outcome,
         Prediction,
+        WorstCut,
     )
 }
+
+_CUTTING = ("isolate", "modules", "bisect", "epsilon")  # kinds that say of edges that they are not needed
+
+_Steps = Annotated[
+    tuple[Count, ...],
+    Field(min_length=1, description="a list of numbers of steps that ascend, like [20, 80]"),
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class ExperimentRecipe:
         tolerance: tolerance of the metric, for "bisect" and "epsilon"; ignored in the others.
         draws: number of random interventions; None for 20, with "faithfulness" and "predict" 5.
         replacement: replacement of ablated nodes, see `interventions.REPLACEMENTS`.
+        adversarial: numbers of steps of projected gradient ascent to the worst partial cut, see `adversarial`, for
+            "isolate", "modules", "bisect" and "epsilon"; None: it is not searched for.
         seed: seed of resampling and of the random interventions.
 
     Raises:
@@ -92,15 +105,19 @@ class ExperimentRecipe:
     tolerance: NotNegative = 1e-3
     draws: Natural | None = None
     replacement: Literal["mean", "zero", "resample"] = "mean"
+    adversarial: _Steps | None = None
     seed: Natural = 0
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        Budget.of(self.adversarial)
 
     @property
     def choices(self) -> dict[str, Any]:
         """The choices that have an effect in this kind of experiment."""
         idle = {"tolerance"} if self.kind not in ("bisect", "epsilon") else set()
+        if self.adversarial is None or self.kind not in _CUTTING:
+            idle.add("adversarial")
         return {name: value for name, value in asdict(self).items() if name not in idle}
 
     @property
@@ -137,13 +154,13 @@ class Experiment(Result):
         """All measured outcomes, one a row, the whole network first."""
         r = self.result
         if isinstance(r, Isolation):
-            return (r.whole, r.ablated, r.isolated)
+            return (r.whole, r.ablated, r.isolated, *(each.worst for each in r.worst))
         if isinstance(r, ModuleAblation):
-            return (r.whole, r.nothing, *r.without, *r.alone)
+            return (r.whole, r.nothing, *r.without, *r.alone, *(each.worst for each in r.worst))
         if isinstance(r, Faithfulness):
             return (r.whole, r.ablated)
         if isinstance(r, EdgeBisection):
-            return (r.whole, r.ablated, *r.pairs, r.jointly)
+            return (r.whole, r.ablated, *r.pairs, r.jointly, *(each.worst for each in r.worst))
         return (r.whole, r.ablated, *(link.measured for link in r.links))
 
     @property
@@ -198,7 +215,7 @@ class Experiment(Result):
         particular = {
             f.name: getattr(self.result, f.name)
             for f in fields(self.result)
-            if f.name not in ("curves", "random", "losses", "random_cmd")
+            if f.name not in ("curves", "random", "losses", "random_cmd", "worst")
         }
         particular = {
             name: value for name, value in particular.items() if getattr(value, "size", 0) <= _MOST_IN_SUMMARY
@@ -207,6 +224,10 @@ class Experiment(Result):
         if isinstance(self.result, ModuleAblation):
             plain["inputs"] = _packed(self.result.inputs, None)
             plain["parts"] = _packed(self.result.parts, None)
+        if worst := getattr(self.result, "worst", ()):
+            left_out = ("worst", "shares")  # the one is a row, the other only in the file
+            kept = [f.name for f in fields(WorstCut) if f.name not in left_out]
+            plain["worst"] = [{name: _packed(getattr(each, name), None) for name in kept} for each in worst]
         if isinstance(self.result, Prediction):
             names = ("earlier", "later", "predicted")
             plain["links"] = [{name: getattr(link, name) for name in names} for link in self.result.links]
@@ -284,6 +305,8 @@ def run_experiment(
     draws = _DRAWS[recipe.kind] if recipe.draws is None else recipe.draws
     options: dict[str, Any] = {"draws": draws, "replacement": recipe.replacement, "seed": recipe.seed}
     options |= {"targets": targets, "progress": progress}
+    if recipe.kind in _CUTTING:
+        options["adversarial"] = recipe.adversarial
     result: ExperimentResult
     if recipe.kind == "isolate":
         result = isolate_modules(net, bases, graph, partition, data, metrics=[metric], **options)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ..basis.bases import KINDS, Bases
@@ -22,7 +22,7 @@ from ..checkpoints.datasets import Dataset
 from ..errors import DataError, GraphError, InputError
 from ..graph.interaction_graph import InteractionGraph
 from ..huggingface.language import is_decoder, numbered, token_targets
-from ..network.batches import Batch, map_tensors
+from ..network.batches import Batch, map_tensors, take_points
 from ..network.checks import spread
 from ..network.masks import Counted
 from ..network.network import Network
@@ -40,9 +40,12 @@ Nodes: TypeAlias = Mapping[int, Bool[np.ndarray, " _"]]
 
 """By index of a cut which of its nodes are kept; cuts that are not named keep all."""
 
-Edges: TypeAlias = Mapping[int, Bool[np.ndarray, "_ _"]]
+Edges: TypeAlias = Mapping[int, Shaped[np.ndarray, "_ _"]]
 
-"""By index p of a pair of adjacent cuts (p, p + 1) which edges are kept; pairs that are not named keep all."""
+"""By index p of a pair of adjacent cuts (p, p + 1) which edges are kept; pairs that are not named keep all.
+
+Booleans, or numbers from 0 (cut) to 1 (kept): a node then sees m f^ + (1 - m) r, with r what replaces f^.
+"""
 
 Values: TypeAlias = dict[str, Float[np.ndarray, " _"]]
 
@@ -131,7 +134,7 @@ class Interventions:
             seen = f"tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else type(batches).__name__
             raise DataError(f"batches is one {seen}: expected a list of batches, [batch]")
         found = [find_metric(net.loss if m == "loss" else m, higher_is_better) for m in metrics]
-        self.net, self.bases, self.replacement, self.seed = net, bases, replacement, seed
+        self.net, self.bases, self.replacement, self.seed, self._exact = net, bases, replacement, seed, exact
         named = {m.name: m for m in (find_metric(net.loss), *found)}
         for m in found:
             if named[m.name] != m or (m.name == net.loss and m != find_metric(net.loss)):
@@ -187,11 +190,46 @@ class Interventions:
         """Yield per batch the output with what is kept, that of the whole network, and the targets."""
         kept = {p: self._mask(mask, (self.widths[p],), f"cut {p}") for p, mask in (nodes or {}).items()}
         seen = {
-            p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}") for p, mask in (edges or {}).items()
+            p: self._mask(mask, (self.widths[p + 1], self.widths[p]), f"pair {p}", partly=True)
+            for p, mask in (edges or {}).items()
         }
         for part in self._parts:
             whole = self._whole_output(part)
             yield self._output(part, whole, kept, seen), whole, part.targets
+
+    def partial_losses(self, kept: Edges, shares: Float[Tensor, " edges"]) -> Iterator[Float[Tensor, ""]]:
+        """Yield per batch the behavioural loss, summed over its data points, with edges cut in part.
+
+        Differentiable by the shares. Nodes all of whose edges are kept also see what the basis dropped.
+
+        Args:
+            kept: which edges are kept, as booleans.
+            shares: numbers from 0 (cut) to 1 (kept) for all other edges, pair after pair and row after row.
+        """
+        loss = self.metrics[0]
+        places = {p: torch.from_numpy(~kept[p]) for p in sorted(kept) if not kept[p].all()}
+        sizes = [int(free.sum()) for free in places.values()]
+        for part in self._parts:
+            masks = {
+                p: torch.ones(free.shape, dtype=torch.float64, device="cpu").masked_scatter(free, some)
+                for (p, free), some in zip(places.items(), shares.split(sizes), strict=True)
+            }
+            whole = self._whole_output(part)
+            yield loss.function(self._partial_output(part, whole, masks, places), whole, None).double().sum()
+
+    def sample(self, points: int) -> Interventions:
+        """Return the same on at most so many data points, drawn with the seed, and with the behavioural loss alone.
+
+        All are kept where data points replace each other (`replacement="resample"`).
+        """
+        if self.n <= points or self.replacement == "resample":
+            return self
+        drawn = torch.randperm(self.n, generator=torch.Generator().manual_seed(self.seed), device="cpu")[:points]
+        chosen = torch.zeros(self.n, dtype=torch.bool, device="cpu").index_fill(0, drawn, True)
+        rows = [mask.nonzero()[:, 0] for mask in chosen.split([len(part) for part in self._parts])]
+        few = [take_points(part.inputs, r) for part, r in zip(self._parts, rows, strict=True) if len(r)]
+        options: dict[str, Any] = {"replacement": self.replacement, "seed": self.seed, "exact": self._exact}
+        return Interventions(self.net, self.bases, few, **options)
 
     def partners(self) -> Int[Tensor, " n"]:
         """Pair each data point with another one at which the same positions count, by random cycles through all such.
@@ -279,11 +317,13 @@ class Interventions:
         """Return masks without any edge: every node sees only replacements."""
         return {p: np.zeros((b, a), dtype=bool) for p, (a, b) in enumerate(pairwise(self.widths))}
 
-    def _mask(self, mask: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    def _mask(self, mask: Any, shape: tuple[int, ...], where: str, *, partly: bool = False) -> np.ndarray:
         array = np.asarray(mask)
-        if array.dtype != bool or array.shape != shape:
-            raise GraphError(f"mask of {where}: expected booleans of shape {shape}, got {array.dtype} {array.shape}")
-        return array
+        shares = partly and array.dtype.kind == "f" and bool(((array >= 0) & (array <= 1)).all())
+        if (array.dtype != bool and not shares) or array.shape != shape:
+            expected = "booleans (or numbers from 0 to 1)" if partly else "booleans"
+            raise GraphError(f"mask of {where}: expected {expected} of shape {shape}, got {array.dtype} {array.shape}")
+        return array.astype(np.float64) if shares else array
 
     def _read(self, inputs: list[Batch]) -> list[_Part]:
         parts: list[_Part] = []
@@ -340,7 +380,8 @@ class Interventions:
         values = torch.empty(0, device="cpu")
         for p, basis in enumerate(self._order):
             kept, mask = nodes.get(p), edges.get(p)
-            loses_nodes, loses_edges = kept is not None and not kept.all(), mask is not None and not mask.all()
+            loses_nodes = kept is not None and not kept.all()
+            loses_edges = mask is not None and not (mask == 1).all()
             if not loses_nodes and not loses_edges:
                 continue
             if at != p:
@@ -353,16 +394,45 @@ class Interventions:
             if loses_edges and mask is not None:
                 received = self._receive(part, p, values, mask, touched=at is not None)
                 values, at = to_values(self._order[p + 1], received), p + 1
-        if at is None:
-            return whole_output
+        return whole_output if at is None else self._end(part, at, values)
+
+    def _end(self, part: _Part, at: int, values: Tensor, *, gradients: bool = False) -> Tensor:
+        """Compute the output from values at a cut."""
         last = len(self._order) - 1
-        if not self.ends_in_cut:
-            return self.net.resume(part.inputs, at, values).cpu()
-        return part.counted_output.clean(values) if at == last else self.net.resume(part.inputs, at, values, last).cpu()
+        if self.ends_in_cut and at == last:
+            return part.counted_output.clean(values)
+        stop = last if self.ends_in_cut else None
+        return self.net.resume(part.inputs, at, values, stop, gradients=gradients).cpu()
+
+    def _partial_output(
+        self, part: _Part, whole_output: Tensor, masks: Mapping[int, Tensor], places: Mapping[int, Tensor]
+    ) -> Tensor:
+        """Compute the output with edges at some places cut in part, differentiable by the masks."""
+        at: int | None = None
+        values = torch.empty(0, device="cpu")
+        for p, mask in masks.items():
+            if at is None:
+                values = part.values[p]
+            elif at != p:
+                values = self.net.resume(part.inputs, at, values, p, gradients=True).cpu()
+            shape = (*part.values[p + 1].shape[:-1], len(mask))
+            received = torch.empty(shape, dtype=torch.float64, device="cpu")
+            cut = places[p].any(1)
+            if not cut.all():
+                touched = at is not None
+                after = (
+                    self.net.resume(part.inputs, p, values, p + 1, gradients=True) if touched else part.values[p + 1]
+                )
+                received[..., ~cut] = to_coordinates(self._order[p + 1], after)[..., ~cut]
+            others = part.others[p] if part.others else None
+            seen, nodes = to_coordinates(self._order[p], values), cut.nonzero()[:, 0]
+            received[..., nodes] = self._receivers[p].mixed(part.inputs, seen, others, mask[nodes], nodes)
+            values, at = to_values(self._order[p + 1], received), p + 1
+        return whole_output if at is None else self._end(part, at, values, gradients=True)
 
     def _receive(self, part: _Part, p: int, values: Tensor, mask: np.ndarray, *, touched: bool) -> Tensor:
         """Compute coordinates at cut p + 1; nodes that see everything also see what the basis dropped."""
-        full = mask.all(1)
+        full = (mask == 1).all(1)
         shape = part.values[p + 1].shape
         received = torch.empty(*shape[:-1], len(mask), dtype=torch.float64, device="cpu")
         if full.any():

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..circuits.ablation import Isolation, ModuleAblation
+from ..circuits.adversarial.searched import WorstCut
 from ..circuits.bisection import EdgeBisection
 from ..circuits.controls import Control, Outcome
 from ..circuits.experiments import Experiment
@@ -46,11 +47,11 @@ _MOST_COLUMNS = 40  # columns of a heat map: classes or outputs, those that chan
 def plot_experiment(experiment: Experiment, *, title: str | None = None) -> Figure:
     """Draw the figure of an experiment by its kind.
 
-    isolate: every metric of the network whole, isolated, with random cuts, and without any edge. modules: which classes
-    (else outputs) each module serves. faithfulness: f(k) beside random orders. bisect, epsilon: the metric over the
-    edges kept. predict: measured loss over predicted cost, a dot per link, and of as many random edges. Error bars are
-    one standard error, of random interventions one standard deviation over the draws. Axes whose values span decades
-    are logarithmic.
+    isolate: every metric of the network whole, isolated, with random cuts, without any edge, and, where it was asked
+    for, under the worst partial cut. modules: which classes (else outputs) each module serves. faithfulness: f(k)
+    beside random orders. bisect, epsilon: the metric over the edges kept. predict: measured loss over predicted cost, a
+    dot per link, and of as many random edges. Error bars are one standard error, of random interventions one standard
+    deviation over the draws. Axes whose values span decades are logarithmic.
     """
     draw: dict[type[Any], Callable[[Any, str | None], Figure]] = {
         Isolation: _isolation,
@@ -64,7 +65,7 @@ def plot_experiment(experiment: Experiment, *, title: str | None = None) -> Figu
 
 def _isolation(found: Isolation, title: str | None) -> Figure:
     metrics = sorted(found.whole.values, key=lambda name: name not in BEHAVIOURAL)
-    figure = blank(3.6 * len(metrics) + 1, 3.4)
+    figure = blank(3.6 * len(metrics) + 1, 3.4 + 1.4 * len(found.worst))
     facts = [f"{found.n_modules} module{'s' if found.n_modules != 1 else ''}"]
     facts.append(f"{sum(found.cut_edges):,} of {sum(found.n_edges):,} edges cut")
     beside = found.matched.get(metrics[-1])
@@ -76,6 +77,10 @@ def _isolation(found: Isolation, title: str | None) -> Figure:
         bars.append(_measured("modules\nisolated", found.isolated, metric, ORANGE))
         bars += _drawn("random edges,\nsame strengths", found.matched.get(metric))
         bars += _drawn("random\nmodules", found.isolated.controls.get(metric))
+        for each in found.worst:
+            bars.append(_measured("worst\npartial cut", each.worst, metric, ORANGE))
+            bars += _drawn("worst of\nrandom edges", each.matched.get(metric))
+            bars += _drawn("worst of\nrandom modules", each.worst.controls.get(metric))
         bars.append(_measured("no edges", found.ablated, metric, INK))
         names, values, errors, colours = zip(*bars, strict=True)
         axes.barh(range(len(bars)), values, xerr=errors, color=colours, height=0.65, ecolor=GREY, capsize=2)
@@ -96,6 +101,15 @@ def _drawn(name: str, beside: Control | None) -> list[tuple[str, float, float, s
     return [] if beside is None else [(name, beside.value, beside.spread, GREY)]
 
 
+def _worst_facts(worst: Sequence[WorstCut]) -> list[str]:
+    """Say what the worst partial cut of all loses, and with which p-value."""
+    if not worst:
+        return []
+    most = max(worst, key=lambda each: each.losses[-1])
+    beside = "" if most.p_value is None else f", p {most.p_value:.2g} against random {most.beside}"
+    return [f"worst partial cut: {most.loss} {most.losses[-1]:.3g}{beside}"]
+
+
 def _modules(found: ModuleAblation, title: str | None) -> Figure:
     """Draw a table: rows are modules, columns classes (of each answer) or outputs."""
     if found.whole_classes.size:
@@ -108,7 +122,7 @@ def _modules(found: ModuleAblation, title: str | None) -> Figure:
         label, what, limits = "mean squared change", "output", (0.0, float(found.outputs.max(initial=0.0)) or 1.0)
     shown = _most_varied(table[0])
     figure = blank(min(12.0, 2.5 + 0.3 * len(shown)), 2.0 + 0.44 * found.n_modules)
-    heading(figure, [f"{label} without each module, and with it alone"], title)
+    heading(figure, [f"{label} without each module, and with it alone", *_worst_facts(found.worst)], title)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, rows, name in zip(panels, table, ("without the module", "the module alone"), strict=True):
         image = axes.imshow(rows[:, shown], aspect="auto", vmin=limits[0], vmax=limits[1], cmap="viridis")
@@ -161,7 +175,8 @@ def _bisection(found: EdgeBisection, title: str | None) -> Figure:
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = blank(2.7 * columns + 0.5, 2.5 * rows + 0.7)
-    heading(figure, [f"Fewest edges that keep {found.metric} within {found.tolerance:g}"], title)
+    facts = [f"Fewest edges that keep {found.metric} within {found.tolerance:g}", *_worst_facts(found.worst)]
+    heading(figure, facts, title)
     panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     whole = found.whole.values[found.metric].value
     for axes, name, curve, count in zip(panels, names, found.curves, needed, strict=False):

@@ -382,14 +382,21 @@ class Network:
         ]
 
     def resume(
-        self, batch: Batch, start: int, values: Float[Tensor, "batch _ _"], stop: int | None = None
+        self,
+        batch: Batch,
+        start: int,
+        values: Float[Tensor, "batch _ _"],
+        stop: int | None = None,
+        *,
+        gradients: bool = False,
     ) -> Float[Tensor, "batch _ _"]:
         """Compute the activations at a cut (None: the output) from new values at an earlier cut.
 
         Exact forms are used where they connect the two cuts (call `check_once` before); otherwise the model runs
-        from its input to the requested cut, and no further.
+        from its input to the requested cut, and no further. With `gradients` the result can be differentiated by the
+        values; parameters require none.
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             if stop is not None and not self.masked and all(p in self.transitions for p in range(start, stop)):
                 wanted_type = next((w.dtype for w in self.model.parameters()), values.dtype)
                 values = values.to(self.device, wanted_type)

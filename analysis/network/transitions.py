@@ -96,6 +96,35 @@ class PositionWise:
             self.phi,
         )
 
+    def partly(
+        self,
+        x: Float[Tensor, "batch positions d_in"],
+        others: Float[Tensor, "batch positions d_in"] | None,
+        mask: Float[Tensor, "d_out d_in"],
+    ) -> Float[Tensor, "batch positions d_out"]:
+        """Compute each output from an input of its own: y_j(mask_j x + (1 - mask_j) others), without others 0.
+
+        >>> form = PositionWise(skip=torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> form.partly(torch.ones(1, 1, 2), None, torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
+        tensor([[[1.0000, 5.5000]]])
+        """
+        y = x.new_zeros(()) if self.bias is None else self.bias
+        if self.skip is not None:
+            kept = mask * self.skip
+            y = y + x @ kept.T
+            y = y if others is None else y + others @ (self.skip - kept).T
+        if self.inner is not None:
+            seen = mask[:, None] * self.inner  # (d_out, h, d_in): the inner weights as each output sees them
+            z = x @ seen.flatten(0, 1).T
+            z = z if others is None else z + others @ (self.inner - seen).flatten(0, 1).T
+            z = z.unflatten(-1, seen.shape[:2])
+            z = z if self.inner_bias is None else z + self.inner_bias
+            hidden = z if self.phi is None else self.phi(z)
+            if self.outer is None:
+                return y + hidden.diagonal(dim1=-2, dim2=-1)
+            y = y + torch.einsum("...jh,jh->...j", hidden, self.outer)
+        return y
+
     def slopes(self, x: Float[Tensor, "batch positions d_in"]) -> Float[Tensor, "batch positions h"]:
         """Compute q(x) = phi'(A x + b); of width zero where the map is linear."""
         if self.inner is None:

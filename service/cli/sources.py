@@ -120,6 +120,16 @@ def single_loss_scale(epsilon: str | None) -> float | str | None:
         raise StoreError(f"--epsilon is {epsilon!r}: expected a number, or seeds:GLOB") from None
 
 
+def numbers_of_steps(steps: str | None) -> list[int] | None:
+    """Parse numbers of steps with commas between."""
+    if steps is None:
+        return None
+    try:
+        return [int(part) for part in steps.split(",")]
+    except ValueError:
+        raise StoreError(f"--adversarial is {steps!r}: expected numbers of steps with commas, like 20,80") from None
+
+
 def recipe_choices(file: Path | None) -> dict[str, Any]:
     """Read the choices of a recipe file; return none without a file."""
     if file is None:

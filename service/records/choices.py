@@ -35,6 +35,12 @@ def _whole(number: float) -> float:
     return number
 
 
+def _ascending(numbers: list[int]) -> list[int]:
+    if numbers != sorted(set(numbers)):
+        raise ValueError("not ascending")
+    return numbers
+
+
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
 
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
@@ -126,6 +132,11 @@ class _Experiment(_Choices, total=False):
     tolerance: _NotNegative
     draws: _Natural
     replacement: Literal["mean", "zero", "resample"]
+    adversarial: Annotated[
+        list[_Count],
+        Field(min_length=1, description="a list of numbers of steps that ascend, like [20, 80]"),
+        AfterValidator(_ascending),
+    ]
     seed: _Seed
     data: _Data
 

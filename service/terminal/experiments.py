@@ -41,13 +41,16 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     rows = row.summary["rows"]
     costs = [None] * (len(rows) - len(row.summary.get("links", ())))  # of the whole network, and of none
     costs += [link["predicted"] for link in row.summary.get("links", ())]
+    matched = {"isolated": row.summary.get("matched", {})}  # as many edges of the same strengths, cut at random
+    if worst := row.summary.get("worst"):
+        matched["worst cut"] = worst[0]["matched"]
     tables = []
     for metric in sorted(rows[0]["values"], key=lambda name: name not in _BEHAVIOURAL):
         lines = []
         for line, cost in zip(rows, costs, strict=True):
             found, beside = line["values"][metric], line["controls"].get(metric)
-            if row.experiment == "isolate" and line is rows[-1]:  # as many edges of the same strengths, cut at random
-                beside = row.summary["matched"].get(metric)
+            if row.experiment == "isolate" and line["name"] in matched:
+                beside = matched[line["name"]].get(metric)
             shown = f"{number(found['value'])} ± {_uncertainty(found['standard_error'])}"
             random = f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}" if beside else "-"
             cells: tuple[Any, ...] = (line["name"], line["removed"], shown, random)
@@ -64,6 +67,19 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     if row.experiment in ("bisect", "epsilon"):
         tables.append(_required_table(row))
     return tables
+
+
+def _worst_note(worst: Mapping[str, Any]) -> str:
+    """Say how the worst partial cut was searched for, and what it loses after each number of steps."""
+    losses = ", ".join(
+        f"{number(loss)} after {steps} steps" for steps, loss in zip(worst["steps"], worst["losses"], strict=True)
+    )
+    return (
+        f"worst cut: {worst['edges']:,} edges kept in part, shares from 0 to 1 by gradient ascent on the behavioural "
+        f"loss of {worst['points']:,} data points, the same for all of them; {worst['starts']} starts, steps of "
+        f"{worst['step_size']:g}; all cut {number(worst['cut'])}, worst {losses}; random {worst['beside']} have the "
+        "same budget"
+    )
 
 
 def _uncertainty(value: float | None) -> str:
@@ -163,7 +179,8 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
             notes.append(f"one module; to divide it by force: interbasis modules {row.graph} --k 2")
         if found["matched"]:
             notes.append("random: as many edges of the same strengths, cut at random")
-        for metric, beside in found["rows"][-1]["controls"].items():
+        isolated = next(line for line in found["rows"] if line["name"] == "isolated")
+        for metric, beside in isolated["controls"].items():
             notes.append(
                 f"footnote: random modules of the same sizes, which any set of strong edges beats: {metric} "
                 f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
@@ -177,6 +194,7 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
             f"variance that nodes take from their own module {number(mixed['own'])}, from other modules "
             f"{number(mixed['others'])}; without the strongest edge of each node"
         )
+    notes += [_worst_note(worst) for worst in found.get("worst", ())[:1]]
     notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]
     if row.experiment == "faithfulness":
         shares = ", ".join(

@@ -36,7 +36,7 @@ from ..options import (
 )
 from ..pictures import check_picture, draw
 from ..seeds import at_distance
-from ..sources import single_loss_scale
+from ..sources import numbers_of_steps, single_loss_scale
 from ..texts import Text, windows_file
 
 __all__ = ["app"]
@@ -255,6 +255,14 @@ def experiment(
             autocompletion=complete_values("experiment", "replacement"),
         ),
     ] = "mean",
+    adversarial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Also search for the worst partial cut, by so many steps of gradient ascent: 20,80 reports both.",
+            show_default="no",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     data: DataOption = None,
     factory: FactoryOption = None,
@@ -270,9 +278,11 @@ def experiment(
     """Test modules on the network: ablate each, cut the edges between them, keep the strongest edges.
 
     Example: interbasis experiment two-digits@last --kind isolate
+    Example: interbasis experiment two-digits@last --kind isolate --adversarial 20,80
     """
     check_picture(plot)
-    choices = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement, "seed": seed}
+    choices: dict[str, Any] = {"metric": metric, "tolerance": tolerance, "draws": draws, "replacement": replacement}
+    choices |= {"adversarial": numbers_of_steps(adversarial), "seed": seed}
     with opened_backend(store, artifacts, url) as backend:
         found = backend.run(
             "experiment", [partition], {**choices, "kind": kind}, Given(data, factory, force, device, memory)

@@ -258,7 +258,7 @@ def test_bad_input_is_refused(generator: torch.Generator) -> None:
         Interventions(net, bases, [x[:, :3]])
     with pytest.raises(GraphError, match="bases belong to"):
         Interventions(net, Bases(bases.bases[1:]), [x])
-    with pytest.raises(GraphError, match="mask of pair 1: expected booleans of shape"):
+    with pytest.raises(GraphError, match=r"mask of pair 1: expected booleans \(or numbers from 0 to 1\) of shape"):
         study.measure(None, {1: np.ones((2, 2), dtype=bool)})
     other = interaction_graph(net, interaction_basis(net, [x], kind="neuron"), [x])
     with pytest.raises(GraphError, match="give the graph that was built from them"):

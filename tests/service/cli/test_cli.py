@@ -868,6 +868,8 @@ def test_experiment_says_which_data_it_needs(
         (("--metric", "accuracy"), "needs targets, and the data have none"),
         (("--replacement", "noise"), "replacement is 'noise', expected one of mean"),
         (("--draws", "-1"), "draws is -1"),
+        (("--adversarial", "many"), "--adversarial is 'many': expected numbers of steps with commas"),
+        (("--adversarial", "80,20"), "adversarial is [80, 20], expected a list of numbers of steps that ascend"),
     ],
 )
 def test_experiments_that_make_no_sense_are_refused(

@@ -268,7 +268,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "describe": {"examples": 0, "sampled": 5, "points": -1},
     "compare": {"permutations": 0, "labels": [1], "align": "no", "name": ""},
     "import": {"keep": 1.5, "format": "pdf", "without": "error", "unit": "loss", "longest_path": "no"},
-    "experiment": {"draws": "all", "kind": "guess", "tolerance": "small"},
+    "experiment": {"draws": "all", "kind": "guess", "tolerance": "small", "adversarial": [80, 20]},
     "ledger": {"method": 1, "epsilon": "0.1x", "tolerance": 2},
     "llc": {"temperature": "hot", "chains": 0, "parameters": "layers.*", "curve": 1},
 }

@@ -200,6 +200,21 @@ def test_cut_edges_are_summed_over_pairs_of_cuts_and_controls_are_explained() ->
     ]
 
 
+def test_the_worst_cut_has_a_row_and_a_note_of_its_search() -> None:
+    summary = experiment().summary
+    row = outcome("worst cut", 5, {"mse": (0.25, 0.0312)}, {"mse": (1.75, 0.25, 0.0476)})
+    worst = {"edges": 5, "steps": [20, 80], "step_size": 0.1, "starts": 3, "points": 1000, "cut": 0.125}
+    worst |= {"losses": [0.2, 0.25], "beside": "partitions"}
+    worst["matched"] = {"mse": {"value": 0.75, "spread": 0.2, "draws": 20, "p_value": 0.0952}}
+    found = experiment(summary={**summary, "rows": [*summary["rows"], row], "worst": [worst]})
+    (shown,) = experiment_tables(found)
+    assert lines(shown)[-2].split() == ["isolated", "5", "0.125", "±", "0.03", "0.5", "±", "0.2", "0.0952"]
+    assert lines(shown)[-1].split() == ["worst", "cut", "5", "0.25", "±", "0.03", "0.75", "±", "0.2", "0.0952"]
+    said = notes(found)
+    assert "3 starts, steps of 0.1; all cut 0.125, worst 0.2 after 20 steps, 0.25 after 80 steps" in said
+    assert "random modules of the same sizes, which any set of strong edges beats: mse 1.5" in said
+
+
 def test_one_module_leaves_nothing_to_cut_and_the_next_command_is_named() -> None:
     rows = [WHOLE, NOTHING, outcome("isolated", 0, {"mse": (0.0, 0.0)})]
     summary = {"rows": rows, "n_modules": 1, "cut_edges": [0, 0], "n_edges": [400, 8000], "matched": {}}
