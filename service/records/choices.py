@@ -134,8 +134,8 @@ class _Experiment(_Choices, total=False):
     replacement: Literal["mean", "zero", "resample"]
     adversarial: Annotated[
         list[_Count],
-        Field(min_length=1, description="a list of numbers of steps that ascend, like [20, 80]"),
         AfterValidator(_ascending),
+        Field(min_length=1, description="a list of numbers of steps that ascend, like [20, 80]"),
     ]
     seed: _Seed
     data: _Data
