@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from .circuits.experiments import ExperimentRecipe
 from .degeneracy.ledger import Ledger, parameter_ledger
 from .errors import InputError, InterbasisError
 from .fields import Count, Loss, Name, Natural, NotNegative, Positive, Share, settle_fields, settled
+from .graph.cost import edge_costs
 from .graph.forecast import forecast
 from .graph.interaction_graph import InteractionGraph
 from .graph.skip_paths import has_streams
@@ -31,7 +33,7 @@ from .llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from .llc.estimate import learning_coefficient, learning_coefficient_curve
 from .modules.find_modules import compared, find_modules
 from .modules.partition import Partition
-from .modules.untrained import untrained_copy
+from .modules.untrained import ControlRow, drawn_anew
 from .network.batches import Batch
 from .network.network import Network
 from .progress import Progress, ProgressCallback
@@ -68,7 +70,7 @@ _LONG = 60.0  # seconds, above which the time that an analysis takes is said fir
 
 _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
 
-_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls", "seeds")
+_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls", "seeds", "untrained")
 
 RecipeT = TypeVar(
     "RecipeT", "CompareRecipe", "DescribeRecipe", "ImportRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe
@@ -140,6 +142,8 @@ class PartitionRecipe:
             the network (`analyze`); a stored graph is divided without the comparison.
         nulls: number of null graphs; None: 20 where the resolution is chosen, else none.
         seeds: the networks whose mean distance epsilon is, see `network_distance`.
+        untrained: number of untrained copies that are analysed beside the network whatever the verdict, see
+            `controlled`; like `control` this needs the network.
     """
 
     epsilon: _Epsilon | None = None
@@ -153,6 +157,7 @@ class PartitionRecipe:
     chains: Literal["discount", "count"] = "discount"
     control: bool = True
     nulls: Annotated[int, Field(ge=4, lt=2**63, description="a whole number of at least 4")] | None = None
+    untrained: Count | None = None
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -162,7 +167,8 @@ class PartitionRecipe:
     @property
     def search(self) -> dict[str, Any]:
         """The choices as arguments of `find_modules`."""
-        return {"n_null" if name == "nulls" else name: v for name, v in asdict(self).items() if name != "control"}
+        others = ("control", "untrained")
+        return {"n_null" if name == "nulls" else name: v for name, v in asdict(self).items() if name not in others}
 
     @property
     def sha256(self) -> str:
@@ -487,27 +493,55 @@ def partition_graph(
 
 def controlled(
     partition: Partition,
+    graph: InteractionGraph,
     net: Network,
     batches: Iterable[Batch],
     recipe: Recipe,
     *,
     progress: ProgressCallback | None = None,
 ) -> Partition:
-    """Compare a supported division with that of an untrained copy, the last step of an analysis; see `compared`.
+    """Compare a division with those of untrained copies, the last step of an analysis; see `compared`.
 
-    The copy goes through the same steps with the same choices. If it cannot be analysed, the reason says so.
+    The copies go through the same steps with the same choices: a loss scale that is read off the strengths is read off
+    their own. A supported division is compared with one copy, or with the most modular of as many as
+    `recipe.partition.untrained` asks for; these are listed as `Partition.controls`, whatever the verdict. Their
+    parameters have the seeds seed, seed + 1, ... If no copy can be analysed, the reason says so.
     """
-    if not recipe.partition.control or partition.verdict != "supported":
-        return partition
-    try:
-        untrained = net.with_model(untrained_copy(net.model, seed=recipe.partition.seed))
-        bases = build_bases(untrained, batches, recipe.graph, progress=progress)
-        graph = build_graph(untrained, bases, batches, recipe.graph, progress=progress)
-        beside = partition_graph(graph, recipe.partition, progress=progress)
-        return compared(partition, beside, outputs_given=bases.settings["output"] == "neuron")
-    except InterbasisError as error:
-        reason = f"{partition.reason}; an untrained copy of the network could not be compared: {error}"
-        return replace(partition, reason=reason)
+    chosen = recipe.partition
+    compare = chosen.control and partition.verdict == "supported"
+    rows, found, failed = [_control_row("this network", graph, partition)], [], None
+    for i in range(chosen.untrained or int(compare)):
+        name, seed = f"untrained copy {i + 1}", chosen.seed + i
+        try:
+            model, permuted = drawn_anew(net.model, seed=seed)
+            untrained = net.with_model(model)
+            bases = build_bases(untrained, batches, recipe.graph, progress=progress)
+            other = build_graph(untrained, bases, batches, recipe.graph, progress=progress)
+            beside = partition_graph(other, chosen, progress=progress)
+            drawn = sum(1 for _ in model.parameters()) - len(permuted)
+            rows.append(replace(_control_row(name, other, beside), seed=seed, drawn=drawn, permuted=permuted))
+            found.append((beside, bases.settings["output"] == "neuron"))
+        except InterbasisError as error:
+            rows.append(ControlRow(name, seed, reason=str(error)))
+            failed = error
+    if compare and found:
+        beside, outputs_given = max(found, key=lambda each: _modularity(each[0]))
+        partition = compared(partition, beside, outputs_given=outputs_given)
+    elif compare:
+        reason = f"{partition.reason}; an untrained copy of the network could not be compared: {failed}"
+        partition = replace(partition, reason=reason)
+    return replace(partition, controls=tuple(rows)) if chosen.untrained else partition
+
+
+def _modularity(partition: Partition) -> float:
+    """Return what `compared` compares: the contrast beyond chains of a supported division, else less than any."""
+    return (partition.beyond_chains or 0.0) if partition.verdict == "supported" else -math.inf
+
+
+def _control_row(name: str, graph: InteractionGraph, partition: Partition) -> ControlRow:
+    values = {key: getattr(partition, key) for key in ("edge_cost", "normalised_cost", "n_modules", "contrast")}
+    edges = len(edge_costs(graph, partition.epsilons))
+    return ControlRow(name, epsilon=partition.epsilon, n_edges=edges, verdict=partition.verdict, **values)
 
 
 def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: ProgressCallback | None = None) -> Ledger:

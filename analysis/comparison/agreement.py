@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy.special import xlogy
 
 from ..results import by_value
@@ -26,6 +27,9 @@ class Agreement:
         z: (ami - ami_by_chance) / standard deviation; None where permutations change nothing.
         p_value, ari_p_value: (1 + permutations with at least as much) / (1 + permutations).
         overlap: [k, l], number of nodes with label k in the first and l in the second.
+        best: per labelling, for each label the largest Jaccard overlap with a label of the other.
+        best_by_chance: their means when labels are permuted.
+        best_p: (1 + permutations in which it is at least as large) / (1 + permutations).
     """
 
     ami: float
@@ -36,6 +40,9 @@ class Agreement:
     p_value: float
     ari_p_value: float
     overlap: Int[np.ndarray, "k l"]
+    best: tuple[Float[np.ndarray, " k"], Float[np.ndarray, " l"]]
+    best_by_chance: tuple[Float[np.ndarray, " k"], Float[np.ndarray, " l"]]
+    best_p: tuple[Float[np.ndarray, " k"], Float[np.ndarray, " l"]]
 
 
 def agreement(
@@ -61,11 +68,15 @@ def agreement(
     ends = logs[rows].sum() + logs[columns].sum() - logs[n]  # n MI = sum over cells - ends
     information = [(logs[overlap].sum() - ends) / n]
     together = [int((overlap**2).sum())]
-    first, second = sorted((_by_appearance(a), _by_appearance(b)), key=lambda labels: labels.tolist())
+    numbered = [_by_appearance(a), _by_appearance(b)]
+    swapped = numbered[0].tolist() > numbered[1].tolist()
+    first, second = reversed(numbered) if swapped else numbered
+    best = _Best(first, second, overlap.size)
     for order in relabellings(cuts, n_permutations, seed):
-        counts = _counts(first, second[order], overlap.size)
+        keys, counts = _counts(first, second[order], overlap.size)
         information.append((logs[counts].sum() - ends) / n)
         together.append(int((counts**2).sum()))
+        best.add(keys, counts)
     entropies = float(2 * logs[n] - logs[rows].sum() - logs[columns].sum()) / n
     room = entropies / 2 - float(expected_mutual_information(overlap, n))
     expected = float((rows**2).sum() - n) * float((columns**2).sum() - n) / max(n * (n - 1.0), 1.0)
@@ -83,6 +94,7 @@ def agreement(
         p_value=float(1 + (mi[1:] >= known - tolerance).sum()) / (1 + n_permutations),
         ari_p_value=float(1 + (rand[1:] >= rand[0]).sum()) / (1 + n_permutations),
         overlap=overlap,
+        **best.of((b, a) if swapped else (a, b), swapped),
     )
 
 
@@ -107,7 +119,53 @@ def _by_appearance(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def _counts(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " _"]:
-    """Count the nodes of each pair of labels that occurs; at most some n numbers, however many labels there are."""
+def _counts(
+    a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"], size: int
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """Return the pairs of labels that occur, a width + b, and the number of nodes of each."""
     keys = a * (int(b.max()) + 1) + b
-    return np.bincount(keys) if size <= 8 * len(a) else np.unique(keys, return_counts=True)[1]
+    if size > 8 * len(a):
+        return np.unique(keys, return_counts=True)
+    counts = np.bincount(keys)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
+
+
+class _Best:
+    """The largest Jaccard overlap of each label with a label of the other labelling, here and in permutations."""
+
+    def __init__(self, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], size: int) -> None:
+        self._labels = first, second
+        self._sizes = np.bincount(first), np.bincount(second)
+        self._known = self._of(*_counts(first, second, size))
+        self._sums = [np.zeros(len(known)) for known in self._known]
+        self._above = [np.zeros(len(known)) for known in self._known]
+        self._n = 0
+
+    def _of(
+        self, keys: Int[np.ndarray, " pairs"], counts: Int[np.ndarray, " pairs"]
+    ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " l"]]:
+        rows, columns = np.divmod(keys, len(self._sizes[1]))
+        share = counts / (self._sizes[0][rows] + self._sizes[1][columns] - counts)
+        best = np.zeros(len(self._sizes[0])), np.zeros(len(self._sizes[1]))
+        for part, labels in zip(best, (rows, columns), strict=True):
+            np.maximum.at(part, labels, share)
+        return best
+
+    def add(self, keys: Int[np.ndarray, " pairs"], counts: Int[np.ndarray, " pairs"]) -> None:
+        """Take a permutation."""
+        self._n += 1
+        for side, drawn in enumerate(self._of(keys, counts)):
+            self._sums[side] += drawn
+            self._above[side] += drawn >= self._known[side] - 1e-12
+
+    def of(self, given: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]], swapped: bool) -> dict[str, Any]:
+        """Return best overlaps, their means and p-values by the labels as given, in the order given."""
+        found: dict[str, list[Any]] = {"best": [], "best_by_chance": [], "best_p": []}
+        for side, labels in enumerate(given):
+            places = np.unique(labels, return_index=True)[1]
+            order = self._labels[side][places]  # the number of each label here
+            found["best"].append(self._known[side][order])
+            found["best_by_chance"].append(self._sums[side][order] / self._n)
+            found["best_p"].append((1 + self._above[side][order]) / (1 + self._n))
+        return {name: tuple(reversed(parts)) if swapped else tuple(parts) for name, parts in found.items()}

@@ -19,7 +19,7 @@ from ..results import Result, by_value, decode, encode
 from .agreement import agreement
 from .divisions import Division, DivisionLike, NodeNames, name_of, read_divisions
 
-__all__ = ["AGREEMENTS", "Comparison", "Match", "Pair", "compare_partitions", "join_comparisons"]
+__all__ = ["AGREEMENTS", "Best", "Comparison", "Match", "Pair", "Persistence", "compare_partitions", "join_comparisons"]
 
 AGREEMENTS = ("same division", "agree more than chance", "no more than chance")
 
@@ -56,6 +56,59 @@ class Match:
     jaccard: float
 
 
+@dataclass(frozen=True)
+class Best:
+    """A module of one division and the module of the other that overlaps it most.
+
+    Attributes:
+        module, match: names of the modules.
+        nodes: number of nodes of the module that are compared.
+        jaccard: shared nodes / nodes in either.
+        by_chance: mean of the largest Jaccard overlap of this module when labels are permuted within each cut.
+        p_value: (1 + permutations in which that is at least as large) / (1 + permutations).
+    """
+
+    module: str
+    match: str
+    nodes: int
+    jaccard: float
+    by_chance: float
+    p_value: float
+
+    @property
+    def matched(self) -> bool:
+        """Whether the overlap is more than chance, at the 5 % level."""
+        return self.p_value <= _LEVEL
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """How often other divisions have a module of one, too.
+
+    Attributes:
+        module: name of the module.
+        best: for each other division its name and the best match there; None where no node of the module is compared.
+    """
+
+    module: str
+    best: tuple[tuple[str, Best | None], ...]
+
+    @property
+    def matched(self) -> int:
+        """The number of other divisions with a module that overlaps this one more than by chance."""
+        return sum(found is not None and found.matched for _, found in self.best)
+
+    @property
+    def jaccard(self) -> float:
+        """The mean overlap with the best match, 0 where no node is compared."""
+        return sum(0.0 if found is None else found.jaccard for _, found in self.best) / len(self.best)
+
+    @property
+    def by_chance(self) -> float:
+        """The mean overlap with the best match when labels are permuted."""
+        return sum(0.0 if found is None else found.by_chance for _, found in self.best) / len(self.best)
+
+
 @by_value
 @dataclass(frozen=True)
 class Pair:
@@ -74,6 +127,7 @@ class Pair:
         matches: modules matched one to one with the largest sum of Jaccard overlaps, those that share nodes.
         verdict: one of `AGREEMENTS`.
         reason: reason for the verdict, one sentence.
+        best: for each module of the first, then of the second, the best match in the other, whatever else it matches.
     """
 
     first: str
@@ -94,6 +148,7 @@ class Pair:
     matches: tuple[Match, ...]
     verdict: str
     reason: str
+    best: tuple[tuple[Best, ...], tuple[Best, ...]] = ((), ())
 
     @property
     def jaccard(self) -> Float[np.ndarray, "k l"]:
@@ -145,6 +200,12 @@ class Comparison(Result):
             for name, count in ((p.first, p.only_first), (p.second, p.only_second))
             if count
         ]
+        if len(self.names) > 2 and (kept := self.persistence()):
+            said = [
+                f"{m.module} in {m.matched} (Jaccard {m.jaccard:.2f}, {m.by_chance:.2f} by chance)" for m in kept[:12]
+            ]
+            said += [f"and {len(kept) - 12} more"] if len(kept) > 12 else []
+            lines.append(f"Modules of {self.names[0]} in the {len(self.names) - 1} others: {', '.join(said)}.")
         wrapped = (wrap(line, _WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)
         return "\n".join(part for parts in wrapped for part in parts)
 
@@ -164,6 +225,36 @@ class Comparison(Result):
                 counts: dict[str, Any] = {n: tuple(getattr(self, n)[i] for i in chosen) for n in _PER_DIVISION}
                 return replace(self, **counts, pairs=(pair,))
         raise GraphError(f"there is no pair of {first!r} and {second!r}: expected two of {list(self.names)}")
+
+    def persistence(self, *, name: str | None = None) -> tuple[Persistence, ...]:
+        """Say of each module of a division in how many of the others there is one that overlaps it more than chance.
+
+        Chance permutes labels within each cut; the best match of a module is compared with its best match in each
+        permutation, at the 5 % level, not corrected for the number of modules.
+
+        Args:
+            name: the division; default: the first.
+
+        Raises:
+            GraphError: there is no division of this name.
+
+        >>> a, b, c = (dict(zip("wxyz", labels, strict=True)) for labels in ("0011", "0011", "0101"))
+        >>> found = compare_partitions(a, b, c).persistence()
+        >>> [(each.module, [best.jaccard for _, best in each.best]) for each in found]
+        [('0', [1.0, 0.3333333333333333]), ('1', [1.0, 0.3333333333333333])]
+        """
+        wanted = self.names[0] if name is None else name
+        if wanted not in self.names:
+            raise GraphError(f"there is no division {wanted!r}: expected one of {list(self.names)}")
+        found: dict[str, dict[str, Best]] = {}
+        for pair in self.pairs:
+            if wanted in (pair.first, pair.second):
+                side = 0 if pair.first == wanted else 1
+                found[(pair.second, pair.first)[side]] = {best.module: best for best in pair.best[side]}
+        modules = list(dict.fromkeys(module for of in found.values() for module in of))
+        if all(module.isdecimal() for module in modules):
+            modules.sort(key=int)
+        return tuple(Persistence(m, tuple((other, of.get(m)) for other, of in found.items())) for m in modules)
 
     def _columns(self) -> Columns:
         """Return a row per pair of modules that share nodes."""
@@ -212,6 +303,7 @@ class Comparison(Result):
                     "first_modules": tuple(pair["first_modules"]),
                     "second_modules": tuple(pair["second_modules"]),
                     "matches": tuple(Match(**match) for match in pair["matches"]),
+                    "best": tuple(tuple(Best(**best) for best in side) for side in pair.get("best", ((), ()))),
                 }
             )
             for i, pair in enumerate(meta["pairs"])
@@ -337,7 +429,25 @@ def _compared(first: str, second: str, one: Division, other: Division, count: in
         matches=_matches(found.overlap, rows, columns),
         verdict=verdict,
         reason=reason,
-        **{f.name: getattr(found, f.name) for f in fields(found)},
+        best=(_best(found, 0, rows, columns), _best(found, 1, columns, rows)),
+        **{f.name: getattr(found, f.name) for f in fields(found) if not f.name.startswith("best")},
+    )
+
+
+def _best(found: Any, side: int, modules: Sequence[str], others: Sequence[str]) -> tuple[Best, ...]:
+    """Return the best match of each module of one side; of equal ones the first."""
+    overlap = found.overlap if side == 0 else found.overlap.T
+    share = _jaccard(overlap)
+    return tuple(
+        Best(
+            module=module,
+            match=others[int(share[k].argmax())],
+            nodes=int(overlap[k].sum()),
+            jaccard=float(found.best[side][k]),
+            by_chance=float(found.best_by_chance[side][k]),
+            p_value=float(found.best_p[side][k]),
+        )
+        for k, module in enumerate(modules)
     )
 
 

@@ -6,12 +6,13 @@ from .experiments import plot_experiment
 from .graphs import plot_graph, plot_membership, plot_strengths
 from .interactive import plot_interactive
 from .ledgers import plot_ledger, plot_synchronisation
-from .profiles import plot_epsilon_profile, plot_profile
+from .profiles import plot_controls, plot_epsilon_profile, plot_profile
 from .tracks import plot_comparison, plot_distance, plot_tracking
 
 __all__ = [
     "plot_cards",
     "plot_comparison",
+    "plot_controls",
     "plot_curve",
     "plot_distance",
     "plot_epsilon_profile",

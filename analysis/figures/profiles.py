@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_epsilon_profile", "plot_partition", "plot_profile"]
+__all__ = ["plot_controls", "plot_epsilon_profile", "plot_partition", "plot_profile"]
 
 
 @in_style
@@ -182,7 +182,37 @@ def _round_values(values: Sequence[float]) -> list[float]:
     return inside if len(inside) > 1 else [float(f"{value:.2g}") for value in sorted({low, high})]
 
 
+@in_style
+def plot_controls(partition: Partition, *, title: str | None = None) -> Figure:
+    """Draw edges, normalised cost and modules of the network beside those of its untrained copies.
+
+    Raises:
+        GraphError: no copies were asked for, or none could be analysed.
+    """
+    rows = [row for row in partition.controls if not row.reason]
+    if len(rows) < 2:
+        raise GraphError(
+            "this partition has no untrained copies beside it: analyse with untrained=3 (--control untrained)"
+        )
+    figure = blank(7.2, 2.9)
+    heading(figure, [f"{len(rows) - 1} untrained copies", *graph_facts(partition, partition.epsilons)], title)
+    panels = {"n_edges": "edges", "normalised_cost": "normalised cost", "n_modules": "modules"}
+    for axes, (field, name) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        values = [getattr(row, field) for row in rows]
+        places = [0.0, *(1 + 0.12 * (i - (len(rows) - 2) / 2) for i in range(len(rows) - 1))]
+        known = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
+        colours = [BLUE if x == 0 else GREY for x, _ in known]
+        axes.scatter([x for x, _ in known], [y for _, y in known], c=colours, s=28, zorder=2)
+        axes.set_xticks([0, 1], ["this network", "untrained"])
+        axes.set_xlim(-0.5, 1.5)
+        axes.set_ylim(0, 1.12 * max([1.0, *(y for _, y in known)]))
+        axes.set_title(name)
+        if field == "n_modules":
+            axes.yaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
 @figure.register(Partition)
 def plot_partition(partition: Partition, shown: str = "modules", *, title: str | None = None) -> Figure:
-    """Draw the membership of the nodes in modules, or with "profile" the profile over resolutions."""
-    return (plot_profile if shown == "profile" else plot_membership)(partition, title=title)
+    """Draw the membership of the nodes in modules, with "profile" the profile, or with "controls" untrained copies."""
+    return {"profile": plot_profile, "controls": plot_controls}.get(shown, plot_membership)(partition, title=title)

@@ -9,13 +9,14 @@ from .partition import VERDICTS, Level, Mediator, Module, Partition, ProfileRow
 from .profile import Profile, resolutions
 from .satellites import join_satellites, join_small
 from .tracking import Event, Tracking, track_modules
-from .untrained import untrained_copy
+from .untrained import ControlRow, control_note, drawn_anew, untrained_copy
 
 __all__ = [
     "CHAINS",
     "VERDICTS",
     "Alignment",
     "BeyondChains",
+    "ControlRow",
     "Event",
     "Level",
     "Mediator",
@@ -26,9 +27,11 @@ __all__ = [
     "Stability",
     "Tracking",
     "align_nodes",
+    "control_note",
     "coordinate_correlation",
     "costs_beyond_chains",
     "description_length",
+    "drawn_anew",
     "epsilon_profile",
     "interaction_surface",
     "join_satellites",

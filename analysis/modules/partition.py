@@ -14,6 +14,7 @@ from ..graph.cost import shown_scales
 from ..graph.interaction_graph import InteractionGraph
 from ..notebook.tables import Columns, data_frame, html_table
 from ..results import Result, by_value, decode, encode, figure
+from .untrained import ControlRow, control_note
 
 if TYPE_CHECKING:
     import pandas
@@ -157,6 +158,8 @@ class Partition(Result):
         untrained_modules: number of modules of an untrained copy of the network, found with the same choices; None if
             there is no copy.
         seeds: the networks whose mean distance epsilon is, with their SHA-256; () where it comes from elsewhere.
+        controls: the network, then untrained copies of it, with edges, costs and modules of each; () where no copies
+            were asked for.
     """
 
     cuts: tuple[str, ...]
@@ -192,6 +195,7 @@ class Partition(Result):
     beyond_chains: float | None = None
     untrained_modules: int | None = None
     seeds: tuple[str, ...] = ()
+    controls: tuple[ControlRow, ...] = ()
 
     def __repr__(self) -> str:
         """Describe the main numbers, and each module on a line."""
@@ -212,6 +216,7 @@ class Partition(Result):
             more.append(
                 f"  epsilon: mean distance of {', '.join(name.partition(' sha256:')[0] for name in self.seeds)}"
             )
+        more += [f"  {control_note(self.controls)}"] if self.controls else []
         warning = [f"  warning: {self.warning}"] if self.warning and self.n_modules > 1 else []
         lines = [head, *shown, *more, *warning, f"{self.verdict}: {self.reason}"]
         wrapped = (wrap(line, _WIDTH, subsequent_indent="    ", break_long_words=False) for line in lines)
@@ -262,6 +267,14 @@ class Partition(Result):
         """Draw the profile over resolutions."""
         return figure(self, "profile", title=title)
 
+    def plot_controls(self, *, title: str | None = None) -> Figure:
+        """Draw edges, cost and modules of the network beside those of its untrained copies.
+
+        Raises:
+            GraphError: no copies were asked for, or none could be analysed.
+        """
+        return figure(self, "controls", title=title)
+
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes."""
         arrays = {f"labels.{i}": a for i, a in enumerate(self.labels)}
@@ -274,7 +287,8 @@ class Partition(Result):
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("labels", "confidence", "mediators"):
             del values[name]
-        for name in ("tail_p", "seeds"):
+        values["controls"] = [asdict(row) for row in self.controls]
+        for name in ("tail_p", "seeds", "controls"):
             if not values[name]:  # as in files of versions before 0.8
                 del values[name]
         values["modules"] = [asdict(m) for m in self.modules]
@@ -300,6 +314,9 @@ class Partition(Result):
         values["epsilons"] = tuple(meta.get("epsilons") or [meta["epsilon"]] * (len(cuts) - 1))
         values.setdefault("epsilon_source", "graph" if meta["full_strength"] != 1.0 else "given")
         values["seeds"] = tuple(values.get("seeds", ()))
+        values["controls"] = tuple(
+            ControlRow(**{**row, "permuted": tuple(row["permuted"])}) for row in values.get("controls", ())
+        )
         values["confidence"] = per_cut("confidence") if "confidence.0" in arrays else ()
         values["profile"] = tuple(ProfileRow(**{**_OLD_ROW, **row}) for row in meta["profile"])
         values["hierarchy"] = tuple(

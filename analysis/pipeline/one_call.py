@@ -30,6 +30,7 @@ from ..meaning.cards import Cards
 from ..meaning.describing import describe
 from ..meaning.inputs import names_of
 from ..modules.partition import Partition
+from ..modules.untrained import control_note
 from ..names import Names
 from ..network.batches import Batch, batch_size, doubled, map_tensors, take_points
 from ..network.checks import spread
@@ -135,7 +136,7 @@ class Analysis(Result):
             f"{self.n:,} data points, {graph.basis} basis, {graph.loss or 'mse'} loss, loss scale {scale:.3g}, "
             f"computed in {self.precision}."
         )
-        for sentence in graph_remarks(self.graph, self.partition.epsilons):
+        for sentence in (*graph_remarks(self.graph, self.partition.epsilons), control_note(self.partition.controls)):
             yield from _filled(sentence)
 
     def describe(
@@ -331,7 +332,7 @@ def _analysis(net: Network, data: Data, recipe: Recipe, progress: ProgressCallba
     bases = build_bases(net, data.batches, recipe.graph, progress=progress)
     graph = build_graph(net, bases, data.batches, recipe.graph, progress=progress)
     partition = partition_graph(graph, recipe.partition, progress=progress)
-    partition = controlled(partition, net, data.batches, recipe, progress=progress)
+    partition = controlled(partition, graph, net, data.batches, recipe, progress=progress)
     kinds = {str(p.dtype).removeprefix("torch.") for p in net.model.parameters() if p.is_floating_point()}
     return Analysis(bases, graph, partition, recipe, data.n, ", ".join(sorted(kinds)) or "float64", net, data)
 

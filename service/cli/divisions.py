@@ -138,19 +138,29 @@ class Pairs:
         except GraphError:
             return None
 
+    def made(self, found: Sequence[Found]) -> list[Any]:
+        """Return the comparisons themselves."""
+        from ...analysis.comparison.comparison import Comparison
+
+        return [
+            one.made if one.row is None else Comparison.from_bytes(self._open.source.comparison_bytes(one.row.id))
+            for one in found
+        ]
+
+    def persistence(self, found: Sequence[Found]) -> tuple[Any, ...]:
+        """Say of each module of the first of several divisions how many of the others have it, too."""
+        from ...analysis.comparison.comparison import join_comparisons
+
+        return join_comparisons(self.made(found)).persistence(name=found[0].first) if len(found) > 1 else ()
+
     def draw(self, found: Sequence[Found], file: Path) -> None:
         """Draw what was found, a stored pair with its title, and say so."""
-        from ...analysis.comparison.comparison import Comparison
         from ..tasks.figures import plot_comparisons
 
         if len(found) == 1 and found[0].row is not None:
             draw(self._open.source, found[0].row.id, file)
             return
-        made = [
-            one.made if one.row is None else Comparison.from_bytes(self._open.source.comparison_bytes(one.row.id))
-            for one in found
-        ]
-        whole, *parts = plot_comparisons(made, file)
+        whole, *parts = plot_comparisons(self.made(found), file)
         err.print(f"wrote {whole}", soft_wrap=True)
         for one, part in zip(found, parts, strict=bool(parts)):
             err.print(f"wrote {part}: {one.first} and {one.values.name}", soft_wrap=True)

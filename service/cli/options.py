@@ -19,6 +19,8 @@ __all__ = [
     "CheckpointsArgument",
     "ChoiceOption",
     "ContextOption",
+    "ControlOption",
+    "CopiesOption",
     "DataOption",
     "DeviceOption",
     "EpsilonOption",
@@ -250,6 +252,28 @@ PolishOption = Annotated[
         "--mediator-polish",
         help="Reduce the mediator cost; sizes change by 20 % at most.",
         show_default="no",
+        rich_help_panel=MODULES,
+    ),
+]
+
+ControlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--control",
+        help="untrained: analyse untrained copies of the network, too, and print them beside it; none: no copy.",
+        show_default="one copy, for a division that is supported",
+        rich_help_panel=MODULES,
+        autocompletion=lambda: ["untrained", "none"],
+    ),
+]
+
+CopiesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--copies",
+        min=1,
+        help="Untrained copies, with --control untrained.",
+        show_default="3",
         rich_help_panel=MODULES,
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..terminal.views import VIEWS
 
 __all__ = [
     "KINDS",
+    "control_choices",
     "found_by_name",
     "loss_scale",
     "missing_store",
@@ -28,7 +29,10 @@ __all__ = [
     "recipe_choices",
     "single_loss_scale",
     "singular",
+    "stored_controls",
 ]
+
+_COPIES = 3  # untrained copies: one alone says nothing of how they differ
 
 KINDS = {kind.removesuffix("s"): kind for kind in VIEWS}
 """For each kind of stored thing, the name of one and the name of its list."""
@@ -128,6 +132,26 @@ def numbers_of_steps(steps: str | None) -> list[int] | None:
         return [int(part) for part in steps.split(",")]
     except ValueError:
         raise StoreError(f"--adversarial is {steps!r}: expected numbers of steps with commas, like 20,80") from None
+
+
+def control_choices(control: str | None, copies: int | None) -> dict[str, Any]:
+    """Parse the options that say with how many untrained copies a network is compared."""
+    if control not in (None, "untrained", "none"):
+        raise StoreError(f"--control is {control!r}: expected untrained or none")
+    if copies is not None and control != "untrained":
+        raise StoreError("--copies goes with --control untrained: it says how many copies to analyse")
+    if control is None:
+        return {}
+    return {"control": False} if control == "none" else {"untrained": copies or _COPIES}
+
+
+def stored_controls(source: Any, row: Any) -> Sequence[Any]:
+    """Return the network and its untrained copies in a table, where copies were asked for of a partition."""
+    if not row.recipe.get("untrained"):
+        return ()
+    from ...analysis.modules.partition import Partition
+
+    return Partition.from_bytes(source.partition_bytes(row.id)).controls
 
 
 def recipe_choices(file: Path | None) -> dict[str, Any]:

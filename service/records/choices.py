@@ -92,6 +92,7 @@ class _Division(_Choices, total=False):
     chains: Literal["discount", "count"]
     control: bool
     nulls: Annotated[int, Field(ge=4, lt=2**63, description="a whole number of at least 4")]
+    untrained: _Count
 
 
 class _Analyze(_Division, total=False):

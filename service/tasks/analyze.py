@@ -125,9 +125,10 @@ class Analysis:
     def _partition(self, graph: str) -> Answer:
         """Divide the stored graph, and compare a supported division with that of an untrained copy of the network."""
 
-        def control(partition: Partition) -> Partition:
+        def control(whole: InteractionGraph, partition: Partition) -> Partition:
             checkpoint, recipe = self.loaded()
-            return controlled(partition, checkpoint.network, checkpoint.batches, recipe, progress=self._progress)
+            net, batches = checkpoint.network, checkpoint.batches
+            return controlled(partition, whole, net, batches, recipe, progress=self._progress)
 
         row = self._store.get_graph(graph)
         options: dict[str, Any] = {"control": control, "force": self._force, "progress": self._progress}

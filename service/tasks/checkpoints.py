@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from ...analysis import Partition
+from ...analysis import InteractionGraph, Partition
 from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.errors import InputError
@@ -24,7 +24,7 @@ from .checkout import checked_out
 
 __all__ = ["check_registrable", "load", "provenance", "register", "reloaded", "stored"]
 
-Control: TypeAlias = Callable[[Partition], Partition]
+Control: TypeAlias = Callable[[InteractionGraph, Partition], Partition]
 
 
 def load(

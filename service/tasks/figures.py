@@ -19,7 +19,7 @@ from ...analysis.circuits.experiments import KINDS as EXPERIMENTS
 from ...analysis.comparison.comparison import join_comparisons
 from ...analysis.errors import InputError
 from ...analysis.figures.graphs import plot_membership, plot_strengths
-from ...analysis.figures.profiles import plot_epsilon_profile, plot_profile
+from ...analysis.figures.profiles import plot_controls, plot_epsilon_profile, plot_profile
 from ...analysis.figures.report import page
 from ...analysis.llc.coefficient import LearningCoefficientCurve
 from ...analysis.meaning.cards import Cards
@@ -52,7 +52,7 @@ _PICTURES = ("png", "svg", "pdf")
 
 _OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
     **dict.fromkeys(("graph", "strengths"), (PARTITION, GRAPH)),
-    **dict.fromkeys(("membership", "profile"), (PARTITION,)),
+    **dict.fromkeys(("membership", "profile", "controls"), (PARTITION,)),
     "tracks": (TRACKING,),
     **dict.fromkeys(("waterfall", "synchronisation"), (LEDGER,)),
     **dict.fromkeys(("traces", "curve"), (LLC,)),
@@ -71,8 +71,8 @@ def plot(source: Source, ref: str, path: Path, figure: str | None = None, *, kin
         ref: reference of a graph, a partition, a tracking, a ledger, an experiment, a learning coefficient, a
             description or a comparison; a name is that of a result with this figure, a partition where none is given.
         path: file to write.
-        figure: "graph" or "strengths" of a graph, also "membership" and "profile" of a partition, "tracks" of a
-            tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
+        figure: "graph" or "strengths" of a graph, also "membership", "profile" and "controls" of a partition, "tracks"
+            of a tracking, "waterfall" or "synchronisation" of a ledger (the layer with the most units; another one by
             "synchronisation:LAYER"), "traces" of a learning coefficient, "curve" of a curve of them, the kind of an
             experiment, "cards", "module:M" or "node:CUT/I" of a description, and "overlap" of a comparison. Default:
             the first of these.
@@ -157,12 +157,13 @@ def _of_graph(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
 def _of_partition(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     partition = Partition.from_bytes(source.partition_bytes(row.id))
     graph = InteractionGraph.from_bytes(source.graph_bytes(row.graph))
-    return {
+    found: dict[str, Callable[..., Any]] = {
         "graph": partial(graph.plot, partition),
         "membership": partial(plot_membership, partition),
         "profile": partial(plot_profile, partition),
         "strengths": partial(plot_strengths, graph, partition.epsilons),
     }
+    return found | ({"controls": partial(plot_controls, partition)} if partition.controls else {})
 
 
 _KINDS: tuple[tuple[Kind[Any, Any], Callable[[Source, Any], dict[str, Callable[..., Any]]]], ...] = (
@@ -266,6 +267,8 @@ def report(source: Source, ref: str, path: Path, *, title: str | None = None) ->
         figures |= {f"Module {card.content['module']}": card.plot() for card in cards.modules[:_MODULES]}
     if partition.profile:
         figures["Every resolution that was tried, against null graphs"] = partition.plot_profile()
+    if sum(not row.reason for row in partition.controls) > 1:
+        figures["Beside untrained copies of the network"] = plot_controls(partition)
     figures |= dict(_pictures(source, experiments))
     nodes = strongest_nodes(graph, partition.labels, epsilon=partition.epsilons, most=_NODES) if graph.nodes else []
     sections = dict(_sections(row, cards, described, labels, nodes))

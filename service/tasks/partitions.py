@@ -15,6 +15,7 @@ from ...analysis.errors import InputError
 from ...analysis.exchange.labels_file import labels_of
 from ...analysis.graph.quotient import module_links
 from ...analysis.graph.remarks import graph_remarks
+from ...analysis.modules.untrained import control_note
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, partition_graph
 from ..records.base import Provenance
@@ -111,7 +112,7 @@ def divide(
         force: compute and store again.
         progress: called per graph searched.
     """
-    wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False)]
+    wanted = [recipe] if control is not None else [recipe, replace(recipe, control=False, untrained=None)]
     stored_ones = () if force else (store.find_partition(row.id, choices.sha256) for choices in wanted)
     found = next((partition for partition in stored_ones if partition is not None), None)
     if found is not None:
@@ -120,7 +121,7 @@ def divide(
     start = time.monotonic()
     graph = graph or InteractionGraph.from_bytes(store.graph_bytes(row.id))
     partition = partition_graph(graph, recipe, progress=progress)
-    partition = partition if control is None else control(partition)
+    partition = partition if control is None else control(graph, partition)
     made = provenance(asdict(recipe), recipe.sha256, recipe.seed, start)
     return _save_partition(store, row, graph, partition, made, force)
 
@@ -131,7 +132,8 @@ def _save_partition(
     links = module_links(graph, partition.labels, partition.epsilons)
     names = [f.name for f in fields(PartitionValues) if f.name != "remarks"]
     values: dict[str, Any] = {name: getattr(partition, name) for name in names}
-    values["remarks"] = graph_remarks(graph, partition.epsilons)
+    note = control_note(partition.controls)
+    values["remarks"] = (*graph_remarks(graph, partition.epsilons), *([note] if note else []))
     return store.save_partition(
         row.id,
         provenance=made,

@@ -19,6 +19,7 @@ __all__ = [
     "at_no_cut",
     "comparison_body",
     "comparisons_table",
+    "controls_table",
     "cuts_note",
     "distance_table",
     "distance_values",
@@ -28,6 +29,7 @@ __all__ = [
     "llc_table",
     "modules_table",
     "partition_notes",
+    "persistence_table",
     "remark_notes",
     "tracking_table",
     "verdict_line",
@@ -92,6 +94,41 @@ _NAME = 24  # characters of the name of a division or module
 def _short(name: str) -> str:
     line = " ".join(name.split())
     return line if len(line) <= _NAME else f"{line[: _NAME - 9]}…{line[-8:]}"
+
+
+def controls_table(name: str, rows: Sequence[Any]) -> Table:
+    """Make the table of a network and its untrained copies, `Partition.controls`."""
+    names = (name, "edges", "normalised cost", "modules", "contrast", "epsilon", "verdict")
+    cells = [
+        (
+            *(
+                row.name.removeprefix("untrained "),
+                row.n_edges,
+                row.normalised_cost,
+                row.n_modules,
+                row.contrast,
+                row.epsilon,
+            ),
+            verdict(row.verdict, short=True),
+        )
+        for row in rows
+    ]
+    return table(names, cells)
+
+
+def persistence_table(first: str, found: Sequence[Any]) -> Table:
+    """Make the table of the modules of a division and of others that have them: a line for each `Persistence`."""
+    hidden = len(found) - _SHOWN
+    title = f"{counted(hidden, 'more module')}: show with --json" if hidden > 0 else None
+    cells = [
+        (
+            *(Text(_short(m.module)), f"{m.matched} of {len(m.best)}", f"{m.jaccard:.2f}", f"{m.by_chance:.2f}"),
+            Text(", ".join("-" if b is None else f"{_short(b.match)} ({b.jaccard:.2f})" for _, b in m.best)),
+        )
+        for m in found[:_SHOWN]
+    ]
+    names = (f"module of {_short(first)}", "matched in", "Jaccard", "by chance", "best match in each (Jaccard)")
+    return table(names, cells, title, right=("matched in", "Jaccard", "by chance"))
 
 
 def distance_table(found: Any) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from platformdirs import user_data_dir
 from ...records.partitions import PARTITION
 from ...tasks.series import described_series
 from ...terminal.progress import ProgressBars
-from ...terminal.results import cuts_note, partition_notes
+from ...terminal.results import controls_table, cuts_note, partition_notes
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.tables import counted, table, verdict
 from ..backends import Given, makes_store, opened_backend
@@ -20,6 +21,8 @@ from ..options import (
     ArtifactsOption,
     CheckpointsArgument,
     ContextOption,
+    ControlOption,
+    CopiesOption,
     DataOption,
     DeviceOption,
     EpsilonOption,
@@ -47,7 +50,7 @@ from ..options import (
 )
 from ..pictures import check_picture, draw
 from ..seeds import at_distance
-from ..sources import loss_scale, opened_store, recipe_choices
+from ..sources import control_choices, loss_scale, opened_store, recipe_choices, stored_controls
 from ..texts import Text, windows_file
 
 __all__ = ["app"]
@@ -182,6 +185,8 @@ def analyze(
     max_size: MaxSizeOption = None,
     nulls: NullsOption = None,
     mediator_polish: PolishOption = None,
+    control: ControlOption = None,
+    copies: CopiesOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
     factory: FactoryOption = None,
@@ -210,7 +215,7 @@ def analyze(
         "objective": objective,
     }
     choices = {**named, "resolution": resolution, "k": k, "nulls": nulls, "min_size": min_size, "max_size": max_size}
-    choices |= {"mediator_polish": mediator_polish, "seed": seed}
+    choices |= {"mediator_polish": mediator_polish, "seed": seed, **control_choices(control, copies)}
     choices["cuts"] = cuts if cuts in (None, "auto") else [part.strip() for part in cuts.split(",")]
     given = {name: value for name, value in choices.items() if value is not None}
     windows = Text(text, tokens, context, points, seed)
@@ -223,8 +228,12 @@ def analyze(
         made = backend.run("analyze", checkpoints, chosen, read)
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
+        controls = [stored_controls(backend.source, outcome.partition) for outcome in outcomes]
+        if plot is not None and controls[-1]:
+            draw(backend.source, outcomes[-1].partition.id, plot.with_stem(f"{plot.stem}-control"), "controls")
     if as_json:
-        print_json({"items": [outcome.to_json() for outcome in outcomes]})
+        beside = [{"controls": [asdict(row) for row in rows]} if rows else {} for rows in controls]
+        print_json({"items": [{**o.to_json(), **more} for o, more in zip(outcomes, beside, strict=True)]})
         return
     rows = [
         (*(o.checkpoint.label, o.graph.id, o.partition.id, o.partition.n_modules), verdict(o.partition.verdict))
@@ -235,6 +244,10 @@ def analyze(
         out.print(note, highlight=False)
     for line in partition_notes([o.partition for o in outcomes]):
         out.print(line)
+    for outcome, beside_it in zip(outcomes, controls, strict=True):
+        if beside_it:
+            out.print()
+            out.print(controls_table(outcome.partition.id, beside_it))
 
 
 @app.command(rich_help_panel=_PANEL)

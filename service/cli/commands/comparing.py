@@ -18,7 +18,13 @@ from ...records.graphs import GRAPH
 from ...records.kinds import Source
 from ...records.labels import preferred
 from ...records.partitions import PARTITION, PartitionDetail
-from ...terminal.results import comparison_body, comparisons_table, distance_table, distance_values
+from ...terminal.results import (
+    comparison_body,
+    comparisons_table,
+    distance_table,
+    distance_values,
+    persistence_table,
+)
 from ...terminal.show import err, out, print_json
 from ...terminal.tables import counted, table, verdict
 from ..backends import Given, makes_store, opened_backend
@@ -89,9 +95,11 @@ def compare(
 ) -> None:
     """Compare divisions of the same nodes: do they agree more than by chance, and which modules match?
 
+    Of networks from several seeds it says how many of them have each module of the first.
     Pairs with a partition are stored; of files alone what is found is only printed.
 
     Example: interbasis compare two-digits@500 two-digits@last
+    Example: interbasis compare seed0@last seed1@last seed2@last
     Example: interbasis compare clusters.csv supernodes.json
     """
     check_picture(plot)
@@ -106,17 +114,25 @@ def compare(
             backend = stack.enter_context(opened_backend(store, artifacts, url))
         pairs = Pairs(backend, choices, {"align": None if align else False}, options)
         found, left = pairs.of([file or pairs.partition(name) for file, name in zip(files, divisions, strict=True)])
+        kept = pairs.persistence(found)
+        best = [asdict(one.pairs[0])["best"][0] for one in pairs.made(found)] if as_json else []
         if plot is not None:
             pairs.draw(found, plot)
     unstored = [one for one in found if one.row is None]
     if as_json:
-        print_json([one.to_json() for one in found])
+        print_json([{**one.to_json(), "best": matches} for one, matches in zip(found, best, strict=True)])
     else:
         out.print(comparisons_table([(one.first, one.values) for one in found]))
         if len(found) == 1 and not left:
             out.print()
             for part in comparison_body(found[0].first, found[0].values)[:-1]:
                 out.print(part)
+        if kept:
+            out.print()
+            out.print(persistence_table(found[0].first, kept))
+            out.print(
+                "\nmatched: more overlap than the best match has in 95 % of permutations within cuts", style="dim"
+            )
         if unstored:
             out.print("pairs of files are not stored: a stored comparison is of a partition", style="dim")
     for line in left:

@@ -234,3 +234,67 @@ def test_many_labels_take_little_memory_and_time() -> None:
     found = compare_partitions([a], [b], n_permutations=19)
     assert found.pairs[0].verdict == "no more than chance"
     assert abs(found.pairs[0].ami_by_chance) < 0.02
+
+
+# --- modules over several seeds
+
+
+def test_best_match_and_its_p_value_by_counting_all_relabellings() -> None:
+    """Module 0 has the nodes 0, 1; by chance it meets both of a module of two in 2 of the 6 ways to choose them."""
+    (pair,) = compare_partitions([np.array([0, 0, 1, 1])], [np.array([5, 5, 7, 7])], n_permutations=3000).pairs
+    assert [(best.module, best.match, best.nodes, best.jaccard) for best in pair.best[0]] == [
+        ("0", "5", 2, 1.0),
+        ("1", "7", 2, 1.0),
+    ]
+    assert [(best.module, best.match) for best in pair.best[1]] == [("5", "0"), ("7", "1")]
+    for best in (*pair.best[0], *pair.best[1]):
+        assert abs(best.p_value - 1 / 3) < 4 * np.sqrt(
+            2 / 9 / 3000
+        )  # else each module of two shares one node with both
+        assert abs(best.by_chance - (1 / 3 + 2 / 3 * 1 / 3)) < 4 * 0.32 / np.sqrt(3000)
+
+
+@settings(max_examples=20, deadline=None)
+@given(LABELS)
+def test_best_matches_are_those_of_the_overlap_in_either_order(labels: Any) -> None:
+    a, b, cuts = arrays(labels, 0, 1, 2)
+    one, other = agreement(a, b, cuts, 7, 0), agreement(b, a, cuts, 7, 0)
+    share = one.overlap / (one.overlap.sum(1)[:, None] + one.overlap.sum(0) - one.overlap)
+    np.testing.assert_allclose(one.best[0], share.max(1))
+    np.testing.assert_allclose(one.best[1], share.max(0))
+    for name in ("best", "best_by_chance", "best_p"):
+        for mine, theirs in zip(getattr(one, name), reversed(getattr(other, name)), strict=True):
+            np.testing.assert_allclose(mine, theirs)
+
+
+def test_a_module_that_all_seeds_have_persists_and_one_dealt_out_does_not() -> None:
+    """30 nodes: module 0 is the same ten in all, modules 1 and 2 are dealt out anew in each."""
+    rng = np.random.default_rng(0)
+    rest = np.repeat([1, 2], 10)
+    seeds = [[np.concatenate([np.zeros(10, dtype=int), rng.permutation(rest)])] for _ in range(4)]
+    found = compare_partitions(*seeds, n_permutations=199)
+    kept = found.persistence()
+    assert [each.module for each in kept] == ["0", "1", "2"]
+    assert (kept[0].matched, kept[0].jaccard) == (3, 1.0)
+    assert all(each.jaccard < 0.7 for each in kept[1:])
+    assert kept[0].by_chance < 0.5
+    assert [name for name, _ in found.persistence(name="c")[0].best] == ["a", "b", "d"]
+    assert "Modules of a in the 3 others: 0 in 3 (Jaccard 1.00" in " ".join(found.summary.split())
+    with pytest.raises(GraphError, match="there is no division 'e'"):
+        found.persistence(name="e")
+
+
+def test_modules_without_counterparts_are_in_none() -> None:
+    """Nodes 2 and 3, all of module 1, continue no node of the second division."""
+    a, b = [np.array([0, 0, 1, 1, 2])], [np.array([0, 0, 1])]
+    found = compare_partitions(a, b, a, alignments=[[np.array([0, 1, 4])], None], n_permutations=9)
+    last = next(each for each in found.persistence() if each.module == "1")
+    assert [(name, None if best is None else best.jaccard) for name, best in last.best] == [("b", None), ("c", 1.0)]
+    assert last.jaccard == 0.5
+
+
+def test_best_matches_are_stored(tmp_path: Any) -> None:
+    found = compare_partitions([np.array([0, 0, 1])], [np.array([0, 1, 1])], n_permutations=9)
+    again = Comparison.load(found.save(tmp_path / "comparison.safetensors"))
+    assert again == found
+    assert again.persistence() == found.persistence()

@@ -45,6 +45,7 @@ from interbasis.analysis import (
 from interbasis.analysis.circuits.controls import Control
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.modules.tracking import Event
+from interbasis.analysis.modules.untrained import ControlRow
 from interbasis.analysis.results import Result, figure
 
 LABELS = ([0, 0, 1, 1], [0, 1, 1], [0, 0, 1])
@@ -108,6 +109,11 @@ def distances(*names: str, held_out: bool = True) -> NetworkDistance:
     return network_distance(networks, data, held_out=data if held_out else None, names=names)
 
 
+CONTROLS = (
+    ControlRow("this network", None, 0.1, 94, 20.0, 27.0, 4, 0.2, "supported"),
+    *(ControlRow(f"untrained copy {i}", i, 0.1, 280 + i, 40.0, cost, 1) for i, cost in enumerate((51.0, None, 60.0))),
+)
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "comparison": lambda: compared("", ""),
     "comparison of many modules": lambda: compared("", "", modules=40),
@@ -120,6 +126,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "membership": lambda: partition_of(*LABELS[:2]).plot(),
     "membership of many modules": many_modules,
     "membership of long names": lambda: long_names("membership"),
+    "controls": lambda: partition_of(*LABELS, controls=CONTROLS).plot_controls(),
     "profile of one objective": lambda: profiled("layered_cpm"),
     "profile of two objectives": lambda: profiled("layered_cpm", "layered_modularity"),
     "profile without null graphs": lambda: profiled("layered_cpm", null=False),

@@ -1,4 +1,4 @@
-"""Distances between networks on the command line, and loss scales that are their mean."""
+"""Distances between networks and untrained copies on the command line, and loss scales that are a mean distance."""
 
 import json
 import sys
@@ -115,3 +115,25 @@ def test_refusals_say_what_matched(run: Run, seeds: list[Path]) -> None:
     assert "--epsilon is 'often': expected a number, or seeds:GLOB" in err
     with pytest.raises(StoreError, match="give epsilon, a number, too"):
         check_choices("partition", {"seeds": ["a", "b"], "epsilon": "graph"})
+
+
+def test_untrained_copies_stand_beside_the_network(run: Run, seeds: list[Path], tmp_path: Path) -> None:
+    words = ("analyze", "seed0.safetensors", "--data", "data.npz", "--resolution", 1, "--control", "untrained")
+    out, _ = run(*words, "--copies", 2, "--plot", "m.png")
+    assert (tmp_path / "m-control.png").is_file()
+    assert [line.split()[:2] for line in out.splitlines()[-3:]] == [["this", "network"], ["copy", "1"], ["copy", "2"]]
+    assert "2 untrained copies have" in " ".join(out.split())
+    item = json.loads(run(*words, "--copies", 2, "--json")[0])["items"][0]
+    this, *copies = item["controls"]
+    assert (this["edge_cost"], this["n_modules"]) == (item["partition"]["edge_cost"], item["partition"]["n_modules"])
+    assert [copy["seed"] for copy in copies] == [0, 1]
+    assert item["partition"]["recipe"]["untrained"] == 2
+    assert any("untrained copies have" in remark for remark in item["partition"]["remarks"])
+    run("plot", item["partition"]["id"], "--figure", "controls", "-o", "c.svg")
+    plain = json.loads(run(*words[:-2], "--json")[0])["items"][0]
+    assert "controls" not in plain
+    assert plain["graph"]["id"] == item["graph"]["id"]
+    _, err = run(*words[:-2], "--control", "shuffled", code=2)
+    assert "--control is 'shuffled': expected untrained or none" in err
+    _, err = run(*words[:-2], "--copies", 2, code=2)
+    assert "--copies goes with --control untrained" in err

@@ -194,6 +194,11 @@ def test_command(
     between = [("same.json", "random.csv"), (partition.id, "same.json"), (partition.id, "random.csv")]
     assert [(row["first"], row["name"]) for row in json.loads(out)] == between
     assert [row["id"] is None for row in json.loads(out)] == [True, False, False]
+    assert [best["jaccard"] for best in json.loads(out)[1]["best"]] == [1.0] * len(set(content.values()))
+    shown, _ = run(capsys, "compare", partition.id, *files, "--permutations", "99", *place)
+    assert "matched in" in shown
+    assert "0 (1.00), " in shown
+    assert max(map(len, shown.splitlines())) <= 80
     out, _ = run(capsys, "show", json.loads(out)[1]["id"], *place)
     assert "same.json" in out
     _, err = run(capsys, "compare", partition.id, *place, code=2)
