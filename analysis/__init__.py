@@ -45,6 +45,8 @@ from .pipeline.one_call import Analysis, analyze, run
 from .progress import Progress
 from .reading.any_graph import read_graph
 from .recipe import Recipe
+from .refined.coefficients import RefinedCoefficients
+from .refined.estimating import module_coefficients, refined_coefficients
 from .search.local_search import Effort
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "Partition",
     "Progress",
     "Recipe",
+    "RefinedCoefficients",
     "Sampler",
     "SparseNetwork",
     "SynchronisedUnits",
@@ -96,12 +99,14 @@ __all__ = [
     "learning_coefficient",
     "learning_coefficient_curve",
     "load_checkpoint",
+    "module_coefficients",
     "network_distance",
     "parameter_ledger",
     "predict_losses",
     "read_graph",
     "read_groups",
     "read_partition",
+    "refined_coefficients",
     "run",
     "run_experiment",
     "save_checkpoint",

@@ -30,6 +30,7 @@ FLOORS = {
         ("search",),
         ("modules",),
         ("llc", "circuits", "meaning", "comparison"),
+        ("refined",),
         ("exchange", "figures"),
         ("recipe", "landscape"),
         ("pipeline",),

@@ -2,8 +2,7 @@
 
 from .batch_loss import BatchLoss, Parameters, TrainingLoss, number
 from .chains import EXECUTIONS, PRECONDITIONERS, Chains, Plan, Sampler, run_chains
-from .coefficient import LearningCoefficient, LearningCoefficientCurve
-from .constrained_loss import mediating_readout
+from .coefficient import LearningCoefficient, LearningCoefficientCurve, nothing_varied, packed, unpacked
 from .curvature import Below, Curvature, Metric, affordable_pairs, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import ControlVariate, Diagnostics, Evidence, control_variate, judge, mean_with_error
 from .estimate import learning_coefficient, learning_coefficient_curve
@@ -22,6 +21,7 @@ from .kernels import (
 )
 from .landscape import Function, Landscape
 from .network_loss import DENSE, NetworkLandscape, behavioural_loss, training_loss
+from .subspace import Block, Directions, Restricted, Subspace, orthonormal_basis, subspace_of
 from .ways import FAILURES, PlainAutograd, Transforms, Way, gradient, products_of, short
 
 __all__ = [
@@ -32,10 +32,12 @@ __all__ = [
     "PRECONDITIONERS",
     "BatchLoss",
     "Below",
+    "Block",
     "Chains",
     "ControlVariate",
     "Curvature",
     "Diagnostics",
+    "Directions",
     "Evidence",
     "Function",
     "HamiltonianMonteCarlo",
@@ -52,9 +54,11 @@ __all__ = [
     "Plan",
     "Potential",
     "PreconditionedLangevin",
+    "Restricted",
     "Sampler",
     "State",
     "StochasticLangevin",
+    "Subspace",
     "TrainingLoss",
     "Transforms",
     "Way",
@@ -70,11 +74,15 @@ __all__ = [
     "learning_coefficient",
     "learning_coefficient_curve",
     "mean_with_error",
-    "mediating_readout",
     "normal",
+    "nothing_varied",
     "number",
+    "orthonormal_basis",
+    "packed",
     "products_of",
     "run_chains",
     "short",
+    "subspace_of",
     "training_loss",
+    "unpacked",
 ]

@@ -163,6 +163,7 @@ class Chains:
         kernel: kernel that sampled, with its metric.
         state, generators: state and random generators at the end of the chains.
         gradients: evaluations of the gradient per chain, warm-up included.
+        observed: other numbers of each draw, which a loss with a method `observed` gives.
         execution: the execution used, also where "auto" chose it.
     """
 
@@ -178,6 +179,7 @@ class Chains:
     generators: tuple[Tensor, ...]
     gradients: int
     execution: str
+    observed: Float[np.ndarray, "chains draws m"]
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class _Phase:
 class _Done:
     state: State
     generators: tuple[Tensor, ...]
-    trace: Float[Tensor, "chains draws five"]
+    trace: Float[Tensor, "chains draws columns"]
     broken: tuple[int, ...]
     gradients: int
 
@@ -278,7 +280,8 @@ def run_chains(
             kernel, state = _settled(kernel, state, name, potential, plan, freeze=number == 1)
         phase = _Phase(potential, kernel, curvature, state, generators, plan.draws, adapt=False, record=True)
         done = run(phase, tell.phase("sampling", plan.draws))
-    loss, virial, share, radius, acceptance = (column.numpy() for column in done.trace.double().unbind(-1))
+    trace = done.trace.double().numpy()
+    loss, virial, share, radius, acceptance = np.moveaxis(trace[..., :5], -1, 0)
     return Chains(
         loss,
         virial,
@@ -292,6 +295,7 @@ def run_chains(
         done.generators,
         gradients + done.gradients,
         execution,
+        trace[..., 5:],
     )
 
 
@@ -471,7 +475,7 @@ def _run_phase(phase: _Phase, tell: Callable[[int, float], None] | None = None) 
     return _Done(state, tuple(g.get_state() for g in draws), trace, tuple(broken.tolist()), gradients)
 
 
-def _observed(state: State, acceptance: Float[Tensor, " chains"], phase: _Phase) -> Float[Tensor, "chains five"]:
+def _observed(state: State, acceptance: Float[Tensor, " chains"], phase: _Phase) -> Float[Tensor, "chains columns"]:
     potential = phase.potential
     away = state.position - potential.landscape.start
     share = phase.curvature.share(away, potential.temperature, potential.gamma)
@@ -479,4 +483,5 @@ def _observed(state: State, acceptance: Float[Tensor, " chains"], phase: _Phase)
         *(state.loss, (away * state.gradient).sum(1), (share * state.gradient).sum(1)),
         *(away.norm(dim=1), acceptance),
     )
-    return torch.stack(columns, 1)
+    more = getattr(potential.landscape, "observed", None)
+    return torch.cat([torch.stack(columns, 1), *([] if more is None else [more(state.position)])], 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..results import Result, by_value, decode, encode
 from .curvature import Below
 from .diagnostics import ControlVariate, Diagnostics
 
-__all__ = ["LearningCoefficient", "LearningCoefficientCurve"]
+__all__ = ["LearningCoefficient", "LearningCoefficientCurve", "nothing_varied", "packed", "unpacked"]
 
 
 @by_value
@@ -99,6 +99,33 @@ class LearningCoefficient(Result):
     def from_bytes(cls, data: bytes) -> LearningCoefficient:
         """Rebuild an estimate from `to_bytes`."""
         return _decode("learning-coefficient", data)[0]
+
+
+def nothing_varied(n: int, temperature: float, seed: int) -> LearningCoefficient:
+    """Return the learning coefficient of no parameters at all: 0, without sampling."""
+    still = np.zeros((1, 4))
+    nothing = ("plain", "plain_error", "virial_error", "soft_rank", "step_bias", "radius", "localised")
+    about: dict[str, Any] = dict.fromkeys((*nothing, "largest_curvature"), 0.0)
+    about |= dict.fromkeys(("r_hat", "r_hat_radius", "virial", "heat"), 1.0) | {"ess": float(still.size)}
+    about |= dict.fromkeys(("kernel", "preconditioner", "execution"), "none") | dict.fromkeys(("rejected", "warmup"), 0)
+    about |= {"chains": 1, "draws": 4, "gradients": 0, "acceptance": None, "leapfrog": None, "step_sizes": ()}
+    found = Diagnostics(**about, failed_chains=(), control_variate=ControlVariate({}, {}))
+    return LearningCoefficient(
+        value=0.0,
+        standard_error=0.0,
+        interval=(0.0, 0.0),
+        epsilon=1 / temperature,
+        temperature=temperature,
+        gamma=0.0,
+        n_parameters=0,
+        n=n,
+        verdict="reliable",
+        reason="no parameter is varied, so that the coefficient is 0",
+        diagnostics=found,
+        names=(),
+        seed=seed,
+        traces=dict.fromkeys(("llc", "virial", "stein", "radius", "acceptance"), still),
+    )
 
 
 @dataclass(frozen=True)
@@ -268,7 +295,8 @@ _SCALARS = (
 )
 
 
-def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
+def packed(points: Sequence[LearningCoefficient]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Return estimates as arrays and JSON, for a file."""
     arrays = {f"{name}.{i}": trace for i, point in enumerate(points) for name, trace in point.traces.items()}
     about = []
     for point in points:
@@ -282,13 +310,13 @@ def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
                 "diagnostics": asdict(point.diagnostics),
             }
         )
-    return encode(kind, arrays, {"points": about})
+    return arrays, about
 
 
-def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
-    arrays, about = decode(kind, data)
+def unpacked(arrays: Mapping[str, np.ndarray], about: Sequence[dict[str, Any]]) -> list[LearningCoefficient]:
+    """Rebuild estimates from `packed`."""
     points = []
-    for i, row in enumerate(about["points"]):
+    for i, row in enumerate(about):
         found = row["diagnostics"]
         found |= {"control_variate": ControlVariate(**found["control_variate"])}
         found |= {"below": Below(**found.get("below", {}))}
@@ -305,3 +333,13 @@ def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
             )
         )
     return points
+
+
+def _encode(kind: str, points: Sequence[LearningCoefficient]) -> bytes:
+    arrays, about = packed(points)
+    return encode(kind, arrays, {"points": about})
+
+
+def _decode(kind: str, data: bytes) -> list[LearningCoefficient]:
+    arrays, about = decode(kind, data)
+    return unpacked(arrays, about["points"])

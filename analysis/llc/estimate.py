@@ -35,7 +35,7 @@ from ..progress import Progress, ProgressCallback
 from ..seeds import torch_generator
 from .batch_loss import Parameters
 from .chains import Chains, Plan, Sampler, run_chains
-from .coefficient import LearningCoefficient, LearningCoefficientCurve
+from .coefficient import LearningCoefficient, LearningCoefficientCurve, nothing_varied
 from .curvature import Below, Curvature, Metric, affordable_pairs, exact_curvature, fits_densely, leading_curvature
 from .diagnostics import (
     ControlVariate,
@@ -49,7 +49,8 @@ from .diagnostics import (
 )
 from .kernels import HamiltonianMonteCarlo, Potential, PreconditionedLangevin
 from .landscape import Landscape
-from .network_loss import DENSE, NetworkLandscape, behavioural_loss
+from .network_loss import DENSE, behavioural_loss
+from .subspace import Directions, Restricted, Subspace, subspace_of
 
 __all__ = ["learning_coefficient", "learning_coefficient_curve"]
 
@@ -90,6 +91,7 @@ def learning_coefficient(
     *,
     temperature: float | None = None,
     parameters: Parameters | None = None,
+    subspace: Subspace | Directions | None = None,
     sampler: Sampler = _DEFAULT,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -104,6 +106,8 @@ def learning_coefficient(
             result, within a few percent of the one wanted.
         temperature: t = n beta, instead of a loss scale.
         parameters: parameters to vary: globs on their names, or masks; None for all.
+        subspace: directions of these parameters to vary: the columns of a matrix, or (directions, *shape) by name of
+            a parameter; None for all. The result depends on their span alone, and is 0 where that is nothing.
         sampler: options of the sampler.
         seed: seed of the chains.
         progress: called as the chains go on.
@@ -122,7 +126,10 @@ def learning_coefficient(
         raise InputError("give either a loss scale epsilon or a temperature")
     _check_scale("epsilon", epsilon)
     _check_scale("temperature", temperature)
-    setup = _Setup.of(net, batches, parameters, sampler, seed, progress)
+    landscape = _landscape(net, batches, parameters, subspace, progress)
+    if not len(landscape.start):
+        return nothing_varied(landscape.n, temperature or 1 / (epsilon or 1.0), seed)
+    setup = _Setup.of(landscape, sampler, seed, progress)
     if epsilon is not None:
         return setup.at(epsilon, setup.temperature_for(epsilon), None, progress)[0]
     if temperature is None:
@@ -138,6 +145,7 @@ def learning_coefficient_curve(
     epsilons: Sequence[float] | Float[np.ndarray, " points"] | None = None,
     *,
     parameters: Parameters | None = None,
+    subspace: Subspace | Directions | None = None,
     sampler: Sampler = _DEFAULT,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -150,6 +158,7 @@ def learning_coefficient_curve(
         epsilons: at least two scales, each met within a few percent (see `learning_coefficient`); None for eleven from
             1e-6 to 0.1 of the loss of a constant output.
         parameters: parameters to vary.
+        subspace: directions of them to vary, as in `learning_coefficient`.
         sampler: options of the sampler at each scale.
         seed: seed of the chains.
         progress: called as the chains go on.
@@ -158,14 +167,18 @@ def learning_coefficient_curve(
         InputError: fewer than two scales, or scales that are not above 0.
         DataError: no data, or data that does not fit.
     """
-    setup = _Setup.of(net, batches, parameters, sampler, seed, progress)
+    landscape = _landscape(net, batches, parameters, subspace, progress)
     if epsilons is None:
-        epsilons = setup.landscape.scale * np.logspace(-6, -1, 11)
+        epsilons = landscape.scale * np.logspace(-6, -1, 11)
     scales = sorted({float(epsilon) for epsilon in epsilons})
     if len(scales) < 2:
         raise InputError(f"{len(scales)} loss scales: a curve needs at least two")
     for scale in scales:
         _check_scale("epsilon", scale)
+    if not len(landscape.start):
+        none = [nothing_varied(landscape.n, 1 / scale, seed) for scale in scales]
+        return LearningCoefficientCurve(tuple(none))
+    setup = _Setup.of(landscape, sampler, seed, progress)
     points: list[LearningCoefficient] = []
     before = None
     for number, scale in enumerate(scales):
@@ -192,16 +205,7 @@ class _Setup:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        network: Network | nn.Module | Landscape,
-        batches: Iterable[Batch] | None,
-        parameters: Parameters | None,
-        sampler: Sampler,
-        seed: int,
-        progress: ProgressCallback | None,
-    ) -> _Setup:
-        landscape = _landscape(network, batches, parameters, progress)
+    def of(cls, landscape: Landscape, sampler: Sampler, seed: int, progress: ProgressCallback | None) -> _Setup:
         d = len(landscape.start)
         affordable = d <= _ADJUSTED[0] and d * landscape.n <= _ADJUSTED[1]
         kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if affordable else "sgld"
@@ -342,6 +346,7 @@ class _Setup:
         least = max(low, 0.0) if self.landscape.behavioural and high > 0 else low
         traces = {"llc": scaled, "virial": chains.virial, "stein": chains.share}
         traces |= {"radius": chains.radius, "acceptance": chains.acceptance}
+        traces |= {f"observed_{i}": chains.observed[..., i] for i in range(chains.observed.shape[-1])}
         return self._result(temperature, best, (least, high + descent + prior), found, traces)
 
     def _sampling(self, chains: Chains, whole: Bool[np.ndarray, " chains"]) -> dict[str, Any]:
@@ -387,7 +392,7 @@ class _Setup:
             verdict=verdict,
             reason=reason,
             diagnostics=found,
-            names=self.landscape.names if isinstance(self.landscape, NetworkLandscape) else (),
+            names=tuple(getattr(self.landscape, "names", ())),
             seed=self.plan.seed,
             traces=traces,
             checked=bool(getattr(self.landscape, "checked", False)),
@@ -496,6 +501,18 @@ class _Setup:
 
 
 def _landscape(
+    network: Network | nn.Module | Landscape,
+    batches: Iterable[Batch] | None,
+    parameters: Parameters | None,
+    subspace: Subspace | Directions | None,
+    progress: ProgressCallback | None,
+) -> Landscape:
+    """Return the loss that is sampled: of a network or as given, of all its parameters or on a subspace of them."""
+    whole = _loss_of(network, batches, parameters, progress)
+    return whole if subspace is None else Restricted(whole, subspace_of(whole, subspace))
+
+
+def _loss_of(
     network: Network | nn.Module | Landscape,
     batches: Iterable[Batch] | None,
     parameters: Parameters | None,

@@ -117,6 +117,16 @@ class NetworkLandscape:
             self._check_gradient()
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many entries of each parameter are varied."""
+        return tuple(self._loss.sizes)
+
+    @property
+    def inputs(self) -> list[Batch]:
+        """The batches of data, in the type of the parameters."""
+        return [inputs for inputs, _ in self._batches]
+
+    @property
     def outputs_per_point(self) -> int:
         """The numbers of the output of a data point."""
         return self._loss.outputs_per_point

@@ -18,7 +18,6 @@ from interbasis.analysis.degeneracy.ledger import parameter_ledger
 from interbasis.analysis.errors import DataError, InputError, NumericalError
 from interbasis.analysis.llc.chains import Sampler
 from interbasis.analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
-from interbasis.analysis.llc.constrained_loss import constrained_loss
 from interbasis.analysis.llc.curvature import Below, Curvature, exact_curvature, leading_curvature
 from interbasis.analysis.llc.diagnostics import mean_with_error
 from interbasis.analysis.llc.estimate import learning_coefficient, learning_coefficient_curve
@@ -26,6 +25,7 @@ from interbasis.analysis.llc.landscape import Function
 from interbasis.analysis.llc.network_loss import behavioural_loss, training_loss
 from interbasis.analysis.network.network import Network
 from interbasis.analysis.progress import Progress
+from interbasis.analysis.refined.constraints import constrained_loss
 from interbasis.analysis.results import decode, encode
 
 SHORT = Sampler(chains=3, warmup=60, draws=100)

@@ -3,7 +3,6 @@
 import math
 import warnings
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -11,17 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad, jacrev
 
-from interbasis.analysis.basis.interaction_basis import interaction_basis
 from interbasis.analysis.checkpoints.pairs import ignores_pairing
 from interbasis.analysis.errors import DataError, InputError
-from interbasis.analysis.graph.interaction_graph import InteractionGraph
-from interbasis.analysis.graph.strengths import interaction_graph
-from interbasis.analysis.llc.constrained_loss import constrained_loss, mediating_readout
 from interbasis.analysis.llc.curvature import exact_curvature, leading_curvature
 from interbasis.analysis.llc.landscape import Function
 from interbasis.analysis.llc.network_loss import NetworkLandscape, behavioural_loss, training_loss
-from interbasis.analysis.modules.mediators import interaction_surface
 from interbasis.analysis.network.network import Network
+from interbasis.analysis.refined.constraints import constrained_loss
 
 
 def net(loss: str = "mse", seed: int = 0) -> Network:
@@ -213,27 +208,6 @@ def test_constrained_loss_adds_what_mediators_move() -> None:
     torch.testing.assert_close(by_rows, by_products, rtol=1e-9, atol=1e-12)
     with pytest.raises(InputError, match="'9' is not a cut"):
         constrained_loss(network, [x], {"9": readout})
-
-
-def test_readout_of_an_interaction_surface_weighs_by_strength() -> None:
-    network, x = net(), points()
-    bases = interaction_basis(network, [x])
-    graph: InteractionGraph = interaction_graph(network, bases, [x])
-    widths = [len(importance) for importance in graph.importance]
-    labels = [np.arange(width) % 2 for width in widths]
-    epsilon = 1e-8
-    mediators = [m for m in interaction_surface(graph, labels, epsilon) if m.earlier == 0]
-    readout = mediating_readout(bases, mediators, epsilon)
-    plain = mediating_readout(bases, mediators, epsilon, weighted=False)
-    assert set(readout) <= set(network.cuts)
-    strength = {(m.cut, m.coordinate): m.strength * math.sqrt(epsilon) for m in mediators}
-    rows = {name: iter(matrix) for name, matrix in readout.items()}
-    for (cut, coordinate), weight in sorted(strength.items()):
-        name = network.cuts[cut]
-        direction = torch.as_tensor(bases[name].to_basis[coordinate])
-        torch.testing.assert_close(next(rows[name]), weight * direction)
-    assert sum(map(len, plain.values())) == len(strength)
-    assert constrained_loss(network, [x], readout).evaluate(behavioural_loss(network, [x]).start[None])[0] < 1e-25
 
 
 def test_training_loss_is_the_users() -> None:

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..basis.bases import Bases
+from ..llc.batch_loss import Parameters
+from ..llc.network_loss import NetworkLandscape
 from ..modules.partition import Mediator
 from ..network.batches import Batch
 from ..network.network import Network
 from ..progress import ProgressCallback
-from .batch_loss import Parameters
-from .network_loss import NetworkLandscape
 
 __all__ = ["constrained_loss", "mediating_readout"]
 
@@ -42,24 +42,36 @@ def constrained_loss(
 
 
 def mediating_readout(
-    bases: Bases, mediators: Iterable[Mediator], epsilon: float, *, weighted: bool = True
+    bases: Bases,
+    mediators: Iterable[Mediator],
+    epsilon: float,
+    *,
+    weighted: bool = True,
+    full_strength: float = 1.0,
 ) -> dict[str, Float[Tensor, "m width"]]:
     """Build the readout of `constrained_loss` for the mediating nodes of an interaction surface.
+
+    Row i reads w_i f^_i / sqrt(Lambda_i). A strength w_i = sqrt(E[J^2] Lambda_i) is what one standard deviation of
+    the node does, so nodes are measured in standard deviations: (w_i dv_i)^2 is then the loss that the movement dv_i
+    causes in the other modules, to first order.
 
     Args:
         bases: the graph's bases.
         mediators: mediators of one module, from `interaction_surface`; a node that feeds several modules counts for
             each.
         epsilon: loss scale at which they were found: their strengths are in units of its square root.
-        weighted: whether rows are weighted by the strength w_i (eq. 32) or not (eq. 31).
+        weighted: whether rows are weighted by the strength w_i (eq. 32), or all by full strength (eq. 31).
+        full_strength: strength of a connection that counts as one.
     """
     squares: dict[tuple[int, int], float] = {}
     for mediator in mediators:
         node = mediator.cut, mediator.coordinate
-        squares[node] = squares.get(node, 0.0) + (mediator.strength**2 * epsilon if weighted else 1.0)
+        own = mediator.strength**2 * epsilon
+        squares[node] = squares.get(node, 0.0) + own if weighted else full_strength**2
     names = list(bases)
     found: dict[str, list[Tensor]] = {}
     for (cut, coordinate), square in sorted(squares.items()):
-        weight = math.sqrt(square) if weighted else 1.0
-        found.setdefault(names[cut], []).append(weight * torch.from_numpy(bases[names[cut]].to_basis[coordinate]))
+        basis = bases[names[cut]]
+        weight = math.sqrt(square / float(basis.importance[coordinate]))
+        found.setdefault(names[cut], []).append(weight * torch.from_numpy(basis.to_basis[coordinate]))
     return {name: torch.stack(rows) for name, rows in found.items()}
