@@ -270,7 +270,7 @@ ControlOption = Annotated[
 CopiesOption = Annotated[
     int | None,
     typer.Option(
-        "--copies",
+        "--control-copies",
         min=1,
         help="Untrained copies, with --control untrained.",
         show_default="3",

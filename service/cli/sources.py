@@ -139,7 +139,7 @@ def control_choices(control: str | None, copies: int | None) -> dict[str, Any]:
     if control not in (None, "untrained", "none"):
         raise StoreError(f"--control is {control!r}: expected untrained or none")
     if copies is not None and control != "untrained":
-        raise StoreError("--copies goes with --control untrained: it says how many copies to analyse")
+        raise StoreError("--control-copies goes with --control untrained: it says how many copies to analyse")
     if control is None:
         return {}
     return {"control": False} if control == "none" else {"untrained": copies or _COPIES}

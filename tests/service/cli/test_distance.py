@@ -119,11 +119,11 @@ def test_refusals_say_what_matched(run: Run, seeds: list[Path]) -> None:
 
 def test_untrained_copies_stand_beside_the_network(run: Run, seeds: list[Path], tmp_path: Path) -> None:
     words = ("analyze", "seed0.safetensors", "--data", "data.npz", "--resolution", 1, "--control", "untrained")
-    out, _ = run(*words, "--copies", 2, "--plot", "m.png")
+    out, _ = run(*words, "--control-copies", 2, "--plot", "m.png")
     assert (tmp_path / "m-control.png").is_file()
     assert [line.split()[:2] for line in out.splitlines()[-3:]] == [["this", "network"], ["copy", "1"], ["copy", "2"]]
     assert "2 untrained copies have" in " ".join(out.split())
-    item = json.loads(run(*words, "--copies", 2, "--json")[0])["items"][0]
+    item = json.loads(run(*words, "--control-copies", 2, "--json")[0])["items"][0]
     this, *copies = item["controls"]
     assert (this["edge_cost"], this["n_modules"]) == (item["partition"]["edge_cost"], item["partition"]["n_modules"])
     assert [copy["seed"] for copy in copies] == [0, 1]
@@ -135,5 +135,5 @@ def test_untrained_copies_stand_beside_the_network(run: Run, seeds: list[Path], 
     assert plain["graph"]["id"] == item["graph"]["id"]
     _, err = run(*words[:-2], "--control", "shuffled", code=2)
     assert "--control is 'shuffled': expected untrained or none" in err
-    _, err = run(*words[:-2], "--copies", 2, code=2)
-    assert "--copies goes with --control untrained" in err
+    _, err = run(*words[:-2], "--control-copies", 2, code=2)
+    assert "--control-copies goes with --control untrained" in err
