@@ -219,12 +219,16 @@ def lanczos(
         diagonal.append(float(image @ now))
         scale = float(image.norm())
         for _ in range(2):
-            earlier = known[: step + 1] if kept else known
-            image = image - earlier.T @ (earlier @ image)
+            if kept:
+                earlier = known[: step + 1]
+                image = image - earlier.T @ (earlier @ image)
+            else:
+                image.addmv_(known.T, known @ image, alpha=-1.0)
         length = float(image.norm())
         if length <= 1e-12 * max(scale, abs(diagonal[0])) or step + 1 == most:
             break
         beside.append(length)
-        known[step + 1 if kept else (step + 1) % 2] = image / length
+        known[step + 1 if kept else (step + 1) % 2] = image.div_(length)
+        del image
     nodes, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside[: len(diagonal) - 1]))
     return nodes, vectors[0] ** 2

@@ -1,4 +1,4 @@
-"""devinterp's estimate of one deep linear network's learning coefficient; run by llc.py in devinterp's environment.
+"""devinterp's estimate of one network's learning coefficient; run by llc.py and llc_nonlinear.py in its environment.
 
     PEER/bin/python benchmarks/llc_devinterp.py 1|2 problem.pt answers.json
 
@@ -118,11 +118,17 @@ def version_2(problem: dict, step: float, steps: int) -> np.ndarray:
 
 
 def model(problem: dict) -> nn.Sequential:
-    """The network as torch modules."""
-    layers = [nn.Linear(w.shape[1], w.shape[0], bias=False).double() for w in problem["weights"]]
-    for layer, weight in zip(layers, problem["weights"], strict=True):
+    """The network as torch modules; without biases and activation it is linear."""
+    biases = problem.get("biases", [None] * len(problem["weights"]))
+    kinds = {"tanh": nn.Tanh, "relu": nn.ReLU, None: nn.Identity}
+    parts: list[nn.Module] = []
+    for weight, bias in zip(problem["weights"], biases, strict=True):
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None).double()
         layer.weight.data = weight.clone()
-    return nn.Sequential(*layers)
+        if bias is not None:
+            layer.bias.data = bias.clone()
+        parts += [layer, kinds[problem.get("activation")]()]
+    return nn.Sequential(*parts[:-1])
 
 
 def loader(problem: dict) -> DataLoader:

@@ -23,7 +23,11 @@ from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, tensors
 from ..network.network import Network
 
-__all__ = ["BatchLoss", "Parameters", "TrainingLoss", "number"]
+__all__ = ["LARGE", "BatchLoss", "Parameters", "TrainingLoss", "number"]
+
+_ROWS = 2**16  # numbers of the outputs that are compared at a time
+
+LARGE = 10**5  # with more parameters vectors are few: chains run one after another and change in place
 
 TrainingLoss: TypeAlias = Callable[[Any, Any], Tensor]
 
@@ -147,6 +151,35 @@ class BatchLoss:
             output, values = self.network.evaluate(self.assembled(theta), inputs, self._cuts)
         return [output, *(value @ matrix.T for value, matrix in zip(values, self.readouts, strict=True))]
 
+    def value_with_slopes(
+        self, theta: Float[Tensor, " d"], inputs: Batch, target: Any
+    ) -> tuple[float, list[Tensor], list[Tensor]]:
+        """Compute the loss of a batch, of a behavioural one with its derivatives in the outputs.
+
+        Attention uses its fastest kernel, which has first derivatives only.
+
+        Returns:
+            The loss, the tensors to differentiate by autograd, and the derivatives in these.
+        """
+        target = self.target((inputs, target))
+        with _differentiated(self.network.model):
+            if self.loss is not None:
+                loss = self.total(self.network.returned(self.assembled(theta), inputs), target)
+                return float(loss.detach()), [loss], [torch.ones_like(loss)]
+            if self._cuts:
+                (output, values), counts = self.network.evaluate(self.assembled(theta), inputs, self._cuts), None
+            else:
+                (output, counts), values = self.network.uncleaned(self.assembled(theta), inputs), []
+        outputs = [output, *(value @ matrix.T for value, matrix in zip(values, self.readouts, strict=True))]
+        value, slopes = 0.0, []
+        with torch.no_grad():
+            for number, (part, before) in enumerate(zip(outputs, target, strict=True)):
+                kl = number == 0 and self.network.loss == "kl"
+                more, slope = _divergence_with_slope(part.detach(), before, counts, kl=kl)
+                value += more
+                slopes.append(slope)
+        return value, outputs, slopes
+
     def total(self, outputs: Any, target: Any) -> Tensor:
         """Compute the loss from the outputs."""
         if self.loss is not None:
@@ -257,6 +290,39 @@ def number(value: Any, name: str) -> Tensor:
         seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise InputError(f"{name} returned {seen}: expected a tensor without dimensions, such as a mean")
     return value
+
+
+def _divergence_with_slope(
+    output: Float[Tensor, "*rows width"],
+    target: Float[Tensor, "*rows width"],
+    counts: Bool[Tensor, "*rows"] | None = None,
+    *,
+    kl: bool,
+) -> tuple[float, Float[Tensor, "*rows width"]]:
+    """Compute `_divergence` and its slope in the output, in blocks of rows: p - p* = p* (p / p* - 1), as sum p* = 1."""
+    slope, value = torch.empty_like(output, memory_format=torch.contiguous_format), 0.0
+    first = 0
+    rows = [v.reshape(-1, v.shape[-1]) for v in (output, target)]
+    for here, before, place in zip(
+        *(v.split(max(1, _ROWS // output.shape[-1])) for v in (*rows, slope.view_as(rows[0]))), strict=True
+    ):
+        absent = None if counts is None else ~counts.flatten()[first : first + len(here), None].to(here.device)
+        first += len(here)
+        if not kl:
+            torch.sub(here, before, out=place)
+            if absent is not None:
+                place.masked_fill_(absent, 0.0)
+            value += float(place.square().sum())
+            place.mul_(2)
+            continue
+        change = here.log_softmax(-1).sub_(before)
+        likely = before.exp()
+        if absent is not None:
+            change.masked_fill_(absent, 0.0)
+        torch.expm1(change, out=place)
+        value += float(torch.sub(place, change, out=change).flatten() @ likely.flatten())
+        place.mul_(likely)
+    return value, slope
 
 
 def _divergence(loss: str, output: Tensor, target: Tensor) -> Tensor:

@@ -24,8 +24,21 @@ from ..errors import InputError
 from ..progress import Progress, ProgressCallback
 from ..results import by_value
 from ..seeds import torch_generator
+from .batch_loss import LARGE
 from .curvature import Curvature, Metric
-from .kernels import KERNELS, HamiltonianMonteCarlo, Kernel, Potential, PreconditionedLangevin, State, normal
+from .kernels import (
+    KERNELS,
+    HamiltonianMonteCarlo,
+    Kernel,
+    Potential,
+    PreconditionedLangevin,
+    State,
+    StochasticLangevin,
+    Walker,
+    block_of_noise,
+    blocks,
+    normal,
+)
 from .landscape import Landscape
 
 __all__ = ["EXECUTIONS", "PRECONDITIONERS", "Chains", "Plan", "Sampler", "run_chains"]
@@ -161,7 +174,11 @@ class Chains:
         broken: per chain the number of draws whose proposal (or state) was not finite.
         step_size: per chain.
         kernel: kernel that sampled, with its metric.
-        state, generators: state and random generators at the end of the chains.
+        state, generators: state and random generators at the end of the chains; chains of large models that run one
+            after another in place leave no state.
+        noise: per chain tr P S P, with S the covariance of the gradient of U over random batches; empty without.
+        push: per chain the mean of |P grad U|^2 less gamma tr P P, of chains without a state: its mean is
+            tr P t H P + tr P S P.
         gradients: evaluations of the gradient per chain, warm-up included.
         observed: other numbers of each draw, which a loss with a method `observed` gives.
         execution: the execution used, also where "auto" chose it.
@@ -175,11 +192,13 @@ class Chains:
     broken: tuple[int, ...]
     step_size: tuple[float, ...]
     kernel: Kernel
-    state: State
+    state: State | None
     generators: tuple[Tensor, ...]
     gradients: int
     execution: str
     observed: Float[np.ndarray, "chains draws m"]
+    noise: tuple[float, ...] = ()
+    push: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,7 +275,9 @@ def run_chains(
     make = KERNELS[name]
     execution = _execution(potential.landscape, plan)
     kernel = make(metric)
-    if before is None:
+    if refine is None and execution == "sequential" and _few_vectors(potential, kernel, curvature):
+        return run_one_by_one(potential, kernel, curvature, plan, _Teller(potential, plan, progress))
+    if before is None or before.state is None:
         state, generators = _started(potential, kernel, name, metric, plan)
     else:
         state = kernel.init(before.state.position, potential, 1.0)
@@ -282,6 +303,7 @@ def run_chains(
         done = run(phase, tell.phase("sampling", plan.draws))
     trace = done.trace.double().numpy()
     loss, virial, share, radius, acceptance = np.moveaxis(trace[..., :5], -1, 0)
+    noise = _noise(potential, kernel, done.state, plan)
     return Chains(
         loss,
         virial,
@@ -296,12 +318,135 @@ def run_chains(
         gradients + done.gradients,
         execution,
         trace[..., 5:],
+        noise,
     )
+
+
+def run_one_by_one(potential: Potential, kernel: Kernel, curvature: Curvature, plan: Plan, tell: _Teller) -> Chains:
+    """Run SGLD or pSGLD with a diagonal metric, chain after chain, in five vectors of the parameters.
+
+    The chains are those of `run_chains`: theta*, a position, its gradient, the metric, and no others.
+    """
+    if not isinstance(kernel, StochasticLangevin | PreconditionedLangevin):
+        raise InputError(f"{type(kernel).__name__} keeps its states, and does not run in place")
+    parts = [_walked(potential, kernel, curvature, plan, chain, tell) for chain in range(plan.chains)]
+    columns = [[part.trace[name] for part in parts] for name in ("loss", "virial", "radius")]
+    loss, virial, radius = (np.array(column) for column in columns)
+    return Chains(
+        loss,
+        virial,
+        np.zeros_like(loss),
+        radius,
+        np.ones_like(loss),
+        tuple(part.broken for part in parts),
+        tuple(part.step_size for part in parts),
+        kernel,
+        None,
+        tuple(part.generator for part in parts),
+        plan.warmup + plan.draws,
+        "sequential",
+        np.zeros((*loss.shape, 0)),
+        push=tuple(part.push for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """What a chain in place leaves."""
+
+    trace: dict[str, list[float]]
+    broken: int
+    step_size: float
+    generator: Tensor
+    push: float
+
+
+def _walked(
+    potential: Potential,
+    kernel: StochasticLangevin | PreconditionedLangevin,
+    curvature: Curvature,
+    plan: Plan,
+    chain: int,
+    tell: _Teller,
+) -> _Walked:
+    """Run one chain in place, from its start through the warm-up to its trace."""
+    generator, scale = torch_generator(plan.seed, chain), kernel.metric.scale
+    preconditioned = isinstance(kernel, PreconditionedLangevin)
+    step = plan.step_size or _SAFE_STEP["psgld" if preconditioned else "sgld"]
+    walker = Walker(potential, generator, _dispersed(potential, scale, generator), scale, step, kernel.noise)
+    squares = torch.zeros_like(walker.position) if preconditioned else None
+    first = plan.warmup // 3
+    steps, pushed = 2 * first if preconditioned else plan.warmup, 0.0
+    walker.look(whole=True)
+    report, total, broken = tell.phase("warm-up", plan.warmup), 0.0, 0
+    for number in range(plan.warmup):
+        walker.move()
+        walker.look()
+        seen = walker.seen(squares if number < steps else None, number)
+        total, broken = total + seen.loss, broken + (not seen.finite)
+        pushed += seen.push / max(steps - first, 1) if first <= number < steps else 0.0
+        report(number + 1, total / (number + 1))
+        if squares is not None and isinstance(kernel, PreconditionedLangevin) and number + 1 == steps:
+            walker.root = kernel.root_of(squares)
+            if plan.step_size is None:
+                walker.step_size = _SAFE_STEP["psgld"] / _stiffest(potential, walker.root)
+    trace: dict[str, list[float]] = {"loss": [], "virial": [], "radius": []}
+    report, total, pushed = tell.phase("sampling", plan.draws), 0.0, 0.0
+    for number in range(plan.draws):
+        walker.move()
+        walker.look()
+        seen = walker.seen()
+        for name, values in trace.items():
+            values.append(getattr(seen, name))
+        total, broken, pushed = total + seen.loss, broken + (not seen.finite), pushed + seen.push / plan.draws
+        report(number + 1, total / (number + 1))
+    square = float(walker.root @ walker.root) if isinstance(walker.root, Tensor) else len(walker.position) * scale**2
+    return _Walked(trace, broken, walker.step_size, generator.get_state(), pushed - potential.gamma * square)
+
+
+def _few_vectors(potential: Potential, kernel: Kernel, curvature: Curvature) -> bool:
+    """Return whether chains run one after another in place: large models, Langevin kernels, a diagonal metric."""
+    if not isinstance(kernel, StochasticLangevin | PreconditionedLangevin) or curvature.vectors.numel():
+        return False
+    return len(potential.landscape.start) > LARGE and kernel.metric.vectors is None
+
+
+def _dispersed(potential: Potential, scale: float, generator: torch.Generator) -> Float[Tensor, " d"]:
+    """Draw one position as `_started` does."""
+    start = potential.landscape.start
+    position = torch.empty_like(start)
+    for part in blocks(len(start)):
+        position[part] = start[part] + scale * block_of_noise(generator, start[part])
+    for _ in range(40):
+        loss = float(potential.landscape.evaluate(position[None])[0])
+        away = sum(float((position[part] - start[part]).square().sum()) for part in blocks(len(start)))
+        if potential.temperature * loss + potential.gamma / 2 * away <= _typical(potential):
+            break
+        for part in blocks(len(start)):
+            position[part].add_(start[part]).div_(2)
+    return position
+
+
+def _typical(potential: Potential) -> float:
+    """Return an energy that a typical point hardly exceeds."""
+    d = len(potential.landscape.start)
+    return d / 2 + 4 * math.sqrt(d) + potential.temperature * potential.landscape.baseline
+
+
+def _noise(potential: Potential, kernel: Kernel, state: State, plan: Plan, samples: int = 8) -> tuple[float, ...]:
+    """Compute tr P S P of each chain at its end, from random batches of their own."""
+    if potential.batch_size is None or not torch.isfinite(state.position).all():
+        return ()
+    draws = [torch_generator(plan.seed, chain, 0) for chain in range(plan.chains)]
+    whole = potential(state.position)[2]
+    apart = (potential(state.position, draws)[2] - whole for _ in range(samples))
+    sizes = [kernel.scaled(state, difference).square().sum(1) for difference in apart]
+    return tuple(torch.stack(sizes).mean(0).tolist())
 
 
 def _kept(state: State, before: Chains) -> tuple[Tensor, ...]:
     """Keep the kernel's memory if it has the same form."""
-    old = before.state.memory
+    old = before.state.memory if before.state is not None else ()
     fits = [m.shape for m in old] == [m.shape for m in state.memory]
     return old if fits else state.memory
 
@@ -322,10 +467,9 @@ def _started(
     start = potential.landscape.start
     away = metric(normal(start.repeat(plan.chains, 1), draws))
     scale = torch.ones(plan.chains, 1, dtype=start.dtype, device="cpu")
-    typical = len(start) / 2 + 4 * math.sqrt(len(start)) + potential.temperature * potential.landscape.baseline
     for _ in range(40):
         energy = potential(start + scale * away)[1][:, None]
-        high = ~(energy <= typical)
+        high = ~(energy <= _typical(potential))
         if not high.any():
             break
         scale = torch.where(high, scale / 2, scale)
@@ -342,28 +486,30 @@ def _settled(
         steps = math.ceil(_TRAJECTORY / max(float(state.step_size.median()), 1e-6))
         return replace(kernel, leapfrog=min(max(steps, 1 if plan.step_size else 2), _MOST_LEAPFROG)), state
     if isinstance(kernel, PreconditionedLangevin) and kernel.adapting and freeze:
-        mean = state.memory[0].mean(0, keepdim=True).expand_as(state.memory[0]).contiguous()
-        state = replace(state, memory=(mean, state.memory[1]))
         kernel = replace(kernel, adapting=False)
         if plan.step_size is None:
-            stiffest = _stiffest(potential, kernel.scale(state)[0].sqrt())
-            state = replace(state, step_size=torch.full_like(state.step_size, _SAFE_STEP[name] / stiffest))
+            sizes = [_SAFE_STEP[name] / _stiffest(potential, root) for root in kernel.scale(state).sqrt()]
+            state = replace(state, step_size=torch.tensor(sizes, dtype=torch.float64, device="cpu").to(state.step_size))
     return kernel, state
 
 
 def _stiffest(potential: Potential, root: Float[Tensor, " d"], steps: int = 30) -> float:
     """Compute the largest eigenvalue of P (t H + gamma) P for a diagonal P by power iteration."""
     landscape = potential.landscape
-    vector = torch.ones_like(root) / math.sqrt(len(root))
-    size = 1.0
+    vector = torch.full_like(root, 1 / math.sqrt(len(root)))
+    size, last = 1.0, 0.0
     for _ in range(steps):
-        inner = root * vector
-        image = potential.temperature * landscape.product(landscape.start, inner[None])[0] + potential.gamma * inner
-        vector = root * image
+        vector.mul_(root)
+        image = landscape.product(landscape.start, vector[None])[0]
+        vector.mul_(potential.gamma).add_(image, alpha=potential.temperature).mul_(root)
+        del image
         size = float(vector.norm())
         if not size > 0 or not math.isfinite(size):
             return 1.0
-        vector = vector / size
+        vector.div_(size)
+        if abs(size - last) < 0.01 * size:  # the safe step is far from unstable
+            break
+        last = size
     return 1.1 * size  # power iteration approaches from below
 
 

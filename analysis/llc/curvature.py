@@ -19,6 +19,7 @@ from ..errors import NumericalError
 from ..linalg import eigh, lanczos
 from ..progress import ProgressCallback
 from ..results import by_value
+from .batch_loss import LARGE
 from .landscape import Landscape
 from .network_loss import DENSE
 
@@ -237,8 +238,10 @@ def leading_curvature(
     """
     d = len(landscape.start)
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(d, generator=generator, dtype=torch.float64, device="cpu")
-    small = _QUADRATURE_STEPS * d <= _QUADRATURE_NUMBERS
+    small = d <= LARGE or count > 0
+    drawn = torch.float64 if small else landscape.start.dtype  # few vectors where there are no pairs
+    small &= _QUADRATURE_STEPS * d <= _QUADRATURE_NUMBERS
+    start = torch.randn(d, generator=generator, dtype=drawn, device="cpu")
 
     def product(vector: Tensor) -> Tensor:
         return landscape.product(landscape.start, vector.to(landscape.start)[None])[0].to(vector)

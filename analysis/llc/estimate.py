@@ -32,8 +32,7 @@ from ..network.hooks import with_gradients
 from ..network.network import Network
 from ..notebook.bars import with_bar
 from ..progress import Progress, ProgressCallback
-from ..seeds import torch_generator
-from .batch_loss import Parameters
+from .batch_loss import LARGE, Parameters
 from .chains import Chains, Plan, Sampler, run_chains
 from .coefficient import LearningCoefficient, LearningCoefficientCurve, nothing_varied
 from .curvature import Below, Curvature, Metric, affordable_pairs, exact_curvature, fits_densely, leading_curvature
@@ -65,6 +64,8 @@ _REFINED = 10**11  # largest number of floating point operations for a new metri
 _BATCH = 256, 2**26  # random data points of a step of a large network, and these times numbers of the output
 
 _VECTORS = 45, 10  # vectors of all parameters beside those of the metric, and more for each chain
+
+_IN_PLACE = 8  # vectors where chains run one after another in place
 
 _SAME_RADIUS = 1.02  # largest R-hat of |theta - theta*| with the virial as control variate
 
@@ -208,7 +209,8 @@ class _Setup:
     def of(cls, landscape: Landscape, sampler: Sampler, seed: int, progress: ProgressCallback | None) -> _Setup:
         d = len(landscape.start)
         affordable = d <= _ADJUSTED[0] and d * landscape.n <= _ADJUSTED[1]
-        kernel = sampler.kernel if sampler.kernel != "auto" else "hmc" if affordable else "sgld"
+        kernel = "hmc" if affordable else "psgld" if d > LARGE else "sgld"
+        kernel = kernel if sampler.kernel == "auto" else sampler.kernel
         adjusted = kernel in ("mala", "hmc")
         batch_size = sampler.batch_size
         if batch_size == "auto":
@@ -219,7 +221,8 @@ class _Setup:
         dense = fits_densely(landscape)
         chosen = sampler.preconditioner
         if chosen == "auto":
-            chosen = "none" if kernel == "psgld" else "gauss-newton" if dense else "lanczos"
+            diagonal = kernel == "psgld" or (kernel == "sgld" and d > LARGE)
+            chosen = "none" if diagonal else "gauss-newton" if dense else "lanczos"
         if chosen == "gauss-newton" and not dense:
             raise InputError(
                 f"all eigenpairs of the curvature of {d:,} parameters do not fit: use preconditioner='lanczos'"
@@ -228,7 +231,8 @@ class _Setup:
         if chosen == "lanczos" or not dense:
             wanted = min(_LEADING, max(1, d // 2)) if chosen == "lanczos" else 0
             count = affordable_pairs(d, wanted) if wanted else 0
-            _require_memory(landscape.start, sampler.chains, count)
+            few = d > LARGE and kernel in ("sgld", "psgld") and not count
+            _require_memory(landscape.start, sampler.chains, count, few=few)
             if count < wanted:
                 notes += (f"{count} eigenpairs of the curvature instead of {wanted}: of {d:,} parameters no more fit",)
             curvature = leading_curvature(landscape, count, seed=seed, progress=progress)
@@ -283,7 +287,7 @@ class _Setup:
     def run(self, temperature: float, plan: Plan, before: Chains | None, progress: ProgressCallback | None) -> Chains:
         """Run chains at a temperature; chains that continue others warm up for half as long."""
         landscape = self.landscape
-        if before is not None and not torch.isfinite(before.state.position).all():
+        if before is not None and (before.state is None or not torch.isfinite(before.state.position).all()):
             before = None
         if before is not None:
             plan = replace(plan, warmup=max(3, plan.warmup // 2))
@@ -440,10 +444,16 @@ class _Setup:
         kernel = chains.kernel
         if kernel.adjusted:
             return 0.0
+        if chains.state is None:
+            return float(np.mean([step / 8 * size for step, size in zip(chains.step_size, chains.push, strict=True)]))
         step = max(chains.step_size)
         if isinstance(kernel, PreconditionedLangevin):
-            bias = self._diagonal_bias(temperature, kernel.scale(chains.state)[0].sqrt(), kernel, step)
-            size = float((self._noise(temperature, chains) * kernel.scale(chains.state)[0]).sum())
+            roots = kernel.scale(chains.state).sqrt()
+            each = [
+                self._diagonal_bias(temperature, root, kernel, own)
+                for root, own in zip(roots, chains.step_size, strict=True)
+            ]
+            bias = float(np.mean(each))
         else:
             nodes, weights = self.curvature.nodes.clip(0), self.curvature.weights
             known = np.maximum(nodes, self.curvature.rest)
@@ -458,20 +468,8 @@ class _Setup:
             energies = kernel.energies(stiffness, np.append(weights, max(free, 1e-12)), step)[:-1]
             share = temperature * nodes / (temperature * nodes + self.gamma)
             bias = float((weights * share * (energies - 1)).sum()) / 2
-            metric = self.metric(self.curvature, temperature)
-            noise = self._noise(temperature, chains)
-            size = float(metric(noise.sqrt()[None]).square().sum())
+        size = float(np.mean(chains.noise)) if chains.noise else 0.0
         return bias + step / 8 * size if math.isfinite(bias) else math.inf
-
-    def _noise(self, temperature: float, chains: Chains, samples: int = 8) -> Float[Tensor, " d"]:
-        """Compute the variance of the gradient of U over random batches, at the end of the chains."""
-        if self.batch_size is None or not torch.isfinite(chains.state.position).all():
-            return torch.zeros_like(self.landscape.start)
-        draws = [torch_generator(self.plan.seed, chain, 0) for chain in range(len(chains.loss))]
-        potential, position = self.potential(temperature), chains.state.position
-        whole = potential(position)[2]
-        parts = [(potential(position, draws)[2] - whole).square() for _ in range(samples)]
-        return torch.stack(parts).mean((0, 1))
 
     def _diagonal_bias(
         self, temperature: float, root: Float[Tensor, " d"], kernel: PreconditionedLangevin, step: float
@@ -542,13 +540,19 @@ def _at_the_scale(found: LearningCoefficient, epsilon: float) -> LearningCoeffic
     return replace(found, reason=f"{found.reason}; {missed}")
 
 
-def _require_memory(start: Tensor, chains: int, pairs: int) -> None:
+def _require_memory(start: Tensor, chains: int, pairs: int, *, few: bool = False) -> None:
     """Refuse chains and eigenpairs that do not fit into the memory available.
+
+    Args:
+        start: theta*.
+        chains: number of chains.
+        pairs: number of eigenpairs.
+        few: whether chains run one after another in place.
 
     Raises:
         InputError: says how much they take, how much there is, and what takes less.
     """
-    vectors = _VECTORS[0] + _VECTORS[1] * chains + 3 * pairs
+    vectors = _IN_PLACE if few else _VECTORS[0] + _VECTORS[1] * chains + 3 * pairs
     needed, available = vectors * start.numel() * start.element_size(), memory_left(start.device)
     if available is None or needed <= available:
         return

@@ -18,7 +18,8 @@ The last two sample exp(-U) whatever the step; the first three have a bias that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -30,6 +31,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from ..results import by_value
+from .batch_loss import LARGE
 from .curvature import Metric
 from .landscape import Landscape
 
@@ -41,13 +43,18 @@ __all__ = [
     "NoseHoover",
     "Potential",
     "PreconditionedLangevin",
+    "Seen",
     "State",
     "StochasticLangevin",
+    "Walker",
+    "blocks",
     "langevin",
     "normal",
 ]
 
 _IDENTITY = Metric(1.0)
+
+_BLOCK = 2**16  # numbers that change together in place, a multiple of 16: so many torch draws at a time
 
 _RARELY = 0.2  # share of trajectories whose step is much smaller
 
@@ -156,6 +163,10 @@ class Kernel(Protocol):
         """Make one step."""
         ...
 
+    def scaled(self, state: State, slope: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
+        """Compute P times a gradient, for each chain."""
+        ...
+
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
@@ -186,6 +197,10 @@ class StochasticLangevin:
         move = self.noise * h.sqrt() * normal(state.position, draws) - h / 2 * self.metric(state.gradient)
         position = state.position + self.metric(move)
         return _unadjusted(_moved(state, position, draws, potential))
+
+    def scaled(self, state: State, slope: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
+        """Compute P times a gradient, for each chain."""
+        return self.metric(slope)
 
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
@@ -221,6 +236,11 @@ class PreconditionedLangevin:
         root = state.memory[0].sqrt()
         return 1 / torch.maximum(root, self.floor * root.amax(1, keepdim=True))
 
+    def root_of(self, squares: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """Compute the diagonal of P from V of one chain, in its memory."""
+        squares.sqrt_()
+        return squares.clamp_(min=self.floor * float(squares.max())).rsqrt_()
+
     def step(self, state: State, draws: Sequence[torch.Generator], potential: Potential) -> tuple[State, Info]:
         """Make one step."""
         if self.adapting:
@@ -232,6 +252,10 @@ class PreconditionedLangevin:
         noise = self.noise * (h * scale).sqrt() * normal(state.position, draws)
         position = state.position - h / 2 * scale * state.gradient + noise
         return _unadjusted(_moved(state, position, draws, potential))
+
+    def scaled(self, state: State, slope: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
+        """Compute P times a gradient, for each chain."""
+        return self.metric(slope) if self.adapting else self.scale(state).sqrt() * slope
 
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
@@ -267,6 +291,10 @@ class NoseHoover:
         moved = _moved(state, state.position + h * self.metric(momentum), draws, potential)
         friction = friction + state.step_size * (momentum.square().mean(1) - 1)
         return _unadjusted(replace(moved, memory=(momentum, friction)))
+
+    def scaled(self, state: State, slope: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
+        """Compute P times a gradient, for each chain."""
+        return self.metric(slope)
 
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
@@ -341,6 +369,10 @@ class HamiltonianMonteCarlo:
         acceptance = torch.where(finite, torch.exp(-change.clamp(min=0.0)), 0.0)
         return now.where(uniform[:, 1] < acceptance, state), Info(acceptance, finite, self.leapfrog)
 
+    def scaled(self, state: State, slope: Float[Tensor, "chains d"]) -> Float[Tensor, "chains d"]:
+        """Compute P times a gradient, for each chain."""
+        return self.metric(slope)
+
     def energies(
         self, stiffness: Float[np.ndarray, " m"], weights: Float[np.ndarray, " m"], step: float
     ) -> Float[np.ndarray, " m"]:
@@ -363,10 +395,111 @@ KERNELS: Mapping[str, Callable[[Metric], Kernel]] = {
 
 
 def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) -> Float[Tensor, "chains d"]:
-    """Draw standard normal numbers from each chain's own generator, in float64 on the CPU."""
-    return torch.stack(
-        [torch.randn(like.shape[1], generator=g, dtype=torch.float64, device="cpu").to(like) for g in draws]
-    )
+    """Draw standard normal numbers from each chain's own generator on the CPU, in float64 unless they are many."""
+    drawn = like.dtype if like.shape[1] > LARGE else torch.float64
+    return torch.stack([torch.randn(like.shape[1], generator=g, dtype=drawn, device="cpu").to(like) for g in draws])
+
+
+@dataclass
+class Walker:
+    """One chain of SGLD in few vectors: position and gradient change in place, in blocks; P is diagonal.
+
+    Attributes:
+        start: theta*.
+        position: theta.
+        root: the diagonal of P, or one number.
+        step_size: h.
+        noise: factor of the noise.
+    """
+
+    potential: Potential
+    generator: torch.Generator
+    position: Float[Tensor, " d"]
+    root: Float[Tensor, " d"] | float
+    step_size: float
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.loss, self.slope = 0.0, self.position
+
+    def look(self, *, whole: bool = False) -> None:
+        """Compute the loss here, and grad L in the memory of the old one."""
+        self.slope = self.position[:0]  # so that the old one is free
+        potential, points = self.potential, None
+        if potential.batch_size is not None and not whole:
+            n = potential.landscape.n
+            points = torch.randint(n, (1, potential.batch_size), generator=self.generator, device="cpu")
+        loss, slope = potential.landscape.evaluate(self.position[None], points)
+        self.loss, self.slope = float(loss[0]), slope[0]
+
+    def move(self) -> None:
+        """Make a step with the gradient of the last look: theta += P (sqrt(h) xi - h/2 P grad U)."""
+        h, t, gamma, start = self.step_size, self.potential.temperature, self.potential.gamma, self._start
+        for part in blocks(len(start)):
+            here, root = self.position[part], self._root(part)
+            push = self.slope[part].mul(t).add_(here - start[part], alpha=gamma).mul_(root)
+            kick = block_of_noise(self.generator, here)
+            here.add_(kick.mul_(self.noise * math.sqrt(h)).sub_(push, alpha=h / 2).mul_(root))
+
+    def seen(self, squares: Float[Tensor, " d"] | None = None, count: int = 0) -> Seen:
+        """Compute sums over D = theta - theta* and g = grad U, and the mean of g^2 where `squares` is given."""
+        t, gamma, start = self.potential.temperature, self.potential.gamma, self._start
+        virial = away = push = 0.0
+        for part in blocks(len(start)):
+            apart = self.position[part] - start[part]
+            slope = self.slope[part].mul(t).add_(apart, alpha=gamma)
+            virial += float(apart @ slope)
+            away += float(apart @ apart)
+            if squares is not None:
+                squares[part].add_(slope.square().sub_(squares[part]).div_(count + 1))
+            slope.mul_(self._root(part))
+            push += float(slope @ slope)
+        energy = t * self.loss + gamma / 2 * away
+        return Seen(self.loss, energy, virial, math.sqrt(away), push, math.isfinite(energy) and math.isfinite(push))
+
+    @property
+    def _start(self) -> Float[Tensor, " d"]:
+        return self.potential.landscape.start
+
+    def _root(self, part: slice) -> Float[Tensor, " _"] | float:
+        return self.root[part] if isinstance(self.root, Tensor) else self.root
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a `Walker` sees at its position.
+
+    Attributes:
+        loss, energy: L and U.
+        virial, radius: D . grad U and |D|.
+        push: |P grad U|^2, whose mean is tr P (t H + gamma) P plus the noise of random batches.
+        finite: whether they are finite.
+    """
+
+    loss: float
+    energy: float
+    virial: float
+    radius: float
+    push: float
+    finite: bool
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Yield slices of a vector, none shorter than 16 numbers unless the vector is, so that draws agree with one draw.
+
+    >>> [(part.start, part.stop) for part in blocks(2**16 + 3)], len(list(blocks(2**17)))
+    ([(0, 65539)], 2)
+    """
+    first = 0
+    while first < size:
+        last = first + _BLOCK if size - first - _BLOCK >= 16 else size
+        yield slice(first, last)
+        first = last
+
+
+def block_of_noise(generator: torch.Generator, like: Float[Tensor, " _"]) -> Float[Tensor, " _"]:
+    """Draw the next of the numbers that `normal` draws for a large vector, or for one in float64."""
+    return torch.randn(len(like), generator=generator, dtype=like.dtype, device="cpu")
 
 
 def _state(position: Float[Tensor, "chains d"], potential: Potential, step_size: float) -> State:

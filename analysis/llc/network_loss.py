@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..errors import DataError, InputError
 from ..network.batches import Batch, batch_size, describe, map_tensors, naming_batch, take_points
 from ..network.network import Network
 from ..progress import ProgressCallback
-from .batch_loss import BatchLoss, Parameters, TrainingLoss
+from .batch_loss import LARGE, BatchLoss, Parameters, TrainingLoss
 from .ways import FAILURES, PlainAutograd, Transforms, Way, short
 
 __all__ = ["DENSE", "NetworkLandscape", "behavioural_loss", "training_loss"]
@@ -31,6 +32,8 @@ _HELD = 2**28  # numbers of all outputs up to which they are kept as targets: 1 
 _IN_DOUBLE = 10**5  # a model in float32 with up to so many parameters is copied to float64
 
 _TOGETHER = 10**6  # parameters up to which a stack of vectors is evaluated at once
+
+_PART = 2**18  # numbers of the outputs of a part of the data of a large model
 
 _ROWS = 2 * 10**7  # numbers in a block of per-sample gradients
 
@@ -102,6 +105,9 @@ class NetworkLandscape:
         self.row_count = self.n * self._loss.outputs_per_point if self.behavioural else 0
         if min(len(self.start), self.row_count) > DENSE or len(self.start) > 10 * DENSE:
             self.row_count = 0  # too many for all eigenpairs, for which alone they are needed
+        self._alone: PlainAutograd | None = None  # of a large model, for one vector at a time
+        self._ahead = False  # whether it has forward derivatives
+        self._joined: Pair | None = None
         self._choose_ways()
         first = float(self.evaluate(self.start[None])[0])
         if not math.isfinite(first):
@@ -145,12 +151,15 @@ class NetworkLandscape:
         self, theta: Float[Tensor, "chains d"], points: Int[Tensor, "chains points"] | None = None
     ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
         """Compute L and its gradient, over all data or as the mean over each chain's own data points."""
-        if len(theta) > 1 and theta.shape[1] > _TOGETHER:
+        if len(theta) > 1 and (self._alone is not None or theta.shape[1] > _TOGETHER):
             each = [
                 self.evaluate(theta[c : c + 1], None if points is None else points[c : c + 1])
                 for c in range(len(theta))
             ]
             return torch.cat([value for value, _ in each]), torch.cat([slope for _, slope in each])
+        if self._alone is not None:
+            parts = self._batches if points is None else [take_points(self._only_batch(), points[0])]
+            return self._evaluated(self._alone, theta[0], parts, self.n if points is None else points.shape[1])
         if points is not None:
             value, slope = self._ways["points"].values(theta, self._only_batch(), points)
             weight = self._weight(points.shape[1], points.shape[1])
@@ -161,6 +170,20 @@ class NetworkLandscape:
             weight = self._weight(batch_size(pair[0]), self.n)
             value, slope = value + weight * more, slope + weight * other
         return value, slope
+
+    def _evaluated(
+        self, way: PlainAutograd, theta: Float[Tensor, " d"], parts: Sequence[Pair], n: int
+    ) -> tuple[Float[Tensor, " chains"], Float[Tensor, "chains d"]]:
+        """Compute L and its gradient at one vector, changing the gradient in place."""
+        value, total = theta.new_zeros(1), None
+        for pair in parts:
+            more, slope = way.slope(theta, pair)
+            weight = self._weight(batch_size(pair[0]), n)
+            value += weight * more
+            slope.mul_(weight)
+            total = slope if total is None else total.add_(slope)
+            del slope
+        return value, torch.zeros_like(theta)[None] if total is None else total[None]
 
     def rows(self, theta: Float[Tensor, " d"]) -> Iterator[Float[Tensor, "rows d"]]:
         """Yield blocks of rows R with sum R^T R = H: gradients of single data points, weighted by the loss."""
@@ -175,10 +198,21 @@ class NetworkLandscape:
 
     def product(self, theta: Float[Tensor, " d"], vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """Compute H v = 1/n sum_x J^T (d^2 loss / d output^2) J v."""
+        if self._alone is not None and self._ahead:
+            products = [self._product(self._alone, theta, vector) for vector in vectors]
+            return products[0][None] if len(products) == 1 else torch.stack(products)
         total = torch.zeros_like(vectors)
         for pair in self._batches:
             total += self._weight(batch_size(pair[0]), self.n) * self._ways["products"].products(theta, vectors, pair)
         return total
+
+    def _product(self, way: PlainAutograd, theta: Float[Tensor, " d"], vector: Float[Tensor, " d"]) -> Tensor:
+        total = None
+        for pair in self._batches:
+            part = way.product(theta, vector, pair).mul_(self._weight(batch_size(pair[0]), self.n))
+            total = part if total is None else total.add_(part)
+            del part
+        return torch.zeros_like(vector) if total is None else total
 
     def _of(self, network: Network, make: Callable[[Network], BatchLoss]) -> BatchLoss:
         """Build the loss of batches and their targets, in float64 if that is affordable and the model can."""
@@ -245,6 +279,9 @@ class NetworkLandscape:
 
     def _choose_ways(self) -> None:
         """Choose `torch.func` for all chains at once if it supports the model and agrees with autograd."""
+        if len(self.start) > LARGE:
+            self._choose_alone()
+            return
         pair, theta = self._batches[0], self._loss.nearby
         few = take_points(pair[0], slice(0, 2))
         plain, fast = PlainAutograd(self._loss), Transforms(self._loss)
@@ -279,6 +316,32 @@ class NetworkLandscape:
             self.row_count = 0
         if "products" in why and plain.once and not self.row_count:
             self.notes += (f"curvature by finite differences, since autograd differentiates once ({plain.once})",)
+
+    def _choose_alone(self) -> None:
+        """Take plain autograd, one vector at a time, and forward derivatives for H v where the model has them."""
+        self._batches = [part for pair in self._batches for part in self._in_parts(pair)]
+        pair, start = self._batches[0], self.start
+        self.vectorised = False
+        self._alone = PlainAutograd(self._loss)
+        vector = torch.randn(len(start), generator=torch.Generator().manual_seed(0), dtype=start.dtype, device="cpu")
+        with naming_batch(pair[0]):
+            try:
+                self._ahead = bool(torch.isfinite(self._alone.product(start, vector, pair)).all())
+            except FAILURES:
+                self._ahead = False
+            if not self._ahead:
+                self._alone.settle(pair[0])
+                self._ways = dict.fromkeys(self._ways, self._alone)
+                if self._alone.once:
+                    said = f"curvature by finite differences, since autograd differentiates once ({self._alone.once})"
+                    self.notes += (said,)
+
+    def _in_parts(self, pair: Pair) -> list[Pair]:
+        """Cut a batch into parts whose activations are small beside those of a step's batch."""
+        size = max(1, _PART // max(1, self._loss.outputs_per_point))
+        if not sliceable(pair) or batch_size(pair) <= size or (pair[1] is None and self._loss.loss is not None):
+            return [pair]
+        return [take_points(pair, slice(first, first + size)) for first in range(0, batch_size(pair), size)]
 
     def _check_gradient(self) -> None:
         """Refuse a loss whose gradient is not its derivative, at a point near theta*.
@@ -357,12 +420,14 @@ class NetworkLandscape:
         return count / whole if self.reduction == "mean" else self.n / whole
 
     def _only_batch(self) -> Pair:
-        if len(self._batches) > 1 or not sliceable(self._batches[0]):
+        if self._joined is None and (len(self._batches) > 1 or not sliceable(self._batches[0])):
             joined = join_pairs(self._batches)
             if joined is None:
                 raise DataError("the batches have different shapes: batches of random data points need equal ones")
-            self._batches = [joined]
-        return self._batches[0]
+            ends = [0, *accumulate(batch_size(pair[0]) for pair in self._batches)]
+            self._joined, cut = joined, self._alone is not None
+            self._batches = [take_points(joined, slice(*part)) for part in pairwise(ends)] if cut else [joined]
+        return self._batches[0] if self._joined is None else self._joined
 
 
 def behavioural_loss(

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from ..checkpoints.pairs import Pair
@@ -135,6 +136,39 @@ class PlainAutograd:
         ]
         return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
 
+    def slope(self, theta: Float[Tensor, " d"], pair: Pair) -> tuple[float, Float[Tensor, " d"]]:
+        """Compute the same for one vector, without copies of it: the loss and its gradient."""
+
+        def slope(leaf: Tensor) -> tuple[float, Tensor]:
+            value, parts, slopes = self.loss.value_with_slopes(leaf, *pair)
+            return value, _pull(parts, leaf, slopes, once=True)
+
+        return self._within(theta, slope, copied=False)
+
+    def product(self, theta: Float[Tensor, " d"], vector: Float[Tensor, " d"], pair: Pair) -> Float[Tensor, " d"]:
+        """Compute J^T (d^2 loss / d output^2) J v with J v by forward differentiation, which takes few vectors.
+
+        Raises:
+            FAILURES: a part of the model has no forward derivative.
+        """
+        outputs_of, outputs_with = self.loss.parts(pair[0])
+        target = self.loss.target(pair)
+
+        def ahead(leaf: Tensor) -> list[Tensor]:
+            found = [forward_ad.unpack_dual(y) for y in outputs_of(leaf)]
+            return [torch.zeros_like(y) if moved is None else moved for y, moved in found]
+
+        with torch.no_grad(), forward_ad.dual_level():
+            moved = self._within(theta, lambda _: ahead(forward_ad.make_dual(theta, vector)), copied=False, graph=False)
+        moved = [part.detach() for part in moved]
+
+        def product(leaf: Tensor) -> Tensor:
+            outputs = outputs_of(leaf)
+            bent = _bend(lambda parts: self.loss.total(outputs_with(parts), target), outputs, moved)
+            return _pull(outputs, leaf, bent, once=True)
+
+        return self._within(theta, product, copied=False)
+
     def rows(self, theta: Float[Tensor, " d"], inputs: Batch) -> Float[Tensor, "batch rows d"]:
         """Compute rows of each data point, with a backward pass for each number of the output."""
 
@@ -181,14 +215,24 @@ class PlainAutograd:
         if math.isfinite(size) and off > 1e-4 * size:
             self.once = "its second derivative is not that of the first"
 
-    def _within(self, theta: Float[Tensor, " d"], run: Callable[[Tensor], T]) -> T:
-        """Return `run` of a leaf while the model has its parameters and is in evaluation mode."""
-        model, leaf = self.loss.network.model, theta.detach().clone().requires_grad_()
+    def _within(
+        self, theta: Float[Tensor, " d"], run: Callable[[Tensor], T], *, copied: bool = True, graph: bool = True
+    ) -> T:
+        """Return `run` of a leaf while the model has its parameters and is in evaluation mode.
+
+        Args:
+            theta: the parameters.
+            run: is called with the leaf.
+            copied: whether the leaf has memory of its own.
+            graph: whether autograd records.
+        """
+        model, leaf = self.loss.network.model, theta.detach()
+        leaf = (leaf.clone() if copied else leaf).requires_grad_()
         modes = [(module, module.training) for module in model.modules()]
         held = {f"model.{name}": value for name, value in self.loss.assembled(leaf).items()}
         try:
             model.eval()
-            with torch.enable_grad():
+            with torch.set_grad_enabled(graph):
                 found: T = functional_call(_Within(model), held, (lambda: run(leaf),))
         finally:
             for module, mode in modes:
@@ -264,13 +308,23 @@ def short(error: Exception) -> str:
     return lines[0].split(". ")[0].rstrip(".")[:160] or type(error).__name__
 
 
-def _pull(outputs: Sequence[Tensor], leaf: Tensor, cotangents: Sequence[Tensor], *, again: bool = False) -> Tensor:
-    """Compute J^T u, with a graph of its own where it is differentiated again."""
+def _pull(
+    outputs: Sequence[Tensor], leaf: Tensor, cotangents: Sequence[Tensor], *, again: bool = False, once: bool = False
+) -> Tensor:
+    """Compute J^T u.
+
+    Args:
+        outputs: what is differentiated.
+        leaf: what it is differentiated by.
+        cotangents: u.
+        again: whether J^T u is differentiated again, and has a graph of its own.
+        once: whether the graph is not needed any more, so that activations are freed on the way.
+    """
     pairs = [(y, u) for y, u in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not pairs:
         return torch.zeros_like(leaf)
     outs, ups = [y for y, _ in pairs], [u for _, u in pairs]
-    options = {"retain_graph": True, "create_graph": again, "allow_unused": True, "materialize_grads": True}
+    options = {"retain_graph": not once, "create_graph": again, "allow_unused": True, "materialize_grads": True}
     found: Tensor = torch.autograd.grad(outs, leaf, ups, **options)[0]
     return found
 

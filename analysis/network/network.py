@@ -287,6 +287,17 @@ class Network:
             found.append(self._read(torch.cat(parts, -1), p, mask))
         return self._read(self._hooked.arranged(raw), "output", mask), found
 
+    def uncleaned(
+        self, parameters: Mapping[str, Tensor], batch: Batch
+    ) -> tuple[Float[Tensor, "batch positions width"], Bool[Tensor, "batch positions"] | None]:
+        """Compute the output as `evaluate` does, but not 0 where a position does not count, and which count."""
+        self._settle(batch)
+        raw = self._hooked.arranged(self._hooked.run(batch, parameters=parameters))
+        counted = self._counted(raw, "output", self.mask(batch))
+        if isinstance(counted.index, Tensor):
+            return counted.read(raw), None
+        return raw[..., counted.index, :], counted.mask
+
     def returned(self, parameters: Mapping[str, Tensor], batch: Batch) -> Any:
         """Return what the model returns with given parameters, or the part that `output` names, unchanged.
 
