@@ -210,7 +210,8 @@ def lanczos(
     """
     most = min(steps, len(start))
     known = start.new_zeros(most if kept else 2, len(start))
-    known[0] = start / start.norm()
+    torch.div(start, start.norm(), out=known[0])
+    del start  # its memory, where the caller does not hold it
     diagonal: list[float] = []
     beside: list[float] = []
     for step in report(range(most), "Hessian", progress):

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from interbasis.analysis import Sampler, learning_coefficient
 from interbasis.analysis.huggingface.language import assumed_network
-from interbasis.analysis.llc import behavioural_loss
+from interbasis.analysis.llc import behavioural_loss, curvature
 
 
 def main() -> None:
@@ -44,9 +44,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--chains", type=int, default=2)
     parser.add_argument("--epsilon", type=float, help="relative to the loss of a constant output", default=1e-3)
+    parser.add_argument("--quadrature", type=int, default=48, help="steps of the Lanczos quadrature; fewer save time")
     parser.add_argument("--memory", action="store_true", help="measure memory, which makes it slow")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    curvature._QUADRATURE_STEPS = options.quadrature
     model, tokens, _ = case(options.case, options.folder, options.points, options.context)
     model.eval()
     size = sum(p.numel() for p in model.parameters())

@@ -152,9 +152,9 @@ class BatchLoss:
         return [output, *(value @ matrix.T for value, matrix in zip(values, self.readouts, strict=True))]
 
     def value_with_slopes(
-        self, theta: Float[Tensor, " d"], inputs: Batch, target: Any
+        self, theta: Float[Tensor, " d"], inputs: Batch, target: Any, weight: float
     ) -> tuple[float, list[Tensor], list[Tensor]]:
-        """Compute the loss of a batch, of a behavioural one with its derivatives in the outputs.
+        """Compute the loss of a batch times a weight, of a behavioural one with its derivatives in the outputs.
 
         Attention uses its fastest kernel, which has first derivatives only.
 
@@ -165,7 +165,7 @@ class BatchLoss:
         with _differentiated(self.network.model):
             if self.loss is not None:
                 loss = self.total(self.network.returned(self.assembled(theta), inputs), target)
-                return float(loss.detach()), [loss], [torch.ones_like(loss)]
+                return weight * float(loss.detach()), [loss], [torch.full_like(loss, weight)]
             if self._cuts:
                 (output, values), counts = self.network.evaluate(self.assembled(theta), inputs, self._cuts), None
             else:
@@ -176,8 +176,8 @@ class BatchLoss:
             for number, (part, before) in enumerate(zip(outputs, target, strict=True)):
                 kl = number == 0 and self.network.loss == "kl"
                 more, slope = _divergence_with_slope(part.detach(), before, counts, kl=kl)
-                value += more
-                slopes.append(slope)
+                value += weight * more
+                slopes.append(slope.mul_(weight))
         return value, outputs, slopes
 
     def total(self, outputs: Any, target: Any) -> Tensor:

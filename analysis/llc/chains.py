@@ -93,7 +93,7 @@ class Sampler:
 
     Attributes:
         kernel: "hmc", "mala", "sgld", "psgld", "sgnht"; "auto": hmc up to 30,000 parameters and
-            2e7 parameters times data points, then sgld.
+            2e7 parameters times data points, then sgld, and psgld above 100,000 parameters.
         preconditioner: "gauss-newton" (all eigenpairs of the curvature), "lanczos" (its largest), "none"; "auto" for
             the first where it fits and its eigenvectors are at most 5 million numbers.
         radius: root mean square of |theta - theta*| in free directions, relative to |theta*|.
@@ -376,26 +376,28 @@ def _walked(
     walker = Walker(potential, generator, _dispersed(potential, scale, generator), scale, step, kernel.noise)
     squares = torch.zeros_like(walker.position) if preconditioned else None
     first = plan.warmup // 3
-    steps, pushed = 2 * first if preconditioned else plan.warmup, 0.0
+    steps = 2 * first if preconditioned else plan.warmup
     walker.look(whole=True)
+    walker.move()
     report, total, broken = tell.phase("warm-up", plan.warmup), 0.0, 0
     for number in range(plan.warmup):
-        walker.move()
         walker.look()
-        seen = walker.seen(squares if number < steps else None, number)
+        seen = walker.seen(squares if number < steps else None, number, move=number + 1 != steps)
         total, broken = total + seen.loss, broken + (not seen.finite)
-        pushed += seen.push / max(steps - first, 1) if first <= number < steps else 0.0
         report(number + 1, total / (number + 1))
         if squares is not None and isinstance(kernel, PreconditionedLangevin) and number + 1 == steps:
             walker.root = kernel.root_of(squares)
             if plan.step_size is None:
+                walker.forget()
                 walker.step_size = _SAFE_STEP["psgld"] / _stiffest(potential, walker.root)
+                walker.look_again()
+        if number + 1 == steps:  # with the final metric
+            walker.move()
     trace: dict[str, list[float]] = {"loss": [], "virial": [], "radius": []}
     report, total, pushed = tell.phase("sampling", plan.draws), 0.0, 0.0
     for number in range(plan.draws):
-        walker.move()
         walker.look()
-        seen = walker.seen()
+        seen = walker.seen(move=number + 1 < plan.draws)
         for name, values in trace.items():
             values.append(getattr(seen, name))
         total, broken, pushed = total + seen.loss, broken + (not seen.finite), pushed + seen.push / plan.draws
@@ -408,7 +410,8 @@ def _few_vectors(potential: Potential, kernel: Kernel, curvature: Curvature) -> 
     """Return whether chains run one after another in place: large models, Langevin kernels, a diagonal metric."""
     if not isinstance(kernel, StochasticLangevin | PreconditionedLangevin) or curvature.vectors.numel():
         return False
-    return len(potential.landscape.start) > LARGE and kernel.metric.vectors is None
+    watched = hasattr(potential.landscape, "observed")  # by `_observed`, of states
+    return len(potential.landscape.start) > LARGE and kernel.metric.vectors is None and not watched
 
 
 def _dispersed(potential: Potential, scale: float, generator: torch.Generator) -> Float[Tensor, " d"]:

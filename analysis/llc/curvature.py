@@ -253,7 +253,10 @@ def leading_curvature(
         raise NumericalError(_NOT_FINITE)
     flat = not first.any()
     del first
-    nodes, weights = lanczos(product, start, _QUADRATURE_STEPS, progress, kept=small)
+    given = [start]
+    if not small:
+        del start  # lanczos frees it
+    nodes, weights = lanczos(product, given.pop(), _QUADRATURE_STEPS, progress, kept=small)
     if flat or not count or not nodes.max() > 0:  # flat, or only negative curvature
         rest = 0.0 if flat else float(nodes.max(initial=0.0))
         return Curvature(landscape.start[:0], landscape.start.new_zeros(d, 0), rest, nodes.clip(0), d * weights)

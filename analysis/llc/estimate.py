@@ -208,9 +208,9 @@ class _Setup:
     @classmethod
     def of(cls, landscape: Landscape, sampler: Sampler, seed: int, progress: ProgressCallback | None) -> _Setup:
         d = len(landscape.start)
-        affordable = d <= _ADJUSTED[0] and d * landscape.n <= _ADJUSTED[1]
-        kernel = "hmc" if affordable else "psgld" if d > LARGE else "sgld"
-        kernel = kernel if sampler.kernel == "auto" else sampler.kernel
+        default = default_kernel(d, landscape.n)
+        affordable = default == "hmc"
+        kernel = default if sampler.kernel == "auto" else sampler.kernel
         adjusted = kernel in ("mala", "hmc")
         batch_size = sampler.batch_size
         if batch_size == "auto":
@@ -496,6 +496,13 @@ class _Setup:
         )
         nodes, weights = lanczos(product, start, 32)
         return d * float((weights * (kernel.energies(nodes.clip(0), weights, step) - 1)).sum()) / 2
+
+
+def default_kernel(d: int, n: int) -> str:
+    """Return the kernel that "auto" means for d parameters and n data points."""
+    if d <= _ADJUSTED[0] and d * n <= _ADJUSTED[1]:
+        return "hmc"
+    return "psgld" if d > LARGE else "sgld"
 
 
 def _landscape(

@@ -25,7 +25,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 from torch import Tensor
@@ -421,28 +421,35 @@ class Walker:
 
     def __post_init__(self) -> None:
         self.loss, self.slope = 0.0, self.position
+        self._points: Int[Tensor, "1 points"] | None = None
 
     def look(self, *, whole: bool = False) -> None:
         """Compute the loss here, and grad L in the memory of the old one."""
-        self.slope = self.position[:0]  # so that the old one is free
-        potential, points = self.potential, None
+        potential, self._points = self.potential, None
         if potential.batch_size is not None and not whole:
             n = potential.landscape.n
-            points = torch.randint(n, (1, potential.batch_size), generator=self.generator, device="cpu")
-        loss, slope = potential.landscape.evaluate(self.position[None], points)
+            self._points = torch.randint(n, (1, potential.batch_size), generator=self.generator, device="cpu")
+        self.forget()
+        self.look_again()
+
+    def forget(self) -> None:
+        """Free the memory of the gradient."""
+        self.slope = self.position[:0]
+
+    def look_again(self) -> None:
+        """Compute loss and gradient on the data points of the last look."""
+        loss, slope = self.potential.landscape.evaluate(self.position[None], self._points)
         self.loss, self.slope = float(loss[0]), slope[0]
 
     def move(self) -> None:
         """Make a step with the gradient of the last look: theta += P (sqrt(h) xi - h/2 P grad U)."""
-        h, t, gamma, start = self.step_size, self.potential.temperature, self.potential.gamma, self._start
-        for part in blocks(len(start)):
-            here, root = self.position[part], self._root(part)
-            push = self.slope[part].mul(t).add_(here - start[part], alpha=gamma).mul_(root)
-            kick = block_of_noise(self.generator, here)
-            here.add_(kick.mul_(self.noise * math.sqrt(h)).sub_(push, alpha=h / 2).mul_(root))
+        self.seen(move=True)
 
-    def seen(self, squares: Float[Tensor, " d"] | None = None, count: int = 0) -> Seen:
-        """Compute sums over D = theta - theta* and g = grad U, and the mean of g^2 where `squares` is given."""
+    def seen(self, squares: Float[Tensor, " d"] | None = None, count: int = 0, *, move: bool = False) -> Seen:
+        """Compute sums over D = theta - theta* and g = grad U, and the mean of g^2 where `squares` is given.
+
+        The step from here can be made in the same go, which reads the vectors once.
+        """
         t, gamma, start = self.potential.temperature, self.potential.gamma, self._start
         virial = away = push = 0.0
         for part in blocks(len(start)):
@@ -454,6 +461,9 @@ class Walker:
                 squares[part].add_(slope.square().sub_(squares[part]).div_(count + 1))
             slope.mul_(self._root(part))
             push += float(slope @ slope)
+            if move:
+                kick = block_of_noise(self.generator, slope).mul_(self.noise * math.sqrt(self.step_size))
+                self.position[part].add_(kick.sub_(slope, alpha=self.step_size / 2).mul_(self._root(part)))
         energy = t * self.loss + gamma / 2 * away
         return Seen(self.loss, energy, virial, math.sqrt(away), push, math.isfinite(energy) and math.isfinite(push))
 

@@ -177,10 +177,8 @@ class NetworkLandscape:
         """Compute L and its gradient at one vector, changing the gradient in place."""
         value, total = theta.new_zeros(1), None
         for pair in parts:
-            more, slope = way.slope(theta, pair)
-            weight = self._weight(batch_size(pair[0]), n)
-            value += weight * more
-            slope.mul_(weight)
+            more, slope = way.slope(theta, pair, self._weight(batch_size(pair[0]), n))
+            value += more
             total = slope if total is None else total.add_(slope)
             del slope
         return value, torch.zeros_like(theta)[None] if total is None else total[None]

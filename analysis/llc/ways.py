@@ -13,6 +13,7 @@ stay replaced until that has ended.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -136,11 +137,11 @@ class PlainAutograd:
         ]
         return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
 
-    def slope(self, theta: Float[Tensor, " d"], pair: Pair) -> tuple[float, Float[Tensor, " d"]]:
-        """Compute the same for one vector, without copies of it: the loss and its gradient."""
+    def slope(self, theta: Float[Tensor, " d"], pair: Pair, weight: float) -> tuple[float, Float[Tensor, " d"]]:
+        """Compute the same for one vector, without copies of it: the loss and its gradient, times a weight."""
 
         def slope(leaf: Tensor) -> tuple[float, Tensor]:
-            value, parts, slopes = self.loss.value_with_slopes(leaf, *pair)
+            value, parts, slopes = self.loss.value_with_slopes(leaf, *pair, weight)
             return value, _pull(parts, leaf, slopes, once=True)
 
         return self._within(theta, slope, copied=False)
@@ -158,7 +159,8 @@ class PlainAutograd:
             found = [forward_ad.unpack_dual(y) for y in outputs_of(leaf)]
             return [torch.zeros_like(y) if moved is None else moved for y, moved in found]
 
-        with torch.no_grad(), forward_ad.dual_level():
+        with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch scripts its forward derivatives
             moved = self._within(theta, lambda _: ahead(forward_ad.make_dual(theta, vector)), copied=False, graph=False)
         moved = [part.detach() for part in moved]
 

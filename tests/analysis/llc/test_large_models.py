@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.linalg import lanczos
-from interbasis.analysis.llc import curvature, estimate, network_loss
-from interbasis.analysis.llc.chains import Sampler
-from interbasis.analysis.llc.curvature import affordable_pairs, exact_curvature, leading_curvature
+from interbasis.analysis.llc import chains, curvature, estimate, kernels, network_loss
+from interbasis.analysis.llc.chains import Plan, Sampler, run_chains
+from interbasis.analysis.llc.curvature import Metric, affordable_pairs, exact_curvature, leading_curvature
 from interbasis.analysis.llc.estimate import learning_coefficient
+from interbasis.analysis.llc.kernels import Potential
 from interbasis.analysis.llc.network_loss import behavioural_loss
 from interbasis.analysis.network.network import Network
 
@@ -117,3 +118,90 @@ def test_fewer_eigenpairs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Sampler(**(vars(SHORT) | {"preconditioner": "lanczos"}))
     found = learning_coefficient(branching(), [tokens(12)], temperature=100.0, sampler=sampler)
     assert "2 eigenpairs of the curvature instead of 17" in found.diagnostics.notes[-1]
+
+
+# Chains one after another, in place
+
+
+@pytest.fixture
+def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (chains, network_loss, estimate, curvature):
+        monkeypatch.setattr(module, "LARGE", 10)
+
+
+@pytest.mark.parametrize("kernel", ["sgld", "psgld"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_chains_in_place_are_those_that_run_together(
+    kernel: str, batch_size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for large in (10**5, 10):
+        monkeypatch.setattr(network_loss, "LARGE", large)
+        monkeypatch.setattr(chains, "LARGE", large)
+        loss = behavioural_loss(branching(), [tokens(8), tokens(5)])
+        spectrum = leading_curvature(loss, 0, seed=0)
+        execution = "sequential" if large == 10 else "vectorised"
+        found.append(
+            run_chains(
+                Potential(loss, 100.0, 5.0, batch_size),
+                kernel,
+                spectrum,
+                Plan(chains=2, warmup=12, draws=9, execution=execution),
+                metric=Metric((100.0 * spectrum.largest + 5.0) ** -0.5),
+            )
+        )
+    together, alone = found
+    assert alone.state is None
+    assert together.state is not None
+    for name in ("loss", "virial", "radius", "step_size"):
+        np.testing.assert_allclose(getattr(alone, name), getattr(together, name), rtol=1e-9)
+    assert [torch.equal(a, b) for a, b in zip(alone.generators, together.generators, strict=True)] == [True, True]
+
+
+def test_noise_in_blocks_is_that_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_BLOCK", 32)
+    for size in (5, 32, 47, 50, 100):
+        for dtype in (torch.float32, torch.float64):
+            whole = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=dtype, device="cpu")
+            generator = torch.Generator().manual_seed(1)
+            parts = [kernels.block_of_noise(generator, whole[part]) for part in kernels.blocks(size)]
+            assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.usefixtures("all_large")
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+def test_gradients_and_curvature_with_few_vectors(loss: str) -> None:
+    network = Network(branching().model, [], loss=loss, mask="attention_mask")
+    few = behavioural_loss(network, [tokens(12), tokens(7)])
+    plain = behavioural_loss(network, [tokens(12), tokens(7)])
+    plain._alone = None
+    assert few._ahead
+    theta = few.start + 0.1 * torch.ones(1, len(few.start), dtype=torch.float64)
+    for points in (None, torch.tensor([[0, 3, 3, 9]])):
+        for a, b in zip(few.evaluate(theta, points), plain.evaluate(theta, points), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(few.product(few.start, theta), plain.product(few.start, theta))
+
+
+@pytest.mark.usefixtures("all_large")
+def test_the_bias_of_steps_and_random_batches_is_that_of_a_quadratic() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 5, dtype=torch.float64)
+    network = Network(nn.Linear(5, 4).double(), [])
+    biases = {}
+    for batch_size in (None, 4):
+        sampler = Sampler(
+            kernel="sgld", gamma=50.0, batch_size=batch_size, warmup=30, draws=500, step_size=0.4, chains=2
+        )
+        found = learning_coefficient(network, [x], temperature=1e4, sampler=sampler)
+        biases[batch_size] = found.diagnostics.step_bias
+        off = found.diagnostics.plain - found.diagnostics.soft_rank  # L is quadratic: all of this is bias
+        assert abs(off - biases[batch_size]) < 4 * found.diagnostics.plain_error + 0.15 * biases[batch_size]
+        assert found.interval[0] - 4 * found.standard_error < found.diagnostics.soft_rank
+    assert biases[4] > biases[None] > 0
+
+
+def test_large_models_take_the_field_sampler_by_default() -> None:
+    assert estimate.default_kernel(10**6, 100) == "psgld"
+    assert estimate.default_kernel(50_000, 10**4) == "sgld"
+    assert estimate.default_kernel(5_000, 100) == "hmc"
