@@ -276,15 +276,11 @@ def run_chains(
     execution = _execution(potential.landscape, plan)
     kernel = make(metric)
     if refine is None and execution == "sequential" and _few_vectors(potential, kernel, curvature):
-        return run_one_by_one(potential, kernel, curvature, plan, _Teller(potential, plan, progress))
+        return run_one_by_one(potential, kernel, plan, _Teller(potential, plan, progress))
     if before is None or before.state is None:
         state, generators = _started(potential, kernel, name, metric, plan)
     else:
-        state = kernel.init(before.state.position, potential, 1.0)
-        state, generators = (
-            replace(state, step_size=before.state.step_size, memory=_kept(state, before)),
-            before.generators,
-        )
+        state, generators = _continued(potential, kernel, before.state), before.generators
         if isinstance(before.kernel, HamiltonianMonteCarlo) and isinstance(kernel, HamiltonianMonteCarlo):
             kernel = replace(kernel, leapfrog=before.kernel.leapfrog)
     gradients = 0
@@ -322,14 +318,14 @@ def run_chains(
     )
 
 
-def run_one_by_one(potential: Potential, kernel: Kernel, curvature: Curvature, plan: Plan, tell: _Teller) -> Chains:
+def run_one_by_one(potential: Potential, kernel: Kernel, plan: Plan, tell: _Teller) -> Chains:
     """Run SGLD or pSGLD with a diagonal metric, chain after chain, in five vectors of the parameters.
 
     The chains are those of `run_chains`: theta*, a position, its gradient, the metric, and no others.
     """
     if not isinstance(kernel, StochasticLangevin | PreconditionedLangevin):
         raise InputError(f"{type(kernel).__name__} keeps its states, and does not run in place")
-    parts = [_walked(potential, kernel, curvature, plan, chain, tell) for chain in range(plan.chains)]
+    parts = [_walked(potential, kernel, plan, chain, tell) for chain in range(plan.chains)]
     columns = [[part.trace[name] for part in parts] for name in ("loss", "virial", "radius")]
     loss, virial, radius = (np.array(column) for column in columns)
     return Chains(
@@ -364,7 +360,6 @@ class _Walked:
 def _walked(
     potential: Potential,
     kernel: StochasticLangevin | PreconditionedLangevin,
-    curvature: Curvature,
     plan: Plan,
     chain: int,
     tell: _Teller,
@@ -447,11 +442,11 @@ def _noise(potential: Potential, kernel: Kernel, state: State, plan: Plan, sampl
     return tuple(torch.stack(sizes).mean(0).tolist())
 
 
-def _kept(state: State, before: Chains) -> tuple[Tensor, ...]:
-    """Keep the kernel's memory if it has the same form."""
-    old = before.state.memory if before.state is not None else ()
-    fits = [m.shape for m in old] == [m.shape for m in state.memory]
-    return old if fits else state.memory
+def _continued(potential: Potential, kernel: Kernel, before: State) -> State:
+    """Return the state at the positions of other chains, with their steps, and their memory if it has the same form."""
+    state = kernel.init(before.position, potential, 1.0)
+    fits = [m.shape for m in before.memory] == [m.shape for m in state.memory]
+    return replace(state, step_size=before.step_size, memory=before.memory if fits else state.memory)
 
 
 def _execution(landscape: Landscape, plan: Plan) -> str:
