@@ -38,6 +38,8 @@ from .network.batches import Batch
 from .network.network import Network
 from .progress import Progress, ProgressCallback
 from .reading.any_graph import graph_of_bytes
+from .refined.coefficients import RefinedCoefficients
+from .refined.estimating import module_coefficients, refined_coefficients
 
 __all__ = [
     "CompareRecipe",
@@ -70,7 +72,7 @@ _LONG = 60.0  # seconds, above which the time that an analysis takes is said fir
 
 _MOST_PROBES = 64  # where the tolerance is not asked for, what so many reach is said
 
-_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls", "seeds", "untrained")
+_CAME_LATER = ("positions", "tolerance", "batch_size", "nulls", "seeds", "untrained", "modules", "parts")
 
 RecipeT = TypeVar(
     "RecipeT", "CompareRecipe", "DescribeRecipe", "ImportRecipe", "LedgerRecipe", "LlcRecipe", ExperimentRecipe
@@ -212,12 +214,16 @@ class LlcRecipe:
         seeds: the networks whose mean distance epsilon is, see `network_distance`.
         positions: which positions count in a model of `save_pretrained`, see `assumed_network`.
         parameters: globs on the names of the parameters to vary; None for all.
+        modules: a partition, whose modules are counted one by one, see `module_coefficients`; without a loss scale at
+            that of the partition.
+        parts: sets of parameters that are counted one by one, see `refined_coefficients`: globs, slices, or "auto".
         batch_size: random data points of each step, for sgld, psgld and sgnht; None: see `Sampler`.
 
     The other options of `Sampler` (control_variate, execution, workers) keep their defaults.
 
     Raises:
-        InputError: none or several of epsilon, temperature and curve, or unsuitable options of the sampler.
+        InputError: none or several of epsilon, temperature and curve, options that exclude each other, or unsuitable
+            ones of the sampler.
 
     >>> LlcRecipe(epsilon=1e-3, chains=2).sampler.chains
     2
@@ -230,6 +236,8 @@ class LlcRecipe:
     temperature: Positive | None = None
     curve: bool = False
     parameters: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names or globs")] | None = None
+    modules: Name | None = None
+    parts: Annotated[tuple[Name, ...], Field(min_length=1, description="a list of globs or slices")] | None = None
     kernel: str = "auto"
     preconditioner: str = "auto"
     radius: float = 0.02
@@ -245,7 +253,12 @@ class LlcRecipe:
         settle_fields(self)
         chosen = [name for name in ("epsilon", "temperature") if getattr(self, name) is not None]
         chosen += ["curve"] if self.curve else []
-        if not chosen:
+        counted = [name for name in ("modules", "parts", "parameters") if getattr(self, name) is not None]
+        if len(counted) > 1:
+            raise InputError(f"{' and '.join(counted)} were given: expected one of them")
+        if (self.modules or self.parts) and (self.temperature is not None or self.curve):
+            raise InputError(f"{counted[0]}: all parts are counted at one loss scale: give epsilon alone")
+        if not chosen and self.modules is None:
             raise InputError(
                 "no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
             )
@@ -551,10 +564,28 @@ def build_ledger(checkpoint: Checkpoint, recipe: LedgerRecipe, *, progress: Prog
 
 
 def build_llc(
-    checkpoint: Checkpoint, recipe: LlcRecipe, *, progress: ProgressCallback | None = None
-) -> LearningCoefficient | LearningCoefficientCurve:
-    """Estimate the learning coefficient of a checkpoint, or its curve; loss and positions are as loaded."""
+    checkpoint: Checkpoint,
+    recipe: LlcRecipe,
+    *,
+    divided: tuple[Bases, Partition] | None = None,
+    progress: ProgressCallback | None = None,
+) -> LearningCoefficient | LearningCoefficientCurve | RefinedCoefficients:
+    """Estimate the learning coefficient of a checkpoint, its curve, or those of its parts; loss as loaded.
+
+    Args:
+        checkpoint: the network and its data.
+        recipe: the choices.
+        divided: bases and partition that `recipe.modules` names.
+        progress: called as the chains go on.
+    """
     network, batches = checkpoint.network, checkpoint.batches
+    shared: dict[str, Any] = {"sampler": recipe.sampler, "seed": recipe.seed, "progress": progress}
+    if divided is not None:
+        bases, partition = divided
+        return module_coefficients(network, bases, partition, batches=batches, epsilon=recipe.epsilon, **shared)
+    if recipe.parts is not None and recipe.epsilon is not None:
+        parts = "auto" if recipe.parts == ("auto",) else recipe.parts
+        return refined_coefficients(network, batches, recipe.epsilon, parts=parts, **shared)
     common: dict[str, Any] = {"parameters": recipe.parameters, "sampler": recipe.sampler, "seed": recipe.seed}
     if recipe.curve:
         return learning_coefficient_curve(network, batches, progress=progress, **common)

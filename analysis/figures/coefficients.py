@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+from ..refined.coefficients import RefinedCoefficients
 from ..results import figure
 from .style import (
     BLUE,
@@ -26,7 +27,7 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_curve", "plot_traces"]
+__all__ = ["plot_curve", "plot_parts", "plot_traces"]
 
 _VERDICTS = {"reliable": BLUE, "doubtful": ORANGE, "failed": RED}
 
@@ -103,4 +104,43 @@ def plot_traces(found: LearningCoefficient, *, title: str | None = None) -> Figu
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.margins(x=0.01)
     below(figure, capped(upper.get_legend_handles_labels()[0], "chains"))
+    return figure
+
+
+@figure.register(RefinedCoefficients)
+@in_style
+def plot_parts(found: RefinedCoefficients, *, title: str | None = None) -> Figure:
+    """Draw N_eff of each part with its 95 % interval, and what mediating nodes take beside the prediction of eq. 34.
+
+    Parts that are not reliable are orange (doubtful) or red (failed); the grey bar is the number of parameters.
+    """
+    nodes = [
+        (node.predicted, node.measured, node.standard_error or 0.0)
+        for node in found.mediators
+        if node.measured is not None and node.predicted is not None
+    ]
+    figure = blank(9.6 if nodes else 7.2, 1.6 + 0.34 * len(found.parts))
+    heading(figure, [f"loss scale {found.epsilon:.3g}", f"verdict {found.verdict}"], title)
+    panels = figure.subplots(1, 2, width_ratios=(3, 2)) if nodes else [figure.subplots()]
+    places = np.arange(len(found.parts))
+    left = panels[0]
+    counts = [part.estimate.n_parameters for part in found.parts]
+    left.barh(places, counts, color=GREY, alpha=0.25, label="parameters")
+    for verdict, colour in _VERDICTS.items():
+        chosen = [(y, part.estimate) for y, part in enumerate(found.parts) if part.estimate.verdict == verdict]
+        shown = [(y, point) for y, point in chosen if np.isfinite(point.value)]
+        if shown:
+            ends = np.array([[p.n_effective - 2 * p.interval[0], 2 * p.interval[1] - p.n_effective] for _, p in shown])
+            x, y = [p.n_effective for _, p in shown], [y for y, _ in shown]
+            left.errorbar(x, y, xerr=np.abs(ends).T, label=verdict, color=colour, **_BARS)
+    left.set_yticks(places, [part.name for part in found.parts])
+    left.invert_yaxis()
+    left.set(xscale="symlog" if max(counts) > 100 else "linear", xlabel="effective parameters 2 lambda", xlim=(0, None))
+    if nodes:
+        predicted, measured, errors = np.array(nodes).T
+        most = 1.1 * max(predicted.max(), measured.max())
+        panels[1].plot([0, most], [0, most], ":", color=GREY)
+        panels[1].errorbar(predicted, measured, errors, color=BLUE, **_BARS)
+        panels[1].set(xlabel="predicted gamma of a mediating node", ylabel="measured gamma")
+    below(figure, left.get_legend_handles_labels()[0])
     return figure

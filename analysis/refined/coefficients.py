@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..llc.coefficient import LearningCoefficient, packed, unpacked
+from ..llc.coefficient import LearningCoefficient, LearningCoefficientCurve, packed, unpacked
 from ..notebook.tables import Columns, html_table
 from ..results import Result, by_value, decode, encode
 
-__all__ = ["KINDS", "MediatorDegrees", "Part", "RefinedCoefficients"]
+__all__ = ["KINDS", "Estimate", "MediatorDegrees", "Part", "RefinedCoefficients", "estimate_from_bytes"]
 
 KINDS = ("whole", "module", "together", "between", "weighted", "held", "parameters", "data")
 
@@ -193,6 +192,17 @@ class RefinedCoefficients(Result):
         return cls(parts=tuple(parts), mediators=mediators, others=tuple(about["others"]), **rest)
 
 
+Estimate: TypeAlias = LearningCoefficient | LearningCoefficientCurve | RefinedCoefficients
+
+"""What is stored as a learning coefficient."""
+
+
+def estimate_from_bytes(mode: str, data: bytes) -> Estimate:
+    """Rebuild an estimate that was stored as a "point", a "curve", or of "parts" or "modules"."""
+    kinds: dict[str, type[Estimate]] = {"point": LearningCoefficient, "curve": LearningCoefficientCurve}
+    return kinds.get(mode, RefinedCoefficients).from_bytes(data)
+
+
 def _on_interaction(difference: float, error: float, constraint: tuple[float, float] | None) -> str:
     apart = abs(difference) > _APART * error
     said = (
@@ -200,9 +210,3 @@ def _on_interaction(difference: float, error: float, constraint: tuple[float, fl
         f"{'their degeneracies interact' if apart else 'no interaction of their degeneracies is seen'}"
     )
     return said if constraint is None else f"{said}, and holding their mediating nodes adds {constraint[0]:.3g}"
-
-
-def summed(parts: Sequence[Part]) -> tuple[float, float]:
-    """Return the sum of N_eff over parts and its standard error, for independent chains."""
-    errors = [2 * part.estimate.standard_error for part in parts]
-    return sum(part.estimate.n_effective for part in parts), math.hypot(*errors)

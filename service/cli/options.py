@@ -99,13 +99,14 @@ UrlOption = Annotated[
     ),
 ]
 
-CheckpointsArgument = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Checkpoints: .safetensors files, each with a .json beside it, folders of save_pretrained, or stored "
-        "ones, as MODEL@STEP."
-    ),
-]
+_CHECKPOINTS = (
+    "Checkpoints: .safetensors files, each with a .json beside it, folders of save_pretrained, or stored ones, as "
+    "MODEL@STEP."
+)
+
+CheckpointsArgument = Annotated[list[Path], typer.Argument(help=_CHECKPOINTS)]
+
+OptionalCheckpoints = Annotated[list[Path] | None, typer.Argument(metavar="CHECKPOINTS...", help=_CHECKPOINTS)]
 
 NetworksArgument = Annotated[
     list[Path],

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 
     from ... import analysis
     from ...analysis import Bases, Experiment, InteractionGraph, Ledger, Partition, Tracking
-    from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
     from ...analysis.meaning.cards import Cards
+    from ...analysis.refined.coefficients import Estimate
 
 __all__ = ["Client", "JobHandle"]
 
@@ -351,12 +351,11 @@ class Client(Source):
 
         return Ledger.from_bytes(self.ledger_bytes(ref))
 
-    def llc(self, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
-        """Load the learning coefficient, or the curve, with this ID."""
-        from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
+    def llc(self, ref: str) -> Estimate:
+        """Load the learning coefficient, the curve, or the coefficients of parts, with this ID."""
+        from ...analysis.refined.coefficients import estimate_from_bytes
 
-        kind = LearningCoefficientCurve if self.get_llc(ref).mode == "curve" else LearningCoefficient
-        return kind.from_bytes(self.llc_bytes(ref))
+        return estimate_from_bytes(self.get_llc(ref).mode, self.llc_bytes(ref))
 
     def networkx(self, graph: str, partition: str | None = None, *, epsilon: float | None = None) -> networkx.DiGraph:
         """Load a graph as a NetworkX graph, with labels, and with the modules of a partition where one is named."""

@@ -195,6 +195,8 @@ class _Llc(_Choices, total=False):
     loss: _Loss
     positions: _Positions
     parameters: Annotated[_Names, Field(description='a list of globs on names of parameters, like ["layers.0.*"]')]
+    modules: Annotated[_Name, Field(description="the reference of a partition")]
+    parts: Annotated[_Names, Field(description='a list of globs or slices, like ["attn.W_Q[0]"], or ["auto"]')]
     kernel: Literal["auto", "hmc", "mala", "sgld", "psgld", "sgnht"]
     preconditioner: Literal["auto", "gauss-newton", "lanczos", "none"]
     radius: _Positive
@@ -341,7 +343,12 @@ def _check_compare(choices: Mapping[str, Any]) -> None:
 def _check_llc(choices: Mapping[str, Any]) -> None:
     given = [name for name in ("epsilon", "temperature") if name in choices]
     given += ["curve"] if choices.get("curve") else []
-    if not given:
+    counted = [name for name in ("modules", "parts", "parameters") if name in choices]
+    if len(counted) > 1:
+        raise StoreError(f"llc: {' and '.join(counted)} were given, expected one of them")
+    if counted and counted[0] != "parameters" and set(given) - {"epsilon"}:
+        raise StoreError(f"llc: {counted[0]}: all parts are counted at one loss scale: give epsilon alone")
+    if not given and "modules" not in choices:
         raise StoreError(
             "llc: no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
         )

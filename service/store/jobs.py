@@ -151,6 +151,8 @@ class Jobs(Registry):
             require_network(checkpoint.family, task, checkpoint.id)
             if checkpoint.path is None and checkpoint.file_sha256 is None:
                 raise StoreError(f"{checkpoint.id} was stored without its file: register or upload it again")
+            if task == "llc" and choices.get("modules") is not None:
+                content += _modules_of(session, checkpoint, choices)
             return checkpoint.id, [*content, checkpoint.id, checkpoint.sha256]
 
     def get_job(self, ref: str) -> JobRow:
@@ -401,6 +403,16 @@ def _compared(session: Session, target: str, choices: dict[str, Any], content: l
         rows.append(resolve(session, Partition, str(choices["other"])))
         choices["other"] = rows[-1].id
     return rows[0].id, [*content, *(part for row in rows for part in (row.id, row.partition_sha256))]
+
+
+def _modules_of(session: Session, checkpoint: Checkpoint, choices: dict[str, Any]) -> list[str]:
+    """Return what identifies the partition whose modules are counted; name it by its ID."""
+    partition = resolve(session, Partition, str(choices["modules"]))
+    own = partition.graph.checkpoint
+    if own.key != checkpoint.key:
+        raise StoreError(f"{partition.id} divides {own.id}, not {checkpoint.id}: name the partition's own checkpoint")
+    choices["modules"] = partition.id
+    return [partition.id, partition.partition_sha256]
 
 
 def job_row(row: Job) -> JobRow:

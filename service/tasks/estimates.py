@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from ...analysis.checkpoints.checkpoint import load_checkpoint
+from ...analysis.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ...analysis.checkpoints.families import load_factory
 from ...analysis.degeneracy.counts import LayerLedger
 from ...analysis.degeneracy.ledger import Ledger
+from ...analysis.errors import InputError
 from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ...analysis.llc.diagnostics import to_json
 from ...analysis.progress import ProgressCallback
-from ...analysis.recipe import LedgerRecipe, LlcRecipe, build_ledger, build_llc
+from ...analysis.recipe import LedgerRecipe, LlcRecipe, Recipe, build_ledger, build_llc
+from ...analysis.refined.coefficients import Estimate, RefinedCoefficients
 from ..records.base import Kind, Record
 from ..records.estimates import LEDGER, LLC, LedgerRow, LedgerValues, LlcRow, LlcValues
 from ..store.store import Store
 from .checkpoints import check_registrable, provenance, register, stored
+from .partitions import opened_parts
 
 __all__ = ["ledger", "llc"]
 
@@ -76,9 +79,25 @@ def llc(
         device: where to compute; default: the CPU.
         force: compute and store again.
         progress: called as the work goes on.
+
+    Raises:
+        InputError: the partition whose modules are counted is of another checkpoint.
     """
     options: dict[str, Any] = {"data": data, "factory": factory, "device": device, "force": force, "progress": progress}
-    return _measured(store, LLC, path, recipe, build_llc, _llc_values, **options)
+    if recipe.modules is None:
+        return _measured(store, LLC, path, recipe, build_llc, _llc_values, **options)
+    row, graph, bases, partition = opened_parts(store, recipe.modules)
+    own = store.get_checkpoint(row.checkpoint)
+    chosen = Recipe.from_mapping({name: graph.recipe.get(name) for name in ("cuts", "loss", "positions")}).graph
+    recipe = replace(recipe, modules=row.id, loss=chosen.loss, positions=chosen.positions)
+
+    def build(checkpoint: Checkpoint, chosen: LlcRecipe, *, progress: ProgressCallback | None) -> RefinedCoefficients:
+        if checkpoint.sha256 != own.sha256:
+            raise InputError(f"{row.id} divides {own.id}, not {path}: name the partition's own checkpoint")
+        found = build_llc(checkpoint, chosen, divided=(bases, partition), progress=progress)
+        return cast(RefinedCoefficients, found)
+
+    return _measured(store, LLC, path, recipe, build, _llc_values, cuts=chosen.cuts, **options)
 
 
 def _measured(
@@ -94,10 +113,11 @@ def _measured(
     device: str | None,
     force: bool,
     progress: ProgressCallback | None,
+    cuts: Any = None,
 ) -> RowT:
     """Compute and store a measurement of one checkpoint, or return the stored one of the same data and recipe."""
     build_model = load_factory(factory) if factory else None
-    options: dict[str, Any] = {"data": data, "factory": build_model, "device": device}
+    options: dict[str, Any] = {"data": data, "factory": build_model, "device": device, "cuts": cuts}
     checkpoint = load_checkpoint(path, loss=recipe.loss, positions=recipe.positions, **options)
     chosen = replace(recipe, loss=checkpoint.network.loss, positions=checkpoint.positions)
     known = None if force else stored(store, checkpoint)
@@ -129,11 +149,19 @@ def _layer(layer: LayerLedger) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names} | {"blocks": blocks, "kronecker": fit}
 
 
-def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, recipe: LlcRecipe) -> LlcValues:
-    """Return the numbers of an estimate; for a curve those at its smallest loss scale, and its verdict."""
-    curve = isinstance(estimate, LearningCoefficientCurve)
-    every = estimate.points if isinstance(estimate, LearningCoefficientCurve) else (estimate,)
+def _llc_values(estimate: Estimate, recipe: LlcRecipe) -> LlcValues:
+    """Return the numbers of an estimate; of a curve those at its smallest loss scale, of parts those of the whole."""
+    if isinstance(estimate, LearningCoefficientCurve):
+        mode, every = "curve", estimate.points
+    elif isinstance(estimate, RefinedCoefficients):
+        mode, every = "modules" if recipe.modules else "parts", tuple(part.estimate for part in estimate.parts)
+    else:
+        mode, every = "point", (estimate,)
     points = [_point(point) for point in every]
+    if isinstance(estimate, RefinedCoefficients):
+        for point, part in zip(points, estimate.parts, strict=True):
+            point |= {"part": part.name, "kind": part.kind, "module": part.module}
+        points[0] |= _about_modules(estimate)
     if isinstance(estimate, LearningCoefficientCurve):
         volumes = zip(estimate.log_volume, estimate.log_volume_error, strict=True)
         for point, (volume, error) in zip(points, volumes, strict=True):
@@ -141,7 +169,7 @@ def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, recipe
     first = every[0]
     names = ("value", "standard_error", "lower", "upper", "epsilon", "temperature")
     return LlcValues(
-        mode="curve" if curve else "point",
+        mode=mode,
         loss=str(recipe.loss),
         **{name: points[0][name] for name in names},
         n_parameters=first.n_parameters,
@@ -156,12 +184,18 @@ def _llc_values(estimate: LearningCoefficient | LearningCoefficientCurve, recipe
     )
 
 
+def _about_modules(found: RefinedCoefficients) -> dict[str, Any]:
+    """Return what is known of modules together as JSON: mediating nodes, excess and constraint with their errors."""
+    mediators = [asdict(node) | {"predicted": node.predicted} for node in found.mediators]
+    return {"mediators": mediators, "interaction": found.interaction, "constraint": found.constraint}
+
+
 def _point(found: LearningCoefficient) -> dict[str, Any]:
     """Return the numbers at one loss scale as JSON; NaN and infinity as None."""
     low, high = found.interval
     numbers = {"epsilon": found.epsilon, "temperature": found.temperature, "gamma": found.gamma}
     numbers |= {"value": found.value, "standard_error": found.standard_error, "lower": low, "upper": high}
-    numbers |= {"n_effective": found.n_effective}
+    numbers |= {"n_effective": found.n_effective, "n_parameters": found.n_parameters}
     result: dict[str, Any] = {name: _finite(value) for name, value in numbers.items()}
     result |= {"log_volume": None, "log_volume_error": None, "verdict": found.verdict, "reason": found.reason}
     return result | {"diagnostics": to_json(found.diagnostics)}

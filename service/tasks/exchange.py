@@ -23,9 +23,9 @@ from ...analysis.exchange.component_strengths import NETWORK_FORMATS, component_
 from ...analysis.exchange.graph_files import FORMATS, export_masks
 from ...analysis.exchange.graph_files import export as _export
 from ...analysis.exchange.supernodes import with_supernodes
-from ...analysis.llc.coefficient import LearningCoefficient, LearningCoefficientCurve
 from ...analysis.progress import ProgressCallback, report
 from ...analysis.recipe import ImportRecipe, from_choices, imported_graph
+from ...analysis.refined.coefficients import Estimate, RefinedCoefficients, estimate_from_bytes
 from ...analysis.results import read_bytes
 from ..records.checkpoints import IMPORTED, import_names, place_of, require_network
 from ..records.errors import NotFoundError
@@ -246,11 +246,10 @@ def _written_into(source: Source, ref: str, form: str, epsilon: float | None, or
     return with_supernodes(original, graph, partition, Names(*preferred(source.labels(PARTITION, row.id))))
 
 
-def stored_estimate(source: Source, ref: str) -> LearningCoefficient | LearningCoefficientCurve:
-    """Load a stored learning coefficient, or a curve of them."""
+def stored_estimate(source: Source, ref: str) -> Estimate:
+    """Load a stored learning coefficient, a curve of them, or those of parts."""
     row = source.get_llc(ref)
-    kind = LearningCoefficientCurve if row.mode == "curve" else LearningCoefficient
-    return kind.from_bytes(source.llc_bytes(row.id))
+    return estimate_from_bytes(row.mode, source.llc_bytes(row.id))
 
 
 def _divided(source: Source, ref: str) -> tuple[GraphRow, Partition | None]:
@@ -279,7 +278,12 @@ def _bases(source: Source, row: GraphRow) -> Bases:
     return Bases.from_bytes(source.bases_bytes(row.id))
 
 
-def _netcdf(estimate: LearningCoefficient | LearningCoefficientCurve) -> bytes:
+def _netcdf(estimate: Estimate) -> bytes:
+    if isinstance(estimate, RefinedCoefficients):
+        raise InputError(
+            "netcdf holds the traces of one learning coefficient or a curve: load the parts in Python, and take "
+            "`part.estimate.to_inference_data()`"
+        )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "traces.nc"
         estimate.to_inference_data().to_netcdf(file)

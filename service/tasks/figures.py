@@ -26,6 +26,7 @@ from ...analysis.meaning.cards import Cards
 from ...analysis.notebook.tables import html_table
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import Recipe
+from ...analysis.refined.coefficients import RefinedCoefficients
 from ...analysis.results import Result, write_bytes
 from ..records.base import Kind
 from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, ExperimentRow
@@ -55,7 +56,7 @@ _OF_FIGURES: dict[str, tuple[Kind[Any, Any], ...]] = {
     **dict.fromkeys(("membership", "profile", "controls"), (PARTITION,)),
     "tracks": (TRACKING,),
     **dict.fromkeys(("waterfall", "synchronisation"), (LEDGER,)),
-    **dict.fromkeys(("traces", "curve"), (LLC,)),
+    **dict.fromkeys(("traces", "curve", "parts"), (LLC,)),
     **dict.fromkeys(EXPERIMENTS, (EXPERIMENT,)),
     **dict.fromkeys(("cards", "module", "node"), (DESCRIPTION,)),
     "overlap": (COMPARISON,),
@@ -119,6 +120,8 @@ def _figures(source: Source, ref: str, figure: str, named: str | None) -> tuple[
 
 def _of_llc(source: Source, row: Any) -> dict[str, Callable[..., Any]]:
     estimate = stored_estimate(source, row.id)
+    if isinstance(estimate, RefinedCoefficients):
+        return {"parts": estimate.plot}
     return {"curve" if isinstance(estimate, LearningCoefficientCurve) else "traces": estimate.plot}
 
 

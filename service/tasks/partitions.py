@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from ...analysis import InteractionGraph, Partition, score_partition
+from ...analysis import Bases, InteractionGraph, Partition, score_partition
 from ...analysis.checkpoints.checkpoint import Checkpoint
 from ...analysis.errors import InputError
 from ...analysis.exchange.labels_file import labels_of
@@ -19,12 +19,14 @@ from ...analysis.modules.untrained import control_note
 from ...analysis.progress import ProgressCallback
 from ...analysis.recipe import GraphRecipe, PartitionRecipe, Recipe, partition_graph
 from ..records.base import Provenance
+from ..records.checkpoints import require_network
+from ..records.errors import NotFoundError
 from ..records.graphs import GraphRow, GraphValues
 from ..records.partitions import LinkRow, MediatorRow, ModuleRow, PartitionDetail, PartitionValues
 from ..store.store import Store
 from .checkpoints import Control, provenance, stored
 
-__all__ = ["divide", "graph_values", "modules", "stored_graph"]
+__all__ = ["divide", "graph_values", "modules", "opened_parts", "stored_graph"]
 
 
 def modules(
@@ -87,6 +89,21 @@ def stored_graph(store: Store, checkpoint: Checkpoint, recipe: GraphRecipe) -> G
     """Return the stored graph of this checkpoint, data and recipe, or None."""
     known = stored(store, checkpoint)
     return store.find_graph(*known, recipe.sha256) if known else None
+
+
+def opened_parts(store: Store, ref: str) -> tuple[PartitionDetail, GraphRow, Bases, Partition]:
+    """Load a stored partition of a network, with the record of its graph and the graph's bases.
+
+    Raises:
+        NotFoundError: the bases were not kept.
+    """
+    row = store.get_partition(ref)
+    graph = store.get_graph(row.graph)
+    require_network(store.get_checkpoint(row.checkpoint).family, "what was asked for", row.id)
+    if graph.bases_sha256 is None:
+        raise NotFoundError(f"the bases of {graph.id} were not kept: analyze its checkpoint again with --force")
+    bases = Bases.from_bytes(store.bases_bytes(graph.id))
+    return row, graph, bases, Partition.from_bytes(store.partition_bytes(row.id))
 
 
 def divide(

@@ -19,6 +19,7 @@ from ..records.jobs import JobRow, ScheduleRow, TokenRow
 from ..records.partitions import ComparisonRow, PartitionDetail, PartitionRow, TrackingDetail, TrackingRow
 from .cards import modules_overview
 from .experiments import experiment_notes, experiment_tables, what_it_found, with_unit
+from .parts import parts_tables
 from .results import (
     at_no_cut,
     comparison_body,
@@ -226,7 +227,8 @@ def _ledger_body(row: LedgerRow) -> list[RenderableType]:
 
 
 def _llc_body(row: LlcRow) -> list[RenderableType]:
-    return [llc_table(row), "", verdict_line(row) or "", *_counted_note(row), ""]
+    body = [llc_table(row)] if row.mode in ("point", "curve") else parts_tables(row)
+    return [*body, "", verdict_line(row) or "", *_counted_note(row), ""]
 
 
 def _counted_note(row: LedgerRow | LlcRow) -> tuple[str, ...]:

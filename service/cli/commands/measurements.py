@@ -8,7 +8,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ...records.base import Kind, Record
+from ...records.errors import StoreError
 from ...records.estimates import LEDGER, LLC, LedgerRow, LlcRow
+from ...terminal.parts import parts_summary
 from ...terminal.results import llc_summary
 from ...terminal.show import out, print_json, show_body, show_row
 from ...terminal.tables import counted, number
@@ -25,6 +27,7 @@ from ..options import (
     JsonOption,
     LossOption,
     MemoryOption,
+    OptionalCheckpoints,
     PlotOption,
     PointsOption,
     PositionsOption,
@@ -102,7 +105,7 @@ def ledger(
 
 @app.command(rich_help_panel="Analyse")
 def llc(
-    checkpoints: CheckpointsArgument,
+    checkpoints: OptionalCheckpoints = None,
     epsilon: ScaleOption = None,
     temperature: Annotated[
         float | None, typer.Option(help="Inverse temperature n beta, instead of a loss scale.")
@@ -115,6 +118,24 @@ def llc(
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Vary only parameters with these names; may be given several times."),
+    ] = None,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--modules",
+            metavar="PARTITION",
+            help="Count the parameters of each module of this partition; may be given several times.",
+            autocompletion=complete_ids("partition"),
+        ),
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parts",
+            metavar="GLOB",
+            help="Count sets of parameters one by one: globs or slices such as 'attn.W_Q[2]', or auto for each head "
+            "and MLP; may be given several times.",
+        ),
     ] = None,
     kernel: Annotated[
         str,
@@ -185,12 +206,17 @@ def llc(
 
     Example: interbasis llc run/step500.safetensors --epsilon 0.01
     Example: interbasis llc my-gpt2 --text corpus.txt --points 50 --epsilon 0.1 --kernel sgld --batch-size 8
+    Example: interbasis llc --modules two-digits@last
     """
     windows = Text(text, tokens, context, points, seed)
+    checkpoints = checkpoints or []
+    if bool(checkpoints) == bool(modules):
+        raise StoreError("llc: expected checkpoints, or --modules PARTITION, whose checkpoint is taken")
     with opened_backend(store, artifacts, url, create=makes_store("llc", checkpoints)) as backend:
         choices: dict[str, Any] = {"epsilon": single_loss_scale(epsilon), "temperature": temperature, "curve": curve}
         choices["loss"] = loss
         choices |= {"parameters": tuple(parameters) if parameters else None, "kernel": kernel, "radius": radius}
+        choices |= {"parts": tuple(parts) if parts else None}
         choices |= {"preconditioner": preconditioner, "gamma": gamma, "chains": chains, "warmup": warmup}
         choices |= {
             "positions": positions,
@@ -200,7 +226,12 @@ def llc(
             "seed": seed,
         }
         given = Given(data, factory, force, device, memory)
-        rows: list[LlcRow] = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
+        rows: list[LlcRow] = []
+        for divided in [backend.source.get_partition(ref) for ref in modules or ()]:
+            own, chosen = [Path(divided.checkpoint)], {**choices, "modules": divided.id}
+            rows += _measured(backend, LLC, own, chosen, given, windows, plot)
+        if checkpoints:
+            rows = _measured(backend, LLC, checkpoints, choices, given, windows, plot)
         names = [backend.source.place_of(row) for row in rows]
     if as_json:
         print_json({"items": [row.to_json() for row in rows]})
@@ -211,7 +242,7 @@ def llc(
         show_body(row)
     if len(rows) > 1 and not curve:
         out.print()
-        out.print(llc_summary(names, rows))
+        out.print((parts_summary if modules or parts else llc_summary)(names, rows))
 
 
 @app.command(rich_help_panel="Analyse")
