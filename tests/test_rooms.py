@@ -37,7 +37,7 @@ FLOORS = {
     ),
     "service": (
         ("records",),
-        ("logs", "labels", "storage", "terminal"),
+        ("logs", "labels", "storage", "terminal", "web"),
         ("store", "client"),
         ("tasks",),
         ("jobs", "api"),

@@ -36,6 +36,9 @@ def test_wheel_has_every_module_and_the_migrations(wheel: Path) -> None:
     for folder in ("analysis", "service", "migrations"):
         for path in (ROOT / folder).rglob("*.py"):
             assert f"interbasis/{path.relative_to(ROOT)}" in inside
+    static = {path.name for path in (ROOT / "service" / "web" / "static").iterdir()}
+    assert {f"interbasis/service/web/static/{name}" for name in static} <= inside
+    assert not any("/source/" in name for name in inside)
     assert {f"interbasis/{path.name}" for path in (ROOT / "package").iterdir() if path.is_file()} <= inside
     assert not any(name.startswith(("package/", "analysis/", "service/", "migrations/", "tests/")) for name in inside)
 

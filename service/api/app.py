@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, cast
 
 import anyio
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
@@ -27,10 +24,10 @@ from ..records.errors import (
     StoreError,
 )
 from ..store.store import Store
+from ..web.files import FILES, POLICY, static_file
 from .complaints import complaint
 from .guard import Guard, Limits, problem
 from .metrics import Metrics
-from .pages import POLICY, docs_page, start_page
 from .routes import cards as card_routes
 from .routes import checkpoints as checkpoint_routes
 from .routes import exports as export_routes
@@ -101,15 +98,20 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Add the pages at `/` and `/docs`, which are made at the first request."""
+    """Add the files of the page: at `/`, at `/docs` and below `/web/`."""
 
-    def add(path: str, make: Callable[[dict[str, Any]], str]) -> None:
-        made = functools.cache(lambda: make(app.openapi()))
-        headers = {"content-security-policy": POLICY}
-        app.get(path, include_in_schema=False)(lambda: HTMLResponse(made(), headers=headers))
+    def page(request: Request) -> Response:
+        file = static_file(request.url.path)
+        headers = {"content-security-policy": POLICY, "etag": file.etag, "cache-control": "no-cache"}
+        headers["vary"] = "accept-encoding"
+        if request.headers.get("if-none-match") == file.etag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(file.packed, headers={**headers, "content-encoding": "gzip"}, media_type=file.kind)
+        return Response(file.body, headers=headers, media_type=file.kind)
 
-    add("/", start_page)
-    add("/docs", docs_page)
+    for path in FILES:
+        app.get(path, include_in_schema=False)(page)
 
 
 def _problem(status: int, detail: str, headers: Any = None, **more: Any) -> Response:

@@ -17,10 +17,10 @@ from typing import Any
 
 from ..records.errors import NotFoundError, StoreError
 from ..records.graphs import EdgeRow, Subgraph
-from ..records.partitions import Comparison, OverlapRow
+from ..records.partitions import Comparison, Drawing, OverlapRow, PartitionDetail
 from ..store.reading import Reader
 
-__all__ = ["compare", "edges_between", "edges_of", "subgraph"]
+__all__ = ["compare", "drawing", "edges_between", "edges_of", "subgraph"]
 
 _MOST = 10_000
 
@@ -55,9 +55,7 @@ def edges_between(store: Reader, partition: str, first: int, second: int, *, lim
         NotFoundError: the partition or module does not exist.
     """
     detail = store.get_partition(partition)
-    for index in (first, second):
-        if not 0 <= index < detail.n_modules:
-            raise NotFoundError(f"no module {index} in {detail.id}, which has {detail.n_modules}, counted from 0")
+    _require_modules(detail, (first, second))
     with _opened(store, detail.graph) as file:
         sources, sinks = (file.mask(store, detail.id, index) for index in (first, second))
         parts = []
@@ -90,6 +88,47 @@ def subgraph(
                 chosen = strength**2 > (epsilon or 0.0)
                 parts.append((a, b, earlier[chosen], later[chosen], strength[chosen]))
         return _strongest(file, parts, limit)
+
+
+def drawing(
+    store: Reader,
+    partition: str,
+    *,
+    module: int | None = None,
+    epsilon: float | None = None,
+    nodes: int = 2000,
+    limit: int = 10_000,
+) -> Drawing:
+    """Return the most important nodes of a partition, or of one module, and the strongest edges among them.
+
+    Raises:
+        NotFoundError: the partition or module does not exist.
+    """
+    import numpy as np
+
+    detail = store.get_partition(partition)
+    _require_modules(detail, () if module is None else (module,))
+    chosen, n_nodes = store.strongest_nodes(detail.id, module=module, limit=nodes)
+    with _opened(store, detail.graph) as file:
+        shown = [np.zeros(width, dtype=bool) for width in file.widths]
+        for node in chosen:
+            shown[node.cut][node.coordinate] = True
+        everything = shown if n_nodes == len(chosen) else file.mask(store, detail.id, module)
+        parts, n_edges = [], 0
+        for p, (a, b) in enumerate(file.pairs):
+            earlier, later, strength = file.pair(p)
+            strong = strength**2 > (epsilon or 0.0)
+            n_edges += int(np.count_nonzero(strong & everything[a][earlier] & everything[b][later]))
+            kept = strong & shown[a][earlier] & shown[b][later]
+            parts.append((a, b, earlier[kept], later[kept], strength[kept]))
+        found = _strongest(file, parts, limit)
+    return Drawing(cuts=found.cuts, n_nodes=n_nodes, n_edges=n_edges, nodes=chosen, edges=found.edges)
+
+
+def _require_modules(detail: PartitionDetail, indices: Sequence[int]) -> None:
+    for index in indices:
+        if not 0 <= index < detail.n_modules:
+            raise NotFoundError(f"no module {index} in {detail.id}, which has {detail.n_modules}, counted from 0")
 
 
 def compare(store: Reader, first: str, second: str) -> Comparison:
@@ -176,10 +215,12 @@ class _GraphFile:
                 return float(self._opened.get_slice(f"{name}.strength")[place : place + 1][0])
         return 0.0
 
-    def mask(self, store: Reader, partition: str, module: int) -> list[Any]:
-        """Return, for each cut, which nodes are in a module."""
+    def mask(self, store: Reader, partition: str, module: int | None) -> list[Any]:
+        """Return, for each cut, which nodes are in a module; None: all."""
         import numpy as np
 
+        if module is None:
+            return [np.ones(width, dtype=bool) for width in self.widths]
         masks = [np.zeros(width, dtype=bool) for width in self.widths]
         for node in store.nodes(partition, module=module):
             masks[node.cut][node.coordinate] = True

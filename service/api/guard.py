@@ -27,7 +27,7 @@ from ..logs import request_id
 from ..records.errors import NewerSchemaError, OldSchemaError, ReadOnlyError, StoreError, UnavailableError
 from ..records.jobs import SCOPES
 from ..store.store import Store
-from .pages import PAGES
+from ..web.files import FILES
 
 __all__ = ["COMPUTED", "Guard", "Limits", "problem"]
 
@@ -157,7 +157,8 @@ class Guard:
                 return 503, "the database cannot be used at the moment: try again later", {"retry-after": "5"}
             return 500, "the database does not answer as it should; the service's log says why", {}
         if needed and allowed is None and (token or not _open(scope)):
-            self._note_failure(client)
+            if token:  # a page that has yet to ask for a token guesses at none
+                self._note_failure(client)
             what = (
                 "the token is unknown or revoked"
                 if token
@@ -258,8 +259,8 @@ async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]
 
 
 def _open(scope: Scope) -> bool:
-    """Return whether a request is for a page that needs no token, since it holds nothing that is stored."""
-    return scope["method"] in ("GET", "HEAD") and scope["path"] in PAGES
+    """Return whether a request is for a file of the page, which holds nothing that is stored and needs no token."""
+    return scope["method"] in ("GET", "HEAD") and scope["path"] in FILES
 
 
 def _named(scope: Scope) -> str:

@@ -40,7 +40,7 @@ from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow,
 from ..records.kinds import Paging, Source, check_paging, kinds_of
 from ..records.labels import LabelRow, NewLabel, Place, check_label, preferred
 from ..records.maintenance import CheckReport, Collected, Removal
-from ..records.partitions import PARTITION, Comparison, MediatorRow, NodeRow
+from ..records.partitions import PARTITION, Comparison, Drawing, MediatorRow, NodeRow
 from .events import read_events
 from .http import (
     AGAIN,
@@ -250,6 +250,19 @@ class Client(Source):
         """Return the strongest edges from one module to another."""
         params = {"earlier": earlier, "later": later, "limit": limit}
         return self._get(Subgraph, "partitions", partition, "edges", **params)
+
+    def drawing(
+        self,
+        partition: str,
+        *,
+        module: int | None = None,
+        epsilon: float | None = None,
+        nodes: int = 2000,
+        limit: int = 10_000,
+    ) -> Drawing:
+        """Return what a picture shows: the most important nodes, all or of a module, and the strongest edges there."""
+        params = {"module": module, "epsilon": epsilon, "nodes": nodes, "limit": limit}
+        return self._get(Drawing, "partitions", partition, "drawing", **params)
 
     def subgraph(
         self, graph: str, *, cuts: Sequence[int | str] = (), epsilon: float | None = None, limit: int = 1000

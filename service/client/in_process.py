@@ -29,7 +29,8 @@ class InProcess(httpx.BaseTransport):
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
         body = await response.aread()
-        return httpx.Response(response.status_code, headers=response.headers, content=body, request=request)
+        headers = [pair for pair in response.headers.raw if pair[0].lower() != b"content-encoding"]  # it is undone
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
     def close(self) -> None:
         """Stop the event loop."""

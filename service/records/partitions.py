@@ -20,7 +20,7 @@ from .checkpoints import (
     RunNumber,
     Step,
 )
-from .graphs import Cuts, EdgeCount, GraphId, GraphRow, NodeCount, Output, Strength
+from .graphs import Cuts, EdgeCount, EdgeRow, GraphId, GraphRow, NodeCount, Output, Strength
 
 __all__ = [
     "AGREEMENTS",
@@ -30,6 +30,7 @@ __all__ = [
     "Comparison",
     "ComparisonRow",
     "ComparisonValues",
+    "Drawing",
     "LinkRow",
     "MediatorRow",
     "ModuleRow",
@@ -114,6 +115,26 @@ class NodeRow(Record):
     type: Annotated[str | None, Field(examples=["cross layer transcoder"])] = None
     position: Annotated[int | None, Field(examples=[5])] = None
     label: Annotated[str | None, Field(examples=["words about bees"])] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Record):
+    """What a picture of a partition shows: its most important nodes, and the strongest edges among these.
+
+    `n_nodes` and `n_edges` count what there is to show: all nodes, or those of the module that was asked for, and all
+    edges between them that are stronger than the square root of epsilon, where one was given.
+    """
+
+    cuts: Cuts
+    n_nodes: NodeCount
+    n_edges: EdgeCount
+    nodes: Annotated[
+        tuple[NodeRow, ...], Field(examples=[[{"cut": 1, "coordinate": 3, "module": 0, "importance": 1.7}]])
+    ]
+    edges: Annotated[
+        tuple[EdgeRow, ...],
+        Field(examples=[[{"earlier_cut": 1, "earlier": 3, "later_cut": 2, "later": 0, "strength": 0.82}]]),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Kind, Page, Record
@@ -142,12 +142,9 @@ class Reader(Transactions, Source):
 
     def nodes(self, partition: str, *, module: int | None = None) -> tuple[NodeRow, ...]:
         """List the nodes of a partition by cut and coordinate, all or those of one module."""
-        names = ("cut", "coordinate", "module", "importance", "confidence")
-        columns = [getattr(NodeAssignment, name) for name in names]
         with self._read() as session:
             owner = resolve(session, Partition, partition)
-            rows = session.execute(_nodes_query(owner, module).with_only_columns(*columns))
-            return named(self.blobs, owner.graph, [NodeRow(**dict(zip(names, row, strict=True))) for row in rows])
+            return named(self.blobs, owner.graph, _node_rows(session, _nodes_query(owner, module)))
 
     def node_page(
         self, partition: str, *, module: int | None = None, cursor: str | None = None, limit: int = 100
@@ -157,6 +154,21 @@ class Reader(Transactions, Source):
             owner = resolve(session, Partition, partition)
             found = node_page(session, _nodes_query(owner, module), cursor=cursor, limit=limit)
             return replace(found, items=named(self.blobs, owner.graph, found.items))
+
+    def strongest_nodes(
+        self, partition: str, *, module: int | None = None, limit: int = 2000
+    ) -> tuple[tuple[NodeRow, ...], int]:
+        """Return the most important nodes of a partition or of one of its modules, and how many there are in all.
+
+        Nodes of equal importance come in the order of cut and coordinate.
+        """
+        with self._read() as session:
+            owner = resolve(session, Partition, partition)
+            query = _nodes_query(owner, module)
+            total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
+            order = NodeAssignment.importance.desc(), NodeAssignment.cut, NodeAssignment.coordinate
+            rows = _node_rows(session, query.order_by(None).order_by(*order).limit(limit))
+            return named(self.blobs, owner.graph, rows), total
 
     def mediators(
         self, partition: str, *, earlier: int | None = None, later: int | None = None
@@ -205,6 +217,13 @@ def _nodes_query(partition: Partition, module: int | None) -> Select[NodeAssignm
     of = NodeAssignment.partition_key == partition.key
     query = select(NodeAssignment).where(of).order_by(NodeAssignment.cut, NodeAssignment.coordinate)
     return query if module is None else query.where(NodeAssignment.module == module)
+
+
+def _node_rows(session: Session, query: Select[NodeAssignment]) -> list[NodeRow]:
+    """Read columns, not objects: a graph may have many nodes."""
+    names = ("cut", "coordinate", "module", "importance", "confidence")
+    rows = session.execute(query.with_only_columns(*(getattr(NodeAssignment, name) for name in names)))
+    return [NodeRow(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _mediators_query(session: Session, partition: str, earlier: int | None, later: int | None) -> Select[Mediator]:

@@ -10,9 +10,21 @@ from fastapi import Path as InPath
 from ...records.errors import NotFoundError
 from ...records.graphs import Subgraph
 from ...records.jobs import JobRow
-from ...records.partitions import Comparison, MediatorRow, ModuleRow, NodeRow
+from ...records.partitions import Comparison, Drawing, MediatorRow, ModuleRow, NodeRow
 from .. import edges
-from ..responses import Cut, Edges, Limit, MediatorCursor, Node, NodeCursor, Opened, OtherRef, PartitionRef, as_json
+from ..responses import (
+    Cut,
+    Edges,
+    Epsilon,
+    Limit,
+    MediatorCursor,
+    Node,
+    NodeCursor,
+    Opened,
+    OtherRef,
+    PartitionRef,
+    as_json,
+)
 from ..schemas import ComparisonRequest, Listing
 
 __all__ = ["routes"]
@@ -83,6 +95,21 @@ def module_edges(
 ) -> Response:
     """Return the strongest edges from one module to another."""
     return as_json(request, edges.edges_between(store, ref, earlier, later, limit=limit).to_json())
+
+
+@routes.get("/partitions/{ref}/drawing", response_model=Drawing, tags=["partitions"])
+def drawing(
+    request: Request,
+    store: Opened,
+    ref: PartitionRef,
+    module: Annotated[int | None, Query(ge=0, lt=2**31, examples=[0])] = None,
+    epsilon: Epsilon = None,
+    nodes: Annotated[int, Query(ge=1, le=2000, description="Largest number of nodes.", examples=[500])] = 2000,
+    limit: Edges = 10_000,
+) -> Response:
+    """Return what a picture shows: the most important nodes, all or of a module, and the strongest edges there."""
+    chosen: dict[str, Any] = {"module": module, "epsilon": epsilon, "nodes": nodes, "limit": limit}
+    return as_json(request, edges.drawing(store, ref, **chosen).to_json())
 
 
 @routes.post("/comparisons", status_code=202, response_model=JobRow, tags=["comparisons"])

@@ -285,6 +285,26 @@ def test_edges_are_those_of_the_graph(client: Client, analysed: Any) -> None:
     assert strong.n_edges == np.count_nonzero(blocks[0] > np.sqrt(np.median(blocks[0][blocks[0] > 0]) ** 2))
 
 
+@SQLITE_FIRST
+def test_a_drawing_has_the_strongest_of_everything(client: Client, analysed: Any) -> None:
+    detail = client.get_partition(analysed.partition.id)
+    nodes = sorted(client.nodes(detail.id), key=lambda n: (-n.importance, n.cut, n.coordinate))
+    whole = client.drawing(detail.id)
+    assert (list(whole.nodes), whole.n_nodes) == (nodes, len(nodes))
+    every = client.subgraph(analysed.graph.id, limit=10_000)
+    assert (whole.edges, whole.n_edges, whole.cuts) == (every.edges, every.n_edges, every.cuts)
+    few = client.drawing(detail.id, nodes=9, limit=4, epsilon=every.edges[20].strength ** 2)
+    assert (list(few.nodes), few.n_nodes, few.n_edges) == (nodes[:9], len(nodes), 20)
+    places = {(n.cut, n.coordinate) for n in few.nodes}
+    among = [e for e in every.edges if {(e.earlier_cut, e.earlier), (e.later_cut, e.later)} <= places]
+    assert list(few.edges) == among[:4]
+    one = client.drawing(detail.id, module=1)
+    assert list(one.nodes) == [n for n in nodes if n.module == 1]
+    inner = client.edges_between(detail.id, 1, 1, limit=10_000)
+    assert (one.edges, one.n_edges) == (inner.edges, inner.n_edges)
+    assert client.drawing(detail.id, module=1, nodes=3).n_edges == inner.n_edges
+
+
 def test_nodes_without_edges_have_none(store: Store, client: Client) -> None:
     graph = InteractionGraph.from_blocks([[[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0]]])
     row = save_graph(store, 0, content=graph.to_bytes())

@@ -1,0 +1,81 @@
+// The service over HTTP. Types of paths, queries and answers are those of the OpenAPI document.
+import type { components, paths } from "./api";
+
+export type Schemas = components["schemas"];
+
+type Json<T> = T extends { responses: { 200: { content: { "application/json": infer Body } } } } ? Body : never;
+type Get<P extends keyof paths> = paths[P] extends { get: infer Operation } ? Operation : never;
+export type Readable = { [P in keyof paths]: Json<Get<P>> extends never ? never : P }[keyof paths];
+type Query<P extends keyof paths> = Get<P> extends { parameters: { query?: infer Q } } ? Partial<NonNullable<Q>> : object;
+type Filled = Record<string, string | number>;
+
+const KEY = "interbasis-token";
+let kept: string | null = null; // where the browser keeps nothing
+
+/** An answer that is no success; `status` 0 where there was none. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    detail: string,
+  ) {
+    super(detail);
+  }
+}
+
+/** The token of this tab, null where none was given. */
+export function token(): string | null {
+  try {
+    return sessionStorage.getItem(KEY) ?? kept;
+  } catch {
+    return kept;
+  }
+}
+
+/** Keep a token for this tab; null forgets it. */
+export function keep(given: string | null): void {
+  kept = given;
+  try {
+    if (given === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, given);
+  } catch {
+    // a browser without storage: the token lasts until the page is left
+  }
+}
+
+async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  const known = token();
+  if (known) headers.set("Authorization", `Bearer ${known}`);
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, headers });
+  } catch {
+    throw new Refused(0, "The service does not answer. Is `interbasis serve` still running?");
+  }
+  if (response.ok) return response;
+  const problem = (await response.json().catch(() => ({}))) as { detail?: string };
+  throw new Refused(response.status, problem.detail ?? `the service answered ${response.status}`);
+}
+
+function address(path: string, refs: Filled, query: object): string {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) =>
+    encodeURIComponent(String(refs[name]).replaceAll("/", "%2F")),
+  );
+  const asked = new URLSearchParams();
+  for (const [name, value] of Object.entries(query))
+    if (value !== null && value !== undefined) asked.append(name, String(value));
+  const text = asked.toString();
+  return filled.slice(1) + (text ? `?${text}` : "");
+}
+
+/** Read a route; names in braces are filled from `refs`. */
+export async function get<P extends Readable>(path: P, refs: Filled = {}, query?: Query<P>): Promise<Json<Get<P>>> {
+  return (await ask(address(path, refs, query ?? {}))).json() as Promise<Json<Get<P>>>;
+}
+
+/** Ask for a job. */
+export async function submit(body: Partial<Schemas["JobRequest"]>): Promise<Schemas["JobRow"]> {
+  const headers = { "Content-Type": "application/json" };
+  const response = await ask("api/v1/jobs", { method: "POST", headers, body: JSON.stringify(body) });
+  return response.json() as Promise<Schemas["JobRow"]>;
+}

@@ -1,0 +1,28 @@
+// The page at /docs: swagger-ui over the service's own OpenAPI document, with the token of this tab.
+import { token } from "./client.js";
+
+interface Swagger {
+  (options: {
+    url: string;
+    domNode: Element | null;
+    deepLinking: boolean;
+    validatorUrl: null;
+    persistAuthorization: boolean;
+    requestInterceptor: (request: { headers: Record<string, string> }) => unknown;
+  }): unknown;
+}
+
+declare const SwaggerUIBundle: Swagger;
+
+SwaggerUIBundle({
+  url: "api/v1/openapi.json",
+  domNode: document.getElementById("docs"),
+  deepLinking: true,
+  validatorUrl: null, // which would be a request to another host
+  persistAuthorization: false,
+  requestInterceptor: (request) => {
+    const known = token();
+    if (known && !request.headers["Authorization"]) request.headers["Authorization"] = `Bearer ${known}`;
+    return request;
+  },
+});

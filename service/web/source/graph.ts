@@ -1,0 +1,304 @@
+// The view of a partition: its modules and what runs between them; the nodes of one module, or of all.
+import { Canvas, type Dot, type Tie } from "./canvas";
+import { get, type Schemas } from "./client";
+import { colour, inks, mixed, onScheme } from "./colours";
+import { called, count, failure, h, note, number, show, type Child } from "./dom";
+import { key, layered, quotient, type Box } from "./layout";
+import { described, modulePanel, modulesPanel, nodePanel, type Known } from "./panel";
+import { requestForm } from "./request";
+import { replace, to, type View } from "./route";
+
+type Drawing = Schemas["Drawing"];
+const STEPS = 400; // of the slider
+
+interface Asked {
+  module: number | null; // null: all
+  nodes: boolean; // nodes of the module or of all, or the modules themselves
+  node: string | null; // "cut/coordinate", by index
+  above: number | null; // square root of epsilon
+}
+
+function read(query: URLSearchParams): Asked {
+  const module = query.get("module");
+  const index = module !== null && /^\d{1,9}$/.test(module) ? Number(module) : null;
+  const node = query.get("node");
+  const above = Number(query.get("above") ?? NaN);
+  return {
+    module: index,
+    nodes: index !== null || query.has("all"),
+    node: node !== null && /^\d{1,9}\/\d{1,9}$/.test(node) ? node : null,
+    above: Number.isFinite(above) && above >= 0 ? above : null,
+  };
+}
+
+/** The view at #/graph/PARTITION. */
+export async function graphView(place: HTMLElement, ref: string, query: URLSearchParams): Promise<View> {
+  const partition = await get("/api/v1/partitions/{ref}", { ref });
+  const [graph, others, labels, descriptions] = await Promise.all([
+    get("/api/v1/graphs/{ref}", { ref: partition.graph }),
+    get("/api/v1/partitions", {}, { graph: partition.graph, limit: 1000, newest: true }),
+    get("/api/v1/partitions/{ref}/labels", { ref: partition.id }, { limit: 1000 }),
+    get("/api/v1/descriptions", {}, { partition: partition.id, limit: 1, newest: true }),
+  ]);
+  document.title = `${called(partition)} · interbasis`;
+  const known = described(partition, graph, labels.items, descriptions.items[0]);
+  return new GraphView(place, known, others.items, query);
+}
+
+class GraphView implements View {
+  private readonly bars = h("div", { class: "bars" });
+  private readonly holder = h("div", { class: "canvas", role: "group", tabindex: 0 });
+  private readonly picture = h("div", { class: "picture" }, this.holder);
+  private readonly status = h("p", { class: "small", role: "status" });
+  private readonly panel = h("div", { class: "panel" });
+  private readonly quiet: () => void;
+  private canvas: Canvas | null = null;
+  private drawing: Drawing | null = null;
+  private shown = ""; // what the picture shows
+  private asked: Asked;
+  private turn = 0; // grows with every change, so that late answers are left out
+
+  constructor(
+    place: HTMLElement,
+    private readonly known: Known,
+    private readonly others: Schemas["PartitionRow"][],
+    query: URLSearchParams,
+  ) {
+    this.asked = read(query);
+    const { partition } = known;
+    const verdict = [partition.verdict, partition.reason].filter(Boolean).join(": ");
+    show(
+      place,
+      h("div", { class: "title" }, h("h1", {}, called(partition)), h("small", {}, partition.label ?? "")),
+      h("p", {}, `${count(partition.n_modules, "module")}, ${verdict || "without a verdict"}.`),
+      this.bars,
+      h("div", { class: "stage" }, h("div", {}, this.picture, this.status), this.panel),
+    );
+    this.holder.addEventListener("keydown", (event) => this.canvas?.keys(event));
+    this.quiet = onScheme(() => this.draw());
+    this.update(query);
+  }
+
+  update(query: URLSearchParams): void {
+    this.asked = read(query);
+    const wanted = this.asked.nodes ? `nodes ${this.asked.module}` : "modules";
+    const again = wanted !== this.shown;
+    this.shown = wanted;
+    void this.arrive(again).catch((error: unknown) => show(this.panel, failure(error)));
+  }
+
+  leave(): void {
+    this.turn++;
+    this.quiet();
+    this.canvas?.leave();
+  }
+
+  private async arrive(again: boolean): Promise<void> {
+    const turn = ++this.turn;
+    if (again) {
+      this.canvas?.leave();
+      this.canvas = null;
+      this.drawing = null;
+      show(this.picture, this.holder);
+      show(this.panel, note("Loading …"));
+      if (this.asked.nodes) {
+        const module = this.asked.module;
+        const asked = module === null ? {} : { module };
+        const found = await get("/api/v1/partitions/{ref}/drawing", { ref: this.known.partition.id }, asked);
+        if (turn !== this.turn) return;
+        this.drawing = found;
+      }
+    } else if (this.asked.nodes && !this.drawing) return; // it is on its way
+    if (again || !this.canvas) this.draw();
+    this.show();
+    await this.tell(turn);
+  }
+
+  /** Make the picture anew. */
+  private draw(): void {
+    this.canvas?.leave();
+    this.canvas = null;
+    if (this.asked.nodes && !this.drawing) return;
+    const box = { width: this.holder.clientWidth || 1, height: this.holder.clientHeight || 1 };
+    const [dots, ties] = this.drawing ? nodesOf(this.drawing, this.known, box) : modulesOf(this.known, box);
+    if (!dots.length) {
+      show(this.picture, note("There are no nodes here."));
+      return;
+    }
+    this.holder.setAttribute(
+      "aria-label",
+      `Picture of ${this.drawing ? count(this.drawing.nodes.length, "node") : count(dots.length, "module")}; the list after it has the same. Arrow keys move it, + and - zoom.`,
+    );
+    const side = this.drawing && box.width >= box.height ? "right" : "below";
+    this.canvas = new Canvas(this.holder, dots, ties, side, (id) => this.click(id));
+    show(this.picture, this.holder, this.canvas.buttons());
+    this.show();
+  }
+
+  private click(id: string | null): void {
+    const { partition } = this.known;
+    if (!this.drawing) {
+      if (id !== null) location.hash = to("graph", partition.id, { module: Number(id) });
+      return;
+    }
+    location.hash = this.address({ node: id });
+  }
+
+  private address(change: Partial<Asked>): string {
+    const { module, nodes, node, above } = { ...this.asked, ...change };
+    const all = nodes && module === null ? "1" : null;
+    return to("graph", this.known.partition.id, { module, all, node, above: above === null ? null : above });
+  }
+
+  /** Bring controls, threshold and selection into line with the address. */
+  private show(): void {
+    const least = this.asked.above ?? this.known.usual;
+    show(this.bars, this.divisions(), this.parts(), this.drawing ? this.slider(least) : null);
+    if (this.drawing) this.canvas?.above(least);
+    this.canvas?.choose(this.asked.node);
+    this.say(least);
+  }
+
+  private say(least: number): void {
+    if (!this.drawing) {
+      const { modules, links } = this.known.partition;
+      const pairs = new Set(links.map((link) => [link.earlier, link.later].sort().join(" "))).size;
+      show(this.status, `${count(modules.length, "module")}, ${count(pairs, "connected pair")}. The size of a disc is its number of nodes, the width of a line the interaction cost. Click a module to open it.`);
+      return;
+    }
+    const { nodes, edges, n_nodes, n_edges } = this.drawing;
+    const strong = edges.filter((edge) => edge.strength > least).length;
+    const signed = edges.some((edge) => (edge.weight ?? 0) < 0) ? " Orange edges are negative, blue ones positive." : "";
+    const cut = edges.length < n_edges ? ` Only the strongest ${number(edges.length)} are here.` : "";
+    show(
+      this.status,
+      `${number(nodes.length)} of ${count(n_nodes, "node")}, ${number(strong)} of ${count(n_edges, "edge")}.${cut} Larger discs are more important.${signed}`,
+    );
+  }
+
+  private divisions(): Child {
+    const choices = this.others.map((row) =>
+      h("option", { value: row.id, selected: row.id === this.known.partition.id }, divisionName(row)),
+    );
+    const change = (event: Event): void => {
+      location.hash = to("graph", (event.target as HTMLSelectElement).value);
+    };
+    return h("div", {}, h("label", { for: "division" }, "Division"), h("select", { id: "division", change }, choices));
+  }
+
+  private parts(): Child {
+    const { partition } = this.known;
+    const chosen = this.asked.module ?? (this.asked.nodes ? "all" : "");
+    const option = (value: string | number, text: string): Child => h("option", { value, selected: value === chosen }, text);
+    const change = (event: Event): void => {
+      const value = (event.target as HTMLSelectElement).value;
+      const above = this.asked.above;
+      location.hash = to("graph", partition.id, value === "all" ? { all: "1", above } : value === "" ? {} : { module: value, above });
+    };
+    const modules = partition.modules.map((module) => option(module.index, this.known.moduleName(module.index)));
+    const options = [option("", "Modules and what runs between them"), option("all", "All nodes"), ...modules];
+    return h("div", {}, h("label", { for: "part" }, "Shown"), h("select", { id: "part", change }, options));
+  }
+
+  private slider(least: number): Child {
+    const edges = this.drawing?.edges ?? [];
+    const [most, few] = [edges[0]?.strength ?? 1, edges.at(-1)?.strength ?? 1];
+    if (!(most > few)) return null;
+    const span = Math.log(most / few);
+    const at = (strength: number): number => (strength < few ? 0 : Math.round((STEPS * Math.log(strength / few)) / span));
+    const text = (strength: number): string => `Edges stronger than √ε = ${number(strength)}`;
+    const label = h("label", { for: "above" }, text(least));
+    const input = (event: Event): void => {
+      const value = Number((event.target as HTMLInputElement).value);
+      const strength = value ? Number((few * Math.exp((span * value) / STEPS)).toPrecision(4)) : 0;
+      this.asked.above = strength;
+      show(label, text(strength));
+      this.canvas?.above(strength);
+      this.say(strength);
+      replace(new URLSearchParams(this.address({}).split("?", 2)[1]));
+    };
+    const field = h("input", { id: "above", type: "range", min: 0, max: STEPS - 1, value: at(least), input });
+    return h("div", { class: "slider" }, label, field);
+  }
+
+  /** Fill the panel beside the picture. */
+  private async tell(turn: number): Promise<void> {
+    const { node, module } = this.asked;
+    const form = requestForm(this.known.partition);
+    const link = (change: Partial<Asked>): string => this.address(change);
+    let said: Child;
+    if (node !== null) said = await nodePanel(this.known, node, link);
+    else if (this.drawing) said = await modulePanel(this.known, module, this.drawing, link);
+    else said = modulesPanel(this.known);
+    if (turn === this.turn) show(this.panel, said, node === null ? form : null);
+  }
+}
+
+function divisionName(row: Schemas["PartitionRow"]): string {
+  const recipe = row.recipe as { seed?: number; roles?: unknown };
+  const parts = [count(row.n_modules, "module"), row.objective, `ε ${number(row.epsilon)}`, `resolution ${number(row.resolution)}`];
+  if (recipe.roles) parts.push("roles");
+  return [...parts, row.verdict ?? "", row.id].filter(Boolean).join(" · ");
+}
+
+function modulesOf(known: Known, box: Box): [Dot[], Tie[]] {
+  const { modules, links } = known.partition;
+  const places = quotient(modules, box);
+  const largest = Math.max(1, ...modules.map((module) => module.size));
+  const dots = modules.map((module) => ({
+    id: String(module.index),
+    label: known.moduleName(module.index),
+    ...(places.get(module.index) ?? { x: 0, y: 0 }),
+    size: 6 + 24 * Math.sqrt(module.size / largest),
+    colour: colour(module.index),
+    labelled: modules.length <= 40,
+  }));
+  const costs = new Map<string, number>();
+  for (const link of links) {
+    if (link.earlier === link.later) continue;
+    const pair = [link.earlier, link.later].sort((a, b) => a - b).join(" ");
+    costs.set(pair, (costs.get(pair) ?? 0) + link.edge_cost);
+  }
+  const strongest = [...costs].sort((a, b) => b[1] - a[1]).slice(0, 10_000);
+  const most = strongest[0]?.[1] || 1;
+  const { soft, paper } = inks();
+  const ties = strongest.map(([pair, cost]) => {
+    const [from = "", end = ""] = pair.split(" ");
+    return { from, to: end, strength: cost, width: 0.8 + 9 * (cost / most), colour: mixed(soft, paper, 0.3 + 0.4 * (cost / most)) };
+  });
+  return [dots, ties];
+}
+
+function nodesOf(drawing: Drawing, known: Known, box: Box): [Dot[], Tie[]] {
+  const { places, captions } = layered(drawing.nodes, drawing.edges, box, drawing.cuts);
+  const largest = drawing.nodes[0]?.importance || 1;
+  const equal = drawing.nodes.every((node) => node.importance === largest); // as in graphs whose file says nothing
+  const crowd = Math.min(1, Math.sqrt(150 / drawing.nodes.length));
+  const dots: Dot[] = drawing.nodes.map((node) => ({
+    id: key(node.cut, node.coordinate),
+    label: known.nodeName(node.cut, node.coordinate, node.label, String(node.coordinate)),
+    ...(places.get(key(node.cut, node.coordinate)) ?? { x: 0, y: 0 }),
+    size: equal ? 2 + 4 * crowd : 2 + (2 + 9 * crowd) * Math.sqrt(Math.max(0, node.importance) / largest),
+    colour: colour(node.module),
+  }));
+  if (dots.length)
+    captions.forEach(([label, point], i) =>
+      dots.push({ id: `caption ${i}`, label, ...point, size: 0.01, colour: inks().paper, caption: true }),
+    );
+  const signed = drawing.edges.some((edge) => (edge.weight ?? 0) < 0);
+  const most = drawing.edges[0]?.strength || 1;
+  const { soft, paper } = inks();
+  const ties = drawing.edges.map((edge) => {
+    const share = edge.strength / most;
+    const ink = signed ? ((edge.weight ?? 0) < 0 ? "#d55e00" : "#0072b2") : soft;
+    return {
+      from: key(edge.earlier_cut, edge.earlier),
+      to: key(edge.later_cut, edge.later),
+      strength: edge.strength,
+      width: 0.4 + 4 * share,
+      colour: mixed(ink, paper, 0.15 + 0.75 * Math.sqrt(share)),
+    };
+  });
+  return [dots, ties];
+}
+

@@ -1,0 +1,280 @@
+// The first view: every checkpoint with what is known of it, charts over training, imported graphs, jobs.
+import { chart, type Line } from "./charts";
+import { get, type Schemas } from "./client";
+import { colour, onScheme } from "./colours";
+import { called, count, h, note, number, show, swatch, type Child } from "./dom";
+import { to, type View } from "./route";
+
+const MOST = { limit: 1000, newest: true };
+const IMPORTED = "graph"; // the family of graphs that were made elsewhere
+
+interface Found {
+  checkpoint: Schemas["CheckpointRow"];
+  partition: Schemas["PartitionRow"] | undefined;
+  llc: Schemas["LlcRow"] | undefined;
+  ledger: Schemas["LedgerRow"] | undefined;
+  jobs: Schemas["JobRow"][];
+}
+
+interface Stored {
+  models: Schemas["ModelRow"][];
+  rows: Found[];
+  total: number;
+  partitions: Schemas["PartitionRow"][];
+  graphs: Schemas["GraphRow"][];
+  jobs: Schemas["JobRow"][];
+}
+
+async function read(): Promise<Stored> {
+  const [models, checkpoints, graphs, partitions, llc, ledgers, jobs] = await Promise.all([
+    get("/api/v1/models", {}, MOST),
+    get("/api/v1/checkpoints", {}, MOST),
+    get("/api/v1/graphs", {}, MOST),
+    get("/api/v1/partitions", {}, MOST),
+    get("/api/v1/llc", {}, MOST),
+    get("/api/v1/ledgers", {}, MOST),
+    get("/api/v1/jobs", {}, MOST),
+  ]);
+  const newest = <T extends { checkpoint: string }>(rows: T[]): Map<string, T> =>
+    new Map(rows.map((row): [string, T] => [row.checkpoint, row]).reverse());
+  const [of, at, by] = [newest(partitions.items), newest(llc.items), newest(ledgers.items)];
+  const about = Map.groupBy(jobs.items, (job) => job.target);
+  const trained = checkpoints.items.filter((row) => row.family !== IMPORTED);
+  const rows = trained.map((checkpoint) => ({
+    checkpoint,
+    partition: of.get(checkpoint.id),
+    llc: at.get(checkpoint.id),
+    ledger: by.get(checkpoint.id),
+    jobs: about.get(checkpoint.id) ?? [],
+  }));
+  const families = new Map(models.items.map((model) => [model.name, model.family]));
+  return {
+    models: models.items,
+    rows,
+    total: (checkpoints.total ?? checkpoints.items.length) - (checkpoints.items.length - trained.length),
+    partitions: partitions.items,
+    graphs: graphs.items.filter((graph) => families.get(graph.model) === IMPORTED),
+    jobs: jobs.items,
+  };
+}
+
+/** The view at #/; `model` of the query shows one model alone. */
+export async function homeView(place: HTMLElement, _: string, query: URLSearchParams): Promise<View> {
+  document.title = "interbasis";
+  const stored = await read();
+  let leave = (): void => undefined;
+  let asked = query;
+  const draw = (): void => {
+    leave();
+    leave = render(place, stored, asked);
+  };
+  draw();
+  const quiet = onScheme(draw);
+  return {
+    update: (now) => {
+      asked = now;
+      draw();
+    },
+    leave: () => {
+      quiet();
+      leave();
+    },
+  };
+}
+
+function render(place: HTMLElement, stored: Stored, query: URLSearchParams): () => void {
+  if (!stored.models.length) {
+    show(place, empty(), stored.jobs.length ? jobs(stored.jobs, null) : null);
+    return () => undefined;
+  }
+  const model = query.get("model");
+  const chosen = stored.rows.filter((row) => model === null || row.checkpoint.model === model);
+  const groups = [...Map.groupBy(chosen, (row) => row.checkpoint.run).values()];
+  const graphs = stored.graphs.filter((graph) => model === null || graph.model === model);
+  const drawn = charts(groups);
+  show(
+    place,
+    h("div", { class: "title" }, h("h1", {}, model ?? "Models"), h("small", {}, summary(chosen, groups.length, graphs.length))),
+    model !== null ? h("p", {}, h("a", { href: to("") }, "All models")) : null,
+    stored.rows.length < stored.total ? note(`The newest ${number(stored.rows.length)} of ${number(stored.total)} checkpoints.`) : null,
+    drawn.element,
+    groups.length ? table(groups) : null,
+    graphs.length ? imported(graphs, stored.partitions) : null,
+    jobs(stored.jobs, query.get("job")),
+  );
+  return drawn.leave;
+}
+
+function summary(rows: Found[], runs: number, graphs: number): string {
+  const parts = [count(rows.length, "checkpoint"), `of ${count(runs, "run")}`];
+  if (graphs) parts.push(`and ${count(graphs, "imported graph")}`);
+  return rows.length ? parts.join(" ") : count(graphs, "imported graph");
+}
+
+function empty(): Child {
+  return [
+    h("div", { class: "title" }, h("h1", {}, "Nothing is stored yet")),
+    h("p", {}, "Three ways to begin, in a terminal on this machine:"),
+    h("h2", {}, "Look at an example"),
+    h("pre", {}, "interbasis demo"),
+    h("h2", {}, "Take your own checkpoints apart"),
+    h("pre", {}, "interbasis analyze run/step*.safetensors"),
+    h("h2", {}, "Find the modules of a graph that you have"),
+    h("pre", {}, "interbasis import graph.json"),
+    note("All three write to the store that this service reads. Then load this page again."),
+  ];
+}
+
+const runName = (row: Found): string => {
+  const { partition, llc, ledger, checkpoint } = row;
+  const run = (partition ?? llc ?? ledger)?.run_number ?? 1;
+  return run > 1 ? `${checkpoint.model}#${run}` : checkpoint.model;
+};
+
+type Value = (row: Found) => { y: number | null | undefined; lower?: number | null; upper?: number | null };
+
+const PANELS: [string, string, Value][] = [
+  ["Modules", "", (row) => ({ y: row.partition?.n_modules })],
+  ["Normalised cost between modules", "log strength", (row) => ({ y: row.partition?.normalised_cost })],
+  ["Learning coefficient", "95 % interval", (row) => ({ y: row.llc?.value, lower: row.llc?.lower ?? null, upper: row.llc?.upper ?? null })],
+  ["Effective parameters", "from the ledger", (row) => ({ y: row.ledger?.effective })],
+];
+
+function charts(groups: Found[][]): { element: Child; leave: () => void } {
+  const last = Math.max(1, ...groups.flat().map((row) => row.checkpoint.step ?? 0));
+  const made = PANELS.flatMap(([title, unit, value]) => {
+    const lines = groups.map((rows, i) => line(rows, i, value)).filter((one) => one.points.length > 0);
+    return lines.some((one) => one.points.length > 1) ? [chart(title, unit, lines, last, "steps")] : [];
+  });
+  if (!made.length) return { element: null, leave: () => undefined };
+  const names = groups.map((rows, i) => h("li", {}, swatch(colour(i)), rows[0] ? runName(rows[0]) : ""));
+  return {
+    element: [
+      h("h2", {}, "Over training steps"),
+      groups.length > 1 ? h("ul", { class: "legend" }, names) : null,
+      h("div", { class: "charts" }, made.map((one) => one.figure)),
+    ],
+    leave: () => made.forEach((one) => one.leave()),
+  };
+}
+
+function line(rows: Found[], index: number, value: Value): Line {
+  const points = rows.flatMap((row) => {
+    const { y, lower, upper } = value(row);
+    const x = row.checkpoint.step;
+    return x === null || y === null || y === undefined ? [] : [{ x, y, lower: lower ?? null, upper: upper ?? null }];
+  });
+  return { name: rows[0] ? runName(rows[0]) : "", colour: colour(index), points };
+}
+
+function table(groups: Found[][]): Child {
+  const heads: [string, boolean][] = [
+    ["Checkpoint", false],
+    ["Step", true],
+    ["Modules", true],
+    ["Cost", true],
+    ["p", true],
+    ["Verdict", false],
+    ["LLC, 95 % interval", true],
+    ["Effective parameters", true],
+    ["Jobs", false],
+  ];
+  const head = heads.map(([text, right]) => h("th", { scope: "col", class: right ? "number" : null }, text));
+  const rows = groups.flatMap((group) =>
+    group.toSorted((a, b) => (a.checkpoint.step ?? Infinity) - (b.checkpoint.step ?? Infinity)).map(tableRow),
+  );
+  return [
+    h("h2", {}, "Checkpoints"),
+    h(
+      "div",
+      { class: "scroll", role: "region", "aria-label": "Checkpoints", tabindex: 0 },
+      h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+    ),
+  ];
+}
+
+function tableRow(row: Found): HTMLElement {
+  const { checkpoint, partition, llc, ledger } = row;
+  const name = called({ ...checkpoint, run_number: (partition ?? llc ?? ledger)?.run_number ?? null });
+  const right = (...shown: Child[]): HTMLElement => h("td", { class: "number" }, ...shown);
+  return h(
+    "tr",
+    {},
+    h("th", { scope: "row", title: checkpoint.label }, partition ? h("a", { href: to("graph", partition.id) }, name) : name),
+    right(checkpoint.step === null ? "–" : number(checkpoint.step)),
+    right(number(partition?.n_modules)),
+    right(number(partition?.normalised_cost)),
+    right(number(partition?.p_value, 2)),
+    h("td", { title: partition?.reason ?? null }, partition ? (partition.verdict ?? "–") : "not analysed"),
+    right(llc ? coefficient(llc) : "–"),
+    right(ledger ? effective(ledger) : "–"),
+    h("td", {}, states(row.jobs) || "–"),
+  );
+}
+
+function coefficient(row: Schemas["LlcRow"]): string {
+  const interval = row.lower !== null && row.upper !== null ? ` (${number(row.lower)} to ${number(row.upper)})` : "";
+  return row.verdict === "reliable" ? number(row.value) + interval : `${number(row.value)}${interval}, ${row.verdict}`;
+}
+
+const effective = (row: Schemas["LedgerRow"]): string =>
+  `${row.lower < row.upper ? "≤ " : ""}${number(row.effective)} of ${number(row.nominal)}`;
+
+function states(rows: Schemas["JobRow"][]): string {
+  const counted = Map.groupBy(rows, (row) => row.state);
+  return [...counted].map(([state, all]) => `${all.length} ${state}`).join(", ");
+}
+
+function imported(graphs: Schemas["GraphRow"][], partitions: Schemas["PartitionRow"][]): Child {
+  const rows = graphs.map((graph) => {
+    const of = partitions.filter((partition) => partition.graph === graph.id);
+    const first = of[0];
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, first ? h("a", { href: to("graph", first.id) }, called(graph)) : called(graph)),
+      h("td", { class: "number" }, number(graph.cuts.length)),
+      h("td", { class: "number" }, number(graph.n_nodes)),
+      h("td", { class: "number" }, number(graph.n_edges)),
+      h("td", { class: "number" }, first ? number(first.n_modules) : "–"),
+      h("td", {}, first ? (first.verdict ?? "–") : h("code", {}, `interbasis modules ${graph.id}`)),
+    );
+  });
+  const heads = ["Graph", "Layers", "Nodes", "Edges", "Modules", "Verdict"];
+  const numbers = ["Layers", "Nodes", "Edges", "Modules"];
+  const head = heads.map((text) => h("th", { scope: "col", class: numbers.includes(text) ? "number" : null }, text));
+  return [
+    h("h2", {}, "Imported graphs"),
+    h(
+      "div",
+      { class: "scroll", role: "region", "aria-label": "Imported graphs", tabindex: 0 },
+      h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+    ),
+  ];
+}
+
+function jobs(all: Schemas["JobRow"][], wanted: string | null): Child {
+  const open = all.filter((job) => job.state === "queued" || job.state === "running" || job.id === wanted);
+  const failed = all.filter((job) => job.state === "failed" && job.id !== wanted).slice(0, 5);
+  if (!open.length && !failed.length) return null;
+  const rows = [...open, ...failed].map((job) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, job.task),
+      h("td", {}, job.target_name ?? job.target),
+      h("td", {}, job.state, job.fraction !== null && job.state === "running" ? `, ${Math.round(100 * job.fraction)} %` : ""),
+      h("td", { class: job.error ? "wide error" : "wide" }, job.error ?? job.message),
+      h("td", {}, job.id),
+    ),
+  );
+  const head = ["Task", "Of", "State", "", "ID"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "small" }, "What it says")));
+  return [
+    h("h2", {}, "Jobs"),
+    h(
+      "div",
+      { class: "scroll", role: "region", "aria-label": "Jobs", tabindex: 0 },
+      h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
+    ),
+  ];
+}

@@ -1,0 +1,152 @@
+// The frame of the page: token, header, and the view that the address names.
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { get, keep, Refused, token } from "./client";
+import { failure, h, note, show } from "./dom";
+import { graphView } from "./graph";
+import { homeView } from "./home";
+import { entries, matching, type Entry } from "./find";
+import { here, to, type View } from "./route";
+
+const header = document.getElementById("header") as HTMLElement;
+const main = document.getElementById("main") as HTMLElement;
+const views: Record<string, (main: HTMLElement, ref: string, query: URLSearchParams) => Promise<View>> = {
+  "": homeView,
+  graph: graphView,
+};
+
+let current: { key: string; view: View | null } | null = null;
+
+async function open(): Promise<void> {
+  const { name, ref, query } = here();
+  const key = `${name}/${ref}`;
+  if (current?.key === key && current.view) {
+    current.view.update(query);
+    return;
+  }
+  current?.view?.leave();
+  const mine = (current = { key, view: null } as { key: string; view: View | null });
+  const place = h("div", { "aria-busy": "true" }, note("Loading …"));
+  show(main, place);
+  scrollTo(0, 0);
+  try {
+    const make = views[name];
+    if (!make) throw new Error("There is no such page.");
+    const view = await make(place, ref, query);
+    if (current === mine) mine.view = view;
+    else view.leave();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) {
+      keep(null);
+      askForToken(error.message);
+    } else show(place, failure(error), h("p", {}, h("a", { href: to("") }, "To the start")));
+  }
+  place.removeAttribute("aria-busy");
+}
+
+function askForToken(why: string | null): void {
+  current?.view?.leave();
+  current = null;
+  show(header, h("span", { class: "name" }, "interbasis"));
+  const field = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "why" });
+  const form = h(
+    "form",
+    {
+      class: "login form",
+      submit: (event: Event) => {
+        event.preventDefault();
+        keep(field.value.trim());
+        void begin();
+      },
+    },
+    h("h1", {}, "This service needs a token"),
+    h("p", { id: "why", class: why ? "error" : "note", role: why ? "alert" : null }, why ?? "It begins with ib_. This tab keeps it until it is closed."),
+    h("label", { for: "token" }, "Token"),
+    field,
+    h("button", { type: "submit" }, "Open"),
+  );
+  show(main, form);
+  field.focus();
+}
+
+function finder(): HTMLElement {
+  let all: Promise<Entry[]> | null = null;
+  const list = h("ul", { class: "found", id: "found" });
+  const field = h("input", {
+    type: "search",
+    placeholder: "Find a name or ID",
+    "aria-label": "Find a name or ID",
+    "aria-controls": "found",
+    autocomplete: "off",
+  });
+  const find = async (): Promise<Entry[]> => {
+    const text = field.value;
+    if (!text.trim()) {
+      show(list);
+      return [];
+    }
+    all ??= entries();
+    const found = matching(await all, text);
+    if (field.value !== text) return [];
+    const shown = found.slice(0, 20).map((one) => h("li", {}, h("a", { href: one.address }, one.shown)));
+    const more = found.length > 20 ? h("li", {}, h("p", { class: "note" }, `and ${found.length - 20} more`)) : null;
+    show(list, shown.length ? [...shown, more] : h("li", {}, h("p", { class: "note" }, "Nothing has this name.")));
+    return found;
+  };
+  const close = (): void => show(list);
+  const fail = (error: unknown): void => {
+    all = null;
+    show(list, h("li", {}, failure(error)));
+  };
+  field.addEventListener("input", () => void find().catch(fail));
+  field.addEventListener("focus", () => (all = null));
+  const form = h(
+    "form",
+    {
+      class: "find",
+      role: "search",
+      submit: (event: Event) => {
+        event.preventDefault();
+        find().then((found) => {
+          if (found[0]) location.hash = found[0].address;
+        }, fail);
+      },
+      keydown: (event: Event) => {
+        if ((event as KeyboardEvent).key === "Escape") close();
+      },
+      focusout: (event: Event) => {
+        if (!form.contains((event as FocusEvent).relatedTarget as Node | null)) close();
+      },
+    },
+    field,
+    list,
+  );
+  addEventListener("hashchange", () => {
+    field.value = "";
+    close();
+  });
+  return form;
+}
+
+async function begin(): Promise<void> {
+  try {
+    await get("/api/v1/health"); // one request alone, so that a wrong token is tried once
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) {
+      const given = token() !== null;
+      keep(null);
+      askForToken(given ? error.message : null);
+    } else show(main, failure(error));
+    return;
+  }
+  show(
+    header,
+    h("a", { class: "name", href: to("") }, "interbasis"),
+    h("nav", { "aria-label": "Pages" }, h("a", { href: to("") }, "Models"), h("a", { href: "docs" }, "API")),
+    finder(),
+  );
+  await open();
+}
+
+addEventListener("hashchange", () => void open());
+void begin();

@@ -1,0 +1,1 @@
+"use strict";(()=>{var r="interbasis-token",n=null;function s(){try{return sessionStorage.getItem(r)??n}catch{return n}}SwaggerUIBundle({url:"api/v1/openapi.json",domNode:document.getElementById("docs"),deepLinking:!0,validatorUrl:null,persistAuthorization:!1,requestInterceptor:e=>{let t=s();return t&&!e.headers.Authorization&&(e.headers.Authorization=`Bearer ${t}`),e}});})();
