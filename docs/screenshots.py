@@ -47,9 +47,9 @@ def served(store: str) -> Iterator[str]:
 
 
 def views(url: str) -> dict[str, str]:
-    """Addresses of every view, of the newest supported division."""
+    """Addresses of every view, of the newest supported division of the demo."""
     with Client(url) as client:
-        partition = client.partitions(verdict="supported", newest_first=True, limit=1).items[0].id
+        partition = client.partitions(model="two-digits", verdict="supported", newest_first=True, limit=1).items[0].id
     graph = f"#/graph/{partition}"
     return {"models": "", "modules": graph, "module": f"{graph}?module=0", "nodes": f"{graph}?all=1"}
 
