@@ -116,10 +116,11 @@ def drawing(
         everything = shown if n_nodes == len(chosen) else file.mask(store, detail.id, module)
         parts, n_edges = [], 0
         for p, (a, b) in enumerate(file.pairs):
-            earlier, later, strength = file.pair(p)
+            earlier, later, strength = file.rows(p, shown[b] if module is None else everything[b])
             strong = strength**2 > (epsilon or 0.0)
-            n_edges += int(np.count_nonzero(strong & everything[a][earlier] & everything[b][later]))
-            kept = strong & shown[a][earlier] & shown[b][later]
+            among = strong & everything[a][earlier]
+            n_edges += file.count(p, epsilon or 0.0) if module is None else int(np.count_nonzero(among))
+            kept = among & shown[a][earlier] & shown[b][later]
             parts.append((a, b, earlier[kept], later[kept], strength[kept]))
         found = _strongest(file, parts, limit)
     return Drawing(cuts=found.cuts, n_nodes=n_nodes, n_edges=n_edges, nodes=chosen, edges=found.edges)
@@ -191,6 +192,24 @@ class _GraphFile:
         )
         counts = np.diff(self._opened.get_tensor(f"block.{p}.row_start"))
         return earlier, np.repeat(np.arange(len(counts), dtype=np.int32), counts), strength
+
+    def rows(self, p: int, chosen: Any) -> tuple[Any, Any, Any]:
+        """Return earlier node, later node and strength of every edge into some later nodes, given as a mask."""
+        import numpy as np
+
+        start = self._opened.get_tensor(f"block.{p}.row_start")
+        nodes = np.flatnonzero(chosen)
+        counts = np.diff(start)[nodes]
+        before = np.cumsum(counts) - counts
+        places = np.repeat(start[nodes] - before, counts) + np.arange(counts.sum())
+        strength, earlier = (self._opened.get_tensor(f"block.{p}.{name}")[places] for name in ("strength", "earlier"))
+        return earlier, np.repeat(nodes.astype(np.int32), counts), strength
+
+    def count(self, p: int, epsilon: float) -> int:
+        """Return the number of edges of a pair of cuts that are stronger than the square root of epsilon."""
+        import numpy as np
+
+        return int(np.count_nonzero(self._opened.get_tensor(f"block.{p}.strength") ** 2 > epsilon))
 
     def row(self, p: int, later: int) -> Part:
         """Return the edges into one later node."""

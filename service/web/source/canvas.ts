@@ -6,6 +6,8 @@ import type { NodeDisplayData, PartialButFor } from "sigma/types";
 import { inks } from "./colours";
 import { h } from "./dom";
 
+const MANY = 3000; // edges that slow down moving where there is no GPU
+
 export interface Dot {
   id: string;
   label: string;
@@ -73,6 +75,7 @@ export class Canvas {
       labelRenderedSizeThreshold: 7,
       stagePadding: 48,
       zIndex: true,
+      hideEdgesOnMove: this.graph.size > MANY,
       minCameraRatio: 0.02,
       maxCameraRatio: 4,
       defaultDrawNodeLabel: (context, data, settings) => drawLabel(context, data, settings, this.side, [ink, soft], paper),
