@@ -27,11 +27,17 @@ from screenshots import served
 
 CUTS, WIDTH, EDGES, MODULES = 5, 4000, 2_500_000, 40  # edges of each pair of adjacent cuts
 FRAMES = """() => new Promise(done => {
-  const times = []; let before = performance.now();
-  const tick = now => { times.push(now - before); before = now;
-    document.querySelector('.canvas').dispatchEvent(new KeyboardEvent('keydown', {key: times.length % 2 ? 'ArrowLeft' : 'ArrowRight'}));
-    times.length < 60 ? requestAnimationFrame(tick) : done(times.slice(5)); };
-  requestAnimationFrame(tick); })"""
+  const times = [], canvas = document.querySelector('.canvas');
+  let before = performance.now();
+  const tick = now => {
+    times.push(now - before);
+    before = now;
+    const key = times.length % 2 ? 'ArrowLeft' : 'ArrowRight';
+    canvas.dispatchEvent(new KeyboardEvent('keydown', {key}));
+    times.length < 60 ? requestAnimationFrame(tick) : done(times.slice(5));
+  };
+  requestAnimationFrame(tick);
+})"""
 
 
 def fill(store: Store) -> str:
