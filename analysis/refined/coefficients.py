@@ -112,12 +112,13 @@ class RefinedCoefficients(Result):
 
     @property
     def interaction(self) -> tuple[float, float] | None:
-        """N_eff of all modules together minus the sum over modules, with its standard error; None without modules.
+        """N_eff of all modules together minus the sum over modules, with its standard error.
 
-        Modules whose degeneracies do not interact have 0 (section 5.2.1).
+        Modules whose degeneracies do not interact have 0 (section 5.2.1). None without modules, and where an estimate
+        of them has failed.
         """
         together, modules = self.of_kind("together"), self.of_kind("module")
-        if not together or not modules:
+        if not together or not modules or _failed(*together, *modules):
             return None
         difference = together[0].estimate.n_effective - sum(part.estimate.n_effective for part in modules)
         errors = [part.estimate.standard_error for part in (*together, *modules)]
@@ -125,9 +126,12 @@ class RefinedCoefficients(Result):
 
     @property
     def constraint(self) -> tuple[float, float] | None:
-        """What holding the mediating nodes adds to N_eff over all modules, with its standard error (eq. 32)."""
+        """What holding the mediating nodes adds to N_eff over all modules, with its standard error (eq. 32).
+
+        None without mediating nodes, and where an estimate of them has failed.
+        """
         held = self.of_kind("weighted")
-        if not held:
+        if not held or _failed(*held, *self.of_kind("module")):
             return None
         free = {part.module: part.estimate for part in self.of_kind("module")}
         pairs = [(part.estimate, free[part.module]) for part in held]
@@ -201,6 +205,10 @@ def estimate_from_bytes(mode: str, data: bytes) -> Estimate:
     """Rebuild an estimate that was stored as a "point", a "curve", or of "parts" or "modules"."""
     kinds: dict[str, type[Estimate]] = {"point": LearningCoefficient, "curve": LearningCoefficientCurve}
     return kinds.get(mode, RefinedCoefficients).from_bytes(data)
+
+
+def _failed(*parts: Part) -> bool:
+    return any(part.estimate.verdict == "failed" for part in parts)
 
 
 def _on_interaction(difference: float, error: float, constraint: tuple[float, float] | None) -> str:

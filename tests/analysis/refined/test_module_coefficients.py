@@ -26,7 +26,7 @@ from interbasis.analysis.llc.subspace import Subspace
 from interbasis.analysis.refined.dividing import module_subspaces
 from interbasis.analysis.refined.watched import Watched
 
-SHORT = Sampler(chains=2, warmup=30, draws=80)
+SHORT = Sampler(chains=2, warmup=60, draws=250)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -119,12 +119,21 @@ def test_deep_linear_blocks_have_their_known_coefficients() -> None:
     """A block maps 2 numbers and the constant to one, 3 numbers of 1/2 each; the whole 4 and the constant to two."""
     net, x = two_blocks(activation=nn.Identity), drawn(40, 4, seed=9)
     bases, part = divided(net, x, kind="neuron")
-    longer = Sampler(chains=2, warmup=60, draws=250)
-    found = module_coefficients(net, bases, part, batches=[x], epsilon=1e-7, constrained=False, sampler=longer)
+    found = module_coefficients(net, bases, part, batches=[x], epsilon=1e-7, constrained=False, sampler=SHORT)
     for name, value in (("module 0", 1.5), ("module 1", 1.5), ("all modules", 3.0), ("whole", 5.0)):
         error = found[name].standard_error
         assert found[name].value == pytest.approx(value, abs=4 * error + 0.02)
         assert error < 0.1 * value
+
+
+def test_nothing_is_said_of_sums_where_chains_have_failed() -> None:
+    net, x = two_blocks(), drawn(40, 4, seed=9)
+    bases, part = divided(net, x, kind="neuron")
+    tiny = Sampler(chains=2, warmup=3, draws=4, kernel="mala")
+    found = module_coefficients(net, bases, part, batches=[x], epsilon=1e-4, sampler=tiny)
+    assert found.verdict == "failed"
+    assert found.interaction is None
+    assert "degeneracies" not in found.reason
 
 
 def test_holding_a_mediating_node_costs_degrees_of_freedom() -> None:
