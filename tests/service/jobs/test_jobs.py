@@ -165,7 +165,7 @@ def test_senseless_requests_are_refused(store: Store, checkpoint: Path, tmp_path
         (lambda: store.submit("analyze", checkpoint, timeout=0), "timeout is 0"),
         (
             lambda: store.submit("llc", checkpoint, {"speed": 3}),
-            "llc has no choice speed: did you mean seed. it has batch_size, chains",
+            "llc has no choice speed: did you mean seed or seeds. it has batch_size, chains",
         ),
         (lambda: store.submit("analyze", checkpoint, queue="a b"), "queue is 'a b'"),
         (lambda: store.submit("analyze", checkpoint, priority=2000), "priority is 2000"),
