@@ -1,6 +1,6 @@
 """How fast the page is over a large stored graph: 20,000 nodes, 10^7 edges, 40 modules.
 
-python benchmarks/page.py        prints the table of benchmarks/page.md; needs Chromium and playwright
+python benchmarks/page.py        prints a table of the times; needs Chromium and playwright
 """
 
 import json

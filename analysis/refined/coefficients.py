@@ -114,11 +114,11 @@ class RefinedCoefficients(Result):
     def interaction(self) -> tuple[float, float] | None:
         """N_eff of all modules together minus the sum over modules, with its standard error.
 
-        Modules whose degeneracies do not interact have 0 (section 5.2.1). None without modules, and where an estimate
-        of them has failed.
+        Modules whose degeneracies do not interact have 0 (section 5.2.1). None with fewer than two modules, and where
+        an estimate of them has failed.
         """
         together, modules = self.of_kind("together"), self.of_kind("module")
-        if not together or not modules or _failed(*together, *modules):
+        if not together or len(modules) < 2 or _failed(*together, *modules):
             return None
         difference = together[0].estimate.n_effective - sum(part.estimate.n_effective for part in modules)
         errors = [part.estimate.standard_error for part in (*together, *modules)]

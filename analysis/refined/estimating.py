@@ -129,7 +129,8 @@ def module_coefficients(
     feeding = sorted({v.earlier for v in partition.mediators}) if constrained else []
     readouts = {m: _readouts(bases, partition, m) for m in feeding}
     steps = 3 + len(spaces.modules) + 2 * len(feeding)
-    run = _Run(landscape, epsilon or partition.epsilon, sampler, seed, progress, steps)
+    scale = partition.epsilon if epsilon is None else epsilon
+    run = _Run(landscape, scale, sampler, seed, progress, steps)
     found, degrees = [Part("whole", "whole", run.whole)], list[MediatorDegrees]()
     for m, space in enumerate(spaces.modules):
         if m in readouts:

@@ -62,6 +62,8 @@ def parts_of(landscape: NetworkLandscape, parts: Parts) -> dict[str, Subspace]:
         for glob in [globs] if isinstance(globs, str) else globs:
             _choose(chosen, glob)
         found[name] = _subspace(landscape, chosen)
+        if not found[name].dimension:
+            raise InputError(f"the part {name!r} names no entry of a parameter: an empty slice counts nothing")
     return found
 
 

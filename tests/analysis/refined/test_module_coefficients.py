@@ -131,6 +131,8 @@ def test_nothing_is_said_of_sums_where_chains_have_failed() -> None:
     bases, part = divided(net, x, kind="neuron")
     tiny = Sampler(chains=2, warmup=3, draws=4, kernel="mala")
     found = module_coefficients(net, bases, part, batches=[x], epsilon=1e-4, sampler=tiny)
+    with pytest.raises(InputError, match="epsilon is 0"):
+        module_coefficients(net, bases, part, batches=[x], epsilon=0.0, sampler=tiny)
     assert found.verdict == "failed"
     assert found.interaction is None
     assert "degeneracies" not in found.reason

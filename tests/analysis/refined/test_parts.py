@@ -47,6 +47,8 @@ def test_names_that_fit_nothing_are_refused() -> None:
         parts_of(loss, ["7.*"])
     with pytest.raises(InputError, match=r"'0.weight\[5\]' does not fit 0.weight, whose shape is \(3, 2\)"):
         parts_of(loss, ["0.weight[5]"])
+    with pytest.raises(InputError, match=r"the part '0.weight\[:0\]' names no entry"):
+        parts_of(loss, ["0.weight[:0]"])
     with pytest.raises(InputError, match="expected 'auto'"):
         parts_of(loss, "heads")
 
