@@ -1,8 +1,8 @@
 """Degrees of freedom of planted modules: do they add up, and do mediating nodes cost what eq. 34 of the paper says?
 
 Two tanh blocks side by side (3-4-4-2 each), in the neuron basis. Without connections N_eff of all modules together
-must be the sum over modules, at four loss scales. Then m hidden nodes of the first block feed the second one, each with
-strength w: the excess of the constrained over the free coefficient, and what each node takes, over log w.
+must be the sum over modules, at four loss scales. Then m hidden nodes of the first block feed the second one and are
+held by a strength w: what they take from their module's volume, over log w.
 
     python benchmarks/module_coefficients.py > benchmarks/module_coefficients.md
 """
@@ -15,7 +15,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,13 +28,18 @@ from interbasis.analysis import (
     Sampler,
     interaction_basis,
     interaction_graph,
+    learning_coefficient,
     module_coefficients,
     score_partition,
 )
+from interbasis.analysis.llc import mean_with_error
+from interbasis.analysis.llc.network_loss import behavioural_loss
+from interbasis.analysis.refined.constraints import constrained_loss, mediating_readout
+from interbasis.analysis.refined.dividing import module_subspaces
+from interbasis.analysis.refined.watched import Watched
 
 SIDE = [np.repeat([0, 1], size) for size in (3, 4, 4, 2)]
 SCALES = (1e-3, 1e-4, 1e-5, 1e-6)
-STRENGTHS = (0.03, 0.06, 0.12, 0.25, 0.5)
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -42,8 +47,8 @@ def drawn(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def blocks(mediators: int, w: float) -> Network:
-    """Build two blocks; nodes of the first one's second layer feed the outputs of the second."""
+def blocks(mediators: int, w: float, *, lonely: bool = False) -> Network:
+    """Build two blocks; nodes of the first one's second layer feed the outputs of the second; `lonely` ones only it."""
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     for seed, p in enumerate(model.parameters()):
         p.data = drawn(*p.shape, seed=seed) * (1 if p.ndim == 1 else 1.5 / math.sqrt(p.shape[1] / 2))
@@ -52,25 +57,16 @@ def blocks(mediators: int, w: float) -> Network:
         weight[:rows, columns:] = weight[rows:, :columns] = 0
     for node in range(mediators):
         model[4].weight.data[2 + node % 2, node] = w
+        if lonely:
+            model[4].weight.data[:2, node] = 0
     return Network(model, ["0:in", "1", "3", "4"])
 
 
-def counted(net: Network, x: Tensor, epsilon: float, sampler: Sampler, *, constrained: bool) -> RefinedCoefficients:
+def counted(net: Network, x: Tensor, epsilon: float, sampler: Sampler) -> RefinedCoefficients:
     """Count the degrees of freedom of both blocks."""
     bases = interaction_basis(net, [x], kind="neuron")
     part = score_partition(interaction_graph(net, bases, [x]), SIDE, epsilon=epsilon)
-    return module_coefficients(net, bases, part, batches=[x], epsilon=epsilon, constrained=constrained, sampler=sampler)
-
-
-def slope(x: Sequence[float], y: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Fit a line by weighted least squares; return its slope and standard error, scatter around the line included."""
-    weights = 1 / np.square(np.maximum(errors, 1e-6))
-    centre = np.average(x, weights=weights)
-    spread = float((weights * np.square(np.array(x) - centre)).sum())
-    found = float((weights * (np.array(x) - centre) * np.array(y)).sum()) / spread
-    rest = np.array(y) - np.average(y, weights=weights) - found * (np.array(x) - centre)
-    scatter = max(1.0, float((weights * rest**2).sum()) / max(len(x) - 2, 1))
-    return found, math.sqrt(scatter / spread)
+    return module_coefficients(net, bases, part, batches=[x], epsilon=epsilon, constrained=False, sampler=sampler)
 
 
 def independent(x: Tensor, sampler: Sampler) -> None:
@@ -79,7 +75,7 @@ def independent(x: Tensor, sampler: Sampler) -> None:
     print("| epsilon | module 0 | module 1 | sum | all modules | difference | standard errors | between | whole |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for epsilon in SCALES:
-        found = counted(blocks(0, 0.0), x, epsilon, sampler, constrained=False)
+        found = counted(blocks(0, 0.0), x, epsilon, sampler)
         values = {part.name: part.estimate.n_effective for part in found.parts}
         difference, error = found.interaction or (math.nan, math.nan)
         total = values["module 0"] + values["module 1"]
@@ -91,35 +87,78 @@ def independent(x: Tensor, sampler: Sampler) -> None:
         )
 
 
+def ladder(
+    net: Network, x: Tensor, nodes: int, epsilon: float, sampler: Sampler
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Hold the first nodes of the second hidden layer with growing strength, within the parameters of their block.
+
+    d/dlog(w) of -log(Z_C / Z) is 2 t w^2 E_w[P], with P the movement of the nodes in standard deviations over chains
+    that feel the constraint (thermodynamic integration).
+
+    Returns:
+        Strengths, these derivatives, their standard errors, and the full strength.
+    """
+    bases = interaction_basis(net, [x], kind="neuron")
+    part = score_partition(interaction_graph(net, bases, [x]), SIDE, epsilon=epsilon)
+    free = behavioural_loss(net, [x])
+    space = module_subspaces(free, bases, part.labels).modules[0]
+    whole = learning_coefficient(free, epsilon=epsilon, sampler=sampler)
+    fixed = replace(sampler, gamma=whole.gamma, radius=Sampler.radius)
+    own = [v for v in part.mediators if v.earlier == 0 and v.cut == 2 and v.coordinate < nodes]
+    unit = mediating_readout(bases, own, epsilon, weighted=False)
+    steps = np.arange(-4, math.ceil(2 * math.log2(part.full_strength / math.sqrt(epsilon))) + 1) / 2
+    strengths = math.sqrt(epsilon) * 2.0**steps
+    slopes, errors = list[float](), list[float]()
+    for w in strengths:
+        loss = constrained_loss(net, [x], {cut: w * rows for cut, rows in unit.items()})
+        chains = learning_coefficient(
+            Watched(loss, space, unit), temperature=whole.temperature, sampler=fixed, seed=len(slopes)
+        )
+        moved = sum(chains.traces[f"observed_{i}"] for i in range(len(own)))
+        found = mean_with_error(2 * whole.temperature * w**2 * moved)
+        slopes, errors = [*slopes, found.mean], [*errors, found.error]
+    return strengths, np.array(slopes), np.array(errors), part.full_strength
+
+
 def joined(x: Tensor, sampler: Sampler, epsilon: float) -> None:
     """Print what mediating nodes take, over their strength."""
-    print(f"\n## Joined by m nodes of strength w, epsilon {epsilon:g}\n")
-    print("| m | w | constrained - free (eq. 32) | all modules - sum | measured gamma, sum | sum of log(w/sqrt(eps)) |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for mediators in (1, 2):
-        logs, taken, errors = list[float](), list[float](), list[float]()
-        for w in STRENGTHS:
-            found = counted(blocks(mediators, w), x, epsilon, sampler, constrained=True)
-            unit = math.log(1 / math.sqrt(epsilon))
-            constraint, excess = found.constraint or (math.nan, math.nan), found.interaction or (math.nan, math.nan)
-            known = [node for node in found.mediators if node.measured is not None]
-            gammas = sum(node.measured or 0.0 for node in known)
-            error = math.hypot(*(node.standard_error or 0.0 for node in known)) if known else math.nan
-            log = sum(math.log(node.strength / math.sqrt(epsilon)) for node in found.mediators)
+    print(f"\n## What m mediating nodes take from their module, epsilon {epsilon:g}\n")
+    print(
+        "Taken: -log(Z_C / Z), by thermodynamic integration over the strength w at which the nodes are held. Eq. 34 "
+        "says that it grows with log(w / sqrt(eps)) by gamma~, its secant up to full strength.\n"
+    )
+    for lonely in (True, False):
+        for mediators in (1, 2):
+            net = blocks(mediators, 0.3, lonely=lonely)
+            w, slopes, errors, full = ladder(net, x, mediators, epsilon, sampler)
+            logs = np.log(w / math.sqrt(epsilon))
+            sums = np.zeros((len(w), len(w)))  # taken = sums @ slopes: trapezoids, and w^2 below the first strength
+            sums[:, 0] = 0.5
+            for k in range(1, len(w)):
+                sums[k:, k - 1 : k + 1] += (logs[k] - logs[k - 1]) / 2
+            counted = (logs >= -1e-9) & (w <= full * 1.001)
+            centred = np.where(counted, logs - logs[counted].mean(), 0.0)
+            fit = centred / np.square(centred).sum() @ sums
+            top = sums[np.flatnonzero(counted)[-1]] / logs[counted][-1]
+            taken = sums @ slopes
+            what = "nodes that feed the other block only" if lonely else "nodes that feed both blocks"
+            print(f"{mediators} of {what} (full strength {full:.3g}):\n")
+            print("| w | log(w / sqrt(eps)) | taken | slope there, d taken / d log w |")
+            print("| --- | --- | --- | --- |")
+            for k in range(len(w)):
+                if k % 2 == 0:
+                    error = math.sqrt(float(np.square(sums[k] * errors).sum()))
+                    print(
+                        f"| {w[k]:.4f} | {logs[k]:+.2f} | {taken[k]:.3f} +- {error:.3f} | "
+                        f"{slopes[k]:.2f} +- {errors[k]:.2f} |"
+                    )
+            found, error = float(fit @ slopes), math.sqrt(float(np.square(fit * errors).sum()))
+            secant, off = float(top @ slopes), math.sqrt(float(np.square(top * errors).sum()))
             print(
-                f"| {mediators} | {w} | {constraint[0]:.3f} +- {constraint[1]:.3f} | "
-                f"{excess[0]:+.3f} +- {excess[1]:.3f} | "
-                f"{gammas:.3f} +- {error:.3f} ({len(known)} of {len(found.mediators)}) | {log:.2f} |",
+                f"\nSlope over log w from w = sqrt(eps) to full strength: {found:.2f} "
+                f"[{found - 1.96 * error:.2f}, {found + 1.96 * error:.2f}]; gamma~ (the prediction): {secant:.2f} "
+                f"[{secant - 1.96 * off:.2f}, {secant + 1.96 * off:.2f}].\n",
                 flush=True,
-            )
-            if len(known) == len(found.mediators) > 0:
-                logs, taken, errors = [*logs, log / unit], [*taken, gammas], [*errors, error]
-        if len(logs) > 2:
-            found_slope, error = slope(logs, taken, errors)
-            print(
-                f"\nm = {mediators}: slope of the measured gamma over log(w/sqrt(eps))/log(1/sqrt(eps)): "
-                f"{found_slope:.2f} [{found_slope - 1.96 * error:.2f}, {found_slope + 1.96 * error:.2f}]; eq. 34 with "
-                "gamma~ = 1: 1\n"
             )
 
 
@@ -128,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--joined-only", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     start = time.process_time()
@@ -137,7 +177,8 @@ def main() -> None:
         f"`python benchmarks/module_coefficients.py`, {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} "
         f"CPUs (one thread used), torch {torch.__version__}, interbasis {__version__}, {given.points} data points\n"
     )
-    independent(x, sampler)
+    if not given.joined_only:
+        independent(x, sampler)
     joined(x, sampler, 1e-4)
     print(f"\n{time.process_time() - start:.0f} CPU seconds.")
 

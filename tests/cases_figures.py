@@ -31,6 +31,7 @@ from interbasis.analysis.degeneracy.hessian_rank import Fit, HessianRank
 from interbasis.analysis.llc.diagnostics import ControlVariate, Diagnostics
 from interbasis.analysis.modules.partition import ProfileRow
 from interbasis.analysis.modules.tracking import Event
+from interbasis.analysis.refined.coefficients import Part, RefinedCoefficients
 
 EPSILON = 1.0
 
@@ -104,6 +105,13 @@ def units_of(distances: Any, blocks: Sequence[tuple[int, ...]], **changes: Any) 
     array = np.array(distances, dtype=float)
     given = {"power": np.ones(len(array)), "blocks": tuple(blocks), "always_on": None, "dead": ()}
     return SynchronisedUnits(layer="layers.0", slope=0.0, epsilon=None, distances=array, **{**given, **changes})
+
+
+def parts_of(whole: LearningCoefficient, *modules: LearningCoefficient) -> RefinedCoefficients:
+    """Coefficients of a network and of its modules."""
+    parts = [Part("whole", "whole", whole)]
+    parts += [Part(f"module {m}", "module", found, m) for m, found in enumerate(modules)]
+    return RefinedCoefficients(tuple(parts), (), whole.epsilon, whole.temperature, whole.gamma, (), 0)
 
 
 def coefficient_of(

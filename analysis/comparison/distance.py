@@ -342,8 +342,8 @@ class _Sums:
 
     def __init__(self, columns: int) -> None:
         self.n = 0
-        self.mean = torch.zeros(columns, dtype=torch.float64)
-        self._squares = torch.zeros(columns, dtype=torch.float64)
+        self.mean = torch.zeros(columns, dtype=torch.float64, device="cpu")
+        self._squares = torch.zeros(columns, dtype=torch.float64, device="cpu")
 
     def add(self, values: Float[Tensor, "columns points"]) -> None:
         """Take the data points of a batch."""

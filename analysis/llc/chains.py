@@ -368,7 +368,14 @@ def _walked(
     generator, scale = torch_generator(plan.seed, chain), kernel.metric.scale
     preconditioned = isinstance(kernel, PreconditionedLangevin)
     step = plan.step_size or _SAFE_STEP["psgld" if preconditioned else "sgld"]
-    walker = Walker(potential, generator, _dispersed(potential, scale, generator), scale, step, kernel.noise)
+    walker = Walker(
+        potential,
+        generator,
+        position=_dispersed(potential, scale, generator),
+        root=scale,
+        step_size=step,
+        noise=kernel.noise,
+    )
     squares = torch.zeros_like(walker.position) if preconditioned else None
     first = plan.warmup // 3
     steps = 2 * first if preconditioned else plan.warmup

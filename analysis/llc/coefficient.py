@@ -29,8 +29,8 @@ class LearningCoefficient(Result):
         interval: 95 % interval. It includes the known bias of a fixed step, and at the upper end the descent of the
             loss nearby (`diagnostics.descent`) and the part that the localiser hides (`diagnostics.prior`): `value`
             belongs to the localised posterior, `value + prior` is about the value without the localiser. It does not
-            include `diagnostics.below`, where the localiser confines many directions more than the loss does; then the
-            verdict says so.
+            include `diagnostics.below`, where the localiser confines many directions more than the loss does; the
+            reason says so, and where they could add ten times `value` the verdict is doubtful.
         epsilon: the loss scale it belongs to, (value + 1) / temperature; NaN for a value below -1, which has none.
         temperature: t = n beta.
         gamma: strength of the localiser.

@@ -42,6 +42,8 @@ _FIT = 50  # least draws per chain to fit coefficients
 
 _REJECTING, _RARE = 0.1, 0.4  # acceptance
 
+_MOSTLY_BELOW = 10.0  # times the estimate lie below the localiser: then it decides what is counted
+
 _FAR_ABOVE = 2.0, 1.0  # an estimate above (factor) * soft rank + (constant) is doubtful
 
 _DOWNHILL, _FAR_DOWNHILL = 0.05, 0.5  # descent of t L from theta*, relative to the estimate without it
@@ -103,7 +105,8 @@ class Diagnostics:
         prior: amount that the localiser subtracts from lambda, 1/2 sum gamma / (t H + gamma) over directions that the
             loss confines more (`Curvature.hidden`), and over the others if they add little; the interval reaches higher
             by this amount.
-        below: the others if they add much; these are not in the interval, since the localiser decides how many count.
+        below: the others if they add much; these are not in the interval, since the radius asked for decides how many
+            count. The verdict is doubtful where they could add ten times the estimate.
         n_parameters: number of parameters that are varied; 0 in files of version 0.6.
         derivatives: "torch.func", or "autograd" for models that torch.func does not support, one chain at a time.
         notes: other remarks, as sentences.
@@ -235,11 +238,11 @@ def judge(value: float, error: float, found: Diagnostics) -> tuple[str, str]:
     """
     failures = [reason for bad, reason in _failures(value, error, found) if bad]
     doubts = [reason for bad, reason in _doubts(value, error, found) if bad]
+    notes = (_hidden(found), *found.notes) if found.below.worth > 0 else found.notes
     if failures:
-        return "failed", "; ".join([*failures, *doubts, *found.notes])
+        return "failed", "; ".join([*failures, *doubts, *notes])
     if doubts:
-        return "doubtful", "; ".join([*doubts, *found.notes])
-    notes = found.notes if found.below.exact else (_hidden(found), *found.notes)
+        return "doubtful", "; ".join([*doubts, *notes])
     return "reliable", (
         f"R-hat {found.r_hat:.3f}, {found.ess:.0f} effective draws, virial {found.virial:.3f}, "
         f"soft rank of the quadratic {found.soft_rank:.4g}" + "".join(f"; {note}" for note in notes)
@@ -316,7 +319,10 @@ def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, 
             f"the step adds {_percent(found.step_bias, found.plain)} on a quadratic loss; lower step_size",
         ),
         (downhill, _downhill(found)),
-        (found.below.worth > 0 and found.below.exact, _hidden(found)),
+        (
+            found.below.worth > _MOSTLY_BELOW * max(value, 0.0),
+            "the radius decides what is counted: most of what the loss feels lies below the localiser",
+        ),
     ]
 
 
@@ -324,14 +330,9 @@ def _hidden(found: Diagnostics) -> str:
     below = found.below
     directions = f"{'' if below.exact else 'about '}{below.directions:.0f} directions"
     softness = f"t H between {below.lowest:.2g} and {below.highest:.2g} gamma"
-    if not below.exact:
-        return (
-            f"this holds at the radius asked for: {directions} lie below the localiser ({softness}), and a larger "
-            f"radius may count them, up to {below.worth:.3g} in lambda"
-        )
     return (
-        f"the spectrum goes on below the localiser: {directions} with {softness}, so lambda may be up to "
-        f"{below.worth:.3g} higher than the interval at a larger radius"
+        f"this holds at the radius asked for: {directions} lie below the localiser ({softness}), and a larger "
+        f"radius may count them, up to {below.worth:.3g} in lambda"
     )
 
 

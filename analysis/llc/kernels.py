@@ -400,27 +400,30 @@ def normal(like: Float[Tensor, "chains d"], draws: Sequence[torch.Generator]) ->
     return torch.stack([torch.randn(like.shape[1], generator=g, dtype=drawn, device="cpu").to(like) for g in draws])
 
 
-@dataclass
 class Walker:
     """One chain of SGLD in few vectors: position and gradient change in place, in blocks; P is diagonal.
 
     Attributes:
-        start: theta*.
         position: theta.
         root: the diagonal of P, or one number.
         step_size: h.
         noise: factor of the noise.
     """
 
-    potential: Potential
-    generator: torch.Generator
-    position: Float[Tensor, " d"]
-    root: Float[Tensor, " d"] | float
-    step_size: float
-    noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        self.loss, self.slope = 0.0, self.position
+    def __init__(
+        self,
+        potential: Potential,
+        generator: torch.Generator,
+        *,
+        position: Float[Tensor, " d"],
+        root: Float[Tensor, " d"] | float,
+        step_size: float,
+        noise: float = 1.0,
+    ) -> None:
+        """Start a chain."""
+        self.potential, self.generator = potential, generator
+        self.position, self.root, self.step_size, self.noise = position, root, step_size, noise
+        self.loss, self.slope = 0.0, position
         self._points: Int[Tensor, "1 points"] | None = None
 
     def look(self, *, whole: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
@@ -207,7 +208,7 @@ def orthonormal_basis(directions: Float[Tensor, "d k"]) -> Float[Tensor, "d r"]:
 def _by_name(landscape: Landscape, given: Mapping[str, Tensor]) -> Subspace:
     """Return the span of directions that are given per name of a parameter, as (directions, *shape)."""
     names, sizes = getattr(landscape, "names", ()), getattr(landscape, "sizes", ())
-    offsets = dict(zip(names, torch.tensor([0, *sizes]).cumsum(0).tolist()[:-1], strict=True))
+    offsets = dict(zip(names, accumulate(sizes[:-1], initial=0), strict=True))
     size_of = dict(zip(names, sizes, strict=True))
     counts = {len(part) for part in given.values()}
     for name, part in given.items():

@@ -139,7 +139,7 @@ def _writes_unit_by_unit(network: Network, layer: Layer, p: int, batch: Batch) -
     if before.shape[-1] != layer.d_out:
         return False
     draws = torch.Generator().manual_seed(0)
-    half = torch.randperm(layer.d_out, generator=draws)[: (layer.d_out + 1) // 2]
+    half = torch.randperm(layer.d_out, generator=draws, device="cpu")[: (layer.d_out + 1) // 2]
     module = network.model.get_submodule(layer.name)
 
     def move(_: nn.Module, __: object, value: Tensor) -> Tensor:

@@ -139,9 +139,9 @@ REASONS = [
     ("doubtful", {"soft_rank": 1.9}, {"soft_rank": 2.0}, "lambda is far above 1.9, the soft rank of the quadratic"),
     (
         "doubtful",
+        {"below": replace(WEAK, worth=51.0)},
         {"below": WEAK},
-        {"below": replace(WEAK, exact=False)},
-        "5 directions with t H between 0.01 and",
+        "most of what the loss feels lies below the localiser",
     ),
     ("doubtful", {"descent": 0.3}, {"descent": 0.3, "error": 0.2}, "theta* is not at a minimum"),
 ]
@@ -167,6 +167,14 @@ def test_all_reasons_are_named_and_the_worst_counts() -> None:
 def test_loss_that_is_never_negative_is_not_called_a_saddle() -> None:
     """Its mean cannot be below 0; what a control variate takes off may be, by chance."""
     assert verdict({"value": -0.11, "plain": 0.02})[0] == "reliable"
+
+
+def test_directions_below_the_localiser_are_noted_however_they_were_counted() -> None:
+    for exact, count in ((True, "5 directions"), (False, "about 5 directions")):
+        found, reason = verdict({"below": replace(WEAK, exact=exact)})
+        assert found == "reliable"
+        assert f"asked for: {count} lie below the localiser" in reason
+        assert reason.endswith("up to 2 in lambda")
 
 
 def test_notes_stand_at_the_end_of_every_reason() -> None:

@@ -29,6 +29,7 @@ from interbasis.analysis import (
     InteractionGraph,
     Network,
     NetworkDistance,
+    RefinedCoefficients,
     analyze,
     interaction_basis,
 )
@@ -109,7 +110,7 @@ def test_every_result_is_a_frame_and_a_table(name: str) -> None:
 
 
 def test_every_kind_of_result_is_tested_here(bases: Bases) -> None:
-    elsewhere = {Analysis, Cards, Coherence, Comparison, NetworkDistance}  # see pipeline/, meaning/ and comparison/
+    elsewhere = {Analysis, Cards, Coherence, Comparison, NetworkDistance, RefinedCoefficients}  # see their own rooms
     kinds = {type(result) for result, *_ in RESULTS.values()} | {type(bases)} | elsewhere
     assert {kind for kind in Result.__subclasses__() if "from_bytes" in vars(kind)} == kinds
 

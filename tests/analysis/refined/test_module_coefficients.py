@@ -113,6 +113,7 @@ def test_independent_blocks_add_up() -> None:
     assert found["module 1"].gamma == found["whole"].gamma == found.gamma
     assert "module 0: N_eff" in repr(found)
     assert "between modules" in found._repr_html_()
+    assert list(found.to_frame()["part"]) == [part.name for part in found.parts]
 
 
 def test_deep_linear_blocks_have_their_known_coefficients() -> None:

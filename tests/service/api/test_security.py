@@ -546,7 +546,8 @@ def test_every_answer_has_its_headers(opened: Store, connect: Ask, monkeypatch: 
     answers += [client.post("jobs", content=b"x" * 1001), client.get("workers"), client.get("openapi.json")]
     answers += [client.get("models", headers={"host": "evil.example"}), client.get("graphs/x/file")]
     opened.new_token("t")
-    answers += [client.get("models") for _ in range(11)]
+    wrong = {"authorization": "Bearer ib_wrong"}
+    answers += [client.get("models"), *(client.get("models", headers=wrong) for _ in range(11))]
     statuses = {answer.status_code for answer in answers}
     assert statuses == {200, 304, 404, 405, 422, 413, 500, 403, 401, 429}
     for answer in answers:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,10 +175,8 @@ def test_ids_are_completed_from_the_store(tmp_path: Path, monkeypatch: pytest.Mo
     assert ("digits@100", "checkpoint digits") in complete(Context(store=str(file)), "")
     monkeypatch.setenv("INTERBASIS_STORE", str(file))
     words = {"_INTERBASIS_COMPLETE": "complete_bash", "COMP_WORDS": f"interbasis show {made.id[:4]}", "COMP_CWORD": "2"}
-    begun = time.monotonic()
     shown = CliRunner(env=words).invoke(cli.app, prog_name="interbasis").stdout
     assert shown.split() == [made.id]
-    assert time.monotonic() - begun < 5
 
 
 # Files of torch.save
