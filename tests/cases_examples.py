@@ -44,6 +44,7 @@ from interbasis.service.storage.tables import LETTERS, SCHEMA_REVISION, TABLES
 from interbasis.service.tasks.estimates import _layer, _llc_values
 from interbasis.service.terminal.results import _EFFECTIVE as LEDGER_METHODS
 from interbasis.service.terminal.results import _MATCHED
+from interbasis.service.web.recipes import task_forms
 
 Rule = Callable[[Any], Any]
 """Returns something false, or raises an error of `REFUSED`, for a value that cannot occur."""
@@ -180,6 +181,9 @@ FIELDS: dict[str, Rule] = {
     "Removal.kind": one_of(KINDS),
     "Removal.schedules": each(identifier("schedule")),
     "ScheduleRow.jobs": each(identifier("job")),
+    "TaskForm.about": any_text,
+    "TaskForm.choices": lambda value: value["properties"].keys() <= task_forms()[1].choices["properties"].keys(),
+    "TaskForm.target": one_of(form.target for form in task_forms()),
     "TrackingRow.events": each(lambda event: event.keys() == EVENT and event["kind"] in EVENTS),
     "WorkerRow.id": pattern("(?![a-z]-[0-9a-f]+$).+"),
     "about": lambda value: describe(value, "x").keys() == {*value, "label"},

@@ -37,6 +37,7 @@ from .routes import jobs as job_routes
 from .routes import kinds as kind_routes
 from .routes import labels as label_routes
 from .routes import partitions as partition_routes
+from .routes import recipes as recipe_routes
 from .routes import service as service_routes
 from .schemas import Problem
 
@@ -57,7 +58,7 @@ _LOGGED = "; the service's log says why, under the request ID"
 
 _PARTS = (
     *(service_routes, kind_routes, checkpoint_routes, graph_routes, partition_routes, label_routes),
-    *(card_routes, export_routes, import_routes, job_routes),
+    *(card_routes, export_routes, import_routes, job_routes, recipe_routes),
 )
 
 ROUTERS = tuple(part.routes for part in _PARTS)

@@ -4149,6 +4149,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/recipes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        ETag?: string;
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Listing_TaskForm_"];
+                    };
+                };
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs": {
         parameters: {
             query?: never;
@@ -5450,6 +5499,11 @@ export interface components {
             next_cursor?: string | null;
             total?: number | null;
         };
+        Listing_TaskForm_: {
+            items: components["schemas"]["TaskForm"][];
+            next_cursor?: string | null;
+            total?: number | null;
+        };
         Listing_TokenRow_: {
             items: components["schemas"]["TokenRow"][];
             next_cursor?: string | null;
@@ -5739,6 +5793,14 @@ export interface components {
             cuts: string[];
             edges: components["schemas"]["EdgeRow"][];
             n_edges: number;
+        };
+        TaskForm: {
+            about: string;
+            choices: {
+                [key: string]: unknown;
+            };
+            target: string;
+            task: string;
         };
         TokenRequest: {
             name: string;

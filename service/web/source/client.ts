@@ -42,7 +42,8 @@ export function keep(given: string | null): void {
   }
 }
 
-async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+/** Send a request with the token of this tab; an answer that is no success is thrown as `Refused`. */
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
   const known = token();
   if (known) headers.set("Authorization", `Bearer ${known}`);
@@ -50,6 +51,7 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   try {
     response = await fetch(path, { ...init, headers });
   } catch {
+    init.signal?.throwIfAborted();
     throw new Refused(0, "The service does not answer. Is `interbasis serve` still running?");
   }
   if (response.ok) return response;
@@ -77,5 +79,11 @@ export async function get<P extends Readable>(path: P, refs: Filled = {}, query?
 export async function submit(body: Partial<Schemas["JobRequest"]>): Promise<Schemas["JobRow"]> {
   const headers = { "Content-Type": "application/json" };
   const response = await ask("api/v1/jobs", { method: "POST", headers, body: JSON.stringify(body) });
+  return response.json() as Promise<Schemas["JobRow"]>;
+}
+
+/** Stop a job, or queue it again. */
+export async function change(job: string, action: "cancel" | "retry"): Promise<Schemas["JobRow"]> {
+  const response = await ask(`api/v1/jobs/${encodeURIComponent(job)}/${action}`, { method: "POST" });
   return response.json() as Promise<Schemas["JobRow"]>;
 }

@@ -31,7 +31,7 @@ export async function entries(): Promise<Entry[]> {
       const partition = of(row.id);
       return entry(`graph of ${called(row)}`, row.id, partition ? to("graph", partition.id) : to("", "", { model: row.model }));
     }),
-    ...jobs.items.map((row) => entry(`job ${row.task} ${row.target_name ?? row.target}`, row.id, to("", "", { job: row.id }))),
+    ...jobs.items.map((row) => entry(`job ${row.task} ${row.target_name ?? row.target}`, row.id, to("jobs", row.id))),
   ];
 }
 

@@ -3,9 +3,13 @@ import { chart, type Line } from "./charts";
 import { get, type Schemas } from "./client";
 import { colour, onScheme } from "./colours";
 import { called, count, h, note, number, show, swatch, type Child } from "./dom";
+import { keepingFocus } from "./jobparts";
 import { to, type View } from "./route";
+import { table as dataTable } from "./tables";
+import { every, unfinished } from "./watch";
 
 const MOST = { limit: 1000, newest: true };
+const PAUSE = 3000; // milliseconds between two looks at jobs that are not finished
 const IMPORTED = "graph"; // the family of graphs that were made elsewhere
 
 interface Found {
@@ -61,7 +65,7 @@ async function read(): Promise<Stored> {
 /** The view at #/; `model` of the query shows one model alone. */
 export async function homeView(place: HTMLElement, _: string, query: URLSearchParams): Promise<View> {
   document.title = "interbasis";
-  const stored = await read();
+  let stored = await read();
   let leave = (): void => undefined;
   let asked = query;
   const draw = (): void => {
@@ -70,6 +74,15 @@ export async function homeView(place: HTMLElement, _: string, query: URLSearchPa
   };
   draw();
   const quiet = onScheme(draw);
+  const stop = every(PAUSE, async () => {
+    if (!stored.jobs.some(unfinished)) return;
+    const open = new Set(stored.jobs.filter(unfinished).map((job) => job.id));
+    const jobs = (await get("/api/v1/jobs", {}, MOST)).items;
+    if (jobs.some((job) => open.has(job.id) && !unfinished(job))) {
+      stored = await read(); // with what has become of it
+      draw();
+    } else refresh(place, (stored = { ...stored, jobs }));
+  });
   return {
     update: (now) => {
       asked = now;
@@ -77,14 +90,27 @@ export async function homeView(place: HTMLElement, _: string, query: URLSearchPa
     },
     leave: () => {
       quiet();
+      stop();
       leave();
     },
   };
 }
 
+/** Show the jobs as they are now; the rest stays. */
+function refresh(place: HTMLElement, stored: Stored): void {
+  const about = Map.groupBy(stored.jobs, (job) => job.target);
+  const draw = (): void => {
+    for (const cell of place.querySelectorAll<HTMLElement>("[data-checkpoint]"))
+      show(cell, states(about.get(cell.dataset["checkpoint"] ?? "") ?? []));
+    const block = place.querySelector("#jobs");
+    if (block) show(block, jobs(stored.jobs));
+  };
+  keepingFocus(place, draw);
+}
+
 function render(place: HTMLElement, stored: Stored, query: URLSearchParams): () => void {
   if (!stored.models.length) {
-    show(place, empty(), stored.jobs.length ? jobs(stored.jobs, null) : null);
+    show(place, empty(), jobs(stored.jobs));
     return () => undefined;
   }
   const model = query.get("model");
@@ -100,7 +126,7 @@ function render(place: HTMLElement, stored: Stored, query: URLSearchParams): () 
     drawn.element,
     groups.length ? table(groups) : null,
     graphs.length ? imported(graphs, stored.partitions) : null,
-    jobs(stored.jobs, query.get("job")),
+    h("div", { id: "jobs" }, jobs(stored.jobs)),
   );
   return drawn.leave;
 }
@@ -208,7 +234,7 @@ function tableRow(row: Found): HTMLElement {
     h("td", { title: partition?.reason ?? null }, partition ? (partition.verdict ?? "–") : "not analysed"),
     right(llc ? coefficient(llc) : "–"),
     right(ledger ? effective(ledger) : "–"),
-    h("td", {}, states(row.jobs) || "–"),
+    h("td", { "data-checkpoint": checkpoint.id }, states(row.jobs)),
   );
 }
 
@@ -220,9 +246,11 @@ function coefficient(row: Schemas["LlcRow"]): string {
 const effective = (row: Schemas["LedgerRow"]): string =>
   `${row.lower < row.upper ? "≤ " : ""}${number(row.effective)} of ${number(row.nominal)}`;
 
-function states(rows: Schemas["JobRow"][]): string {
-  const counted = Map.groupBy(rows, (row) => row.state);
-  return [...counted].map(([state, all]) => `${all.length} ${state}`).join(", ");
+/** How many jobs are in each state, with a link to the newest of them. */
+function states(rows: Schemas["JobRow"][]): Child {
+  const counted = [...Map.groupBy(rows, (row) => row.state)];
+  if (!counted.length) return "–";
+  return counted.map(([state, all], i) => [i ? ", " : "", h("a", { href: to("jobs", all[0]?.id), "data-focus": `${state} ${all[0]?.id}` }, `${all.length} ${state}`)]);
 }
 
 function imported(graphs: Schemas["GraphRow"][], partitions: Schemas["PartitionRow"][]): Child {
@@ -253,28 +281,16 @@ function imported(graphs: Schemas["GraphRow"][], partitions: Schemas["PartitionR
   ];
 }
 
-function jobs(all: Schemas["JobRow"][], wanted: string | null): Child {
-  const open = all.filter((job) => job.state === "queued" || job.state === "running" || job.id === wanted);
-  const failed = all.filter((job) => job.state === "failed" && job.id !== wanted).slice(0, 5);
+function jobs(all: Schemas["JobRow"][]): Child {
+  const open = all.filter(unfinished);
+  const failed = all.filter((job) => job.state === "failed").slice(0, 5);
   if (!open.length && !failed.length) return null;
-  const rows = [...open, ...failed].map((job) =>
-    h(
-      "tr",
-      {},
-      h("th", { scope: "row" }, job.task),
-      h("td", {}, job.target_name ?? job.target),
-      h("td", {}, job.state, job.fraction !== null && job.state === "running" ? `, ${Math.round(100 * job.fraction)} %` : ""),
-      h("td", { class: job.error ? "wide error" : "wide" }, job.error ?? job.message),
-      h("td", {}, job.id),
-    ),
-  );
-  const head = ["Task", "Of", "State", "", "ID"].map((text) => h("th", { scope: "col" }, text || h("span", { class: "small" }, "What it says")));
-  return [
-    h("h2", {}, "Jobs"),
-    h(
-      "div",
-      { class: "scroll", role: "region", "aria-label": "Jobs", tabindex: 0 },
-      h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)),
-    ),
-  ];
+  const rows = [...open, ...failed].map((job) => [
+    h("a", { href: to("jobs", job.id), "data-focus": job.id }, job.task),
+    job.target_name ?? job.target,
+    [job.state, job.fraction !== null && job.state === "running" ? `, ${Math.round(100 * job.fraction)} %` : ""],
+    h("span", { class: job.error ? "says error" : "says" }, job.error?.trim().split("\n").at(-1) ?? job.message),
+    job.id,
+  ]);
+  return [h("h2", {}, "Jobs"), dataTable("Jobs", ["Task", "Of", "State", "What it says", "ID"], rows)];
 }

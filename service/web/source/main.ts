@@ -6,6 +6,7 @@ import { failure, h, note, show } from "./dom";
 import { graphView } from "./graph";
 import { homeView } from "./home";
 import { entries, matching, type Entry } from "./find";
+import { jobsView } from "./jobs";
 import { here, to, type View } from "./route";
 
 const header = document.getElementById("header") as HTMLElement;
@@ -13,6 +14,7 @@ const main = document.getElementById("main") as HTMLElement;
 const views: Record<string, (main: HTMLElement, ref: string, query: URLSearchParams) => Promise<View>> = {
   "": homeView,
   graph: graphView,
+  jobs: jobsView,
 };
 
 let current: { key: string; view: View | null } | null = null;
@@ -142,7 +144,7 @@ async function begin(): Promise<void> {
   show(
     header,
     h("a", { class: "name", href: to("") }, "interbasis"),
-    h("nav", { "aria-label": "Pages" }, h("a", { href: to("") }, "Models"), h("a", { href: "docs" }, "API")),
+    h("nav", { "aria-label": "Pages" }, h("a", { href: to("") }, "Models"), h("a", { href: to("jobs") }, "Jobs"), h("a", { href: "docs" }, "API")),
     finder(),
   );
   await open();

@@ -1,0 +1,86 @@
+"""A browser, Chromium without a window, and a real service with a worker."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from cases_checkpoints import save_inputs, save_mlp
+from cases_page import HOSTILE, NAMES, WIDE, Open, Service, serve, stop
+from cases_store import save_ledger, save_llc
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from interbasis.service.records.labels import NewLabel
+from interbasis.service.records.partitions import PARTITION
+from interbasis.service.store.store import Store
+from interbasis.service.tasks import analyze as analyze_task
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium."""
+    found = next(filter(None, (os.environ.get("INTERBASIS_CHROMIUM"), *map(shutil.which, NAMES))), None)
+    if found is None:
+        warnings.simplefilter("always")
+        warnings.warn("no Chromium: tests of the page are SKIPPED", stacklevel=1)
+        pytest.skip("no Chromium: install Debian's package `chromium`, or name one in INTERBASIS_CHROMIUM")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # a machine without a GPU, and root
+        opened = playwright.chromium.launch(executable_path=found, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two networks side by side, analysed at two steps; every name that people give is hostile."""
+    folder = tmp_path_factory.mktemp("page")
+    data = save_inputs(folder / "x.npz", 8)
+    with Store.open(str(folder / "store.sqlite")) as store:
+        for step in (1, 2):
+            about = {"seed": 2 - step, "step": step, "model": HOSTILE, "label": HOSTILE, "blocks": 2}
+            path = save_mlp(folder / f"{step}.safetensors", **about)
+            made = analyze_task.analyze(store, path, {"output": "neuron"}, data=data)
+        labels = [
+            NewLabel(text=f"{HOSTILE}0", author=HOSTILE, module=0),
+            NewLabel(text=f"{HOSTILE}n", author=HOSTILE, cut=made.graph.cuts[1], node=0),
+        ]
+        store.put_labels(PARTITION, made.partition.id, labels)
+        save_llc(store)
+        save_ledger(store)
+    process, url = serve(folder / "store.sqlite")
+    yield Service(url, str(folder / "store.sqlite"), made.partition.id, made.graph.id)
+    stop(process)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Open an address in a window of its own; there is no error and no request to another host, then or later."""
+    seen: list[str] = []
+    contexts = []
+
+    def begin(url: str, *, refused: int = 0, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", **options})
+        contexts.append(context)
+        page = context.new_page()
+        host = urlsplit(url).netloc
+
+        def console(message: ConsoleMessage) -> None:
+            known = refused and f"status of {refused}" in message.text  # the browser itself says so of an answer
+            if message.type == "error" and not known:
+                seen.append(f"console: {message.text}")
+
+        page.on("console", console)
+        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: seen.append(f"a script ran: {dialog.message}"))
+        page.on("request", lambda request: urlsplit(request.url).netloc in (host, "") or seen.append(request.url))
+        page.goto(url)
+        return page
+
+    yield begin
+    for context in contexts:
+        context.close()
+    assert not seen
