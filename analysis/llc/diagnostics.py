@@ -279,7 +279,6 @@ def _failures(value: float, error: float, found: Diagnostics) -> list[tuple[bool
 
 
 def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, str]]:
-    off = abs(found.virial - 1)
     whole = value + found.descent
     downhill = max(2 * error, _DOWNHILL * whole) < found.descent <= max(2 * error, _FAR_DOWNHILL * whole)
     acceptance = 1.0 if found.acceptance is None else found.acceptance
@@ -306,7 +305,7 @@ def _doubts(value: float, error: float, found: Diagnostics) -> list[tuple[bool, 
         (math.isnan(found.r_hat), "one chain cannot tell whether it has mixed: run at least two"),
         (_FEW <= found.ess < _MANY, f"only {found.ess:.0f} effective draws"),
         (
-            off > _VIRIAL and off > 4 * found.virial_error,
+            (off := abs(found.virial - 1)) > _VIRIAL and off > 4 * found.virial_error,
             f"the virial ratio is {found.virial:.3f} +- {found.virial_error:.1g}, expected 1: the chains have not "
             "reached all of the region around theta*" + (", or the step is too large" if found.step_bias else ""),
         ),
