@@ -21,7 +21,7 @@ from ..records.base import Kind
 from ..records.checkpoints import CHECKPOINT, MODEL
 from ..records.estimates import LLC, LlcRow
 from ..records.graphs import GRAPH, GraphRow
-from ..records.partitions import PARTITION, PartitionDetail
+from ..records.partitions import PARTITION, TRACKING, PartitionDetail
 from ..store.store import Store
 from . import files
 from .guard import COMPUTED, Limits
@@ -52,6 +52,7 @@ __all__ = [
     "PartitionRef",
     "ScheduleRef",
     "TokenRef",
+    "TrackingRef",
     "as_file",
     "as_json",
     "as_list",
@@ -105,6 +106,8 @@ LlcRef = Annotated[str, _in_path(LLC.example), _SLASHES]
 JobRef = Annotated[str, _in_path("j-1a2b3c4d"), _SLASHES]
 
 ScheduleRef = Annotated[str, _in_path("s-1a2b3c4d"), _SLASHES]
+
+TrackingRef = Annotated[str, _in_path(TRACKING.example), _SLASHES]
 
 TokenRef = Annotated[str, _in_path("t-5e6f7a8b"), _SLASHES]
 

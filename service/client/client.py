@@ -40,7 +40,7 @@ from ..records.jobs import ENDED, ON_CHECKPOINTS, JobRow, NewToken, ScheduleRow,
 from ..records.kinds import Paging, Source, check_paging, kinds_of
 from ..records.labels import LabelRow, NewLabel, Place, check_label, preferred
 from ..records.maintenance import CheckReport, Collected, Removal
-from ..records.partitions import PARTITION, Comparison, Drawing, MediatorRow, NodeRow
+from ..records.partitions import PARTITION, Comparison, Drawing, Flows, MediatorRow, NodeRow, Profile
 from .events import read_events
 from .http import (
     AGAIN,
@@ -263,6 +263,14 @@ class Client(Source):
         """Return what a picture shows: the most important nodes, all or of a module, and the strongest edges there."""
         params = {"module": module, "epsilon": epsilon, "nodes": nodes, "limit": limit}
         return self._get(Drawing, "partitions", partition, "drawing", **params)
+
+    def profile(self, partition: str) -> Profile:
+        """Return every resolution that was tried for a partition, beside null graphs."""
+        return self._get(Profile, "partitions", partition, "profile")
+
+    def flows(self, tracking: str) -> Flows:
+        """Return the flows of nodes between the modules of successive checkpoints."""
+        return self._get(Flows, "trackings", tracking, "flows")
 
     def subgraph(
         self, graph: str, *, cuts: Sequence[int | str] = (), epsilon: float | None = None, limit: int = 1000

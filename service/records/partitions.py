@@ -31,6 +31,8 @@ __all__ = [
     "ComparisonRow",
     "ComparisonValues",
     "Drawing",
+    "FlowRow",
+    "Flows",
     "LinkRow",
     "MediatorRow",
     "ModuleRow",
@@ -41,6 +43,8 @@ __all__ = [
     "PartitionId",
     "PartitionRow",
     "PartitionValues",
+    "Profile",
+    "ProfileRow",
     "TrackingDetail",
     "TrackingRow",
     "TrackingStep",
@@ -135,6 +139,37 @@ class Drawing(Record):
         tuple[EdgeRow, ...],
         Field(examples=[[{"earlier_cut": 1, "earlier": 3, "later_cut": 2, "later": 0, "strength": 0.82}]]),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRow(Record):
+    """One resolution that was tried, beside null graphs; see `interbasis.analysis.modules.partition.ProfileRow`."""
+
+    objective: Annotated[str, Field(examples=["layered_modularity"])]
+    resolution: Annotated[float, Field(examples=[1.0])]
+    n_modules: Annotated[int, Field(examples=[2])]
+    quality: Annotated[float, Field(examples=[0.47])]
+    null_mean: Annotated[float | None, Field(examples=[0.21])]
+    null_sd: Annotated[float | None, Field(examples=[0.01])]
+    z: Annotated[float | None, Field(examples=[21.4])]
+    gap: Annotated[float | None, Field(examples=[0.26])]
+    edge_cost: EdgeCost
+    contrast: Annotated[float, Field(examples=[0.93])]
+    significant: Annotated[bool | None, Field(examples=[True])]
+    beyond_chains: Annotated[float | None, Field(examples=[0.9])] = None
+
+
+_PROFILE_ROW = {
+    **{"objective": "layered_modularity", "resolution": 1.0, "n_modules": 2, "quality": 0.47, "null_mean": 0.21},
+    **{"null_sd": 0.01, "z": 21.4, "gap": 0.26, "edge_cost": 31.7, "contrast": 0.93, "significant": True},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile(Record):
+    """Every resolution that was tried for a partition, in order; none where one was given, or null graphs were not."""
+
+    rows: Annotated[tuple[ProfileRow, ...], Field(examples=[[_PROFILE_ROW]])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -434,6 +469,23 @@ class TrackingStep(Record):
     tracks: Annotated[tuple[int, ...], Field(examples=[[0, 1]])]
     sizes: Annotated[tuple[int, ...], Field(examples=[[61, 58]])]
     churn: Churn
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRow(Record):
+    """Nodes that go from a module to one of the next checkpoint; `at` is the index of the later checkpoint."""
+
+    at: Annotated[int, Field(examples=[1])]
+    earlier: Earlier
+    later: Later
+    n_nodes: NodeCount
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flows(Record):
+    """The flows of aligned nodes between the modules of successive checkpoints, by time."""
+
+    flows: Annotated[tuple[FlowRow, ...], Field(examples=[[{"at": 1, "earlier": 0, "later": 0, "n_nodes": 58}]])]
 
 
 @dataclass(frozen=True, kw_only=True)

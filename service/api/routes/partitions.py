@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +12,19 @@ from fastapi import Path as InPath
 from ...records.errors import NotFoundError
 from ...records.graphs import Subgraph
 from ...records.jobs import JobRow
-from ...records.partitions import Comparison, Drawing, MediatorRow, ModuleRow, NodeRow
+from ...records.partitions import (
+    PARTITION,
+    TRACKING,
+    Comparison,
+    Drawing,
+    FlowRow,
+    Flows,
+    MediatorRow,
+    ModuleRow,
+    NodeRow,
+    Profile,
+    ProfileRow,
+)
 from .. import edges
 from ..responses import (
     Cut,
@@ -23,6 +37,7 @@ from ..responses import (
     Opened,
     OtherRef,
     PartitionRef,
+    TrackingRef,
     as_json,
 )
 from ..schemas import ComparisonRequest, Listing
@@ -110,6 +125,37 @@ def drawing(
     """Return what a picture shows: the most important nodes, all or of a module, and the strongest edges there."""
     chosen: dict[str, Any] = {"module": module, "epsilon": epsilon, "nodes": nodes, "limit": limit}
     return as_json(request, edges.drawing(store, ref, **chosen).to_json())
+
+
+@routes.get("/partitions/{ref}/profile", response_model=Profile, tags=["partitions"])
+def profile(request: Request, store: Opened, ref: PartitionRef) -> Response:
+    """Return every resolution that was tried, with its quality and that of null graphs."""
+    known = [field.name for field in fields(ProfileRow)]
+    about = _about(store.file(PARTITION, ref))
+    rows = [ProfileRow(**{name: row.get(name) for name in known}) for row in about.get("profile", ())]
+    return as_json(request, Profile(rows=tuple(rows)).to_json())
+
+
+@routes.get("/trackings/{ref}/flows", response_model=Flows, tags=["trackings"])
+def flows(request: Request, store: Opened, ref: TrackingRef) -> Response:
+    """Return how many nodes go from each module to each module of the next checkpoint."""
+    from safetensors.numpy import load
+
+    data = store.file(TRACKING, ref)
+    arrays = load(data)
+    found = []
+    for t in range(len(_about(data)["names"]) - 1):
+        flow = arrays[f"flow.{t}"]
+        for a, b in zip(*(each.tolist() for each in flow.nonzero()), strict=True):
+            found.append(FlowRow(at=t + 1, earlier=a, later=b, n_nodes=int(flow[a, b])))
+    return as_json(request, Flows(flows=tuple(found)).to_json())
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    """Return the scalars and names in a file of results; torch is not loaded for it."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    found: dict[str, Any] = json.loads(header["__metadata__"]["interbasis"])
+    return found
 
 
 @routes.post("/comparisons", status_code=202, response_model=JobRow, tags=["comparisons"])

@@ -4049,6 +4049,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/partitions/{ref}/profile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    ref: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        ETag?: string;
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Profile"];
+                    };
+                };
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/partitions/{ref}/removal": {
         parameters: {
             query?: never;
@@ -4938,6 +4989,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/trackings/{ref}/flows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    ref: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        ETag?: string;
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Flows"];
+                    };
+                };
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/trackings/{ref}/removal": {
         parameters: {
             query?: never;
@@ -5254,6 +5356,15 @@ export interface components {
             created: string;
             sha256: string;
             uri: string;
+        };
+        FlowRow: {
+            at: number;
+            earlier: number;
+            later: number;
+            n_nodes: number;
+        };
+        Flows: {
+            flows: components["schemas"]["FlowRow"][];
         };
         GraphRow: {
             bases_sha256: string | null;
@@ -5712,6 +5823,23 @@ export interface components {
             status: number;
             title: string;
             type: string;
+        };
+        Profile: {
+            rows: components["schemas"]["ProfileRow"][];
+        };
+        ProfileRow: {
+            beyond_chains?: number | null;
+            contrast: number;
+            edge_cost: number;
+            gap: number | null;
+            n_modules: number;
+            null_mean: number | null;
+            null_sd: number | null;
+            objective: string;
+            quality: number;
+            resolution: number;
+            significant: boolean | null;
+            z: number | null;
         };
         Readiness: {
             jobs: {

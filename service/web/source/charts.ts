@@ -9,13 +9,20 @@ export interface Line {
   points: { x: number; y: number; lower?: number | null; upper?: number | null }[];
 }
 
-/** Draw lines over steps from 0 to `last`; points with an interval get a bar from its lower to its upper end. */
-export function chart(title: string, unit: string, lines: Line[], last: number, sync: string): { figure: HTMLElement; leave: () => void } {
+/** A logarithmic axis, and what it is of. */
+export interface Axis {
+  from: number;
+  to: number;
+  over: string;
+}
+
+/** Draw lines over steps from 0 to a last one, or over another axis; points with an interval get a bar from its lower to its upper end. */
+export function chart(title: string, unit: string, lines: Line[], axis: number | Axis, sync: string): { figure: HTMLElement; leave: () => void } {
   const holder = h("div", {});
   const said = lines.map((line) => `${line.name}: ${line.points.map((p) => `${p.y} at ${p.x}`).join(", ")}`);
   const figure = h(
     "figure",
-    { role: "group", "aria-label": `${title} over training steps. ${said.join("; ")}`.slice(0, 600) },
+    { role: "group", "aria-label": `${title} over ${typeof axis === "number" ? "training steps" : axis.over}. ${said.join("; ")}`.slice(0, 600) },
     h("figcaption", {}, title, unit ? `, ${unit}` : ""),
     holder,
   );
@@ -24,7 +31,7 @@ export function chart(title: string, unit: string, lines: Line[], last: number, 
     const width = Math.floor(holder.clientWidth);
     if (!width || plot?.width === width) return;
     plot?.destroy();
-    plot = new uPlot(options(width, lines, last, sync), data(lines), holder);
+    plot = new uPlot(options(width, lines, axis, sync), data(lines), holder);
   };
   const watch = new ResizeObserver(draw);
   watch.observe(holder);
@@ -46,7 +53,7 @@ function data(lines: Line[]): uPlot.AlignedData {
   return [steps, ...columns];
 }
 
-function options(width: number, lines: Line[], last: number, sync: string): uPlot.Options {
+function options(width: number, lines: Line[], over: number | Axis, sync: string): uPlot.Options {
   const { soft, line: rule } = inks();
   const axis = { stroke: soft, font: "12px system-ui, sans-serif", grid: { stroke: rule, width: 0.5 }, ticks: { show: false } };
   const ends = lines.flatMap((line) => line.points.flatMap((p) => [p.y, p.lower ?? p.y, p.upper ?? p.y]));
@@ -57,9 +64,9 @@ function options(width: number, lines: Line[], last: number, sync: string): uPlo
     height: 170,
     legend: { show: false },
     cursor: { sync: { key: sync }, y: false, drag: { x: false, y: false } },
-    scales: { x: { time: false, range: [0, last] }, y: { range: [least, most + (most - least || 1) * 0.08] } },
+    scales: { x: typeof over === "number" ? { time: false, range: [0, over] } : { time: false, distr: 3, range: [over.from, over.to] }, y: { range: [least, most + (most - least || 1) * 0.08] } },
     axes: [
-      { ...axis, size: 26, values: (_, ticks) => ticks.map(short) },
+      { ...axis, size: 26, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) },
       { ...axis, size: 52, values: (_, ticks) => ticks.map(short) },
     ],
     series: [

@@ -75,6 +75,23 @@ export async function get<P extends Readable>(path: P, refs: Filled = {}, query?
   return (await ask(address(path, refs, query ?? {}))).json() as Promise<Json<Get<P>>>;
 }
 
+type Act<P extends keyof paths, M extends "put" | "post"> = paths[P] extends { [K in M]: infer Operation } ? Operation : never;
+type Sent<P extends keyof paths, M extends "put" | "post"> = Act<P, M> extends { requestBody: { content: { "application/json": infer Body } } } ? Body : never;
+
+/** Change what is stored. */
+export async function send<P extends keyof paths>(path: P, method: "PUT", refs: Filled, body: Sent<P, "put">): Promise<Json<Act<P, "put">>> {
+  const headers = { "Content-Type": "application/json" };
+  return (await ask(address(path, refs, {}), { method, headers, body: JSON.stringify(body) })).json() as Promise<Json<Act<P, "put">>>;
+}
+
+/** Remove what is stored. */
+export async function remove(path: keyof paths, refs: Filled, query: object): Promise<void> {
+  await ask(address(path, refs, query), { method: "DELETE" });
+}
+
+/** Whether this is a report: answers are files, and nothing can be changed. */
+export const reports = (): boolean => false;
+
 /** Ask for a job. */
 export async function submit(body: Partial<Schemas["JobRequest"]>): Promise<Schemas["JobRow"]> {
   const headers = { "Content-Type": "application/json" };

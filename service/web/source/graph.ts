@@ -71,6 +71,12 @@ class GraphView implements View {
       place,
       h("div", { class: "title" }, h("h1", {}, called(partition)), h("small", {}, partition.label ?? "")),
       h("p", {}, `${count(partition.n_modules, "module")}, ${verdict || "without a verdict"}.`),
+      h(
+        "p",
+        { class: "paths" },
+        h("a", { href: to("modules", partition.id) }, "What modules do"),
+        partition.run ? h("a", { href: to("training", partition.run) }, "Training") : null,
+      ),
       this.bars,
       h("div", { class: "stage" }, h("div", {}, this.picture, this.status), this.panel),
     );

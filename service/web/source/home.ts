@@ -124,12 +124,15 @@ function render(place: HTMLElement, stored: Stored, query: URLSearchParams): () 
     model !== null ? h("p", {}, h("a", { href: to("") }, "All models")) : null,
     stored.rows.length < stored.total ? note(`The newest ${number(stored.rows.length)} of ${number(stored.total)} checkpoints.`) : null,
     drawn.element,
+    groups.length ? h("p", { class: "paths" }, groups.slice(0, 20).map(training)) : null,
     groups.length ? table(groups) : null,
     graphs.length ? imported(graphs, stored.partitions) : null,
     h("div", { id: "jobs" }, jobs(stored.jobs)),
   );
   return drawn.leave;
 }
+
+const training = (rows: Found[]): Child => (rows[0] ? h("a", { href: to("training", rows[0].checkpoint.run) }, `Training of ${runName(rows[0])}`) : null);
 
 function summary(rows: Found[], runs: number, graphs: number): string {
   const parts = [count(rows.length, "checkpoint"), `of ${count(runs, "run")}`];

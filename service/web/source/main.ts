@@ -5,9 +5,11 @@ import { get, keep, Refused, token } from "./client";
 import { failure, h, note, show } from "./dom";
 import { graphView } from "./graph";
 import { homeView } from "./home";
+import { modulesView } from "./modules";
 import { entries, matching, type Entry } from "./find";
 import { jobsView } from "./jobs";
 import { here, to, type View } from "./route";
+import { trainingView } from "./training";
 
 const header = document.getElementById("header") as HTMLElement;
 const main = document.getElementById("main") as HTMLElement;
@@ -15,6 +17,8 @@ const views: Record<string, (main: HTMLElement, ref: string, query: URLSearchPar
   "": homeView,
   graph: graphView,
   jobs: jobsView,
+  modules: modulesView,
+  training: trainingView,
 };
 
 let current: { key: string; view: View | null } | null = null;

@@ -19,6 +19,11 @@ export interface Known {
   moduleLabel(module: number): Schemas["LabelRow"] | undefined;
 }
 
+/** Reads that several views share. */
+export const shared = {
+  labels: async (ref: string): Promise<Schemas["LabelRow"][]> => (await get("/api/v1/partitions/{ref}/labels", { ref }, { limit: 1000 })).items,
+};
+
 type Link = (change: { node?: string | null; module?: number | null; nodes?: boolean }) => string;
 
 export function described(
@@ -103,6 +108,7 @@ export async function modulePanel(known: Known, module: number | null, drawing: 
       ["Labelled by", author(known.moduleLabel(found.index))],
     ]),
     known.described ? await card(known, { module: found.index, modules: true }) : null,
+    h("p", {}, h("a", { href: to("modules", partition.id, { module: found.index }) }, "What it does and who says so")),
     partition.n_modules > 1 ? await surface(known, found.index) : null,
     list,
   ];
@@ -198,6 +204,7 @@ export async function nodePanel(known: Known, place: string, link: Link): Promis
       ["Labelled by", author(label)],
     ]),
     known.described ? await card(known, { cut: known.graph.cuts[cut] ?? String(cut), node: coordinate }) : null,
+    h("p", {}, h("a", { href: to("modules", known.partition.id, { node: place }) }, "Its card and labels")),
     h("h3", {}, `Strongest of ${count(edges.n_edges, "edge")}`),
     h("ul", { class: "list" }, neighbours),
   ];

@@ -22,6 +22,7 @@ from cases_store import (
     save_partition,
     save_tracking,
 )
+from cases_studied import track
 
 from interbasis.analysis import InteractionGraph
 from interbasis.service.api import schemas
@@ -303,6 +304,20 @@ def test_a_drawing_has_the_strongest_of_everything(client: Client, analysed: Any
     inner = client.edges_between(detail.id, 1, 1, limit=10_000)
     assert (one.edges, one.n_edges) == (inner.edges, inner.n_edges)
     assert client.drawing(detail.id, module=1, nodes=3).n_edges == inner.n_edges
+
+
+@SQLITE_FIRST
+def test_profile_and_flows_are_those_of_the_files(store: Store, client: Client, analysed: Any) -> None:
+    part = client.partition(analysed.partition.id)
+    rows = client.profile(analysed.partition.id).rows
+    assert [(row.resolution, row.z, row.significant) for row in rows] == [
+        (row.resolution, row.z, row.significant) for row in part.profile
+    ]
+    assert rows, "several resolutions were tried"
+    found = track(store, [analysed.partition, analysed.partition])
+    sizes = {(1, module.index, module.index): module.size for module in part.modules}
+    flows = client.flows(found.id).flows
+    assert {(flow.at, flow.earlier, flow.later): flow.n_nodes for flow in flows} == sizes
 
 
 def test_nodes_without_edges_have_none(store: Store, client: Client) -> None:

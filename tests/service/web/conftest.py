@@ -11,6 +11,7 @@ import pytest
 from cases_checkpoints import save_inputs, save_mlp
 from cases_page import HOSTILE, NAMES, WIDE, Open, Service, serve, stop
 from cases_store import save_ledger, save_llc
+from cases_studied import describe, track
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from interbasis.service.records.labels import NewLabel
@@ -39,16 +40,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two networks side by side, analysed at two steps; every name that people give is hostile."""
     folder = tmp_path_factory.mktemp("page")
     data = save_inputs(folder / "x.npz", 8)
+    partitions = []
     with Store.open(str(folder / "store.sqlite")) as store:
         for step in (1, 2):
             about = {"seed": 2 - step, "step": step, "model": HOSTILE, "label": HOSTILE, "blocks": 2}
+            about["metrics"] = {"loss": 1 / step}
             path = save_mlp(folder / f"{step}.safetensors", **about)
             made = analyze_task.analyze(store, path, {"output": "neuron"}, data=data)
+            partitions.append(made.partition)
         labels = [
             NewLabel(text=f"{HOSTILE}0", author=HOSTILE, module=0),
             NewLabel(text=f"{HOSTILE}n", author=HOSTILE, cut=made.graph.cuts[1], node=0),
         ]
         store.put_labels(PARTITION, made.partition.id, labels)
+        describe(store, made.partition.id, data)
+        track(store, partitions)
         save_llc(store)
         save_ledger(store)
     process, url = serve(folder / "store.sqlite")
@@ -62,14 +68,14 @@ def visit(browser: Browser) -> Iterator[Open]:
     seen: list[str] = []
     contexts = []
 
-    def begin(url: str, *, refused: int = 0, **options: Any) -> Page:
+    def begin(url: str, *, refused: tuple[int, ...] = (), **options: Any) -> Page:
         context = browser.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", **options})
         contexts.append(context)
         page = context.new_page()
         host = urlsplit(url).netloc
 
         def console(message: ConsoleMessage) -> None:
-            known = refused and f"status of {refused}" in message.text  # the browser itself says so of an answer
+            known = any(f"status of {code}" in message.text for code in refused)  # said by the browser itself
             if message.type == "error" and not known:
                 seen.append(f"console: {message.text}")
 

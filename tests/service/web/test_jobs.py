@@ -10,7 +10,7 @@ from interbasis.service.store.store import Store
 
 
 def test_a_job_is_asked_for_by_the_form_and_watched_to_its_end(service: Service, visit: Open) -> None:
-    page = visit(f"{service.url}#/jobs?task=partition&target={service.graph}", refused=422)
+    page = visit(f"{service.url}#/jobs?task=partition&target={service.graph}", refused=(422,))
     expect(page.get_by_label("Target")).to_have_value(service.graph)
     expect(page.get_by_text("Number of modules, with objective kway.")).to_be_visible()
     page.get_by_label("objective", exact=True).select_option("kway")

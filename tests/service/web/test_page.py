@@ -97,7 +97,7 @@ def test_with_a_token_set_nothing_is_shown_without_a_valid_one(tmp_path: Path, v
         store.register_model("secret-model", "mlp", {})
         given = store.new_token("page", "read").token
     process, url = serve(tmp_path / "store.sqlite", "--workers", "0")
-    page = visit(url, refused=401)
+    page = visit(url, refused=(401,))
     field = page.get_by_label("Token", exact=True)
     expect(field).to_be_focused()
     sound(page)
