@@ -66,12 +66,13 @@ ROUTERS = tuple(part.routes for part in _PARTS)
 """All routes, below /api/v1."""
 
 
-def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
+def create_app(store: Store, limits: Limits | None = None, *, guarded: bool = True) -> FastAPI:
     """Make the application on an open store.
 
     Args:
         store: the store; the caller closes it.
         limits: limits that the operator sets.
+        guarded: whether requests are checked; not where they come from this process alone, which has the database.
     """
     app = FastAPI(
         title="interbasis",
@@ -88,7 +89,8 @@ def create_app(store: Store, limits: Limits | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1", dependencies=[Depends(HTTPBearer(auto_error=False))])
     _add_pages(app)
-    app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
+    if guarded:
+        app.add_middleware(Guard, store=store, limits=app.state.limits, observe=app.state.metrics.observe)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(AnyHTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -157,6 +157,11 @@ class Client(Source):
             left -= asked
             time.sleep(max(pauses.pop(0), asked))
 
+    def read(self, path: str, **params: Any) -> Any:
+        """Return the JSON of a route below /api/v1/ as it is, by its path and query."""
+        given = {name: value for name, value in params.items() if value is not None}
+        return document(self._request("GET", path, params=given))
+
     def _get(self, kind: type[RecordT], *path: Any, **params: Any) -> RecordT:
         given = {name: value for name, value in params.items() if value is not None}
         return typed_as(kind, document(self._request("GET", url_path(*path), params=given)))

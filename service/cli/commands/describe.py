@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ...client.client import Client
+from ...client.in_process import InProcess
 from ...records.errors import NotFoundError, StoreError
 from ...records.estimates import DESCRIPTION, DescriptionRow
 from ...records.graphs import GRAPH
 from ...records.kinds import Source, kinds_of
 from ...records.labels import LabelRow
 from ...records.partitions import PARTITION, PartitionDetail
+from ...store.store import Store
 from ...terminal.cards import module_card, modules_overview, node_card, nodes_overview
 from ...terminal.show import err, out, print_json
+from ...web.report import Read, write_report
 from ..backends import Backend, Given, opened_backend
 from ..completion import complete_ids
 from ..options import (
@@ -120,25 +126,48 @@ def report(
             autocompletion=complete_ids("partition"),
         ),
     ],
-    file: Annotated[Path, typer.Option("-o", "--output", help="The .html file to write.")],
-    title: Annotated[str | None, typer.Option(help="Title.", show_default="model and step")] = None,
+    file: Annotated[Path, typer.Option("-o", "--output", help="The .html file or the folder to write.")],
+    title: Annotated[str | None, typer.Option(help="Title of a file.", show_default="model and step")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier report in the folder.")] = False,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Write one HTML file of a partition: modules, cards, graph, evidence, experiments; it loads nothing else.
+    """Write one HTML file of a partition, or a folder with the page of `interbasis serve`; neither loads anything else.
 
-    Cards are those that `interbasis describe` wrote before.
+    Both have modules, cards, graph, evidence and experiments. A folder is for any static web server. Cards are those
+    that `interbasis describe` wrote before.
 
-    Example: interbasis report two-digits@last -o report.html
+    Example: interbasis report two-digits@last -o report/
     """
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise StoreError(f"-o {file}: expected the name of an .html file")
+    single = file.suffix.lower() in (".html", ".htm")
+    if file.suffix and not single and not file.is_dir():
+        raise StoreError(f"-o {file}: expected the name of an .html file, or of a folder")
+    if title is not None and not single:
+        raise StoreError("--title is for an .html file: a folder is named by model and step")
     with opened_source(store, artifacts, url) as source:
-        from ...tasks.figures import report as write
+        if single:
+            from ...tasks.figures import report as write
 
-        write(source, ref, file, title=title)
+            write(source, ref, file, title=title)
+        else:
+            with _reading(source) as read:
+                write_report(read, ref, file, force=force)
     err.print(f"wrote {file}", soft_wrap=True)
+    if not single:
+        err.print(f"look at it: python -m http.server --directory {file}", style="dim", soft_wrap=True)
+
+
+@contextmanager
+def _reading(source: Store | Client) -> Iterator[Read]:
+    """Read JSON as the routes answer it: from the service, or from its application in this process."""
+    if isinstance(source, Client):
+        yield source.read
+        return
+    from ...api.app import create_app
+
+    with Client("http://127.0.0.1", transport=InProcess(create_app(source, guarded=False))) as client:
+        yield client.read
 
 
 def _description(backend: Backend, ref: str, choices: dict[str, Any], given: Given) -> DescriptionRow:

@@ -1,5 +1,6 @@
 // The service over HTTP. Types of paths, queries and answers are those of the OpenAPI document.
 import type { components, paths } from "./api";
+import { answer, reports } from "./report";
 
 export type Schemas = components["schemas"];
 
@@ -48,8 +49,10 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
   const known = token();
   if (known) headers.set("Authorization", `Bearer ${known}`);
   let response: Response;
+  const file = reports() ? await answer(path) : path;
+  if (file === null) throw new Refused(404, "This is not in the report, which holds one division and the training that it is of.");
   try {
-    response = await fetch(path, { ...init, headers });
+    response = await fetch(file, { ...init, headers });
   } catch {
     init.signal?.throwIfAborted();
     throw new Refused(0, "The service does not answer. Is `interbasis serve` still running?");
@@ -88,9 +91,6 @@ export async function send<P extends keyof paths>(path: P, method: "PUT", refs: 
 export async function remove(path: keyof paths, refs: Filled, query: object): Promise<void> {
   await ask(address(path, refs, query), { method: "DELETE" });
 }
-
-/** Whether this is a report: answers are files, and nothing can be changed. */
-export const reports = (): boolean => false;
 
 /** Ask for a job. */
 export async function submit(body: Partial<Schemas["JobRequest"]>): Promise<Schemas["JobRow"]> {

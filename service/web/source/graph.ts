@@ -5,6 +5,7 @@ import { colour, inks, mixed, onScheme } from "./colours";
 import { called, count, failure, h, note, number, show, type Child } from "./dom";
 import { key, layered, quotient, type Box } from "./layout";
 import { described, modulePanel, modulesPanel, nodePanel, type Known } from "./panel";
+import { reports } from "./report";
 import { requestForm } from "./request";
 import { replace, to, type View } from "./route";
 
@@ -230,7 +231,7 @@ class GraphView implements View {
   /** Fill the panel beside the picture. */
   private async tell(turn: number): Promise<void> {
     const { node, module } = this.asked;
-    const form = requestForm(this.known.partition);
+    const form = reports() ? null : requestForm(this.known.partition);
     const link = (change: Partial<Asked>): string => this.address(change);
     let said: Child;
     if (node !== null) said = await nodePanel(this.known, node, link);

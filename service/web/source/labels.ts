@@ -1,7 +1,8 @@
 // Labels of a module or a node: who said what, and a form to say something else.
-import { keep, Refused, remove, reports, send, type Schemas } from "./client";
+import { keep, Refused, remove, send, type Schemas } from "./client";
 import { h, show, type Child } from "./dom";
 import { shared, type Known } from "./panel";
+import { reports } from "./report";
 
 type Row = Schemas["LabelRow"];
 export type Place = { module: number } | { cut: string; node: number };

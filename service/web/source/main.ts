@@ -2,12 +2,13 @@
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { get, keep, Refused, token } from "./client";
-import { failure, h, note, show } from "./dom";
+import { failure, h, note, show, type Child } from "./dom";
 import { graphView } from "./graph";
 import { homeView } from "./home";
 import { modulesView } from "./modules";
 import { entries, matching, type Entry } from "./find";
 import { jobsView } from "./jobs";
+import { contents, reports } from "./report";
 import { here, to, type View } from "./route";
 import { trainingView } from "./training";
 
@@ -145,13 +146,22 @@ async function begin(): Promise<void> {
     } else show(main, failure(error));
     return;
   }
-  show(
-    header,
-    h("a", { class: "name", href: to("") }, "interbasis"),
-    h("nav", { "aria-label": "Pages" }, h("a", { href: to("") }, "Models"), h("a", { href: to("jobs") }, "Jobs"), h("a", { href: "docs" }, "API")),
-    finder(),
-  );
+  const name = h("a", { class: "name", href: to("") }, "interbasis");
+  const links = [h("a", { href: to("") }, "Models"), h("a", { href: to("jobs") }, "Jobs"), h("a", { href: "docs" }, "API")];
+  if (reports()) show(header, name, await reportLinks());
+  else show(header, name, h("nav", { "aria-label": "Pages" }, links), finder());
   await open();
+}
+
+/** What a report has: it begins with the division that it is of. */
+async function reportLinks(): Promise<Child> {
+  const { partition, code_version: version } = await contents();
+  if (!location.hash) history.replaceState(null, "", to("graph", partition));
+  const shown = ([["graph", "Graph"], ["modules", "Modules"], ["evidence", "Evidence"]] as const).filter(([view]) => view in views);
+  return [
+    h("nav", { "aria-label": "Pages" }, shown.map(([view, text]) => h("a", { href: to(view, partition) }, text)), h("a", { href: to("") }, "All checkpoints")),
+    h("span", { class: "small" }, `Report of ${partition}, interbasis ${version}`),
+  ];
 }
 
 addEventListener("hashchange", () => void open());
