@@ -43,7 +43,7 @@ export async function graphView(place: HTMLElement, ref: string, query: URLSearc
   ]);
   document.title = `${called(partition)} · interbasis`;
   const known = described(partition, graph, labels.items, descriptions.items[0]);
-  return new GraphView(place, known, others.items, query);
+  return new GraphView(place, known, others.items.filter((row) => row.id === partition.id || !reports()), query);
 }
 
 class GraphView implements View {
