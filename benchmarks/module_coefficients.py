@@ -14,6 +14,7 @@ import datetime
 import math
 import os
 import platform
+import sys
 import time
 from dataclasses import replace
 
@@ -106,7 +107,7 @@ def ladder(
     fixed = replace(sampler, gamma=whole.gamma, radius=Sampler.radius)
     own = [v for v in part.mediators if v.earlier == 0 and v.cut == 2 and v.coordinate < nodes]
     unit = mediating_readout(bases, own, epsilon, weighted=False)
-    steps = np.arange(-4, math.ceil(2 * math.log2(part.full_strength / math.sqrt(epsilon))) + 1) / 2
+    steps = np.arange(-3, math.ceil(math.log2(part.full_strength / math.sqrt(epsilon))) + 1)
     strengths = math.sqrt(epsilon) * 2.0**steps
     slopes, errors = list[float](), list[float]()
     for w in strengths:
@@ -117,12 +118,13 @@ def ladder(
         moved = sum(chains.traces[f"observed_{i}"] for i in range(len(own)))
         found = mean_with_error(2 * whole.temperature * w**2 * moved)
         slopes, errors = [*slopes, found.mean], [*errors, found.error]
+        print(f"{w:.4f}: {found.mean:.3f} +- {found.error:.3f}, {chains.verdict}", file=sys.stderr, flush=True)
     return strengths, np.array(slopes), np.array(errors), part.full_strength
 
 
 def joined(x: Tensor, sampler: Sampler, epsilon: float) -> None:
     """Print what mediating nodes take, over their strength."""
-    print(f"\n## What m mediating nodes take from their module, epsilon {epsilon:g}\n")
+    print(f"\n## What m mediating nodes take from their module, epsilon {epsilon:g}, radius {sampler.radius:g}\n")
     print(
         "Taken: -log(Z_C / Z), by thermodynamic integration over the strength w at which the nodes are held. Eq. 34 "
         "says that it grows with log(w / sqrt(eps)) by gamma~, its secant up to full strength.\n"
@@ -146,12 +148,11 @@ def joined(x: Tensor, sampler: Sampler, epsilon: float) -> None:
             print("| w | log(w / sqrt(eps)) | taken | slope there, d taken / d log w |")
             print("| --- | --- | --- | --- |")
             for k in range(len(w)):
-                if k % 2 == 0:
-                    error = math.sqrt(float(np.square(sums[k] * errors).sum()))
-                    print(
-                        f"| {w[k]:.4f} | {logs[k]:+.2f} | {taken[k]:.3f} +- {error:.3f} | "
-                        f"{slopes[k]:.2f} +- {errors[k]:.2f} |"
-                    )
+                error = math.sqrt(float(np.square(sums[k] * errors).sum()))
+                print(
+                    f"| {w[k]:.4f} | {logs[k]:+.2f} | {taken[k]:.3f} +- {error:.3f} | "
+                    f"{slopes[k]:.2f} +- {errors[k]:.2f} |"
+                )
             found, error = float(fit @ slopes), math.sqrt(float(np.square(fit * errors).sum()))
             secant, off = float(top @ slopes), math.sqrt(float(np.square(top * errors).sum()))
             print(
@@ -168,10 +169,11 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--joined-only", action="store_true")
+    parser.add_argument("--radius", type=float, default=Sampler.radius)
     given = parser.parse_args()
     torch.set_num_threads(1)
     start = time.process_time()
-    x, sampler = drawn(given.points, 6, seed=99), Sampler(draws=given.draws)
+    x, sampler = drawn(given.points, 6, seed=99), Sampler(draws=given.draws, radius=given.radius)
     print("# Degrees of freedom of planted modules\n")
     print(
         f"`python benchmarks/module_coefficients.py`, {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} "
