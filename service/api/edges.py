@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from ..records.errors import NotFoundError, StoreError
 from ..records.graphs import EdgeRow, Subgraph
-from ..records.partitions import Comparison, Drawing, OverlapRow, PartitionDetail
+from ..records.partitions import Comparison, Drawing, NodeRow, OverlapRow, PartitionDetail, Supernode
 from ..store.reading import Reader
 
 __all__ = ["compare", "drawing", "edges_between", "edges_of", "subgraph"]
@@ -122,8 +122,10 @@ def drawing(
             n_edges += file.count(p, epsilon or 0.0) if module is None else int(np.count_nonzero(among))
             kept = among & shown[a][earlier] & shown[b][later]
             parts.append((a, b, earlier[kept], later[kept], strength[kept]))
-        found = _strongest(file, parts, limit)
-    return Drawing(cuts=found.cuts, n_nodes=n_nodes, n_edges=n_edges, nodes=chosen, edges=found.edges)
+        found, groups = _strongest(file, parts, limit), file.supernodes(chosen)
+    return Drawing(
+        cuts=found.cuts, n_nodes=n_nodes, n_edges=n_edges, nodes=chosen, edges=found.edges, supernodes=groups
+    )
 
 
 def _require_modules(detail: PartitionDetail, indices: Sequence[int]) -> None:
@@ -164,6 +166,11 @@ def compare(store: Reader, first: str, second: str) -> Comparison:
     )
 
 
+def _field(value: Any, name: str) -> Any:
+    """Return a field of what should be a JSON object, None where it is none."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
 class _GraphFile:
     """A graph's file; its arrays are read when they are needed."""
 
@@ -173,6 +180,25 @@ class _GraphFile:
         self.cuts, self.widths = tuple(about["cuts"]), tuple(about["widths"])
         pairs = about.get("pairs") or pairwise(range(len(self.cuts)))
         self.pairs = [(int(a), int(b)) for a, b in pairs]
+
+    def supernodes(self, nodes: Sequence[NodeRow]) -> tuple[Supernode, ...]:
+        """Return the supernodes that the file of an attribution graph has, with those of their nodes that are given."""
+        if "origin" not in self._names:
+            return ()
+        origin = json.loads(self._opened.get_tensor("origin").tobytes())
+        groups = _field(_field(_field(origin, "file"), "qParams"), "supernodes")
+        if isinstance(groups, str):  # as some versions write it
+            with suppress(ValueError):
+                groups = json.loads(groups)
+        places: dict[str, list[tuple[int, int]]] = {}
+        for node in nodes:
+            places.setdefault(node.id or "", []).append((node.cut, node.coordinate))
+        found = []
+        for group in groups if isinstance(groups, list) else ():
+            if isinstance(group, list) and len(group) > 1 and all(isinstance(name, str) for name in group):
+                members = tuple(place for name in group[1:] for place in places.get(name, ()))
+                found.append(Supernode(title=group[0], nodes=members))
+        return tuple(found)
 
     def cut(self, named: int | str) -> int:
         """Return the index of a cut given by name or index."""

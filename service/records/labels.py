@@ -120,6 +120,29 @@ class LabelRow(Record):
     overlap: Overlap = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundRow(Record):
+    """Something whose name, ID or label has the words that were looked for.
+
+    Attributes:
+        kind: what it is: a kind of stored thing, "job" or "label".
+        id: its ID; of a label that of the graph.
+        name: what it is called: a model by its name, what belongs to a checkpoint as `model@step`, a label by its text.
+        model: name of the model that it belongs to; None of a job or a dataset.
+        partition: ID of the partition to look at: it, the one it is about, or the newest of the graph; None without.
+        cut, node, module: what a label is about: the index of the cut and the coordinate of the node, or a module.
+    """
+
+    kind: Annotated[str, Field(examples=["label"])]
+    id: Annotated[str, Field(examples=["g-1a2b3c4d"])]
+    name: Annotated[str, Field(examples=["curved strokes"])]
+    model: Annotated[str | None, Field(examples=["two-digits"])]
+    partition: Annotated[str | None, Field(examples=["p-1a2b3c4d"])]
+    cut: Annotated[int | None, Field(examples=[1])] = None
+    node: Coordinate = None
+    module: ModuleIndex = None
+
+
 def place_name(label: NewLabel | LabelRow) -> str:
     """Name the node or module of a label.
 

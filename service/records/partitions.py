@@ -45,6 +45,7 @@ __all__ = [
     "PartitionValues",
     "Profile",
     "ProfileRow",
+    "Supernode",
     "TrackingDetail",
     "TrackingRow",
     "TrackingStep",
@@ -122,11 +123,20 @@ class NodeRow(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Supernode(Record):
+    """Nodes that the file of an imported graph shows as one, as [cut, coordinate]: those that are drawn."""
+
+    title: Annotated[str, Field(examples=["capitals"])]
+    nodes: Annotated[tuple[tuple[int, int], ...], Field(examples=[[[1, 3], [2, 0]]])]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing(Record):
     """What a picture of a partition shows: its most important nodes, and the strongest edges among these.
 
     `n_nodes` and `n_edges` count what there is to show: all nodes, or those of the module that was asked for, and all
-    edges between them that are stronger than the square root of epsilon, where one was given.
+    edges between them that are stronger than the square root of epsilon, where one was given. `supernodes` are those
+    of the file of an imported attribution graph.
     """
 
     cuts: Cuts
@@ -139,6 +149,9 @@ class Drawing(Record):
         tuple[EdgeRow, ...],
         Field(examples=[[{"earlier_cut": 1, "earlier": 3, "later_cut": 2, "later": 0, "strength": 0.82}]]),
     ]
+    supernodes: Annotated[
+        tuple[Supernode, ...], Field(examples=[[{"title": "capitals", "nodes": [[1, 3], [2, 0]]}]])
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

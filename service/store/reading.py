@@ -11,10 +11,11 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from ..records.base import Kind, Page, Record
-from ..records.errors import NotFoundError
+from ..records.errors import NotFoundError, StoreError
 from ..records.estimates import DESCRIPTION, EXPERIMENT, LEDGER, LLC, DescriptionRow, ExperimentRow, LedgerRow, LlcRow
 from ..records.graphs import GRAPH, GraphRow
-from ..records.kinds import Paging, Source, check_paging
+from ..records.kinds import KINDS, Paging, Source, check_paging
+from ..records.labels import FoundRow
 from ..records.maintenance import CheckReport, Collected
 from ..records.partitions import (
     COMPARISON,
@@ -28,18 +29,22 @@ from ..records.partitions import (
 )
 from ..storage.audit import audit, collect
 from ..storage.connection import translated
-from ..storage.narrowing import narrowed
+from ..storage.narrowing import having, labelled, narrowed
 from ..storage.node_names import FROM_FILE, named
 from ..storage.pages import mediator_page, node_page, page
 from ..storage.references import belongs, concerns, resolve
 from ..storage.rows import detail, record
-from ..storage.tables import TABLES, Mediator, NodeAssignment, Partition
+from ..storage.tables import TABLES, Checkpoint, Graph, Job, Label, Mediator, Model, NodeAssignment, Partition, Run
 from .transactions import Transactions
 
 __all__ = ["Reader", "result_query"]
 
 RowT = TypeVar("RowT", bound=Record)
 DetailT = TypeVar("DetailT", bound=Record)
+
+_MOST_FOUND = 1000
+
+_SEARCHED = (*(TABLES[name] for name in KINDS), Job)
 
 
 class Reader(Transactions, Source):
@@ -62,6 +67,28 @@ class Reader(Transactions, Source):
                 if ref is not None:
                     query = query.where(concerns(table, name, resolve(session, TABLES[name], ref).key))
             return page(session, table, query, lambda row: record(row, kind.row), **options)
+
+    def search(self, text: str, *, limit: int = 20) -> Page[FoundRow]:
+        """Return what has all words of a text in its name, ID or label, by kind and the newest first, and how many.
+
+        Raises:
+            StoreError: a text without words or with characters that cannot be printed, or a limit out of range.
+        """
+        words = text.split()
+        if not words or not text.isprintable() or not 1 <= limit <= _MOST_FOUND:
+            raise StoreError(f"expected words that can be printed, and a limit of 1 to {_MOST_FOUND}")
+        found: list[FoundRow] = []
+        total = 0
+        with self._read() as session:
+            for table in (*_SEARCHED, None):
+                query = labelled(words) if table is None else having(table, words)
+                of: Any = Label if table is None else table
+                n = session.scalar(select(func.count()).select_from(query.with_only_columns(of.key).subquery())) or 0
+                total += n
+                if n and len(found) < limit:
+                    rows = session.scalars(query.order_by(of.created.desc(), of.key.desc()).limit(limit - len(found)))
+                    found += [_found(session, row) for row in rows]
+        return Page(items=tuple(found), next_cursor=None, total=total)
 
     def find(self, kind: Kind[Any, DetailT], owners: Sequence[str], recipe_hash: str) -> DetailT | None:
         """Return the stored result of this kind by a recipe, or None.
@@ -242,3 +269,43 @@ def _cut_index(cuts: Sequence[str], cut: int | str) -> int:
     if cut in cuts:
         return cuts.index(str(cut))
     return int(cut) if str(cut).isdecimal() and len(str(cut)) < 9 else -1
+
+
+def _found(session: Session, row: Any) -> FoundRow:
+    """Say what a row is, what it is called and where to look at it."""
+    about: dict[str, Any] = {"kind": "label" if isinstance(row, Label) else row.kind}
+    if isinstance(row, Label):
+        about |= {"name": row.text, "cut": row.cut, "node": row.node, "module": row.module}
+    if isinstance(row, Job):
+        return FoundRow(**about, id=row.id, name=f"{row.task} {row.target}", model=None, partition=None)
+    graph = session.get(Graph, row.graph_key) if isinstance(row, Label) else None
+    chain: list[Any] = [graph if isinstance(row, Label) else row]
+    while chain[-1].kind in KINDS and (owners := KINDS[chain[-1].kind].owners):
+        chain.append(getattr(chain[-1], owners[0]))
+    by: dict[Any, Any] = {type(each): each for each in chain}
+    own = by.get(Partition) or _newest_partition(session, row, by.get(Graph))
+    about["partition"] = None if own is None else own.id
+    about["model"] = by[Model].name if Model in by else None
+    return FoundRow(**{"name": _called(chain, by), **about}, id=chain[0].id)
+
+
+def _newest_partition(session: Session, row: Any, graph: Graph | None) -> Partition | None:
+    """Return the partition that a label of a module names, or the newest of a graph."""
+    if graph is None:
+        return None
+    query = select(Partition).where(Partition.graph_key == graph.key)
+    if isinstance(row, Label) and row.module is not None:
+        query = query.where(Partition.id == row.partition)
+    return session.scalar(query.order_by(Partition.created.desc(), Partition.key.desc()).limit(1))
+
+
+def _called(chain: list[Any], by: dict[Any, Any]) -> str:
+    """Name a thing by its model, the number of a later run, and the moment of its checkpoint; a dataset by its hash."""
+    if Model not in by:
+        return str(getattr(chain[0], "sha256", chain[0].id))
+    run, checkpoint = by.get(Run), by.get(Checkpoint)
+    number = f"#{run.number}" if run is not None and run.number > 1 else ""
+    name = f"{by[Model].name}{number}"
+    if checkpoint is None:
+        return name
+    return f"{name}@{checkpoint.label if checkpoint.step is None else checkpoint.step}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from ...records.jobs import NewToken, TokenRow, WorkerRow
+from ...records.labels import FoundRow
 from ...records.maintenance import CheckReport, Collected
 from ...storage.tables import SCHEMA_REVISION
 from ..responses import Cursor, Limit, Newest, Opened, TokenRef, as_json, as_list
@@ -41,6 +43,19 @@ def ready(request: Request, store: Opened) -> Response:
 def metrics(request: Request) -> Response:
     """Return metrics for Prometheus."""
     return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@routes.get("/search", response_model=Listing[FoundRow], tags=["service"])
+def search(
+    request: Request,
+    store: Opened,
+    q: Annotated[
+        str, Query(min_length=1, max_length=200, description="Words, all of which it has.", examples=["digits"])
+    ],
+    limit: Limit = 20,
+) -> Response:
+    """Find whatever has these words in its name, its ID or its label; `total` counts all that has."""
+    return as_json(request, store.search(q, limit=limit).to_json())
 
 
 @routes.get("/workers", response_model=Listing[WorkerRow], tags=["service"])

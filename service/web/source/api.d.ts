@@ -4640,6 +4640,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query: {
+                    q: string;
+                    limit?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        ETag?: string;
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Listing_FoundRow_"];
+                    };
+                };
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -5307,6 +5359,8 @@ export interface components {
             n_edges: number;
             n_nodes: number;
             nodes: components["schemas"]["NodeRow"][];
+            /** @default [] */
+            supernodes: components["schemas"]["Supernode"][];
         };
         EdgeRow: {
             earlier: number;
@@ -5365,6 +5419,16 @@ export interface components {
         };
         Flows: {
             flows: components["schemas"]["FlowRow"][];
+        };
+        FoundRow: {
+            cut?: number | null;
+            id: string;
+            kind: string;
+            model: string | null;
+            module?: number | null;
+            name: string;
+            node?: number | null;
+            partition: string | null;
         };
         GraphRow: {
             bases_sha256: string | null;
@@ -5552,6 +5616,11 @@ export interface components {
         };
         Listing_ExperimentRow_: {
             items: components["schemas"]["ExperimentRow"][];
+            next_cursor?: string | null;
+            total?: number | null;
+        };
+        Listing_FoundRow_: {
+            items: components["schemas"]["FoundRow"][];
             next_cursor?: string | null;
             total?: number | null;
         };
@@ -5921,6 +5990,13 @@ export interface components {
             cuts: string[];
             edges: components["schemas"]["EdgeRow"][];
             n_edges: number;
+        };
+        Supernode: {
+            nodes: [
+                number,
+                number
+            ][];
+            title: string;
         };
         TaskForm: {
             about: string;

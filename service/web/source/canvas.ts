@@ -35,6 +35,7 @@ export class Canvas {
   private readonly graph = new Graph({ multi: true });
   private least = 0;
   private chosen: string | null = null;
+  private group: string[] = [];
   private near = new Set<string>();
 
   constructor(
@@ -56,6 +57,10 @@ export class Canvas {
     this.sigma.on("clickStage", () => click(null));
     this.sigma.on("enterNode", ({ node }) => (holder.style.cursor = this.isCaption(node) ? "" : "pointer"));
     this.sigma.on("leaveNode", () => (holder.style.cursor = ""));
+  }
+
+  private inside(edge: string): boolean {
+    return this.graph.extremities(edge).every((node) => this.near.has(node));
   }
 
   private isCaption(id: string): boolean {
@@ -81,13 +86,13 @@ export class Canvas {
       defaultDrawNodeLabel: (context, data, settings) => drawLabel(context, data, settings, this.side, [ink, soft], paper),
       defaultDrawNodeHover: (context, data, settings) => drawHover(context, data, settings, this.side, ink, paper),
       nodeReducer: (id, data) =>
-        this.chosen === null || this.near.has(id) || data["caption"]
+        !this.near.size || this.near.has(id) || data["caption"]
           ? { ...data, zIndex: 1, highlighted: id === this.chosen }
           : { ...data, color: line, label: null, zIndex: 0 },
       edgeReducer: (id, data) => {
         if ((data["strength"] as number) <= this.least) return { ...data, hidden: true };
-        if (this.chosen === null) return data;
-        const mine = this.graph.hasExtremity(id, this.chosen);
+        if (!this.near.size) return data;
+        const mine = this.chosen === null ? this.inside(id) : this.graph.hasExtremity(id, this.chosen);
         return mine ? { ...data, zIndex: 1 } : { ...data, hidden: true };
       },
     };
@@ -96,13 +101,14 @@ export class Canvas {
   /** Hide edges that are not stronger than this. */
   above(strength: number): void {
     this.least = strength;
-    this.choose(this.chosen);
+    this.choose(this.chosen, this.group);
   }
 
-  /** Show one node with those to which it has a visible edge, and the rest as a shadow; null: all alike. */
-  choose(id: string | null): void {
+  /** Show one node with those to which it has a visible edge, or a group of nodes, and the rest as a shadow; else all alike. */
+  choose(id: string | null, group: string[] = []): void {
+    this.group = group;
     this.chosen = id !== null && this.graph.hasNode(id) ? id : null;
-    this.near = new Set(this.chosen === null ? [] : [this.chosen]);
+    this.near = new Set(this.chosen === null ? group : [this.chosen]);
     if (this.chosen !== null)
       this.graph.forEachEdge(this.chosen, (_, tie, from, to) => {
         if ((tie["strength"] as number) > this.least) this.near.add(from === this.chosen ? to : from);

@@ -16,13 +16,13 @@ export interface Axis {
   over: string;
 }
 
-/** Draw lines over steps from 0 to a last one, or over another axis; points with an interval get a bar from its lower to its upper end. */
-export function chart(title: string, unit: string, lines: Line[], axis: number | Axis, sync: string): { figure: HTMLElement; leave: () => void } {
+/** Draw lines over steps, or what `over` names, from 0 to a last one, or over another axis; points with an interval get a bar from its lower to its upper end. */
+export function chart(title: string, unit: string, lines: Line[], axis: number | Axis, sync: string, over = "training steps"): { figure: HTMLElement; leave: () => void } {
   const holder = h("div", {});
   const said = lines.map((line) => `${line.name}: ${line.points.map((p) => `${p.y} at ${p.x}`).join(", ")}`);
   const figure = h(
     "figure",
-    { role: "group", "aria-label": `${title} over ${typeof axis === "number" ? "training steps" : axis.over}. ${said.join("; ")}`.slice(0, 600) },
+    { role: "group", "aria-label": `${title} over ${typeof axis === "number" ? over : axis.over}. ${said.join("; ")}`.slice(0, 600) },
     h("figcaption", {}, title, unit ? `, ${unit}` : ""),
     holder,
   );

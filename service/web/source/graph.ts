@@ -1,10 +1,11 @@
 // The view of a partition: its modules and what runs between them; the nodes of one module, or of all.
-import { Canvas, type Dot, type Tie } from "./canvas";
+import { Canvas } from "./canvas";
 import { get, type Schemas } from "./client";
-import { colour, inks, mixed, onScheme } from "./colours";
+import { onScheme } from "./colours";
 import { called, count, failure, h, note, number, show, type Child } from "./dom";
-import { key, layered, quotient, type Box } from "./layout";
-import { described, modulePanel, modulesPanel, nodePanel, type Known } from "./panel";
+import { modulesOf, nodesOf } from "./drawn";
+import { key } from "./layout";
+import { described, groupPanel, modulePanel, modulesPanel, nodePanel, type Known } from "./panel";
 import { reports } from "./report";
 import { requestForm } from "./request";
 import { replace, to, type View } from "./route";
@@ -17,6 +18,7 @@ interface Asked {
   nodes: boolean; // nodes of the module or of all, or the modules themselves
   node: string | null; // "cut/coordinate", by index
   above: number | null; // square root of epsilon
+  group: number | null; // supernode of the file
 }
 
 function read(query: URLSearchParams): Asked {
@@ -24,11 +26,13 @@ function read(query: URLSearchParams): Asked {
   const index = module !== null && /^\d{1,9}$/.test(module) ? Number(module) : null;
   const node = query.get("node");
   const above = Number(query.get("above") ?? NaN);
+  const group = query.get("group");
   return {
     module: index,
     nodes: index !== null || query.has("all"),
     node: node !== null && /^\d{1,9}\/\d{1,9}$/.test(node) ? node : null,
     above: Number.isFinite(above) && above >= 0 ? above : null,
+    group: group !== null && /^\d{1,9}$/.test(group) ? Number(group) : null,
   };
 }
 
@@ -76,6 +80,7 @@ class GraphView implements View {
         "p",
         { class: "paths" },
         h("a", { href: to("modules", partition.id) }, "What modules do"),
+        h("a", { href: to("evidence", partition.id) }, "Evidence and downloads"),
         partition.run ? h("a", { href: to("training", partition.run) }, "Training") : null,
       ),
       this.bars,
@@ -152,17 +157,17 @@ class GraphView implements View {
   }
 
   private address(change: Partial<Asked>): string {
-    const { module, nodes, node, above } = { ...this.asked, ...change };
+    const { module, nodes, node, above, group } = { ...this.asked, ...change };
     const all = nodes && module === null ? "1" : null;
-    return to("graph", this.known.partition.id, { module, all, node, above: above === null ? null : above });
+    return to("graph", this.known.partition.id, { module, all, node, above, group });
   }
 
   /** Bring controls, threshold and selection into line with the address. */
   private show(): void {
     const least = this.asked.above ?? this.known.usual;
-    show(this.bars, this.divisions(), this.parts(), this.drawing ? this.slider(least) : null);
+    show(this.bars, this.divisions(), this.parts(), this.groups(), this.drawing ? this.slider(least) : null);
     if (this.drawing) this.canvas?.above(least);
-    this.canvas?.choose(this.asked.node);
+    this.canvas?.choose(this.asked.node, this.group()?.nodes.map(([cut, node]) => key(cut, node)));
     this.say(least);
   }
 
@@ -207,6 +212,23 @@ class GraphView implements View {
     return h("div", {}, h("label", { for: "part" }, "Shown"), h("select", { id: "part", change }, options));
   }
 
+  /** The supernode that was chosen, of those that the file of the graph has. */
+  private group(): Schemas["Supernode"] | undefined {
+    return this.asked.group === null ? undefined : this.drawing?.supernodes?.[this.asked.group];
+  }
+
+  private groups(): Child {
+    const all = this.drawing?.supernodes ?? [];
+    if (!all.length) return null;
+    const change = (event: Event): void => {
+      const value = (event.target as HTMLSelectElement).value;
+      location.hash = this.address({ group: value === "" ? null : Number(value), node: null });
+    };
+    const options = all.map((one, i) => h("option", { value: i, selected: i === this.asked.group }, `${one.title} (${one.nodes.length})`));
+    const none = h("option", { value: "" }, "none chosen");
+    return h("div", {}, h("label", { for: "group" }, "Supernode of the file"), h("select", { id: "group", change }, none, options));
+  }
+
   private slider(least: number): Child {
     const edges = this.drawing?.edges ?? [];
     const [most, few] = [edges[0]?.strength ?? 1, edges.at(-1)?.strength ?? 1];
@@ -235,6 +257,7 @@ class GraphView implements View {
     const link = (change: Partial<Asked>): string => this.address(change);
     let said: Child;
     if (node !== null) said = await nodePanel(this.known, node, link);
+    else if (this.drawing && this.group()) said = groupPanel(this.known, this.group() as Schemas["Supernode"], this.drawing, link);
     else if (this.drawing) said = await modulePanel(this.known, module, this.drawing, link);
     else said = modulesPanel(this.known);
     if (turn === this.turn) show(this.panel, said, node === null ? form : null);
@@ -247,65 +270,3 @@ function divisionName(row: Schemas["PartitionRow"]): string {
   if (recipe.roles) parts.push("roles");
   return [...parts, row.verdict ?? "", row.id].filter(Boolean).join(" · ");
 }
-
-function modulesOf(known: Known, box: Box): [Dot[], Tie[]] {
-  const { modules, links } = known.partition;
-  const places = quotient(modules, box);
-  const largest = Math.max(1, ...modules.map((module) => module.size));
-  const dots = modules.map((module) => ({
-    id: String(module.index),
-    label: known.moduleName(module.index),
-    ...(places.get(module.index) ?? { x: 0, y: 0 }),
-    size: 6 + 24 * Math.sqrt(module.size / largest),
-    colour: colour(module.index),
-    labelled: modules.length <= 40,
-  }));
-  const costs = new Map<string, number>();
-  for (const link of links) {
-    if (link.earlier === link.later) continue;
-    const pair = [link.earlier, link.later].sort((a, b) => a - b).join(" ");
-    costs.set(pair, (costs.get(pair) ?? 0) + link.edge_cost);
-  }
-  const strongest = [...costs].sort((a, b) => b[1] - a[1]).slice(0, 10_000);
-  const most = strongest[0]?.[1] || 1;
-  const { soft, paper } = inks();
-  const ties = strongest.map(([pair, cost]) => {
-    const [from = "", end = ""] = pair.split(" ");
-    return { from, to: end, strength: cost, width: 0.8 + 9 * (cost / most), colour: mixed(soft, paper, 0.3 + 0.4 * (cost / most)) };
-  });
-  return [dots, ties];
-}
-
-function nodesOf(drawing: Drawing, known: Known, box: Box): [Dot[], Tie[]] {
-  const { places, captions } = layered(drawing.nodes, drawing.edges, box, drawing.cuts);
-  const largest = drawing.nodes[0]?.importance || 1;
-  const equal = drawing.nodes.every((node) => node.importance === largest); // as in graphs whose file says nothing
-  const crowd = Math.min(1, Math.sqrt(150 / drawing.nodes.length));
-  const dots: Dot[] = drawing.nodes.map((node) => ({
-    id: key(node.cut, node.coordinate),
-    label: known.nodeName(node.cut, node.coordinate, node.label, String(node.coordinate)),
-    ...(places.get(key(node.cut, node.coordinate)) ?? { x: 0, y: 0 }),
-    size: equal ? 2 + 4 * crowd : 2 + (2 + 9 * crowd) * Math.sqrt(Math.max(0, node.importance) / largest),
-    colour: colour(node.module),
-  }));
-  if (dots.length)
-    captions.forEach(([label, point], i) =>
-      dots.push({ id: `caption ${i}`, label, ...point, size: 0.01, colour: inks().paper, caption: true }),
-    );
-  const signed = drawing.edges.some((edge) => (edge.weight ?? 0) < 0);
-  const most = drawing.edges[0]?.strength || 1;
-  const { soft, paper } = inks();
-  const ties = drawing.edges.map((edge) => {
-    const share = edge.strength / most;
-    const ink = signed ? ((edge.weight ?? 0) < 0 ? "#d55e00" : "#0072b2") : soft;
-    return {
-      from: key(edge.earlier_cut, edge.earlier),
-      to: key(edge.later_cut, edge.later),
-      strength: edge.strength,
-      width: 0.4 + 4 * share,
-      colour: mixed(ink, paper, 0.15 + 0.75 * Math.sqrt(share)),
-    };
-  });
-  return [dots, ties];
-}
-

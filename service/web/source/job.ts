@@ -90,9 +90,11 @@ export function duration(seconds: number): string {
 
 function result(job: Job, made: Record<string, unknown>): Child {
   const [kind, id] = [String(made["kind"]), String(made["id"])];
-  const address = kind === "partition" ? to("graph", id) : ON_PARTITIONS.includes(kind) ? to("evidence", job.target) : null;
+  const view = VIEWS[kind];
+  const address = kind === "partition" ? to("graph", id) : view ? to(view, job.target) : null;
   const text = `${kind} ${id}`;
   return h("li", {}, address ? h("a", { class: "row", href: address, "data-focus": text }, text) : h("span", { class: "row" }, text));
 }
 
-const ON_PARTITIONS = ["experiment", "comparison"]; // kinds that the page of the partition shows
+/** Views of what the job was about, in which its result is shown. */
+const VIEWS: Record<string, string> = { experiment: "evidence", comparison: "evidence", description: "modules", tracking: "training" };

@@ -75,11 +75,11 @@ async function listView(place: HTMLElement, query: URLSearchParams): Promise<Vie
     tell(asked.then(add));
   };
   const form = await jobForm(query);
-  const filter = states(only);
+  const filter = h("div", {}, states(only));
   show(
     place,
     h("div", { class: "title" }, h("h1", {}, "Jobs")),
-    form,
+    form.element,
     h("div", { class: "bars" }, filter),
     status,
     said,
@@ -95,6 +95,7 @@ async function listView(place: HTMLElement, query: URLSearchParams): Promise<Vie
       only = wanted(now);
       turn++;
       older = [];
+      form.fill(now);
       show(filter, states(only));
       tell(look());
     },
@@ -102,13 +103,13 @@ async function listView(place: HTMLElement, query: URLSearchParams): Promise<Vie
   };
 }
 
-function states(only: Only): HTMLElement {
+function states(only: Only): Child {
   const option = (value: string, text: string): Child => h("option", { value, selected: value === (only ?? "") }, text);
   const choose = (event: Event): void => {
     location.hash = to("jobs", "", { state: (event.target as HTMLSelectElement).value || null });
   };
   const all = [option("", "all"), ...STATES.map((state) => option(state, state))];
-  return h("div", {}, h("label", { for: "state" }, "State"), h("select", { id: "state", change: choose }, all));
+  return [h("label", { for: "state" }, "State"), h("select", { id: "state", change: choose }, all)];
 }
 
 function summary(found: Found): string {

@@ -3,10 +3,11 @@ import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { get, keep, Refused, token } from "./client";
 import { failure, h, note, show, type Child } from "./dom";
+import { evidenceView } from "./evidence";
 import { graphView } from "./graph";
 import { homeView } from "./home";
+import { search, type Entry } from "./find";
 import { modulesView } from "./modules";
-import { entries, matching, type Entry } from "./find";
 import { jobsView } from "./jobs";
 import { contents, reports } from "./report";
 import { here, to, type View } from "./route";
@@ -16,11 +17,14 @@ const header = document.getElementById("header") as HTMLElement;
 const main = document.getElementById("main") as HTMLElement;
 const views: Record<string, (main: HTMLElement, ref: string, query: URLSearchParams) => Promise<View>> = {
   "": homeView,
+  evidence: evidenceView,
   graph: graphView,
   jobs: jobsView,
   modules: modulesView,
   training: trainingView,
 };
+
+const WAIT = 200; // milliseconds after a key, before the service looks for what was typed
 
 let current: { key: string; view: View | null } | null = null;
 
@@ -77,36 +81,36 @@ function askForToken(why: string | null): void {
 }
 
 function finder(): HTMLElement {
-  let all: Promise<Entry[]> | null = null;
+  let timer = 0;
   const list = h("ul", { class: "found", id: "found" });
   const field = h("input", {
     type: "search",
-    placeholder: "Find a name or ID",
-    "aria-label": "Find a name or ID",
+    placeholder: "Find a name, ID or label",
+    "aria-label": "Find a name, ID or label",
     "aria-controls": "found",
     autocomplete: "off",
+    maxlength: 200,
   });
   const find = async (): Promise<Entry[]> => {
-    const text = field.value;
-    if (!text.trim()) {
+    const text = field.value.trim();
+    if (!text) {
       show(list);
       return [];
     }
-    all ??= entries();
-    const found = matching(await all, text);
-    if (field.value !== text) return [];
-    const shown = found.slice(0, 20).map((one) => h("li", {}, h("a", { href: one.address }, one.shown)));
-    const more = found.length > 20 ? h("li", {}, h("p", { class: "note" }, `and ${found.length - 20} more`)) : null;
+    const found = await search(text);
+    if (field.value.trim() !== text) return [];
+    const shown = found.entries.map((one) => h("li", {}, h("a", { href: one.address }, one.shown)));
+    const rest = found.total - shown.length;
+    const more = rest > 0 ? h("li", {}, h("p", { class: "note" }, `and ${rest} more: another word finds fewer`)) : null;
     show(list, shown.length ? [...shown, more] : h("li", {}, h("p", { class: "note" }, "Nothing has this name.")));
-    return found;
+    return found.entries;
   };
   const close = (): void => show(list);
-  const fail = (error: unknown): void => {
-    all = null;
-    show(list, h("li", {}, failure(error)));
-  };
-  field.addEventListener("input", () => void find().catch(fail));
-  field.addEventListener("focus", () => (all = null));
+  const fail = (error: unknown): void => show(list, h("li", {}, failure(error)));
+  field.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => void find().catch(fail), WAIT);
+  });
   const form = h(
     "form",
     {

@@ -150,6 +150,13 @@ async function surface(known: Known, module: number): Promise<Child> {
   ];
 }
 
+/** The nodes that the file of a graph shows as one. */
+export function groupPanel(known: Known, group: Schemas["Supernode"], drawing: Schemas["Drawing"], link: Link): Child {
+  const inside = new Set(group.nodes.map(([cut, node]) => key(cut, node)));
+  const nodes = drawing.nodes.filter((node) => inside.has(key(node.cut, node.coordinate)));
+  return [h("h2", {}, group.title), note(`A supernode of the file: ${count(nodes.length, "node")} that it shows as one.`), nodeList(known, nodes, link)];
+}
+
 function nodeList(known: Known, nodes: Schemas["NodeRow"][], link: Link): Child {
   const list = h("ul", { class: "list" });
   const fill = (text: string): void => {

@@ -7,15 +7,15 @@ import { here, to } from "./route";
 type Form = Schemas["TaskForm"];
 const MOST = { limit: 1000, newest: true };
 
-/** The form; `task` and `target` of the query are filled in. */
-export async function jobForm(query: URLSearchParams): Promise<HTMLElement> {
-  const forms = (await get("/api/v1/recipes")).items;
-  const first = forms.find((form) => form.task === query.get("task"));
-  return new JobForm(forms, first, query.get("target")).element;
+/** The form; `task`, `target` and choices that the query names are filled in. */
+export async function jobForm(query: URLSearchParams): Promise<JobForm> {
+  const form = new JobForm((await get("/api/v1/recipes")).items);
+  form.fill(query);
+  return form;
 }
 
-class JobForm {
-  readonly element: HTMLElement;
+export class JobForm {
+  readonly element: HTMLDetailsElement;
   private readonly task: HTMLSelectElement;
   private readonly target = h("input", { id: "target", list: "targets", required: true, autocomplete: "off", "aria-describedby": "target-about" });
   private readonly known = h("datalist", { id: "targets" });
@@ -30,12 +30,8 @@ class JobForm {
   private fields: Field[] = [];
   private kind = "";
 
-  constructor(
-    private readonly forms: Form[],
-    first: Form | undefined,
-    target: string | null,
-  ) {
-    const option = (form: Form): Child => h("option", { value: form.task, selected: form === first }, form.task);
+  constructor(private readonly forms: Form[]) {
+    const option = (form: Form): Child => h("option", { value: form.task }, form.task);
     this.task = h("select", { id: "task", change: () => this.choose(), "aria-describedby": "task-about" }, forms.map(option));
     const form = h(
       "form",
@@ -53,9 +49,19 @@ class JobForm {
       h("p", {}, this.button),
       this.said,
     );
-    this.element = h("details", { open: first !== undefined, class: "wide" }, h("summary", {}, "Ask for a job"), form);
+    this.element = h("details", {}, h("summary", {}, "Ask for a job"), form);
     this.choose();
-    if (target !== null) this.target.value = target;
+  }
+
+  /** Open the form with what the address names; without a task it stays as it is. */
+  fill(query: URLSearchParams): void {
+    const task = query.get("task");
+    if (!this.forms.some((form) => form.task === task)) return;
+    this.element.open = true;
+    this.task.value = task ?? "";
+    this.choose();
+    this.target.value = query.get("target") ?? "";
+    for (const one of this.fields) one.control.value = query.get(one.name) ?? "";
   }
 
   /** Show the choices of the chosen task. */

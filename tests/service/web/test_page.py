@@ -39,7 +39,7 @@ def test_views_are_sound_at_every_width_and_in_both_schemes(
 
 def test_a_walk_from_the_table_to_a_node_and_back(service: Service, visit: Open) -> None:
     page = visit(service.url)
-    field = page.get_by_role("searchbox", name="Find a name or ID")
+    field = page.get_by_role("searchbox", name="Find a name, ID or label")
     field.fill(service.partition)
     field.press("Enter")
     expect(page).to_have_url(f"{service.url}/#/graph/{service.partition}")
