@@ -148,14 +148,17 @@ def save_ledger(store: Store, number: int = 0, *, force: bool = False, **changes
     return store.save_ledger(checkpoint, dataset, **given, force=force)
 
 
-def save_llc(store: Store, number: int = 0, *, force: bool = False, **changes: Any) -> LlcRow:
+def save_llc(
+    store: Store, number: int = 0, *, modules: str | None = None, force: bool = False, **changes: Any
+) -> LlcRow:
     checkpoint, dataset = register(store)
     numbers = {"value": 4.5, "standard_error": 0.25, "lower": 4.0, "upper": 5.0, "epsilon": 1e-3, "temperature": 5500.0}
     point = {**numbers, "log_volume": None, "diagnostics": {"r_hat": 1.01, "acceptance": None}}
     other = {"mode": "point", "loss": "mse", "n_parameters": 26, "n": 400, "verdict": "reliable", "reason": "mixed"}
     run = {"r_hat": 1.01, "ess": 400.0, "kernel": "hmc", "preconditioner": "gauss-newton", "points": (point,)}
     values = LlcValues(**{**numbers, **other, **run, **changes})
-    given = {"provenance": provenance(number), "values": values, "blobs": {"llc": f"llc {number}".encode()}}
+    how = provenance(number, recipe={"modules": modules, "seed": number})
+    given = {"provenance": how, "values": values, "blobs": {"llc": f"llc {number}{modules or ''}".encode()}}
     return store.save_llc(checkpoint, dataset, **given, force=force)
 
 

@@ -381,11 +381,11 @@ def _walked(
     steps = 2 * first if preconditioned else plan.warmup
     walker.look(whole=True)
     walker.move()
-    report, total, broken = tell.phase("warm-up", plan.warmup), 0.0, 0
+    report, total = tell.phase("warm-up", plan.warmup), 0.0
     for number in range(plan.warmup):
         walker.look()
         seen = walker.seen(squares if number < steps else None, number, move=number + 1 != steps)
-        total, broken = total + seen.loss, broken + (not seen.finite)
+        total += seen.loss
         report(number + 1, total / (number + 1))
         if squares is not None and isinstance(kernel, PreconditionedLangevin) and number + 1 == steps:
             walker.root = kernel.root_of(squares)
@@ -396,7 +396,7 @@ def _walked(
         if number + 1 == steps:  # with the final metric
             walker.move()
     trace: dict[str, list[float]] = {"loss": [], "virial": [], "radius": []}
-    report, total, pushed = tell.phase("sampling", plan.draws), 0.0, 0.0
+    report, total, broken, pushed = tell.phase("sampling", plan.draws), 0.0, 0, 0.0
     for number in range(plan.draws):
         walker.look()
         seen = walker.seen(move=number + 1 < plan.draws)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..basis.bases import Bases
+from ..errors import InputError
 from ..llc.chains import Sampler
 from ..llc.coefficient import LearningCoefficient
 from ..llc.diagnostics import mean_with_error
@@ -67,7 +68,7 @@ def refined_coefficients(
         progress: called as the chains go on.
 
     Raises:
-        InputError: names that fit no parameter.
+        InputError: names that fit no parameter, and two parts of one name.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()
@@ -81,6 +82,10 @@ def refined_coefficients(
     network = net if isinstance(net, Network) else Network(net, [])
     landscape = behavioural_loss(network, batches, progress=progress)
     sets = parts_of(landscape, parts)
+    twice = {"whole", *sets} & {*(data or {})} | {"whole"} & {*sets}
+    if twice:
+        named = ", ".join(sorted(twice))
+        raise InputError(f"two parts are called {named}; expected other names (whole is all parameters)")
     run = _Run(landscape, epsilon, sampler, seed, progress, 1 + len(sets) + len(data or {}))
     found = [Part("whole", "whole", run.whole)]
     found += [Part(name, "parameters", run.of(Restricted(landscape, own))) for name, own in sets.items()]
@@ -126,16 +131,16 @@ def module_coefficients(
     """
     landscape = behavioural_loss(net, batches, progress=progress)
     spaces = module_subspaces(landscape, bases, partition.labels)
-    feeding = sorted({v.earlier for v in partition.mediators}) if constrained else []
+    feeding = sorted({v.earlier for v in partition.mediators if spaces.modules[v.earlier].dimension and constrained})
     readouts = {m: _readouts(bases, partition, m) for m in feeding}
     steps = 3 + len(spaces.modules) + 2 * len(feeding)
     scale = partition.epsilon if epsilon is None else epsilon
     run = _Run(landscape, scale, sampler, seed, progress, steps)
     found, degrees = [Part("whole", "whole", run.whole)], list[MediatorDegrees]()
     for m, space in enumerate(spaces.modules):
-        if m in readouts:
+        if m in feeding:
             estimate = run.of(Watched(landscape, space, readouts[m][2]))
-            degrees += _degrees(bases, partition, m, estimate, run.temperature)
+            degrees += _degrees(bases, partition, m, estimate, scale=scale)
         else:
             estimate = run.of(Restricted(landscape, space))
         found.append(Part(f"module {m}", "module", estimate, m))
@@ -206,20 +211,20 @@ def _readouts(bases: Bases, partition: Partition, module: int) -> tuple[_Readout
 
 
 def _degrees(
-    bases: Bases, partition: Partition, module: int, estimate: LearningCoefficient, temperature: float
+    bases: Bases, partition: Partition, module: int, estimate: LearningCoefficient, *, scale: float
 ) -> list[MediatorDegrees]:
-    """Compute what each mediating node of a module takes, from chains that watched it move."""
+    """Compute what each mediating node of a module takes at a loss scale, from chains that watched it move."""
     squares: dict[tuple[int, int], float] = {}
     for v in _of_module(partition, module):
         node = v.cut, v.coordinate
         squares[node] = squares.get(node, 0.0) + v.strength**2 * partition.epsilon
-    unit, names = math.log(partition.full_strength / math.sqrt(partition.epsilon)), list(bases)
+    unit, names, temperature = math.log(partition.full_strength / math.sqrt(scale)), list(bases), estimate.temperature
     found = []
     for i, ((cut, coordinate), square) in enumerate(sorted(squares.items())):
         moved = estimate.traces[f"observed_{i}"]
         measured, error = _taken(temperature * square * moved, unit)
         full, _ = _taken(temperature * partition.full_strength**2 * moved, unit)
-        share = max(math.log(math.sqrt(square / partition.epsilon)) / unit, 0.0) if unit > 0 else 0.0
+        share = max(math.log(math.sqrt(square / scale)) / unit, 0.0) if unit > 0 else 0.0
         found.append(MediatorDegrees(module, names[cut], coordinate, math.sqrt(square), measured, error, full, share))
     return found
 
@@ -228,7 +233,9 @@ def _taken(exponent: np.ndarray, unit: float) -> tuple[float | None, float | Non
     """Compute -log E[exp(-x)] / unit and its standard error from chains of x; None where too few draws count."""
     weights = np.exp(-exponent)
     found = mean_with_error(weights)
+    if not (unit > 0 and found.mean > 0):
+        return None, None
     effective = float(weights.sum() ** 2 / np.square(weights).sum()) * min(found.ess / weights.size, 1.0)
-    if not (unit > 0 and found.mean > 0 and effective >= _DRAWS):
+    if effective < _DRAWS:
         return None, None
     return -math.log(found.mean) / unit, found.error / found.mean / unit

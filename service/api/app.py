@@ -104,7 +104,7 @@ def _add_pages(app: FastAPI) -> None:
     """Add the files of the page: at `/`, at `/docs` and below `/web/`."""
 
     def page(request: Request) -> Response:
-        file = static_file(request.url.path)
+        file = static_file(request.scope["route"].path)  # without the prefix of a proxy
         headers = {"content-security-policy": POLICY, "etag": file.etag, "cache-control": "no-cache"}
         headers["vary"] = "accept-encoding"
         if request.headers.get("if-none-match") == file.etag:

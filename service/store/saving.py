@@ -22,6 +22,7 @@ from ..storage.tables import (
     Description,
     Experiment,
     Graph,
+    LlcEstimate,
     Mediator,
     Module,
     ModuleLink,
@@ -157,6 +158,7 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
     same = garbage[0] == sha256
     if isinstance(row, Graph) and not same:
         of_graph = Partition.graph_key == row.key
+        garbage += _without_modules(session, row, set(session.scalars(select(Partition.id).where(of_graph))))
         garbage += session.scalars(select(Partition.partition_sha256).where(of_graph))
         garbage += session.scalars(select(Experiment.experiment_sha256).where(Experiment.partition.has(of_graph)))
         garbage += session.scalars(select(Description.description_sha256).where(Description.partition.has(of_graph)))
@@ -177,8 +179,20 @@ def forget(session: Session, kind: Kind[Any, Any], row: Any, sha256: str) -> lis
             compared = or_(Comparison.partition_key == row.key, Comparison.other_key == row.key)
             garbage += session.scalars(select(Comparison.comparison_sha256).where(compared))
             session.execute(delete(Comparison).where(compared))
+            garbage += _without_modules(session, row.graph, {row.id})
         session.execute(delete(NodeAssignment).where(NodeAssignment.partition_key == row.key))
         session.execute(delete(Module).where(Module.partition_key == row.key))
     if isinstance(row, Tracking):
         session.execute(delete(TrackingCheckpoint).where(TrackingCheckpoint.tracking_key == row.key))
     return garbage
+
+
+def _without_modules(session: Session, graph: Graph, partitions: set[str]) -> list[str | None]:
+    """Delete the learning coefficients of the modules of partitions; return their artifacts."""
+    by_modules = (LlcEstimate.checkpoint_key == graph.checkpoint_key) & (LlcEstimate.mode == "modules")
+    rows = [
+        row for row in session.scalars(select(LlcEstimate).where(by_modules)) if row.recipe["modules"] in partitions
+    ]
+    for row in rows:
+        session.delete(row)
+    return [row.llc_sha256 for row in rows]

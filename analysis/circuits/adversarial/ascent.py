@@ -20,7 +20,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..interventions import Edges, Interventions
 
-__all__ = ["POINTS", "RESTARTS", "STEPS", "STEP_SIZE", "Budget", "steepest_shares"]
+__all__ = ["CORNERS", "POINTS", "RESTARTS", "STEPS", "STEP_SIZE", "Budget", "steepest_shares"]
 
 STEPS = (20, 80)
 
@@ -38,7 +38,7 @@ POINTS = 1024
 
 """Default number of data points that the ascent uses."""
 
-_CORNERS = 12  # with so many edges or fewer all of their corners are tried, too
+CORNERS = 12  # in graphs with so many edges or fewer all corners of a cut are tried, too
 
 _NOISE = 1e-12  # slopes below this share of the largest are rounding
 
@@ -98,14 +98,14 @@ def steepest_shares(
     *,
     budget: Budget,
     generator: np.random.Generator,
-    corners: int = _CORNERS,
+    corners: bool = False,
 ) -> list[Float[np.ndarray, " edges"]]:
     """Find the shares of the edges that are not kept with the largest behavioural loss, after each number of steps.
 
     m <- clip(m + step_size sign(dL/dm), 0, 1) from all cut (m = 0), from nearly all kept (at m = 1 the loss has its
     minimum, and no slope), and from random shares. The best shares of all steps and starts so far are kept, so that, on
     the data points of the ascent, the loss never falls with more steps and is at least that of cutting all edges. It
-    may have several maxima: where at most `corners` edges are strong, all corners are tried, too.
+    may have several maxima: with `corners` all corners of the strong edges are tried, too.
 
     Args:
         study: the network and the data points of the ascent.
@@ -113,7 +113,7 @@ def steepest_shares(
         strong: which of the others have a strength above zero, pair after pair and row after row.
         budget: steps, step size and restarts.
         generator: of the random starts.
-        corners: the most strong edges of which all corners are tried.
+        corners: whether all 2^k corners of the k strong edges are tried, too.
     """
     best = [(-np.inf, np.zeros(len(strong)))] * len(budget.steps)
 
@@ -122,7 +122,7 @@ def steepest_shares(
             if steps <= limit and loss > best[i][0]:
                 best[i] = loss, shares
 
-    if 0 < strong.sum() <= corners:
+    if corners and strong.any():
         for corner in product((0.0, 1.0), repeat=int(strong.sum())):
             shares = np.zeros(len(strong))
             shares[strong] = corner

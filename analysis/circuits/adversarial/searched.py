@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from ...results import by_value
 from ..controls import CHANCE, LEVEL, REFUTED, SUPPORTED, Control, Draw, Outcome, Verdict, compared
 from ..interventions import Edges, Interventions, Values
 from ..metrics import difference, estimate
-from .ascent import Budget, steepest_shares
+from .ascent import CORNERS, Budget, steepest_shares
 
 __all__ = ["Search", "WorstCut", "judged_by_worst", "worst_cut"]
 
@@ -86,6 +87,7 @@ class Search:
         self.study, self.graph, self.budget = study, graph, budget
         self.few = study.sample(budget.points)
         self._loss = study.metrics[0].name
+        self._corners = sum(int((matrix > 0).sum()) for matrix in graph.matrices) <= CORNERS  # the same for all draws
 
     def find(self, kept: Edges, number: int = 0) -> tuple[tuple[float, ...], Values, Edges]:
         """Find the worst partial cut of all edges that are not kept.
@@ -101,7 +103,8 @@ class Search:
         generator = np.random.default_rng((self.study.seed, number))
         values, shares = self.study.measure(edges=kept), {p: mask.astype(float) for p, mask in kept.items()}
         losses = [float(values[self._loss].mean())]
-        for found in steepest_shares(self.few, kept, strong, budget=self.budget, generator=generator):
+        search = partial(steepest_shares, budget=self.budget, generator=generator, corners=self._corners)
+        for found in search(self.few, kept, strong):
             mask, start = {}, 0
             for p in sorted(kept):
                 mask[p] = kept[p].astype(float)

@@ -1,11 +1,13 @@
 """Degrees of freedom of modules: subspaces against textbook matrices, sums of independent blocks, known values."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cases_figures import coefficient_of
 from torch import Tensor, nn
 
 from interbasis.analysis import (
@@ -17,16 +19,19 @@ from interbasis.analysis import (
     Sampler,
     interaction_basis,
     interaction_graph,
+    learning_coefficient,
     module_coefficients,
     score_partition,
 )
 from interbasis.analysis.errors import InputError, LayerError
 from interbasis.analysis.llc.network_loss import behavioural_loss
-from interbasis.analysis.llc.subspace import Subspace
+from interbasis.analysis.llc.subspace import Restricted, Subspace
 from interbasis.analysis.refined.dividing import module_subspaces
+from interbasis.analysis.refined.estimating import _degrees, _taken
 from interbasis.analysis.refined.watched import Watched
 
-SHORT = Sampler(chains=2, warmup=60, draws=250)
+SHORT = Sampler(chains=2, warmup=40, draws=150)
+TINY = Sampler(chains=2, warmup=10, draws=30)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -100,13 +105,26 @@ def test_parts_move_the_coordinates_of_their_own_nodes() -> None:
     assert spaces.together.dimension == sum(space.dimension for space in spaces.modules)
 
 
-def test_independent_blocks_add_up() -> None:
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-4, 1e-5, 1e-6])
+def test_independent_blocks_add_up(epsilon: float) -> None:
+    net, x = two_blocks(), drawn(40, 4, seed=9)
+    bases, part = divided(net, x, kind="neuron")
+    loss = behavioural_loss(net, [x])
+    spaces = module_subspaces(loss, bases, part.labels)
+    short = Sampler(chains=2, warmup=40, draws=100, gamma=1.0)
+    both, *each = (
+        learning_coefficient(Restricted(loss, space), temperature=5 / epsilon, sampler=short)
+        for space in (spaces.together, *spaces.modules)
+    )
+    error = math.hypot(both.standard_error, *(found.standard_error for found in each))
+    assert abs(both.value - sum(found.value for found in each)) < 3 * error < 0.1 * both.value
+
+
+def test_parts_are_named_and_come_back() -> None:
     net, x = two_blocks(), drawn(40, 4, seed=9)
     bases, part = divided(net, x, kind="neuron")
     found = module_coefficients(net, bases, part, batches=[x], epsilon=1e-5, sampler=SHORT)
     assert found.interaction is not None
-    difference, error = found.interaction
-    assert abs(difference) < 3 * error + 0.01
     assert "no interaction of their degeneracies is seen" in found.reason
     assert [row.kind for row in found.parts] == ["whole", "module", "module", "together", "between"]
     assert RefinedCoefficients.from_bytes(found.to_bytes()) == found
@@ -158,8 +176,7 @@ def test_holding_a_mediating_node_costs_degrees_of_freedom() -> None:
     assert found.constraint is not None
 
 
-def test_what_a_node_takes_is_the_gaussian_value_on_a_linear_module() -> None:
-    """A bias that only the node feels: P = b^2, Z_C / Z = sqrt(gamma / (gamma + 2 t w^2)) around a free direction."""
+def test_watched_nodes_move_with_their_bias() -> None:
     net, x = two_blocks(0.0, activation=nn.Identity), drawn(40, 4, seed=9)
     loss = behavioural_loss(net, [x])
     direction = torch.zeros(30, 1, dtype=torch.float64)
@@ -167,6 +184,47 @@ def test_what_a_node_takes_is_the_gaussian_value_on_a_linear_module() -> None:
     watched = Watched(loss, Subspace.spanned_by(direction), {"1": torch.eye(4, dtype=torch.float64)[:1]})
     away = watched.observed(watched.start + torch.tensor([[0.0], [0.3], [-0.2]], dtype=torch.float64))
     torch.testing.assert_close(away, torch.tensor([[0.0], [0.09], [0.04]], dtype=torch.float64), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("held", [0.5, 4.0])
+def test_what_a_node_takes_is_the_gaussian_value(held: float) -> None:
+    """P = b^2 with b normal of variance s^2: Z_C / Z = E[exp(-a b^2)] = 1 / sqrt(1 + 2 a s^2), a = t w^2."""
+    squares = np.random.default_rng(0).chisquare(1, (4, 4000)) * 0.25
+    gamma, error = _taken(held * squares, math.log(100))
+    assert gamma is not None
+    assert error is not None
+    assert abs(gamma - math.log(1 + 2 * held * 0.25) / 2 / math.log(100)) < 4 * error < 0.02
+    assert _taken(1e9 * squares[:, :20], 1.0) == (None, None)
+
+
+def test_gamma_is_measured_in_the_units_of_the_scale_asked_for() -> None:
+    """With the same chains log(w / sqrt(eps)) and its unit follow epsilon, whatever the partition's; w does not."""
+    net, x = two_blocks(0.05), drawn(40, 4, seed=9)
+    moved = {"observed_0": np.random.default_rng(0).chisquare(1, (4, 500)) * 1e-4}
+    estimate = replace(coefficient_of(2.0, 1e-6), temperature=1e6, traces=moved)
+    found = []
+    for own in (1e-4, 1e-6):
+        bases, part = divided(net, x, own, kind="neuron")
+        (node,) = _degrees(bases, part, 0, estimate, scale=1e-6)
+        found.append(node)
+    assert found[0].strength == pytest.approx(found[1].strength)
+    assert found[0].share == pytest.approx(found[1].share)
+    assert found[0].share == pytest.approx(math.log(found[0].strength / 1e-3) / math.log(part.full_strength / 1e-3))
+    assert found[0].measured == pytest.approx(found[1].measured)
+    assert found[0].measured is not None
+
+
+def test_modules_without_parameters_take_nothing() -> None:
+    """All nodes of the first cut as one module, which feeds the rest."""
+    net, x = two_blocks(), drawn(20, 4, seed=9)
+    bases = interaction_basis(net, [x], kind="neuron")
+    labels = [np.zeros(4, int), np.ones(4, int), np.ones(2, int)]
+    part = score_partition(interaction_graph(net, bases, [x]), labels, epsilon=1e-4)
+    found = module_coefficients(net, bases, part, batches=[x], sampler=TINY)
+    (empty,) = (row for row in found.of_kind("module") if row.estimate.n_parameters == 0)
+    assert empty.estimate.value == 0
+    assert part.mediators
+    assert found.mediators == ()
 
 
 def test_networks_without_a_layer_between_two_cuts_are_refused() -> None:

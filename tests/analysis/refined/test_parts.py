@@ -53,6 +53,14 @@ def test_names_that_fit_nothing_are_refused() -> None:
         parts_of(loss, "heads")
 
 
+def test_two_parts_of_one_name_are_refused() -> None:
+    x = [drawn(9, 2)]
+    with pytest.raises(InputError, match="two parts are called whole"):
+        refined_coefficients(net(), x, 1e-4, parts={"whole": "0.*"}, sampler=SHORT)
+    with pytest.raises(InputError, match="two parts are called last"):
+        refined_coefficients(net(), x, 1e-4, parts={"last": "2.*"}, data={"last": x}, sampler=SHORT)
+
+
 def test_every_parameter_of_a_plain_network_is_in_one_layer() -> None:
     loss = behavioural_loss(net(), [drawn(9, 2)])
     assert {name: part.dimension for name, part in parts_of(loss, "auto").items()} == {"0": 9, "2": 8}

@@ -365,6 +365,21 @@ class TestStore:
         assert store.mediators(new.id) == ()
         assert store.check().ok
 
+    def test_coefficients_of_modules_go_with_a_partition_that_is_replaced(self, store: Store) -> None:
+        """Or those of the modules before would be taken for those of the new ones."""
+        graph = save_graph(store)
+        first, second = save_partition(store, graph.id), save_partition(store, graph.id, 1)
+        kept = [save_llc(store, 1), save_llc(store, 2, modules=second.id, mode="modules")]
+        save_llc(store, 3, modules=first.id, mode="modules")
+        save_partition(store, graph.id, force=True)
+        assert len(store.llcs().items) == 3, "the same partition"
+        given = {"provenance": provenance(), "values": partition_values(), **partition_parts()}
+        store.save_partition(graph.id, **given, blobs={"partition": b"new"}, force=True)
+        assert {row.id for row in store.llcs().items} == {row.id for row in kept}
+        save_graph(store, content=b"another", force=True)
+        assert [row.id for row in store.llcs().items] == [kept[0].id]
+        assert store.check().ok
+
     def test_result_whose_file_is_gone_is_saved_again(self, store: Store) -> None:
         graph = save_graph(store, content=b"first")
         artifact_file(store, graph.graph_sha256).unlink()

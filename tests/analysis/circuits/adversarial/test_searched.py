@@ -59,7 +59,7 @@ def test_it_is_at_least_the_worst_corner_of_a_small_graph(seed: int) -> None:
         assert losses[-1] == pytest.approx(corner, rel=1e-12)
     strong = np.ones(sum(int((~mask).sum()) for mask in case.kept.values()), dtype=bool)
     options: dict[str, Any] = {"budget": Budget((80,), restarts=3), "generator": np.random.default_rng(0)}
-    (climbed,) = steepest_shares(case.study, case.kept, strong, corners=0, **options)
+    (climbed,) = steepest_shares(case.study, case.kept, strong, **options)
     loss = sum(float(part) for part in case.study.partial_losses(case.kept, torch.from_numpy(climbed))) / case.study.n
     assert loss >= corner * (1 - 1e-9), "the ascent alone, without trying corners"
 
