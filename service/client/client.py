@@ -158,9 +158,12 @@ class Client(Source):
             time.sleep(max(pauses.pop(0), asked))
 
     def read(self, path: str, **params: Any) -> Any:
-        """Return the JSON of a route below /api/v1/ as it is, by its path and query."""
+        """Return the JSON of a route below /api/v1/ as it is, by its path and query.
+
+        Names in the path are quoted here; a slash in a name is given as %2F.
+        """
         given = {name: value for name, value in params.items() if value is not None}
-        return document(self._request("GET", path, params=given))
+        return document(self._request("GET", url_path(*path.split("/")), params=given))
 
     def _get(self, kind: type[RecordT], *path: Any, **params: Any) -> RecordT:
         given = {name: value for name, value in params.items() if value is not None}

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..records.errors import StoreError
@@ -31,42 +31,72 @@ _OTHERS = 20  # divisions of the same graph with which it is compared
 
 _NEWEST: dict[str, Any] = {"limit": 1000, "newest": True}
 
+_PARTS = ("index.html", "web", "data")  # what a report writes into its folder
+
 _LISTS = ("checkpoints", "graphs", "partitions", "llc", "ledgers", "trackings")  # of the same run
 
 
 def write_report(read: Read, ref: str, folder: Path, *, force: bool = False) -> Path:
     """Write the page and what it shows of a partition into a folder, whole or not at all.
 
-    Two reports of the same store are the same, byte for byte. Paths of checkpoints are left out.
+    Two reports of the same store are the same, byte for byte. Paths of this machine are left out: those of checkpoints,
+    folders of the networks that set a loss scale, and what checkpoints tell of themselves but for their `metrics`.
 
     Args:
         read: asks the service.
         ref: reference of the partition.
         folder: where to write; it is made.
-        force: write anew where the folder has an earlier report.
+        force: write anew where the folder has an earlier report; what else is in the folder stays.
 
     Raises:
-        StoreError: the folder has something in it, or cannot be written.
+        StoreError: the folder has something in it, or cannot be written; an earlier report is as it was.
         NotFoundError: the partition does not exist.
     """
     occupied = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if occupied and not force:
         raise StoreError(f"{folder} has something in it: name another folder, or --force to replace an earlier report")
-    if occupied and not (folder / "data" / "index.json").is_file():
+    if occupied and not _is_report(folder):
         raise StoreError(f"{folder} is no report, so --force does not replace it: name another folder")
     extract = _Extract(read)
     partition = extract.partition(ref)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
-            whole, old = Path(place) / "new", Path(place) / "old"
-            _write(whole, partition, extract.answers)
-            if folder.exists():
-                os.rename(folder, old)
-            os.rename(whole, folder)
+            _write(Path(place) / "new", partition, extract.answers)
+            _replace(folder, Path(place) / "new", Path(place) / "old")
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror}") from error
     return folder
+
+
+def _is_report(folder: Path) -> bool:
+    """Return whether a folder has the index of a report."""
+    try:
+        index = json.loads((folder / "data" / "index.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and {"partition", "code_version", "answers"} <= index.keys()
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    """Move a report into a folder, in place of the one there; where that fails, it is there again."""
+    made = not folder.exists()
+    if made:
+        folder.mkdir()
+    old.mkdir()
+    undo: list[tuple[Path, Path]] = []
+    try:
+        for name in _PARTS:
+            for source, target in ((folder / name, old / name), (new / name, folder / name)):
+                if source.exists():
+                    os.rename(source, target)
+                    undo.append((target, source))
+    except OSError:
+        for target, source in reversed(undo):
+            os.rename(target, source)
+        if made:
+            folder.rmdir()
+        raise
 
 
 class _Extract:
@@ -84,8 +114,16 @@ class _Extract:
             (name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in query.items()
         )
         text = "&".join(f"{name}={value}" for name, value in given)
-        self.answers[f"api/v1/{path}" + (f"?{text}" if text else "")] = answer
+        self.answers[f"api/v1/{path}" + (f"?{text}" if text else "")] = _public(answer)
         return answer
+
+    def _ask_all(self, path: str, **query: Any) -> None:
+        """Take a list to its end, as one page."""
+        found = page = self._read(path, **query)
+        while page.get("next_cursor"):
+            page = self._read(path, **query, cursor=page["next_cursor"])
+            found = {**found, "items": [*found["items"], *page["items"]], "next_cursor": None}
+        self._keep(found, path, **query)
 
     def partition(self, ref: str) -> dict[str, Any]:
         """Take a partition with all that the page shows of it, and return it."""
@@ -94,7 +132,7 @@ class _Extract:
         self._ask("health")
         self._ask(f"partitions/{this}")
         self._ask(f"graphs/{found['graph']}")
-        self._ask(f"partitions/{this}/labels", limit=1000)
+        self._ask_all(f"partitions/{this}/labels", limit=1000)
         self._ask(f"partitions/{this}/profile")
         described = self._ask("descriptions", partition=this, limit=1, newest=True)["items"]
         self._modules(found, bool(described))
@@ -120,14 +158,15 @@ class _Extract:
 
     def _training(self, found: dict[str, Any]) -> None:
         """Take the training of the partition, which is all that the first view shows."""
-        model = self._ask(f"models/{found['model'].replace('/', '%2F')}")
+        address = f"models/{found['model'].replace('/', '%2F')}"
+        model = self._keep({**self._read(address), "config": {}}, address)
         self._keep(_listing([model]), "models", **_NEWEST)
         self._keep(_listing([]), "jobs", **_NEWEST)
         of = {"run": found["run"]} if found["run"] else {"model": model["id"]}
         for name in _LISTS:
             listed = self._read(name, **of, **_NEWEST)
             if name == "checkpoints":
-                listed = {**listed, "items": [{**row, "path": None} for row in listed["items"]]}
+                listed = {**listed, "items": [_anonymous(row) for row in listed["items"]]}
             self._keep(listed, name, **_NEWEST)
             self._keep(listed, name, **of, **_NEWEST)
             for row in listed["items"] if name == "trackings" else ():
@@ -142,6 +181,36 @@ class _Extract:
         others = self._ask("partitions", graph=found["graph"], **_NEWEST)["items"]
         for other in [row["id"] for row in others if row["id"] != this][:_OTHERS]:
             self._ask(f"partitions/{this}/compare/{other}")
+
+
+def _anonymous(row: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a checkpoint what the page does not read."""
+    about = {name: value for name, value in (row.get("about") or {}).items() if name == "metrics"}
+    return {**row, "path": None, "config": {}, "about": about}
+
+
+def _public(value: Any, *, recipe: bool = False) -> Any:
+    """Leave out of recipes where files lie on this machine."""
+    if isinstance(value, list):
+        return [_public(each, recipe=recipe) for each in value]
+    if isinstance(value, dict):
+        return {key: _public_field(key, each, recipe=recipe) for key, each in value.items()}
+    return _base_name(value) if recipe and isinstance(value, str) and _is_absolute(value) else value
+
+
+def _public_field(key: str, value: Any, *, recipe: bool) -> Any:
+    if recipe:
+        seeds = key == "seeds" and isinstance(value, list)
+        return [_base_name(str(name)) for name in value] if seeds else _public(value, recipe=True)
+    return _public(value, recipe=key == "recipe")
+
+
+def _is_absolute(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or name.startswith("~")
+
+
+def _base_name(name: str) -> str:
+    return PureWindowsPath(name).name or name  # which knows both slashes
 
 
 def _listing(items: Iterable[Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ type Query<P extends keyof paths> = Get<P> extends { parameters: { query?: infer
 type Filled = Record<string, string | number>;
 
 const KEY = "interbasis-token";
+/** Raised at the window where a token is refused; the detail says why, null where none was given. */
+export const LOCKED = "interbasis-locked";
 let kept: string | null = null; // where the browser keeps nothing
 
 /** An answer that is no success; `status` 0 where there was none. */
@@ -59,6 +61,10 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
   }
   if (response.ok) return response;
   const problem = (await response.json().catch(() => ({}))) as { detail?: string };
+  if (response.status === 401 && known === token()) {
+    keep(null); // it is not tried again: the service locks out an address that goes on with a wrong one
+    dispatchEvent(new CustomEvent(LOCKED, { detail: known ? (problem.detail ?? null) : null }));
+  }
   throw new Refused(response.status, problem.detail ?? `the service answered ${response.status}`);
 }
 
@@ -76,6 +82,22 @@ function address(path: string, refs: Filled, query: object): string {
 /** Read a route; names in braces are filled from `refs`. */
 export async function get<P extends Readable>(path: P, refs: Filled = {}, query?: Query<P>): Promise<Json<Get<P>>> {
   return (await ask(address(path, refs, query ?? {}))).json() as Promise<Json<Get<P>>>;
+}
+
+type Row<P extends Readable> = Json<Get<P>> extends { items: (infer Item)[] } ? Item : never;
+const PAGE = 1000; // rows in an answer
+
+/** Read a list to its end, page after page. */
+export async function all<P extends Readable>(path: P, refs: Filled = {}): Promise<Row<P>[]> {
+  const rows: Row<P>[] = [];
+  let cursor: string | null = null;
+  do {
+    const answer = await ask(address(path, refs, { limit: PAGE, cursor }));
+    const page = (await answer.json()) as { items: Row<P>[]; next_cursor?: string | null };
+    rows.push(...page.items);
+    cursor = page.next_cursor ?? null;
+  } while (cursor !== null);
+  return rows;
 }
 
 type Act<P extends keyof paths, M extends "put" | "post"> = paths[P] extends { [K in M]: infer Operation } ? Operation : never;

@@ -6,6 +6,7 @@ import { called, h, note, number, show, type Child } from "./dom";
 import { downloads } from "./downloads";
 import { verdict, type Section } from "./evidenceparts";
 import { experiments } from "./experiments";
+import { shared } from "./panel";
 import { to, type View } from "./route";
 
 const MOST = { limit: 1000, newest: true };
@@ -20,10 +21,10 @@ export async function evidenceView(place: HTMLElement, ref: string): Promise<Vie
     get("/api/v1/comparisons", {}, ofIt),
     get("/api/v1/llc", {}, { ...MOST, checkpoint: partition.checkpoint }),
     get("/api/v1/partitions", {}, { ...MOST, graph: partition.graph }),
-    get("/api/v1/partitions/{ref}/labels", { ref: partition.id }, { limit: 1000 }),
+    shared.labels(partition.id),
   ]);
   document.title = `Evidence of ${called(partition)} · interbasis`;
-  const names = new Map(labels.items.flatMap((row) => (row.module === null ? [] : [[row.module, row.text] as const])));
+  const names = new Map(labels.flatMap((row) => (row.module === null ? [] : [[row.module, row.text] as const])));
   const moduleName = (index: number): string => (names.has(index) ? `module ${index}: ${names.get(index)}` : `module ${index}`);
   const network = models.family !== "graph"; // one of our own, which experiments can run
   const parts: Section[] = [experiments(partition, found.items, network, moduleName)];

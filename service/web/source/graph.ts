@@ -5,7 +5,7 @@ import { onScheme } from "./colours";
 import { called, count, failure, h, note, number, show, type Child } from "./dom";
 import { modulesOf, nodesOf } from "./drawn";
 import { key } from "./layout";
-import { described, groupPanel, modulePanel, modulesPanel, nodePanel, type Known } from "./panel";
+import { described, groupPanel, modulePanel, modulesPanel, nodePanel, shared, type Known } from "./panel";
 import { reports } from "./report";
 import { requestForm } from "./request";
 import { replace, to, type View } from "./route";
@@ -42,11 +42,11 @@ export async function graphView(place: HTMLElement, ref: string, query: URLSearc
   const [graph, others, labels, descriptions] = await Promise.all([
     get("/api/v1/graphs/{ref}", { ref: partition.graph }),
     get("/api/v1/partitions", {}, { graph: partition.graph, limit: 1000, newest: true }),
-    get("/api/v1/partitions/{ref}/labels", { ref: partition.id }, { limit: 1000 }),
+    shared.labels(partition.id),
     get("/api/v1/descriptions", {}, { partition: partition.id, limit: 1, newest: true }),
   ]);
   document.title = `${called(partition)} · interbasis`;
-  const known = described(partition, graph, labels.items, descriptions.items[0]);
+  const known = described(partition, graph, labels, descriptions.items[0]);
   return new GraphView(place, known, others.items.filter((row) => row.id === partition.id || !reports()), query);
 }
 
@@ -235,7 +235,8 @@ class GraphView implements View {
     if (!(most > few)) return null;
     const span = Math.log(most / few);
     const at = (strength: number): number => (strength < few ? 0 : Math.round((STEPS * Math.log(strength / few)) / span));
-    const text = (strength: number): string => `Edges stronger than √ε = ${number(strength)}`;
+    const { usual, scale } = this.known;
+    const text = (strength: number): string => `Edges stronger than √ε = ${number(strength)}${scale && strength === usual ? ` (${scale})` : ""}`;
     const label = h("label", { for: "above" }, text(least));
     const input = (event: Event): void => {
       const value = Number((event.target as HTMLInputElement).value);

@@ -4,18 +4,21 @@ import { get, type Schemas } from "./client";
 import { colour, onScheme } from "./colours";
 import { called, count, h, note, number, show, swatch, type Child } from "./dom";
 import { keepingFocus } from "./jobparts";
+import { coefficients, comparable, divisions, scale, scales, type Chosen } from "./newest";
 import { to, type View } from "./route";
 import { table as dataTable } from "./tables";
 import { every, unfinished } from "./watch";
 
 const MOST = { limit: 1000, newest: true };
 const PAUSE = 3000; // milliseconds between two looks at jobs that are not finished
+const LLC = "Learning coefficient";
 const IMPORTED = "graph"; // the family of graphs that were made elsewhere
 
 interface Found {
   checkpoint: Schemas["CheckpointRow"];
   partition: Schemas["PartitionRow"] | undefined;
-  llc: Schemas["LlcRow"] | undefined;
+  usual: boolean; // whether the partition is of the recipe of most checkpoints
+  llc: Chosen<Schemas["LlcRow"]> | undefined;
   ledger: Schemas["LedgerRow"] | undefined;
   jobs: Schemas["JobRow"][];
 }
@@ -39,16 +42,15 @@ async function read(): Promise<Stored> {
     get("/api/v1/ledgers", {}, MOST),
     get("/api/v1/jobs", {}, MOST),
   ]);
-  const newest = <T extends { checkpoint: string }>(rows: T[]): Map<string, T> =>
-    new Map(rows.map((row): [string, T] => [row.checkpoint, row]).reverse());
-  const [of, at, by] = [newest(partitions.items), newest(llc.items), newest(ledgers.items)];
+  const [of, at, by] = [divisions(partitions.items), coefficients(llc.items), comparable(ledgers.items, () => "")];
   const about = Map.groupBy(jobs.items, (job) => job.target);
   const trained = checkpoints.items.filter((row) => row.family !== IMPORTED);
   const rows = trained.map((checkpoint) => ({
     checkpoint,
-    partition: of.get(checkpoint.id),
+    partition: of.get(checkpoint.id)?.row,
+    usual: of.get(checkpoint.id)?.usual ?? false,
     llc: at.get(checkpoint.id),
-    ledger: by.get(checkpoint.id),
+    ledger: by.get(checkpoint.id)?.row,
     jobs: about.get(checkpoint.id) ?? [],
   }));
   const families = new Map(models.items.map((model) => [model.name, model.family]));
@@ -156,16 +158,18 @@ function empty(): Child {
 
 const runName = (row: Found): string => {
   const { partition, llc, ledger, checkpoint } = row;
-  const run = (partition ?? llc ?? ledger)?.run_number ?? 1;
+  const run = (partition ?? llc?.row ?? ledger)?.run_number ?? 1;
   return run > 1 ? `${checkpoint.model}#${run}` : checkpoint.model;
 };
 
 type Value = (row: Found) => { y: number | null | undefined; lower?: number | null; upper?: number | null };
 
+const drawnLlc = (row: Found): Schemas["LlcRow"] | undefined => (row.llc?.usual ? row.llc.row : undefined);
+
 const PANELS: [string, string, Value][] = [
   ["Modules", "", (row) => ({ y: row.partition?.n_modules })],
   ["Normalised cost between modules", "log strength", (row) => ({ y: row.partition?.normalised_cost })],
-  ["Learning coefficient", "95 % interval", (row) => ({ y: row.llc?.value, lower: row.llc?.lower ?? null, upper: row.llc?.upper ?? null })],
+  [LLC, "95 % interval", (row) => ({ y: drawnLlc(row)?.value, lower: drawnLlc(row)?.lower ?? null, upper: drawnLlc(row)?.upper ?? null })],
   ["Effective parameters", "from the ledger", (row) => ({ y: row.ledger?.effective })],
 ];
 
@@ -173,7 +177,8 @@ function charts(groups: Found[][]): { element: Child; leave: () => void } {
   const last = Math.max(1, ...groups.flat().map((row) => row.checkpoint.step ?? 0));
   const made = PANELS.flatMap(([title, unit, value]) => {
     const lines = groups.map((rows, i) => line(rows, i, value)).filter((one) => one.points.length > 0);
-    return lines.some((one) => one.points.length > 1) ? [chart(title, unit, lines, last, "steps")] : [];
+    const said = title === LLC ? `${unit}, ${scales(groups.flat().flatMap((row) => row.llc ?? []))}` : unit;
+    return lines.some((one) => one.points.length > 1) ? [chart(title, said, lines, last, "steps")] : [];
   });
   if (!made.length) return { element: null, leave: () => undefined };
   const names = groups.map((rows, i) => h("li", {}, swatch(colour(i)), rows[0] ? runName(rows[0]) : ""));
@@ -212,8 +217,11 @@ function table(groups: Found[][]): Child {
   const rows = groups.flatMap((group) =>
     group.toSorted((a, b) => (a.checkpoint.step ?? Infinity) - (b.checkpoint.step ?? Infinity)).map(tableRow),
   );
+  const several = groups.flat().some((row) => row.partition && !row.usual);
   return [
     h("h2", {}, "Checkpoints"),
+    note("Of several divisions of a checkpoint: the newest of the recipe that most checkpoints of its run have."),
+    several ? note("*: of another recipe.") : null,
     h(
       "div",
       { class: "scroll", role: "region", "aria-label": "Checkpoints", tabindex: 0 },
@@ -224,26 +232,27 @@ function table(groups: Found[][]): Child {
 
 function tableRow(row: Found): HTMLElement {
   const { checkpoint, partition, llc, ledger } = row;
-  const name = called({ ...checkpoint, run_number: (partition ?? llc ?? ledger)?.run_number ?? null });
+  const name = called({ ...checkpoint, run_number: (partition ?? llc?.row ?? ledger)?.run_number ?? null });
   const right = (...shown: Child[]): HTMLElement => h("td", { class: "number" }, ...shown);
   return h(
     "tr",
     {},
     h("th", { scope: "row", title: checkpoint.label }, partition ? h("a", { href: to("graph", partition.id) }, name) : name),
     right(checkpoint.step === null ? "–" : number(checkpoint.step)),
-    right(number(partition?.n_modules)),
+    right(number(partition?.n_modules), partition && !row.usual ? "*" : null),
     right(number(partition?.normalised_cost)),
     right(number(partition?.p_value, 2)),
     h("td", { title: partition?.reason ?? null }, partition ? (partition.verdict ?? "–") : "not analysed"),
-    right(llc ? coefficient(llc) : "–"),
+    h("td", { class: "number", title: llc ? scale(llc.row) : null }, llc ? coefficient(llc) : "–"),
     right(ledger ? effective(ledger) : "–"),
     h("td", { "data-checkpoint": checkpoint.id }, states(row.jobs)),
   );
 }
 
-function coefficient(row: Schemas["LlcRow"]): string {
+function coefficient({ row, usual }: Chosen<Schemas["LlcRow"]>): string {
+  const other = usual ? "" : `, ${scale(row)}`;
   const interval = row.lower !== null && row.upper !== null ? ` (${number(row.lower)} to ${number(row.upper)})` : "";
-  return row.verdict === "reliable" ? number(row.value) + interval : `${number(row.value)}${interval}, ${row.verdict}`;
+  return `${number(row.value)}${interval}${row.verdict === "reliable" ? "" : `, ${row.verdict}`}${other}`;
 }
 
 const effective = (row: Schemas["LedgerRow"]): string =>

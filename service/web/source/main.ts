@@ -1,7 +1,7 @@
 // The frame of the page: token, header, and the view that the address names.
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { get, keep, Refused, token } from "./client";
+import { get, keep, LOCKED, Refused } from "./client";
 import { failure, h, note, show, type Child } from "./dom";
 import { evidenceView } from "./evidence";
 import { graphView } from "./graph";
@@ -47,13 +47,12 @@ async function open(): Promise<void> {
     if (current === mine) mine.view = view;
     else view.leave();
   } catch (error) {
-    if (error instanceof Refused && error.status === 401) {
-      keep(null);
-      askForToken(error.message);
-    } else show(place, failure(error), h("p", {}, h("a", { href: to("") }, "To the start")));
+    if (!locked(error)) show(place, failure(error), h("p", {}, h("a", { href: to("") }, "To the start")));
   }
   place.removeAttribute("aria-busy");
 }
+
+const locked = (error: unknown): boolean => error instanceof Refused && error.status === 401; // `LOCKED` is answered
 
 function askForToken(why: string | null): void {
   current?.view?.leave();
@@ -143,11 +142,7 @@ async function begin(): Promise<void> {
   try {
     await get("/api/v1/health"); // one request alone, so that a wrong token is tried once
   } catch (error) {
-    if (error instanceof Refused && error.status === 401) {
-      const given = token() !== null;
-      keep(null);
-      askForToken(given ? error.message : null);
-    } else show(main, failure(error));
+    if (!locked(error)) show(main, failure(error));
     return;
   }
   const name = h("a", { class: "name", href: to("") }, "interbasis");
@@ -168,5 +163,6 @@ async function reportLinks(): Promise<Child> {
   ];
 }
 
+addEventListener(LOCKED, (event) => askForToken((event as CustomEvent<string | null>).detail));
 addEventListener("hashchange", () => void open());
 void begin();

@@ -1,5 +1,5 @@
 // What stands beside the picture: modules, one module, or one node, in words.
-import { get, type Schemas } from "./client";
+import { all, get, type Schemas } from "./client";
 import { colour } from "./colours";
 import { count, h, note, number, show, swatch, type Child } from "./dom";
 import { key } from "./layout";
@@ -13,6 +13,7 @@ export interface Known {
   graph: Schemas["GraphRow"];
   described: boolean;
   usual: number; // edges below it do not count
+  scale: string; // what the loss scale is
   moduleName(module: number): string;
   nodeName(cut: number, coordinate: number, given?: string | null, otherwise?: string): string;
   label(cut: number, coordinate: number): Schemas["LabelRow"] | undefined;
@@ -21,7 +22,7 @@ export interface Known {
 
 /** Reads that several views share. */
 export const shared = {
-  labels: async (ref: string): Promise<Schemas["LabelRow"][]> => (await get("/api/v1/partitions/{ref}/labels", { ref }, { limit: 1000 })).items,
+  labels: (ref: string): Promise<Schemas["LabelRow"][]> => all("/api/v1/partitions/{ref}/labels", { ref }),
 };
 
 type Link = (change: { node?: string | null; module?: number | null; nodes?: boolean }) => string;
@@ -42,6 +43,7 @@ export function described(
     graph,
     described: description !== undefined,
     usual: Math.sqrt(Math.max(0, partition.epsilon)),
+    scale: new Set(partition.epsilons ?? []).size > 1 ? "geometric mean of one loss scale per pair of cuts" : "",
     moduleName: (module) => {
       const text = ofModules.get(module)?.text;
       return text ? `module ${module}: ${text}` : `module ${module}`;
@@ -80,7 +82,7 @@ export function modulesPanel(known: Known): Child {
       ["normalised", number(partition.normalised_cost)],
       ["p", partition.p_value === null || partition.p_value === undefined ? "not tested" : `${number(partition.p_value, 2)}${partition.z !== null && partition.z !== undefined ? `, z ${number(partition.z)}` : ""}`],
       ["Stability", number(partition.stability)],
-      ["Loss scale ε", number(partition.epsilon)],
+      ["Loss scale ε", [number(partition.epsilon), known.scale && `, ${known.scale}: ${(partition.epsilons ?? []).map((each) => number(each, 2)).join(", ")}`]],
       ["Nodes", `${number(known.graph.n_nodes)}, of which ${number(known.graph.n_nodes - partition.modules.reduce((sum, each) => sum + each.size, 0))} in no module`],
     ]),
     (partition.remarks ?? []).map((remark) => note(remark)),

@@ -4,6 +4,7 @@ import { get, type Schemas } from "./client";
 import { colour, NONE, onScheme } from "./colours";
 import { count, h, note, number, show, swatch, type Child } from "./dom";
 import { scrolled } from "./examples";
+import { coefficients as wholes, comparable, divisions, scale, scales, type Chosen } from "./newest";
 import { to, type View } from "./route";
 
 const MOST = { limit: 1000, newest: true };
@@ -25,12 +26,10 @@ interface Course {
   trackings: Schemas["TrackingRow"][];
   tracking: Schemas["TrackingDetail"] | null;
   flows: Schemas["FlowRow"][];
-  llc: Map<string, Schemas["LlcRow"]>;
-  ledgers: Map<string, Schemas["LedgerRow"]>;
-  partitions: Map<string, Schemas["PartitionRow"]>;
+  llc: Map<string, Chosen<Schemas["LlcRow"]>>;
+  ledgers: Map<string, Chosen<Schemas["LedgerRow"]>>;
+  partitions: Map<string, Chosen<Schemas["PartitionRow"]>>;
 }
-
-const newest = <T extends { checkpoint: string }>(rows: T[]): Map<string, T> => new Map(rows.map((row): [string, T] => [row.checkpoint, row]).reverse());
 
 async function read(ref: string, wanted: string | null): Promise<Course> {
   const chosen = /^t-[0-9a-f]+$/.test(ref) ? await get("/api/v1/trackings/{ref}", { ref }) : null;
@@ -57,9 +56,9 @@ async function read(ref: string, wanted: string | null): Promise<Course> {
     trackings: trackings.filter((each) => each.run === run),
     tracking,
     flows: flows.flows,
-    llc: newest(llc.items),
-    ledgers: newest(ledgers.items),
-    partitions: newest(partitions.items),
+    llc: wholes(llc.items),
+    ledgers: comparable(ledgers.items, () => ""),
+    partitions: divisions(partitions.items),
   };
 }
 
@@ -137,11 +136,11 @@ function drawn(course: Course, width: number, scaled: boolean): Child {
   const names = checkpoints.map((row) => (row.step === null ? (row.label ?? row.id) : number(row.step)));
   const where = columns(checkpoints.map((row) => row.step), names, width, scaled);
   const quiet = (what: string, command: string): Child => note(`${what} `, h("code", {}, command));
-  const coefficients = [...course.llc.values()].filter((row) => row.value !== null);
+  const coefficients = [...course.llc.values()].filter(({ row, usual }) => usual && row.value !== null);
   return [
     h("h2", {}, "Modules"),
     tracking ? tracks(course, tracking, where) : quiet("Modules are not followed over training yet.", `interbasis track ${course.name}`),
-    h("h2", {}, "Learning coefficient"),
+    h("h2", {}, coefficients.length ? `Learning coefficient, ${scales(coefficients)}` : "Learning coefficient"),
     coefficients.length ? coefficient(course, where) : quiet("None is stored.", `interbasis llc ${course.name}@last --epsilon 0.01`),
     h("h2", {}, "Parameters: effective and free"),
     course.ledgers.size ? ledger(course, where) : quiet("No ledger is stored.", `interbasis ledger ${course.name}@last`),
@@ -165,14 +164,14 @@ function tracks(course: Course, tracking: Schemas["TrackingDetail"], where: Colu
 
 function coefficient(course: Course, where: Columns): Child {
   const marks = course.checkpoints.flatMap((checkpoint, at) => {
-    const row = course.llc.get(checkpoint.id);
-    return row && row.value !== null ? [{ at, y: row.value, lower: row.lower, upper: row.upper, sure: row.verdict === "reliable" }] : [];
+    const { row, usual } = course.llc.get(checkpoint.id) ?? {};
+    return row && usual && row.value !== null ? [{ at, y: row.value, lower: row.lower, upper: row.upper, sure: row.verdict === "reliable" }] : [];
   });
   return points("Learning coefficient λ with 95 % interval; hollow where it is not reliable", marks, where, 0);
 }
 
 function ledger(course: Course, where: Columns): Child {
-  const rows = course.checkpoints.map((checkpoint) => course.ledgers.get(checkpoint.id));
+  const rows = course.checkpoints.map((checkpoint) => course.ledgers.get(checkpoint.id)?.row);
   const stacks: Stack[] = [
     { name: "effective", colour: colour(0), values: rows.map((row) => row?.effective ?? null) },
     ...CAUSES.map((cause, i) => ({ name: NAMED[cause], colour: cause === "unexplained" ? NONE : colour(i + 1), values: rows.map((row) => row?.[cause] ?? null) })),
@@ -196,10 +195,10 @@ function table(course: Course): Child {
   const { tracking } = course;
   const steps = new Map((tracking?.steps ?? []).map((step, t) => [step.checkpoint, { step, t }]));
   const rows = course.checkpoints.map((checkpoint) => {
-    const partition = course.partitions.get(checkpoint.id);
+    const partition = course.partitions.get(checkpoint.id)?.row;
     const found = steps.get(checkpoint.id);
     const events = (tracking?.events ?? []).filter((event) => found && event["at"] === found.t).map((event) => `${event["kind"]} of ${(event["earlier"] as number[]).join(", ") || "none"} to ${(event["later"] as number[]).join(", ") || "none"}`);
-    const [llc, counted] = [course.llc.get(checkpoint.id), course.ledgers.get(checkpoint.id)];
+    const [llc, counted] = [course.llc.get(checkpoint.id), course.ledgers.get(checkpoint.id)?.row];
     const right = (...shown: Child[]): HTMLElement => h("td", { class: "number" }, ...shown);
     const name = checkpoint.step === null ? checkpoint.label : number(checkpoint.step);
     return h(
@@ -209,7 +208,7 @@ function table(course: Course): Child {
       h("td", {}, found ? found.step.tracks.map((track, m) => `${track} (${number(found.step.sizes[m])})`).join(", ") : "–"),
       right(found?.step.churn === null || !found ? "–" : `${number(100 * found.step.churn, 2)} %`),
       h("td", {}, events.join("; ") || "–"),
-      right(llc ? number(llc.value) : "–"),
+      right(llc ? `${number(llc.row.value)}${llc.usual ? "" : `, ${scale(llc.row)}`}` : "–"),
       right(counted ? `${counted.lower < counted.upper ? "≤ " : ""}${number(counted.effective)}` : "–"),
     );
   });

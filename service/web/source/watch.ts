@@ -1,26 +1,31 @@
 // Looking again and again at what changes on the service, while someone looks.
-import { ask, type Schemas } from "./client";
+import { ask, Refused, type Schemas } from "./client";
 
 type Job = Schemas["JobRow"];
 const AGAIN = 3000; // milliseconds before a stream that broke is opened again
 
+const locked = (error: unknown): boolean => error instanceof Refused && error.status === 401;
+
 export const unfinished = (job: Job): boolean => job.state === "queued" || job.state === "running";
 
-/** Do this every so many milliseconds, one at a time and not in a hidden tab, until what it returns is called. */
+/** Do this every so many milliseconds, one at a time and not in a hidden tab, until what it returns is called or the token is refused. */
 export function every(pause: number, act: () => Promise<unknown>): () => void {
   let over = false;
   let busy = false;
+  const stop = (): void => {
+    over = true;
+    clearInterval(timer);
+  };
   const timer = setInterval(() => {
     if (over || busy || document.hidden) return;
     busy = true;
     void act()
-      .catch(() => undefined) // the next look may succeed
+      .catch((error: unknown) => {
+        if (locked(error)) stop(); // otherwise the next look may succeed
+      })
       .finally(() => (busy = false));
   }, pause);
-  return () => {
-    over = true;
-    clearInterval(timer);
-  };
+  return stop;
 }
 
 /** Follow a job through its server-sent events until it has ended; a hidden tab listens no more until it is shown. */
@@ -40,6 +45,7 @@ export function follow(id: string, changed: (job: Job) => void, failed: (error: 
     } catch (error) {
       if (mine.signal.aborted) return;
       failed(error);
+      if (locked(error)) return end();
     }
     if (!over && !document.hidden) timer = setTimeout(() => void listen(), AGAIN); // a stream lasts an hour at most
   };

@@ -7,7 +7,9 @@ import pytest
 from cases_page import HOSTILE, NARROW, WIDE, Open, Service, serve, sound, stop
 from playwright.sync_api import expect
 
+from interbasis.analysis.recipe import PartitionRecipe
 from interbasis.service.store.store import Store
+from interbasis.service.tasks.partitions import divide
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path, visit: Open) -> None:
@@ -77,6 +79,31 @@ def test_the_threshold_is_in_the_address_and_can_be_sent(service: Service, visit
     expect(other.get_by_role("status").first).to_have_text(few)
 
 
+def test_of_several_loss_scales_their_mean_is_said(service: Service, visit: Open) -> None:
+    with Store.open(service.store) as store:
+        graph = store.get_graph(service.graph)
+        scales = tuple(1e-4 * 2**i for i in range(len(graph.cuts) - 1))
+        made = divide(store, graph, PartitionRecipe(epsilon=scales, resolution=1.0)).id
+    page = visit(f"{service.url}#/graph/{made}?all=1")
+    slider = page.get_by_role("slider", name=re.compile("geometric mean of one loss scale per pair of cuts"))
+    expect(slider).to_be_visible()
+    slider.press("End")
+    expect(page.get_by_role("slider", name=re.compile(r"= [\d.e-]+$"))).to_be_visible()
+    page.goto(f"{service.url}#/graph/{made}")
+    expect(page.locator(".panel dd", has_text="geometric mean")).to_contain_text("0.0001, 0.0002")
+    page.goto(service.url)
+    link = page.get_by_role("row").filter(has=page.get_by_role("cell", name="2", exact=True)).first.get_by_role("link")
+    expect(link.first).to_have_attribute("href", f"#/graph/{service.partition}")  # as at the other step
+
+
+def test_labels_are_read_to_their_end(service: Service, visit: Open) -> None:
+    page = visit(service.url)
+    page.route("**/labels?limit=1000*", lambda route: route.continue_(url=route.request.url.replace("=1000", "=1")))
+    page.goto(f"{service.url}#/graph/{service.partition}?module=0&node=1/0")
+    expect(page.get_by_role("heading", name=f"{HOSTILE}n")).to_be_visible()
+    expect(page.get_by_label("Shown")).to_contain_text(f"module 0: {HOSTILE}0")
+
+
 def test_another_division_is_requested_and_opened(service: Service, visit: Open) -> None:
     page = visit(f"{service.url}#/graph/{service.partition}")
     page.get_by_text("Another division of this graph").click()
@@ -113,6 +140,16 @@ def test_with_a_token_set_nothing_is_shown_without_a_valid_one(tmp_path: Path, v
     page.goto(f"{url}/docs")
     expect(page.locator(".opblock").first).to_be_visible()
     assert given not in page.url
+    page.goto(f"{url}#/jobs")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status))
+    with Store.open(str(tmp_path / "store.sqlite")) as store:
+        store.revoke_token(store.tokens().items[0].id)
+    expect(page.get_by_label("Token", exact=True)).to_be_focused(timeout=30_000)  # at the next look at the queue
+    expect(page.get_by_role("alert")).to_contain_text("unknown or revoked")
+    page.wait_for_timeout(3000)
+    assert answers.count(401) <= 3, "no further look"
     stop(process)
 
 

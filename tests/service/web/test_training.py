@@ -19,6 +19,11 @@ def test_modules_are_followed_over_training(service: Service, visit: Open, size:
     heights = [box["height"] for path in picture.locator("path").all() if (box := path.bounding_box())]
     assert (heights[0] > heights[1]) == (shared[0] > shared[1])
     expect(page.get_by_role("img", name=re.compile("^loss"))).to_be_visible()
+    expect(page.get_by_role("heading", name="Learning coefficient, ε 0.001")).to_be_visible()
+    drawn = page.get_by_role("img", name=re.compile("^Learning coefficient"))
+    expect(drawn).to_have_attribute(
+        "aria-label", re.compile("2.5 at 1, 2.5 at 2$")
+    )  # not at 0.01, not of some parameters
     expect(page.get_by_text(re.compile("^interbasis ledger"))).to_be_visible()
     expect(page.get_by_role("cell", name="split of 0 to 0, 1")).to_be_visible()
     sound(page)
