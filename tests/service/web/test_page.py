@@ -94,6 +94,7 @@ def test_of_several_loss_scales_their_mean_is_said(service: Service, visit: Open
     page.goto(service.url)
     link = page.get_by_role("row").filter(has=page.get_by_role("cell", name="2", exact=True)).first.get_by_role("link")
     expect(link.first).to_have_attribute("href", f"#/graph/{service.partition}")  # as at the other step
+    expect(page.locator("figcaption", has_text="Learning coefficient")).to_contain_text("ε 0.001")  # not 0.01
 
 
 def test_labels_are_read_to_their_end(service: Service, visit: Open) -> None:

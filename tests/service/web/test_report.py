@@ -135,9 +135,11 @@ def test_what_is_no_report_is_not_replaced(service: Service, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["org/name", "a?b=c&d", "50%25#x", ".."])
 def test_names_of_models_are_quoted(sqlite_store: Store, tmp_path: Path, name: str) -> None:
     data = save_inputs(tmp_path / "x.npz", 8)
-    path = save_mlp(tmp_path / "a.safetensors", step=1, model=name)
+    path = save_mlp(tmp_path / "a.safetensors", step=1, model=name, blocks=2)
     made = analyze_task.analyze(sqlite_store, path, {"output": "neuron"}, data=data).partition
-    sqlite_store.put_labels(PARTITION, made.id, [NewLabel(text=f"t{i}", author=f"a{i}", module=0) for i in range(3)])
+    sqlite_store.put_labels(
+        PARTITION, made.id, [NewLabel(text=f"t{i}", author="a", cut=made.cuts[1], node=i) for i in range(3)]
+    )
     with Client("http://127.0.0.1", transport=InProcess(create_app(sqlite_store, guarded=False))) as client:
 
         def read(path: str, **query: Any) -> Any:
