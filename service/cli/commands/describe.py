@@ -21,6 +21,7 @@ from ...records.partitions import PARTITION, PartitionDetail
 from ...store.store import Store
 from ...terminal.cards import module_card, modules_overview, node_card, nodes_overview
 from ...terminal.show import err, out, print_json
+from ...terminal.tables import counted
 from ...web.report import Read, write_report
 from ..backends import Backend, Given, opened_backend
 from ..completion import complete_ids
@@ -146,14 +147,16 @@ def report(
     if title is not None and not single:
         raise StoreError("--title is for an .html file: a folder is named by model and step")
     with opened_source(store, artifacts, url) as source:
+        row = _partition(source, ref)
         if single:
             from ...tasks.figures import report as write
 
-            write(source, ref, file, title=title)
+            write(source, row.id, file, title=title)
         else:
             with _reading(source) as read:
-                write_report(read, ref, file, force=force)
-    err.print(f"wrote {file}", soft_wrap=True)
+                write_report(read, row.id, file, force=force)
+    held = f"{row.id}, {counted(row.n_modules, 'module')}, {row.verdict}"
+    err.print(f"wrote {file}: {row.label or row.model}, {held}", soft_wrap=True)
     if not single:
         err.print(f"look at it: python -m http.server --directory {file}", style="dim", soft_wrap=True)
 
