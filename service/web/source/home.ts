@@ -166,9 +166,12 @@ type Value = (row: Found) => { y: number | null | undefined; lower?: number | nu
 
 const drawnLlc = (row: Found): Schemas["LlcRow"] | undefined => (row.llc?.usual ? row.llc.row : undefined);
 
+/** The normalised cost; none where one module leaves nothing between modules. */
+const between = (row: Found): number | null | undefined => ((row.partition?.n_modules ?? 0) > 1 ? row.partition?.normalised_cost : null);
+
 const PANELS: [string, string, Value][] = [
   ["Modules", "", (row) => ({ y: row.partition?.n_modules })],
-  ["Normalised cost between modules", "log strength", (row) => ({ y: row.partition?.normalised_cost })],
+  ["Normalised cost between modules", "log strength", (row) => ({ y: between(row) })],
   [LLC, "95 % interval", (row) => ({ y: drawnLlc(row)?.value, lower: drawnLlc(row)?.lower ?? null, upper: drawnLlc(row)?.upper ?? null })],
   ["Effective parameters", "from the ledger", (row) => ({ y: row.ledger?.effective })],
 ];
@@ -240,7 +243,7 @@ function tableRow(row: Found): HTMLElement {
     h("th", { scope: "row", title: checkpoint.label }, partition ? h("a", { href: to("graph", partition.id) }, name) : name),
     right(checkpoint.step === null ? "–" : number(checkpoint.step)),
     right(number(partition?.n_modules), partition && !row.usual ? "*" : null),
-    right(number(partition?.normalised_cost)),
+    right(number(between(row))),
     right(number(partition?.p_value, 2)),
     h("td", { title: partition?.reason ?? null }, partition ? (partition.verdict ?? "–") : "not analysed"),
     h("td", { class: "number", title: llc ? scale(llc.row) : null }, llc ? coefficient(llc) : "–"),
