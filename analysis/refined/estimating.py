@@ -238,4 +238,4 @@ def _taken(exponent: np.ndarray, unit: float) -> tuple[float | None, float | Non
     effective = float(weights.sum() ** 2 / np.square(weights).sum()) * min(found.ess / weights.size, 1.0)
     if effective < _DRAWS:
         return None, None
-    return -math.log(found.mean) / unit, found.error / found.mean / unit
+    return 0.0 - math.log(found.mean) / unit, found.error / found.mean / unit
