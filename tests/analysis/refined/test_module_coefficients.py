@@ -117,7 +117,7 @@ def test_independent_blocks_add_up(epsilon: float) -> None:
         for space in (spaces.together, *spaces.modules)
     )
     error = math.hypot(both.standard_error, *(found.standard_error for found in each))
-    assert abs(both.value - sum(found.value for found in each)) < 3 * error < 0.1 * both.value
+    assert abs(both.value - sum(found.value for found in each)) < 3 * error < 0.3 * both.value
 
 
 def test_parts_are_named_and_come_back() -> None:
