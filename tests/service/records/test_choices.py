@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Lt
 from cases_checkpoints import save_inputs, save_mlp
+from cases_recipes import RECIPES
 from cases_store import register, save_graph, save_partition
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,18 +17,12 @@ from typer.testing import CliRunner
 
 from interbasis.analysis.basis.bases import KINDS, OUTPUTS, ROTATIONS
 from interbasis.analysis.circuits.experiments import KINDS as EXPERIMENTS
-from interbasis.analysis.circuits.experiments import ExperimentRecipe
 from interbasis.analysis.circuits.interventions import REPLACEMENTS
 from interbasis.analysis.circuits.metrics import METRICS
 from interbasis.analysis.errors import InputError
 from interbasis.analysis.llc.chains import PRECONDITIONERS, Sampler
 from interbasis.analysis.llc.kernels import KERNELS
 from interbasis.analysis.recipe import (
-    CompareRecipe,
-    DescribeRecipe,
-    GraphRecipe,
-    ImportRecipe,
-    LedgerRecipe,
     LlcRecipe,
     PartitionRecipe,
     Recipe,
@@ -43,17 +38,6 @@ from interbasis.service.records.errors import StoreError
 from interbasis.service.records.jobs import TASKS, JobRow, ScheduleRow
 from interbasis.service.store.store import Store
 
-RECIPES: dict[str, tuple[Any, ...]] = {
-    "analyze": (GraphRecipe, PartitionRecipe),
-    "partition": (PartitionRecipe,),
-    "track": (PartitionRecipe,),
-    "experiment": (ExperimentRecipe,),
-    "describe": (DescribeRecipe,),
-    "compare": (CompareRecipe,),
-    "import": (ImportRecipe,),
-    "ledger": (LedgerRecipe,),
-    "llc": (LlcRecipe,),
-}
 BESIDE: dict[str, dict[str, Any]] = {
     **{task: {"data": str, "force": bool} for task in RECIPES},
     "partition": {"labels": dict, "force": bool},

@@ -1,38 +1,17 @@
 """The forms of tasks: every choice is explained, and has the default of the recipe."""
 
 from dataclasses import fields
-from typing import Any
 
 import pytest
+from cases_recipes import RECIPES
 from fastapi.testclient import TestClient
 
-from interbasis.analysis.circuits.experiments import ExperimentRecipe
-from interbasis.analysis.recipe import (
-    CompareRecipe,
-    DescribeRecipe,
-    GraphRecipe,
-    ImportRecipe,
-    LedgerRecipe,
-    LlcRecipe,
-    PartitionRecipe,
-)
 from interbasis.service.api.app import create_app
 from interbasis.service.records.choices import CHOICES, check_choices
 from interbasis.service.store.store import Store
 from interbasis.service.web import recipes
 from interbasis.service.web.recipes import task_forms
 
-RECIPES: dict[str, tuple[Any, ...]] = {
-    "analyze": (GraphRecipe, PartitionRecipe),
-    "partition": (PartitionRecipe,),
-    "track": (PartitionRecipe,),
-    "experiment": (ExperimentRecipe,),
-    "describe": (DescribeRecipe,),
-    "compare": (CompareRecipe,),
-    "import": (ImportRecipe,),
-    "ledger": (LedgerRecipe,),
-    "llc": (LlcRecipe,),
-}
 FORMS = {form.task: form.choices["properties"] for form in task_forms()}
 
 
