@@ -19,9 +19,10 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from interbasis.analysis.errors import InterbasisError
+from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.service.records.errors import StoreError
 from interbasis.service.store.store import Store
-from interbasis.service.tasks import exchange
+from interbasis.service.tasks import analyze, exchange, partitions
 
 _numbers = itertools.count()
 
@@ -91,7 +92,7 @@ def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, migrated: Callable[[str], str]) -> Place:
     """A database of each kind: an empty store where the test has one open, else empty."""
-    is_store = "store" in request.fixturenames
+    is_store = not {"store", "upgraded"}.isdisjoint(request.fixturenames)
     if request.param == "sqlite":
         file = tmp_path / "folder" / "store.sqlite"
         if is_store:
@@ -159,6 +160,29 @@ def export_here() -> Callable[..., Any]:
             raise StoreError(str(error)) from error
 
     return written
+
+
+@pytest.fixture(scope="session")
+def _divisions() -> dict[Any, Any]:
+    return {}
+
+
+@pytest.fixture
+def divided_once(_divisions: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs that tests have in common are divided once in the test run: a search with a seed repeats itself."""
+
+    def remembered(divide: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            (graph,) = (part for part in given if isinstance(part, InteractionGraph))
+            key = divide.__name__, graph.to_bytes(), repr(given[-1])
+            if key not in _divisions:
+                _divisions[key] = divide(*given, **options)
+            return _divisions[key]
+
+        return call
+
+    monkeypatch.setattr(partitions, "partition_graph", remembered(partitions.partition_graph))
+    monkeypatch.setattr(analyze, "controlled", remembered(analyze.controlled))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,18 @@ STRENGTHS: tuple[dict[str, Any], ...] = ({}, {"strengths": "attribution", "point
 Computed = Callable[[Callable[[nn.Module], nn.Module]], list[Any]]
 
 
-def graphs(model: nn.Module, batches: list[Any], **options: Any) -> Computed:
-    """Checks, cut scan, bases of every kind with a graph each, the first with graphs of every kind."""
+FEW = (BASES[0], BASES[4], BASES[6])
+
+
+def graphs(
+    model: nn.Module, batches: list[Any], bases_of: tuple[dict[str, Any], ...] = FEW, **options: Any
+) -> Computed:
+    """Checks, cut scan, bases of several kinds with a graph each, the first with graphs of every kind."""
 
     def compute(move: Callable[[nn.Module], nn.Module]) -> list[Any]:
         net = Network(move(model), "auto", **options)
         found: list[Any] = []
-        for index, choices in enumerate(BASES):
+        for index, choices in enumerate(bases_of):
             bases = interaction_basis(net, batches, **choices)
             found += [basis.importance for basis in bases.values()]
             for kind in STRENGTHS if index == 0 else [STRENGTHS[index % len(STRENGTHS)]]:
@@ -179,7 +184,7 @@ def cases() -> dict[str, Callable[[], Computed]]:
     tokens = random_tokens(12, 6)
     padded = {"input_ids": tokens, "attention_mask": (torch.arange(6) < 4 + (torch.arange(12) % 3)[:, None]).long()}
     return {
-        "graphs of an MLP": lambda: graphs(mlp(), list(points(40, 4).split(20))),
+        "graphs of an MLP": lambda: graphs(mlp(), list(points(40, 4).split(20)), BASES),
         "graphs with attention": lambda: graphs(attention(), list(points(12, 4, 4).split(6))),
         "graphs without the first": lambda: graphs(attention(), list(points(12, 4, 4).split(6)), skip_first=True),
         "graphs of the last": lambda: graphs(attention(), [points(30, 5, 4)], positions="last"),
@@ -196,9 +201,9 @@ def cases() -> dict[str, Callable[[], Computed]]:
             transformer("gpt2").double(), list(random_tokens(4, 3).split(2))
         ),
         "one call": lambda: one_call(mlp(), points(60, 4)),
-        "one call, padded": lambda: one_call(transformer("bert"), [padded], probes=2),
+        "one call, padded": lambda: one_call(transformer("bert"), [padded], probes=2, resolution=1.0),
         **{
-            f"one call, {name}": (lambda name=name: one_call(transformer(name), tokens, probes=2))
+            f"one call, {name}": (lambda name=name: one_call(transformer(name), tokens, probes=2, resolution=1.0))
             for name in ("gpt2", "llama", "gpt_neox", "gemma")
         },
     }
@@ -229,24 +234,23 @@ def same(found: list[Any], expected: list[Any]) -> None:
             assert one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
 
 
-SLOWER = (
-    "experiments",
-    "graphs without the first",
-    "one call, gemma",
-    "one call, llama",
-    "one call, gpt_neox",
-    "graphs of the last",
-)
+FAMILIES = [name for name in CASES if name.startswith("one call, ") and name != "one call, padded"]
+SLOWER = (*FAMILIES, "experiments", "graphs without the first", "graphs of the last")
+"""Families differ in how their modules are found; what is computed then is that of the other cases."""
 
 
-@pytest.mark.parametrize("name", CASES)
+def names(later: Collection[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.long] * (name in later)) for name in CASES]
+
+
+@pytest.mark.parametrize("name", names(FAMILIES))
 def test_tensors_name_their_device(name: str) -> None:
     compute, expected = computed(name)
     with torch.device("meta"):
         same(compute(copy.deepcopy), expected)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOWER)) for name in CASES])
+@pytest.mark.parametrize("name", names(SLOWER))
 def test_model_elsewhere(name: str) -> None:
     """Data come to the model, what is computed there stays apart, and the numbers are those of the CPU."""
     compute, expected = computed(name)
@@ -263,7 +267,7 @@ def test_device_without_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     compute = {
         "graphs": lambda: graphs(mlp, [x]),
         "masked graphs": lambda: graphs(attention, list(sequences.split(6)), skip_first=True),
-        "one call": lambda: one_call(transformer("gpt2"), random_tokens(12, 6), probes=2),
+        "one call": lambda: one_call(transformer("gpt2"), random_tokens(12, 6), probes=2, resolution=1.0),
         "ledger": lambda: ledgers(mlp, [x]),
         "coefficient": lambda: coefficients(mlp, [x], [x[:, :3]]),
     }[name]()

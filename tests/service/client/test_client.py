@@ -66,7 +66,7 @@ def client(connect: Callable[..., Client]) -> Client:
 
 
 @pytest.fixture
-def analysed(store: Store, tmp_path: Path) -> Any:
+def analysed(store: Store, tmp_path: Path, divided_once: None) -> Any:
     """Two networks side by side, analysed here."""
     save_inputs(tmp_path / "x.npz", 8)
     path = save_mlp(tmp_path / "a.safetensors", step=1, model="run", blocks=2)
@@ -154,6 +154,7 @@ def test_scopes_of_tokens_for_labels(store: Store, connect: Callable[..., Client
     assert admin.remove_label(GRAPH, graph, cut="layers.0", node=1, author="bob").text is None
 
 
+@SQLITE_FIRST
 def test_exports_have_labels_and_change_with_them(analysed: Any, store: Store, client: Client) -> None:
     graph, partition = analysed.graph, analysed.partition
     cut = graph.cuts[0]
@@ -254,6 +255,7 @@ def test_nodes_and_mediators_come_in_pages(store: Store, client: Client, monkeyp
             client._request("GET", f"partitions/{partition}/{path}", params={"cursor": cursor})
 
 
+@SQLITE_FIRST
 def test_objects_are_those_of_the_analysis(store: Store, client: Client, analysed: Any) -> None:
     graph, partition = client.graph(analysed.graph.id), client.partition(analysed.partition.id)
     assert isinstance(graph, InteractionGraph)
@@ -329,6 +331,7 @@ def test_nodes_without_edges_have_none(store: Store, client: Client) -> None:
         assert client.edges_of(row.id, cut, node).edges == ()
 
 
+@SQLITE_FIRST
 def test_edges_between_modules_and_the_module_of_a_node(client: Client, analysed: Any) -> None:
     partition, detail = client.partition(analysed.partition.id), client.get_partition(analysed.partition.id)
     assert detail.n_modules == 2

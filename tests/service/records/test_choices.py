@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Lt
 from cases_checkpoints import save_inputs, save_mlp
+from cases_long import SQLITE_FIRST
 from cases_recipes import RECIPES
 from cases_store import register, save_graph, save_partition
 from hypothesis import given, settings
@@ -92,35 +93,39 @@ def kinds(task: str, name: str) -> set[type]:
     return {{tuple: list, Literal: str}.get(kind, kind) for kind in found} - {type(None)}
 
 
+KINDS_OF = {(task, name): kinds(task, name) for task, name in FIELDS}
+
+
 def together(task: str, name: str, value: Any) -> dict[str, Any]:
     return {**({} if name in ("epsilon", "curve", "other") else NEEDED.get(task, {})), name: value}
 
 
-@pytest.mark.parametrize(("task", "name"), FIELDS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(value=_values.filter(lambda value: value is not None))
-def test_wrong_types_are_refused_by_name(task: str, name: str, value: Any) -> None:
-    if type(value) in kinds(task, name):
-        return
-    with pytest.raises(StoreError, match=rf"^{task}: {name} is .*, expected "):
-        check_choices(task, together(task, name, value))
+def test_wrong_types_are_refused_by_name(value: Any) -> None:
+    for task, name in FIELDS:
+        if type(value) not in KINDS_OF[task, name]:
+            with pytest.raises(StoreError, match=rf"^{task}: {name} is .*, expected "):
+                check_choices(task, together(task, name, value))
 
 
-@pytest.mark.parametrize(("task", "name"), [(task, name) for task, name in FIELDS if name not in BESIDE[task]])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(value=_values.filter(lambda value: value is not None))
-def test_what_is_taken_is_what_recipes_take(task: str, name: str, value: Any) -> None:
+def test_what_is_taken_is_what_recipes_take(value: Any) -> None:
     """Nothing that passes breaks in the worker that makes the recipe."""
-    given_ = together(task, name, value)
-    try:
-        check_choices(task, given_)
-    except StoreError:
-        return
-    (kind, *more) = RECIPES[task]
-    if more or kind is PartitionRecipe:
-        Recipe.from_mapping(given_)
-    else:
-        from_choices(kind, {name: value for name, value in given_.items() if name not in BESIDE[task]})
+    for task, name in FIELDS:
+        if name in BESIDE[task]:
+            continue
+        given_ = together(task, name, value)
+        try:
+            check_choices(task, given_)
+        except StoreError:
+            continue
+        (kind, *more) = RECIPES[task]
+        if more or kind is PartitionRecipe:
+            Recipe.from_mapping(given_)
+        else:
+            from_choices(kind, {name: value for name, value in given_.items() if name not in BESIDE[task]})
 
 
 def test_defaults_and_values_of_every_type_are_taken() -> None:
@@ -272,6 +277,7 @@ def targets(store: Store) -> dict[str, str]:
     } | dict.fromkeys(("analyze", "ledger", "llc"), checkpoint)
 
 
+@SQLITE_FIRST
 @pytest.mark.parametrize(
     "way", ["submit", "client submit", "http submit", "schedule", "client schedule", "http schedule"]
 )

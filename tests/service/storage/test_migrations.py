@@ -48,6 +48,12 @@ def connection(place: Any) -> Iterator[Connection]:
     engine.dispose()
 
 
+@pytest.fixture
+def upgraded(connection: Connection) -> Connection:
+    """Such a connection to a database with the tables of now, which are copied: to make them takes longer."""
+    return connection
+
+
 def tables(connection: Connection) -> set[str]:
     found = set(inspect(connection).get_table_names())
     connection.rollback()
@@ -67,20 +73,18 @@ def test_empty_database_gets_the_tables_of_the_models(place: Any, connection: Co
     assert Store.upgrade(place.url) == Upgrade(before=SCHEMA_REVISION, after=SCHEMA_REVISION)
 
 
-def test_differences_are_seen(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
-    run(connection, "ALTER TABLE dataset ADD COLUMN extra INTEGER", "DROP INDEX ix_graph_dataset_key")
-    found = " ".join(schema.schema_differences(connection))
-    connection.rollback()
+def test_differences_are_seen(place: Any, upgraded: Connection) -> None:
+    run(upgraded, "ALTER TABLE dataset ADD COLUMN extra INTEGER", "DROP INDEX ix_graph_dataset_key")
+    found = " ".join(schema.schema_differences(upgraded))
+    upgraded.rollback()
     assert "extra" in found
     assert "ix_graph_dataset_key" in found
     with place.open() as store:
         assert not store.check().ok
 
 
-def test_names_of_constraints_are_those_of_the_models(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
-    inspector = inspect(connection)
+def test_names_of_constraints_are_those_of_the_models(place: Any, upgraded: Connection) -> None:
+    inspector = inspect(upgraded)
     for table in Base.metadata.sorted_tables:
         named = {item["name"] for item in inspector.get_foreign_keys(table.name)}
         named |= {item["name"] for item in inspector.get_unique_constraints(table.name)}
@@ -97,27 +101,25 @@ def test_head_is_the_revision_that_the_code_expects() -> None:
     assert script.get_heads() == [SCHEMA_REVISION]
 
 
-def test_back_to_nothing_and_up_again(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
-    command.downgrade(schema.migration_config(connection), "base")
-    connection.commit()
-    assert tables(connection) == {VERSION_TABLE}
+def test_back_to_nothing_and_up_again(place: Any, upgraded: Connection) -> None:
+    command.downgrade(schema.migration_config(upgraded), "base")
+    upgraded.commit()
+    assert tables(upgraded) == {VERSION_TABLE}
     assert Store.upgrade(place.url).before is None
     with place.open() as store:
         save_partition(store, save_graph(store).id)
         assert store.check().ok
 
 
-def test_results_of_the_first_schema_are_kept(place: Any, connection: Connection) -> None:
+def test_results_of_the_first_schema_are_kept(place: Any, upgraded: Connection) -> None:
     """A partition stored by version 0.1 is there after the upgrade, with nothing made up for what it lacks."""
-    Store.upgrade(place.url)
-    command.downgrade(schema.migration_config(connection), "0001")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0001")
+    upgraded.commit()
     moment = "2026-01-01 00:00:00+00:00" if place.kind == "postgresql" else "2026-01-01 00:00:00.000000"
     origin = f"'{{}}', '{'a' * 64}', '0.1.0', 0, 1.5, '{moment}'"
     names = "recipe, recipe_hash, code_version, seed, wall_time, created"
     run(
-        connection,
+        upgraded,
         f"INSERT INTO model VALUES (1, 'm-1', '{moment}', 'net', 'mlp', '{{}}')",
         f"INSERT INTO dataset VALUES (1, 'd-1', '{moment}', '{'b' * 64}', 'data')",
         f"INSERT INTO artifact VALUES ('{'c' * 64}', 'cc/c', 3, '{moment}')",
@@ -142,17 +144,16 @@ def test_results_of_the_first_schema_are_kept(place: Any, connection: Connection
         assert store.check().schema == ()
 
 
-def test_results_of_the_second_schema_are_kept(place: Any, connection: Connection) -> None:
+def test_results_of_the_second_schema_are_kept(place: Any, upgraded: Connection) -> None:
     """Graphs, partitions with mediators, and trackings, in tables that later revisions rebuilt and refer to."""
-    Store.upgrade(place.url)
     with place.open() as store:
         graphs = [save_graph(store, n) for n in (0, 1)]
         partition = save_partition(store, graphs[0].id)
         tracking = save_tracking(store, [graph.id for graph in graphs])
         nodes, mediators = store.nodes(partition.id), store.mediators(partition.id)
         checkpoint = store.get_checkpoint(graphs[0].checkpoint)
-    command.downgrade(schema.migration_config(connection), "0002")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0002")
+    upgraded.commit()
     later = {
         "ledger",
         "llc_estimate",
@@ -166,7 +167,7 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         "description",
         "comparison",
     }
-    assert tables(connection) == OURS - later
+    assert tables(upgraded) == OURS - later
     assert Store.upgrade(place.url) == Upgrade(before="0002", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.graphs().items == tuple(graphs)
@@ -181,13 +182,12 @@ def test_results_of_the_second_schema_are_kept(place: Any, connection: Connectio
         assert store.check().ok
 
 
-def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         ledger = save_ledger(store)
-    command.downgrade(schema.migration_config(connection), "0003")
-    connection.commit()
-    assert tables(connection) == OURS - {
+    command.downgrade(schema.migration_config(upgraded), "0003")
+    upgraded.commit()
+    assert tables(upgraded) == OURS - {
         "comparison",
         "description",
         "experiment",
@@ -207,12 +207,11 @@ def test_ledgers_are_kept_and_learning_coefficients_added(place: Any, connection
         assert store.check().ok
 
 
-def test_learning_coefficients_are_kept_and_jobs_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_learning_coefficients_are_kept_and_jobs_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         estimate = save_llc(store)
-    command.downgrade(schema.migration_config(connection), "0004")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0004")
+    upgraded.commit()
     assert Store.upgrade(place.url) == Upgrade(before="0004", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_llc(estimate.id) == estimate
@@ -220,8 +219,7 @@ def test_learning_coefficients_are_kept_and_jobs_added(place: Any, connection: C
         assert store.check().ok
 
 
-def test_results_are_kept_and_experiments_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_results_are_kept_and_experiments_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         token = store.new_token("me")
@@ -237,9 +235,9 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
         store.end_job(failed.id, 1, "w", "failed", error="no")
         store.beat("w")
         jobs = store.jobs()
-    command.downgrade(schema.migration_config(connection), "0006")
-    connection.commit()
-    assert "experiment" not in tables(connection)
+    command.downgrade(schema.migration_config(upgraded), "0006")
+    upgraded.commit()
+    assert "experiment" not in tables(upgraded)
     assert Store.upgrade(place.url) == Upgrade(before="0006", after=SCHEMA_REVISION)
     with place.open() as store:
         assert replace(store.get_partition(partition.id), verdict=None, reason=None) == partition
@@ -256,20 +254,17 @@ def test_results_are_kept_and_experiments_added(place: Any, connection: Connecti
         assert store.check().ok
 
 
-def test_jobs_and_checkpoints_are_kept_and_the_service_added(
-    place: Any, connection: Connection, tmp_path: Path
-) -> None:
+def test_jobs_and_checkpoints_are_kept_and_the_service_added(place: Any, upgraded: Connection, tmp_path: Path) -> None:
     """A job that waits is still there, and so is what the new columns hold back to before and up again."""
-    Store.upgrade(place.url)
     with place.open() as store:
         graph = save_graph(store)
         job = store.submit("partition", graph.id, {"k": 2}, priority=3)
         store.new_token("me")
         store.add_schedule("track", "net", cron="0 2 * * *")
-    command.downgrade(schema.migration_config(connection), "0005")
-    connection.commit()
-    assert {"schedule", "token"} & tables(connection) == set()
-    run(connection, f"UPDATE job SET target = '{tmp_path / 'a.safetensors'}', choices = '{{\"k\": 2}}'")
+    command.downgrade(schema.migration_config(upgraded), "0005")
+    upgraded.commit()
+    assert {"schedule", "token"} & tables(upgraded) == set()
+    run(upgraded, f"UPDATE job SET target = '{tmp_path / 'a.safetensors'}', choices = '{{\"k\": 2}}'")
     assert Store.upgrade(place.url) == Upgrade(before="0005", after=SCHEMA_REVISION)
     with place.open() as store:
         kept = store.get_job(job.id)
@@ -290,13 +285,12 @@ def test_opening_upgrades_sqlite_and_refuses_postgresql(place: Any) -> None:
             place.open()
 
 
-def test_newer_schema_is_refused_and_left_alone(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
-    run(connection, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+def test_newer_schema_is_refused_and_left_alone(place: Any, upgraded: Connection) -> None:
+    run(upgraded, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     for attempt in (place.open, lambda: Store.upgrade(place.url)):
         with pytest.raises(NewerSchemaError, match=r"has schema 9999.*upgrade interbasis"):
             attempt()
-    assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == "9999"
+    assert upgraded.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == "9999"
 
 
 def test_tables_of_others_are_not_touched(place: Any, connection: Connection) -> None:
@@ -342,16 +336,15 @@ def test_alembic_alone_is_refused() -> None:
         command.upgrade(schema.migration_config(), "head")
 
 
-def test_partitions_get_the_verdicts_of_their_files(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_partitions_get_the_verdicts_of_their_files(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         graph = save_graph(store).id
         tested, untested, one, told, chance = (save_partition(store, graph, n).id for n in range(5))
         experiment = save_experiment(store, tested).id
-    command.downgrade(schema.migration_config(connection), "0007")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0007")
+    upgraded.commit()
     run(
-        connection,
+        upgraded,
         f"UPDATE partition SET p_value = NULL WHERE id IN ('{untested}', '{one}')",
         f"UPDATE partition SET n_modules = 1 WHERE id IN ('{one}', '{told}')",
         f"UPDATE partition SET warning = 'one module: entangled' WHERE id = '{told}'",
@@ -369,18 +362,17 @@ def test_partitions_get_the_verdicts_of_their_files(place: Any, connection: Conn
         assert store.check().ok
 
 
-def test_every_model_gets_a_run(place: Any, connection: Connection) -> None:
+def test_every_model_gets_a_run(place: Any, upgraded: Connection) -> None:
     """With its family and config, its checkpoints and its trackings; the same rows as from the beginning."""
-    Store.upgrade(place.url)
     with place.open() as store:
         graphs = [save_graph(store, n).id for n in (0, 1)]
         tracking = save_tracking(store, graphs)
         store.register_model("empty", "mlp", {"widths": [1]})
         checkpoint, run = store.get_checkpoint("digits@100"), store.get_run("digits")
         models = store.models()
-    command.downgrade(schema.migration_config(connection), "0008")
-    connection.commit()
-    assert "run" not in tables(connection)
+    command.downgrade(schema.migration_config(upgraded), "0008")
+    upgraded.commit()
+    assert "run" not in tables(upgraded)
     assert Store.upgrade(place.url) == Upgrade(before="0008", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.models() == models
@@ -395,9 +387,8 @@ def test_every_model_gets_a_run(place: Any, connection: Connection) -> None:
         assert store.check().ok
 
 
-def test_models_know_the_largest_number_of_their_runs(place: Any, connection: Connection) -> None:
+def test_models_know_the_largest_number_of_their_runs(place: Any, upgraded: Connection) -> None:
     """Of a store of before: that of its runs, which stay as they are."""
-    Store.upgrade(place.url)
     with place.open() as store:
         for name in ("net", "empty"):
             store.register_model(name, "mlp", {})
@@ -405,10 +396,10 @@ def test_models_know_the_largest_number_of_their_runs(place: Any, connection: Co
             store.add_checkpoint("net", sha256=number * 64, step=0)
         store.remove(RUN, "net#2")
         models, runs = store.models(), store.runs()
-    command.downgrade(schema.migration_config(connection), "0010")
-    connection.commit()
-    assert "n_runs" not in {column["name"] for column in inspect(connection).get_columns("model")}
-    connection.rollback()
+    command.downgrade(schema.migration_config(upgraded), "0010")
+    upgraded.commit()
+    assert "n_runs" not in {column["name"] for column in inspect(upgraded).get_columns("model")}
+    upgraded.rollback()
     assert Store.upgrade(place.url) == Upgrade(before="0010", after=SCHEMA_REVISION)
     with place.open() as store:
         assert (store.models(), store.runs()) == (models, runs)
@@ -417,14 +408,13 @@ def test_models_know_the_largest_number_of_their_runs(place: Any, connection: Co
         assert store.check().ok
 
 
-def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_results_are_kept_and_labels_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         store.put_labels(PARTITION, partition.id, [NewLabel(text="left", author="ada", module=0)])
-    command.downgrade(schema.migration_config(connection), "0012")
-    connection.commit()
-    assert tables(connection) == OURS - {"label", "description", "comparison"}
+    command.downgrade(schema.migration_config(upgraded), "0012")
+    upgraded.commit()
+    assert tables(upgraded) == OURS - {"label", "description", "comparison"}
     assert Store.upgrade(place.url) == Upgrade(before="0012", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
@@ -434,14 +424,13 @@ def test_results_are_kept_and_labels_added(place: Any, connection: Connection) -
         assert store.check().ok
 
 
-def test_results_are_kept_and_descriptions_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_results_are_kept_and_descriptions_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         save_description(store, partition.id)
-    command.downgrade(schema.migration_config(connection), "0013")
-    connection.commit()
-    assert tables(connection) == OURS - {"description", "comparison"}
+    command.downgrade(schema.migration_config(upgraded), "0013")
+    upgraded.commit()
+    assert tables(upgraded) == OURS - {"description", "comparison"}
     assert Store.upgrade(place.url) == Upgrade(before="0013", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
@@ -450,14 +439,13 @@ def test_results_are_kept_and_descriptions_added(place: Any, connection: Connect
         assert store.check().ok
 
 
-def test_results_are_kept_and_comparisons_added(place: Any, connection: Connection) -> None:
-    Store.upgrade(place.url)
+def test_results_are_kept_and_comparisons_added(place: Any, upgraded: Connection) -> None:
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id)
         save_comparison(store, partition.id, partition.id)
-    command.downgrade(schema.migration_config(connection), "0014")
-    connection.commit()
-    assert tables(connection) == OURS - {"comparison"}
+    command.downgrade(schema.migration_config(upgraded), "0014")
+    upgraded.commit()
+    assert tables(upgraded) == OURS - {"comparison"}
     assert Store.upgrade(place.url) == Upgrade(before="0014", after=SCHEMA_REVISION)
     with place.open() as store:
         assert store.get_partition(partition.id) == partition
@@ -466,9 +454,8 @@ def test_results_are_kept_and_comparisons_added(place: Any, connection: Connecti
         assert store.check().ok
 
 
-def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connection: Connection) -> None:
+def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, upgraded: Connection) -> None:
     """Whatever the default is by now, for waiting and running jobs, for those tried again, and for schedules."""
-    Store.upgrade(place.url)
     with place.open() as store:
         register(store)
         plain = {"basis": "local"}
@@ -482,8 +469,8 @@ def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connec
         for job, state in zip(asked[1:], ("failed", "succeeded"), strict=True):
             store.begin_job(job.id, 1, "w")
             store.end_job(job.id, 1, "w", state)
-    command.downgrade(schema.migration_config(connection), "0007")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0007")
+    upgraded.commit()
     Store.upgrade(place.url)
     with place.open() as store:
         old = {"chains": "count", "control": False}
@@ -503,14 +490,13 @@ def test_jobs_and_schedules_keep_the_defaults_that_they_meant(place: Any, connec
         assert store.submit("analyze", "digits@100").id not in [job.id for job in asked]
 
 
-def test_jobs_that_named_a_default_and_that_did_not_stay_two(place: Any, connection: Connection) -> None:
+def test_jobs_that_named_a_default_and_that_did_not_stay_two(place: Any, upgraded: Connection) -> None:
     """Their choices become the same: the digest, which is unique, goes to the one that named it."""
-    Store.upgrade(place.url)
     with place.open() as store:
         partition = save_partition(store, save_graph(store).id).id
         open_, named = (store.submit("experiment", partition, given) for given in ({}, {"kind": "isolate"}))
-    command.downgrade(schema.migration_config(connection), "0007")
-    connection.commit()
+    command.downgrade(schema.migration_config(upgraded), "0007")
+    upgraded.commit()
     assert Store.upgrade(place.url) == Upgrade(before="0007", after=SCHEMA_REVISION)
     with place.open() as store:
         assert [store.get_job(job.id).choices for job in (open_, named)] == [{"kind": "isolate"}] * 2
