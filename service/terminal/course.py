@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ PLANS: dict[str, tuple[tuple[Name, float], ...]] = {
 """For each task the phases of one target, by the first words of their names, with seconds measured on the demo."""
 
 
+_PART = re.compile(r"part (\d+)/(\d+), ")  # at the head of a step's name
+
 _ANY: tuple[tuple[Name, float], ...] = (("", 3.0),)  # of a task without a plan, beside others
 
 
@@ -59,7 +62,8 @@ class Course:
     """The phases of a command, those that are over with their times, and those to come with an estimate.
 
     Several steps that begin with the name of a phase are its parts. A phase that begins again after others is a further
-    round: it and those that followed it are expected once more, with the times that they took before.
+    round: it and those that followed it are expected once more, with the times that they took before. A target whose
+    steps begin with "part 2/9, " goes through its phases once for each part.
     """
 
     def __init__(self, task: str | Sequence[str] = "", targets: int = 1) -> None:
@@ -68,6 +72,7 @@ class Course:
         self._others = [[_Phase(*each) for each in PLANS.get(other, _ANY)] for other in others]
         self._plan = [_Phase(*each) for each in PLANS.get(first, _ANY if others else ())]
         self._targets, self._target, self._at = max(targets, 1), 0, -1
+        self._part, self._of_parts = 1, 1
         self._phases = [_Phase(each.name, each.expected) for each in self._plan]
         self._begun: float | None = None
         self._phase_begun = self._spent = 0.0
@@ -79,16 +84,20 @@ class Course:
     def next_target(self, now: float) -> None:
         """Begin the next target: of the same task its phases are those of the one before, and take as long."""
         if self._begun is not None:
-            self._end(now)
-            over = [(each.name, each.took) for each in self._phases if each.took is not None]
-            self._phases = [_Phase(name, took, measured=True) for name, took in over] or self._phases
+            self._begin_again(now)
             self._phases = self._others.pop(0) if self._others else self._phases
-            self._target, self._at, self._step, self.round = self._target + 1, -1, "", 1
+            self._target, self._part = self._target + 1, 1
 
     def note(self, step: str, fraction: float | None, now: float) -> None:
         """Take a report of a phase."""
         if self._begun is None:
             self._begun = self._phase_begun = now
+        part_of = _PART.match(step)
+        if part_of is not None:
+            step, number = step[part_of.end() :], int(part_of[1])
+            if number > self._part:
+                self._begin_again(now)
+            self._part, self._of_parts = number, int(part_of[2])
         again = fraction is not None and self._fraction is not None and fraction < self._fraction
         part = self._at >= 0 and step != self._step and step.startswith(self._phases[self._at].name)
         if (step != self._step or again) and not part:
@@ -113,7 +122,14 @@ class Course:
         whole += now - self._phase_begun if self._at >= 0 else 0.0
         if self._others:
             return to_come + sum(each.expected for other in self._others for each in other)
-        return to_come + whole * max(self._targets - self._target - 1, 0)
+        return to_come + whole * max((self._targets - self._target) * self._of_parts - self._part, 0)
+
+    def _begin_again(self, now: float) -> None:
+        """Expect the phases that are over once more, with the times that they took."""
+        self._end(now)
+        over = [(each.name, each.took) for each in self._phases if each.took is not None]
+        self._phases = [_Phase(name, took, measured=True) for name, took in over] or self._phases
+        self._at, self._step, self._fraction, self.round = -1, "", None, 1
 
     def _enter(self, step: str, now: float) -> None:
         """Go to the next phase of this name; without one add a round, or the phase alone if it is new."""

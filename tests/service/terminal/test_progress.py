@@ -284,6 +284,27 @@ def test_second_round_is_expected_to_take_as_long_as_the_first() -> None:
     assert course.share(now + 1) == before, "it waits rather than goes back"
 
 
+def test_parts_of_a_target_are_expected_to_take_as_long_as_the_last_one() -> None:
+    course, now = Course("llc", 2), 0.0
+    warmup = [("warm-up", 1.0)] * 3
+    first = [("Hessian", 2.0), *warmup, ("sampling", 5.0), *warmup, ("sampling", 7.0)]
+    other = [*warmup, ("sampling", 2.0)]
+    left = []
+    for part, phases in enumerate((first, other, other, other), 1):
+        for step, seconds in phases:
+            for done in range(11):
+                course.note(f"part {part}/4, {step}", done / 10, now + seconds * done / 10)
+            now += seconds
+        left.append(course.remaining(now))
+        assert course.round == (2 if part == 1 else 1)
+    assert left[0] == pytest.approx((3 + 4) * 20)
+    assert left[0] > left[1] > left[2]
+    assert left[2:] == pytest.approx([(1 + 4) * 5, 4 * 5])
+    course.next_target(now)
+    course.note("part 1/4, warm-up", 0.0, now)
+    assert course.remaining(now) == pytest.approx(4 * 5)
+
+
 def test_phases_to_come_are_expected_at_the_pace_of_this_machine() -> None:
     course = Course("experiment modules")  # 0.9 and 4.5 seconds elsewhere
     course.note("modules", 0.0, 0.0)
