@@ -22,9 +22,9 @@ from ..records.kinds import Source
 from ..terminal.progress import ProgressBars
 from ..terminal.show import err
 from ..terminal.tables import number
-from .backends import Backend, Given
+from .backends import Given
 
-__all__ = ["SEEDS", "at_distance", "distances", "matching", "remark"]
+__all__ = ["SEEDS", "at_distance", "before_distance", "distances", "matching", "remark"]
 
 SEEDS = "seeds:"
 """What a loss scale begins with that is the mean distance of the checkpoints that match what follows."""
@@ -139,11 +139,19 @@ def _file(source: Source, name: str) -> Iterator[Path]:
         yield file
 
 
-def at_distance(backend: Backend, choices: Mapping[str, Any], given: Given, graph: str | None = None) -> Any:
+def before_distance(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choices with 1 in place of a loss scale "seeds:GLOB", for a check before that is computed."""
+    return {k: 1.0 if k == "epsilon" and isinstance(v, str) and v.startswith(SEEDS) else v for k, v in choices.items()}
+
+
+def at_distance(
+    source: Source, bars: ProgressBars, choices: Mapping[str, Any], given: Given, graph: str | None = None
+) -> dict[str, Any]:
     """Replace a loss scale "seeds:GLOB" among choices by the mean distance of the checkpoints that match, and say so.
 
     Args:
-        backend: where commands compute.
+        source: where stored checkpoints are found.
+        bars: progress of the distances.
         choices: choices of a task; loss and positions among them hold for the distances, too.
         given: data, factory and device.
         graph: reference of the graph that is divided, whose loss and positions hold where the choices name none.
@@ -151,14 +159,11 @@ def at_distance(backend: Backend, choices: Mapping[str, Any], given: Given, grap
     Raises:
         StoreError: fewer than two checkpoints match.
     """
-    epsilon = choices.get("epsilon")
-    if not (isinstance(epsilon, str) and epsilon.startswith(SEEDS)):
-        return choices
-    refs = matching(backend.source, epsilon.removeprefix(SEEDS))
-    recipe = choices if graph is None else {**backend.source.get_graph(graph).recipe, **choices}
-    found = distances(
-        backend.source, refs, given, bars=backend.bars, loss=recipe.get("loss"), positions=recipe.get("positions")
-    )
+    if before_distance(choices) == choices:
+        return dict(choices)
+    refs = matching(source, choices["epsilon"].removeprefix(SEEDS))
+    recipe = choices if graph is None else {**source.get_graph(graph).recipe, **choices}
+    found = distances(source, refs, given, bars=bars, loss=recipe.get("loss"), positions=recipe.get("positions"))
     err.print(remark(found), soft_wrap=True)
     return {**choices, **found.choices}
 

@@ -224,7 +224,7 @@ def analyze(
         windows_file(backend.source, checkpoints, data, windows) as file,
     ):
         read = Given(file, factory, force, device, memory)
-        chosen = at_distance(backend, {**recipe_choices(recipe), **given}, read)
+        chosen = at_distance(backend.source, backend.bars, {**recipe_choices(recipe), **given}, read)
         made = backend.run("analyze", checkpoints, chosen, read)
         outcomes = [backend.source.outcome(each["graph"], each["partition"]) for each in made]
         draw(backend.source, outcomes[-1].partition.id, plot)
@@ -302,7 +302,7 @@ def modules(
         "seed": seed,
     }
     with opened_backend(store, artifacts, url) as backend:
-        choices = at_distance(backend, choices, Given(data, factory), ref)
+        choices = at_distance(backend.source, backend.bars, choices, Given(data, factory), ref)
         if labels is not None:
             from ....analysis.exchange.labels_file import read_assignment
             from ....analysis.results import read_bytes
@@ -374,7 +374,7 @@ def track(
     choices |= {"seed": seed, "like": like, "coupling": coupling, "align": align}
     with opened_backend(store, artifacts, url) as backend:
         given = Given(data, factory, force, device, memory)
-        (made,) = backend.run("track", [model], at_distance(backend, choices, given), given)
+        (made,) = backend.run("track", [model], at_distance(backend.source, backend.bars, choices, given), given)
         found = backend.source.get_tracking(made["tracking"])
         draw(backend.source, found.id, plot)
         taken = described_series(

@@ -14,10 +14,10 @@ import typer
 from ...records.choices import check_choices
 from ...records.errors import StoreError
 from ...records.jobs import JobRow
-from ...terminal.progress import waiting_hint
+from ...terminal.progress import ProgressBars, waiting_hint
 from ...terminal.show import err, out, print_json
 from ...terminal.views import details, rows_table
-from ..backends import checkpoint_files, makes_store, waited
+from ..backends import Given, checkpoint_files, makes_store, waited
 from ..completion import complete_ids
 from ..options import (
     ArtifactsOption,
@@ -38,6 +38,7 @@ from ..options import (
     check_memory,
     with_place,
 )
+from ..seeds import at_distance, before_distance
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 
 __all__ = ["app"]
@@ -74,19 +75,26 @@ def submit(
     """Submit jobs to the queue; workers run them (`interbasis worker`).
 
     Example: interbasis submit llc two-digits@last --set epsilon=0.01 --watch
+    Example: interbasis submit llc run1/last.safetensors --set 'epsilon=seeds:run*/last.safetensors'
     """
     choices: dict[str, Any] = {**recipe_choices(recipe), **named_choices(choice or [])}
-    choices |= ({"data": str(data)} if data else {}) | ({"force": True} if force else {})
+    plain = before_distance(choices)
+    own_data = data is not None and (task != "partition" or plain == choices)  # else the data of the distances only
+    more = ({"data": str(data)} if own_data else {}) | ({"force": True} if force else {})
+    choices |= more
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout}
     create = makes_store(task, targets)
-    check_choices(task, choices)
+    check_choices(task, plain | more)
     files = checkpoint_files(task, targets)
     named: list[Any] = [
         Path(t) if Path(t) in files or (task == "import" and not t.startswith("sha256:")) else t for t in targets
     ]
     with opened_source(store, artifacts, url, create=create) as opened:
+        with ProgressBars(err) as bars:
+            of = [str(target) if task == "partition" else None for target in named]
+            chosen = [at_distance(opened, bars, choices, Given(data), graph) for graph in of]
         with opened.together(files):
-            asked = [opened.submit(task, target, choices, **options) for target in named]
+            asked = [opened.submit(task, t, own, **options) for t, own in zip(named, chosen, strict=True)]
         rows = [job if isinstance(job, JobRow) else job.row for job in asked]
         if watch:
             rows = waited(opened, rows)

@@ -355,6 +355,6 @@ def _measured(
     check_picture(plot)
     with windows_file(backend.source, checkpoints, given.data, windows) as file:
         read = given._replace(data=file)
-        made = backend.run(kind.name, checkpoints, at_distance(backend, choices, read), read)
+        made = backend.run(kind.name, checkpoints, at_distance(backend.source, backend.bars, choices, read), read)
     draw(backend.source, made[-1][kind.name], plot)
     return [backend.source.get(kind, each[kind.name]) for each in made]

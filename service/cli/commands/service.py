@@ -11,8 +11,10 @@ import typer
 from ...records.checkpoints import check_suffix, of_checkpoint
 from ...records.errors import StoreError
 from ...records.jobs import SCOPES
+from ...terminal.progress import ProgressBars
 from ...terminal.show import err, out, print_json, show_row
 from ...terminal.views import rows_table
+from ..backends import Given
 from ..completion import complete_ids
 from ..options import (
     ArtifactsOption,
@@ -30,6 +32,7 @@ from ..options import (
     check_device,
     check_memory,
 )
+from ..seeds import at_distance
 from ..sources import named_choices, opened_source, opened_store, recipe_choices
 from .lists import print_list
 
@@ -161,6 +164,8 @@ def add_schedule(
     options: dict[str, Any] = {"queue": queue, "priority": priority, "timeout": timeout, "cron": cron}
     where = None if folder is None else folder.resolve()
     with opened_source(store, artifacts, url, create=True) as opened:
+        with ProgressBars(err) as bars:
+            choices = at_distance(opened, bars, choices, Given(data))
         show_row(opened.add_schedule(task, model, choices, folder=where, **options), as_json)
 
 

@@ -102,6 +102,26 @@ def test_loss_scale_from_seeds_is_stored_with_the_networks(run: Run, seeds: list
     assert len(estimated["recipe"]["seeds"]) == 3
 
 
+def test_jobs_and_schedules_take_the_loss_scale_of_seeds(run: Run, seeds: list[Path]) -> None:
+    scale = ("--set", "epsilon=seeds:seed*.safetensors", "--data", "data.npz")
+    whole = expected(seeds)
+    out, err = run("submit", "analyze", "seed0.safetensors", *scale, "--set", "resolution=1", "--json")
+    assert "mean distance of 3 networks, seed0, seed1, seed2" in err
+    (job,) = json.loads(out)["items"]
+    assert job["choices"]["epsilon"] == whole.epsilon
+    assert len(job["choices"]["seeds"]) == 3
+    added = json.loads(run("schedule", "add", "ledger", "net-0", *scale, "--json")[0])
+    assert (added["choices"]["epsilon"], added["choices"]["seeds"]) == (whole.epsilon, job["choices"]["seeds"])
+    run("analyze", *seeds, "--data", "data.npz", "--resolution", 1)
+    stored = ("--set", "epsilon=seeds:net-*@last", "--data", "data.npz")
+    (job,) = json.loads(run("submit", "partition", "net-0@9", *stored, "--json")[0])["items"]
+    assert job["choices"]["epsilon"] == whole.epsilon
+    _, err = run("submit", "llc", "seed0.safetensors", "--set", "epsilon=seeds:none*", code=2)
+    assert "no checkpoint matches" in err
+    _, err = run("submit", "llc", "seed0.safetensors", *scale, "--set", "chains=many", code=2)
+    assert "chains" in err
+
+
 def test_refusals_say_what_matched(run: Run, seeds: list[Path]) -> None:
     words = ("analyze", "seed0.safetensors", "--data", "data.npz", "--epsilon")
     _, err = run(*words, "seeds:seed0*", code=2)
