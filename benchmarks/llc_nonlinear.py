@@ -1,6 +1,7 @@
 """Learning coefficients of 20 nonlinear networks against reference values, and devinterp in the same CPU time.
 
     python benchmarks/llc_nonlinear.py --devinterp2 VENV/bin/python > benchmarks/llc_nonlinear.md
+    python benchmarks/llc_nonlinear.py --kernels sgld psgld --batch 32 --only 0 4 8 12
 
 The references of llc_references.json come from `llc_references.py`. For each network `learning_coefficient` runs with
 its defaults at the reference's temperature; devinterp 2.0.1, in an environment of its own, then samples the same
@@ -68,6 +69,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devinterp2", help="python of an environment with devinterp 2.0.1")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of networks")
+    parser.add_argument("--kernels", nargs="*", default=["auto"], help="kernels; auto is the default one")
+    parser.add_argument("--batch", type=int, help="random data points of a step; default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     references = json.loads(FILE.read_text())
@@ -80,9 +83,9 @@ def main() -> int:
         if float(np.square(problem.theta).sum()) != kept["sum_of_squares"]:
             raise SystemExit(f"{problem.name}: training gave other weights than those of the reference")
         case = Case(problem, kept["lambda"], kept["standard_error"], kept["t"])
-        rows.append(row(case, options.devinterp2))
-        said = f"{problem.name}: {rows[-1].ours.deviation:.2f} %, {rows[-1].sigmas:.1f} SE, {rows[-1].found.verdict}"
-        print(said, [f"{a.deviation:.2f}" for a in rows[-1].others], rows[-1].found.reason, file=sys.stderr, flush=True)
+        for kernel in options.kernels:
+            rows.append(row(case, options.devinterp2, kernel, options.batch))
+            print(told(rows[-1]), file=sys.stderr, flush=True)
     report(rows)
     mean = float(np.mean([r.ours.deviation for r in rows]))
     reliable = [r for r in rows if r.found.verdict == "reliable"]
@@ -91,20 +94,29 @@ def main() -> int:
     return int(not (mean < 2 and len(reliable) >= 0.75 * len(rows) and worst < 4))
 
 
-def row(case: Case, python: str | None) -> Row:
-    """Our answer with its defaults, and devinterp's."""
+def told(found: Row) -> str:
+    """What was found of one network, in a line."""
+    others = ", ".join(f"{a.tool} {a.deviation:.2f} %" for a in found.others)
+    own = f"{found.ours.tool}: {found.ours.deviation:.2f} %, {found.sigmas:.1f} SE, {found.found.verdict}"
+    return f"{found.case.problem.name}: {own}; {others}; {found.found.reason}"
+
+
+def row(case: Case, python: str | None, kernel: str, batch: int | None) -> Row:
+    """Our answer, and devinterp's."""
     problem = case.problem
     net, x = model(problem), torch.from_numpy(problem.x.copy())
     begin = time.process_time()
-    sampler = Sampler(radius=problem.radius)  # the question that is asked; all else is default
+    given = {} if kernel == "auto" else {"kernel": kernel, "batch_size": batch}
+    sampler = Sampler(radius=problem.radius, **given)  # the question that is asked; all else is default
     found = learning_coefficient(net, [x], temperature=case.temperature, sampler=sampler, seed=problem.number)
     seconds = time.process_time() - begin
     ess, pace = mean_with_error(found.traces["llc"]).ess, seconds / found.diagnostics.gradients
-    ours = Answer("interbasis", case, found.value, found.standard_error, found.interval, seconds, ess, pace)
+    name = "interbasis" if kernel == "auto" else f"interbasis, {kernel}, {batch or 'all'} data points a step"
+    ours = Answer(name, case, found.value, found.standard_error, found.interval, seconds, ess, pace)
     if python is None:
         return Row(case, found, ours, [])
     own = layers(problem, problem.theta[None])
-    given = {
+    shared = {
         "weights": [torch.from_numpy(weight[0].copy()) for weight, _ in own],
         "biases": [torch.from_numpy(bias[0, 0].copy()) for _, bias in own],
         "activation": problem.activation,
@@ -115,7 +127,7 @@ def row(case: Case, python: str | None) -> Row:
         "stiffest": found.temperature * found.diagnostics.largest_curvature + found.gamma,
         "seconds": seconds,
     }
-    return Row(case, found, ours, devinterp(python, "2", case, given)[0])
+    return Row(case, found, ours, devinterp(python, "2", case, shared)[0])
 
 
 def model(problem: Problem) -> nn.Sequential:
@@ -144,14 +156,13 @@ def report(rows: list[Row]) -> None:
         off, pace = [a.deviation for a in own], np.median([a.ess / a.seconds for a in own])
         out, spent = sum(not a.inside for a in own), np.median([a.seconds for a in own])
         print(f"| {tool} | {np.mean(off):.2f} | {np.max(off):.2f} | {out} | {pace:.1f} | {spent:.1f} |")
-    print(
-        "\n| network | parameters | reference | quadratic | interbasis | error % | in SE | verdict | devinterp, best |"
-    )
+    print("\n| network | parameters | reference | quadratic | estimate | error % | in SE | verdict | devinterp, best |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
         best = f"{min(a.deviation for a in r.others):.2f}" if r.others else "-"
+        name = r.case.problem.name + r.ours.tool.removeprefix("interbasis")
         print(
-            f"| {r.case.problem.name} | {r.case.size:,} | {r.case.coefficient:.3f} ± {r.case.error:.3f} "
+            f"| {name} | {r.case.size:,} | {r.case.coefficient:.3f} ± {r.case.error:.3f} "
             f"| {r.found.diagnostics.soft_rank:.3f} | {r.found.value:.3f} ± {r.found.standard_error:.3f} "
             f"| {r.ours.deviation:.2f} | {r.sigmas:.1f} | {r.found.verdict} | {best} |"
         )
