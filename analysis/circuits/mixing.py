@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,10 +39,11 @@ from ..errors import GraphError
 from ..graph.cost import graph_costs, has_edge
 from ..graph.interaction_graph import InteractionGraph
 from ..graph.null_graphs import degree_preserving_null
-from ..modules.find_modules import find_modules
+from ..graph.quotient import Labels
 from ..modules.partition import Partition
+from ..modules.satellites import join_small
 from ..progress import ProgressCallback, counter
-from ..search.local_search import Effort
+from ..search.local_search import Effort, Search
 from .controls import CHANCE, LEVEL, REFUTED, SUPPORTED, Judged, Verdict
 from .interventions import Interventions
 
@@ -200,31 +201,39 @@ def _null(
             blocks.append(np.where(drawn > 0, math.sqrt(epsilon) * np.exp(drawn), 0.0))
         other = InteractionGraph.from_blocks(blocks, cuts=graph.cuts)
         values = [0.0]
-        for part in _searched(other, partition, int(generator.integers(2**31))):
-            between, chance, _ = _sums(blocks, chains, strong, part.labels)
+        for labels in _searched(other, partition, int(generator.integers(2**31))):
+            between, chance, _ = _sums(blocks, chains, strong, labels)
             values.append(1 - between / chance if chance > 0 else 0.0)
         found.append(max(values))
         step()
     return found
 
 
-def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[Partition]:
-    """Search divisions of a null graph: into as many modules of similar sizes, and by the partition's own objective."""
-    search = partial(find_modules, graph, epsilon=partition.epsilons, effort=_EFFORT, seed=seed)
+def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[Labels]:
+    """Search divisions of a null graph: into as many modules of similar sizes, and by the partition's own objective.
+
+    The labels are those of `find_modules`, without its costs and evidence, which nobody reads here.
+    """
     n = sum(int(nodes.sum()) for nodes in has_edge(graph, partition.epsilons))
     sizes = [module.size for module in partition.modules]
     largest = math.ceil(n * max(max(sizes) / sum(sizes), _BALANCE / partition.n_modules))
     found = []
-    for options in (
-        {"k": partition.n_modules, "max_size": min(n, largest)},
-        {"objective": partition.objective, "resolution": partition.resolution},
+    for objective, resolution, bounds in (
+        ("kway", 0.0, {"k": partition.n_modules, "max_size": min(n, largest)}),
+        (partition.objective, partition.resolution, {}),
     ):
-        if options.get("objective") == "kway":
+        if objective == "kway" and not bounds:
             continue
+        search = Search(graph, partition.epsilons)
         try:
-            found.append(search(**options))
+            search.constrain(**bounds)
         except GraphError:  # there are fewer nodes than modules
             continue
+        (own,) = np.random.default_rng(seed).spawn(1)
+        options: dict[str, Any] = {"generator": own, "effort": _EFFORT}
+        best = search.best(search.wired(search.costs), search.costs, objective, resolution, **options)
+        flat = join_small(search, np.unique(best.labels, return_inverse=True)[1], search.min_size)
+        found.append(search.per_cut(flat))
     return found
 
 

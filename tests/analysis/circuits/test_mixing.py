@@ -1,5 +1,6 @@
 """Data mixed between modules: closed forms of what is followed and what interacts; chance is not taken for modules."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from interbasis.analysis import (
     Dataset,
     Experiment,
     ExperimentRecipe,
+    InteractionGraph,
     Network,
     ablate_modules,
     find_modules,
@@ -27,8 +29,9 @@ from interbasis.analysis import (
 from interbasis.analysis.circuits.controls import Control, Verdict, against_chance
 from interbasis.analysis.circuits.interventions import Interventions
 from interbasis.analysis.circuits.metrics import Estimate
-from interbasis.analysis.circuits.mixing import Mixing, mixed_modules, partners
+from interbasis.analysis.circuits.mixing import Mixing, _searched, mixed_modules, partners
 from interbasis.analysis.results import decode, encode
+from interbasis.analysis.search.local_search import Effort
 
 
 class Map(nn.Module):
@@ -59,6 +62,27 @@ def pairs_of(x: Tensor, seed: int = 0) -> Tensor:
     other = torch.empty_like(order)
     other[order] = order.roll(1)
     return x[other]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_null_graphs_are_divided_as_find_modules_does(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    graph = InteractionGraph.from_blocks([draws.exponential(size=(12, 12)) ** 3 for _ in range(2)])
+    part = find_modules(graph, epsilon=0.1, k=3, seed=1)
+    part = replace(part, objective="layered_modularity", resolution=1.0)
+    effort, largest = Effort(restarts=2, kicks=2), max(m.size for m in part.modules)
+    largest = max(largest, math.ceil(1.1 * sum(m.size for m in part.modules) / 3))
+    slow = [
+        find_modules(graph, epsilon=0.1, k=3, max_size=largest, seed=seed, effort=effort),
+        find_modules(graph, epsilon=0.1, objective="layered_modularity", resolution=1.0, seed=seed, effort=effort),
+    ]
+    fast = _searched(graph, part, seed)
+    assert len(fast) == len(slow)
+    for labels, other in zip(fast, slow, strict=True):
+        own, theirs = np.concatenate(labels), np.concatenate(other.labels)
+        assert ((own[:, None] == own) == (theirs[:, None] == theirs)).all()
+    more = replace(part, n_modules=100)
+    assert len(_searched(graph, more, seed)) == 1, "36 nodes are no 100 modules"
 
 
 def test_a_product_interacts_by_its_closed_form_and_a_sum_does_not(generator: torch.Generator) -> None:
