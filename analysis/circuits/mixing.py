@@ -217,16 +217,17 @@ def _searched(graph: InteractionGraph, partition: Partition, seed: int) -> list[
     n = sum(int(nodes.sum()) for nodes in has_edge(graph, partition.epsilons))
     sizes = [module.size for module in partition.modules]
     largest = math.ceil(n * max(max(sizes) / sum(sizes), _BALANCE / partition.n_modules))
-    found = []
-    for objective, resolution, bounds in (
-        ("kway", 0.0, {"k": partition.n_modules, "max_size": min(n, largest)}),
-        (partition.objective, partition.resolution, {}),
-    ):
-        if objective == "kway" and not bounds:
+    found = list[Labels]()
+    searches = (
+        ("kway", 0.0, partition.n_modules, min(n, largest)),
+        (partition.objective, partition.resolution, None, None),
+    )
+    for objective, resolution, k, most in searches:
+        if objective == "kway" and k is None:
             continue
         search = Search(graph, partition.epsilons)
         try:
-            search.constrain(**bounds)
+            search.constrain(k=k, max_size=most)
         except GraphError:  # there are fewer nodes than modules
             continue
         (own,) = np.random.default_rng(seed).spawn(1)
