@@ -17,7 +17,7 @@ from typing import Any
 
 from ..records.errors import NotFoundError, StoreError
 from ..records.graphs import EdgeRow, Subgraph
-from ..records.partitions import Comparison, Drawing, NodeRow, OverlapRow, PartitionDetail, Supernode
+from ..records.partitions import PARTITION, Comparison, Drawing, NodeRow, OverlapRow, PartitionRow, Supernode
 from ..store.reading import Reader
 
 __all__ = ["compare", "drawing", "edges_between", "edges_of", "subgraph"]
@@ -54,7 +54,7 @@ def edges_between(store: Reader, partition: str, first: int, second: int, *, lim
     Raises:
         NotFoundError: the partition or module does not exist.
     """
-    detail = store.get_partition(partition)
+    detail = store.row(PARTITION, partition)
     _require_modules(detail, (first, second))
     with _opened(store, detail.graph) as file:
         sources, sinks = (file.mask(store, detail.id, index) for index in (first, second))
@@ -106,7 +106,7 @@ def drawing(
     """
     import numpy as np
 
-    detail = store.get_partition(partition)
+    detail = store.row(PARTITION, partition)
     _require_modules(detail, () if module is None else (module,))
     chosen, n_nodes = store.strongest_nodes(detail.id, module=module, limit=nodes)
     with _opened(store, detail.graph) as file:
@@ -128,7 +128,7 @@ def drawing(
     )
 
 
-def _require_modules(detail: PartitionDetail, indices: Sequence[int]) -> None:
+def _require_modules(detail: PartitionRow, indices: Sequence[int]) -> None:
     for index in indices:
         if not 0 <= index < detail.n_modules:
             raise NotFoundError(f"no module {index} in {detail.id}, which has {detail.n_modules}, counted from 0")
@@ -172,10 +172,10 @@ def _field(value: Any, name: str) -> Any:
 
 
 class _GraphFile:
-    """A graph's file; its arrays are read when they are needed."""
+    """A graph's file; of its arrays only the parts that are needed are read."""
 
-    def __init__(self, opened: Any) -> None:
-        self._opened, self._names = opened, set(opened.keys())
+    def __init__(self, opened: Any, path: Path) -> None:
+        self._names, self._mapped = set(opened.keys()), _mapped(path)
         about = json.loads(opened.metadata()["interbasis"])
         self.cuts, self.widths = tuple(about["cuts"]), tuple(about["widths"])
         pairs = about.get("pairs") or pairwise(range(len(self.cuts)))
@@ -185,7 +185,7 @@ class _GraphFile:
         """Return the supernodes that the file of an attribution graph has, with those of their nodes that are given."""
         if "origin" not in self._names:
             return ()
-        origin = json.loads(self._opened.get_tensor("origin").tobytes())
+        origin = json.loads(self._mapped["origin"].tobytes())
         groups = _field(_field(_field(origin, "file"), "qParams"), "supernodes")
         if isinstance(groups, str):  # as some versions write it
             with suppress(ValueError):
@@ -212,40 +212,35 @@ class _GraphFile:
         """Return earlier node, later node and strength of every edge of a pair of cuts."""
         import numpy as np
 
-        strength, earlier = (
-            self._opened.get_tensor(f"block.{p}.strength"),
-            self._opened.get_tensor(f"block.{p}.earlier"),
-        )
-        counts = np.diff(self._opened.get_tensor(f"block.{p}.row_start"))
+        strength, earlier = (self._mapped[f"block.{p}.{name}"] for name in ("strength", "earlier"))
+        counts = np.diff(self._mapped[f"block.{p}.row_start"])
         return earlier, np.repeat(np.arange(len(counts), dtype=np.int32), counts), strength
 
     def rows(self, p: int, chosen: Any) -> tuple[Any, Any, Any]:
         """Return earlier node, later node and strength of every edge into some later nodes, given as a mask."""
         import numpy as np
 
-        start = self._opened.get_tensor(f"block.{p}.row_start")
+        start = self._mapped[f"block.{p}.row_start"]
         nodes = np.flatnonzero(chosen)
         counts = np.diff(start)[nodes]
         before = np.cumsum(counts) - counts
         places = np.repeat(start[nodes] - before, counts) + np.arange(counts.sum())
-        strength, earlier = (self._opened.get_tensor(f"block.{p}.{name}")[places] for name in ("strength", "earlier"))
+        strength, earlier = (self._mapped[f"block.{p}.{name}"][places] for name in ("strength", "earlier"))
         return earlier, np.repeat(nodes.astype(np.int32), counts), strength
 
     def count(self, p: int, epsilon: float) -> int:
         """Return the number of edges of a pair of cuts that are stronger than the square root of epsilon."""
         import numpy as np
 
-        return int(np.count_nonzero(self._opened.get_tensor(f"block.{p}.strength") ** 2 > epsilon))
+        return int(np.count_nonzero(self._mapped[f"block.{p}.strength"] ** 2 > epsilon))
 
     def row(self, p: int, later: int) -> Part:
         """Return the edges into one later node."""
         import numpy as np
 
-        begin, end = self._opened.get_slice(f"block.{p}.row_start")[later : later + 2]
-        if begin == end:  # safetensors knows no empty slice at the end
-            return (*self.pairs[p], np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
-        strength = self._opened.get_slice(f"block.{p}.strength")[begin:end]
-        earlier = self._opened.get_slice(f"block.{p}.earlier")[begin:end]
+        begin, end = self._mapped[f"block.{p}.row_start"][later : later + 2]
+        strength = self._mapped[f"block.{p}.strength"][begin:end]
+        earlier = self._mapped[f"block.{p}.earlier"][begin:end]
         return (*self.pairs[p], earlier, np.full(len(earlier), later), strength)
 
     def weight(self, edge: EdgeRow) -> float | None:
@@ -253,11 +248,11 @@ class _GraphFile:
         name = f"weights.{self.pairs.index((edge.earlier_cut, edge.later_cut))}"
         if f"{name}.strength" not in self._names:
             return None
-        begin, end = self._opened.get_slice(f"{name}.row_start")[edge.later : edge.later + 2]
-        earlier = self._opened.get_slice(f"{name}.earlier")[begin:end] if end > begin else []
+        begin, end = self._mapped[f"{name}.row_start"][edge.later : edge.later + 2]
+        earlier = self._mapped[f"{name}.earlier"][begin:end]
         for place, node in enumerate(earlier, int(begin)):
             if node == edge.earlier:
-                return float(self._opened.get_slice(f"{name}.strength")[place : place + 1][0])
+                return float(self._mapped[f"{name}.strength"][place])
         return 0.0
 
     def mask(self, store: Reader, partition: str, module: int | None) -> list[Any]:
@@ -272,6 +267,25 @@ class _GraphFile:
         return masks
 
 
+_TYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+
+
+def _mapped(path: Path) -> dict[str, Any]:
+    """Return the arrays of a safetensors file by name, mapped into memory."""
+    import numpy as np
+
+    data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+    begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    found = json.loads(data[8:begin].tobytes())
+    return {
+        name: data[begin + about["data_offsets"][0] : begin + about["data_offsets"][1]]
+        .view(_TYPES[about["dtype"]])
+        .reshape(about["shape"])
+        for name, about in found.items()
+        if name != "__metadata__"
+    }
+
+
 @contextmanager
 def _opened(store: Reader, graph: str) -> Iterator[_GraphFile]:
     from safetensors import safe_open
@@ -279,12 +293,12 @@ def _opened(store: Reader, graph: str) -> Iterator[_GraphFile]:
     path = store.graph_path(graph)
     if path is not None and path.is_file():
         with safe_open(path, framework="numpy") as opened:
-            yield _GraphFile(opened)
+            yield _GraphFile(opened, path)
         return
     with NamedTemporaryFile(suffix=".safetensors") as copy:  # an object store, or a file that is gone: get says which
         Path(copy.name).write_bytes(store.graph_bytes(graph))
         with safe_open(copy.name, framework="numpy") as opened:
-            yield _GraphFile(opened)
+            yield _GraphFile(opened, Path(copy.name))
 
 
 def _strongest(file: _GraphFile, parts: Sequence[Part], limit: int) -> Subgraph:
@@ -298,5 +312,5 @@ def _strongest(file: _GraphFile, parts: Sequence[Part], limit: int) -> Subgraph:
         rows = zip(earlier[best].tolist(), later[best].tolist(), strength[best].tolist(), strict=True)
         found += [EdgeRow(earlier_cut=a, earlier=i, later_cut=b, later=j, strength=w) for i, j, w in rows]
     found.sort(key=lambda edge: -edge.strength)
-    edges = tuple(replace(edge, weight=file.weight(edge)) for edge in found[:limit])
+    edges = tuple(edge if (w := file.weight(edge)) is None else replace(edge, weight=w) for edge in found[:limit])
     return Subgraph(cuts=file.cuts, n_edges=sum(len(part[4]) for part in parts), edges=edges)

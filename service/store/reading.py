@@ -55,6 +55,11 @@ class Reader(Transactions, Source):
         with self._read() as session:
             return detail(resolve(session, TABLES[kind.name], ref), kind)
 
+    def row(self, kind: Kind[RowT, Any], ref: str) -> RowT:
+        """Return the thing of this kind that a reference names, without its parts."""
+        with self._read() as session:
+            return record(resolve(session, TABLES[kind.name], ref), kind.row)
+
     def page(self, kind: Kind[RowT, Any], of: dict[str, str | None], paging: Paging) -> Page[RowT]:
         """Return a page of the things of this kind that belong to the things named in `of`, by kind."""
         check_paging(kind, paging)

@@ -30,12 +30,17 @@ export interface Tie {
   colour: string;
 }
 
+/** What of a picture stands out: edges stronger than `least`, and one node with those beside it, or a group of nodes. */
+export interface Focus {
+  least: number;
+  chosen: string | null;
+  group: string[];
+}
+
+/** A picture; it is drawn once when it is made, and once for each change of what stands out. */
 export class Canvas {
   private readonly sigma: Sigma;
   private readonly graph = new Graph({ multi: true });
-  private least = 0;
-  private chosen: string | null = null;
-  private group: string[] = [];
   private near = new Set<string>();
 
   constructor(
@@ -43,6 +48,7 @@ export class Canvas {
     dots: Dot[],
     ties: Tie[],
     private readonly side: Side,
+    private focus: Focus,
     click: (id: string | null) => void,
   ) {
     for (const dot of dots)
@@ -52,6 +58,7 @@ export class Canvas {
       });
     for (const tie of [...ties].reverse()) // the strongest last, above the others
       this.graph.addEdge(tie.from, tie.to, { size: tie.width, color: tie.colour, strength: tie.strength });
+    this.near = this.beside();
     this.sigma = new Sigma(this.graph, holder, this.settings());
     this.sigma.on("clickNode", ({ node }) => !this.isCaption(node) && click(node));
     this.sigma.on("clickStage", () => click(null));
@@ -87,33 +94,36 @@ export class Canvas {
       defaultDrawNodeHover: (context, data, settings) => drawHover(context, data, settings, this.side, ink, paper),
       nodeReducer: (id, data) =>
         !this.near.size || this.near.has(id) || data["caption"]
-          ? { ...data, zIndex: 1, highlighted: id === this.chosen }
+          ? { ...data, zIndex: 1, highlighted: id === this.focus.chosen }
           : { ...data, color: line, label: null, zIndex: 0 },
       edgeReducer: (id, data) => {
-        if ((data["strength"] as number) <= this.least) return { ...data, hidden: true };
+        if ((data["strength"] as number) <= this.focus.least) return { ...data, hidden: true };
         if (!this.near.size) return data;
-        const mine = this.chosen === null ? this.inside(id) : this.graph.hasExtremity(id, this.chosen);
+        const { chosen } = this.focus;
+        const mine = chosen === null || !this.graph.hasNode(chosen) ? this.inside(id) : this.graph.hasExtremity(id, chosen);
         return mine ? { ...data, zIndex: 1 } : { ...data, hidden: true };
       },
     };
   }
 
-  /** Hide edges that are not stronger than this. */
-  above(strength: number): void {
-    this.least = strength;
-    this.choose(this.chosen, this.group);
+  /** Let something else stand out, and the rest be a shadow; nothing chosen: all alike. */
+  show(focus: Focus): void {
+    const { least, chosen, group } = this.focus;
+    if (focus.least === least && focus.chosen === chosen && focus.group.join() === group.join()) return;
+    this.focus = focus;
+    this.near = this.beside();
+    this.sigma.refresh({ skipIndexation: true });
   }
 
-  /** Show one node with those to which it has a visible edge, or a group of nodes, and the rest as a shadow; else all alike. */
-  choose(id: string | null, group: string[] = []): void {
-    this.group = group;
-    this.chosen = id !== null && this.graph.hasNode(id) ? id : null;
-    this.near = new Set(this.chosen === null ? group : [this.chosen]);
-    if (this.chosen !== null)
-      this.graph.forEachEdge(this.chosen, (_, tie, from, to) => {
-        if ((tie["strength"] as number) > this.least) this.near.add(from === this.chosen ? to : from);
-      });
-    this.sigma.refresh({ skipIndexation: true });
+  /** The chosen node with those to which it has a visible edge, or the group. */
+  private beside(): Set<string> {
+    const { least, chosen, group } = this.focus;
+    if (chosen === null || !this.graph.hasNode(chosen)) return new Set(group);
+    const near = new Set([chosen]);
+    this.graph.forEachEdge(chosen, (_, tie, from, to) => {
+      if ((tie["strength"] as number) > least) near.add(from === chosen ? to : from);
+    });
+    return near;
   }
 
   /** Buttons that do what wheel and drag do. */

@@ -1,5 +1,5 @@
 // The view of a partition: its modules and what runs between them; the nodes of one module, or of all.
-import { Canvas } from "./canvas";
+import { Canvas, type Focus } from "./canvas";
 import { get, type Schemas } from "./client";
 import { onScheme } from "./colours";
 import { called, count, failure, h, note, number, show, type Child } from "./dom";
@@ -122,7 +122,7 @@ class GraphView implements View {
       }
     } else if (this.asked.nodes && !this.drawing) return; // it is on its way
     if (again || !this.canvas) this.draw();
-    this.show();
+    else this.show();
     await this.tell(turn);
   }
 
@@ -142,7 +142,7 @@ class GraphView implements View {
       `Picture of ${this.drawing ? count(this.drawing.nodes.length, "node") : count(dots.length, "module")}; the list after it has the same. Arrow keys move it, + and - zoom.`,
     );
     const side = this.drawing && box.width >= box.height ? "right" : "below";
-    this.canvas = new Canvas(this.holder, dots, ties, side, (id) => this.click(id));
+    this.canvas = new Canvas(this.holder, dots, ties, side, this.focus(), (id) => this.click(id));
     show(this.picture, this.holder, this.canvas.buttons());
     this.show();
   }
@@ -166,9 +166,15 @@ class GraphView implements View {
   private show(): void {
     const least = this.asked.above ?? this.known.usual;
     show(this.bars, this.divisions(), this.parts(), this.groups(), this.drawing ? this.slider(least) : null);
-    if (this.drawing) this.canvas?.above(least);
-    this.canvas?.choose(this.asked.node, this.group()?.nodes.map(([cut, node]) => key(cut, node)));
+    this.canvas?.show(this.focus());
     this.say(least);
+  }
+
+  /** What of the picture stands out. */
+  private focus(): Focus {
+    const least = this.drawing ? (this.asked.above ?? this.known.usual) : 0;
+    const group = this.group()?.nodes.map(([cut, node]) => key(cut, node)) ?? [];
+    return { least, chosen: this.asked.node, group };
   }
 
   private say(least: number): void {
@@ -243,7 +249,7 @@ class GraphView implements View {
       const strength = value ? Number((few * Math.exp((span * value) / STEPS)).toPrecision(4)) : 0;
       this.asked.above = strength;
       show(label, text(strength));
-      this.canvas?.above(strength);
+      this.canvas?.show(this.focus());
       this.say(strength);
       replace(new URLSearchParams(this.address({}).split("?", 2)[1]));
     };
