@@ -16,7 +16,8 @@ from typing import Any
 import cases_store
 import psycopg
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.util import LRUCache
 
 from interbasis.analysis.errors import InterbasisError
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
@@ -25,6 +26,29 @@ from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze, exchange, partitions
 
 _numbers = itertools.count()
+
+
+class _Statements:
+    """Compiled statements for all engines of a kind: each test has an engine, and compiling takes more than running."""
+
+    _of_all: LRUCache[Any, Any] = LRUCache(5000)
+
+    def get(self, key: tuple[Any, ...]) -> Any:
+        return self._of_all.get((type(key[0]), *key[1:]))  # the kind of the engine's dialect instead of its own
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: Any) -> None:
+        self._of_all[type(key[0]), *key[1:]] = compiled
+
+
+def _share_statements(make: Callable[..., None]) -> Callable[..., None]:
+    def made(engine: Engine, *args: Any, **options: Any) -> None:
+        make(engine, *args, **options)
+        engine._compiled_cache = _Statements()  # type: ignore[assignment]
+
+    return made
+
+
+Engine.__init__ = _share_statements(Engine.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
