@@ -9,6 +9,7 @@ STAMP := .venv/.installed
 demo: $(STAMP)
 	$(BIN)/interbasis demo
 
+test: export PYTHONDONTWRITEBYTECODE =  # or each process compiles all modules anew
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
 

@@ -121,7 +121,9 @@ def fuzz(filled: Store, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzz
             config |= {"operations": stored(filled)}
             config["checks"]["negative_data_rejection"] = {"enabled": False}
         app = create_app(filled, limits)
-        schema = schemathesis.openapi.from_dict(app.openapi(), config=SchemathesisConfig.from_dict(config))
+        schema = schemathesis.openapi.from_dict(
+            copy.deepcopy(app.openapi()), config=SchemathesisConfig.from_dict(config)
+        )
         schema.app = app
         schema = schema.include(path_regex=paths) if paths else schema
         schema = schema.exclude(method="DELETE") if named else schema  # or nothing is left to read
