@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -67,6 +68,23 @@ class Places:
     def joint(self) -> bool:
         """Whether totals are those of several pairs: edges skip cuts, or nodes have positions."""
         return self.positions is not None or sorted(self.links) != list(pairwise(range(len(self.cuts))))
+
+    @cached_property
+    def cells(self) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, "places places"]]:
+        """The place of each node, a cut and a position, numbered; and which places may interact, (earlier, later)."""
+        cut = np.concatenate([np.full(own.stop - own.start, c) for c, own in enumerate(self.cuts)])
+        where = np.zeros(self.n, dtype=np.int64) if self.positions is None else self.positions
+        found, cell = np.unique(np.stack([cut, where]), axis=1, return_inverse=True)
+        count = found.shape[1]
+        if count * self.n > _MOST:
+            raise GraphError(
+                f"{self.n:,} nodes stand at {count:,} places, pairs of layer and position: expected a product of at "
+                f"most {_MOST:,}; leave positions or nodes out, for example by influence (keep)"
+            )
+        linked = np.zeros((len(self.cuts),) * 2, dtype=bool)
+        for a, b in self.links:
+            linked[a, b] = True
+        return cell.ravel(), linked[found[0][:, None], found[0]] & (found[1][:, None] <= found[1])
 
     def among(self, kept: Sequence[np.ndarray]) -> Places:
         """Return the places of some nodes, those where the mask of their cut is true."""
@@ -127,7 +145,7 @@ def expected_costs(costs: Edges, places: Places) -> Expected:
     [[0.25, 0.75], [0.75, 2.25]]
     """
     out, into = costs.totals(places.n)
-    cell, possible = _cells(places)
+    cell, possible = places.cells
     sums = [summed(cell, total, len(possible)) for total in (out, into)]
     of_earlier, of_later = _scaled(possible, *sums)
     return Expected(out * of_earlier[cell], into * of_later[cell], cell, possible)
@@ -135,25 +153,8 @@ def expected_costs(costs: Edges, places: Places) -> Expected:
 
 def possible_edges(places: Places) -> Expected:
     """Return 1 for each possible edge, 0 for others."""
-    cell, possible = _cells(places)
+    cell, possible = places.cells
     return Expected(np.ones(places.n), np.ones(places.n), cell, possible)
-
-
-def _cells(places: Places) -> tuple[Int[np.ndarray, " n"], np.ndarray]:
-    """Number the places, cut and position, and return that of each node, and which may interact, (earlier, later)."""
-    cut = np.concatenate([np.full(own.stop - own.start, c) for c, own in enumerate(places.cuts)])
-    where = np.zeros(places.n, dtype=np.int64) if places.positions is None else places.positions
-    found, cell = np.unique(np.stack([cut, where]), axis=1, return_inverse=True)
-    count = found.shape[1]
-    if count * places.n > _MOST:
-        raise GraphError(
-            f"{places.n:,} nodes stand at {count:,} places, pairs of layer and position: expected a product of at most "
-            f"{_MOST:,}; leave positions or nodes out, for example by influence (keep)"
-        )
-    linked = np.zeros((len(places.cuts),) * 2, dtype=bool)
-    for a, b in places.links:
-        linked[a, b] = True
-    return cell.ravel(), linked[found[0][:, None], found[0]] & (found[1][:, None] <= found[1])
 
 
 def _scaled(possible: np.ndarray, out: np.ndarray, into: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,8 @@ def profile(
         options: dict[str, Any] = {"generator": own, "backend": backend}
         options |= {"effort": of_nulls} if k else {"effort": effort, "start": start}
         wired = search.wired(costs)
-        found = [search.best(wired, costs, *point, **options) for point in grid]
+        charged = {name: search.charged(wired, costs, name) for name in {name for name, _ in grid}}
+        found = [search.best(wired, costs, *point, charged=charged[point[0]], **options) for point in grid]
         return [replace(best, labels=best.labels[:0], runs=()) for best in found] if k else found
 
     graphs = list(enumerate(generator.spawn(1 + n_null)))

@@ -174,13 +174,16 @@ class Search:
         ones = np.ones(self.n, dtype=np.int64)
         return Weights(start, neighbour, weight, *empty, *empty, size=ones, pin=np.zeros_like(ones))
 
-    def priced(self, wired: Weights, costs: Edges, objective: str, resolution: float) -> Weights:
-        """Build the graph with the charges of an objective; pinned groups are single nodes."""
-        charges = find_objective(objective).charges(costs, self.places)
-        graph = replace(wired, **_charges(charges, checked_resolution(resolution)))
+    def charged(self, wired: Weights, costs: Edges, objective: str) -> Weights:
+        """Build the graph with the charges of an objective at resolution 1; pinned groups are single nodes."""
+        graph = replace(wired, **_charges(find_objective(objective).charges(costs, self.places)))
         if len(self.pinned) == self.n:
             return replace(graph, pin=self.pinned)
         return replace(contracted(graph, self.groups, int(self.groups.max()) + 1), pin=self.pinned)
+
+    def priced(self, wired: Weights, costs: Edges, objective: str, resolution: float) -> Weights:
+        """Build the graph with the charges of an objective at a resolution."""
+        return _at(self.charged(wired, costs, objective), resolution)
 
     def best(
         self,
@@ -193,8 +196,20 @@ class Search:
         effort: Effort,
         backend: str = "leiden",
         start: np.ndarray | None = None,
+        charged: Weights | None = None,
     ) -> Found:
         """Search for the best labels; a single module and the start are among the candidates.
+
+        Args:
+            wired: the graph of the costs, see `wired`.
+            costs: the costs.
+            objective: name of what is maximised.
+            resolution: its resolution.
+            generator: generator of the search.
+            effort: number of runs and kicks.
+            backend: "leiden" or "leidenalg".
+            start: labels to start from, too.
+            charged: result of `charged`, which is the same at all resolutions; None to compute it.
 
         Raises:
             GraphError: an unknown backend or objective, or an option that leidenalg does not have.
@@ -205,7 +220,7 @@ class Search:
             if backend == "leidenalg":
                 raise GraphError("backend 'leidenalg' has no objective 'kway': use 'leiden'")
             return self._kway(wired, costs, objective, generator=generator, effort=effort, start=start)
-        graph = self.priced(wired, costs, objective, resolution)
+        graph = _at(self.charged(wired, costs, objective) if charged is None else charged, resolution)
         found = np.arange(graph.n) if self.constrained else np.zeros(graph.n, dtype=np.int64)
         best = value(graph, found), found
         runs: list[np.ndarray] = [np.arange(graph.n)] * effort.restarts
@@ -337,8 +352,12 @@ def _kicked(
     return kicked
 
 
-def _charges(charges: Expected, resolution: float) -> dict[str, Any]:
-    """Build the rows of what nodes add to totals, and of what they are charged for them.
+def _at(charged: Weights, resolution: float) -> Weights:
+    return replace(charged, charged=checked_resolution(resolution) * charged.charged)
+
+
+def _charges(charges: Expected) -> dict[str, Any]:
+    """Build the rows of what nodes add to totals, and of what they are charged for them at resolution 1.
 
     Slot p is the total of g over the places after place p, slot P + p that of f over the places before it; slots that
     no node adds to, or none is charged for, are left out.
@@ -348,7 +367,7 @@ def _charges(charges: Expected, resolution: float) -> dict[str, Any]:
     f, g = (diags_array(values).tocsr() for values in (charges.earlier, charges.later))
     here = csr_array((np.ones(len(node)), (node, charges.place)), shape=(len(node), places))
     added = hstack([g @ here @ possible.T, f @ here @ possible], format="csr")
-    charged = resolution * hstack([f @ here, g @ here], format="csr")
+    charged = hstack([f @ here, g @ here], format="csr")
     for rows in (added, charged):
         rows.eliminate_zeros()
     used = np.flatnonzero((added.count_nonzero(axis=0) > 0) & (charged.count_nonzero(axis=0) > 0))
