@@ -102,6 +102,12 @@ def python() -> Iterator[str]:
 
 
 @pytest.fixture
+def few_nulls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixing is compared with as many null graphs as there are draws, not with 39 at least."""
+    monkeypatch.setattr("interbasis.analysis.circuits.mixing.NULLS", 1)
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 

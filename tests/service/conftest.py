@@ -1,5 +1,6 @@
 """Both kinds of database: SQLite files, and a real PostgreSQL server with a fresh database per test."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -22,6 +23,8 @@ from sqlalchemy.util import LRUCache
 from interbasis.analysis.errors import InterbasisError
 from interbasis.analysis.graph.interaction_graph import InteractionGraph
 from interbasis.service.records.errors import StoreError
+from interbasis.service.storage import schema
+from interbasis.service.storage.location import Location
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze, exchange, partitions
 
@@ -104,13 +107,32 @@ def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     def make(kind: str) -> str:
         if kind == "sqlite":
             file = tmp_path_factory.mktemp("empty") / "store.sqlite"
-            Store.open(str(file)).close()
+            Store.upgrade(str(file))
             return str(file)
         url = _database(request.getfixturevalue("postgres"))
         Store.upgrade(url)
         return str(make_url(url).database)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _copied(request: pytest.FixtureRequest, migrated: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new SQLite file is a copy of an empty store, since migrations take longer; not in the tests of storage."""
+    if request.path.is_relative_to(Path(__file__).parent / "storage"):
+        return
+    prepare = schema.prepare
+
+    def copied_and_prepared(location: Location, engine: Engine) -> None:
+        if location.file is not None and not location.file.exists():
+            with contextlib.suppress(OSError):  # which the product is to complain about
+                location.file.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=location.file.parent) as folder:
+                    shutil.copyfile(migrated("sqlite"), f"{folder}/copy")
+                    os.link(f"{folder}/copy", location.file)  # whole, and not where another thread was faster
+        prepare(location, engine)
+
+    monkeypatch.setattr(schema, "prepare", copied_and_prepared)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

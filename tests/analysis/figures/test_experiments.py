@@ -24,6 +24,8 @@ from interbasis.analysis import Dataset
 from interbasis.analysis.circuits.experiments import KINDS, Experiment, ExperimentRecipe
 from interbasis.analysis.figures.experiments import plot_experiment
 
+pytestmark = pytest.mark.usefixtures("few_nulls")
+
 
 @pytest.fixture(scope="module")
 def case() -> Planted:

@@ -20,6 +20,8 @@ from interbasis.analysis.circuits.interventions import Edges, Interventions
 from interbasis.analysis.circuits.metrics import Estimate
 from interbasis.analysis.errors import GraphError, InputError
 
+pytestmark = pytest.mark.usefixtures("few_nulls")
+
 
 class Small:
     """Three cuts of two or three nodes; twelve edges at most, some of which are kept."""
