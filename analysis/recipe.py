@@ -259,9 +259,7 @@ class LlcRecipe:
         if (self.modules or self.parts) and (self.temperature is not None or self.curve):
             raise InputError(f"{counted[0]}: all parts are counted at one loss scale: give epsilon alone")
         if not chosen and self.modules is None:
-            raise InputError(
-                "no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
-            )
+            raise InputError("no loss scale: give epsilon for one, or curve for a range of them")
         if len(chosen) > 1:
             raise InputError(f"{' and '.join(chosen)} were given: expected one of epsilon, temperature and curve")
         _check_seeds(self.seeds, self.epsilon)

@@ -40,7 +40,7 @@ def train_two_digits(
     Returns:
         The .safetensors files, in order of training.
     """
-    data, _ = load_dataset(_DATA)
+    data, held_out = load_dataset(_DATA)
     config = {"widths": list(_WIDTHS), "activation": "relu"}
     generator = torch.Generator().manual_seed(seed)
     model = _initialised(MLP(_WIDTHS, "relu"), generator)
@@ -51,7 +51,7 @@ def train_two_digits(
     for step in report(range(max(steps) + 1), "training", progress):
         if step in steps:
             about = {"family": "mlp", "config": config, "data": _DATA, "step": step}
-            about |= {"run": f"seed {seed}"} if seed else {}
+            about |= {"metrics": _measured(model, held_out)} | ({"run": f"seed {seed}"} if seed else {})
             saved.append(_save(model, folder, about | {"label": f"two-digits step {step}", "model": "two-digits"}))
         left, right = torch.randint(len(data.inputs), (2, 256), generator=generator, device="cpu")
         halves = [data.inputs[side].float().chunk(2, 1)[i] for i, side in enumerate((left, right))]
@@ -70,6 +70,16 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     with torch.no_grad():
         logits = torch.cat([model(batch) for batch in data]).unflatten(-1, (-1, CLASSES))
     return float((logits.argmax(-1) == _targets(data)).double().mean())
+
+
+def _measured(model: MLP, data: Dataset) -> dict[str, float]:
+    with torch.no_grad():
+        logits = torch.cat([model(batch.float()) for batch in data])
+    right = logits.unflatten(-1, (-1, CLASSES)).argmax(-1) == _targets(data)
+    return {
+        "held-out loss": float(_loss(logits, _targets(data))),
+        "held-out accuracy": float(right.double().mean()),
+    }
 
 
 def _targets(data: Dataset) -> Tensor:

@@ -46,7 +46,7 @@ KINDS = ("modules", "isolate", "faithfulness", "bisect", "epsilon", "predict")
 
 _MOST_IN_SUMMARY = 4096  # largest table to show; larger ones are only in the file
 
-_DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 5, "bisect": 20, "epsilon": 20, "predict": 5}
+_DRAWS = {"isolate": 20, "modules": 20, "faithfulness": 20, "bisect": 20, "epsilon": 20, "predict": 5}
 
 _COLUMNS = (
     *("intervention", "removed", "metric", "value", "standard_error"),
@@ -87,7 +87,7 @@ class ExperimentRecipe:
         metric: "loss" (behavioural), or one of `metrics.METRICS`; None: accuracy where the targets are given and are
             classes, else, and for "predict", the loss.
         tolerance: tolerance of the metric, for "bisect" and "epsilon"; ignored in the others.
-        draws: number of random interventions; None for 20, with "faithfulness" and "predict" 5.
+        draws: number of random interventions; None for 20, with "predict" 5.
         replacement: replacement of ablated nodes, see `interventions.REPLACEMENTS`.
         adversarial: numbers of steps of projected gradient ascent to the worst partial cut, see `adversarial`, for
             "isolate", "modules", "bisect" and "epsilon"; None: it is not searched for.

@@ -85,7 +85,7 @@ def circuit_faithfulness(
     batches: Iterable[Batch],
     metric: str | MetricFunction | Metric = "accuracy",
     fractions: Sequence[float] = FRACTIONS,
-    draws: int = 5,
+    draws: int = 20,
     progress: ProgressCallback | None = None,
     **options: Unpack[Options],
 ) -> Faithfulness:

@@ -349,9 +349,7 @@ def _check_llc(choices: Mapping[str, Any]) -> None:
     if counted and counted[0] != "parameters" and set(given) - {"epsilon"}:
         raise StoreError(f"llc: {counted[0]}: all parts are counted at one loss scale: give epsilon alone")
     if not given and "modules" not in choices:
-        raise StoreError(
-            "llc: no loss scale: give --epsilon X (epsilon=X) for one, or --curve (curve=True) for a range of them"
-        )
+        raise StoreError("llc: no loss scale: give epsilon for one, or curve for a range of them")
     if len(given) > 1:
         raise StoreError(f"llc: {' and '.join(given)} were given, expected one of epsilon, temperature and curve")
     kernel = choices.get("kernel")

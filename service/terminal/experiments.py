@@ -21,6 +21,8 @@ _UNITS = {"accuracy": "share", "cross_entropy": "nats", "kl": "nats"}
 
 _OTHER = {"module 0 alone": "without module 1", "module 1 alone": "without module 0"}  # of two modules
 
+_SAME_STRENGTHS = "; random edges are as many of the same strengths"
+
 _FOUND = {"modules": "selectivity {}", "isolate": "change {}", "faithfulness": "CPR {}", "predict": "rank corr. {}"}
 
 
@@ -41,23 +43,18 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     rows = row.summary["rows"]
     costs = [None] * (len(rows) - len(row.summary.get("links", ())))  # of the whole network, and of none
     costs += [link["predicted"] for link in row.summary.get("links", ())]
-    matched = {"isolated": row.summary.get("matched", {})}  # as many edges of the same strengths, cut at random
-    if worst := row.summary.get("worst"):
-        matched["worst cut"] = worst[0]["matched"]
     tables = []
     for metric in sorted(rows[0]["values"], key=lambda name: name not in _BEHAVIOURAL):
         lines = []
         for line, cost in zip(rows, costs, strict=True):
-            found, beside = line["values"][metric], line["controls"].get(metric)
-            if row.experiment == "isolate" and line["name"] in matched:
-                beside = matched[line["name"]].get(metric)
+            found = line["values"][metric]
             shown = f"{number(found['value'])} ± {_uncertainty(found['standard_error'])}"
-            random = f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}" if beside else "-"
-            cells: tuple[Any, ...] = (line["name"], line["removed"], shown, random)
-            cells += (beside["p_value"] if beside else None,)
+            beside = [cell for control in _controls(row, line, metric) for cell in control]
+            cells: tuple[Any, ...] = (line["name"], line["removed"], shown, *beside)
             lines.append((*cells[:1], cost, *cells[1:]) if "links" in row.summary else cells)
-        names = ("network", *(("cost",) if "links" in row.summary else ()), "ablated", metric, "random", "p")
-        tables.append(table(names, _once(lines, row.summary)))
+        random = ("random modules", "p", "random edges", "p") if row.experiment == "isolate" else ("random", "p")
+        names = ("network", *(("cost",) if "links" in row.summary else ()), "ablated", metric, *random)
+        tables.append(table(names, _once(lines, row.summary), right=("p",)))
     if row.summary.get("classes") and row.summary.get("whole_classes"):
         tables.append(_classes_table(row.summary))
     elif row.summary.get("outputs"):
@@ -67,6 +64,19 @@ def experiment_tables(row: ExperimentRow) -> list[Table]:
     if row.experiment in ("bisect", "epsilon"):
         tables.append(_required_table(row))
     return tables
+
+
+def _controls(row: ExperimentRow, line: Mapping[str, Any], metric: str) -> list[tuple[str, str]]:
+    """Return what each kind of random control gives beside an intervention, and p; dashes where there is none."""
+    found = [line["controls"].get(metric)]
+    if row.experiment == "isolate":
+        worst = row.summary.get("worst")
+        matched = {"isolated": row.summary.get("matched", {}), "worst cut": worst[0]["matched"] if worst else {}}
+        found.append(matched.get(line["name"], {}).get(metric))
+    return [
+        (f"{number(each['value'])} ± {_uncertainty(each['spread'])}", f"{each['p_value']:.2g}") if each else ("-", "-")
+        for each in found
+    ]
 
 
 def _worst_note(worst: Mapping[str, Any]) -> str:
@@ -177,22 +187,24 @@ def experiment_notes(row: ExperimentRow) -> list[str]:
         notes.append(f"{cut:,} of {edges:,} edges join different modules and were cut")
         if found["n_modules"] == 1:
             notes.append(f"one module; to divide it by force: interbasis modules {row.graph} --k 2")
-        if found["matched"]:
-            notes.append("random: as many edges of the same strengths, cut at random")
-        isolated = next(line for line in found["rows"] if line["name"] == "isolated")
-        for metric, beside in isolated["controls"].items():
-            notes.append(
-                f"footnote: random modules of the same sizes, which any set of strong edges beats: {metric} "
-                f"{number(beside['value'])} ± {_uncertainty(beside['spread'])}, p {number(beside['p_value'])}"
-            )
+        else:
+            notes.append("weak edges are cut too: those below the threshold at which the modules were found")
+            notes.append(f"random modules have the same sizes{_SAME_STRENGTHS if found['matched'] else ''}")
+    if any(line["controls"] for line in found["rows"]):
+        notes.append(
+            "p: the share of random controls that do at least as well, what is measured counted as one of them"
+        )
+    if row.experiment == "modules":
+        notes.append("nodes of no module go along with the module that they exchange most loss with")
     if row.experiment == "modules" and found.get("n_modules") == len(_OTHER):
         notes.append("two modules: the network without one is the other alone")
     if row.experiment == "modules" and found.get("whole_classes"):
         notes.append("mean of classes, answers: the accuracy at the data points of each class, averaged over classes")
     if mixed := found.get("mixing"):
         notes.append(
-            f"variance that nodes take from their own module {number(mixed['own'])}, from other modules "
-            f"{number(mixed['others'])}; without the strongest edge of each node"
+            "variance of nodes' activations, in units of the loss, when data of their own module change "
+            f"{number(mixed['own'])}, of other modules {number(mixed['others'])}; "
+            "without the strongest edge of each node"
         )
     notes += [_worst_note(worst) for worst in found.get("worst", ())[:1]]
     notes += [f"module {m}: {part['reason']}" for m, part in enumerate(found.get("parts", ()))]

@@ -99,7 +99,7 @@ _EXPLAINED = {
     "batch_size": "Random data points of each step of sgld, psgld and sgnht. Default: 256 where the network is large.",
     "labels of compare": "The module of each node: this or other.",
     "tolerance of experiment": "Change of the metric that counts as none, for bisect and epsilon.",
-    "draws of experiment": "Random interventions to compare with. Default: 20, of faithfulness and predict 5.",
+    "draws of experiment": "Random interventions to compare with. Default: 20, of predict 5.",
     "points of describe": "Data points on which effects are measured. Default: 256, of long sequences 16.",
     "tolerance of ledger": "Relative cutoff of singular values, where there is no loss scale.",
     "epsilon of ledger": "Loss scale at which parameters are counted. Default: none, ranks alone.",

@@ -162,6 +162,8 @@ class _Extract:
         model = self._keep({**self._read(address), "config": {}}, address)
         self._keep(_listing([model]), "models", **_NEWEST)
         self._keep(_listing([]), "jobs", **_NEWEST)
+        runs = self._read("runs", model=model["id"], limit=1000)
+        self._keep({**runs, "items": [{**row, "config": {}} for row in runs["items"]]}, "runs", limit=1000)
         of = {"run": found["run"]} if found["run"] else {"model": model["id"]}
         for name in _LISTS:
             listed = self._read(name, **of, **_NEWEST)

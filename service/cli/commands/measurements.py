@@ -276,7 +276,7 @@ def experiment(
         int | None,
         typer.Option(
             help="Number of random interventions.",
-            show_default="20, faithfulness and predict 5, bisect at most 5 per pair",
+            show_default="20, predict 5, bisect at most 5 per pair",
         ),
     ] = None,
     replacement: Annotated[

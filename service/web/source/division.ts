@@ -81,7 +81,7 @@ export function profiles(known: Known, profile: Schemas["Profile"], others: Sche
   const tried = Map.groupBy(profile.rows, (row) => row.objective);
   const made = [...tried].flatMap(([objective, rows]) => (rows.length > 1 ? against(objective, rows) : []));
   const { resolution, objective, z } = known.partition;
-  const chosen = `Chosen: resolution ${number(resolution)} of ${objective}${z === null || z === undefined ? "" : `, z ${number(z)}`}. Bars: one standard deviation of null graphs, which keep the degrees.`;
+  const chosen = `Chosen: resolution ${number(resolution)} of ${objective}${z === null || z === undefined ? "" : `, z ${number(z)}`}. Quality is what the search makes largest: how much more of the interaction is inside modules than in graphs with the same strengths per node. Where this graph lies far above the null graphs, the division is not chance. Bars are one standard deviation of the null graphs. At a higher resolution, further right on a logarithmic axis, modules are smaller.`;
   const scales = others.filter((row) => row.epsilon > 0);
   const byScale = new Set(scales.map((row) => row.epsilon)).size > 1 ? overScales(scales) : [];
   made.push(...byScale);

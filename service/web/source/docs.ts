@@ -14,6 +14,11 @@ interface Swagger {
 
 declare const SwaggerUIBundle: Swagger;
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = (): void => void document.documentElement.classList.toggle("dark-mode", dark.matches); // colours of swagger-ui.css
+dark.addEventListener("change", follow);
+follow();
+
 SwaggerUIBundle({
   url: "api/v1/openapi.json",
   domNode: document.getElementById("docs"),

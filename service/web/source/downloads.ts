@@ -22,10 +22,11 @@ const FORMATS: Record<Format, string> = {
 const AGAIN: Format[] = ["eap", "autocircuit", "components"]; // these run the network
 
 /** All downloads of a partition. */
-export function downloads(partition: Schemas["PartitionDetail"], network: boolean): Section {
+export function downloads(partition: Schemas["PartitionDetail"], family: string): Section {
   if (reports()) return { element: null };
   const path = `api/v1/partitions/${partition.id}`;
-  const formats = (Object.keys(FORMATS) as Format[]).filter((format) => network || !AGAIN.includes(format));
+  const again = !["graph", "mlp"].includes(family); // these have no heads, and no inputs that could be exchanged
+  const formats = (Object.keys(FORMATS) as Format[]).filter((format) => again || !AGAIN.includes(format));
   const one = (address: string, name: string, what: string): Child => h("div", {}, downloadButton(address, name), h("small", {}, what));
   return {
     element: [
@@ -37,7 +38,7 @@ export function downloads(partition: Schemas["PartitionDetail"], network: boolea
         one(`${path}/file`, "Partition", "for Partition.load of interbasis.analysis"),
         one(`api/v1/graphs/${partition.graph}/file`, "Graph", "for InteractionGraph.load"),
       ),
-      network ? note("eap, autocircuit and components run the network again, which takes a while and a token of scope submit.") : null,
+      again ? note("eap, autocircuit and components run the network again, which takes a while and a token of scope submit.") : null,
     ],
   };
 }

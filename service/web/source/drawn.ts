@@ -2,7 +2,7 @@
 import type { Dot, Tie } from "./canvas";
 import type { Schemas } from "./client";
 import { colour, inks, mixed } from "./colours";
-import { key, layered, quotient, type Box } from "./layout";
+import { key, layered, quotient, radii, type Box } from "./layout";
 import type { Known } from "./panel";
 
 /** The modules as discs, with the interaction cost between them. */
@@ -39,12 +39,16 @@ export function nodesOf(drawing: Schemas["Drawing"], known: Known, box: Box): [D
   const { places, captions } = layered(drawing.nodes, drawing.edges, box, drawing.cuts);
   const largest = drawing.nodes[0]?.importance || 1;
   const equal = drawing.nodes.every((node) => node.importance === largest); // as in graphs whose file says nothing
+  const room = radii(places, box);
   const crowd = Math.min(1, Math.sqrt(150 / drawing.nodes.length));
   const dots: Dot[] = drawing.nodes.map((node) => ({
     id: key(node.cut, node.coordinate),
     label: known.nodeName(node.cut, node.coordinate, node.label, String(node.coordinate)),
     ...(places.get(key(node.cut, node.coordinate)) ?? { x: 0, y: 0 }),
-    size: equal ? 2 + 4 * crowd : 2 + (2 + 9 * crowd) * Math.sqrt(Math.max(0, node.importance) / largest),
+    size: Math.min(
+      room.get(key(node.cut, node.coordinate)) ?? Infinity,
+      equal ? 2 + 4 * crowd : 2 + (2 + 9 * crowd) * Math.sqrt(Math.max(0, node.importance) / largest),
+    ),
     colour: colour(node.module),
   }));
   if (dots.length)

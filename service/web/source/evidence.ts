@@ -16,7 +16,7 @@ export async function evidenceView(place: HTMLElement, ref: string): Promise<Vie
   const partition = await get("/api/v1/partitions/{ref}", { ref });
   const ofIt = { ...MOST, partition: partition.id };
   const [models, found, compared, measured, same, labels] = await Promise.all([
-    get("/api/v1/models/{ref}", { ref: partition.model }),
+    get("/api/v1/models", {}, MOST),
     get("/api/v1/experiments", {}, ofIt),
     get("/api/v1/comparisons", {}, ofIt),
     get("/api/v1/llc", {}, { ...MOST, checkpoint: partition.checkpoint }),
@@ -26,10 +26,11 @@ export async function evidenceView(place: HTMLElement, ref: string): Promise<Vie
   document.title = `Evidence of ${called(partition)} · interbasis`;
   const names = new Map(labels.flatMap((row) => (row.module === null ? [] : [[row.module, row.text] as const])));
   const moduleName = (index: number): string => (names.has(index) ? `module ${index}: ${names.get(index)}` : `module ${index}`);
-  const network = models.family !== "graph"; // one of our own, which experiments can run
+  const family = models.items.find((model) => model.name === partition.model)?.family ?? "";
+  const network = family !== "graph"; // one of our own, which experiments can run
   const parts: Section[] = [experiments(partition, found.items, network, moduleName)];
   if (network) parts.push(coefficients(partition, measured.items, moduleName));
-  parts.push(comparisons(partition, compared.items, new Set(same.items.map((row) => row.id))), downloads(partition, network));
+  parts.push(comparisons(partition, compared.items, new Set(same.items.map((row) => row.id))), downloads(partition, family));
   show(
     place,
     h("p", { class: "small" }, h("a", { href: to("graph", partition.id) }, "The picture of this division")),

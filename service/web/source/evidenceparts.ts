@@ -9,9 +9,9 @@ export interface Section {
   leave?: () => void;
 }
 
-/** The verdict that the service gives, with its reason. */
-export const verdict = (word: string | null | undefined, reason: string | null | undefined): HTMLElement =>
-  h("p", { class: "verdict" }, h("strong", {}, word ?? "without a verdict"), reason ? `: ${reason}` : "");
+/** The verdict that the service gives, with its reason, after what was asked. */
+export const verdict = (word: string | null | undefined, reason: string | null | undefined, asked = ""): HTMLElement =>
+  h("p", { class: "verdict" }, asked, h("strong", {}, word ?? "without a verdict"), reason ? `: ${reason}` : "");
 
 /** What to do where nothing is stored: a command, and a form with the same. */
 export const missing = (what: string, command: string, target: string, task: string, choices: Record<string, string> = {}): Child => [

@@ -63,6 +63,16 @@ const KINDS: Record<string, [string, string]> = {
   predict: ["Costs predicted and measured", "Each link between two modules is cut, and the loss is compared with the cost that the graph predicts."],
 };
 
+/** What the verdict of a kind answers, before it. */
+const ASKED: Record<string, string> = {
+  isolate: "Do modules work by themselves? ",
+  modules: "Do modules work by themselves? ",
+  faithfulness: "Do the strongest edges carry the network? ",
+  bisect: "Do the strongest edges carry the network? ",
+  epsilon: "Do the strongest edges carry the network? ",
+  predict: "Does the cost rank the losses? ",
+};
+
 type Named = (index: number) => string;
 
 /** All experiments on a partition, the newest of each kind open. */
@@ -111,7 +121,7 @@ function section(row: Row, named: Named): Section {
       row.experiment === "bisect" || row.experiment === "epsilon" ? required(row, found) : null,
       found.classes?.length && found.whole_classes?.length ? classes(found, named) : null,
       notes(row, found).map((text) => note(text)),
-      verdict(row.verdict, row.reason),
+      verdict(row.verdict, row.reason, ASKED[row.experiment] ?? ""),
       (found.parts ?? []).map((part, i) => h("p", { class: "small" }, `${named(i)}: ${part.verdict}, ${part.reason}`)),
       h("p", {}, downloadButton(`api/v1/experiments/${row.id}/file`, `Download ${row.id}`)),
     ),
@@ -128,22 +138,23 @@ const spread = (value: number | null | undefined, error: number | null | undefin
   error === null || error === undefined ? number(value) : `${number(value)} ± ${number(error, 1)}`;
 
 function outcomes(row: Row, found: Summary, metric: string): Child {
-  const isolated: Record<string, Record<string, Control> | undefined> =
-    row.experiment === "isolate" ? { isolated: found.matched, "worst cut": found.worst?.[0]?.matched } : {};
+  const isolate = row.experiment === "isolate";
+  const matched: Record<string, Record<string, Control> | undefined> = { isolated: found.matched, "worst cut": found.worst?.[0]?.matched };
   const links = found.links ?? [];
   const first = found.rows.length - links.length;
-  const control = (line: Outcome): Control | undefined => isolated[line.name]?.[metric] ?? line.controls[metric];
-  const compared = found.rows.some((line) => control(line));
-  const heads = ["Network", ...(links.length ? ["Cost"] : []), "Ablated", metric, ...(compared ? ["Random", "p"] : [])];
+  const controls = (line: Outcome): (Control | undefined)[] => [line.controls[metric], ...(isolate ? [matched[line.name]?.[metric]] : [])];
+  const compared = found.rows.some((line) => controls(line).some(Boolean));
+  const random = isolate ? ["Random modules", "p", "Random edges", "p"] : ["Random", "p"];
+  const heads = ["Network", ...(links.length ? ["Cost"] : []), "Ablated", metric, ...(compared ? random : [])];
   const rows = found.rows.map((line, i): Cells => {
-    const beside = control(line);
     const value = line.values[metric];
+    const beside = controls(line).flatMap((one) => (one ? [spread(one.value, one.spread), number(one.p_value, 2)] : ["–", "–"]));
     return [
       line.name,
       ...(links.length ? [i < first ? "–" : number(links[i - first]?.predicted)] : []),
       number(line.removed),
       spread(value?.value, value?.standard_error),
-      ...(compared ? [beside ? spread(beside.value, beside.spread) : "–", beside ? number(beside.p_value, 2) : "–"] : []),
+      ...(compared ? beside : []),
     ];
   });
   return table(`${row.experiment}: ${metric}`, heads, once(rows, found), heads.slice(1));
@@ -174,10 +185,14 @@ function notes(row: Row, found: Summary): string[] {
   const said: string[] = [];
   if (row.experiment === "isolate") {
     said.push(`${number(sum(found.cut_edges))} of ${count(sum(found.n_edges), "edge")} join different modules and were cut.`);
-    if (Object.keys(found.matched ?? {}).length) said.push("Random: as many edges of the same strengths, cut at random.");
+    said.push("Weak edges are cut too: those below the threshold at which the modules were found.");
+    const edges = Object.keys(found.matched ?? {}).length ? " Random edges: as many of the same strengths." : "";
+    said.push(`Random modules have the same sizes.${edges}`);
   }
+  if (found.rows.some((line) => Object.keys(line.controls).length)) said.push("p: the share of random controls that do at least as well, what is measured counted as one of them.");
+  if (row.experiment === "modules") said.push("Nodes of no module go along with the module that they exchange most loss with.");
   if (found.mixing)
-    said.push(`Variance that nodes take from their own module ${number(found.mixing.own)}, from other modules ${number(found.mixing.others)}; without the strongest edge of each node.`);
+    said.push(`Variance of nodes' activations, in units of the loss, when data of their own module change ${number(found.mixing.own)}, of other modules ${number(found.mixing.others)}; without the strongest edge of each node.`);
   if (row.experiment === "predict" && row.value !== null && found.interval)
     said.push(`Rank correlation of predicted cost and loss ${number(row.value)}, ${number(found.interval[0])} to ${number(found.interval[1])}.`);
   return said;

@@ -32,7 +32,7 @@ export function field(name: string, schema: Schema): Field {
   return {
     name,
     control,
-    element: h("div", {}, h("label", { for: id }, name), control, about),
+    element: h("div", {}, h("label", { for: id }, name.replaceAll("_", " ")), control, about),
     value: () => typed(control.value.trim(), schema),
   };
 }

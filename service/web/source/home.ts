@@ -1,6 +1,6 @@
 // The first view: every checkpoint with what is known of it, charts over training, imported graphs, jobs.
 import { chart, type Line } from "./charts";
-import { get, type Schemas } from "./client";
+import { all, get, type Schemas } from "./client";
 import { colour, onScheme } from "./colours";
 import { called, count, h, note, number, show, swatch, type Child } from "./dom";
 import { keepingFocus } from "./jobparts";
@@ -21,6 +21,7 @@ interface Found {
   llc: Chosen<Schemas["LlcRow"]> | undefined;
   ledger: Schemas["LedgerRow"] | undefined;
   jobs: Schemas["JobRow"][];
+  run: number; // of the model, counted from its oldest
 }
 
 interface Stored {
@@ -33,8 +34,9 @@ interface Stored {
 }
 
 async function read(): Promise<Stored> {
-  const [models, checkpoints, graphs, partitions, llc, ledgers, jobs] = await Promise.all([
+  const [models, runs, checkpoints, graphs, partitions, llc, ledgers, jobs] = await Promise.all([
     get("/api/v1/models", {}, MOST),
+    all("/api/v1/runs"),
     get("/api/v1/checkpoints", {}, MOST),
     get("/api/v1/graphs", {}, MOST),
     get("/api/v1/partitions", {}, MOST),
@@ -43,6 +45,7 @@ async function read(): Promise<Stored> {
     get("/api/v1/jobs", {}, MOST),
   ]);
   const [of, at, by] = [divisions(partitions.items), coefficients(llc.items), comparable(ledgers.items, () => "")];
+  const number = new Map(runs.map((run) => [run.id, run.number]));
   const about = Map.groupBy(jobs.items, (job) => job.target);
   const trained = checkpoints.items.filter((row) => row.family !== IMPORTED);
   const rows = trained.map((checkpoint) => ({
@@ -52,6 +55,7 @@ async function read(): Promise<Stored> {
     llc: at.get(checkpoint.id),
     ledger: by.get(checkpoint.id)?.row,
     jobs: about.get(checkpoint.id) ?? [],
+    run: number.get(checkpoint.run) ?? 1,
   }));
   const families = new Map(models.items.map((model) => [model.name, model.family]));
   return {
@@ -156,11 +160,7 @@ function empty(): Child {
   ];
 }
 
-const runName = (row: Found): string => {
-  const { partition, llc, ledger, checkpoint } = row;
-  const run = (partition ?? llc?.row ?? ledger)?.run_number ?? 1;
-  return run > 1 ? `${checkpoint.model}#${run}` : checkpoint.model;
-};
+const runName = ({ checkpoint, run }: Found): string => (run > 1 ? `${checkpoint.model} #${run}` : checkpoint.model);
 
 type Value = (row: Found) => { y: number | null | undefined; lower?: number | null; upper?: number | null };
 
@@ -235,7 +235,7 @@ function table(groups: Found[][]): Child {
 
 function tableRow(row: Found): HTMLElement {
   const { checkpoint, partition, llc, ledger } = row;
-  const name = called({ ...checkpoint, run_number: (partition ?? llc?.row ?? ledger)?.run_number ?? null });
+  const name = called({ ...checkpoint, run_number: row.run });
   const right = (...shown: Child[]): HTMLElement => h("td", { class: "number" }, ...shown);
   return h(
     "tr",
@@ -296,16 +296,16 @@ function imported(graphs: Schemas["GraphRow"][], partitions: Schemas["PartitionR
   ];
 }
 
-function jobs(all: Schemas["JobRow"][]): Child {
-  const open = all.filter(unfinished);
-  const failed = all.filter((job) => job.state === "failed").slice(0, 5);
+function jobs(rows: Schemas["JobRow"][]): Child {
+  const open = rows.filter(unfinished);
+  const failed = rows.filter((job) => job.state === "failed").slice(0, 5);
   if (!open.length && !failed.length) return null;
-  const rows = [...open, ...failed].map((job) => [
+  const cells = [...open, ...failed].map((job) => [
     h("a", { href: to("jobs", job.id), "data-focus": job.id }, job.task),
     job.target_name ?? job.target,
     [job.state, job.fraction !== null && job.state === "running" ? `, ${Math.round(100 * job.fraction)} %` : ""],
     h("span", { class: job.error ? "says error" : "says" }, job.error?.trim().split("\n").at(-1) ?? job.message),
     job.id,
   ]);
-  return [h("h2", {}, "Jobs"), dataTable("Jobs", ["Task", "Of", "State", "What it says", "ID"], rows)];
+  return [h("h2", {}, "Jobs"), dataTable("Jobs", ["Task", "Of", "State", "What it says", "ID"], cells)];
 }

@@ -1,7 +1,7 @@
 // One job: how far it is, what was asked, what came of it or why not.
 import { change, get, type Schemas } from "./client";
 import { failure, h, note, number, show, type Child } from "./dom";
-import { action, keepingFocus, moment, progress, type Act } from "./jobparts";
+import { action, keepingFocus, moment, progress, resultAddress, type Act } from "./jobparts";
 import { to, type View } from "./route";
 import { follow, unfinished } from "./watch";
 
@@ -89,12 +89,7 @@ export function duration(seconds: number): string {
 }
 
 function result(job: Job, made: Record<string, unknown>): Child {
-  const [kind, id] = [String(made["kind"]), String(made["id"])];
-  const view = VIEWS[kind];
-  const address = kind === "partition" ? to("graph", id) : view ? to(view, job.target) : null;
-  const text = `${kind} ${id}`;
+  const text = `${String(made["kind"])} ${String(made["id"])}`;
+  const address = resultAddress(job, made);
   return h("li", {}, address ? h("a", { class: "row", href: address, "data-focus": text }, text) : h("span", { class: "row" }, text));
 }
-
-/** Views of what the job was about, in which its result is shown. */
-const VIEWS: Record<string, string> = { experiment: "evidence", comparison: "evidence", description: "modules", tracking: "training" };

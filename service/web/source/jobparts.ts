@@ -1,6 +1,7 @@
 // What the list of jobs and the page of one job share.
 import type { Schemas } from "./client";
 import { h, type Child } from "./dom";
+import { to } from "./route";
 import { unfinished } from "./watch";
 
 type Job = Schemas["JobRow"];
@@ -34,4 +35,15 @@ export function keepingFocus(holder: HTMLElement, draw: () => void): void {
   const before = holder.contains(document.activeElement) ? document.activeElement?.getAttribute("data-focus") : null;
   draw();
   if (before) [...holder.querySelectorAll<HTMLElement>("[data-focus]")].find((one) => one.dataset["focus"] === before)?.focus();
+}
+
+/** Views of what a job was about, in which its result is shown. */
+const VIEWS: Record<string, string> = { experiment: "evidence", comparison: "evidence", description: "modules", tracking: "training" };
+
+/** Where a result of a job is shown; null for those that no view shows. */
+export function resultAddress(job: Job, made: Record<string, unknown>): string | null {
+  const [kind, id] = [String(made["kind"]), String(made["id"])];
+  if (kind === "partition") return to("graph", id);
+  const view = VIEWS[kind];
+  return view ? to(view, job.target) : null;
 }

@@ -2,7 +2,7 @@
 import { change, get, type Schemas } from "./client";
 import { count, failure, h, note, show, type Child } from "./dom";
 import { jobView } from "./job";
-import { action, keepingFocus, moment, progress, type Act } from "./jobparts";
+import { action, keepingFocus, moment, progress, resultAddress, type Act } from "./jobparts";
 import { here, to, type View } from "./route";
 import { jobForm } from "./schedule";
 import { table } from "./tables";
@@ -128,12 +128,19 @@ function lists(found: Found, older: Job[], act: Act, more: () => void): Child {
   ];
 }
 
+/** The results of a job, as links to where they are shown. */
+const results = (job: Job): Child =>
+  job.results.map((made, i) => {
+    const [text, address] = [`${String(made["kind"])} ${String(made["id"])}`, resultAddress(job, made)];
+    return [i ? ", " : "", address ? h("a", { href: address, "data-focus": `${job.id} ${text}` }, text) : text];
+  });
+
 function rows(title: string, jobs: Job[], act: Act): HTMLElement {
   const cells = jobs.map((job) => [
     h("a", { href: to("jobs", job.id), "data-focus": `open ${job.id}` }, job.task),
     job.target_name ?? job.target,
     [job.state, job.cancelling && unfinished(job) ? ", being cancelled" : "", progress(job)],
-    h("span", { class: job.error ? "says error" : "says" }, job.error?.trim().split("\n").at(-1) ?? job.message),
+    h("span", { class: job.error ? "says error" : "says" }, job.results.length ? results(job) : (job.error?.trim().split("\n").at(-1) ?? job.message)),
     job.queue,
     moment(job.created),
     action(job, act),

@@ -136,3 +136,25 @@ export function quotient(modules: Schemas["ModuleRow"][], box: Box): Map<number,
   });
   return found;
 }
+
+const PADDING = 96; // pixels of a picture that stay free, both sides together
+
+/** The largest radius of each node, in pixels, at which discs in a row or column do not overlap; at least 1. */
+export function radii(places: Map<string, Point>, box: Box): Map<string, number> {
+  const scale = Math.max(0.1, 1 - PADDING / Math.min(box.width, box.height));
+  const found = new Map([...places.keys()].map((name) => [name, Infinity]));
+  const closest = (along: (point: Point) => number, across: (point: Point) => number): void => {
+    for (const [, line] of Map.groupBy(places, ([, point]) => along(point))) {
+      line.sort(([, a], [, b]) => across(a) - across(b));
+      line.forEach(([name, point], i) => {
+        const next = line[i + 1];
+        if (!next) return;
+        const half = Math.max(1, (scale * (across(next[1]) - across(point))) / 2);
+        for (const one of [name, next[0]]) found.set(one, Math.min(half, found.get(one) ?? half));
+      });
+    }
+  };
+  closest((point) => point.x, (point) => point.y);
+  closest((point) => point.y, (point) => point.x);
+  return found;
+}

@@ -126,6 +126,7 @@ async function surface(known: Known, module: number): Promise<Child> {
     get("/api/v1/partitions/{ref}/mediators", { ref }, { later: module, limit: 1000 }),
   ]);
   const rows = [...out.items, ...into.items].sort((a, b) => b.strength - a.strength);
+  const more = out.next_cursor || into.next_cursor ? "the strongest " : "";
   if (!rows.length) return [h("h3", {}, "Nothing passes to or from other modules")];
   const shown = rows.slice(0, 12).map((mediator) => {
     const outward = mediator.earlier === module;
@@ -142,7 +143,7 @@ async function surface(known: Known, module: number): Promise<Child> {
   });
   const heads = ["Node", "Module", "Strength", "γ"].map((text, i) => h("th", { scope: "col", class: i > 1 ? "number" : null }, text));
   return [
-    h("h3", {}, `Between this module and others: ${count(rows.length, "mediator")}`),
+    h("h3", {}, `Between this module and others: ${more}${count(rows.length, "mediator")}`),
     h(
       "div",
       { class: "scroll", role: "region", "aria-label": "Mediators", tabindex: 0 },
@@ -197,8 +198,10 @@ export async function nodePanel(known: Known, place: string, link: Link): Promis
   const neighbours = edges.edges.map((edge) => {
     const into = edge.later_cut === cut && edge.later === coordinate;
     const [c, i] = into ? [edge.earlier_cut, edge.earlier] : [edge.later_cut, edge.later];
-    return row(link({ node: key(c, i), module: null, nodes: true }), into ? "from" : "to", known.nodeName(c, i), number(edge.weight ?? edge.strength));
+    const counts = edge.strength > known.usual ? "" : ", does not count";
+    return row(link({ node: key(c, i), module: null, nodes: true }), into ? "from" : "to", known.nodeName(c, i), number(edge.weight ?? edge.strength) + counts);
   });
+  const weak = edges.edges.some((edge) => edge.strength <= known.usual);
   return [
     h("p", { class: "small" }, h("a", { href: link({ node: null }) }, "Back to the list")),
     h("h2", {}, swatch(colour(module)), known.nodeName(cut, coordinate, node.label)),
@@ -215,6 +218,7 @@ export async function nodePanel(known: Known, place: string, link: Link): Promis
     known.described ? await card(known, { cut: known.graph.cuts[cut] ?? String(cut), node: coordinate }) : null,
     h("p", {}, h("a", { href: to("modules", known.partition.id, { node: place }) }, "Its card and labels")),
     h("h3", {}, `Strongest of ${count(edges.n_edges, "edge")}`),
+    weak ? note(`Modules count edges stronger than √ε = ${number(known.usual)}.`) : null,
     h("ul", { class: "list" }, neighbours),
   ];
 }

@@ -71,7 +71,8 @@ export class JobForm {
     const properties = (form.choices as { properties?: Record<string, Schema> }).properties ?? {};
     this.fields = Object.entries(properties).map(([name, schema]) => field(name, schema));
     show(this.choices, this.fields.map((one) => one.element));
-    show(this.about, form.about);
+    const scale = form.task === "llc" ? " It needs a loss scale: epsilon (a number, in units of the loss), seeds (other checkpoints, whose distance is the scale), temperature, or curve (a range of scales)." : "";
+    show(this.about, form.about + scale);
     show(this.aim, form.target === "file" ? "The sha256:... of an upload." : `A ${form.target}: an ID, or a name such as model@step.`);
     show(this.said);
     if (form.target === this.kind) return;

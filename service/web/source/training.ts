@@ -212,5 +212,5 @@ function table(course: Course): Child {
       right(counted ? `${counted.lower < counted.upper ? "≤ " : ""}${number(counted.effective)}` : "–"),
     );
   });
-  return [h("h2", {}, "The same in numbers"), scrolled("The same in numbers", ["Step", "Modules (nodes)", "Changed", "What happened", "LLC", "Effective parameters"], rows, (i) => i === 2 || i > 3)];
+  return [h("h2", {}, "The same in numbers"), scrolled("The same in numbers", ["Step", "Modules (nodes)", "Moved, of nodes in both", "What happened", "LLC", "Effective parameters"], rows, (i) => i === 2 || i > 3)];
 }

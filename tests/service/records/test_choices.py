@@ -195,7 +195,7 @@ def test_wrong_values_are_refused_by_name(task: str, name: str) -> None:
         ("partition", {"min_size": 5, "max_size": 4}, "min_size <= max_size"),
         ("partition", {"labels": {"a/0": 1}, "k": 2}, "only epsilon with them, not k"),
         ("partition", {"labels": {"a/0": [1]}}, "labels is"),
-        ("llc", {}, "no loss scale: give --epsilon X"),
+        ("llc", {}, "no loss scale: give epsilon for one"),
         ("llc", {"epsilon": 1.0, "temperature": 3.0}, "epsilon and temperature were given"),
         ("llc", {"epsilon": 1.0, "curve": True}, "epsilon and curve were given"),
         ("compare", {}, "nothing to compare with: expected one of other, a partition, and labels"),

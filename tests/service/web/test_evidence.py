@@ -68,10 +68,15 @@ def test_evidence_is_shown_with_its_verdicts(
     page.get_by_role("link", name="Evidence and downloads").click()
     isolated = page.locator("section").filter(has=page.get_by_role("heading", name="Modules isolated"))
     expect(isolated.get_by_role("rowheader", name="worst cut")).to_be_visible()
+    heads = isolated.get_by_role("region", name="isolate: mse").get_by_role("columnheader")
+    expect(heads).to_have_text(["Network", "Ablated", "mse", "Random modules", "p", "Random edges", "p"])
+    expect(isolated).to_contain_text("Weak edges are cut too")
     expect(isolated).to_contain_text(re.compile(r"Worst cut: \d+ edges kept in part.*after 2 steps"))
     expect(isolated.locator(".verdict")).to_contain_text(re.compile("supported|chance|refuted"))
     ablated = page.locator("section").filter(has=page.get_by_role("heading", name="Modules ablated")).first
-    expect(ablated.locator(".verdict")).to_have_text(f"refuted: {HOSTILE}")  # the newest of two
+    expect(ablated.locator(".verdict")).to_have_text(
+        f"Do modules work by themselves? refuted: {HOSTILE}"
+    )  # the newest of two
     classes = page.get_by_role("region", name="Accuracy by module and class").first
     expect(classes.get_by_role("row").nth(2)).to_contain_text(f"without module 0: {HOSTILE}0")
     expect(classes.locator("strong")).to_have_text(["0.25"])

@@ -21,7 +21,7 @@ def test_a_job_is_asked_for_by_the_form_and_watched_to_its_end(service: Service,
     expect(k).to_be_focused()
     expect(k).to_have_attribute("aria-invalid", "true")
     k.fill("2")
-    page.get_by_label("max_size").fill("5000")
+    page.get_by_label("max size").fill("5000")
     k.press("Enter")
     expect(page).to_have_url(re.compile("#/jobs/j-"))
     expect(page.get_by_role("heading", name=f"partition of {HOSTILE}@2")).to_be_visible()
