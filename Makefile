@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+export PYTHONDONTWRITEBYTECODE =  # or each process compiles all modules anew
+
 .PHONY: demo test check clean
 
 demo: $(STAMP)
 	$(BIN)/interbasis demo
 
-test: export PYTHONDONTWRITEBYTECODE =  # or each process compiles all modules anew
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
@@ -22,7 +23,7 @@ check: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt $(shell find package analysis service migrations -type d -not -name __pycache__)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "interbasis needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict -e '.[test]'
 	touch $@
 
 clean:
