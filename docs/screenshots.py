@@ -2,7 +2,7 @@
 
 export INTERBASIS_STORE=demo.sqlite
 interbasis demo && interbasis track two-digits && interbasis describe two-digits@last
-interbasis experiment two-digits@last --kind isolate --kind modules --kind faithfulness --adversarial 20,80
+interbasis experiment two-digits@last --kind isolate --kind modules --kind faithfulness
 python docs/screenshots.py demo.sqlite                  writes docs/page*.png
 python docs/screenshots.py demo.sqlite --all FOLDER     every view, at both widths, light and dark
 """
@@ -24,7 +24,7 @@ from playwright.sync_api import sync_playwright
 from interbasis.service.client import Client
 
 DOCS = Path(__file__).parent
-PICTURES = {"nodes": "page.png"} | {name: f"page-{name}.png" for name in ("evidence", "jobs", "training")}
+PICTURES = {"nodes": "page.png"} | {name: f"page-{name}.png" for name in ("cards", "evidence", "jobs", "training")}
 SIZES = {"wide": {"width": 1280, "height": 820}, "narrow": {"width": 390, "height": 844}}
 COLOURS = 128  # of a picture in the documentation, which makes it a third as large
 
