@@ -224,37 +224,45 @@ WRONG: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), WRONG.items(), ids=WRONG)
-def test_an_example_that_cannot_occur_is_found(document: dict[str, Any], field: str, value: Any) -> None:
-    schema, _, name = field.partition(".")
+def test_examples_that_cannot_occur_are_found(document: dict[str, Any]) -> None:
     changed = copy.deepcopy(document)
-    changed["components"]["schemas"][schema]["properties"][name]["examples"] = [value]
-    (fault,) = cases_examples.faults_of_fields(changed)
-    assert fault.endswith(f"{value!r}") or schema in ("PartitionDetail", "Subgraph", "TrackingDetail")
+    schemas = changed["components"]["schemas"]
+    found = {}  # in the order of the document
+    for schema, described in schemas.items():
+        for name, about in described.get("properties", {}).items():
+            if (field := f"{schema}.{name}") in WRONG:
+                about["examples"] = [WRONG[field]]
+                found[field] = WRONG[field]
+    assert found.keys() == WRONG.keys()
+    for (field, value), fault in zip(found.items(), cases_examples.faults_of_fields(changed), strict=True):
+        inside = field.split(".")[0] in ("PartitionDetail", "Subgraph", "TrackingDetail")
+        assert inside or (fault.startswith(f"{field} ") and fault.endswith(f"{value!r}")), field
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "value"),
-    [
-        ("/graphs", "checkpoint", "g-1a2b3c4d"),
-        ("/graphs/{ref}", "ref", "p-1a2b3c4d"),
-        ("/graphs/{ref}/export", "format", "png"),
-        ("/jobs", "cursor", "next"),
-        ("/jobs", "state", "done"),
-        ("/jobs", "limit", 5000),
-        ("/models/{ref}", "ref", "g-1a2b3c4d"),
-        ("/partitions/{ref}/compare/{other}", "other", "two-digits"),
-        ("/partitions/{ref}/mediators", "cursor", "MSAz"),
-        ("/partitions/{ref}/nodes", "cursor", "MCAxIDEgMw"),
-        ("/files/{sha256}", "sha256", "9f86d081"),
-    ],
-)
-def test_a_parameter_that_cannot_occur_is_found(document: dict[str, Any], path: str, name: str, value: Any) -> None:
+WRONG_PARAMETERS = [
+    ("/graphs", "checkpoint", "g-1a2b3c4d"),
+    ("/graphs/{ref}", "ref", "p-1a2b3c4d"),
+    ("/graphs/{ref}/export", "format", "png"),
+    ("/jobs", "cursor", "next"),
+    ("/jobs", "state", "done"),
+    ("/jobs", "limit", 5000),
+    ("/models/{ref}", "ref", "g-1a2b3c4d"),
+    ("/partitions/{ref}/compare/{other}", "other", "two-digits"),
+    ("/partitions/{ref}/mediators", "cursor", "MSAz"),
+    ("/partitions/{ref}/nodes", "cursor", "MCAxIDEgMw"),
+    ("/files/{sha256}", "sha256", "9f86d081"),
+]
+
+
+def test_parameters_that_cannot_occur_are_found(document: dict[str, Any]) -> None:
     changed = copy.deepcopy(document)
-    for about in changed["paths"][f"/api/v1{path}"]["get"]["parameters"]:
-        about |= {"example": value} if about["name"] == name else {}
-    (fault,) = cases_examples.faults_of_parameters(changed)
-    assert fault.startswith(f"{path} {name} ")
+    for path, name, value in WRONG_PARAMETERS:
+        (about,) = (each for each in changed["paths"][f"/api/v1{path}"]["get"]["parameters"] if each["name"] == name)
+        about["example"] = value
+    faults = [*cases_examples.faults_of_parameters(changed)]
+    assert len(faults) == len(WRONG_PARAMETERS)
+    for path, name, _ in WRONG_PARAMETERS:
+        assert sum(fault.startswith(f"{path} {name} ") for fault in faults) == 1, (path, name)
 
 
 def test_a_missing_example_or_rule_is_found(document: dict[str, Any]) -> None:
