@@ -87,7 +87,7 @@ def test_fewer_points_do_for_a_larger_tolerance() -> None:
 
 
 def test_graph_takes_the_points_of_the_bases_and_says_how_many() -> None:
-    batches: list[Batch] = list(random_tokens(300, 4).split(50))
+    batches: list[Batch] = list(random_tokens(160, 4).split(40))
     net, _ = assumed_network(transformer("gpt2"), batches, cuts="auto")
     bases = interaction_basis(net, batches, tolerance=0.3)
     taken: Any = bases.settings["data_points"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cases_long import SEEDS
 from torch import Tensor, nn
 
 import interbasis
@@ -198,7 +199,7 @@ def test_edges_beyond_a_skip_path_have_errors_of_their_own() -> None:
     assert InteractionGraph.from_bytes(graph.to_bytes()) == graph
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_estimates_make_no_modules_of_an_untrained_decoder(seed: int) -> None:
     """With the errors of the whole in place of those beyond the skip path these were three and two modules."""
     from cases_transformers import transformer

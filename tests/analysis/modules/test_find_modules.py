@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases_graphs import planted, trained, unstructured
+from cases_long import SEEDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
@@ -118,8 +119,7 @@ def test_two_squares_by_hand():
     assert part.p_value is None
 
 
-@pytest.mark.parametrize("sizes", [(10, 10), (24, 8), (8, 8, 8), (6,) * 5])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("sizes", "seed"), [((10, 10), 0), ((24, 8), 1), ((8, 8, 8), 0), ((6,) * 5, 1)])
 def test_planted_modules_are_found(sizes, seed):
     graph, truth = planted(sizes, seed=seed, inside=0.8)
     part = find_modules(graph, epsilon=1.0, seed=seed)
@@ -128,8 +128,7 @@ def test_planted_modules_are_found(sizes, seed):
     assert part.p_value == pytest.approx(1 / 21)
 
 
-@pytest.mark.parametrize("sizes", [(20, 20), (39, 7)])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("sizes", "seed"), [((20, 20), 1), ((39, 7), 2)])
 def test_two_modules_of_a_network_like_graph(sizes, seed):
     graph, truth = trained(sizes, seed=seed)
     strongest = max(block.max() for block in graph.blocks)
@@ -138,7 +137,7 @@ def test_two_modules_of_a_network_like_graph(sizes, seed):
 
 
 @pytest.mark.parametrize("kind", ["uniform", "sparse", "hubs", "decay"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_graphs_without_modules_are_one_module(kind, seed):
     part = find_modules(unstructured(kind, seed=seed), epsilon=1.0, seed=seed)
     assert part.n_modules == 1

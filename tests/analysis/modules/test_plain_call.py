@@ -196,7 +196,7 @@ class TestChains:
         (costs,) = costs_beyond_chains(graph, 1e-4).blocks(graph.pair_slices)
         assert costs == pytest.approx(np.log(10) * (1 - np.eye(3)))
 
-    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_activations_between_nearly_diagonal_layers_are_one_module(self, seed: int) -> None:
         """Cuts before and after leaky units: chains through skip paths and through what is left of them."""
         generator = torch.Generator().manual_seed(seed)

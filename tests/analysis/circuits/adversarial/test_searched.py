@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import normal, sequential
 from cases_circuits import WIDTH, Planted
+from cases_long import SEEDS
 from torch import Tensor, nn
 
 from interbasis.analysis import InteractionGraph, Network, interaction_basis, interaction_graph
@@ -50,7 +51,7 @@ class Small:
         return float(max(found))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_at_least_the_worst_corner_of_a_small_graph(seed: int) -> None:
     case = Small(seed)
     corner = case.corners()
