@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 Open = Callable[..., Page]
+
+expect.set_options(timeout=30_000)  # a busy machine takes more than the five seconds of the default
 
 
 @dataclass(frozen=True)

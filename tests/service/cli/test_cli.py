@@ -1078,7 +1078,7 @@ def test_verdicts_have_their_colours() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "give --epsilon X"),
+        ([], "give epsilon for one, or curve for a range"),
         (["--epsilon", "1", "--curve"], "epsilon and curve were given"),
         (["--epsilon", "1", "--temperature", "1"], "epsilon and temperature were given"),
         (["--epsilon", "-1"], "epsilon is -1.0"),

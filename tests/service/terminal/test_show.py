@@ -119,11 +119,15 @@ def test_curve_is_shown_with_a_line_per_loss_scale(said: Callable[[Record], list
 
 def test_experiment_is_shown_with_notes_and_then_its_verdict(said: Callable[[Record], list[str]]) -> None:
     found = said(experiment())
-    assert "isolated        5  0.125 ± 0.03  0.5 ± 0.2  0.0952" in found
-    assert found[-6:-3] == [
-        "1,000 held-out data points",
+    assert "isolated        5  0.125 ± 0.03  1.5 ± 0.2       0.048  0.5 ± 0.2     0.095" in found
+    assert found[found.index("1,000 held-out data points") + 1 : -1] == [
         "5 of 12 edges join different modules and were cut",
-        "random: as many edges of the same strengths, cut at random",
+        "weak edges are cut too: those below the threshold at which the modules were",
+        "found",
+        "random modules have the same sizes; random edges are as many of the same",
+        "strengths",
+        "p: the share of random controls that do at least as well, what is measured",
+        "counted as one of them",
     ]
     assert found[-1] == "supported: nodes follow their own modules"
     assert said(experiment(verdict=None))[-1] == "mse 1.5 ± 0.2, p 0.0476"
