@@ -130,7 +130,7 @@ def test_experiment_is_shown_with_notes_and_then_its_verdict(said: Callable[[Rec
         "counted as one of them",
     ]
     assert found[-1] == "supported: nodes follow their own modules"
-    assert said(experiment(verdict=None))[-1] == "mse 1.5 ± 0.2, p 0.0476"
+    assert said(experiment(verdict=None)) == found[:-1], "the table has its numbers"
 
 
 def test_tracking_is_shown_with_its_checkpoints(said: Callable[[Record], list[str]]) -> None:
