@@ -3,10 +3,15 @@
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -61,3 +66,22 @@ def sound(page: Page) -> None:
         f"{each['id']}: {each['nodes'][0]['html']}" for each in violations if each["impact"] in ("serious", "critical")
     ]
     assert not found
+
+
+@contextmanager
+def static(folder: Path) -> Iterator[str]:
+    """The URL of a plain web server of a folder, as `python -m http.server` is one."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Patient(ThreadingHTTPServer):
+        request_queue_size = 64  # a busy machine accepts late, and five are few for a browser
+
+    with Patient(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()

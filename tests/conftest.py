@@ -2,19 +2,25 @@
 
 import inspect
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import jaxtyping
 import pytest
 import torch
 import typer.testing
 import warm_python
+
+if TYPE_CHECKING:
+    from cases_page import Open
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     torch.set_num_threads(1)  # the workers of the test run share the cores, and so do the processes they start
@@ -99,6 +105,56 @@ def python() -> Iterator[str]:
     """A Python that has imported torch and interbasis, for programs that are to start at once."""
     with warm_python.started() as path:
         yield path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """The system's Chromium, without a window."""
+    from cases_page import NAMES
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, (os.environ.get("INTERBASIS_CHROMIUM"), *map(shutil.which, NAMES))), None)
+    if found is None:
+        warnings.simplefilter("always")
+        warnings.warn("no Chromium: tests of the page are SKIPPED", stacklevel=1)
+        pytest.skip("no Chromium: install Debian's package `chromium`, or name one in INTERBASIS_CHROMIUM")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # a machine without a GPU, and root
+        opened = playwright.chromium.launch(executable_path=found, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator["Open"]:
+    """Open an address in a window of its own; there is no error and no request to another host, then or later."""
+    from cases_page import WIDE
+
+    seen: list[str] = []
+    contexts = []
+
+    def begin(url: str, *, refused: tuple[int, ...] = (), **options: Any) -> "Page":
+        context = browser.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", **options})
+        contexts.append(context)
+        page = context.new_page()
+        host = urlsplit(url).netloc
+
+        def console(message: "ConsoleMessage") -> None:
+            known = any(f"status of {code}" in message.text for code in refused)  # said by the browser itself
+            if message.type == "error" and not known:
+                seen.append(f"console: {message.text}")
+
+        page.on("console", console)
+        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: seen.append(f"a script ran: {dialog.message}"))
+        page.on("request", lambda request: urlsplit(request.url).netloc in (host, "") or seen.append(request.url))
+        page.goto(url)
+        return page
+
+    yield begin
+    for context in contexts:
+        context.close()
+    assert not seen
 
 
 @pytest.fixture

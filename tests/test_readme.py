@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases_page import Open, static
+from playwright.sync_api import expect
 from test_docs import blocks
 from test_rooms import ROOT
 from torch import nn
@@ -79,8 +81,10 @@ def test_own_model_is_taken_apart_as_printed(run: Run, tmp_path: Path) -> None:
     assert "2 modules, supported" in (tmp_path / "report.html").read_text()
 
 
-def test_commands_work_as_printed_and_the_service_after_them(run: Run, home: Path, tmp_path: Path, python: str) -> None:
-    """README's commands, then the service on the same store, with a watched job."""
+def test_commands_work_as_printed_and_the_service_after_them(
+    run: Run, home: Path, tmp_path: Path, python: str, request: pytest.FixtureRequest
+) -> None:
+    """README's commands, then the service on the same store, with a watched job, and all views of its page."""
     (commands,) = (block for block in blocks("console", README) if "interbasis demo" in block)
     lines = [line.removeprefix("$ ") for line in commands.splitlines()]
     said = {line: run(line) for line in lines}
@@ -94,7 +98,7 @@ def test_commands_work_as_printed_and_the_service_after_them(run: Run, home: Pat
         assert not wide
     assert {"modules.png", "modules.graphml"} <= {path.name for path in tmp_path.iterdir()}
     (tmp_path / "run").symlink_to(home / ".local/share/interbasis/demo")
-    check_service(run, home, tmp_path, python)
+    check_service(run, home, tmp_path, python, request)
 
 
 def check_demo(said: str, file: Path) -> None:
@@ -121,7 +125,7 @@ def table(lines: list[str]) -> list[list[float]]:
     return [[float(word.removesuffix("%")) for word in row] for row in rows]
 
 
-def check_service(run: Run, home: Path, folder: Path, python: str) -> None:
+def check_service(run: Run, home: Path, folder: Path, python: str, request: pytest.FixtureRequest) -> None:
     """The commands of the document but for those that a stranger has run, then its Python; the port is another."""
     (commands,) = (block for block in blocks("console", SERVICE) if "interbasis serve" in block and "show" in block)
     (program,) = (program for program in blocks("python", SERVICE) if "Client(" in program)
@@ -145,9 +149,68 @@ def check_service(run: Run, home: Path, folder: Path, python: str) -> None:
         assert "modules" in run(show.replace("8422", port))
         (folder / "program.py").write_text(program.replace("8422", port))
         assert "succeeded" in run(f"{python} program.py")
+        visit = request.getfixturevalue("visit")  # at the end: where there is no Chromium, the rest has been tested
+        check_page(visit, f"http://127.0.0.1:{port}/")
+        run("interbasis report two-digits@last -o report/")
+        check_report(visit, folder / "report")
     finally:
         service.terminate()
         service.wait(timeout=300)
+
+
+def check_page(visit: Open, url: str) -> None:
+    """What a person does over the demo's store, from the first view to the last."""
+    page = visit(url)
+    page.get_by_role("link", name="two-digits@2500", exact=True).click()
+    expect(page.get_by_role("status").first).to_contain_text("2 modules, 1 connected pair")
+    page.get_by_text("Another division of this graph").click()
+    page.get_by_label("Resolution").fill("2.5")
+    page.get_by_role("button", name="Divide again").click()
+    expect(page.get_by_role("link", name=re.compile("^open p-"))).to_be_visible(timeout=120_000)
+    page.get_by_label("Shown").select_option("all")
+    page.get_by_role("slider").press("End")
+    expect(page).to_have_url(re.compile("above="))
+    colleague = visit(page.url)
+    expect(colleague.get_by_role("status").first).to_have_text(page.get_by_role("status").first.inner_text())
+    colleague.close()
+    page.get_by_role("link", name="Evidence and downloads").click()
+    expect(page.get_by_text("Do modules work by themselves?").first).to_be_visible()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="graphml").click()
+    assert "<graphml" in Path(started.value.path()).read_text()
+    page.get_by_role("link", name="The picture of this division").click()
+    page.get_by_role("link", name="Training").click()
+    expect(page.locator("figcaption", has_text="held-out accuracy")).to_be_visible()
+    page.go_back()
+    page.get_by_role("link", name="What modules do").click()
+    page.get_by_role("link", name="module 0").first.click()
+    page.get_by_role("button", name="Give a label").click()
+    page.get_by_label("Label", exact=True).fill("one of the digits")
+    page.get_by_label("Your name").fill("ada")
+    page.get_by_label("Label", exact=True).press("Enter")
+    expect(page.get_by_role("heading", name="module 0: one of the digits")).to_be_visible()
+    page.goto(f"{url}#/jobs?task=partition&target=two-digits@2500")
+    page.get_by_label("queue", exact=True).fill("nobody")
+    page.get_by_role("button", name="Ask for this job").click()
+    page.get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(page.get_by_role("status")).to_have_text("cancelled")
+    page.get_by_role("link", name="All jobs").click()
+    expect(
+        page.get_by_role("region", name="Ended").get_by_role("link", name=re.compile("^partition p-")).first
+    ).to_be_visible()
+    page.close()  # before the service ends, for which it asks again and again
+
+
+def check_report(visit: Open, folder: Path) -> None:
+    """The page over files shows the same division, with the label."""
+    with static(folder) as url:
+        page = visit(url)
+        expect(page.get_by_role("heading", name="two-digits@2500")).to_be_visible()
+        page.get_by_role("navigation").get_by_role("link", name="Evidence").click()
+        expect(page.get_by_role("heading", name="Experiments on the network")).to_be_visible()
+        page.get_by_role("link", name="All checkpoints").click()
+        expect(page.get_by_role("link", name="two-digits@2500", exact=True)).to_be_visible()
+        page.close()
 
 
 def test_files_of_torch_save_are_converted_and_analysed(run: Run, tmp_path: Path) -> None:

@@ -1,42 +1,22 @@
-"""A browser, Chromium without a window, and a real service with a worker."""
+"""A real service with a worker."""
 
 import hashlib
 import json
-import os
-import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_page import HOSTILE, NAMES, WIDE, Open, Service, serve, stop
+from cases_page import HOSTILE, Service, serve, stop
 from cases_store import provenance, save_ledger, save_llc
 from cases_studied import describe, track
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from interbasis.service.records.estimates import LLC, LlcValues
 from interbasis.service.records.labels import NewLabel
 from interbasis.service.records.partitions import PARTITION
 from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium."""
-    found = next(filter(None, (os.environ.get("INTERBASIS_CHROMIUM"), *map(shutil.which, NAMES))), None)
-    if found is None:
-        warnings.simplefilter("always")
-        warnings.warn("no Chromium: tests of the page are SKIPPED", stacklevel=1)
-        pytest.skip("no Chromium: install Debian's package `chromium`, or name one in INTERBASIS_CHROMIUM")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # a machine without a GPU, and root
-        opened = playwright.chromium.launch(executable_path=found, args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -89,33 +69,3 @@ def _save_llc(
     hashed = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     how = replace(provenance(), recipe=recipe, recipe_hash=hashed)
     store.save(LLC, (checkpoint, dataset), how, values, {"llc": repr(recipe).encode()}, force=False)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Open]:
-    """Open an address in a window of its own; there is no error and no request to another host, then or later."""
-    seen: list[str] = []
-    contexts = []
-
-    def begin(url: str, *, refused: tuple[int, ...] = (), **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", **options})
-        contexts.append(context)
-        page = context.new_page()
-        host = urlsplit(url).netloc
-
-        def console(message: ConsoleMessage) -> None:
-            known = any(f"status of {code}" in message.text for code in refused)  # said by the browser itself
-            if message.type == "error" and not known:
-                seen.append(f"console: {message.text}")
-
-        page.on("console", console)
-        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: seen.append(f"a script ran: {dialog.message}"))
-        page.on("request", lambda request: urlsplit(request.url).netloc in (host, "") or seen.append(request.url))
-        page.goto(url)
-        return page
-
-    yield begin
-    for context in contexts:
-        context.close()
-    assert not seen

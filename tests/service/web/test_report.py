@@ -3,17 +3,12 @@
 import json
 import re
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cases_checkpoints import save_inputs, save_mlp
-from cases_page import HOSTILE, NARROW, Open, Service, sound
+from cases_page import HOSTILE, NARROW, Open, Service, sound, static
 from playwright.sync_api import expect
 
 from interbasis.service.api.app import create_app
@@ -27,25 +22,6 @@ from interbasis.service.store.store import Store
 from interbasis.service.tasks import analyze as analyze_task
 from interbasis.service.web import report
 from interbasis.service.web.report import write_report
-
-
-@contextmanager
-def static(folder: Path) -> Iterator[str]:
-    """The URL of a plain web server of a folder, as `python -m http.server` is one."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Patient(ThreadingHTTPServer):
-        request_queue_size = 64  # a busy machine accepts late, and five are few for a browser
-
-    with Patient(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
 
 
 def files(folder: Path) -> dict[str, bytes]:
