@@ -87,4 +87,5 @@ def test_what_is_not_stored_is_said_and_labels_need_a_token_of_their_scope(tmp_p
     expect(page.get_by_role("heading", name="edge")).to_be_visible()
     page.goto(f"{url}#/modules/{partition}?module=7")
     expect(page.get_by_text("There is no module 7")).to_be_visible()
+    page.close()  # which may be reading still
     stop(process)

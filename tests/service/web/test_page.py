@@ -18,6 +18,7 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path, visit: Open) -> None:
     for command in ("interbasis demo", "interbasis analyze", "interbasis import"):
         expect(page.locator("pre", has_text=command)).to_be_visible()
     sound(page)
+    page.close()
     stop(process)
 
 
@@ -151,6 +152,7 @@ def test_with_a_token_set_nothing_is_shown_without_a_valid_one(tmp_path: Path, v
     expect(page.get_by_role("alert")).to_contain_text("unknown or revoked")
     page.wait_for_timeout(3000)
     assert answers.count(401) <= 3, "no further look"
+    page.close()
     stop(process)
 
 
